@@ -1,0 +1,149 @@
+"""The contract between a sweep and a multimodal LLM.
+
+An adapter is one class with one method, `describe(video, audio, subtitle) -> str`. One that wants
+speed writes `prepare` (CPU, thread-safe) and `generate` (device, batched) instead and gets
+`describe` for free; the runner then decodes the next clips while the current batch is generated.
+
+Settings are the fields of the class when it is a dataclass: the keys of `conf/baseline/NAME.yaml`
+are checked against their names and types before anything is built.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+from baselines.errors import ClipError, MissingModality
+
+VIDEO, AUDIO, SUBTITLE = "video", "audio", "subtitle"
+MEDIA = frozenset({VIDEO, AUDIO})
+
+
+@dataclass
+class Prepared:
+    """One clip, decoded and tokenised: what `prepare` hands to `generate`.
+
+    `seed`, `truth` and `clues` are filled in by the runner between the two calls.
+    """
+
+    inputs: Any
+    notes: tuple[str, ...] = ()
+    """What a reader of the answer must know, e.g. that the subtitle was cut; one sentence each."""
+    seed: int = 0
+    """Start of this clip's random stream: a function of the run's seed and the clip's name alone,
+    so that neither batch size, order, workers nor a resume changes the words."""
+    truth: tuple[str, ...] = ()
+    """The true labels; empty unless the adapter declares `sees_truth`."""
+    clues: tuple[str | None, ...] = ()
+    """What the runs named by `Adapter.sources` said of this clip; None where one has nothing."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a model said about one clip. A plain string will do where nothing else is known."""
+
+    text: str
+    prompt_tokens: int | None = None
+    new_tokens: int | None = None
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Machine:
+    """Where and how a model runs. None of it is part of a run's identity except `dtype`."""
+
+    device: str = "auto"
+    """A torch device, or `auto`: the first GPU, else the CPU."""
+    dtype: str = "auto"
+    """A torch dtype, or `auto`: float16 on a GPU (as the papers ran), float32 on the CPU."""
+
+
+class Adapter:
+    """Base class of every baseline.
+
+    Subclasses state which inputs they use in `modalities` and are given only those; the others
+    arrive as None. A clip that lacks all the media a model uses is recorded as
+    `missing_modality` without asking it; where only some are absent the adapter decides.
+    """
+
+    modalities: ClassVar[frozenset[str]] = frozenset({VIDEO, AUDIO, SUBTITLE})
+    answers_with_labels: ClassVar[bool] = False
+    """True where the text names labels and describes nothing: a list, or with
+    `labels_in_sentence` a sentence."""
+    labels_in_sentence: ClassVar[bool] = False
+    """True where the labels stand in a sentence (`His emotional state is happy, sad.`), which the
+    extractor still has to read; a list is taken as it is."""
+    sees_truth: ClassVar[bool] = False
+    """True only for the ground-truth heuristic."""
+
+    def load(self, machine: Machine) -> None:
+        """Load the weights onto `machine`; called once, before the first `generate`.
+
+        Raises PrerequisiteError where something is missing that the user can mend.
+        """
+
+    def miniature(self, folder: Path, seed: int = 0) -> Self:
+        """Write a random miniature of the checkpoint under `folder`, in its published layout.
+
+        Returns this adapter pointed at it. Adapters without weights return themselves.
+        """
+        return self
+
+    def describe(self, video: Path | None, audio: Path | None, subtitle: str | None) -> str:
+        """Say what one clip tells of a person's emotion.
+
+        `video` is a video file or an array of face crops (.npy, frames x height x width x 3);
+        `audio` is a sound file, or a video file whose sound track is meant. An empty subtitle is
+        a clip in which nothing is said; None means that the subtitle is not to be used.
+
+        Raises ClipError where this clip cannot be described.
+        """
+        answer = self.generate([self.prepare(video, audio, subtitle)])[0]
+        if isinstance(answer, ClipError):
+            raise answer
+        return answer if isinstance(answer, str) else answer.text
+
+    def sources(self) -> Sequence[Path]:
+        """Run folders of other baselines, whose descriptions this one is given as clues."""
+        return ()
+
+    def prepare(self, video: Path | None, audio: Path | None, subtitle: str | None) -> Prepared:
+        """Decode, resize and tokenise one clip on the CPU. Called from several threads at once.
+
+        Raises ClipError where the clip cannot be read.
+        """
+        return Prepared((video, audio, subtitle))
+
+    def generate(self, batch: list[Prepared]) -> Sequence[str | Answer | ClipError]:
+        """Answer a batch, one answer per item and in its order.
+
+        A ClipError in a place stands for a clip that failed alone.
+        """
+        if type(self).describe is Adapter.describe:
+            raise TypeError(
+                f"{type(self).__name__} defines neither describe() nor prepare() and generate()"
+            )
+        answers: list[str | Answer | ClipError] = []
+        for item in batch:
+            try:
+                answers.append(self.describe(*item.inputs))
+            except ClipError as error:
+                answers.append(error)
+        return answers
+
+    def close(self) -> None:
+        """Free what `load` took."""
+
+
+def require_video(video: Path | None) -> Path:
+    """The path of a clip's picture, or MissingModality where it has none."""
+    if video is None:
+        raise MissingModality("the clip has no video, which this model needs")
+    return video
+
+
+def require_audio(audio: Path | None) -> Path:
+    """The path of a clip's sound, or MissingModality where it has none."""
+    if audio is None:
+        raise MissingModality("the clip has no sound, which this model needs")
+    return audio

@@ -1,0 +1,179 @@
+"""What all adapters that hold a multimodal LLM share: checkpoint, question, generation, miniature.
+
+A port writes what is special about its model:
+
+    read_tokenizer()     how text becomes ids
+    prepare(...)         frames and sound, the order of the prompt's pieces  (CPU, any thread)
+    build(place)         the modules of baselines/, loaded
+    write_miniature(...) the published files with random weights
+
+The modules have the attribute `llm`, a causal language model of transformers, and the method
+`embed(inputs)`, which turns what `prepare` made of a clip into what `llm` reads: as a rule the
+prompt's embeddings.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
+
+from adapters.base import Adapter, Answer, Machine, Prepared
+from baselines.checkpoint import Part, locate
+from baselines.decoding.settings import GenerationSettings
+from baselines.errors import ClipError, PrerequisiteError
+from baselines.tokenizer import Tokenizer, fit
+
+if TYPE_CHECKING:
+    from baselines.decoding.transformers_engine import Generated, Prompt
+    from baselines.device import Place
+
+MINIATURE_NEW_TOKENS = 32
+"""Miniatures answer at most this long: random weights hardly ever say the end token."""
+
+SLOT = "{subtitle}"
+
+
+class Model(Protocol):
+    """The modules of a baseline."""
+
+    llm: Any
+    """A causal language model of transformers."""
+
+    def embed(self, inputs: Any) -> "Prompt":
+        """The prompt of one clip, with what is seen and heard in it."""
+        ...
+
+
+@dataclass
+class Question:
+    """What is asked of each clip; `{subtitle}` is replaced by what is said in it."""
+
+    with_subtitle: str = SLOT
+    without_subtitle: str = ""
+
+    def __post_init__(self) -> None:
+        if self.with_subtitle.count(SLOT) != 1:
+            raise PrerequisiteError(f"baseline.prompt.with_subtitle must hold {SLOT} once")
+
+    def about(self, subtitle: str | None) -> str:
+        """The question; None leaves the subtitle out, an empty one is a clip without words."""
+        if subtitle is None:
+            return self.without_subtitle
+        return self.with_subtitle.replace(SLOT, subtitle)
+
+
+@dataclass
+class Mllm(Adapter, ABC):
+    """An adapter around a multimodal LLM that runs on this machine.
+
+    `quirks=paper` reproduces what the authors' code did by accident, where that is known.
+    """
+
+    checkpoint: dict[str, Part] = field(default_factory=dict)
+    prompt: Question = field(default_factory=Question)
+    generation: GenerationSettings = field(default_factory=GenerationSettings)
+    quirks: str = "none"
+
+    known_quirks: ClassVar[tuple[str, ...]] = ("none", "paper")
+    transformers_only: ClassVar[str] = ""
+    """Why no engine but transformers can decode this model; empty where vLLM can as well."""
+
+    def __post_init__(self) -> None:
+        if self.quirks not in self.known_quirks:
+            choices = ", ".join(self.known_quirks)
+            raise PrerequisiteError(f"baseline.quirks is {self.quirks!r}; choose from {choices}")
+
+    # -- what a port writes ----------------------------------------------------------------------
+
+    @abstractmethod
+    def read_tokenizer(self) -> Tokenizer:
+        """The tokenizer of the checkpoint."""
+
+    @abstractmethod
+    def build(self, place: "Place") -> Model:
+        """The modules with their weights, on `place`."""
+
+    @abstractmethod
+    def write_miniature(self, folder: Path, seed: int) -> dict[str, Path]:
+        """Write a small random checkpoint in the published layout; returns each part's path."""
+
+    def embed(self, item: Prepared) -> "Prompt":
+        """The prompt of a clip, for ports that need the clip's random stream as well."""
+        return self._model.embed(item.inputs)
+
+    # -- what it gets ----------------------------------------------------------------------------
+
+    @cached_property
+    def parts(self) -> dict[str, Path]:
+        """Where each part of the checkpoint is; downloads what must be."""
+        return {name: locate(self.checkpoint, name) for name in self.checkpoint}
+
+    @cached_property
+    def tokenizer(self) -> Tokenizer:
+        """The tokenizer, read once."""
+        return self.read_tokenizer()
+
+    def ask(
+        self,
+        subtitle: str | None,
+        limit: int,
+        count: Callable[[str], int],
+        prompt: Question | None = None,
+    ) -> tuple[str, tuple[str, ...]]:
+        """The question for a clip, with its subtitle cut to a prompt of `limit` tokens.
+
+        `count` is the length of the whole prompt, in tokens, with a given question in it; `prompt`
+        takes the place of the setting of that name. Returns the question and a note if something
+        was cut.
+        """
+        prompt = prompt or self.prompt
+        if subtitle is None:
+            return prompt.about(None), ()
+        kept, cut = fit(subtitle, limit, lambda words: count(prompt.about(words)))
+        notes = (f"the subtitle was cut by {cut} tokens to fit the model's context",) if cut else ()
+        return prompt.about(kept), notes
+
+    def load(self, machine: Machine) -> None:
+        from baselines.decoding.batches import Batches
+        from baselines.decoding.transformers_engine import TransformersEngine
+        from baselines.device import resolve
+
+        self._model = self.build(resolve(machine.device, machine.dtype))
+        self._engine = TransformersEngine(self._model.llm, self.tokenizer, self.generation)
+        self._batches = Batches()
+
+    def generate(self, batch: list[Prepared]) -> Sequence[str | Answer | ClipError]:
+        return self._batches.run(self._answer, batch)
+
+    def _answer(self, batch: Sequence[Prepared]) -> list[Answer]:
+        import torch
+
+        with torch.inference_mode():
+            prompts = [self.embed(item) for item in batch]
+        answers = self._engine.generate(prompts, [item.seed for item in batch])
+        return [
+            Answer(self.said(answer), answer.prompt_tokens, answer.new_tokens) for answer in answers
+        ]
+
+    def said(self, answer: "Generated") -> str:
+        """What is recorded of an answer, for ports that need its ids as well."""
+        return self.clean(answer.text)
+
+    def clean(self, text: str) -> str:
+        """What is recorded of the generated text: one line, as the authors' scripts leave it."""
+        return text.replace("\n", " ").replace("\t", " ").strip()
+
+    def miniature(self, folder: Path, seed: int = 0) -> Self:
+        paths = self.write_miniature(folder, seed)
+        shorter = min(self.generation.max_new_tokens, MINIATURE_NEW_TOKENS)
+        return replace(
+            self,
+            checkpoint={name: Part(path=str(path)) for name, path in paths.items()},
+            generation=replace(self.generation, max_new_tokens=shorter),
+        )
+
+    def close(self) -> None:
+        for name in ("_model", "_engine"):
+            self.__dict__.pop(name, None)

@@ -1,0 +1,125 @@
+"""Names -> adapter classes, imported only when asked for.
+
+Adapters of this tree are listed in `BUILT_IN` as "module:Class", so that listing names imports
+nothing; `@register` in the module checks that the two agree. Code outside the tree announces
+itself in the entry-point group `ovmer.adapters` and cannot take a built-in name.
+"""
+
+import difflib
+import importlib
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib.metadata import EntryPoint, entry_points
+from typing import TypeVar
+
+from adapters.base import Adapter
+from baselines.errors import PrerequisiteError
+
+GROUP = "ovmer.adapters"
+
+BUILT_IN: Mapping[str, str] = {
+    "combined": "adapters.combined",
+    "empty": "adapters.heuristic",
+    "random": "adapters.heuristic",
+    "ground_truth": "adapters.heuristic",
+    "lexicon": "adapters.heuristic",
+    "scripted": "adapters.scripted",
+    "affectgpt": "adapters.affectgpt",
+    "chat_univi": "adapters.chat_univi",
+    "video_chatgpt": "adapters.video_chatgpt",
+    "videochat": "adapters.videochat",
+    "llama_vid": "adapters.llama_vid",
+    "mplug_owl": "adapters.mplug_owl",
+    "onellm": "adapters.onellm",
+    "otter": "adapters.otter",
+    "pandagpt": "adapters.pandagpt",
+    "qwen_audio": "adapters.qwen_audio",
+    "salmonn": "adapters.salmonn",
+    "video_llama": "adapters.video_llama",
+    "video_llava": "adapters.video_llava",
+    "video_llava_hf": "adapters.video_llava",
+    "videochat2": "adapters.videochat2",
+    "secap": "adapters.secap",
+}
+
+_registered: dict[str, type[Adapter]] = {}
+A = TypeVar("A", bound=type[Adapter])
+
+
+@dataclass(frozen=True)
+class Listing:
+    """One name of the registry and where it comes from."""
+
+    name: str
+    source: str
+
+
+def register(name: str) -> Callable[[A], A]:
+    """Class decorator: make an adapter of this tree known as `name`."""
+
+    def enter(cls: A) -> A:
+        if name not in BUILT_IN:
+            raise ValueError(f"{name!r} is missing from BUILT_IN in {__name__}")
+        other = _registered.get(name)
+        if other is not None and other.__qualname__ != cls.__qualname__:
+            raise ValueError(f"{name!r} is registered twice: {other!r} and {cls!r}")
+        _registered[name] = cls
+        return cls
+
+    return enter
+
+
+@cache
+def _plugins() -> dict[str, EntryPoint]:
+    return {point.name: point for point in entry_points(group=GROUP) if point.name not in BUILT_IN}
+
+
+def names() -> list[Listing]:
+    """Every adapter that can be asked for; imports none of them."""
+    found = [Listing(name, module) for name, module in BUILT_IN.items()]
+    found += [Listing(name, point.value) for name, point in _plugins().items()]
+    return sorted(found, key=lambda listing: listing.name)
+
+
+def near(word: str, choices: Iterable[str]) -> str:
+    """A sentence part that offers the names nearest to a mistyped word, or all of them."""
+    choices = sorted(choices)
+    close = difflib.get_close_matches(word, choices, n=3, cutoff=0.5)
+    if close:
+        return f"did you mean {' or '.join(close)}?"
+    return f"choose one of {', '.join(choices)}"
+
+
+def get(name: str) -> type[Adapter]:
+    """The adapter class called `name`, or the one at the dotted path `package.module:Class`.
+
+    Raises PrerequisiteError for an unknown name or a plug-in that cannot be imported.
+    """
+    if name in BUILT_IN:
+        importlib.import_module(BUILT_IN[name])
+        return _registered[name]
+    if ":" in name:
+        point = EntryPoint(name, name, GROUP)
+    elif name in _plugins():
+        point = _plugins()[name]
+    else:
+        known = [listing.name for listing in names()]
+        raise PrerequisiteError(f"no adapter is called {name!r}; {near(name, known)}")
+    return _load(point)
+
+
+def _load(point: EntryPoint) -> type[Adapter]:
+    try:
+        found = point.load()
+    # Code of others fails in any way it likes; whatever it raised is named in one sentence.
+    except Exception as error:
+        raise PrerequisiteError(
+            f"the adapter {point.name!r} ({point.value}) cannot be imported: "
+            f"{type(error).__name__}: {error}"
+        ) from error
+    if not (isinstance(found, type) and issubclass(found, Adapter)):
+        raise PrerequisiteError(
+            f"the adapter {point.name!r} ({point.value}) is no subclass of adapters.Adapter"
+        )
+    return found

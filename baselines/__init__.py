@@ -1,0 +1,4 @@
+"""Torch modules of the MLLMs that transformers does not ship, and what they share.
+
+Nothing here knows of clips, prompts or Hydra, and nothing here imports `adapters` or `runners`.
+"""

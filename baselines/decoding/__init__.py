@@ -1,0 +1,1 @@
+"""Prompts (embeddings or token ids) -> text."""

@@ -1,0 +1,61 @@
+"""Sampling with a random stream per clip.
+
+transformers draws all rows of a batch from one global generator, so a clip's words would depend on
+its neighbours. Here each row draws one number per step from its own stream, whose start is the
+clip's seed, and takes the token at that place of the cumulative distribution. Batch size, order,
+padding and a resume leave the words as they are.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from transformers import (
+    LogitsProcessor,
+    NoRepeatNGramLogitsProcessor,
+    RepetitionPenaltyLogitsProcessor,
+    TemperatureLogitsWarper,
+    TopKLogitsWarper,
+    TopPLogitsWarper,
+)
+
+from baselines.decoding.settings import GenerationSettings
+
+
+class DrawPerRow(LogitsProcessor):
+    """Leaves one token per row: drawn from the scores with that row's own stream."""
+
+    def __init__(self, seeds: Sequence[int]) -> None:
+        self._streams = [torch.Generator().manual_seed(seed) for seed in seeds]
+
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        """`scores` (rows x vocabulary) are the warped logits of the next token."""
+        draws = [torch.rand((), generator=stream, dtype=torch.float64) for stream in self._streams]
+        cumulative = scores.double().softmax(dim=-1).cumsum(dim=-1)
+        targets = torch.stack(draws)[:, None].to(scores.device) * cumulative[:, -1:]
+        token = torch.searchsorted(cumulative, targets, right=True)
+        token.clamp_(max=scores.shape[-1] - 1)  # scores that are not numbers must not crash a GPU
+        return torch.full_like(scores, -torch.inf).scatter(1, token, 0.0)
+
+
+def penalties(settings: GenerationSettings) -> list[LogitsProcessor]:
+    """What speaks against repetition. (`generate` would add the same, with a warning that it sees
+    no prompt where that is given as embeddings.)"""
+    chain: list[LogitsProcessor] = []
+    if settings.repetition_penalty != 1.0:
+        chain.append(RepetitionPenaltyLogitsProcessor(settings.repetition_penalty))
+    if settings.no_repeat_ngram_size > 0:
+        chain.append(NoRepeatNGramLogitsProcessor(settings.no_repeat_ngram_size))
+    return chain
+
+
+def samplers(settings: GenerationSettings, seeds: Sequence[int]) -> list[LogitsProcessor]:
+    """Temperature, top-k and top-p in transformers' order, then the draw."""
+    chain: list[LogitsProcessor] = []
+    if settings.temperature != 1.0:
+        chain.append(TemperatureLogitsWarper(settings.temperature))
+    if settings.top_k > 0:
+        chain.append(TopKLogitsWarper(settings.top_k))
+    if settings.top_p < 1.0:
+        chain.append(TopPLogitsWarper(settings.top_p))
+    return [*chain, DrawPerRow(seeds)]

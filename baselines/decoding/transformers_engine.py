@@ -1,0 +1,188 @@
+"""The engine that decodes with `generate` of transformers, in left-padded batches."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import takewhile
+
+import torch
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+from transformers import (
+    GenerationConfig,
+    LogitsProcessorList,
+    PreTrainedModel,
+    StoppingCriteria,
+    StoppingCriteriaList,
+)
+
+from baselines.decoding.sampling import penalties, samplers
+from baselines.decoding.settings import GenerationSettings
+from baselines.tokenizer import Tokenizer
+
+
+@dataclass(frozen=True)
+class Conditioned:
+    """Token ids for a language model that looks at something beside them, in layers of its own.
+
+    Its `generate` takes that as `media` (rows x ...); all prompts of a batch have it in one shape.
+    """
+
+    ids: Sequence[int]
+    media: Tensor
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+Prompt = Tensor | Sequence[int] | Conditioned
+"""Embeddings (length x hidden size), or token ids, alone or with media beside them."""
+
+
+@dataclass(frozen=True)
+class Generated:
+    """One answer. `new_tokens` leaves out the end token."""
+
+    text: str
+    ids: tuple[int, ...]
+    prompt_tokens: int
+
+    @property
+    def new_tokens(self) -> int:
+        return len(self.ids)
+
+
+class TransformersEngine:
+    """Prompts -> texts with a causal language model of transformers.
+
+    In float32 an answer does not depend on the other prompts of its batch.
+    """
+
+    def __init__(
+        self, model: PreTrainedModel, tokenizer: Tokenizer, settings: GenerationSettings
+    ) -> None:
+        self._model = model
+        self._tokenizer = tokenizer
+        self._settings = settings
+        # The checkpoint's own generation settings must not fill in what ours leave open.
+        model.generation_config = GenerationConfig()
+
+    def generate(self, prompts: Sequence[Prompt], seeds: Sequence[int]) -> list[Generated]:
+        """One answer per prompt. `seeds` start the random stream of each.
+
+        Prompts are all of one kind. Errors of the device pass through.
+        """
+        settings = self._settings
+        if settings.num_beams == 1 or not (settings.do_sample or settings.max_length):
+            return self._batch(prompts, seeds)
+        # One clip at a time: beam sampling draws from torch's global stream, and where beams end
+        # shapes which of them wins.
+        devices = [self._model.device] if self._model.device.type == "cuda" else []
+        answers = []
+        for prompt, seed in zip(prompts, seeds, strict=True):
+            with torch.random.fork_rng(devices=devices):
+                torch.manual_seed(seed)
+                answers += self._batch([prompt], [seed])
+        return answers
+
+    @torch.inference_mode()
+    def _batch(self, prompts: Sequence[Prompt], seeds: Sequence[int]) -> list[Generated]:
+        settings = self._settings
+        limits = [self._limit(prompt) for prompt in prompts]
+        inputs = self._padded(prompts)
+        known = 0 if "inputs_embeds" in inputs else inputs["input_ids"].shape[1]
+        processors = LogitsProcessorList(penalties(settings))
+        if settings.do_sample and settings.num_beams == 1:
+            processors.extend(samplers(settings, seeds))
+        criteria = StoppingCriteriaList()
+        if settings.stop:
+            criteria.append(_StopStrings(settings.stop, self._tokenizer.decode, known))
+        rows = self._model.generate(
+            **inputs,
+            generation_config=self._config(max(1, *limits)),
+            logits_processor=processors,
+            stopping_criteria=criteria,
+        )
+        return [
+            self._answer(row[:limit], len(prompt))
+            for row, limit, prompt in zip(rows[:, known:].tolist(), limits, prompts, strict=True)
+        ]
+
+    def _limit(self, prompt: Prompt) -> int:
+        """How many tokens the answer to a prompt may have."""
+        settings = self._settings
+        if settings.max_length == 0:
+            return settings.max_new_tokens
+        return max(0, min(settings.max_new_tokens, settings.max_length - len(prompt)))
+
+    def _config(self, new_tokens: int) -> GenerationConfig:
+        settings = self._settings
+        config = GenerationConfig(
+            max_new_tokens=new_tokens,
+            min_new_tokens=settings.min_new_tokens or None,
+            do_sample=False,
+            num_beams=settings.num_beams,
+            bad_words_ids=[self._tokenizer.encode(word) for word in settings.bad_words] or None,
+            eos_token_id=list(self._tokenizer.stop_ids),
+            pad_token_id=self._tokenizer.eos_id,
+        )
+        if settings.num_beams > 1:
+            config.length_penalty = settings.length_penalty
+            config.early_stopping = settings.early_stopping
+            if settings.do_sample:
+                config.update(
+                    do_sample=True,
+                    temperature=settings.temperature,
+                    top_k=settings.top_k,
+                    top_p=settings.top_p,
+                )
+        return config
+
+    def _padded(self, prompts: Sequence[Prompt]) -> dict[str, Tensor]:
+        device = self._model.device
+        if conditioned := [prompt for prompt in prompts if isinstance(prompt, Conditioned)]:
+            media = torch.stack([prompt.media for prompt in conditioned])
+            return self._padded([prompt.ids for prompt in conditioned]) | {"media": media}
+        lengths = torch.tensor([len(prompt) for prompt in prompts], device=device)
+        places = torch.arange(int(lengths.max()), device=device)
+        mask = (places >= lengths.max() - lengths[:, None]).long()
+        if isinstance(prompts[0], Tensor):
+            rows = [prompt.to(device, self._model.dtype) for prompt in prompts]  # type: ignore[union-attr]
+            name = "inputs_embeds"
+        else:
+            rows = [torch.as_tensor(prompt, device=device) for prompt in prompts]
+            name = "input_ids"
+        padded = pad_sequence(rows, batch_first=True, padding_side="left")
+        if name == "input_ids":
+            # The penalty on repetition looks at the padding too, so let that be a token which the
+            # prompt has anyway.
+            first = torch.stack([row[0] for row in rows])
+            padded = padded.where(mask.bool(), first[:, None])
+        return {name: padded, "attention_mask": mask}
+
+    def _answer(self, row: list[int], prompt_tokens: int) -> Generated:
+        stops = self._tokenizer.stop_ids
+        ids = list(takewhile(lambda token: token not in stops, row))
+        text = self._tokenizer.decode(ids)
+        for stop in self._settings.stop:
+            text = text.split(stop, 1)[0]
+        return Generated(text, tuple(ids), prompt_tokens)
+
+
+class _StopStrings(StoppingCriteria):
+    """Ends each row as soon as its new text holds one of the strings."""
+
+    def __init__(
+        self, stops: Sequence[str], decode: Callable[[Sequence[int]], str], known: int
+    ) -> None:
+        self._stops = tuple(stops)
+        self._decode = decode
+        self._known = known
+        # A character takes at most four tokens (its bytes); one more for the blank that
+        # a tokenizer swallows at the start of a text.
+        self._window = 4 * max(map(len, stops)) + 1
+
+    def __call__(self, input_ids: Tensor, scores: Tensor, **kwargs: object) -> Tensor:
+        new = input_ids[:, self._known :][:, -self._window :]
+        texts = [self._decode(row) for row in new.tolist()]
+        found = [any(stop in text for stop in self._stops) for text in texts]
+        return torch.tensor(found, device=input_ids.device)

@@ -1,0 +1,41 @@
+"""Where and in which precision a model runs."""
+
+from dataclasses import dataclass
+
+import torch
+
+from baselines.errors import PrerequisiteError
+
+
+@dataclass(frozen=True)
+class Place:
+    """A torch device and the floating-point type of the weights on it."""
+
+    device: torch.device
+    dtype: torch.dtype
+
+
+def resolve(device: str = "auto", dtype: str = "auto") -> Place:
+    """`auto` is the first GPU in float16, as the papers ran, or else the CPU in float32.
+
+    Raises PrerequisiteError for a device that is not there and for an unknown type.
+    """
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        where = torch.device(device)
+    except RuntimeError:
+        raise PrerequisiteError(f"{device!r} is no torch device; use auto, cpu or cuda:N") from None
+    if where.type == "cuda" and (where.index or 0) >= torch.cuda.device_count():
+        raise PrerequisiteError(
+            f"the device {device} was asked for but torch sees {torch.cuda.device_count()} GPUs; "
+            "use device=auto or device=cpu"
+        )
+    if dtype == "auto":
+        dtype = "float32" if where.type == "cpu" else "float16"
+    kind = getattr(torch, dtype, None)
+    if not (isinstance(kind, torch.dtype) and kind.is_floating_point):
+        raise PrerequisiteError(
+            f"{dtype!r} is no floating-point type; use auto, float32, float16 or bfloat16"
+        )
+    return Place(where, kind)

@@ -1,0 +1,68 @@
+"""Every error that the project raises on purpose, in one tree.
+
+    OvmerError
+    ├── PrerequisiteError        the run cannot start; the user can mend it (path, key, package)
+    │   └── CheckpointError      a weight file that is missing, torn, or not of this model
+    └── ClipError                one clip failed; the run goes on and records `status`
+        ├── Unreadable           a file is broken, empty, or not what its name says
+        ├── MissingModality      the clip lacks what the model needs
+        ├── OutOfMemory          even alone, the clip does not fit the device
+        ├── Timeout              no answer within the limit
+        └── Refused              a server declined to answer
+
+Each message is one sentence that says what is wrong, where, and what to do. The tree stands in
+`baselines/` because it is the lowest layer; the others re-export what they raise.
+"""
+
+from enum import StrEnum
+
+
+class Status(StrEnum):
+    """What became of one clip. A failure is never an empty answer."""
+
+    OK = "ok"
+    EMPTY = "empty"
+    UNREADABLE = "unreadable"
+    MISSING_MODALITY = "missing_modality"
+    OUT_OF_MEMORY = "out_of_memory"
+    TIMEOUT = "timeout"
+    REFUSED = "refused"
+    CRASHED = "crashed"
+
+
+class OvmerError(Exception):
+    """Root of the tree."""
+
+
+class PrerequisiteError(OvmerError):
+    """What the user can mend before the run starts; printed without a stack trace."""
+
+
+class CheckpointError(PrerequisiteError):
+    """A checkpoint that is missing, half downloaded, or of another model."""
+
+
+class ClipError(OvmerError):
+    """One clip failed."""
+
+    status = Status.CRASHED
+
+
+class Unreadable(ClipError):
+    status = Status.UNREADABLE
+
+
+class MissingModality(ClipError):
+    status = Status.MISSING_MODALITY
+
+
+class OutOfMemory(ClipError):
+    status = Status.OUT_OF_MEMORY
+
+
+class Timeout(ClipError):
+    status = Status.TIMEOUT
+
+
+class Refused(ClipError):
+    status = Status.REFUSED

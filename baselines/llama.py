@@ -1,0 +1,113 @@
+"""LLaMA and its kin (Vicuna, Llama 2) as language models of baselines.
+
+Nearly all are published in transformers' layout. In Meta's own (`consolidated.00.pth`) the modules
+have other names, and the rows of queries and keys another order.
+"""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+from torch import Tensor
+from transformers import LlamaConfig
+
+from baselines.errors import CheckpointError
+from baselines.weights import LazyTensor, Tensors
+
+_REQUIRED = (
+    "vocab_size",
+    "hidden_size",
+    "intermediate_size",
+    "num_hidden_layers",
+    "num_attention_heads",
+)
+_OPTIONAL = (
+    "num_key_value_heads",
+    "max_position_embeddings",
+    "rms_norm_eps",
+    "tie_word_embeddings",
+    "bos_token_id",
+    "eos_token_id",
+)
+
+META_NAMES = (
+    ("tok_embeddings", "model.embed_tokens"),
+    ("norm", "model.norm"),
+    ("output", "lm_head"),
+    ("layers.*.attention_norm", "model.layers.*.input_layernorm"),
+    ("layers.*.attention.wq", "model.layers.*.self_attn.q_proj"),
+    ("layers.*.attention.wk", "model.layers.*.self_attn.k_proj"),
+    ("layers.*.attention.wv", "model.layers.*.self_attn.v_proj"),
+    ("layers.*.attention.wo", "model.layers.*.self_attn.o_proj"),
+    ("layers.*.ffn_norm", "model.layers.*.post_attention_layernorm"),
+    ("layers.*.feed_forward.w1", "model.layers.*.mlp.gate_proj"),
+    ("layers.*.feed_forward.w2", "model.layers.*.mlp.down_proj"),
+    ("layers.*.feed_forward.w3", "model.layers.*.mlp.up_proj"),
+)
+"""Module names in Meta's layout and in transformers'; `*` is a layer's number."""
+_ROTATED = (".self_attn.q_proj.weight", ".self_attn.k_proj.weight")
+
+
+def llama_config(published: Mapping[str, Any]) -> LlamaConfig:
+    """The language model's part of a config.json, whatever `model_type` that file claims.
+
+    Multimodal checkpoints of the LLaVA line keep LLaMA's fields at the top level, beside their own.
+    Raises CheckpointError where one of the sizes is missing.
+    """
+    if lost := [field for field in _REQUIRED if field not in published]:
+        raise CheckpointError(f"the language model's config.json lacks {', '.join(lost)}")
+    fields = {key: published[key] for key in (*_REQUIRED, *_OPTIONAL) if key in published}
+    rope = {"rope_type": "default", "rope_theta": published.get("rope_theta") or 10000.0}
+    return LlamaConfig(**fields, rope_parameters=rope | (published.get("rope_scaling") or {}))
+
+
+def meta_config(params: Mapping[str, Any], tensors: Tensors, llm: str, context: int) -> LlamaConfig:
+    """What a params.json and the shapes of renamed tensors tell of the language model `llm`.
+
+    Raises CheckpointError where something is missing.
+    """
+    words, wide = f"{llm}.model.embed_tokens.weight", f"{llm}.model.layers.0.mlp.up_proj.weight"
+    if lost := [name for name in (words, wide) if name not in tensors]:
+        raise CheckpointError(f"the checkpoint has no {lost[0]}; is it LLaMA's in Meta's layout?")
+    if lost := [name for name in ("n_heads", "n_layers", "norm_eps") if name not in params]:
+        raise CheckpointError(f"params.json lacks {', '.join(lost)}; fetch it again")
+    vocabulary, width = tensors[words].shape
+    return llama_config(
+        {
+            "vocab_size": vocabulary,
+            "hidden_size": width,
+            "intermediate_size": tensors[wide].shape[0],
+            "num_hidden_layers": params["n_layers"],
+            "num_attention_heads": params["n_heads"],
+            "max_position_embeddings": context,
+            "rms_norm_eps": params["norm_eps"],
+        }
+    )
+
+
+def from_meta(tensors: Tensors, heads: int) -> Tensors:
+    """Renamed tensors of Meta's layout with queries and keys as transformers turns them.
+
+    Of each head, Meta turns row 2i together with 2i + 1, transformers i with i + half.
+    """
+    return {
+        name: replace(tensor, read=partial(_in_halves, tensor, heads))
+        if name.endswith(_ROTATED)
+        else tensor
+        for name, tensor in tensors.items()
+    }
+
+
+def to_meta(tensors: Mapping[str, Tensor], heads: int) -> dict[str, Tensor]:
+    """The inverse of `from_meta`, for writing a checkpoint."""
+    return {
+        name: tensor.unflatten(0, (heads, 2, -1)).transpose(1, 2).flatten(0, 2)
+        if name.endswith(_ROTATED)
+        else tensor
+        for name, tensor in tensors.items()
+    }
+
+
+def _in_halves(tensor: LazyTensor, heads: int) -> Tensor:
+    return tensor.read().unflatten(0, (heads, -1, 2)).transpose(1, 2).flatten(0, 2)
