@@ -1,0 +1,108 @@
+"""The top level of the configuration.
+
+Hydra checks that every key of the command line exists, and the types of the keys named here; what
+the groups hold (`baseline`, `dataset`, ...) is checked by the stage that reads it. What is said of
+a mistake stands in explain.py. Only `register` imports Hydra: a job that is composed needs it not.
+"""
+
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from adapters import registry
+from adapters.registry import near
+from baselines.errors import PrerequisiteError
+
+CONF = Path(__file__).parents[1] / "conf"
+"""As a path, since a folder `conf` where the user stands would hide the package of that name."""
+CONFIG_NAME = "config"
+VERSION_BASE = "1.3"
+
+SUBTITLE = ("prompt", "merge", "none")
+ON_ERROR = ("record", "raise")
+
+
+@dataclass
+class MachineSettings:
+    """The fields of adapters.Machine, which is frozen and thus no schema for Hydra."""
+
+    device: str = "auto"
+    dtype: str = "auto"
+
+
+@dataclass
+class Settings:
+    """`conf/config.yaml`; a group arrives as the dict that its yaml file holds."""
+
+    baseline: dict[str, Any] = field(default_factory=dict)
+    dataset: dict[str, Any] = field(default_factory=dict)
+    extractor: dict[str, Any] = field(default_factory=dict)
+    metric: dict[str, Any] = field(default_factory=dict)
+    engine: dict[str, Any] = field(default_factory=dict)
+    generation: str = "paper"
+    subtitle: str = "prompt"
+    dry_run: bool = False
+    seed: int = 0
+    variant: str = ""
+    outputs: str = "outputs"
+    on_error: str = "record"
+    batch_size: int = 8
+    workers: int = 0
+    machine: MachineSettings = field(default_factory=MachineSettings)
+
+
+def register() -> None:
+    """Tell Hydra the schema, and the adapters of other packages: `baseline=NAME` finds them.
+
+    Of a plug-in only its name is read; it is imported when it is used. A yaml file of that name
+    adds to the node, which is just what is wanted, so Hydra's warning of it is not shown.
+    """
+    from hydra.core.config_store import ConfigStore
+
+    merged = r"\s*'baseline/.*' is validated against ConfigStore schema"
+    warnings.filterwarnings("ignore", merged, UserWarning)
+    store = ConfigStore.instance()
+    store.store(name="schema", node=Settings)
+    for adapter in registry.names():
+        if adapter.name not in registry.BUILT_IN:
+            node = OmegaConf.create({"name": adapter.name, "adapter": adapter.name})
+            OmegaConf.set_struct(node, False)  # its fields are known once it is imported
+            store.store(group="baseline", name=adapter.name, node=node)
+
+
+def settings_of(config: DictConfig) -> Settings:
+    """The composed configuration as plain, checked values.
+
+    Raises PrerequisiteError for a value out of range; OmegaConf's errors pass (see `explain`).
+    """
+    known = [each.name for each in fields(Settings)]
+    for key in map(str, config):
+        if key not in known:
+            raise PrerequisiteError(f"there is no key {key}; {near(key, known)}")
+    settings = OmegaConf.to_object(config)
+    assert isinstance(settings, Settings)
+    _one_of("subtitle", settings.subtitle, SUBTITLE)
+    _one_of("on_error", settings.on_error, ON_ERROR)
+    for key, least in (("batch_size", 1), ("workers", 0)):
+        if getattr(settings, key) < least:
+            raise PrerequisiteError(f"{key} is {getattr(settings, key)}; give at least {least}")
+    return settings
+
+
+def settings_from_json(values: Mapping[str, Any], folder: Path) -> Settings:
+    """The settings that `run.json` holds; PrerequisiteError where they are another version's."""
+    try:
+        return Settings(**{**values, "machine": MachineSettings(**values["machine"])})
+    except (TypeError, KeyError) as error:
+        raise PrerequisiteError(
+            f"{folder} was made by another version of this project ({error}); run its sweep again"
+        ) from error
+
+
+def _one_of(key: str, value: str, choices: Sequence[str]) -> None:
+    if value not in choices:
+        raise PrerequisiteError(f"{key} is {value!r}; {near(value, choices)}")

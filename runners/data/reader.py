@@ -1,0 +1,255 @@
+"""The one reader: a folder with media, a table of labels, a table of subtitles -> `Clip`s.
+
+The clips of a data set, and their order, are the rows of its label table. Media are found by
+patterns relative to the root; a pattern may stand for a flat folder (`video/{name}.mp4`) or for
+one folder a clip (`openface_face/{name}/{name}.npy`). Folders are listed once, so that neither
+20,000 clips nor a slow network file system delay the start; `check_files=false` does not look.
+
+What the authors' loaders do is kept: a missing subtitle is the empty string, a clip that is absent
+from the subtitle table is an error, and an empty list of labels is replaced (`labels.empty`).
+"""
+
+import difflib
+import fnmatch
+import os
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+from omegaconf.errors import ConfigKeyError, MissingMandatoryValue, ValidationError
+
+from adapters.registry import near
+from baselines.errors import PrerequisiteError
+from runners.data.table import read_columns
+from runners.scoring.parsing import string_to_list
+
+_PACKAGE = "{package}"  # in `root`: the folder of this module, where the sample data set lies
+
+
+@dataclass(frozen=True, slots=True)
+class Clip:
+    """One clip of a data set: what may be asked about, and the truth."""
+
+    name: str
+    video: Path | None
+    audio: Path | None
+    """A sound file; where there is none, the video, whose sound track is meant."""
+    face: Path | None
+    """Face crops, uint8 frames x height x width x 3 (.npy); looked for if `visual` is face."""
+    subtitle: str
+    labels: tuple[str, ...]
+
+
+class Language(StrEnum):
+    english = "english"
+    chinese = "chinese"
+
+
+class Visual(StrEnum):
+    """What an adapter gets as the video: whole frames or face crops."""
+
+    frame = "frame"
+    face = "face"
+
+
+@dataclass
+class Subtitle:
+    """Where the subtitles stand: one column for each language."""
+
+    file: str = "???"
+    key: str = "name"
+    columns: dict[str, str] = field(default_factory=dict)
+    """Language -> column."""
+
+
+@dataclass
+class Labels:
+    """Which clips there are, and the truth about them; `column: null` where none is published."""
+
+    file: str = "???"
+    key: str = "name"
+    column: str | None = "openset"
+    empty: list[str] = field(default_factory=list)
+    """What stands for an empty list of labels (`neutral` in the authors' OV-MERD loaders)."""
+
+
+@dataclass
+class DatasetSettings:
+    """The keys of `conf/dataset/NAME.yaml`."""
+
+    name: str = "???"
+    root: str = "???"
+    language: Language = Language.english
+    visual: Visual = Visual.frame
+    limit: int | None = None
+    """The first n clips only, counted after the name filter."""
+    clips: list[str] = field(default_factory=list)
+    """Names or glob patterns; none means all."""
+    check_files: bool = True
+    video: list[str] = field(default_factory=list)
+    """Patterns in order of preference, e.g. `video/{name}.mp4`; the same for the next two."""
+    audio: list[str] = field(default_factory=list)
+    face: list[str] = field(default_factory=list)
+    subtitle: Subtitle = field(default_factory=Subtitle)
+    labels: Labels = field(default_factory=Labels)
+
+
+def read_dataset(settings: Mapping[str, Any]) -> list[Clip]:
+    """Every clip that the settings (keys of `DatasetSettings`) select, in the table's order.
+
+    Raises PrerequisiteError with one sentence for a mistyped key or value, a missing folder, file
+    or column, a name that is double or no file name, and a filter that nothing answers to.
+    """
+    wanted = _checked(settings)
+    root = Path(wanted.root.replace(_PACKAGE, str(Path(__file__).parent))).expanduser()
+    if not root.is_dir():
+        raise PrerequisiteError(f"dataset.root: there is no folder {root}")
+    labels = _select(_read_labels(root, wanted.labels), wanted)
+    subtitles = _read_subtitles(root, wanted, labels)
+    video = _Finder(root, "video", wanted.video, wanted.check_files)
+    audio = _Finder(root, "audio", wanted.audio, wanted.check_files)
+    faces = wanted.face if wanted.visual is Visual.face else []
+    face = _Finder(root, "face", faces, wanted.check_files)
+    clips = []
+    for name, words in labels.items():
+        picture = video.find(name)
+        sound = audio.find(name) or picture
+        clips.append(Clip(name, picture, sound, face.find(name), subtitles[name], words))
+    return clips
+
+
+def _checked(settings: Mapping[str, Any]) -> DatasetSettings:
+    try:
+        merged = OmegaConf.merge(OmegaConf.structured(DatasetSettings), dict(settings))
+        wanted = OmegaConf.to_object(merged)
+    except ConfigKeyError as error:
+        known = [each.name for each in fields(error.object_type or DatasetSettings)]
+        raise PrerequisiteError(
+            f"dataset.{error.full_key} is no key of a data set; {near(str(error.key), known)}"
+        ) from error
+    except MissingMandatoryValue as error:
+        what = "; it is the folder of the tables and media" if error.full_key == "root" else ""
+        raise PrerequisiteError(f"dataset.{error.full_key} is not set{what}") from error
+    except ValidationError as error:
+        reason = str(error.msg).splitlines()[0]
+        if "ListConfig" in reason:
+            reason = "give a list, in brackets"
+        where = f"dataset.{error.full_key}" if error.full_key else "dataset"
+        raise PrerequisiteError(f"{where}: {reason}") from error
+    assert isinstance(wanted, DatasetSettings)
+    if wanted.limit is not None and wanted.limit < 1:
+        raise PrerequisiteError(f"dataset.limit is {wanted.limit}; give at least 1, or null")
+    return wanted
+
+
+def _read_labels(root: Path, table: Labels) -> dict[str, tuple[str, ...]]:
+    path = root / table.file
+    labels: dict[str, tuple[str, ...]] = {}
+    for name, cell in read_columns(path, table.key, table.column):
+        _refuse_escape(name, path)
+        if name in labels:
+            raise PrerequisiteError(f"{path} holds the name {name!r} twice")
+        words = string_to_list(cell) if table.column is not None else []
+        labels[name] = tuple(words or (table.empty if table.column is not None else ()))
+    if not labels:
+        raise PrerequisiteError(f"{path} holds no clips")
+    return labels
+
+
+def _refuse_escape(name: str, path: Path) -> None:
+    """A name becomes part of paths, so it must be one plain file name."""
+    if name in {"", ".", ".."} or any(mark in name for mark in "/\\\0"):
+        raise PrerequisiteError(f"{path}: {name!r} cannot be the name of a clip")
+
+
+def _select(
+    labels: dict[str, tuple[str, ...]], wanted: DatasetSettings
+) -> dict[str, tuple[str, ...]]:
+    names: Sequence[str] = list(labels)
+    if wanted.clips:
+        hits = Counter[str]()
+        names = [name for name in names if _matches(name, wanted.clips, hits)]
+        for pattern in wanted.clips:
+            if not hits[pattern]:
+                close = difflib.get_close_matches(pattern, labels, n=3) or list(labels)[:3]
+                raise PrerequisiteError(
+                    f"dataset.clips: no clip is called {pattern!r}; there are, for instance, "
+                    f"{', '.join(close)}"
+                )
+    return {name: labels[name] for name in names[: wanted.limit]}
+
+
+def _matches(name: str, patterns: Iterable[str], hits: Counter[str]) -> bool:
+    # A name may hold brackets itself, so the plain comparison comes first.
+    found = [each for each in patterns if name == each or fnmatch.fnmatchcase(name, each)]
+    hits.update(found)
+    return bool(found)
+
+
+def _read_subtitles(root: Path, wanted: DatasetSettings, names: Iterable[str]) -> dict[str, str]:
+    table = wanted.subtitle
+    path = root / table.file
+    if wanted.language.value not in table.columns:
+        raise PrerequisiteError(
+            f"dataset.language is {wanted.language}, but {wanted.name} has subtitles in "
+            f"{', '.join(table.columns)} only"
+        )
+    needed = set(names)
+    subtitles: dict[str, str] = {}
+    for name, cell in read_columns(path, table.key, table.columns[wanted.language.value]):
+        if name in needed:
+            text = cell or ""
+            if subtitles.setdefault(name, text) != text:
+                raise PrerequisiteError(f"{path} holds two different subtitles for {name!r}")
+    absent = sorted(needed - subtitles.keys())
+    if absent:
+        raise PrerequisiteError(
+            f"{path} has no row for {len(absent)} of {len(needed)} clips, the first {absent[0]!r}"
+        )
+    return subtitles
+
+
+class _Finder:
+    """Where one kind of media lies, by patterns; each folder is listed once."""
+
+    def __init__(self, root: Path, kind: str, patterns: Sequence[str], check: bool) -> None:
+        self._root = root
+        self._patterns = patterns
+        self._check = check
+        self._listed: dict[str, frozenset[str]] = {}
+        for pattern in patterns:
+            if "{name}" not in pattern:
+                raise PrerequisiteError(f"dataset.{kind}: {pattern!r} lacks {{name}}")
+            folder = pattern.partition("{name}")[0].rpartition("/")[0]
+            if check and folder not in self._listed:
+                self._listed[folder] = _listing(root / folder, kind)
+
+    def find(self, name: str) -> Path | None:
+        """The first pattern's file that is there (unchecked: the first pattern's)."""
+        for pattern in self._patterns:
+            path = pattern.replace("{name}", name)
+            if not self._check or self._is_there(pattern, path):
+                return self._root / path
+        return None
+
+    def _is_there(self, pattern: str, path: str) -> bool:
+        folder = pattern.partition("{name}")[0].rpartition("/")[0]
+        entry, _, below = path[len(folder) :].lstrip("/").partition("/")
+        if entry not in self._listed[folder]:
+            return False
+        return not below or (self._root / path).is_file()
+
+
+def _listing(folder: Path, kind: str) -> frozenset[str]:
+    try:
+        with os.scandir(folder) as entries:
+            return frozenset(entry.name for entry in entries)
+    except OSError as error:
+        raise PrerequisiteError(
+            f"the data set should have a folder {folder} ({error.strerror}); "
+            f"set dataset.{kind}=[] to go without"
+        ) from error

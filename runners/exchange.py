@@ -1,0 +1,52 @@
+"""A run's results in the shapes that others read: a table, and the authors' two npz files.
+
+`results-<baseline>.npz` holds `name2reason`, a dict from clip to description, as a 0-d object
+array; `<baseline>-openset.npz` holds `filenames` and `fileitems`, the labels as texts in brackets
+(AffectGPT repository, OV-MER/main-ovmer.py and the label extraction after it). Their readers look
+up every clip of the data set, so one that failed stands there with an empty text; that it failed,
+and why, is said in `predictions.csv` alone.
+"""
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from runners.records import Prediction
+from runners.run_folder import RunFolder
+
+
+def write_exchange_files(
+    folder: RunFolder,
+    baseline: str,
+    predictions: Sequence[Prediction],
+    labels: Mapping[str, Sequence[str]],
+) -> None:
+    """Write the three files; `labels` has no entry for a clip that failed."""
+    opensets = {each.name: f"[{', '.join(labels.get(each.name, ()))}]" for each in predictions}
+    table = io.StringIO()
+    writer = csv.writer(table)
+    writer.writerow(["name", "status", "openset", "description", "error"])
+    for each in predictions:
+        openset = opensets[each.name] if each.name in labels else ""
+        writer.writerow([each.name, each.status, openset, each.description, each.error or ""])
+    folder.replace("predictions.csv", table.getvalue().encode("utf-8", "replace"))
+    _write_npz(
+        folder,
+        f"results-{baseline}.npz",
+        name2reason={each.name: each.description for each in predictions},
+    )
+    _write_npz(
+        folder,
+        f"{baseline}-openset.npz",
+        filenames=list(opensets),
+        fileitems=list(opensets.values()),
+    )
+
+
+def _write_npz(folder: RunFolder, name: str, **arrays: Any) -> None:
+    import numpy as np
+
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **arrays)
+    folder.replace(name, buffer.getvalue())

@@ -1,0 +1,55 @@
+"""One sentence for each mistake in a configuration."""
+
+from omegaconf import DictConfig
+from omegaconf.errors import (
+    ConfigAttributeError,
+    ConfigKeyError,
+    MissingMandatoryValue,
+    OmegaConfBaseException,
+)
+from yaml import YAMLError
+
+from adapters.registry import near
+
+
+def explain(error: Exception, group: str = "") -> str:
+    """One sentence for what Hydra, OmegaConf or the yaml reader found wrong.
+
+    `group` is that of the keys where OmegaConf was given only a part of the configuration.
+    """
+    from hydra.errors import MissingConfigException, OverrideParseException  # 0.2 s, seldom needed
+
+    if isinstance(error, MissingConfigException) and error.options is not None:
+        where, _, choice = str(error.missing_cfg_file).rpartition("/")
+        return f"there is no {where}={choice}; {near(choice, error.options)}"
+    if isinstance(error, OverrideParseException):
+        return (
+            f"{error.override!r} cannot be read as key=value ({_first_line(error)}); "
+            "put quotes within quotes around a value with special characters: 'key=\"value\"'"
+        )
+    inner = error if isinstance(error, OmegaConfBaseException) else error.__cause__
+    if isinstance(inner, OmegaConfBaseException):
+        key = ".".join(part for part in (group, inner.full_key) if part)
+        if isinstance(inner, ConfigKeyError | ConfigAttributeError):
+            return f"there is no key {key}; {_hint(inner)}"
+        if isinstance(inner, MissingMandatoryValue):
+            return f"{key} has no value; give {key}=..."
+        return f"{key}: {_first_line(inner)}"
+    if str(error).startswith("Ambiguous value"):
+        override = str(error).split("'")[1]
+        key, _, values = override.partition("=")
+        return f"{override} is no single value; add -m to sweep, or give a list as {key}=[{values}]"
+    if isinstance(error, YAMLError):  # its further lines name the file, line and column
+        return " ".join(str(error).split())
+    return _first_line(error)
+
+
+def _hint(error: OmegaConfBaseException) -> str:
+    """What is said after an unknown key."""
+    parent = error.parent_node
+    known = [str(key) for key in parent] if isinstance(parent, DictConfig) else []
+    return near(str(error.key), known) if known else "put + before it to add it"
+
+
+def _first_line(error: Exception) -> str:
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), repr(error))

@@ -1,0 +1,114 @@
+"""Find labels in descriptions that exist, with another extractor, and score them.
+
+    python -m runners.extract outputs/ovmerd/video_llava outputs/ovmerd/salmonn extractor=qwen25
+
+Descriptions are not touched, and no baseline is loaded; the language model is, once for all the
+folders. The labels of each extractor stay in `labels.jsonl` side by side, its figures in
+`scores.json` under its name; `predictions.csv` and the npz files hold those made last.
+
+Settings are those of conf/config.yaml in Hydra's syntax: extractor, metric and their keys,
+subtitle=merge or none (for descriptions that were asked for without the subtitle), on_error,
+outputs (where the answers of language models are kept), machine, dry_run.
+"""
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from baselines.errors import PrerequisiteError
+from runners import cli
+from runners.config import Settings, settings_from_json
+from runners.job import Job
+from runners.progress import say
+from runners.run_folder import RunFolder
+
+_KEYS = ("extractor", "metric", "subtitle", "on_error", "outputs", "machine", "dry_run")
+
+
+@cli.command
+def main() -> int:
+    """The command: extract, score, print the table."""
+    parser = argparse.ArgumentParser(
+        prog="python -m runners.extract",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("argument", nargs="+", metavar="FOLDER or key=value")
+    given: Sequence[str] = parser.parse_args().argument
+    folders = [Path(each) for each in given if "=" not in each or Path(each).is_dir()]
+    overrides = [each for each in given if "=" in each and not Path(each).is_dir()]
+    if not folders:
+        raise PrerequisiteError("name the run folders to read, e.g. outputs/ovmerd/video_llava")
+    wanted = _compose(overrides)
+    return _reread([_job(folder, wanted, overrides) for folder in folders], wanted)
+
+
+def _compose(overrides: Sequence[str]) -> Settings:
+    from hydra import compose, initialize_config_dir
+
+    from runners.config import CONF, CONFIG_NAME, VERSION_BASE, register, settings_of
+
+    for override in overrides:
+        key = override.partition("=")[0].lstrip("+~").partition(".")[0]
+        if key not in _KEYS:
+            raise PrerequisiteError(
+                f"{override}: runners.extract leaves the descriptions as they are; it takes "
+                f"{', '.join(_KEYS)}"
+            )
+    register()
+    with initialize_config_dir(str(CONF), version_base=VERSION_BASE):
+        return settings_of(compose(CONFIG_NAME, list(overrides)))
+
+
+def _job(folder: Path, wanted: Settings, overrides: Sequence[str]) -> Job:
+    """The job that made a run folder, with what is wanted of the extraction.
+
+    Raises PrerequisiteError for a folder that is none, or is of another version's making.
+    """
+    told = RunFolder(folder).read_json("run.json")
+    if "settings" not in told:
+        raise PrerequisiteError(f"{folder} is no run folder: it holds no run.json with settings")
+    made = settings_from_json(told["settings"], folder)
+    given = {override.partition("=")[0] for override in overrides}
+    settings = replace(
+        made,
+        extractor=wanted.extractor,
+        metric=wanted.metric if "metric" in given else made.metric,
+        subtitle=wanted.subtitle if "subtitle" in given else made.subtitle,
+        on_error=wanted.on_error,
+    )
+    if settings.subtitle != "prompt" and Job(made).uses_subtitle:
+        raise PrerequisiteError(
+            f"{folder} was asked with the subtitle in the prompt, so subtitle={settings.subtitle} "
+            f"needs descriptions of its own: runners.sweep subtitle={settings.subtitle}"
+        )
+    return Job(settings, tuple(overrides), at=folder)
+
+
+def _reread(jobs: Sequence[Job], wanted: Settings) -> int:
+    from runners.extraction import make_extractors
+    from runners.tables import comparison
+    from runners.work import reread
+
+    states = []
+    for merge in (False, True):
+        of_kind = [job for job in jobs if (job.settings.subtitle == "merge") == merge]
+        if not of_kind:
+            continue
+        extractors = make_extractors(wanted.extractor, merge)
+        try:
+            states += [reread(job, extractors) for job in of_kind]
+        finally:
+            for extractor in extractors:
+                extractor.close()
+    states.sort(key=lambda state: [job.folder for job in jobs].index(state.job.folder))
+    for state in states:
+        if state.to_describe:
+            say(f"{state.job.label}: {len(state.to_describe)} clips are not described yet")
+    print(comparison(states))
+    return cli.FINE if all(state.is_fine for state in states) else cli.FAILED
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,52 @@
+"""The contract of the stage between descriptions and labels."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class Described:
+    """What one baseline said about one clip."""
+
+    name: str
+    text: str
+    subtitle: str | None = None
+    """What was said in the clip, where it is to be merged into the description; else None."""
+    is_labels: bool = False
+    """True where the text names labels and describes nothing (`Adapter.answers_with_labels`)."""
+    in_sentence: bool = False
+    """True where those labels stand in a sentence; else the text is the list itself."""
+
+
+@dataclass(frozen=True, slots=True)
+class Extracted:
+    """The open-vocabulary labels of one description."""
+
+    name: str
+    labels: tuple[str, ...]
+    raw: str
+    """The extractor's answer as it came, before it was parsed."""
+    notes: tuple[str, ...] = ()
+    """What is wrong with the answer, one short sentence each; `raw` is kept all the same."""
+    trail: Mapping[str, str] = field(default_factory=dict)
+    """What stands between description and labels, by step: the merged text, a translation."""
+    error: str | None = None
+    """Why there is no answer, in one sentence; the description is asked about again later."""
+
+
+class Extractor(Protocol):
+    """Turns descriptions into labels."""
+
+    @property
+    def identity(self) -> Mapping[str, Any]:
+        """Everything that can change a label: labels made under another identity are redone."""
+
+    def extract(self, items: Sequence[Described]) -> Iterator[Extracted]:
+        """Yield one result an item, in any order, each as soon as it is known.
+
+        Raises PrerequisiteError where it cannot go on; what was yielded before stands.
+        """
+
+    def close(self) -> None:
+        """Free what extraction took."""

@@ -1,0 +1,113 @@
+"""Which language model: `owner/name@commit` on the hub, or a local folder.
+
+Nothing here imports torch: a run whose answers are all cached never does.
+"""
+
+import hashlib
+import re
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from baselines.checkpoint import download
+from baselines.errors import PrerequisiteError
+
+_COMMIT = re.compile(r"[0-9a-f]{40}")
+_FILES = ("*.json", "*.safetensors", "*.txt", "*.model", "*.jinja")
+_MINIATURE = "miniature"
+_REMEDY = "set extractor.model to a local folder that holds it"
+_SAMPLES, _SAMPLE_BYTES = 64, 4096
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model by the name that the user gave it."""
+
+    name: str
+    revision: str | None
+    folder: Path | None
+    """Where it lies, if it is no hub model."""
+    is_miniature: bool = False
+
+    @staticmethod
+    def named(text: str) -> "Model":
+        """Read the setting `extractor.model`."""
+        folder = Path(text).expanduser()
+        if text and folder.is_dir():
+            return Model(text, None, folder)
+        name, _, revision = text.partition("@")
+        if not name or name.startswith((".", "/", "~")) or name.count("/") > 1:
+            raise PrerequisiteError(
+                f"extractor.model={text} is neither a folder nor owner/name@revision on the hub"
+            )
+        return Model(name, revision or None, None)
+
+    @staticmethod
+    def miniature(folder: Path) -> "Model":
+        """The random miniature of Qwen2.5 for dry runs, written into `folder` when first used."""
+        return Model(_MINIATURE, None, folder, is_miniature=True)
+
+    def version(self) -> dict[str, str]:
+        """What tells this model's weights from all others, wherever they lie.
+
+        Raises CheckpointError for a hub model without a commit that cannot be looked up.
+        """
+        if self.is_miniature:
+            return {"model": _MINIATURE, "revision": "1"}
+        if self.folder is not None:
+            return {"model": self.folder.resolve().name, "revision": _fingerprint(self.folder)}
+        revision = self.revision or "main"
+        if not _COMMIT.fullmatch(revision):
+            revision = self._downloaded(["config.json"]).name
+        return {"model": self.name, "revision": revision}
+
+    def fetch(self) -> Path:
+        """The folder with its files; makes or downloads them where it must.
+
+        Raises CheckpointError where they are not to be had.
+        """
+        if self.folder is None:
+            return self._downloaded(_FILES)
+        if self.is_miniature and not self.folder.exists():
+            _write_miniature(self.folder)
+        return self.folder
+
+    def _downloaded(self, files: Sequence[str]) -> Path:
+        """The hub's cache of a model, in a folder called by its commit."""
+        what = "the extractor's language model"
+        return download(self.name, self.revision or "main", files, what, _REMEDY)
+
+
+def _write_miniature(folder: Path) -> None:
+    """At one stroke, since several jobs may want it at once."""
+    from baselines.chat import write_miniature
+
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(dir=folder.parent, prefix=".miniature-") as fresh:
+        write_miniature(Path(fresh) / "it")
+        with suppress(OSError):  # another job was faster; its miniature is the same
+            (Path(fresh) / "it").rename(folder)
+
+
+@cache
+def _fingerprint(folder: Path) -> str:
+    """A hash of a checkpoint's content that reads little of large files.
+
+    Small files are hashed whole; of a large one its size and 64 blocks of 4 KiB spread over it:
+    two trainings of one model differ nearly everywhere.
+    """
+    digest = hashlib.blake2b(digest_size=10)
+    for file in sorted(each for pattern in _FILES for each in folder.glob(pattern)):
+        size = file.stat().st_size
+        digest.update(f"{file.name}:{size}:".encode())
+        with file.open("rb") as content:
+            if size <= _SAMPLES * _SAMPLE_BYTES:
+                digest.update(content.read())
+                continue
+            for sample in range(_SAMPLES):
+                content.seek((size - _SAMPLE_BYTES) * sample // (_SAMPLES - 1))
+                digest.update(content.read(_SAMPLE_BYTES))
+    return digest.hexdigest()

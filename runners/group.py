@@ -1,0 +1,96 @@
+"""Ask a language model which of each clip's labels mean the same, and score by that.
+
+python -m runners.group predictions=outputs/ovmerd/salmonn truth=true.csv replies=groups.jsonl
+
+The replies serve `python -m runners.score metric=grouping metric.replies=groups.jsonl` as well. The
+papers asked gpt-3.5-turbo-16k-0613, which has been withdrawn: figures from another model are their
+own, and the model must be named with them.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from baselines.errors import ClipError
+from runners import cli
+from runners.config import MachineSettings
+from runners.extraction import make_language_model
+from runners.extraction.steps import clean_reply, grouping
+from runners.progress import Progress, say
+from runners.score import CommonSettings, compose_settings, read_truth
+from runners.scoring import make_metric
+from runners.scoring.files import Columns, read_labels
+from runners.scoring.labels import parse_all
+from runners.scoring.parsing import string_to_list
+from runners.scoring.report import score_text
+
+
+@dataclass
+class GroupSettings(CommonSettings):
+    """`conf/group.yaml`."""
+
+    predictions: str = "???"
+    replies: str = "???"
+    extractor: dict[str, Any] = field(default_factory=dict)
+    outputs: str = "outputs"
+    dry_run: bool = False
+    machine: MachineSettings = field(default_factory=MachineSettings)
+
+
+@cli.command
+def main() -> int:
+    """The command: asks, writes the replies, prints the score."""
+    settings = compose_settings("group", GroupSettings, __doc__ or "")
+    settings.check(least=0)
+    metric = make_metric({**settings.metric, "replies": {}})
+    truth = read_truth(settings, metric)
+    columns = Columns(metric.answer_columns, settings.columns.name, settings.columns.predictions)
+    answers = read_labels(settings.predictions, columns, settings.allow_pickle)
+    clips = sorted(answers.values.keys() & truth.values.keys())
+    replies = _ask(settings, clips, answers.values, truth.values)
+    lines = [json.dumps({"name": name, "reply": replies[name]}) + "\n" for name in sorted(replies)]
+    Path(settings.replies).expanduser().write_text("".join(lines), encoding="utf-8")
+    scores = make_metric({**settings.metric, "replies": replies}).score(
+        answers.values, truth.values, settings.missing
+    )
+    scores.notes.extend(answers.notes + truth.notes)
+    if settings.bootstrap:
+        scores = scores.with_intervals(settings.bootstrap, settings.seed, settings.confidence)
+    print(score_text(scores))
+    if settings.output is not None:
+        text = json.dumps(scores.as_json(), ensure_ascii=False, indent=2)
+        Path(settings.output).expanduser().write_text(text + "\n", encoding="utf-8")
+    return cli.FINE if len(replies) == len(clips) else cli.FAILED
+
+
+def _ask(
+    settings: GroupSettings,
+    clips: Sequence[str],
+    predictions: Mapping[str, Any],
+    truth: Mapping[str, Any],
+) -> dict[str, str]:
+    """The model's cleaned reply for each clip; failures are told."""
+    model = make_language_model(settings.extractor)
+    predicted = parse_all(
+        clips, [predictions[name] for name in clips], string_to_list, "prediction"
+    )
+    true = parse_all(clips, [truth[name] for name in clips], string_to_list, "truth")
+    prompts = [grouping(predicted.of(i), true.of(i)).prompt for i in range(len(clips))]
+    replies = {}
+    try:
+        with Progress(len(clips), "groups") as progress:
+            for place, outcome in model.ask(prompts, settings.seed):
+                if isinstance(outcome, ClipError):
+                    say(f"{clips[place]}: {outcome}")
+                else:
+                    replies[clips[place]] = clean_reply(outcome.text)
+                progress.add()
+    finally:
+        model.engine.close()
+    return replies
+
+
+if __name__ == "__main__":
+    main()

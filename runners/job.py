@@ -1,0 +1,229 @@
+"""One job of a sweep: a baseline on a data set, under given settings.
+
+Everything here is known before anything runs: which adapter with which fields, what makes its
+descriptions the same ones (`identity`), and the name of its run folder. Nothing heavy is imported.
+"""
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, is_dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from adapters import registry
+from adapters.base import SUBTITLE, VIDEO, Adapter
+from baselines.errors import PrerequisiteError
+from runners.config import Settings
+from runners.explain import explain
+
+_NOT_FIELDS = frozenset({"name", "title", "adapter", "generation"})
+"""Keys of conf/baseline/*.yaml that are not fields of the adapter (`generation`: see `_fields`)."""
+_PRESETS = ("paper", "greedy")
+
+
+@dataclass(frozen=True)
+class Job:
+    """Settings, and the overrides of the command line that led to them."""
+
+    settings: Settings
+    overrides: tuple[str, ...] = ()
+    at: Path | None = None
+    """The run folder, where it is known rather than named after the settings."""
+
+    @cached_property
+    def adapter(self) -> Adapter:
+        """The adapter, built but not loaded.
+
+        Raises PrerequisiteError for an unknown name, key or value.
+        """
+        fields = self._fields
+        if not is_dataclass(self._class):
+            if fields:
+                raise PrerequisiteError(
+                    f"the adapter {self._name!r} has no settings, yet baseline."
+                    f"{next(iter(fields))} is given"
+                )
+            return self._class()
+        try:
+            built = OmegaConf.to_object(self._checked_fields)
+        except OmegaConfBaseException as error:
+            raise PrerequisiteError(explain(error, "baseline")) from error
+        assert isinstance(built, Adapter)
+        return built
+
+    @cached_property
+    def identity(self) -> dict[str, Any]:
+        """Everything that can change a description, as flat keys and plain values.
+
+        Left out, because the words do not depend on it: batch size, workers, device, order,
+        selection of clips, where the data lie; also what this adapter makes no use of.
+        """
+        return {
+            "baseline.adapter": self._name,
+            **{f"baseline.{key}": value for key, value in self._plain_fields.items()},
+            "seed": self.settings.seed,
+            **self._switches,
+        }
+
+    @cached_property
+    def folder(self) -> Path:
+        """`outputs/<dataset>/<baseline>[-variant]`, a function of the configuration alone."""
+        if self.at is not None:
+            return self.at
+        dataset = _word(str(self.settings.dataset["name"]))
+        if "dataset.root" in self._overridden:
+            root = str(Path(self.settings.dataset["root"]).expanduser().resolve())
+            dataset += "-" + hashlib.blake2b(root.encode(), digest_size=3).hexdigest()
+        parts = [str(self.settings.baseline["name"]), *self._variant]
+        name = "-".join(_word(part) for part in parts)
+        return Path(self.settings.outputs) / dataset / _cut(name, 200, whole=name)
+
+    @property
+    def label(self) -> str:
+        """What messages and tables call it."""
+        return self.folder.name
+
+    @property
+    def extraction(self) -> str:
+        """How labels are made, in a word: `qwen25-paper-merge`."""
+        words = [self.settings.extractor["name"]]
+        if self.settings.extractor.get("sampling", "greedy") != "greedy":
+            words.append(self.settings.extractor["sampling"])
+        return "-".join([*words, "merge"] if self.settings.subtitle == "merge" else words)
+
+    @property
+    def is_dry(self) -> bool:
+        """Whether a random miniature stands in for the checkpoint."""
+        return bool(self._switches.get("dry_run"))
+
+    @property
+    def uses_subtitle(self) -> bool:
+        return SUBTITLE in self._class.modalities and self.settings.subtitle == "prompt"
+
+    @property
+    def _name(self) -> str:
+        name = self.settings.baseline.get("adapter")
+        if not isinstance(name, str):
+            raise PrerequisiteError("baseline.adapter must name an adapter")
+        return name
+
+    @cached_property
+    def _class(self) -> type[Adapter]:
+        return registry.get(self._name)
+
+    @cached_property
+    def _fields(self) -> dict[str, Any]:
+        """The adapter's fields as configured, the chosen generation preset among them."""
+        baseline = self.settings.baseline
+        fields = {key: value for key, value in baseline.items() if key not in _NOT_FIELDS}
+        presets, choice = baseline.get("generation"), self.settings.generation
+        choices = list(presets or _PRESETS)
+        if choice not in choices:
+            raise PrerequisiteError(
+                f"baseline {baseline['name']!r} has no generation={choice}; "
+                f"{registry.near(choice, choices)}"
+            )
+        if presets:
+            fields["generation"] = presets[choice]
+        return fields
+
+    @cached_property
+    def _checked_fields(self) -> Any:
+        """The fields with the defaults of the adapter's class filled in, as an OmegaConf node."""
+        try:
+            return OmegaConf.merge(OmegaConf.structured(self._class), self._fields)
+        except OmegaConfBaseException as error:
+            raise PrerequisiteError(explain(error, "baseline")) from error
+
+    @cached_property
+    def _plain_fields(self) -> Mapping[str, Any]:
+        if not is_dataclass(self._class):
+            return {}
+        found = OmegaConf.to_container(self._checked_fields, enum_to_str=True)
+        # Through JSON, so that it compares equal to what run.json gives back.
+        plain: Mapping[str, Any] = json.loads(json.dumps(found, default=str))
+        return plain
+
+    @cached_property
+    def _switches(self) -> dict[str, Any]:
+        """The settings outside the baseline that this adapter's words depend on."""
+        settings, cls, switches = self.settings, self._class, dict[str, Any]()
+        if cls.miniature is not Adapter.miniature:
+            switches["dry_run"] = settings.dry_run
+        if cls.load is not Adapter.load:
+            switches["machine.dtype"] = settings.machine.dtype
+            switches["engine"] = settings.engine["name"]
+        if SUBTITLE in cls.modalities:
+            # A subtitle that is merged afterwards is none of the model's business.
+            switches["subtitle"] = "prompt" if self.uses_subtitle else "none"
+            if self.uses_subtitle:
+                switches["dataset.language"] = settings.dataset.get("language")
+        if VIDEO in cls.modalities:
+            switches["dataset.visual"] = settings.dataset.get("visual")
+        return switches
+
+    @property
+    def _overridden(self) -> list[str]:
+        """The keys that the command line sets."""
+        keys = [each.partition("=")[0].lstrip("+") for each in self.overrides if each[0] != "~"]
+        return list(dict.fromkeys(keys))
+
+    @property
+    def _variant(self) -> list[str]:
+        """What is unusual about this run, in words for its folder."""
+        settings, switches, words = self.settings, self._switches, list[str]()
+        if self.is_dry:
+            words.append("dry")
+        if settings.baseline.get("generation") and settings.generation != "paper":
+            words.append(settings.generation)
+        if switches.get("subtitle", "prompt") != "prompt":
+            words.append("nosub")
+        if switches.get("dataset.visual", "frame") != "frame":
+            words.append(str(switches["dataset.visual"]))
+        if "dataset.language" in switches and "dataset.language" in self._overridden:
+            words.append(str(switches["dataset.language"]))
+        if switches.get("machine.dtype", "auto") != "auto":
+            words.append(settings.machine.dtype)
+        if switches.get("engine", "transformers") != "transformers":
+            words.append(settings.engine["name"])
+        if settings.seed:
+            words.append(f"seed{settings.seed}")
+        words += [self._field_word(key) for key in self._overridden_fields]
+        return words + ([settings.variant] if settings.variant else [])
+
+    @property
+    def _overridden_fields(self) -> list[str]:
+        """The keys below `baseline` that the command line sets, in its order."""
+        keys = [key.partition(".")[2] for key in self._overridden if key.startswith("baseline.")]
+        return [key for key in keys if key not in ("name", "title")]
+
+    def _field_word(self, key: str) -> str:
+        """`baseline.labels=3` -> `labels_3`: jobs that differ in it get folders of their own.
+
+        The value is the configured one, since Hydra respells the overrides of a sweep.
+        """
+        value: Any = self.settings.baseline
+        for part in key.split("."):
+            value = value.get(part) if isinstance(value, dict) else None
+        if key == "adapter":
+            return str(value).rpartition(":")[2]
+        return f"{key}_{value if isinstance(value, str) else json.dumps(value)}"
+
+
+def _word(text: str) -> str:
+    """`text` as part of a file name."""
+    word = re.sub(r"(?:[^\w.+]|_)+", "_", text).strip("_.") or "_"
+    return _cut(word, 40, whole=text)
+
+
+def _cut(name: str, longest: int, whole: str) -> str:
+    """What is too long ends in a hash of the whole."""
+    if len(name) <= longest:
+        return name
+    return f"{name[: longest - 8]}_{hashlib.blake2b(whole.encode(), digest_size=3).hexdigest()}"

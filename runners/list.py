@@ -1,0 +1,45 @@
+"""List the baselines: `python -m runners.list`.
+
+Those of this project come from conf/baseline/, with what they use of a clip; those of other
+packages are named, but not imported.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+from tabulate import tabulate
+
+from adapters import registry
+from adapters.base import AUDIO, SUBTITLE, VIDEO
+from runners import cli
+
+
+@cli.command
+def main() -> int:
+    """The command: print the table."""
+    rows = [_row(settings) for settings in _shipped()]
+    built_in = registry.BUILT_IN
+    rows += [
+        [each.name, "", "", f"plug-in {each.source}"]
+        for each in registry.names()
+        if each.name not in built_in
+    ]
+    print(tabulate(rows, ["baseline", "name in tables", "uses", "adapter"], disable_numparse=True))
+    return cli.FINE
+
+
+def _shipped() -> list[dict[str, Any]]:
+    folder = Path(__file__).parents[1] / "conf" / "baseline"  # as in runners/config.py
+    found = sorted(folder.glob("*.yaml"))
+    return [yaml.safe_load(path.read_text(encoding="utf-8")) for path in found]
+
+
+def _row(settings: dict[str, Any]) -> list[str]:
+    uses = registry.get(settings["adapter"]).modalities
+    kinds = [kind for kind in (VIDEO, AUDIO, SUBTITLE) if kind in uses]
+    return [settings["name"], settings["title"], " ".join(kinds), settings["adapter"]]
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,196 @@
+"""Clips -> predictions: the next clips are decoded while the current batch is generated.
+
+`prepare` runs in threads ahead of `generate`, which runs in the caller's thread; how far ahead is
+bounded, so that memory is too. Answers come in the order of the clips. A clip that fails becomes
+a record and takes no other with it: where a batch fails as a whole, its clips are asked one by one.
+"""
+
+import hashlib
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import TypeVar
+
+from adapters.base import MEDIA, Adapter, Answer, Prepared
+from baselines.errors import ClipError, MissingModality, PrerequisiteError, Status
+from runners.records import Prediction
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What an adapter is given of one clip; None for what it does not use or the clip lacks."""
+
+    name: str
+    video: Path | None
+    audio: Path | None
+    subtitle: str | None
+    truth: tuple[str, ...]
+    fingerprint: Mapping[str, str]
+    clues: tuple[str | None, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class _Failure:
+    status: Status
+    error: str
+    cause: Exception
+
+
+@dataclass(frozen=True, slots=True)
+class _Ready:
+    """A request that was prepared, or failed to be, and how long that took."""
+
+    request: Request
+    prepared: Prepared | _Failure
+    seconds: float
+
+
+def clip_seed(seed: int, name: str) -> int:
+    """Start of a clip's random stream: 63 bits of a hash of (seed, name), the same everywhere."""
+    digest = hashlib.blake2b(f"{seed}:{name}".encode("utf-8", "replace"), digest_size=8).digest()
+    return int.from_bytes(digest) >> 1
+
+
+class Pipeline:
+    """One loaded adapter and how it is fed."""
+
+    def __init__(
+        self, adapter: Adapter, *, seed: int, batch_size: int, workers: int, strict: bool = False
+    ) -> None:
+        """`strict` raises ClipError at the first clip that fails."""
+        self._adapter = adapter
+        self._seed = seed
+        # The inherited generate() asks clip by clip; each is then recorded as soon as it is done.
+        alone = type(adapter).generate is Adapter.generate
+        self._batch_size = 1 if alone else batch_size
+        self._workers = workers
+        self._strict = strict
+
+    def describe(self, requests: Iterable[Request]) -> Iterator[Prediction]:
+        """One prediction a request, in their order, each batch as soon as it is done."""
+        with ThreadPoolExecutor(self._workers, "prepare") as pool:
+            ready = self._ahead(pool, iter(requests))
+            try:
+                while batch := list(islice(ready, self._batch_size)):
+                    yield from self._answer(batch)
+            finally:
+                pool.shutdown(wait=False, cancel_futures=True)
+
+    def _ahead(self, pool: ThreadPoolExecutor, requests: Iterator[Request]) -> Iterator[_Ready]:
+        """Keep the pool busy with up to two batches beyond the one that is asked for."""
+        waiting: deque[Future[_Ready]] = deque()
+        depth = self._workers + 2 * self._batch_size
+        for request in requests:
+            waiting.append(pool.submit(self._prepare, request))
+            if len(waiting) > depth:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+
+    def _prepare(self, request: Request) -> _Ready:
+        started = time.perf_counter()
+        prepared = _attempt(lambda: self._prepare_or_raise(request))
+        if isinstance(prepared, Prepared):
+            prepared.seed = clip_seed(self._seed, request.name)
+            prepared.truth = request.truth
+            prepared.clues = request.clues
+        return _Ready(request, prepared, time.perf_counter() - started)
+
+    def _prepare_or_raise(self, request: Request) -> Prepared:
+        uses = self._adapter.modalities & MEDIA
+        if uses and request.video is None and request.audio is None:
+            raise MissingModality(f"the clip has no {' and no '.join(sorted(uses))}")
+        return self._adapter.prepare(request.video, request.audio, request.subtitle)
+
+    def _answer(self, batch: Sequence[_Ready]) -> Iterator[Prediction]:
+        started = time.perf_counter()
+        asked = [item.prepared for item in batch if isinstance(item.prepared, Prepared)]
+        answers = iter(self._generate(asked) if asked else ())
+        each = (time.perf_counter() - started) / max(len(asked), 1)
+        for item in batch:
+            if isinstance(item.prepared, Prepared):
+                yield self._predicted(item, next(answers), item.seconds + each)
+            else:
+                yield self._failed(item, item.prepared, item.seconds)
+
+    def _generate(self, batch: list[Prepared]) -> Sequence[Answer | _Failure]:
+        answers = _attempt(lambda: self._generate_or_raise(batch))
+        if not isinstance(answers, _Failure):
+            return answers
+        if len(batch) == 1:
+            return [answers]
+        return [answer for item in batch for answer in self._generate([item])]
+
+    def _generate_or_raise(self, batch: list[Prepared]) -> list[Answer | _Failure]:
+        answers = self._adapter.generate(batch)
+        if len(answers) != len(batch):
+            raise ValueError(f"generate() gave {len(answers)} answers for {len(batch)} clips")
+        return [_checked(answer) for answer in answers]
+
+    def _predicted(self, item: _Ready, answer: Answer | _Failure, seconds: float) -> Prediction:
+        if isinstance(answer, _Failure):
+            return self._failed(item, answer, seconds)
+        notes = item.prepared.notes if isinstance(item.prepared, Prepared) else ()
+        return Prediction(
+            item.request.name,
+            Status.OK if answer.text.strip() else Status.EMPTY,
+            description=answer.text,
+            seconds=round(seconds, 4),
+            prompt_tokens=answer.prompt_tokens,
+            new_tokens=answer.new_tokens,
+            notes=(*notes, *answer.notes),
+            fingerprint=item.request.fingerprint,
+        )
+
+    def _failed(self, item: _Ready, failure: _Failure, seconds: float) -> Prediction:
+        if self._strict:
+            raise ClipError(f"{item.request.name}: {failure.error}") from failure.cause
+        return Prediction(
+            item.request.name,
+            failure.status,
+            error=failure.error,
+            seconds=round(seconds, 4),
+            fingerprint=item.request.fingerprint,
+        )
+
+
+def _attempt(call: Callable[[], T]) -> T | _Failure:
+    """What `call` returns, or how it failed: the one place where a failure becomes a record."""
+    try:
+        return call()
+    except PrerequisiteError:
+        raise
+    except Exception as error:
+        return _failure(error)
+
+
+def _failure(error: Exception) -> _Failure:
+    if isinstance(error, ClipError):
+        return _Failure(error.status, str(error), error)
+    status = Status.OUT_OF_MEMORY if _is_out_of_memory(error) else Status.CRASHED
+    return _Failure(status, " ".join(f"{type(error).__name__}: {error}".split()), error)
+
+
+def _checked(answer: object) -> Answer | _Failure:
+    if isinstance(answer, str):
+        return Answer(answer)
+    if isinstance(answer, Answer):
+        return answer
+    if isinstance(answer, ClipError):
+        return _failure(answer)
+    raise TypeError(f"generate() answered with {type(answer).__name__}, not with text")
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    """Also torch's errors of this kind, without importing torch to name them."""
+    return (
+        isinstance(error, MemoryError)
+        or type(error).__name__ == "OutOfMemoryError"
+        or "can't allocate memory" in str(error)  # torch's CPU allocator, a plain RuntimeError
+    )

@@ -1,0 +1,137 @@
+"""Score a file of predictions against a file of true labels.
+
+python -m runners.score predictions=outputs/ovmerd/lexicon truth=track2_train_ovmerd.csv
+python -m runners.score predictions=pred.csv truth=true.csv metric=hit_rate breakdown=tables
+"""
+
+import argparse
+import json
+from dataclasses import dataclass, field
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, TypeVar
+
+from baselines.errors import PrerequisiteError
+from runners import cli
+from runners.scoring import Metric, Scores, make_metric
+from runners.scoring.base import MISSING, one_of
+from runners.scoring.files import Columns, Read, read_labels
+from runners.scoring.report import score_text, write_tables
+
+_MANDATORY = "???"
+
+
+@dataclass
+class ColumnSettings:
+    """Which columns to read; null: told by the header."""
+
+    name: str | None = None
+    predictions: str | None = None
+    truth: str | None = None
+
+
+@dataclass
+class CommonSettings:
+    """What scoring and comparing are told alike."""
+
+    truth: str = _MANDATORY
+    metric: dict[str, Any] = field(default_factory=dict)
+    columns: ColumnSettings = field(default_factory=ColumnSettings)
+    missing: str = "error"
+    bootstrap: int = 1000
+    confidence: float = 0.95
+    seed: int = 0
+    output: str | None = None
+    allow_pickle: bool = False
+
+    def check(self, least: int) -> None:
+        """Raise PrerequisiteError for a value out of range."""
+        if self.bootstrap < least:
+            raise PrerequisiteError(f"bootstrap is {self.bootstrap}; give at least {least}")
+        if not 0 < self.confidence < 1:
+            raise PrerequisiteError(f"confidence is {self.confidence}; give one like 0.95")
+        one_of("missing", self.missing, MISSING)
+
+
+@dataclass
+class ScoreSettings(CommonSettings):
+    """`conf/score.yaml`."""
+
+    predictions: str = _MANDATORY
+    breakdown: str | None = None
+
+
+S = TypeVar("S", bound=CommonSettings)
+
+
+@cli.command
+def main() -> int:
+    """The command: prints the table, writes what was asked for."""
+    return _score(compose_settings("score", ScoreSettings, __doc__ or ""))
+
+
+def compose_settings(name: str, schema: type[S], about: str) -> S:
+    """`conf/NAME.yaml` with what the command line says; `--help` prints that file.
+
+    Raises PrerequisiteError and the errors of Hydra, which `cli.run` turns into a sentence.
+    """
+    root = files("conf")
+    metrics = sorted(each.name.removesuffix(".yaml") for each in root.joinpath("metric").iterdir())
+    parser = argparse.ArgumentParser(
+        prog=f"python -m runners.{name}",
+        description=about,
+        epilog=f"{root.joinpath(f'{name}.yaml').read_text()}\nmetric: {', '.join(metrics)}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("setting", nargs="*", metavar="key=value", help="a setting, see below")
+    overrides = parser.parse_args().setting
+
+    # Once only: `hydra.main` composes twice, a fifth of a second that scoring itself takes.
+    from hydra import compose, initialize_config_module
+    from hydra.core.config_store import ConfigStore
+    from omegaconf import OmegaConf
+
+    ConfigStore.instance().store(name=f"{name}_schema", node=schema)
+    with initialize_config_module("conf", version_base="1.3"):
+        settings = OmegaConf.to_object(compose(name, overrides))
+    assert isinstance(settings, schema)
+    return settings
+
+
+def _score(settings: ScoreSettings) -> int:
+    settings.check(least=0)
+    metric = make_metric(settings.metric)
+    scores = score_file(settings, metric, settings.predictions)
+    if settings.bootstrap:
+        scores = scores.with_intervals(settings.bootstrap, settings.seed, settings.confidence)
+    print(score_text(scores))
+    if settings.breakdown is not None:
+        paths = write_tables(settings.breakdown, scores.breakdown())
+        print(f"- breakdown: {', '.join(str(path) for path in paths)}")
+    if settings.output is not None:
+        text = json.dumps(scores.as_json(), ensure_ascii=False, indent=2)
+        Path(settings.output).expanduser().write_text(text + "\n", encoding="utf-8")
+    return cli.FINE
+
+
+def score_file(
+    settings: CommonSettings, metric: Metric, predictions: str, truth: Read | None = None
+) -> Scores:
+    """The scores of one file or run folder; `truth` where it has been read before."""
+    if truth is None:
+        truth = read_truth(settings, metric)
+    columns = Columns(metric.answer_columns, settings.columns.name, settings.columns.predictions)
+    answers = read_labels(predictions, columns, settings.allow_pickle)
+    scores = metric.score(answers.values, truth.values, settings.missing)
+    scores.notes.extend(answers.notes + truth.notes)
+    return scores
+
+
+def read_truth(settings: CommonSettings, metric: Metric) -> Read:
+    """The true labels, by the columns that the metric looks for."""
+    columns = Columns(metric.truth_columns, settings.columns.name, settings.columns.truth)
+    return read_labels(settings.truth, columns, settings.allow_pickle)
+
+
+if __name__ == "__main__":
+    main()

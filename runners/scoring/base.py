@@ -1,0 +1,124 @@
+"""The contract of a metric, and what all of them do alike: matching clips by name."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, ClassVar
+
+import numpy as np
+
+from baselines.errors import PrerequisiteError
+from runners.scoring.parsing import Labels
+from runners.scoring.result import FloatArray, Scores
+
+MISSING = ("error", "zero", "skip")
+"""A clip without a prediction: an error; counted as no labels; left out."""
+
+_SHOWN = 5  # names in a message
+
+
+class Metric(ABC):
+    """Turns predicted and true labels into figures. Build one with `make_metric`."""
+
+    name: str
+    primary: str
+    """The figure that tables show."""
+    truth_columns: ClassVar[tuple[str, ...]] = ("openset", "label", "labels", "emotions", "emotion")
+    """Names that a file may give the column of the truth, best first."""
+    answer_columns: ClassVar[tuple[str, ...]] = ("openset", "labels", "label", "prediction", "pred")
+    """The same for the predictions."""
+
+    @property
+    def conditions(self) -> dict[str, Any]:
+        """What must agree between runs that stand in one table, e.g. the vocabulary's edition."""
+        return {}
+
+    @property
+    @abstractmethod
+    def columns(self) -> tuple[str, ...]:
+        """Names of what each clip contributes."""
+
+    @abstractmethod
+    def aggregate(self, sums: FloatArray) -> dict[str, FloatArray]:
+        """Sums of the columns (... x columns) -> figures by name, each of shape (...)."""
+
+    @property
+    def figure_names(self) -> tuple[str, ...]:
+        return tuple(self.aggregate(np.zeros(len(self.columns))))
+
+    def score(
+        self,
+        predictions: Mapping[str, Labels],
+        truth: Mapping[str, Any],
+        missing: str = "error",
+    ) -> Scores:
+        """Score the predictions of the clips in `truth`; both map a clip's name to its labels.
+
+        Predictions of other clips are left out and a note says so, since the challenges ask for
+        20,000 predictions and score 1,200.
+
+        Raises PrerequisiteError where clips lack a prediction (unless `missing` is `zero` or
+        `skip`), where nothing is left to score, and for a value that is no labels.
+        """
+        one_of("missing", missing, MISSING)
+        if not truth:
+            raise PrerequisiteError("the ground truth is empty; give at least one clip with labels")
+        clips, notes = _match(predictions, truth, missing)
+        predicted = [predictions.get(name) for name in clips]
+        scores = self._score(tuple(clips), predicted, [truth[name] for name in clips])
+        if not scores.n_counted:
+            notes.append(
+                "no clip counts: nothing in the truth can be scored, so figures say nothing"
+            )
+        return replace(scores, notes=scores.notes + notes)
+
+    @abstractmethod
+    def _score(
+        self, clips: tuple[str, ...], predictions: Sequence[Any], truth: Sequence[Any]
+    ) -> Scores:
+        """Score clips that are matched and sorted; a prediction may be None."""
+
+
+def _match(
+    predictions: Mapping[str, Any], truth: Mapping[str, Any], missing: str
+) -> tuple[list[str], list[str]]:
+    """The names to score, sorted, and what must be said about the others."""
+    clips = sorted(truth)
+    absent = [name for name in clips if name not in predictions]
+    surplus = sorted(predictions.keys() - truth.keys())
+    if predictions and len(absent) == len(clips) and missing != "zero":
+        raise PrerequisiteError(
+            f"predictions and truth have no clip in common: {_some(surplus)} against "
+            f"{_some(clips)}; do the names differ in a prefix or an ending?"
+        )
+    notes = []
+    if surplus:
+        notes.append(f"left out {len(surplus)} predictions without truth: {_some(surplus)}")
+    if absent:
+        what = f"{len(absent)} of {len(clips)} clips have no prediction ({_some(absent)})"
+        if missing == "error":
+            raise PrerequisiteError(
+                f"{what}; add them, or say missing=zero (they count as no labels) or missing=skip"
+            )
+        notes.append(f"{what}: {'counted as no labels' if missing == 'zero' else 'left out'}")
+        if missing == "skip":
+            clips = [name for name in clips if name in predictions]
+            if not clips:
+                raise PrerequisiteError(f"{what}, so nothing is left to score")
+    return clips, notes
+
+
+def _some(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return ", ".join(names[:_SHOWN]) + more
+
+
+def wrong_value(clip: str, whose: str, what: str) -> PrerequisiteError:
+    """The error for a clip whose stored value cannot be scored."""
+    return PrerequisiteError(f"the {whose} of clip {clip!r} is {what}; mend it")
+
+
+def one_of(key: str, value: str, choices: Iterable[str]) -> None:
+    """Raise PrerequisiteError where the value of a setting is none of the choices."""
+    if value not in choices:
+        raise PrerequisiteError(f"{key} is {value!r}; choose one of {', '.join(choices)}")

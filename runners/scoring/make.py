@@ -1,0 +1,81 @@
+"""Settings -> metric, checked before anything is read."""
+
+from collections.abc import Mapping
+from dataclasses import fields
+from importlib import import_module
+from importlib.resources import files
+from typing import Any
+
+from adapters.registry import near
+from baselines.errors import PrerequisiteError
+from runners.scoring.base import Metric
+from runners.scoring.parsing import Labels
+from runners.scoring.result import Scores
+
+KINDS: Mapping[str, str] = {
+    "wheel": "runners.scoring.wheel:WheelMetric",
+    "hit_rate": "runners.scoring.hit_rate:HitRateMetric",
+    "grouping": "runners.scoring.grouping:GroupingMetric",
+    "sentiment": "runners.scoring.classes:SentimentMetric",
+    "single_label": "runners.scoring.classes:SingleLabelMetric",
+    "preference": "runners.scoring.classes:PreferenceMetric",
+}
+"""What `kind` in `conf/metric/NAME.yaml` may be; it is the name itself unless given."""
+
+
+def make_metric(settings: Mapping[str, Any]) -> Metric:
+    """The metric that the keys of `conf/metric/NAME.yaml` describe.
+
+    Raises PrerequisiteError for an unknown kind, key or value, and for missing word tables.
+    """
+    given = {str(key): value for key, value in settings.items()}
+    kind = str(given.pop("kind", given.get("name", "wheel")))
+    if kind not in KINDS:
+        raise PrerequisiteError(f"there is no metric {kind!r}; {near(kind, KINDS)}")
+    module, name = KINDS[kind].split(":")
+    cls = getattr(import_module(module), name)
+    defaults = {each.name: getattr(cls, each.name, None) for each in fields(cls) if each.init}
+    for key, value in given.items():
+        if key not in defaults:
+            raise PrerequisiteError(f"metric {kind} has no key {key!r}; {near(key, defaults)}")
+        if isinstance(defaults[key], str) and not isinstance(value, str):
+            raise PrerequisiteError(f"metric.{key} is {value!r}; give a word")
+    metric: Metric = cls(**given)
+    if metric.primary not in metric.figure_names:
+        raise PrerequisiteError(
+            f"metric.primary is {metric.primary!r}; {near(metric.primary, metric.figure_names)}"
+        )
+    return metric
+
+
+def metric_settings(name: str) -> dict[str, Any]:
+    """What `conf/metric/NAME.yaml` holds; raises PrerequisiteError for an unknown name."""
+    import yaml
+
+    folder = files("conf").joinpath("metric")
+    path = folder.joinpath(f"{name}.yaml")
+    if not path.is_file():
+        known = [each.name.removesuffix(".yaml") for each in folder.iterdir()]
+        raise PrerequisiteError(f"there is no metric={name}; {near(name, known)}")
+    settings = yaml.safe_load(path.read_text(encoding="utf-8"))
+    return dict(settings)
+
+
+def score(
+    predictions: Mapping[str, Labels],
+    truth: Mapping[str, Any],
+    metric: str = "wheel",
+    missing: str = "error",
+    bootstrap: int = 1000,
+    seed: int = 0,
+    **settings: Any,
+) -> Scores:
+    """Score predictions against the truth, both name -> labels; for notebooks.
+
+    `metric` names a file of `conf/metric/`, `settings` override its keys, and `bootstrap` is the
+    number of replicates behind the intervals (0: none).
+
+    Raises PrerequisiteError with one sentence for what cannot be scored (see `Metric.score`).
+    """
+    scores = make_metric(metric_settings(metric) | settings).score(predictions, truth, missing)
+    return scores.with_intervals(bootstrap, seed) if bootstrap else scores

@@ -1,0 +1,258 @@
+"""How far a job has come: what its run folder holds that still holds, and what is left to do.
+
+The sweep looks to say what is done, partial and to do, the job itself to know where to go on; both
+ask here, and neither torch nor a model is touched.
+"""
+
+import hashlib
+import json
+import os
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from adapters.base import AUDIO, SUBTITLE, VIDEO
+from baselines.errors import Status
+from runners.data import Clip
+from runners.extraction import Described, Extractor, make_extractors
+from runners.job import Job
+from runners.pipeline import Request
+from runners.records import Labelled, Prediction
+from runners.run_folder import RunFolder
+from runners.scoring import Metric, make_metric
+
+_LASTING = frozenset({Status.UNREADABLE, Status.MISSING_MODALITY})
+"""Failures that lie in the clip's files: tried again only when those have changed. The cause of the
+others may have passed (memory, a server, a bug since mended), so each new run tries them again."""
+
+_UNCHECKED = "?"
+
+
+@dataclass
+class Reading:
+    """What one extractor finds in the descriptions."""
+
+    extractor: Extractor
+    labels: dict[str, Labelled] = field(default_factory=dict)
+    """Those found in the descriptions as they are now."""
+
+    @cached_property
+    def _identity(self) -> str:
+        return json.dumps(dict(self.extractor.identity), sort_keys=True, default=str)
+
+    def key(self, item: Described) -> str:
+        """Under which the labels of one description are kept."""
+        subtitle = "-" if item.subtitle is None else f"+{item.subtitle}"
+        told = (item.name, item.text, subtitle, str(item.is_labels), self._identity)
+        return _hash(*told, size=12)
+
+    @property
+    def found(self) -> dict[str, tuple[str, ...]]:
+        """Name -> labels, as the metric and the exchange files take them."""
+        return {name: each.labels for name, each in self.labels.items()}
+
+
+@dataclass
+class State:
+    """What is known of one job."""
+
+    job: Job
+    clips: Sequence[Clip]
+    requests: Sequence[Request]
+    """One for each clip, in the data set's order."""
+    readings: Sequence[Reading]
+    """One, or one for each seed where extraction is repeated."""
+    metric: Metric
+    predictions: dict[str, Prediction] = field(default_factory=dict)
+    """The last record of each selected clip whose files and words are still the same."""
+    all_scores: dict[str, Any] = field(default_factory=dict)
+    """What scores.json holds, by `score_key`."""
+    exported: str | None = None
+    """The `results` that the exchange files were last written from."""
+
+    @property
+    def to_describe(self) -> list[Request]:
+        return [
+            each
+            for each in self.requests
+            if each.name not in self.predictions or _passing(self.predictions[each.name])
+        ]
+
+    def to_extract(self, reading: Reading) -> list[Described]:
+        """The descriptions that have no labels yet."""
+        return [
+            self._described(clip, self.predictions[clip.name])
+            for clip in self.clips
+            if clip.name in self.predictions
+            and not self.predictions[clip.name].failed
+            and clip.name not in reading.labels
+        ]
+
+    def _described(self, clip: Clip, prediction: Prediction) -> Described:
+        subtitle = clip.subtitle if self.job.settings.subtitle == "merge" else None
+        adapter = self.job.adapter
+        return Described(
+            clip.name,
+            prediction.description,
+            subtitle,
+            is_labels=adapter.answers_with_labels,
+            in_sentence=adapter.labels_in_sentence,
+        )
+
+    @property
+    def truth(self) -> dict[str, tuple[str, ...]]:
+        """True labels of the clips that have any; the others cannot be scored."""
+        return {clip.name: clip.labels for clip in self.clips if clip.labels}
+
+    @property
+    def scores(self) -> dict[str, Any] | None:
+        """The entry of scores.json, if it was made from just these labels."""
+        entry: dict[str, Any] | None = self.all_scores.get(self.score_key)
+        return entry if entry and entry.get("digest") == self.score_digest else None
+
+    @property
+    def score_key(self) -> str:
+        """Under which the scores are kept: one folder may be scored in several ways."""
+        return f"{self.job.extraction}/{self.job.settings.metric['name']}"
+
+    @property
+    def score_digest(self) -> str:
+        """Hash of everything that the scores follow from."""
+        metric = [self.job.settings.metric, self.metric.conditions]
+        found = [reading.found for reading in self.readings]
+        return _hash(json.dumps([found, self.truth, metric], sort_keys=True), size=12)
+
+    @property
+    def results(self) -> str:
+        """Hash of what the exchange files hold: each clip's status and labels, in order."""
+        told = []
+        for clip in self.clips:
+            done, labels = self.predictions.get(clip.name), self.labels.get(clip.name)
+            told.append(f"{clip.name} {done and done.status} {labels and labels.key}")
+        return _hash(*told, size=12)
+
+    @property
+    def labels(self) -> dict[str, Labelled]:
+        """Those of the first reading, which the exchange files hold."""
+        return self.readings[0].labels
+
+    @property
+    def counts(self) -> Counter[Status]:
+        return Counter(each.status for each in self.predictions.values())
+
+    @property
+    def failed(self) -> list[Prediction]:
+        return [each for each in self.predictions.values() if each.failed]
+
+    @property
+    def is_done(self) -> bool:
+        return (
+            not self.to_describe
+            and not any(self.to_extract(reading) for reading in self.readings)
+            and (not self.truth or self.scores is not None)
+            and self.exported == self.results
+        )
+
+    @property
+    def is_fine(self) -> bool:
+        """Done, and every clip was answered."""
+        return self.is_done and not self.failed
+
+
+def look(job: Job, clips: Sequence[Clip], extractors: Sequence[Extractor] | None = None) -> State:
+    """Read how far `job` has come on `clips`; without `extractors`, by those of its settings.
+
+    Raises PrerequisiteError for a setting that is wrong and for a folder of another configuration.
+    """
+    folder = RunFolder(job.folder)
+    folder.check(job.identity)
+    if extractors is None:
+        extractors = make_extractors(job.settings.extractor, job.settings.subtitle == "merge")
+    others = [RunFolder(path).read_predictions() for path in job.adapter.sources()]
+    state = State(
+        job,
+        clips,
+        [request(job, clip, [_said(each.get(clip.name)) for each in others]) for clip in clips],
+        [Reading(each) for each in extractors],
+        make_metric(job.settings.metric),
+    )
+    found = folder.read_predictions()
+    for each in state.requests:
+        record = found.get(each.name)
+        if record is not None and _unchanged(record.fingerprint, each.fingerprint):
+            state.predictions[each.name] = record
+    labelled = folder.read_labels()
+    for reading in state.readings:
+        for item in state.to_extract(reading):
+            known = labelled.get(reading.key(item))
+            if known is not None and known.error is None:
+                reading.labels[item.name] = known
+    state.all_scores = folder.read_json("scores.json")
+    state.exported = folder.read_json("run.json").get("exported")
+    return state
+
+
+def _said(prediction: Prediction | None) -> str | None:
+    return None if prediction is None or prediction.failed else prediction.description
+
+
+def request(job: Job, clip: Clip, clues: Sequence[str | None] = ()) -> Request:
+    """What this job's adapter is given of a clip: the modalities it uses, and no others."""
+    uses, settings = job.adapter.modalities, job.settings
+    picture = clip.face if settings.dataset.get("visual") == "face" else clip.video
+    video = picture if VIDEO in uses else None
+    audio = clip.audio if AUDIO in uses else None
+    subtitle = clip.subtitle if SUBTITLE in uses and settings.subtitle == "prompt" else None
+    truth = clip.labels if job.adapter.sees_truth else ()
+    checked = bool(settings.dataset.get("check_files", True))
+    made_from = fingerprint(video, audio, subtitle, truth, checked)
+    if clues:
+        made_from["clues"] = _hash(*(f"{clue is None}{clue}" for clue in clues))
+    return Request(clip.name, video, audio, subtitle, truth, made_from, tuple(clues))
+
+
+def fingerprint(
+    video: Path | None,
+    audio: Path | None,
+    subtitle: str | None,
+    truth: Sequence[str],
+    check_files: bool,
+) -> dict[str, str]:
+    """What an answer is made from: size and time of change of the files, hash of the words."""
+    found = {
+        kind: _of_file(path) if check_files else _UNCHECKED
+        for kind, path in ((VIDEO, video), (AUDIO, audio))
+        if path is not None
+    }
+    if subtitle is not None:
+        found[SUBTITLE] = _hash(subtitle)
+    if truth:
+        found["truth"] = _hash(*truth)
+    return found
+
+
+def _of_file(path: Path) -> str:
+    try:
+        stat = os.stat(path)
+    except OSError:
+        return "absent"
+    return f"{stat.st_size}-{stat.st_mtime_ns}"
+
+
+def _unchanged(made_from: Mapping[str, str], now: Mapping[str, str]) -> bool:
+    return made_from.keys() == now.keys() and all(
+        made_from[key] == now[key] or _UNCHECKED in (made_from[key], now[key]) for key in now
+    )
+
+
+def _passing(prediction: Prediction) -> bool:
+    return prediction.failed and prediction.status not in _LASTING
+
+
+def _hash(*words: str, size: int = 6) -> str:
+    # The lengths keep ("ab", "c") and ("a", "bc") apart.
+    text = "".join(f"{len(word)}:{word}" for word in words)
+    return hashlib.blake2b(text.encode("utf-8", "replace"), digest_size=size).hexdigest()

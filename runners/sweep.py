@@ -1,0 +1,49 @@
+"""Describe, extract and score: one baseline, or a sweep over several.
+
+    python -m runners.sweep baseline=lexicon
+    python -m runners.sweep -m baseline=random,lexicon,video_llava dry_run=true
+
+Hydra says which jobs there are; running them is ours (jobs.py). With another launcher of Hydra's
+than the basic one each job runs where that launcher puts it.
+"""
+
+import os
+
+from runners import cli
+from runners.config import CONF, CONFIG_NAME, VERSION_BASE, register, settings_of
+from runners.job import Job
+
+
+@cli.command
+def main() -> int:
+    """The command: compose the jobs, run them, print the table."""
+    import hydra
+    from hydra.core.hydra_config import HydraConfig
+    from hydra.types import RunMode
+    from omegaconf import DictConfig
+
+    composed: list[tuple[DictConfig, tuple[str, ...]]] = []
+
+    def enter(config: DictConfig) -> None:
+        """Hydra calls this for each job; its basic launcher does so here, one after the other."""
+        told = HydraConfig.get()
+        overrides = tuple(told.overrides.task)
+        if told.mode is RunMode.RUN or told.runtime.choices["hydra/launcher"] == "basic":
+            composed.append((config, overrides))
+        else:
+            from runners.work import work
+
+            work(Job(settings_of(config), overrides))
+
+    register()
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # errors come to cli.run instead of Hydra's own printer
+    hydra.main(str(CONF), CONFIG_NAME, VERSION_BASE)(enter)()
+    if not composed:  # it was about the configuration, or another launcher has run the jobs
+        return cli.FINE
+    from runners.jobs import run_jobs  # not before: --help need not wait for what runs a job
+
+    return run_jobs([Job(settings_of(config), overrides) for config, overrides in composed])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,192 @@
+"""One job from beginning to end: describe -> extract -> score, each going on where it stopped."""
+
+import os
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from datetime import UTC, datetime
+from typing import Any
+
+from adapters.base import Machine
+from baselines.errors import ClipError
+from runners.data import read_dataset
+from runners.exchange import write_exchange_files
+from runners.extraction import Extracted, Extractor
+from runners.job import Job
+from runners.pipeline import Pipeline
+from runners.progress import Progress, count_words, failure_lines, reading_lines, say
+from runners.provenance import provenance
+from runners.records import Labelled
+from runners.run_folder import RunFolder
+from runners.scoring.repeats import repeats_as_json
+from runners.state import Reading, State, look
+
+
+def work(job: Job) -> State:
+    """Do what is left of `job`; returns how it stands then.
+
+    Raises PrerequisiteError where it cannot start, and ClipError for a clip that fails under
+    `on_error=raise`.
+    """
+    started = time.monotonic()
+    clips = read_dataset(job.settings.dataset)
+    with RunFolder(job.folder) as folder:
+        state = look(job, clips)
+        missing = len(state.to_describe)
+        with _session(folder, state) as told:
+            _describe(folder, state)
+            try:
+                _extract(folder, state)
+            finally:
+                for reading in state.readings:
+                    reading.extractor.close()
+            _conclude(folder, state, told)
+    seconds = time.monotonic() - started
+    say(
+        f"{job.label}: {len(clips)} clips, {missing} described now in {seconds:.1f} s "
+        f"({missing / seconds:.1f} clips/s): {count_words(state.counts)} -> {job.folder}"
+    )
+    for line in failure_lines(state.failed):
+        say(line)
+    return state
+
+
+def reread(job: Job, extractors: Sequence[Extractor]) -> State:
+    """Find the labels of the descriptions that are there already; score them if all are.
+
+    The extractors stay open. Raises PrerequisiteError where one cannot go on.
+    """
+    clips = read_dataset(job.settings.dataset)
+    with RunFolder(job.folder) as folder:
+        state = look(job, clips, extractors)
+        with _session(folder, state) as told:
+            _extract(folder, state)
+            if not state.to_describe:
+                _conclude(folder, state, told)
+    return state
+
+
+def _conclude(folder: RunFolder, state: State, told: dict[str, Any]) -> None:
+    """Score, and write what others read."""
+    _score(folder, state)
+    results = [state.predictions[clip.name] for clip in state.clips]
+    name = state.job.settings.baseline["name"]
+    write_exchange_files(folder, name, results, state.readings[0].found)
+    state.exported = told["exported"] = state.results
+
+
+@contextmanager
+def _session(folder: RunFolder, state: State) -> Iterator[dict[str, Any]]:
+    """Keep run.json: whose folder it is before the first record, and at the end what was done.
+
+    Yields what it will hold, to add to.
+    """
+    job, before = state.job, folder.read_json("run.json")
+    session: dict[str, Any] = {
+        "started": _now(),
+        "process": os.getpid(),
+        "overrides": list(job.overrides),
+    }
+    told: dict[str, Any] = {
+        "identity": job.identity,
+        "settings": asdict(job.settings),
+        "answers": "labels" if job.adapter.answers_with_labels else "descriptions",
+        "clips": len(state.clips),
+        "sessions": [*before.get("sessions", []), session],
+    }
+    started, missing = time.monotonic(), len(state.to_describe)
+    folder.write_json("run.json", told)
+    try:
+        yield told
+    finally:
+        session |= {
+            "ended": _now(),
+            "seconds": round(time.monotonic() - started, 2),
+            "described": missing - len(state.to_describe),
+            **provenance(),
+        }
+        told["status"] = dict(state.counts)
+        folder.write_json("run.json", told)
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def _describe(folder: RunFolder, state: State) -> None:
+    job, requests = state.job, state.to_describe
+    if not requests:
+        return
+    settings, adapter = job.settings, job.adapter
+    if job.is_dry:
+        adapter = adapter.miniature(folder.path / "miniature")
+    adapter.load(Machine(settings.machine.device, settings.machine.dtype))
+    pipeline = Pipeline(
+        adapter,
+        seed=settings.seed,
+        batch_size=settings.batch_size,
+        workers=settings.workers or os.cpu_count() or 1,
+        strict=settings.on_error == "raise",
+    )
+    try:
+        with Progress(len(requests), job.label) as progress:
+            for prediction in pipeline.describe(requests):
+                folder.predictions.append(prediction)
+                state.predictions[prediction.name] = prediction
+                progress.add(prediction)
+    finally:
+        adapter.close()
+
+
+def _extract(folder: RunFolder, state: State) -> None:
+    for reading in state.readings:
+        _read(folder, state, reading)
+
+
+def _read(folder: RunFolder, state: State, reading: Reading) -> None:
+    """Find the labels of the descriptions that have none yet, with one extractor."""
+    items = {item.name: item for item in state.to_extract(reading)}
+    if not items:
+        return
+    label, unanswered = state.job.label, list[Labelled]()
+    with Progress(len(items), f"{label}: labels") as progress:
+        for found in reading.extractor.extract(list(items.values())):
+            labelled = _labelled(found, reading.key(items[found.name]))
+            folder.labels.append(labelled)
+            if labelled.error is None:
+                reading.labels[found.name] = labelled
+            elif state.job.settings.on_error == "raise":
+                raise ClipError(f"{labelled.name}: {labelled.error}")
+            else:
+                unanswered.append(labelled)
+            progress.add()
+    for line in reading_lines([reading.labels[name] for name in items if name in reading.labels]):
+        say(f"{label}: {line}")
+    if unanswered:
+        say(
+            f"{label}: {len(unanswered)} descriptions have no labels yet; "
+            f"{unanswered[-1].name}: {unanswered[-1].error}"
+        )
+
+
+def _labelled(found: Extracted, key: str) -> Labelled:
+    return Labelled(found.name, found.labels, found.raw, key, found.notes, found.trail, found.error)
+
+
+def _score(folder: RunFolder, state: State) -> None:
+    """A clip that failed counts as one without labels; beside that, the clips answered alone."""
+    if not state.truth or state.scores is not None:
+        return
+    found = [reading.found for reading in state.readings]
+    scores = [state.metric.score(labels, state.truth, missing="zero") for labels in found]
+    entry = {
+        "digest": state.score_digest,
+        "extractor": dict(state.readings[0].extractor.identity),
+        **repeats_as_json(scores),
+    }
+    if state.failed and all(labels.keys() & state.truth.keys() for labels in found):
+        scores = [state.metric.score(labels, state.truth, missing="skip") for labels in found]
+        entry["answered_only"] = repeats_as_json(scores)["figures"]
+    state.all_scores[state.score_key] = entry
+    folder.write_json("scores.json", state.all_scores)
