@@ -1,0 +1,104 @@
+"""Chat-UniVi as the OV-MER authors ran it: one frame a second, merged into a few tokens.
+
+Video and subtitle; a clip without a picture is recorded as `missing_modality`.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
+
+from adapters.base import SUBTITLE, VIDEO, Prepared, require_video
+from adapters.media import read_frames
+from adapters.media.sampling import per_second
+from adapters.mllm import Mllm
+from adapters.registry import register
+from baselines.errors import PrerequisiteError
+from baselines.tokenizer import LlamaTokenizer
+
+if TYPE_CHECKING:
+    from baselines.chat_univi import ChatUniVi, Sizes
+    from baselines.decoding.transformers_engine import Prompt
+    from baselines.device import Place
+
+# Template `simple` (ChatUniVi/conversation.py), which starts with an exchange of its own. The slots
+# of the frames touch, so the video takes a single one.
+_BEFORE = (
+    "A chat between a curious human and an artificial intelligence assistant. "
+    "The assistant gives helpful, detailed, and polite answers to the human's questions."
+    "###Human: Hi!###Assistant: Hi there! How can I help you today?###Human: "
+)
+_AFTER = "\n{question}###Assistant:"
+
+
+@register("chat_univi")
+@dataclass
+class ChatUniViAdapter(Mllm):
+    """The published model. Each clip's random stream gives the noise of the merging as well.
+
+    Of what the authors' code did by accident nothing is known to have changed an answer, so there
+    are no quirks to reproduce.
+    """
+
+    most_frames: int = 100
+
+    modalities: ClassVar[frozenset[str]] = frozenset({VIDEO, SUBTITLE})
+    known_quirks: ClassVar[tuple[str, ...]] = ("none",)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.most_frames < 1:
+            raise PrerequisiteError("baseline.most_frames must be at least 1")
+
+    @cached_property
+    def _sizes(self) -> "Sizes":
+        from baselines.chat_univi import Sizes
+
+        return Sizes.read(self.parts["llm"], self.parts["tower"])
+
+    def read_tokenizer(self) -> LlamaTokenizer:
+        return LlamaTokenizer(self.parts["llm"] / "tokenizer.model")
+
+    def build(self, place: "Place") -> "ChatUniVi":
+        from baselines.chat_univi import ChatUniVi
+
+        return ChatUniVi.load(self.parts["llm"], self.parts["tower"], place)
+
+    def write_miniature(self, folder: Path, seed: int) -> dict[str, Path]:
+        from baselines.chat_univi import write_miniature
+
+        return write_miniature(folder, seed)
+
+    def prepare(self, video: Path | None, audio: Path | None, subtitle: str | None) -> Prepared:
+        import torch
+
+        from baselines.layers.clip_vision import shortest_side_crop
+
+        frames = read_frames(
+            require_video(video), lambda count, fps: per_second(count, fps, self.most_frames)
+        )
+        texts, notes = self._texts(subtitle, len(frames.indices))
+        pixels = shortest_side_crop(frames.pixels, self._sizes.image)
+        return Prepared((texts, torch.from_numpy(pixels)), notes)
+
+    def _texts(
+        self, subtitle: str | None, frames: int
+    ) -> tuple[tuple[list[int], list[int]], tuple[str, ...]]:
+        """The ids before and after the video, and a note where the subtitle was cut."""
+        encode = self.tokenizer.encode
+        before = [self.tokenizer.bos_id, *encode(_BEFORE)]
+        fixed = len(before) + self._sizes.merging.positions(frames)
+
+        def after(question: str) -> list[int]:
+            return encode(_AFTER.replace("{question}", question))
+
+        limit = self._sizes.context - self.generation.max_new_tokens
+        question, notes = self.ask(subtitle, limit, lambda text: fixed + len(after(text)))
+        return (before, after(question)), notes
+
+    def embed(self, item: Prepared) -> "Prompt":
+        from baselines.chat_univi import ChatUniViInputs
+        from baselines.layers.density_peaks import uniform
+
+        texts, frames = item.inputs
+        return self._model.embed(ChatUniViInputs(texts, frames, uniform(item.seed)))

@@ -1,0 +1,141 @@
+"""SALMONN 7B as the OV-MER authors ran it: the sound of a clip and its subtitle, no picture.
+
+A clip without sound is recorded as `missing_modality`; where there is no sound file, the video's
+own track is heard. Of a longer sound the first 30 seconds count.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from adapters.base import AUDIO, SUBTITLE, Answer, Prepared, require_audio
+from adapters.media import read_sound
+from adapters.mllm import Mllm, Model
+from adapters.registry import register
+from baselines.checkpoint import file_of
+from baselines.errors import ClipError
+from baselines.tokenizer import LlamaTokenizer
+
+if TYPE_CHECKING:
+    from baselines.device import Place
+    from baselines.salmonn import Sizes
+
+Samples = NDArray[np.float32]
+
+# The command line of the model's authors fills shorter sounds up with silence.
+_SHORTEST_SECONDS = 1
+
+# `quirks=paper`: `max_length` in OV-MER's main-audio.py. With the transformers of their environment
+# (4.49) it counts the prompt too.
+_PAPER_MAX_LENGTH = 300
+_PAPER_FAILS = "as in the authors' run the answer is empty, for their code fails on "
+
+_FULL = "the sound fills the 30 seconds that the model hears; what may follow was not heard"
+
+
+@register("salmonn")
+@dataclass
+class SalmonnAdapter(Mllm):
+    """The published model. `quirks=paper`: prompt and answer share 300 tokens, a sound shorter than
+    a second is not filled up, and where the authors' code fails the answer is empty."""
+
+    qformer_heads: int = 12
+
+    modalities: ClassVar[frozenset[str]] = frozenset({AUDIO, SUBTITLE})
+
+    # `USER: <Speech><SpeechHere></Speech> {}\nASSISTANT:`, split at the slot; each side is
+    # tokenised as a text of its own (model.py).
+    _before: ClassVar[str] = "USER: <Speech>"
+    _after: ClassVar[str] = "</Speech> {question}\nASSISTANT:"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.quirks == "paper":
+            self.generation = replace(self.generation, max_length=_PAPER_MAX_LENGTH)
+
+    def read_tokenizer(self) -> LlamaTokenizer:
+        return LlamaTokenizer(self.parts["llm"] / "tokenizer.model")
+
+    def build(self, place: "Place") -> Model:
+        from baselines.salmonn import BEATS_FILE, CONNECTOR_FILE, Salmonn
+
+        return Salmonn.load(
+            connector=file_of(self.parts["connector"], CONNECTOR_FILE),
+            llm=self.parts["llm"],
+            whisper=self.parts["whisper"],
+            beats=file_of(self.parts["beats"], BEATS_FILE),
+            heads=self.qformer_heads,
+            place=place,
+        )
+
+    def write_miniature(self, folder: Path, seed: int) -> dict[str, Path]:
+        from baselines.salmonn import write_miniature
+
+        return write_miniature(folder, seed)
+
+    def prepare(self, video: Path | None, audio: Path | None, subtitle: str | None) -> Prepared:
+        from baselines.layers.kaldi_fbank import SAMPLE_RATE
+        from baselines.salmonn import LONGEST_SECONDS, SalmonnInputs, preprocess
+
+        sound = read_clip(require_audio(audio))
+        question, notes = self.ask(
+            subtitle,
+            self._sizes.context - self.generation.max_new_tokens,
+            lambda question: self._sizes.slots + sum(map(len, self._texts(question))),
+        )
+        texts = self._texts(question)
+        if self.quirks == "paper":
+            if failure := self._failure(sound, self._sizes.slots + sum(map(len, texts))):
+                return Prepared(None, (failure,))
+        else:
+            sound = np.pad(sound, (0, max(0, _SHORTEST_SECONDS * SAMPLE_RATE - len(sound))))
+        if len(sound) == LONGEST_SECONDS * SAMPLE_RATE:
+            notes += (_FULL,)
+        mel, fbank = preprocess(sound, self._sizes.mel_bins)
+        return Prepared(SalmonnInputs(texts, mel, fbank), notes)
+
+    def generate(self, batch: list[Prepared]) -> Sequence[str | Answer | ClipError]:
+        answers = iter(super().generate([item for item in batch if item.inputs is not None]))
+        return ["" if item.inputs is None else next(answers) for item in batch]
+
+    def clean(self, text: str) -> str:
+        """One line, as the authors' script leaves it."""
+        return text.replace("\n", " ").replace("\t", " ").strip()
+
+    def _texts(self, question: str) -> list[list[int]]:
+        """The token ids before and after the sound."""
+        encode = self.tokenizer.encode
+        after = encode(self._after.replace("{question}", question))
+        return [[self.tokenizer.bos_id, *encode(self._before)], after]
+
+    def _failure(self, sound: Samples, prompt_tokens: int) -> str | None:
+        """Why the authors' code gives no answer to a clip, if so."""
+        from baselines.layers.beats import SHORTEST_SAMPLES
+        from baselines.layers.kaldi_fbank import SAMPLE_RATE
+
+        if len(sound) < SHORTEST_SAMPLES:
+            return f"{_PAPER_FAILS}a sound of {1000 * len(sound) // SAMPLE_RATE} ms"
+        if prompt_tokens >= _PAPER_MAX_LENGTH:
+            return f"{_PAPER_FAILS}prompts of {_PAPER_MAX_LENGTH} tokens and more"
+        return None
+
+    @cached_property
+    def _sizes(self) -> "Sizes":
+        from baselines.salmonn import Sizes
+
+        return Sizes.read(self.parts["llm"], self.parts["whisper"])
+
+
+def read_clip(path: Path) -> Samples:
+    """Samples [n] as SALMONN's code reads them: first channel, 30 s, resampled to 16 kHz by FFT."""
+    from baselines.layers.kaldi_fbank import SAMPLE_RATE
+    from baselines.salmonn import LONGEST_SECONDS
+
+    return read_sound(
+        path, SAMPLE_RATE, channels="first", resampling="fft", max_seconds=LONGEST_SECONDS
+    )

@@ -1,0 +1,103 @@
+"""SECap, which hears a clip and says in one Chinese sentence how its speaker feels.
+
+Sound alone: the model was never given what is said, so the subtitle is left out, and where the
+picture's file is all there is, its sound track is heard. A clip without sound is recorded as
+`missing_modality`. Scoring in English needs the answers translated: `extractor.translate=english`.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from random import Random
+from typing import TYPE_CHECKING, ClassVar
+
+import numpy as np
+
+from adapters.base import AUDIO, Answer, Machine, Prepared, require_audio
+from adapters.media import read_sound
+from adapters.mllm import Mllm, Model
+from adapters.registry import register
+from baselines.checkpoint import file_of
+from baselines.errors import PrerequisiteError
+from baselines.tokenizer import LlamaTokenizer
+
+if TYPE_CHECKING:
+    from baselines.device import Place
+
+
+@register("secap")
+@dataclass
+class SecapAdapter(Mllm):
+    """The published model. Where it samples, it answers several times, and of the answers that are
+    most alike the first counts, as in the result file of its authors."""
+
+    candidates: int = 8
+    kept: int = 5
+
+    modalities: ClassVar[frozenset[str]] = frozenset({AUDIO})
+    known_quirks: ClassVar[tuple[str, ...]] = ("none",)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 1 <= self.kept <= self.candidates:
+            raise PrerequisiteError(
+                f"baseline.kept is {self.kept}; give at least 1 and at most baseline.candidates, "
+                f"which is {self.candidates}"
+            )
+
+    def read_tokenizer(self) -> LlamaTokenizer:
+        return LlamaTokenizer(self.parts["llm"] / "tokenizer.model")
+
+    def build(self, place: "Place") -> Model:
+        from baselines.secap import MODEL_FILE, Secap
+
+        parts = self.parts
+        model = file_of(parts["model"], MODEL_FILE)
+        return Secap.load(model, parts["hubert"], parts["bert"], parts["llm"], place)
+
+    def load(self, machine: Machine) -> None:
+        from baselines.device import resolve
+        from baselines.layers.text2vec import Text2Vec
+
+        super().load(machine)
+        place = resolve(machine.device, machine.dtype)
+        self._vectors = Text2Vec.load(self.parts["similarity"], place)
+
+    def write_miniature(self, folder: Path, seed: int) -> dict[str, Path]:
+        from baselines.secap import write_miniature
+
+        return write_miniature(folder, seed)
+
+    def prepare(self, video: Path | None, audio: Path | None, subtitle: str | None) -> Prepared:
+        import torch
+
+        from baselines.layers.hubert import SAMPLE_RATE, normalise
+        from baselines.secap import SHORTEST_SAMPLES, SecapInputs
+
+        sound = read_sound(require_audio(audio), SAMPLE_RATE, resampling="sinc_hann")
+        sound = np.pad(sound, (0, max(0, SHORTEST_SAMPLES - len(sound))))
+        return Prepared(SecapInputs(self._texts(), normalise(torch.from_numpy(sound))))
+
+    def _answer(self, batch: Sequence[Prepared]) -> list[Answer]:
+        if not self.generation.do_sample:
+            return super()._answer(batch)
+        return [self._chosen(item) for item in batch]
+
+    def _chosen(self, item: Prepared) -> Answer:
+        """One of several answers, each drawn with a random stream of its own."""
+        from baselines.layers.text2vec import most_alike
+
+        stream = Random(item.seed)
+        draws = [replace(item, seed=stream.getrandbits(63)) for _ in range(self.candidates)]
+        answers = super()._answer(draws)
+        return answers[most_alike(self._vectors([a.text for a in answers]), self.kept)[0]]
+
+    def _texts(self) -> list[list[int]]:
+        """The token ids before and after the sound. There are two start tokens: upstream puts one
+        first and lets the tokenizer put another before the question."""
+        start = self.tokenizer.bos_id
+        return [[start], [start, *self.tokenizer.encode(self.prompt.about(None))]]
+
+    def close(self) -> None:
+        super().close()
+        self.__dict__.pop("_vectors", None)

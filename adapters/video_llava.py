@@ -1,0 +1,141 @@
+"""Video-LLaVA as the OV-MER authors ran it, and the checkpoint that transformers converted from it.
+
+Video and subtitle; a clip without a picture is recorded as `missing_modality`. The two are
+different models: the conversion dropped the video tower's attention over time (see
+baselines/video_llava.py).
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from random import Random
+from typing import TYPE_CHECKING, ClassVar
+
+from adapters.base import SUBTITLE, VIDEO, Prepared, require_video
+from adapters.media import Frames, read_frames
+from adapters.media.sampling import linspace
+from adapters.mllm import Mllm, Model
+from adapters.registry import register
+from baselines.errors import PrerequisiteError
+from baselines.tokenizer import LlamaTokenizer
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from baselines.decoding.transformers_engine import Prompt
+    from baselines.device import Place
+    from baselines.video_llava import Sizes
+
+
+@register("video_llava")
+@dataclass
+class VideoLlavaAdapter(Mllm):
+    """The published model. `quirks=paper` mirrors a clip's frames or not, by its random stream:
+    upstream's preprocessing flips a coin at inference too."""
+
+    frames: int = 8
+
+    modalities: ClassVar[frozenset[str]] = frozenset({VIDEO, SUBTITLE})
+
+    # Template `llava_v1` (videollava/conversation.py) with the slots as OV-MER's main-video.py
+    # joins them: by a blank, which is tokenised as a text of its own.
+    _before: ClassVar[str] = (
+        "A chat between a curious human and an artificial intelligence assistant. "
+        "The assistant gives helpful, detailed, and polite answers to the human's questions. USER: "
+    )
+    _between: ClassVar[str] = " "
+    _after: ClassVar[str] = "\n{question} ASSISTANT:"
+
+    def read_tokenizer(self) -> LlamaTokenizer:
+        return LlamaTokenizer(self.parts["llm"] / "tokenizer.model")
+
+    def build(self, place: "Place") -> Model:
+        from baselines.video_llava import VideoLlava
+
+        return VideoLlava.load(self.parts["llm"], self.parts["tower"], place)
+
+    def write_miniature(self, folder: Path, seed: int) -> dict[str, Path]:
+        from baselines.video_llava import write_miniature
+
+        return write_miniature(folder, seed)
+
+    def prepare(self, video: Path | None, audio: Path | None, subtitle: str | None) -> Prepared:
+        from baselines.video_llava import VideoLlavaInputs
+
+        frames = read_frames(require_video(video), lambda count, _: linspace(count, self.frames))
+        slots = self.frames * self._sizes.positions
+        question, notes = self.ask(
+            subtitle,
+            self._sizes.prompt_limit(self.generation.max_new_tokens),
+            lambda question: slots + sum(map(len, self._texts(question))),
+        )
+        return Prepared(VideoLlavaInputs(self._texts(question), self._pixels(frames)), notes)
+
+    def embed(self, item: Prepared) -> "Prompt":
+        mirrored = self.quirks == "paper" and Random(item.seed).random() < 0.5
+        return self._model.embed(item.inputs.mirrored() if mirrored else item.inputs)
+
+    def _texts(self, question: str) -> list[list[int]]:
+        """The token ids before, between and after the frames."""
+        encode = self.tokenizer.encode
+        between = [encode(self._between)] * (self.frames - 1)
+        after = encode(self._after.replace("{question}", question))
+        return [[self.tokenizer.bos_id, *encode(self._before)], *between, after]
+
+    def _pixels(self, frames: Frames) -> "Tensor":
+        from baselines.video_llava import preprocess
+
+        return preprocess(frames.pixels, self._sizes.image)
+
+    @cached_property
+    def _sizes(self) -> "Sizes":
+        sizes = self._read_sizes()
+        if self.frames != sizes.frames:
+            raise PrerequisiteError(
+                f"baseline.frames is {self.frames} but the weights are made for {sizes.frames}"
+            )
+        return sizes
+
+    def _read_sizes(self) -> "Sizes":
+        from baselines.video_llava import Sizes
+
+        return Sizes.read(self.parts["llm"], self.parts["tower"])
+
+
+@register("video_llava_hf")
+@dataclass
+class VideoLlavaHfAdapter(VideoLlavaAdapter):
+    """transformers' conversion, asked as its model card does: no system text, frames in one run."""
+
+    known_quirks: ClassVar[tuple[str, ...]] = ("none",)
+
+    _before: ClassVar[str] = "USER: "
+    _between: ClassVar[str] = ""
+
+    def read_tokenizer(self) -> LlamaTokenizer:
+        return LlamaTokenizer(self.parts["model"] / "tokenizer.model")
+
+    def build(self, place: "Place") -> Model:
+        from baselines.video_llava_hf import VideoLlavaHf
+
+        return VideoLlavaHf.load(self.parts["model"], place)
+
+    def write_miniature(self, folder: Path, seed: int) -> dict[str, Path]:
+        from baselines.video_llava_hf import write_miniature
+
+        return write_miniature(folder, seed)
+
+    def _texts(self, question: str) -> list[list[int]]:
+        *before, after = super()._texts(question)
+        # Its tokenizer (legacy=false) puts no blank before a text that follows a control token.
+        return [*before, after[1:]]
+
+    def _pixels(self, frames: Frames) -> "Tensor":
+        from baselines.video_llava_hf import preprocess
+
+        return preprocess(frames.pixels, self._sizes.image)
+
+    def _read_sizes(self) -> "Sizes":
+        from baselines.video_llava_hf import read_sizes
+
+        return read_sizes(self.parts["model"])

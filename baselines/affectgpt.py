@@ -1,0 +1,259 @@
+"""AffectGPT (Lian et al., ICML 2025, arXiv 2501.16566): one vector a modality, one for both.
+
+    8 frames or faces -> CLIP ViT-L/14, projected -> 8 x  768 -> weighted sum -> Linear | one vector
+    8 x 2 s of sound  -> HuBERT-large, last four  -> 8 x 1024 -> weighted sum -> Linear | of width
+    both, the mean of each ("pre-fusion")         -> 1024     -> weighted sum -> Linear | 3584 each
+        -> three slots in the prompt of Qwen2.5-7B-Instruct, adapted by LoRA
+
+No weight is normalised, neither over time nor between modalities: they are what a Linear says.
+Source: zeroQiaoba/MERTools at 89120b78, MER2025/MER2025_Track23/my_affectgpt, `affectgpt.py` and
+`encoder.py`, with the fusions of the released configurations (all of them "attention").
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from transformers import (
+    CLIPVisionConfig,
+    CLIPVisionModelWithProjection,
+    HubertConfig,
+    HubertModel,
+    Qwen2Config,
+    Qwen2ForCausalLM,
+)
+
+from baselines import chat
+from baselines.checkpoint import read_json
+from baselines.device import Place
+from baselines.errors import CheckpointError
+from baselines.layers.clip_vision import normalise as to_pixels
+from baselines.layers.hubert import (
+    HUBERT_NAMES,
+    hubert_config,
+    normalise,
+    write_hubert_miniature,
+)
+from baselines.lora import LORA_KEYS, merge_lora, random_lora
+from baselines.miniature import publish, random_tensors, write_json
+from baselines.splice import splice
+from baselines.weights import join, load_strict, read_tensors, rename, renames, weightless
+
+SIDE = 224
+"""Pixels of a frame."""
+SECONDS = 2
+"""Length of a stretch of sound."""
+
+_LORA_ALPHA = 32
+_ADAPTED = (
+    *(f"self_attn.{letter}_proj" for letter in "qkvo"),
+    *(f"mlp.{name}_proj" for name in ("gate", "up", "down")),
+)
+
+CONNECTOR_NAMES = (
+    ("video_attention_mlp", "video.weights"),
+    ("affectgpt_proj", "video.projector"),
+    ("audio_attention_mlp", "audio.weights"),
+    ("audio_llama_proj", "audio.projector"),
+    ("multi_video_embs", "multi.video"),
+    ("multi_audio_embs", "multi.audio"),
+    ("attention_mlp", "multi.hidden"),
+    ("fc_att", "multi.weights"),
+    ("multi_llama_proj", "multi.projector"),
+    ("llama_model.base_model.model", "llm"),
+)
+"""Published module names and ours."""
+CONNECTOR_KEYS = (
+    (r"^image_llama_proj\.", None),  # for still pictures
+    *renames(CONNECTOR_NAMES),
+    *LORA_KEYS,
+)
+CLIP_KEYS = (
+    (r"^(text_model|text_projection)\.", None),  # the contrastive half
+    (r"^logit_scale$", None),
+    (r"\.position_ids$", None),  # computed
+    (r"^", "clip."),
+)
+_MINI_CLIP = {
+    "model_type": "clip",
+    "projection_dim": 24,
+    "vision_config": {
+        "hidden_size": 32,
+        "intermediate_size": 64,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "image_size": SIDE,
+        "patch_size": 14,
+    },
+}
+
+
+@dataclass(frozen=True)
+class AffectGptInputs:
+    """One clip: token ids around the slots (two for sound and picture, three with pre-fusion).
+
+    `frames` is 8 x 224 x 224 x 3 (uint8), `sound` 8 x 32000.
+    """
+
+    texts: Sequence[Sequence[int]]
+    frames: Tensor
+    sound: Tensor
+
+
+class WeightedSum(nn.Module):
+    """Vectors (T x width), each times the weight that a Linear gives it -> one, projected."""
+
+    def __init__(self, width: int, projected: int) -> None:
+        super().__init__()
+        self.weights = nn.Linear(width, 1)
+        self.projector = nn.Linear(width, projected)
+
+    def forward(self, vectors: Tensor) -> Tensor:
+        """T x width -> 1 x projected."""
+        found: Tensor = self.projector(self.weights(vectors).T @ vectors)
+        return found
+
+
+class PreFusion(nn.Module):
+    """What was seen and what was heard, in one vector before the language model sees either."""
+
+    def __init__(self, seen: int, heard: int, projected: int) -> None:
+        super().__init__()
+        width = max(seen, heard)
+        self.video = nn.Linear(seen, width)
+        self.audio = nn.Linear(heard, width)
+        self.hidden = nn.Linear(2 * width, width)
+        self.weights = nn.Linear(width, 2)
+        self.projector = nn.Linear(width, projected)
+
+    def mix(self, seen: Tensor, heard: Tensor) -> Tensor:
+        """T x the width of either -> 1 x the wider width."""
+        both = torch.stack([self.video(seen.mean(dim=0)), self.audio(heard.mean(dim=0))])
+        weights: Tensor = self.weights(self.hidden(both.flatten()))
+        return weights[None] @ both
+
+    def forward(self, seen: Tensor, heard: Tensor) -> Tensor:
+        """T x the width of either -> 1 x projected."""
+        found: Tensor = self.projector(self.mix(seen, heard))
+        return found
+
+
+class AffectGpt(nn.Module):
+    """Two encoders, three ways into the language model, and the language model."""
+
+    def __init__(self, clip: CLIPVisionConfig, hubert: HubertConfig, llm: Qwen2Config) -> None:
+        super().__init__()
+        self.clip = CLIPVisionModelWithProjection(clip)
+        self.hubert = HubertModel(hubert)
+        self.video = WeightedSum(clip.projection_dim, llm.hidden_size)
+        self.audio = WeightedSum(hubert.hidden_size, llm.hidden_size)
+        self.multi = PreFusion(clip.projection_dim, hubert.hidden_size, llm.hidden_size)
+        self.llm = Qwen2ForCausalLM(llm)
+
+    @classmethod
+    def load(cls, trained: Path, llm: Path, clip: Path, hubert: Path, place: Place) -> "AffectGpt":
+        """Read a released checkpoint_*.pth and the folders of the three models that it adapts."""
+        with weightless():
+            model = cls(
+                _clip_config(clip),
+                hubert_config(hubert),
+                Qwen2Config.from_dict(read_json(llm)),
+            )
+        connector = rename(read_tensors(trained, "model"), CONNECTOR_KEYS)
+        adapters = {key: connector.pop(key) for key in list(connector) if ".lora_" in key}
+        words = rename(read_tensors(llm), ((r"^", "llm."),))
+        tensors = join(
+            connector,
+            merge_lora(words, adapters, _LORA_ALPHA, _adapted(model.llm.config)),
+            rename(read_tensors(clip), CLIP_KEYS),
+            rename(read_tensors(hubert), (*renames(HUBERT_NAMES), (r"^", "hubert."))),
+        )
+        load_strict(model, tensors, place.device, place.dtype)
+        return model
+
+    def see(self, frames: Tensor) -> Tensor:
+        """8 x 224 x 224 x 3 (uint8) -> 8 x CLIP's projected width, not brought to unit length."""
+        pixels = to_pixels(frames.to(self.llm.device)).to(self.llm.dtype)
+        seen: Tensor = self.clip(pixels).image_embeds
+        return seen
+
+    def hear(self, sound: Tensor) -> Tensor:
+        """8 x 32000 -> 8 x HuBERT's width: the mean of its last four layers, and over time.
+
+        The last of the four is what comes after the encoder's final norm; releases of transformers
+        differ in whether `hidden_states` ends with it.
+        """
+        heard = self.hubert(sound.to(self.llm.device, self.llm.dtype), output_hidden_states=True)
+        layers = [*heard.hidden_states[-4:-1], heard.last_hidden_state]
+        return torch.stack(layers).mean(dim=0).mean(dim=1)
+
+    def embed(self, inputs: AffectGptInputs) -> Tensor:
+        """The prompt embeddings (length x width) of one clip: pre-fusion, sound, picture."""
+        seen, heard = self.see(inputs.frames), self.hear(inputs.sound)
+        slots = [self.multi(seen, heard), self.audio(heard), self.video(seen)]
+        wanted = len(inputs.texts) - 1
+        return splice(self.llm.get_input_embeddings(), inputs.texts, slots[-wanted:])
+
+
+def preprocess(stretches: NDArray[np.float32]) -> Tensor:
+    """Stretches of sound (8 x 32000, full scale is 1) -> the same as HuBERT takes them.
+
+    Each loses its own mean, which upstream is a step of ImageBind's that nothing else uses; then
+    all are scaled together, so that a whisper in a loud clip stays one.
+    """
+    sound = torch.from_numpy(stretches)
+    return normalise(sound - sound.mean(dim=1, keepdim=True))
+
+
+def _clip_config(folder: Path) -> CLIPVisionConfig:
+    published = read_json(folder)
+    if lost := {"vision_config", "projection_dim"} - published.keys():
+        raise CheckpointError(f"{folder / 'config.json'} lacks {lost.pop()}; is it a CLIP?")
+    sizes = {**published["vision_config"], "projection_dim": published["projection_dim"]}
+    config: CLIPVisionConfig = CLIPVisionConfig.from_dict(sizes)
+    return config
+
+
+def _adapted(llm: Qwen2Config) -> list[str]:
+    """The modules that have low-rank adapters."""
+    layers = range(llm.num_hidden_layers)
+    return [f"llm.model.layers.{layer}.{name}" for layer in layers for name in _ADAPTED]
+
+
+def write_miniature(folder: Path, seed: int, checkpoint: str) -> dict[str, Path]:
+    """A random AffectGPT with the published files and small widths; `checkpoint` names the trained.
+
+    Returns the place of each part of the checkpoint.
+    """
+    names = (checkpoint, "Qwen2.5-7B-Instruct", "clip-vit-large-patch14", "chinese-hubert-large")
+    trained, llm, clip, hubert = (folder / name for name in names)
+    chat.write_miniature(llm, seed)
+    write_hubert_miniature(hubert, seed)
+    clip.mkdir(parents=True, exist_ok=True)
+    write_json(clip / "config.json", _MINI_CLIP)
+    with weightless():
+        model = AffectGpt(
+            _clip_config(clip), hubert_config(hubert), Qwen2Config.from_dict(read_json(llm))
+        )
+    text = {"text_model.final_layer_norm.bias": torch.zeros(4), "logit_scale": torch.tensor(2.6592)}
+    save_file(random_tensors(model.clip, seed) | text, clip / "model.safetensors")
+    published = (
+        *renames([(ours, theirs) for theirs, ours in CONNECTOR_NAMES]),
+        (r"\.(lora_[AB])$", r".\1.default.weight"),
+    )
+    tensors = {
+        key: tensor
+        for key, tensor in random_tensors(model, seed).items()
+        if key.startswith(("video.", "audio.", "multi."))
+    }
+    tensors |= random_lora(model, _adapted(model.llm.config), seed)
+    picture = {"image_llama_proj.bias": torch.zeros(4)}
+    trained.parent.mkdir(parents=True, exist_ok=True)
+    content = {"model": publish(tensors, published) | picture, "optimizer": {}, "config": {}}
+    torch.save(content | {"scaler": None, "epoch": 0}, trained)
+    return {"trained": trained, "llm": llm, "clip": clip, "hubert": hubert}

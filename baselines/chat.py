@@ -1,0 +1,212 @@
+"""Chat models in transformers' own layout: tokenizer with chat template, language model, miniature.
+
+What the language-model stage asks (Qwen2.5-7B-Instruct in the papers) is such a model; so is the
+language part of newer multimodal ones.
+"""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    GenerationConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerFast,
+    Qwen2Config,
+    Qwen2ForCausalLM,
+)
+from transformers.utils.logging import disable_progress_bar
+
+from baselines.device import resolve
+from baselines.errors import CheckpointError
+from baselines.miniature import CORPUS, random_tensors
+
+_MARK = "\ue000"  # a character of private use: no template and no prompt holds it
+
+
+class ChatTokenizer:
+    """The tokenizer of a chat model; a `baselines.tokenizer.Tokenizer`."""
+
+    def __init__(self, folder: Path) -> None:
+        """Raises CheckpointError where the folder holds no tokenizer with a chat template."""
+        try:
+            self._tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+            stops = _end_tokens(folder)
+        except (OSError, ValueError, KeyError) as error:
+            raise _no_model(folder, error) from error
+        if self._tokenizer.chat_template is None:
+            raise CheckpointError(
+                f"{folder} has no chat template, so it is no chat model; choose an instruct model"
+            )
+        self.eos_id: int = self._tokenizer.eos_token_id
+        self.bos_id: int = self._tokenizer.bos_token_id or self.eos_id
+        self.stop_ids: tuple[int, ...] = tuple(dict.fromkeys([self.eos_id, *stops]))
+        self._special = [str(token) for token in self._tokenizer.get_added_vocab()]
+
+    def encode(self, text: str) -> list[int]:
+        """The ids of plain text: what spells a control token is its characters."""
+        return list(
+            self._tokenizer.encode(text, add_special_tokens=False, split_special_tokens=True)
+        )
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """The text of ids; control tokens are left out."""
+        return str(
+            self._tokenizer.decode(
+                ids, skip_special_tokens=True, clean_up_tokenization_spaces=False
+            )
+        )
+
+    def chat(self, message: str) -> list[int]:
+        """The prompt for one user message, in the model's own template, ready for the answer.
+
+        No system message is passed, so a template that has a default one (Qwen2.5's) adds it.
+        Control tokens that the message spells are plain text.
+        """
+        if not any(token in message for token in self._special):
+            return self._with_control(self._rendered(message))
+        before, _, after = self._rendered(_MARK).partition(_MARK)
+        return [*self._with_control(before), *self.encode(message), *self._with_control(after)]
+
+    def _rendered(self, message: str) -> str:
+        return str(
+            self._tokenizer.apply_chat_template(
+                [{"role": "user", "content": message}], tokenize=False, add_generation_prompt=True
+            )
+        )
+
+    def _with_control(self, text: str) -> list[int]:
+        return list(self._tokenizer.encode(text, add_special_tokens=False))
+
+
+def _end_tokens(folder: Path) -> list[int]:
+    """The ids that end an answer by generation_config.json (Qwen2.5 has two)."""
+    file = folder / "generation_config.json"
+    ids = json.loads(file.read_text(encoding="utf-8")).get("eos_token_id") if file.exists() else []
+    return ids if isinstance(ids, list) else [ids] if ids is not None else []
+
+
+def context_of(folder: Path) -> int:
+    """How many tokens, answer included, the model is made for."""
+    try:
+        config = AutoConfig.from_pretrained(folder, local_files_only=True)
+    except (OSError, ValueError, KeyError) as error:
+        raise _no_model(folder, error) from error
+    return int(config.max_position_embeddings)
+
+
+def load_chat_model(folder: Path, device: str, dtype: str) -> PreTrainedModel:
+    """The language model of a checkpoint folder, frozen, on a device.
+
+    `dtype=auto` is the checkpoint's own on a GPU (Qwen2.5 overflows in float16) and float32 on the
+    CPU. Raises CheckpointError where tensors are missing or of another shape.
+    """
+    disable_progress_bar()
+    place = resolve(device, dtype)
+    kind = "auto" if dtype == "auto" and place.device.type != "cpu" else place.dtype
+    try:
+        model, found = AutoModelForCausalLM.from_pretrained(
+            folder,
+            dtype=kind,
+            device_map={"": place.device},
+            local_files_only=True,
+            use_safetensors=True,
+            output_loading_info=True,
+        )
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+        if isinstance(error, torch.OutOfMemoryError):
+            raise
+        raise _no_model(folder, error) from error
+    if absent := [*found["missing_keys"], *found["mismatched_keys"]]:
+        raise CheckpointError(
+            f"{folder} lacks {absent[0]} and {len(absent) - 1} more tensors; fetch it again"
+        )
+    model.eval().requires_grad_(False)
+    assert isinstance(model, PreTrainedModel)
+    return model
+
+
+def _no_model(folder: Path, error: Exception) -> CheckpointError:
+    first = (str(error).strip() or type(error).__name__).splitlines()[0]
+    return CheckpointError(f"{folder} holds no chat model in transformers' layout ({first})")
+
+
+# Qwen2.5's tokenizer.json and tokenizer_config.json: how text falls into words, the control
+# tokens, and what its template makes of a single user message.
+_QWEN_WORDS = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}"
+    r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+_QWEN_CONTROL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
+_QWEN_TEMPLATE = (
+    "{%- if messages[0].role != 'system' -%}"
+    "{{- '<|im_start|>system\\nYou are Qwen, created by Alibaba Cloud. "
+    "You are a helpful assistant.<|im_end|>\\n' -}}"
+    "{%- endif -%}"
+    "{%- for message in messages -%}"
+    "{{- '<|im_start|>' + message.role + '\\n' + message.content + '<|im_end|>\\n' -}}"
+    "{%- endfor -%}"
+    "{%- if add_generation_prompt -%}{{- '<|im_start|>assistant\\n' -}}{%- endif -%}"
+)
+
+
+def write_miniature(folder: Path, seed: int = 0) -> None:
+    """A random miniature of Qwen2.5-Instruct: its architecture, tokenizer kind and chat template.
+
+    It writes gibberish of varying length, now and then up to any limit.
+    """
+    disable_progress_bar()
+    tokenizer = _qwen_tokenizer()
+    size = len(tokenizer)
+    end, start = tokenizer.convert_tokens_to_ids(["<|im_end|>", "<|endoftext|>"])
+    config = Qwen2Config(
+        vocab_size=size,
+        hidden_size=64,
+        intermediate_size=128,
+        num_hidden_layers=2,
+        num_attention_heads=2,  # of 32: the smallest heads that vLLM takes on a CPU
+        num_key_value_heads=1,
+        max_position_embeddings=16384,
+        bos_token_id=start,
+        eos_token_id=end,
+        dtype="float32",
+    )
+    model = Qwen2ForCausalLM(config)
+    tensors = random_tensors(model, seed)
+    tensors["lm_head.weight"][end] *= 2  # so that answers end, most within some dozen tokens
+    model.load_state_dict(tensors)
+    model.generation_config = GenerationConfig(eos_token_id=[end, start])
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+
+
+def _qwen_tokenizer() -> PreTrainedTokenizerFast:
+    pairs = Tokenizer(models.BPE())
+    pairs.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(Regex(_QWEN_WORDS), "isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
+    pairs.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=600,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        special_tokens=_QWEN_CONTROL,
+        show_progress=False,
+    )
+    pairs.train_from_iterator(CORPUS.splitlines(), trainer)
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=pairs,
+        eos_token="<|im_end|>",
+        pad_token="<|endoftext|>",
+        extra_special_tokens=["<|im_start|>"],
+    )
+    tokenizer.chat_template = _QWEN_TEMPLATE
+    return tokenizer

@@ -1,0 +1,139 @@
+"""EVA-ViT-g/14 (Fang et al., CVPR 2023, arXiv 2211.07636) as LAVIS cut it for BLIP-2.
+
+    pixels -> patches of 14 x 14 and a class token -> + learned positions -> 39 pre-norm layers
+
+All tokens of the last layer count, and no norm follows. Models differ in what they do next: most
+put a norm of their own behind the tower (`ln_vision`, in another file), so none is built here.
+The parts are those of transformers' BLIP-2.
+"""
+
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from transformers import Blip2VisionConfig
+from transformers.models.blip_2.modeling_blip_2 import Blip2EncoderLayer, Blip2VisionEmbeddings
+
+from baselines.errors import CheckpointError
+from baselines.miniature import publish, random_tensors
+from baselines.weights import LazyTensor, Renames, Tensors, read_tensors, rename, weightless
+
+EVA_FILE = "eva_vit_g.pth"
+EVA_HEADS = 16
+"""No file tells it."""
+
+_KEYS: Renames = (
+    (r"^(norm|fc_norm|head)\.", None),  # behind the last layer: of the classifier that it was
+    (r"^cls_token$", "embeddings.class_embedding"),
+    (r"^pos_embed$", "embeddings.position_embedding"),
+    (r"^patch_embed\.proj\.", "embeddings.patch_embedding."),
+    (r"^blocks\.(\d+)\.norm", r"layers.\1.layer_norm"),
+    (r"^blocks\.(\d+)\.attn\.proj\.", r"layers.\1.self_attn.projection."),
+    (r"^blocks\.(\d+)\.attn\.", r"layers.\1.self_attn."),
+    (r"^blocks\.", "layers."),
+)
+_PUBLISHED: Renames = (
+    (r"^embeddings\.class_embedding$", "cls_token"),
+    (r"^embeddings\.position_embedding$", "pos_embed"),
+    (r"^embeddings\.patch_embedding\.", "patch_embed.proj."),
+    (r"^layers\.(\d+)\.layer_norm", r"blocks.\1.norm"),
+    (r"\.self_attn\.projection\.", ".attn.proj."),
+    (r"\.self_attn\.", ".attn."),
+    (r"^layers\.", "blocks."),
+)
+
+
+class EvaVit(nn.Module):
+    def __init__(self, config: Blip2VisionConfig) -> None:
+        super().__init__()
+        self.embeddings = Blip2VisionEmbeddings(config)
+        self.layers = nn.ModuleList(
+            Blip2EncoderLayer(config) for _ in range(config.num_hidden_layers)
+        )
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """[frames, 3, size, size] -> [frames, positions, width]; position 0 is the class token."""
+        x: Tensor = self.embeddings(pixels)
+        for layer in self.layers:
+            x = layer(x)
+        return x
+
+
+def read_eva(file: Path, here: str, heads: int = EVA_HEADS) -> tuple[Blip2VisionConfig, Tensors]:
+    """The tower's sizes, and its tensors named for an `EvaVit` that is built as `here`.
+
+    The file's last layer is not used: it has forty, the models are made for what comes out of the
+    thirty-ninth. Raises CheckpointError where the file is of something else.
+    """
+    tensors = rename(read_tensors(file), _KEYS)
+    layers = {int(name.split(".")[1]) for name in tensors if name.startswith("layers.")}
+    config = _config(tensors, len(layers) - 1, heads, file)
+    last = f"layers.{len(layers) - 1}."
+    used = {name: tensor for name, tensor in tensors.items() if not name.startswith(last)}
+    for layer in range(config.num_hidden_layers):
+        _join_biases(used, f"layers.{layer}.self_attn.")
+    return config, {f"{here}{name}": tensor for name, tensor in used.items()}
+
+
+def _config(tensors: Tensors, layers: int, heads: int, file: Path) -> Blip2VisionConfig:
+    try:
+        width, _, patch, _ = tensors["embeddings.patch_embedding.weight"].shape
+        positions = tensors["embeddings.position_embedding"].shape[1]
+        hidden = tensors["layers.0.mlp.fc1.weight"].shape[0]
+    except (KeyError, ValueError):
+        raise CheckpointError(f"{file} is no EVA-ViT; is it {EVA_FILE} of LAVIS?") from None
+    return _sizes(width, layers, heads, hidden, patch, image=round((positions - 1) ** 0.5) * patch)
+
+
+def _sizes(
+    width: int, layers: int, heads: int, hidden: int, patch: int, image: int
+) -> Blip2VisionConfig:
+    return Blip2VisionConfig(
+        hidden_size=width,
+        num_hidden_layers=layers,
+        num_attention_heads=heads,
+        intermediate_size=hidden,
+        patch_size=patch,
+        image_size=image,
+        hidden_act="gelu",
+        layer_norm_eps=1e-6,
+        qkv_bias=True,
+        attn_implementation="sdpa",
+    )
+
+
+def _join_biases(tensors: Tensors, attention: str) -> None:
+    """Queries and values have a bias in the file, keys have none: here they have one of zeros."""
+    q, v = (tensors.pop(f"{attention}{name}_bias", None) for name in "qv")
+    if q is None or v is None:
+        return  # the strict loader says what is missing
+    shape = (2 * q.shape[0] + v.shape[0],)
+    tensors[f"{attention}qkv.bias"] = LazyTensor(shape, q.source, partial(_joined, q, v))
+
+
+def _joined(q: LazyTensor, v: LazyTensor) -> Tensor:
+    queries = q.read()
+    return torch.cat([queries, torch.zeros_like(queries), v.read()])
+
+
+def write_eva_miniature(file: Path, seed: int, width: int = 32, layers: int = 2) -> None:
+    """A random tower in the published layout: 224 x 224 pixels in 256 patches, `layers` + 1 layers,
+    and beside them what loading leaves aside."""
+    with weightless():
+        tower = EvaVit(_sizes(width, layers + 1, EVA_HEADS, 2 * width, patch=14, image=224))
+    tensors = publish(_split_biases(random_tensors(tower, seed)), _PUBLISHED)
+    tensors["norm.weight"], tensors["norm.bias"] = torch.ones(width), torch.zeros(width)
+    torch.save(tensors, file)
+
+
+def _split_biases(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    split: dict[str, Tensor] = {}
+    for name, tensor in tensors.items():
+        if name.endswith("qkv.bias"):
+            attention = name.removesuffix("qkv.bias")
+            split[f"{attention}q_bias"], _, split[f"{attention}v_bias"] = tensor.chunk(3)
+        else:
+            split[name] = tensor
+    return split

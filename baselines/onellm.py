@@ -1,0 +1,399 @@
+"""OneLLM (Han et al., CVPR 2024, arXiv 2312.03700): one encoder and one projection for all senses.
+
+    15 views of a video  -> CLIP's Conv2d 14 x 14         -> 15 x 256 patches |
+    10 s of sound as mel -> its own Conv2d 16 x 16 by 10  -> 1212 patches     |
+        -> + class token, + places -> CLIP ViT-L/14 -> mean of the views -> 257 or 1213 x 1024
+        -> Linear, after 30 learned tokens -> 3 experts of 8 blocks each, weighed by a router
+        -> the 30 tokens -> Linear -> 30 vectors of width 4096, between a start and an end tag,
+           right after the first token of LLaMA 2 7B
+
+Encoder and experts are the same for pictures and for sound; tokens, router, the two Linears and the
+tags are each one's own. A prompt takes one of the two. All of it lies in one file in Meta's layout,
+whose language model is turned into transformers' here. The file's six other senses are left aside.
+
+Source: csuhan/OneLLM at 8587a476, `model/LLM/onellm.py` and `model/meta.py`.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import gelu, pad, scaled_dot_product_attention, silu
+from transformers import Cache, CLIPVisionConfig, LlamaConfig, LlamaForCausalLM
+from transformers.models.llama.modeling_llama import LlamaRMSNorm
+
+from baselines.checkpoint import file_of, read_json
+from baselines.device import Place
+from baselines.errors import CheckpointError, MissingModality
+from baselines.images import three_crops
+from baselines.layers.clip_vision import (
+    OPEN_CLIP_FUSED,
+    OPEN_CLIP_NAMES,
+    ClipVision,
+    open_clip_config,
+)
+from baselines.layers.kaldi_fbank import FRAME, kaldi_fbank
+from baselines.llama import META_NAMES, from_meta, llama_config, meta_config, to_meta
+from baselines.miniature import fuse, publish, random_tensors, write_json, write_sentencepiece
+from baselines.splice import splice
+from baselines.weights import (
+    Tensors,
+    load_strict,
+    read_tensors,
+    rename,
+    renames,
+    split,
+    weightless,
+)
+
+VIDEO, AUDIO = "video", "audio"
+"""The senses that are read, by their published names."""
+
+WEIGHTS_FILE, PARAMS_FILE = "consolidated.00-of-01.pth", "params.json"
+
+# What leaves no trace in the files (`Transformer.__init__`; open_clip's ViT-L-14).
+CLIP_HEADS = 16
+_EXPERT_HEADS = 16
+_TOKENS = 30
+POSITIONS = _TOKENS + 2
+"""Prompt positions that a clip takes, with the tags around it."""
+CONTEXT = 2048
+"""Of prompt and answer (`meta.py`, `max_seq_len`)."""
+
+_SIDE = 224
+_MEL_BINS, MEL_FRAMES = 128, 1024
+# Of log energies over AudioSet; twice the deviation (`make_audio_features`).
+_MEL_MEAN, _MEL_STD = -4.2677393, 2 * 4.5689974
+_PATCH, _STEP = 16, 10
+
+_SENSE_NAMES = (
+    ("resample_tokens", "tokens"),
+    ("clip_proj1", "into"),
+    ("routers", "router"),
+    ("clip_proj2", "out_of"),
+    ("start_tag", "start"),
+    ("end_tag", "end"),
+)
+_NAMES = (
+    *((f"clip.visual.{theirs}", f"tower.{ours}") for theirs, ours in OPEN_CLIP_NAMES),
+    ("clip.visual.ln_post", "tower_norm"),
+    ("conv1.audio", "sound.patches"),
+    ("positional_embedding.audio", "sound.places"),
+    ("resample_layers", "experts"),
+    *(
+        (f"{theirs}.{sense}", f"senses.{sense}.{ours}")
+        for theirs, ours in _SENSE_NAMES
+        for sense in (VIDEO, AUDIO)
+    ),
+    *((theirs, f"llm.{ours}") for theirs, ours in META_NAMES),
+)
+KEYS = (
+    (r"^llma\.", ""),
+    (r"^clip\.((?!visual\.)|visual\.proj$)", None),  # where CLIP compares pictures with words
+    (r"^\w+\.(image|point|rgbd|rgbn|fmri|imu)\b", None),  # the other senses
+    *renames(_NAMES),
+)
+
+
+@dataclass(frozen=True)
+class OneLlmInputs:
+    """One clip: token ids before and after it, and what is seen (VIDEO) or heard (AUDIO) of it.
+
+    `signal` is what `views` or what `mel_picture` makes.
+    """
+
+    texts: Sequence[Sequence[int]]
+    sense: str
+    signal: Tensor
+
+
+@dataclass(frozen=True)
+class Config:
+    """Sizes of the parts."""
+
+    clip: CLIPVisionConfig
+    experts: int
+    blocks: int
+    """Of each expert."""
+    expert_ffn: int
+    router_ffn: int
+    llm: LlamaConfig
+
+    @classmethod
+    def read(cls, params: Mapping[str, Any], tensors: Tensors, clip_heads: int) -> "Config":
+        """From params.json and the shapes of renamed tensors. Raises CheckpointError."""
+        return cls(
+            clip=open_clip_config(tensors, "tower", clip_heads),
+            experts=_count(tensors, r"experts\.(\d+)\."),
+            blocks=_count(tensors, r"experts\.0\.(\d+)\."),
+            expert_ffn=_shape(tensors, "experts.0.0.feed_forward.w1.weight")[0],
+            router_ffn=_shape(tensors, f"senses.{AUDIO}.router.fc1.weight")[0],
+            llm=meta_config(params, tensors, "llm", CONTEXT),
+        )
+
+
+def _shape(tensors: Tensors, name: str) -> tuple[int, ...]:
+    if name not in tensors:
+        raise CheckpointError(f"the checkpoint has no {name} of OneLLM; is it {WEIGHTS_FILE}?")
+    return tensors[name].shape
+
+
+def _count(tensors: Tensors, pattern: str) -> int:
+    found = [int(match[1]) for name in tensors if (match := re.match(pattern, name))]
+    return 1 + max(found, default=-1)
+
+
+class _Sound(nn.Module):
+    """A mel picture in overlapping patches, each with its place."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        high, wide = ((side - _PATCH) // _STEP + 1 for side in (_MEL_BINS, MEL_FRAMES))
+        self.patches = nn.Conv2d(1, width, _PATCH, stride=_STEP)
+        self.places = nn.Parameter(torch.empty(1 + high * wide, width))
+
+    def forward(self, mel: Tensor, class_token: Tensor) -> Tensor:
+        """1 x 128 x 1024 -> 1 x 1213 x width."""
+        patches = self.patches(mel[None]).flatten(2).transpose(1, 2)
+        return torch.cat([class_token[None, None], patches], dim=1) + self.places
+
+
+class _Attention(nn.Module):
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.wq, self.wk, self.wv, self.wo = (nn.Linear(width, width, bias=False) for _ in "qkvo")
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Length x width -> the same; all look at all, without regard to order."""
+        q, k, v = (w(x).unflatten(-1, (_EXPERT_HEADS, -1)) for w in (self.wq, self.wk, self.wv))
+        heads = (part.transpose(0, 1)[None] for part in (q, k, v))
+        found: Tensor = self.wo(scaled_dot_product_attention(*heads)[0].transpose(0, 1).flatten(1))
+        return found
+
+
+class _FeedForward(nn.Module):
+    def __init__(self, width: int, ffn: int) -> None:
+        super().__init__()
+        self.w1, self.w3 = (nn.Linear(width, ffn, bias=False) for _ in range(2))
+        self.w2 = nn.Linear(ffn, width, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        found: Tensor = self.w2(silu(self.w1(x)) * self.w3(x))
+        return found
+
+
+class _Block(nn.Module):
+    """A block of LLaMA without rotary positions and without a mask."""
+
+    def __init__(self, width: int, ffn: int, eps: float) -> None:
+        super().__init__()
+        self.attention = _Attention(width)
+        self.feed_forward = _FeedForward(width, ffn)
+        self.attention_norm = LlamaRMSNorm(width, eps)
+        self.ffn_norm = LlamaRMSNorm(width, eps)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x + self.attention(self.attention_norm(x))
+        return x + self.feed_forward(self.ffn_norm(x))
+
+
+class _Router(nn.Module):
+    """How much each expert has to say about each position."""
+
+    def __init__(self, width: int, ffn: int, experts: int) -> None:
+        super().__init__()
+        self.fc1 = nn.Linear(width, ffn)
+        self.fc2 = nn.Linear(ffn, experts)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Length x width -> length x experts, before the sigmoid."""
+        found: Tensor = self.fc2(gelu(self.fc1(x)))
+        return found
+
+
+class _Sense(nn.Module):
+    """What pictures and sound each have of their own around the experts."""
+
+    def __init__(self, width: int, router_ffn: int, experts: int, llm: int) -> None:
+        super().__init__()
+        self.into = nn.Sequential(nn.Linear(width, width), nn.LayerNorm(width))
+        self.tokens = nn.Parameter(torch.empty(1, _TOKENS, width))
+        self.router = _Router(width, router_ffn, experts)
+        self.out_of = nn.Sequential(nn.Linear(width, llm), nn.LayerNorm(llm))
+        self.start = nn.Parameter(torch.empty(1, 1, llm))
+        self.end = nn.Parameter(torch.empty(1, 1, llm))
+
+    def forward(self, perceived: Tensor, experts: nn.ModuleList) -> Tensor:
+        """Length x width -> (start, 30 tokens, end) x the language model's width."""
+        x = torch.cat([self.tokens[0], self.into(perceived)])
+        shares = self.router(x[:_TOKENS]).sigmoid()
+        shares = shares / shares.sum(dim=-1, keepdim=True)
+        opinions = torch.stack([expert(x)[:_TOKENS] for expert in experts], dim=-1)
+        tokens = self.out_of((opinions * shares[:, None]).sum(dim=-1))
+        return torch.cat([self.start[0], tokens, self.end[0]])
+
+
+class ForgetfulLlama(LlamaForCausalLM):
+    """LLaMA as OneLLM's own code runs it, which miscounts: the last two of the prompt are lost.
+
+    `forward_inference` leaves the two tags out when it counts what is in its cache. The first new
+    token comes of the whole prompt; it then takes the place of the prompt's last but one and what
+    stood last is out of sight, and so on from there.
+    """
+
+    def forward(
+        self,
+        attention_mask: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        past_key_values: Cache | None = None,
+        **others: Any,
+    ) -> Any:
+        """As in the base class. `generate` counts the whole prompt in mask and positions, and gives
+        no mask where nothing is padded."""
+        begun = past_key_values is not None and past_key_values.get_seq_length() > 0
+        if begun:
+            position_ids = None if position_ids is None else position_ids - 2
+            attention_mask = None if attention_mask is None else attention_mask[:, :-2]
+        output = super().forward(
+            attention_mask=attention_mask,
+            position_ids=position_ids,
+            past_key_values=past_key_values,
+            **others,
+        )
+        if output.past_key_values is not None and not begun:
+            output.past_key_values.crop(-2)
+        return output
+
+
+class OneLlm(nn.Module):
+    """Universal encoder, universal projection and language model.
+
+    `forgetful` reproduces upstream's miscount, see `ForgetfulLlama`.
+    """
+
+    def __init__(self, config: Config, forgetful: bool = False) -> None:
+        super().__init__()
+        width, eps = config.clip.hidden_size, config.llm.rms_norm_eps
+        own = (width, config.router_ffn, config.experts, config.llm.hidden_size)
+        self.tower = ClipVision(config.clip, layer=-1)
+        self.tower_norm = nn.LayerNorm(width, eps=config.clip.layer_norm_eps)
+        self.sound = _Sound(width)
+        self.senses = nn.ModuleDict({sense: _Sense(*own) for sense in (VIDEO, AUDIO)})
+        self.experts = nn.ModuleList(
+            nn.Sequential(*(_Block(width, config.expert_ffn, eps) for _ in range(config.blocks)))
+            for _ in range(config.experts)
+        )
+        self.llm = (ForgetfulLlama if forgetful else LlamaForCausalLM)(config.llm)
+
+    @classmethod
+    def load(
+        cls, folder: Path, place: Place, forgetful: bool = False, clip_heads: int = CLIP_HEADS
+    ) -> "OneLlm":
+        """Read the folder of OneLLM-7B as published: the consolidated weights and params.json."""
+        params = read_json(folder, PARAMS_FILE)
+        tensors = rename(read_tensors(file_of(folder, WEIGHTS_FILE)), KEYS)
+        config = Config.read(params, tensors, clip_heads)
+        with weightless():
+            model = cls(config, forgetful)
+        tensors = split(from_meta(tensors, config.llm.num_attention_heads), *OPEN_CLIP_FUSED)
+        load_strict(model, tensors, place.device, place.dtype)
+        return model
+
+    def perceive(self, sense: str, signal: Tensor) -> Tensor:
+        """A video's 15 x 3 x 224 x 224 -> 257 x width; a sound's 1 x 128 x 1024 -> 1213 x width."""
+        signal = signal.to(self.tower_norm.weight)
+        if sense == VIDEO:
+            embedded = self.tower.embeddings(signal)
+        else:
+            embedded = self.sound(signal, self.tower.embeddings.class_embedding)
+        perceived: Tensor = self.tower_norm(self.tower.transform(embedded))
+        return perceived.mean(dim=0)
+
+    def embed(self, inputs: OneLlmInputs) -> Tensor:
+        """The prompt embeddings (length x width) of one clip."""
+        perceived = self.perceive(inputs.sense, inputs.signal)
+        clip = self.senses[inputs.sense](perceived, self.experts)
+        return splice(self.llm.get_input_embeddings(), inputs.texts, [clip])
+
+
+def views(frames: npt.NDArray[np.uint8]) -> Tensor:
+    """Frames (5 x height x width x 3) -> 15 x 3 x 224 x 224, float32: three crops of each."""
+    return three_crops(frames, _SIDE).flatten(0, 1)
+
+
+def mel_picture(samples: npt.NDArray[np.float32]) -> Tensor:
+    """Mono sound at 16 kHz -> 1 x 128 x 1024, float32.
+
+    That is 10.26 s: what is longer is cut, what is shorter filled with zeros before normalisation.
+    (Upstream takes the mean off first; so does the filter bank, frame by frame, all of it.) Raises
+    MissingModality where the sound is shorter than a frame.
+    """
+    if len(samples) < FRAME:
+        raise MissingModality("the clip has less than 25 ms of sound, too little to be heard")
+    mel = torch.from_numpy(kaldi_fbank(samples, _MEL_BINS, "hanning").T[:, :MEL_FRAMES])
+    filled = pad(mel, (0, MEL_FRAMES - mel.shape[1]))
+    return ((filled - _MEL_MEAN) / _MEL_STD)[None].float()
+
+
+_MINI = Config(
+    clip=CLIPVisionConfig(
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=CLIP_HEADS,
+        image_size=_SIDE,
+        patch_size=14,
+        hidden_act="quick_gelu",
+    ),
+    experts=3,
+    blocks=1,
+    expert_ffn=64,
+    router_ffn=64,
+    llm=llama_config(
+        {
+            "vocab_size": 400,
+            "hidden_size": 32,
+            "intermediate_size": 64,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 2,
+            "max_position_embeddings": CONTEXT,
+            "rms_norm_eps": 1e-5,
+        }
+    ),
+)
+
+
+def write_miniature(folder: Path, seed: int) -> dict[str, Path]:
+    """A random OneLLM with the published files, token counts and context, and small widths.
+
+    Returns the folder of its one part.
+    """
+    model = folder / "OneLLM-7B"
+    model.mkdir(parents=True, exist_ok=True)
+    llm = _MINI.llm
+    write_sentencepiece(model / "tokenizer.model", llm.vocab_size)
+    params = {
+        "dim": llm.hidden_size,
+        "n_heads": llm.num_attention_heads,
+        "n_layers": llm.num_hidden_layers,
+        "norm_eps": llm.rms_norm_eps,
+    }
+    write_json(model / PARAMS_FILE, params)
+    with weightless():
+        modules = OneLlm(_MINI)
+    drawn = to_meta(random_tensors(modules, seed), llm.num_attention_heads)
+    published = renames([(ours, theirs) for theirs, ours in _NAMES])
+    tower = {name: drawn.pop(name) for name in list(drawn) if name.startswith("tower.")}
+    drawn |= fuse(tower, *OPEN_CLIP_FUSED)
+    tensors = publish(drawn, (*published, (r"^", "llma.")))
+    # Of what loading leaves aside, one tensor for each kind of name.
+    for name in ("clip.ln_final.bias", "clip.visual.proj", "start_tag.fmri", "conv1.point.bias"):
+        tensors[f"llma.{name}"] = torch.zeros(8, dtype=torch.half)
+    torch.save(tensors, model / WEIGHTS_FILE)
+    return {"model": model}

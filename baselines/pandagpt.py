@@ -1,0 +1,178 @@
+"""PandaGPT (Su et al., 2023, arXiv 2305.16355): all that is seen and heard in one vector.
+
+    5 x 2 s of video, 2 frames x 3 crops each -> ImageBind vision -> mean of 15 -> 1024 | Linear |
+    3 x 2 s of sound                          -> ImageBind audio  -> mean of 3  -> 1024 | Linear |
+        -> sum: one vector of width 4096 in the prompt of Vicuna v0, adapted by LoRA
+
+The Linear is the same for both, and its bias counts once for each. It was trained on pictures
+alone; that sound works as well is ImageBind's doing. Source: yxuansu/PandaGPT at 9b77e041,
+`code/model/openllama.py`.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from baselines.checkpoint import read_json
+from baselines.device import Place
+from baselines.layers.imagebind import (
+    AUDIO,
+    AUDIO_HEADS,
+    IMAGEBIND_FILE,
+    IMAGEBIND_PUBLISHED,
+    VISION,
+    VISION_HEADS,
+    AudioTower,
+    TowerConfig,
+    VisionTower,
+    imagebind_keys,
+)
+from baselines.llama import llama_config
+from baselines.lora import LORA_KEYS, attention_modules, merge_lora, random_lora
+from baselines.miniature import (
+    publish,
+    random_tensors,
+    write_json,
+    write_sentencepiece,
+    write_torch_shards,
+)
+from baselines.splice import splice
+from baselines.weights import join, load_strict, read_tensors, rename, weightless
+
+CONNECTOR_FILE = "pytorch_model.pt"
+
+_LORA_ALPHA = 32  # code/config/openllama_peft.yaml
+
+CONNECTOR_KEYS = (
+    (r"^llama_proj\.", "projector."),
+    (r"^llama_model\.base_model\.model\.", "llm."),
+    *LORA_KEYS,
+)
+LLM_KEYS = ((r"rotary_emb\.inv_freq$", None), (r"^", "llm."))
+
+_MINI_LLM: dict[str, Any] = {
+    "model_type": "llama",
+    "vocab_size": 400,
+    "hidden_size": 32,
+    "intermediate_size": 64,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "max_position_embeddings": 2048,
+    "rms_norm_eps": 1e-6,
+}
+MINI_VISION = TowerConfig(heads=VISION_HEADS, width=32, layers=2, ffn=64, output=40)
+MINI_AUDIO = TowerConfig(heads=AUDIO_HEADS, width=36, layers=2, ffn=64, output=40)
+
+
+@dataclass(frozen=True)
+class PandaGptInputs:
+    """One clip: token ids before and after the vector, and what it is made from.
+
+    `views` is 15 x 3 x 2 x 224 x 224, `mel` 3 x 1 x 128 x 204; at least one of them is there.
+    """
+
+    texts: Sequence[Sequence[int]]
+    views: Tensor | None
+    mel: Tensor | None
+
+
+class PandaGpt(nn.Module):
+    """ImageBind's two towers, one projection and the language model."""
+
+    def __init__(self, vision: TowerConfig, audio: TowerConfig, llm: LlamaConfig) -> None:
+        super().__init__()
+        self.vision = VisionTower(vision)
+        self.audio = AudioTower(audio)
+        self.projector = nn.Linear(vision.output, llm.hidden_size)
+        self.llm = LlamaForCausalLM(llm)
+
+    @classmethod
+    def load(
+        cls,
+        connector: Path,
+        llm: Path,
+        imagebind: Path,
+        place: Place,
+        heads: tuple[int, int] = (VISION_HEADS, AUDIO_HEADS),
+    ) -> "PandaGpt":
+        """Read pytorch_model.pt, the folder of Vicuna v0 and imagebind_huge.pth as published.
+
+        `heads` are those of the vision and of the audio tower, which no file tells.
+        """
+        towers = rename(read_tensors(imagebind), imagebind_keys(VISION, AUDIO))
+        trained = rename(read_tensors(connector), CONNECTOR_KEYS)
+        with weightless():
+            model = cls(
+                TowerConfig.from_tensors(towers, VISION, heads[0]),
+                TowerConfig.from_tensors(towers, AUDIO, heads[1]),
+                llama_config(read_json(llm)),
+            )
+        adapters = {key: trained.pop(key) for key in list(trained) if ".lora_" in key}
+        words = rename(read_tensors(llm), LLM_KEYS)
+        tensors = join(
+            towers,
+            trained,
+            merge_lora(words, adapters, _LORA_ALPHA, _adapted(model.llm.config)),
+        )
+        load_strict(model, tensors, place.device, place.dtype)
+        return model
+
+    def see(self, views: Tensor) -> Tensor:
+        """15 x 3 x 2 x 224 x 224 -> the mean vector, 1 x 1024, whose length is below 1."""
+        vectors: Tensor = self.vision(views.to(self.projector.weight))
+        return vectors.mean(dim=0, keepdim=True)
+
+    def hear(self, mel: Tensor) -> Tensor:
+        """3 x 1 x 128 x 204 -> 1 x 1024, likewise; ImageBind's own scale of sound is left out."""
+        vectors: Tensor = self.audio(mel.to(self.projector.weight))
+        return vectors.mean(dim=0, keepdim=True)
+
+    def encode(self, inputs: PandaGptInputs) -> Tensor:
+        """What was seen and heard -> 1 x the language model's width."""
+        found = []
+        if inputs.views is not None:
+            found.append(self.projector(self.see(inputs.views)))
+        if inputs.mel is not None:
+            found.append(self.projector(self.hear(inputs.mel)))
+        return torch.stack(found).sum(dim=0)
+
+    def embed(self, inputs: PandaGptInputs) -> Tensor:
+        """The prompt embeddings (length x width) of one clip."""
+        return splice(self.llm.get_input_embeddings(), inputs.texts, [self.encode(inputs)])
+
+
+def _adapted(llm: LlamaConfig) -> list[str]:
+    """The modules that have low-rank adapters."""
+    return attention_modules("llm", llm.num_hidden_layers, "qkvo")
+
+
+def write_miniature(folder: Path, seed: int) -> dict[str, Path]:
+    """A random PandaGPT with the published files, views and context, and small widths.
+
+    Returns the place of each part of the checkpoint.
+    """
+    llm, connector, imagebind = folder / "7b_v0", folder / CONNECTOR_FILE, folder / IMAGEBIND_FILE
+    llm.mkdir(parents=True, exist_ok=True)
+    with weightless():
+        model = PandaGpt(MINI_VISION, MINI_AUDIO, llama_config(_MINI_LLM))
+    tensors = random_tensors(model, seed)
+    words = {key[4:]: tensors.pop(key) for key in list(tensors) if key.startswith("llm.")}
+    write_sentencepiece(llm / "tokenizer.model", _MINI_LLM["vocab_size"])
+    write_json(llm / "config.json", _MINI_LLM)
+    write_torch_shards(llm, words, shards=2)
+    trained = {key: tensors.pop(key) for key in list(tensors) if key.startswith("projector.")}
+    trained |= random_lora(model, _adapted(model.llm.config), seed)
+    published = (
+        (r"^projector\.", "llama_proj."),
+        (r"^llm\.(.*)\.(lora_[AB])$", r"llama_model.base_model.model.\1.\2.default.weight"),
+    )
+    torch.save(publish(trained, published), connector)
+    # Of ImageBind's other towers, which loading leaves aside, one tensor.
+    text = {"modality_heads.text.proj.1.weight": torch.zeros(4, 4)}
+    torch.save(publish(tensors, IMAGEBIND_PUBLISHED) | text, imagebind)
+    return {"llm": llm, "connector": connector, "imagebind": imagebind}

@@ -1,0 +1,270 @@
+"""SALMONN (Tang et al., ICLR 2024, arXiv 2310.13289): an LLM with two ears.
+
+    30 s of sound -> Whisper-large-v2 encoder -> LayerNorm -> 1500 x 1280 |
+                  -> BEATs                    -> LayerNorm ->   T x  768 | -> 1500 x 2048
+        -> 88 windows of 17 steps, 1/3 s each -> Q-Former, one query     -> 88 x 768
+        -> Linear -> 88 vectors of width 4096 in the prompt of Vicuna-7B v1.5, adapted by LoRA
+
+Source: the release beside the 7B checkpoint (bytedance/SALMONN, `model.py`), which the authors of
+OV-MER ran. Whisper is given 30 s, silence after the end included; BEATs hears the sound alone.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from numpy.typing import ArrayLike
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from transformers import LlamaConfig, LlamaForCausalLM, WhisperConfig, WhisperFeatureExtractor
+from transformers.models.whisper.modeling_whisper import WhisperEncoder
+
+from baselines.checkpoint import read_json
+from baselines.device import Place
+from baselines.layers.beats import BEATS_KEYS, BEATS_SWITCHES, Beats, BeatsConfig, beats_fbank
+from baselines.layers.kaldi_fbank import SAMPLE_RATE
+from baselines.layers.qformer import QFormer, QFormerConfig, published_qformer, qformer_keys
+from baselines.llama import llama_config
+from baselines.lora import LORA_KEYS, attention_modules, merge_lora, random_lora
+from baselines.miniature import (
+    publish,
+    random_tensors,
+    write_json,
+    write_sentencepiece,
+    write_torch_shards,
+)
+from baselines.splice import splice
+from baselines.weights import join, load_strict, read_entry, read_tensors, rename, weightless
+
+CONNECTOR_FILE = "salmonn_7b_v0.pth"
+BEATS_FILE = "BEATs_iter3_plus_AS2M_finetuned_on_AS2M_cpt2.pt"
+
+LONGEST_SECONDS = 30
+# One query hears a third of a second (`second_per_frame`, written with six digits upstream).
+_WINDOW_SECONDS = 0.333333
+_LORA_ALPHA = 32
+
+CONNECTOR_KEYS = (
+    (r"rotary_emb\.inv_freq$", None),  # computed
+    *qformer_keys("speech_Qformer.", "qformer."),
+    (r"^speech_query_tokens$", "queries"),
+    (r"^speech_llama_proj\.", "projector."),
+    (r"^llama_model\.base_model\.model\.", "llm."),
+    *LORA_KEYS,
+)
+WHISPER_KEYS = (
+    (r"^(model\.)?decoder\.", None),
+    (r"^proj_out\.", None),
+    (r"^(model\.)?encoder\.", "whisper."),
+)
+BEATS_IN_SALMONN = (*BEATS_KEYS, (r"^", "beats."))
+LLM_KEYS = ((r"rotary_emb\.inv_freq$", None), (r"^", "llm."))
+
+# The way back, for miniatures: file/key.
+_PUBLISHED = (
+    (r"^llm\.(.*)\.(lora_[AB])$", r"connector/llama_model.base_model.model.\1.\2.default.weight"),
+    (r"^llm\.", "llm/"),
+    (r"^whisper\.", "whisper/model.encoder."),
+    (r"^beats\.", "beats/"),
+    (r"^queries$", "connector/speech_query_tokens"),
+    *published_qformer("qformer.", "connector/speech_Qformer."),
+    (r"^projector\.", "connector/speech_llama_proj."),
+    (r"^ln_", "connector/ln_"),
+)
+_MINI_LLM: dict[str, Any] = {
+    "model_type": "llama",
+    "vocab_size": 400,
+    "hidden_size": 32,
+    "intermediate_size": 64,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "max_position_embeddings": 4096,
+    "rms_norm_eps": 1e-5,
+}
+_MINI_WHISPER: dict[str, Any] = {
+    "model_type": "whisper",
+    "d_model": 32,
+    "encoder_layers": 2,
+    "encoder_attention_heads": 2,
+    "encoder_ffn_dim": 64,
+    "num_mel_bins": 80,
+    "max_source_positions": 1500,
+}
+_MINI_BEATS = BeatsConfig(
+    embed_dim=16,
+    encoder_embed_dim=32,
+    encoder_ffn_embed_dim=64,
+    encoder_attention_heads=2,
+    encoder_layers=2,
+)
+_MINI_QFORMER = QFormerConfig(
+    encoder_width=64, layers=2, cross_attention_every=1, width=48, heads=12, ffn=64
+)
+
+
+@dataclass(frozen=True)
+class SalmonnInputs:
+    """One clip: token ids before and after the sound, and the sound as the two encoders want it.
+
+    `mel` is 80 x 3000 (Whisper), `fbank` is frames x 128 (BEATs).
+    """
+
+    texts: Sequence[Sequence[int]]
+    mel: Tensor
+    fbank: Tensor
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """What whoever builds a prompt must know of a checkpoint."""
+
+    context: int
+    slots: int
+    """Prompt positions that the sound takes, however long it is."""
+    mel_bins: int
+
+    @classmethod
+    def read(cls, llm: Path, whisper: Path) -> "Sizes":
+        """From the two config.json files of the published checkpoint."""
+        ear = WhisperConfig(**read_json(whisper))
+        return cls(
+            context=llama_config(read_json(llm)).max_position_embeddings,
+            slots=ear.max_source_positions // _steps_per_window(ear.max_source_positions),
+            mel_bins=ear.num_mel_bins,
+        )
+
+
+class Salmonn(nn.Module):
+    """Two encoders, the windowed Q-Former between them and the language model."""
+
+    def __init__(
+        self,
+        whisper: WhisperConfig,
+        beats: BeatsConfig,
+        qformer: QFormerConfig,
+        llm: LlamaConfig,
+    ) -> None:
+        super().__init__()
+        self.whisper = WhisperEncoder(whisper)
+        self.beats = Beats(beats)
+        self.ln_speech = nn.LayerNorm(whisper.d_model)
+        self.ln_audio = nn.LayerNorm(beats.encoder_embed_dim)
+        self.queries = nn.Parameter(torch.empty(1, 1, qformer.width))
+        self.qformer = QFormer(qformer)
+        self.projector = nn.Linear(qformer.width, llm.hidden_size)
+        self.llm = LlamaForCausalLM(llm)
+
+    @classmethod
+    def load(
+        cls, connector: Path, llm: Path, whisper: Path, beats: Path, heads: int, place: Place
+    ) -> "Salmonn":
+        """Read the four parts as published; `heads` of the Q-Former is in none of them.
+
+        Parts: salmonn_7b_v0.pth, the folders of vicuna-7b-v1.5 and whisper-large-v2, and
+        BEATs_iter3_plus_AS2M_finetuned_on_AS2M_cpt2.pt.
+        """
+        trained = rename(read_tensors(connector, "model"), CONNECTOR_KEYS)
+        with weightless():
+            model = cls(
+                WhisperConfig(**read_json(whisper)),
+                BeatsConfig.from_file(read_entry(beats, "cfg")),
+                QFormerConfig.from_tensors(trained, "qformer.", heads),
+                llama_config(read_json(llm)),
+            )
+        adapters = {key: trained.pop(key) for key in list(trained) if ".lora_" in key}
+        words = rename(read_tensors(llm), LLM_KEYS)
+        tensors = join(
+            trained,
+            merge_lora(words, adapters, _LORA_ALPHA, _adapted(model.llm.config)),
+            rename(read_tensors(whisper), WHISPER_KEYS),
+            rename(read_tensors(beats, "model"), BEATS_IN_SALMONN),
+        )
+        load_strict(model, tensors, place.device, place.dtype)
+        return model
+
+    def hear(self, mel: Tensor, fbank: Tensor) -> Tensor:
+        """80 x 3000 and frames x 128 -> what was heard, as 88 windows x 17 steps x 2048."""
+        speech = self.ln_speech(self.whisper(mel[None]).last_hidden_state[0])
+        sound = self.ln_audio(self.beats(fbank[None])[0])
+        steps = len(speech)
+        # After the norm, so that the silence beyond the end is zero and not the norm's bias.
+        sound = F.pad(sound, (0, 0, 0, steps - len(sound)))
+        window = _steps_per_window(steps)
+        count = steps // window  # the last few steps fill no window
+        return torch.cat([speech, sound], dim=-1)[: count * window].unflatten(0, (count, window))
+
+    def encode(self, mel: Tensor, fbank: Tensor) -> Tensor:
+        """The same -> 88 x the language model's width."""
+        place = self.queries
+        windows = self.hear(mel.to(place), fbank.to(place))
+        heard: Tensor = self.projector(self.qformer(self.queries, windows))
+        return heard.flatten(0, 1)
+
+    def embed(self, inputs: SalmonnInputs) -> Tensor:
+        """The prompt embeddings (length x width) of one clip."""
+        heard = self.encode(inputs.mel, inputs.fbank)
+        return splice(self.llm.get_input_embeddings(), inputs.texts, [heard])
+
+
+def _steps_per_window(steps: int) -> int:
+    return round(steps * _WINDOW_SECONDS / LONGEST_SECONDS)
+
+
+def _adapted(llm: LlamaConfig) -> list[str]:
+    """The modules that have low-rank adapters."""
+    return attention_modules("llm", llm.num_hidden_layers, "qv")
+
+
+def preprocess(waveform: ArrayLike, mel_bins: int = 80) -> tuple[Tensor, Tensor]:
+    """A mono 16 kHz waveform of at most 30 s -> Whisper's picture of it and that of BEATs.
+
+    [mel_bins, 3000], filled up with silence, and [frames, 128]; both float32.
+    """
+    mel = _extractor(mel_bins)(waveform, sampling_rate=SAMPLE_RATE, return_tensors="pt")
+    return mel.input_features[0], torch.from_numpy(beats_fbank(waveform)).float()
+
+
+@cache
+def _extractor(mel_bins: int) -> WhisperFeatureExtractor:
+    # transformers' defaults are what preprocessor_config.json of whisper-large-v2 says.
+    return WhisperFeatureExtractor(feature_size=mel_bins)
+
+
+def write_miniature(folder: Path, seed: int) -> dict[str, Path]:
+    """A random SALMONN with the published files, windows and context, and small widths.
+
+    Returns the place of each part of the checkpoint.
+    """
+    names = ("vicuna-7b-v1.5", "whisper-large-v2", CONNECTOR_FILE, BEATS_FILE)
+    llm, whisper, connector, beats = (folder / name for name in names)
+    for part in (llm, whisper):
+        part.mkdir(parents=True, exist_ok=True)
+    with weightless():
+        model = Salmonn(
+            WhisperConfig(**_MINI_WHISPER), _MINI_BEATS, _MINI_QFORMER, llama_config(_MINI_LLM)
+        )
+    lora = random_lora(model, _adapted(model.llm.config), seed)
+    tensors = publish(random_tensors(model, seed) | lora, _PUBLISHED)
+    write_sentencepiece(llm / "tokenizer.model", _MINI_LLM["vocab_size"])
+    write_json(llm / "config.json", _MINI_LLM)
+    write_torch_shards(llm, _file("llm", tensors), shards=2)
+    write_json(whisper / "config.json", _MINI_WHISPER)
+    decoder = {"model.decoder.layer_norm.weight": torch.ones(_MINI_WHISPER["d_model"])}
+    save_file(_file("whisper", tensors) | decoder, whisper / "model.safetensors")
+    sound = _file("beats", tensors)
+    table = "encoder.layers.{}.self_attn.relative_attention_bias.weight"
+    copy = {table.format(1): sound[table.format(0)]}
+    cfg = asdict(_MINI_BEATS) | BEATS_SWITCHES
+    torch.save({"cfg": cfg, "model": sound | copy}, beats)
+    torch.save({"model": _file("connector", tensors)}, connector)
+    return {"llm": llm, "whisper": whisper, "connector": connector, "beats": beats}
+
+
+def _file(name: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors that `_PUBLISHED` puts into a file, under their keys in it."""
+    found = (key.split("/", 1) for key in tensors)
+    return {key: tensors[f"{file}/{key}"] for file, key in found if file == name}

@@ -1,0 +1,361 @@
+"""Video-LLaMA (Zhang et al., EMNLP 2023, arXiv 2306.02858), the version of Llama 2 with 7B.
+
+    T frames -> EVA-ViT-g -> LayerNorm -> Q-Former of BLIP-2, 32 queries -> T x 32 x 768
+             -> + position of the frame -> video Q-Former, 32 queries    ->     32 x 768 | Linear |
+    8 x 2 s of sound -> ImageBind                                        ->      8 x 1024
+             -> + position in time      -> audio Q-Former, 8 queries     ->      8 x 768 | Linear |
+        -> 32 and 8 vectors of width 4096 in the prompt of Llama 2 chat
+
+The two branches know nothing of each other, so either is built and read without the other. Source:
+DAMO-NLP-SG/Video-LLaMA at 64888c0a, `video_llama/models/video_llama.py`.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import Blip2VisionConfig, LlamaConfig, LlamaForCausalLM
+
+from baselines.checkpoint import read_json
+from baselines.device import Place
+from baselines.errors import CheckpointError
+from baselines.layers.clip_vision import normalise
+from baselines.layers.eva_vit import EVA_FILE, EVA_HEADS, EvaVit, read_eva, write_eva_miniature
+from baselines.layers.imagebind import (
+    AUDIO,
+    AUDIO_HEADS,
+    IMAGEBIND_FILE,
+    IMAGEBIND_PUBLISHED,
+    AudioTower,
+    TowerConfig,
+    imagebind_keys,
+)
+from baselines.layers.qformer import (
+    BLIP2_FILE,
+    BLIP2_KEYS,
+    QFormer,
+    QFormerConfig,
+    published_qformer,
+    qformer_keys,
+)
+from baselines.llama import llama_config
+from baselines.miniature import (
+    publish,
+    random_tensors,
+    write_json,
+    write_sentencepiece,
+    write_torch_shards,
+)
+from baselines.splice import splice
+from baselines.weights import Tensors, join, load_strict, read_tensors, rename, weightless
+
+SEEING_FILE = "VL_LLaMA_2_7B_Finetuned.pth"
+HEARING_FILE = "AL_LLaMA_2_7B_Finetuned.pth"
+
+# Both files hold buffers of all the model beside what was trained.
+_BUFFERS = (
+    (r"rotary_emb\.inv_freq$", None),
+    (r"\.position_ids$", None),
+    (r"^audio_encoder\.", None),
+)
+SEEING_KEYS = (
+    *_BUFFERS,
+    (r"^video_query_tokens$", "seeing.video_queries"),
+    (r"^video_frame_position_embedding\.", "seeing.positions."),
+    *qformer_keys("video_Qformer.", "seeing.video_qformer."),
+    (r"^llama_proj\.", "seeing.projector."),
+)
+HEARING_KEYS = (
+    *_BUFFERS,
+    (r"^audio_query_tokens$", "hearing.queries"),
+    (r"^audio_position_embedding\.", "hearing.positions."),
+    *qformer_keys("audio_Qformer.", "hearing.qformer."),
+    (r"^audio_llama_proj\.", "hearing.projector."),
+)
+LLM_KEYS = ((r"rotary_emb\.inv_freq$", None), (r"^", "llm."))
+
+# The way back, for miniatures: file/key.
+_PUBLISHED = (
+    (r"^llm\.", "llm/"),
+    (r"^seeing\.video_queries$", "seeing/video_query_tokens"),
+    (r"^seeing\.positions\.", "seeing/video_frame_position_embedding."),
+    *published_qformer("seeing.video_qformer.", "seeing/video_Qformer."),
+    (r"^seeing\.projector\.", "seeing/llama_proj."),
+    (r"^seeing\.ln_vision\.", "qformer/ln_vision."),
+    (r"^seeing\.queries$", "qformer/query_tokens"),
+    *published_qformer("seeing.qformer.", "qformer/Qformer."),
+    (r"^hearing\.queries$", "hearing/audio_query_tokens"),
+    (r"^hearing\.positions\.", "hearing/audio_position_embedding."),
+    *published_qformer("hearing.qformer.", "hearing/audio_Qformer."),
+    (r"^hearing\.projector\.", "hearing/audio_llama_proj."),
+    (r"^hearing\.ear\.", "audio."),
+    *((ours, f"imagebind/{published}") for ours, published in IMAGEBIND_PUBLISHED),
+)
+_MINI_LLM: dict[str, Any] = {
+    "model_type": "llama",
+    "vocab_size": 400,
+    "hidden_size": 32,
+    "intermediate_size": 64,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "max_position_embeddings": 4096,
+    "rms_norm_eps": 1e-5,
+}
+_MINI_EAR = TowerConfig(heads=AUDIO_HEADS, width=36, layers=2, ffn=64, output=40)
+
+
+@dataclass(frozen=True)
+class Heads:
+    """Heads of each kind of attention, which no file tells."""
+
+    vit: int = EVA_HEADS
+    qformer: int = 12
+    ear: int = AUDIO_HEADS
+
+
+@dataclass(frozen=True)
+class SeeingFiles:
+    """eva_vit_g.pth, blip2_pretrained_flant5xxl.pth and VL_LLaMA_2_7B_Finetuned.pth."""
+
+    vision: Path
+    qformer: Path
+    trained: Path
+
+
+@dataclass(frozen=True)
+class HearingFiles:
+    """imagebind_huge.pth and AL_LLaMA_2_7B_Finetuned.pth."""
+
+    imagebind: Path
+    trained: Path
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """What whoever builds a prompt must know of a checkpoint; 0 of a branch that is not used."""
+
+    context: int
+    image: int
+    """Side of a frame in pixels."""
+    seen: int
+    """Prompt positions that a video takes."""
+    heard: int
+    """Prompt positions that a sound takes."""
+
+    @classmethod
+    def read(cls, seeing: SeeingFiles | None, hearing: HearingFiles | None, llm: Path) -> "Sizes":
+        """From the shapes in the published files and the language model's config.json."""
+        return cls(
+            context=llama_config(read_json(llm)).max_position_embeddings,
+            image=read_eva(seeing.vision, "")[0].image_size if seeing else 0,
+            seen=_count(_seeing(seeing), "seeing.video_queries") if seeing else 0,
+            heard=_count(_hearing(hearing), "hearing.queries") if hearing else 0,
+        )
+
+
+@dataclass(frozen=True)
+class VideoLlamaInputs:
+    """One clip: the pieces of text, and what is seen and heard between them.
+
+    `mel` is 8 x 1 x 128 x 204 and takes the first slot, `frames` is T x size x size x 3 (uint8) and
+    takes the next; there is one piece more than there are slots.
+    """
+
+    texts: Sequence[Sequence[int]]
+    frames: Tensor | None
+    mel: Tensor | None
+
+
+class Seeing(nn.Module):
+    """The vision branch: tower, Q-Former for each frame, Q-Former over all frames."""
+
+    def __init__(
+        self,
+        vision: Blip2VisionConfig,
+        qformer: tuple[QFormerConfig, int],
+        video: tuple[QFormerConfig, int],
+        frames: int,
+        output: int,
+    ) -> None:
+        """`qformer` and `video` are the two Q-Formers, each with its number of queries."""
+        super().__init__()
+        self.vit = EvaVit(vision)
+        self.ln_vision = nn.LayerNorm(vision.hidden_size)
+        (each, queries), (over, video_queries) = qformer, video
+        self.queries = nn.Parameter(torch.empty(1, queries, each.width))
+        self.qformer = QFormer(each)
+        self.positions = nn.Embedding(frames, each.width)
+        self.video_queries = nn.Parameter(torch.empty(1, video_queries, over.width))
+        self.video_qformer = QFormer(over)
+        self.projector = nn.Linear(over.width, output)
+
+    def forward(self, frames: Tensor) -> Tensor:
+        """T x size x size x 3, uint8 -> 32 x the language model's width."""
+        pixels = normalise(frames.to(self.queries.device)).to(self.queries.dtype)
+        seen = self.qformer(self.queries, self.ln_vision(self.vit(pixels)))
+        placed = seen + self.positions.weight[: len(seen), None]
+        found = self.video_qformer(self.video_queries, placed.flatten(0, 1)[None])
+        projected: Tensor = self.projector(found[0])
+        return projected
+
+
+class Hearing(nn.Module):
+    """The audio branch: ImageBind's ear for each stretch of sound, Q-Former over all of them."""
+
+    def __init__(
+        self, ear: TowerConfig, qformer: QFormerConfig, queries: int, clips: int, output: int
+    ) -> None:
+        super().__init__()
+        self.ear = AudioTower(ear)
+        self.positions = nn.Embedding(clips, ear.output)
+        self.queries = nn.Parameter(torch.empty(1, queries, qformer.width))
+        self.qformer = QFormer(qformer)
+        self.projector = nn.Linear(qformer.width, output)
+
+    def forward(self, mel: Tensor) -> Tensor:
+        """8 x 1 x 128 x 204 -> 8 x the language model's width."""
+        heard = self.ear.scale * self.ear(mel.to(self.queries))
+        found = self.qformer(self.queries, (heard + self.positions.weight[: len(heard)])[None])
+        projected: Tensor = self.projector(found[0])
+        return projected
+
+
+class VideoLlama(nn.Module):
+    """One branch or both, and the language model."""
+
+    def __init__(self, seeing: Seeing | None, hearing: Hearing | None, llm: LlamaConfig) -> None:
+        super().__init__()
+        self.seeing = seeing
+        self.hearing = hearing
+        self.llm = LlamaForCausalLM(llm)
+
+    @classmethod
+    def load(
+        cls,
+        seeing: SeeingFiles | None,
+        hearing: HearingFiles | None,
+        llm: Path,
+        place: Place,
+        heads: Heads | None = None,
+    ) -> "VideoLlama":
+        """Read the branches that are given, and the folder of Llama-2-7b-chat, as published."""
+        heads = heads or Heads()
+        config = llama_config(read_json(llm))
+        parts = [rename(read_tensors(llm), LLM_KEYS)]
+        eyes = ears = None
+        with weightless():
+            if seeing is not None:
+                vision, tower = read_eva(seeing.vision, "seeing.vit.", heads.vit)
+                connector = _seeing(seeing)
+                eyes = _build_seeing(vision, connector, heads.qformer, config.hidden_size)
+                parts += [tower, connector]
+            if hearing is not None:
+                connector = _hearing(hearing)
+                ears = _build_hearing(connector, heads, config.hidden_size)
+                parts.append(connector)
+            model = cls(eyes, ears, config)
+        load_strict(model, join(*parts), place.device, place.dtype)
+        return model
+
+    def embed(self, inputs: VideoLlamaInputs) -> Tensor:
+        """The prompt embeddings (length x width) of one clip."""
+        branches = ((self.hearing, inputs.mel), (self.seeing, inputs.frames))
+        found = [run(given) for run, given in branches if run is not None and given is not None]
+        return splice(self.llm.get_input_embeddings(), inputs.texts, found)
+
+
+def _seeing(files: SeeingFiles) -> Tensors:
+    """What lies between the tower and the language model."""
+    first = rename(read_tensors(files.qformer, "model"), (*BLIP2_KEYS, (r"^", "seeing.")))
+    return join(first, rename(read_tensors(files.trained, "model"), SEEING_KEYS))
+
+
+def _hearing(files: HearingFiles) -> Tensors:
+    """All of the audio branch."""
+    keys = (*imagebind_keys(AUDIO), (r"^audio\.", "hearing.ear."))
+    ear = rename(read_tensors(files.imagebind), keys)
+    return join(ear, rename(read_tensors(files.trained, "model"), HEARING_KEYS))
+
+
+def _build_seeing(vision: Blip2VisionConfig, tensors: Tensors, heads: int, output: int) -> Seeing:
+    """The branch with the sizes that the shapes of its tensors tell."""
+    each, over = (
+        QFormerConfig.from_tensors(tensors, f"seeing.{name}.", heads)
+        for name in ("qformer", "video_qformer")
+    )
+    queries, video_queries, frames = (
+        _count(tensors, f"seeing.{name}") for name in ("queries", "video_queries", "positions")
+    )
+    return Seeing(vision, (each, queries), (over, video_queries), frames, output)
+
+
+def _build_hearing(tensors: Tensors, heads: Heads, output: int) -> Hearing:
+    return Hearing(
+        TowerConfig.from_tensors(tensors, "hearing.ear", heads.ear),
+        QFormerConfig.from_tensors(tensors, "hearing.qformer.", heads.qformer),
+        _count(tensors, "hearing.queries"),
+        _count(tensors, "hearing.positions"),
+        output,
+    )
+
+
+def _count(tensors: Tensors, name: str) -> int:
+    """The number of queries, or of places in a table. Raises CheckpointError without them."""
+    for key, dimension in ((name, 1), (f"{name}.weight", 0)):
+        if key in tensors:
+            return tensors[key].shape[dimension]
+    raise CheckpointError(
+        f"the checkpoint has no {name}; are the files {BLIP2_FILE}, {SEEING_FILE} and "
+        f"{HEARING_FILE}?"
+    )
+
+
+def write_miniature(folder: Path, seed: int) -> dict[str, Path]:
+    """A random Video-LLaMA with the published files, token counts and context, and small widths.
+
+    Returns the place of each part of the checkpoint.
+    """
+    llm = folder / "llama-2-7b-chat-hf"
+    names = (EVA_FILE, BLIP2_FILE, SEEING_FILE, IMAGEBIND_FILE, HEARING_FILE)
+    vision, qformer, seeing, imagebind, hearing = (folder / name for name in names)
+    llm.mkdir(parents=True, exist_ok=True)
+    write_eva_miniature(vision, seed)
+    tower, _ = read_eva(vision, "")
+    width, output = tower.hidden_size, int(_MINI_LLM["hidden_size"])
+    sizes = QFormerConfig(encoder_width=width, layers=2, width=48, ffn=64)
+    over = replace(sizes, encoder_width=sizes.width, cross_attention_every=1)
+    listener = replace(over, encoder_width=_MINI_EAR.output)
+    with weightless():
+        model = VideoLlama(
+            Seeing(tower, (sizes, 32), (over, 32), 32, output),
+            Hearing(_MINI_EAR, listener, 8, 8, output),
+            llama_config(_MINI_LLM),
+        )
+    drawn = random_tensors(model, seed)
+    held = {name: drawn[name] for name in drawn if not name.startswith("seeing.vit.")}
+    tensors = publish(held, _PUBLISHED)
+    write_sentencepiece(llm / "tokenizer.model", _MINI_LLM["vocab_size"])
+    write_json(llm / "config.json", _MINI_LLM)
+    write_torch_shards(llm, _file("llm", tensors), shards=2)
+    torch.save({"model": _file("qformer", tensors)}, qformer)
+    for name, file in (("seeing", seeing), ("hearing", hearing)):
+        buffer = {"video_Qformer.bert.embeddings.position_ids": torch.arange(8)[None]}
+        torch.save({"model": _file(name, tensors) | buffer, "epoch": 0}, file)
+    torch.save(_file("imagebind", tensors), imagebind)
+    return {
+        "llm": llm,
+        "vision": vision,
+        "qformer": qformer,
+        "seeing": seeing,
+        "imagebind": imagebind,
+        "hearing": hearing,
+    }
+
+
+def _file(name: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors that `_PUBLISHED` puts into a file, under their keys in it."""
+    found = (key.split("/", 1) for key in tensors)
+    return {key: tensors[f"{file}/{key}"] for file, key in found if file == name}

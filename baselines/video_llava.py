@@ -1,0 +1,285 @@
+"""Video-LLaVA (Lin et al., 2023, arXiv 2311.10122), its video path as published.
+
+    8 frames -> LanguageBind ViT-L/14 with temporal attention -> 8 x 257 tokens of width 1024
+             -> Linear, GELU, Linear                          -> 8 x 257 vectors of width 4096
+             -> one slot per frame in the prompt of Vicuna-7B v1.5
+
+transformers has a class of that name that leaves out the temporal attention and computes something
+else (relative error of the encoder 0.9). Source: PKU-YuanGroup/Video-LLaVA at 984e65bf,
+`languagebind/video/modeling_video.py` for the tower, `llava_arch.py` for the order of the pieces.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import interpolate
+from transformers import CLIPVisionConfig, LlamaForCausalLM
+from transformers.models.clip.modeling_clip import (
+    CLIPAttention,
+    CLIPEncoderLayer,
+    CLIPVisionEmbeddings,
+)
+
+from baselines.checkpoint import read_json
+from baselines.device import Place
+from baselines.errors import CheckpointError
+from baselines.images import CLIP_MEAN, CLIP_STD
+from baselines.llama import llama_config
+from baselines.miniature import (
+    publish,
+    random_tensors,
+    write_json,
+    write_sentencepiece,
+    write_torch_shards,
+)
+from baselines.splice import splice
+from baselines.weights import join, load_strict, read_tensors, rename, weightless
+
+LLM_KEYS = (
+    (r"rotary_emb\.inv_freq$", None),  # computed
+    # Copies of the towers. As upstream does, the video tower is read from its own repository;
+    # the image tower is not on a video's path.
+    (r"^model\.(video|image)_tower\.", None),
+    (r"^model\.mm_projector\.", "projector."),
+    (r"^(model|lm_head)\.", r"llm.\1."),
+)
+TOWER_KEYS = (
+    (r"^(text_model|visual_projection|text_projection)\.", None),  # the contrastive half
+    (r"^logit_scale$", None),
+    (r"position_ids$", None),  # computed
+    (r"^vision_model\.post_layernorm\.", None),  # features are taken before it
+    (r"^vision_model\.encoder\.", "vision_model."),
+    (r"^vision_model\.", "tower."),
+)
+PUBLISHED = (
+    (r"^projector\.", "model.mm_projector."),
+    (r"^llm\.", ""),
+    (r"^tower\.layers\.", "vision_model.encoder.layers."),
+    (r"^tower\.", "vision_model."),
+)
+_VISION_FIELDS = (
+    "hidden_size",
+    "intermediate_size",
+    "num_hidden_layers",
+    "num_attention_heads",
+    "image_size",
+    "patch_size",
+    "hidden_act",
+    "layer_norm_eps",
+)
+_MINIATURE_LLM: dict[str, Any] = {
+    "model_type": "llava",
+    "vocab_size": 400,
+    "hidden_size": 32,
+    "intermediate_size": 64,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "max_position_embeddings": 4096,
+    "rms_norm_eps": 1e-5,
+    "mm_vision_select_layer": -2,
+    "mm_projector_type": "mlp2x_gelu",
+}
+_MINIATURE_TOWER: dict[str, Any] = {
+    "model_type": "LanguageBindVideo",
+    "vision_config": {
+        "hidden_size": 32,
+        "intermediate_size": 64,
+        "num_hidden_layers": 3,
+        "num_attention_heads": 2,
+        "image_size": 224,
+        "patch_size": 14,
+        "hidden_act": "gelu",
+        "layer_norm_eps": 1e-5,
+        "add_time_attn": True,
+        "num_frames": 8,
+    },
+}
+
+
+@dataclass(frozen=True)
+class VideoLlavaInputs:
+    """One clip: token ids around the slots (one list more than frames) and the frames.
+
+    `pixels` is frames x 3 x height x width, as `preprocess` makes it.
+    """
+
+    texts: Sequence[Sequence[int]]
+    pixels: Tensor
+
+    def mirrored(self) -> "VideoLlavaInputs":
+        """The same clip with left and right changed places."""
+        return replace(self, pixels=self.pixels.flip(-1))
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """What whoever builds a prompt must know of a checkpoint."""
+
+    frames: int
+    image: int
+    """Side of a frame in pixels."""
+    positions: int
+    """Prompt positions that a frame takes."""
+    context: int
+    cut_at: int
+    """Upstream drops what a prompt holds beyond this length."""
+
+    @classmethod
+    def read(cls, llm: Path, tower: Path) -> "Sizes":
+        """From the two config.json files of the published checkpoint."""
+        text = read_json(llm)
+        vision, frames = _vision_config(read_json(tower))
+        context = llama_config(text).max_position_embeddings
+        return cls(
+            frames=frames,
+            image=vision.image_size,
+            positions=(vision.image_size // vision.patch_size) ** 2 + 1,
+            context=context,
+            cut_at=text.get("tokenizer_model_max_length") or context,
+        )
+
+    def prompt_limit(self, new_tokens: int) -> int:
+        """The longest prompt that leaves room for an answer."""
+        return min(self.context - new_tokens, self.cut_at)
+
+
+class TemporalLayer(CLIPEncoderLayer):
+    """A CLIP block that first looks across time, at each position of the picture by itself."""
+
+    def __init__(self, config: CLIPVisionConfig, frames: int) -> None:
+        super().__init__(config)
+        self.temporal_embedding = nn.Parameter(torch.empty(1, frames, config.hidden_size))
+        self.temporal_attn = CLIPAttention(config)
+        self.temporal_layer_norm1 = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x: frames x positions x width, CLS being position 0."""
+        x = x + self.temporal_embedding.transpose(0, 1)
+        by_position = self.temporal_layer_norm1(x).transpose(0, 1)
+        x = x + self.temporal_attn(by_position)[0].transpose(0, 1)
+        return super().forward(x, attention_mask=None)
+
+
+class VideoTower(nn.Module):
+    """LanguageBind's video encoder up to the layer whose output is used."""
+
+    def __init__(self, config: CLIPVisionConfig, frames: int, layers: int | None = None) -> None:
+        super().__init__()
+        if layers is None:
+            layers = config.num_hidden_layers
+        self.embeddings = CLIPVisionEmbeddings(config)
+        self.pre_layrnorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        self.layers = nn.ModuleList(TemporalLayer(config, frames) for _ in range(layers))
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """Frames x 3 x height x width -> frames x positions x width, CLS kept."""
+        x = self.pre_layrnorm(self.embeddings(pixels))
+        for layer in self.layers:
+            x = layer(x)
+        return x
+
+
+class VideoLlava(nn.Module):
+    """Tower, projector and language model, with the sizes of the published configurations.
+
+    `llm` and `tower` are the contents of the two config.json files.
+    """
+
+    def __init__(self, llm: dict[str, Any], tower: dict[str, Any]) -> None:
+        super().__init__()
+        vision, frames = _vision_config(tower)
+        text = llama_config(llm)
+        # hidden_states[n] is the output of layer n counted from 1, so -2 stops before the last.
+        layers = vision.num_hidden_layers + 1 + llm.get("mm_vision_select_layer", -2)
+        self.unused_layers = [str(i) for i in range(layers, vision.num_hidden_layers)]
+        self.tower = VideoTower(vision, frames, layers)
+        self.projector = nn.Sequential(
+            nn.Linear(vision.hidden_size, text.hidden_size),
+            nn.GELU(),
+            nn.Linear(text.hidden_size, text.hidden_size),
+        )
+        self.llm = LlamaForCausalLM(text)
+
+    @classmethod
+    def load(cls, llm: Path, tower: Path, place: Place) -> "VideoLlava":
+        """Read Video-LLaVA-7B (`llm`) and LanguageBind_Video_merge (`tower`) as published."""
+        with weightless():
+            model = cls(read_json(llm), read_json(tower))
+        above = f"^vision_model\\.encoder\\.layers\\.({'|'.join(model.unused_layers)})\\."
+        tensors = join(
+            rename(read_tensors(llm), LLM_KEYS),
+            rename(read_tensors(tower), ((above, None), *TOWER_KEYS)),
+        )
+        load_strict(model, tensors, place.device, place.dtype)
+        return model
+
+    def encode(self, pixels: Tensor) -> Tensor:
+        """Frames x 3 x height x width -> frames x positions x the language model's width."""
+        return self.projector(self.tower(pixels.to(self.llm.device, self.llm.dtype)))
+
+    def embed(self, inputs: VideoLlavaInputs) -> Tensor:
+        """The prompt embeddings (length x width) of one clip."""
+        frames = self.encode(inputs.pixels)
+        return splice(self.llm.get_input_embeddings(), inputs.texts, list(frames))
+
+
+def preprocess(frames: np.ndarray, size: int) -> Tensor:
+    """Frames (count x height x width x 3, uint8) -> pixels (count x 3 x size x size, float32).
+
+    Upstream's order, which differs from CLIP's processor: normalise, then bring the short side to
+    `size` bilinearly without antialiasing, then crop the centre.
+    """
+    pixels = torch.from_numpy(frames).permute(0, 3, 1, 2).float() / 255
+    mean, std = (torch.tensor(values)[:, None, None] for values in (CLIP_MEAN, CLIP_STD))
+    pixels = (pixels - mean) / std
+    height, width = pixels.shape[-2:]
+    if width < height:
+        scaled = (math.floor(height / width * size), size)
+    else:
+        scaled = (size, math.floor(width / height * size))
+    pixels = interpolate(pixels, scaled, mode="bilinear", align_corners=False)
+    top, left = (round((length - size) / 2) for length in scaled)
+    return pixels[..., top : top + size, left : left + size].contiguous()
+
+
+def _vision_config(tower: dict[str, Any]) -> tuple[CLIPVisionConfig, int]:
+    published = tower.get("vision_config") or {}
+    if not published.get("add_time_attn") or "num_frames" not in published:
+        raise CheckpointError(
+            "config.json of the video tower tells of no attention over time (add_time_attn, "
+            "num_frames); is it LanguageBind_Video_merge?"
+        )
+    fields = {key: published[key] for key in _VISION_FIELDS if key in published}
+    return CLIPVisionConfig(**fields, attn_implementation="sdpa"), published["num_frames"]
+
+
+def write_miniature(folder: Path, seed: int) -> dict[str, Path]:
+    """A random Video-LLaVA with the published files, token counts and context, and small widths.
+
+    Returns the folder of each part of the checkpoint.
+    """
+    llm, tower = folder / "Video-LLaVA-7B", folder / "LanguageBind_Video_merge"
+    for part in (llm, tower):
+        part.mkdir(parents=True, exist_ok=True)
+    write_sentencepiece(llm / "tokenizer.model", _MINIATURE_LLM["vocab_size"])
+    write_json(llm / "config.json", _MINIATURE_LLM)
+    write_json(tower / "config.json", _MINIATURE_TOWER)
+    with weightless():
+        model = VideoLlava(_MINIATURE_LLM, _MINIATURE_TOWER)
+        # The published tower has the layers above the one that is used as well.
+        model.tower = VideoTower(*_vision_config(_MINIATURE_TOWER))
+    tensors = publish(random_tensors(model, seed), PUBLISHED)
+    vision = {key: tensors.pop(key) for key in list(tensors) if key.startswith("vision_model.")}
+    embedded = {
+        f"model.video_tower.{key.replace('vision_model', 'video_tower')}": value
+        for key, value in vision.items()
+    }
+    write_torch_shards(llm, tensors | embedded, shards=2)
+    torch.save(vision, tower / "pytorch_model.bin")
+    return {"llm": llm, "tower": tower}

@@ -1,0 +1,117 @@
+"""Video-LLaVA as transformers converted it: another model than the published one.
+
+The class sees each frame by itself: the conversion dropped the video tower's attention over time,
+and the tower's activation is quick GELU instead of GELU. What follows the tower is the same.
+"""
+
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from transformers import VideoLlavaConfig, VideoLlavaForConditionalGeneration
+
+from baselines.checkpoint import read_json
+from baselines.device import Place
+from baselines.layers.clip_vision import normalise, shortest_side_crop
+from baselines.miniature import publish, random_tensors, write_json, write_sentencepiece
+from baselines.splice import splice
+from baselines.video_llava import Sizes, VideoLlavaInputs
+from baselines.weights import load_strict, read_tensors, rename, weightless
+
+KEYS = (
+    (r"^image_tower\.", None),  # not on a video's path
+    (r"rotary_emb\.inv_freq$|position_ids$", None),  # computed
+    (r"^language_model\.lm_head\.", "lm_head."),
+    (r"^language_model\.model\.", "model.language_model."),
+    (r"^video_tower\.vision_model\.", "model.video_tower."),
+    (r"^multi_modal_projector\.", "model.multi_modal_projector."),
+    (r"^", "llm."),
+)
+_PUBLISHED = (
+    (r"^llm\.", ""),
+    (r"^lm_head\.", "language_model.lm_head."),
+    (r"^model\.language_model\.", "language_model.model."),
+    (r"^model\.video_tower\.", "video_tower.vision_model."),
+    (r"^model\.multi_modal_projector\.", "multi_modal_projector."),
+)
+_FRAMES = 8  # `video_seq_length` of the configuration is 8 times the positions of a frame
+_MINIATURE = {
+    "model_type": "video_llava",
+    "image_token_index": 400,
+    "video_token_index": 401,
+    "text_config": {
+        "model_type": "llama",
+        "vocab_size": 464,  # the tokenizer's and the added ones, rounded up to 64, as published
+        "hidden_size": 32,
+        "intermediate_size": 64,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "max_position_embeddings": 4096,
+        "rms_norm_eps": 1e-5,
+    },
+    "vision_config": {
+        "model_type": "clip_vision_model",
+        "hidden_size": 32,
+        "intermediate_size": 64,
+        "num_hidden_layers": 3,
+        "num_attention_heads": 2,
+        "patch_size": 14,
+        "projection_dim": 16,
+    },
+}
+
+
+class VideoLlavaHf(nn.Module):
+    """transformers' class without its image tower."""
+
+    def __init__(self, config: VideoLlavaConfig) -> None:
+        super().__init__()
+        self.llm = VideoLlavaForConditionalGeneration(config)
+        self.llm.model.image_tower = nn.Identity()
+
+    @classmethod
+    def load(cls, folder: Path, place: Place) -> "VideoLlavaHf":
+        """Read Video-LLaVA-7B-hf as published."""
+        with weightless():
+            model = cls(_config(folder))
+        load_strict(model, rename(read_tensors(folder), KEYS), place.device, place.dtype)
+        return model
+
+    def embed(self, inputs: VideoLlavaInputs) -> Tensor:
+        """The prompt embeddings (length x width) of one clip."""
+        pixels = inputs.pixels.to(self.llm.device, self.llm.dtype)
+        frames = self.llm.model.get_video_features(pixel_values_videos=pixels[None]).pooler_output
+        return splice(self.llm.get_input_embeddings(), inputs.texts, list(frames))
+
+
+def read_sizes(folder: Path) -> Sizes:
+    """What a prompt's builder must know, from config.json."""
+    config = _config(folder)
+    vision, context = config.vision_config, config.text_config.max_position_embeddings
+    positions = (vision.image_size // vision.patch_size) ** 2 + 1
+    return Sizes(_FRAMES, vision.image_size, positions, context, cut_at=context)
+
+
+def preprocess(frames: npt.NDArray[np.uint8], size: int) -> Tensor:
+    """Frames (count x height x width x 3) -> pixels (count x 3 x size x size) as CLIP has them."""
+    return normalise(torch.from_numpy(shortest_side_crop(frames, size)))
+
+
+def write_miniature(folder: Path, seed: int) -> dict[str, Path]:
+    """A random checkpoint with the published files, token counts and context, and small widths."""
+    folder = folder / "Video-LLaVA-7B-hf"
+    folder.mkdir(parents=True, exist_ok=True)
+    write_sentencepiece(folder / "tokenizer.model")
+    write_json(folder / "config.json", _MINIATURE)
+    with weightless():
+        model = VideoLlavaHf(_config(folder))
+    tensors = publish(random_tensors(model, seed), _PUBLISHED)
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    return {"model": folder}
+
+
+def _config(folder: Path) -> VideoLlavaConfig:
+    return VideoLlavaConfig.from_dict(read_json(folder))

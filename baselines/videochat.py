@@ -1,0 +1,287 @@
+"""VideoChat (Li et al., 2023, arXiv 2305.06355), the embedded model with 7B.
+
+    8 frames -> EVA-ViT-g, 39 layers                        -> 8 x 257 tokens of width 1408 |
+                one token of the whole video, which looks   -> 1 token                      |
+                at all frames after each of the last 8      |                 2057 x 1408 --|
+             -> LayerNorm -> Q-Former of BLIP-2 with 32 + 64 queries          -> 96 x 768
+             -> Linear    -> 96 vectors of width 4096 in the prompt of Vicuna-7B v0
+
+Source: OpenGVLab/Ask-Anything at 4dd8210b, `video_chat/models/` (`eva_vit.py` for the video's
+token, which is UniFormerV2's; `videochat.py` for the order of the pieces and of the files).
+"""
+
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import Blip2VisionConfig, LlamaConfig, LlamaForCausalLM
+
+from baselines.checkpoint import read_json
+from baselines.device import Place
+from baselines.errors import CheckpointError
+from baselines.layers.clip_vision import normalise
+from baselines.layers.eva_vit import EVA_FILE, EVA_HEADS, EvaVit, read_eva, write_eva_miniature
+from baselines.layers.qformer import (
+    BLIP2_FILE,
+    BLIP2_KEYS,
+    QFormer,
+    QFormerConfig,
+    published_qformer,
+)
+from baselines.llama import llama_config
+from baselines.miniature import (
+    publish,
+    random_tensors,
+    write_json,
+    write_sentencepiece,
+    write_torch_shards,
+)
+from baselines.splice import splice
+from baselines.weights import (
+    Tensors,
+    join,
+    load_strict,
+    read_tensors,
+    rename,
+    weightless,
+)
+
+TRAINED_FILE = "videochat_7b.pth"
+
+TRAINED_KEYS = (
+    (r"rotary_emb\.inv_freq$", None),  # computed
+    *BLIP2_KEYS,
+    (r"^visual_encoder\.gmhra_cls_token$", "encoder.video_token"),
+    (r"^visual_encoder\.gmhra\.", "encoder.looks."),
+    (r"^extra_query_tokens$", "extra_queries"),
+    (r"^llama_proj\.", "projector."),
+)
+LLM_KEYS = ((r"rotary_emb\.inv_freq$", None), (r"^", "llm."))
+
+# The way back, for miniatures: file/key.
+_PUBLISHED = (
+    (r"^llm\.", "llm/"),
+    (r"^encoder\.video_token$", "trained/visual_encoder.gmhra_cls_token"),
+    (r"^encoder\.looks\.", "trained/visual_encoder.gmhra."),
+    (r"^ln_vision\.", "trained/ln_vision."),
+    (r"^extra_queries$", "trained/extra_query_tokens"),
+    (r"^projector\.", "trained/llama_proj."),
+    (r"^queries$", "qformer/query_tokens"),
+    *published_qformer("qformer.", "qformer/Qformer."),
+)
+_MINI_LLM: dict[str, Any] = {
+    "model_type": "llama",
+    "vocab_size": 400,
+    "hidden_size": 32,
+    "intermediate_size": 64,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "max_position_embeddings": 2048,
+    "rms_norm_eps": 1e-6,
+}
+
+
+@dataclass(frozen=True)
+class VideoChatInputs:
+    """One clip: token ids before and after the video, and the frames.
+
+    `frames` is T x size x size x 3, uint8.
+    """
+
+    texts: Sequence[Sequence[int]]
+    frames: Tensor
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """What whoever builds a prompt must know of a checkpoint."""
+
+    image: int
+    """Side of a frame in pixels."""
+    positions: int
+    """Prompt positions that a video takes."""
+    context: int
+
+    @classmethod
+    def read(cls, vision: Path, qformer: Path, trained: Path, llm: Path) -> "Sizes":
+        """From the shapes in the published files and the language model's config.json."""
+        seen, _ = read_eva(vision, "")
+        tensors = _joined(qformer, trained)
+        return cls(
+            image=seen.image_size,
+            positions=sum(_queries(tensors)),
+            context=llama_config(read_json(llm)).max_position_embeddings,
+        )
+
+
+class Look(nn.Module):
+    """One look of the video's token at all frames (global multi-head relation aggregation).
+
+    Parameters are named as published.
+    """
+
+    def __init__(self, width: int, hidden: int, heads: int) -> None:
+        super().__init__()
+        self.dpe = nn.Conv3d(width, width, kernel_size=3, padding=1, groups=width)
+        self.attn = nn.MultiheadAttention(width, heads, batch_first=True)
+        self.ln_1, self.ln_2, self.ln_3 = (nn.LayerNorm(width) for _ in range(3))
+        self.mlp = nn.Sequential(
+            OrderedDict(
+                c_fc=nn.Linear(width, hidden), gelu=nn.GELU(), c_proj=nn.Linear(hidden, width)
+            )
+        )
+
+    def forward(self, token: Tensor, frames: Tensor) -> Tensor:
+        """token [1, 1, width], frames [T, 1 + side * side, width] -> the token."""
+        frames = self.ln_3(frames)
+        classes, patches = frames[:, :1], frames[:, 1:]
+        side = round(patches.shape[1] ** 0.5)
+        picture = patches.unflatten(1, (side, side)).permute(3, 0, 1, 2)
+        places = self.dpe(picture[None])[0].permute(1, 2, 3, 0).flatten(1, 2)
+        seen = torch.cat([classes, patches + places], dim=1).flatten(0, 1)[None]
+        token = token + self.attn(self.ln_1(token), seen, seen, need_weights=False)[0]
+        looked: Tensor = token + self.mlp(self.ln_2(token))
+        return looked
+
+
+class VideoEncoder(nn.Module):
+    """The tower, and the video's token beside its last layers."""
+
+    def __init__(self, config: Blip2VisionConfig, looks: int) -> None:
+        super().__init__()
+        width, hidden = config.hidden_size, config.intermediate_size
+        self.vit = EvaVit(config)
+        self.video_token = nn.Parameter(torch.empty(1, 1, width))
+        self.looks = nn.ModuleList(
+            Look(width, hidden, config.num_attention_heads) for _ in range(looks)
+        )
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """[T, 3, size, size] -> [1, T * positions + 1, width], frame by frame, then the token."""
+        x: Tensor = self.vit.embeddings(pixels)
+        token: Tensor = self.video_token
+        first = len(self.vit.layers) - len(self.looks)
+        for i, layer in enumerate(self.vit.layers):
+            x = layer(x)
+            if i >= first:
+                token = self.looks[i - first](token, x)
+        return torch.cat([x.flatten(0, 1)[None], token], dim=1)
+
+
+class VideoChat(nn.Module):
+    """Encoder, Q-Former with its queries, projector and language model."""
+
+    def __init__(
+        self,
+        vision: Blip2VisionConfig,
+        looks: int,
+        qformer: QFormerConfig,
+        queries: tuple[int, int],
+        llm: LlamaConfig,
+    ) -> None:
+        super().__init__()
+        own, extra = queries
+        self.encoder = VideoEncoder(vision, looks)
+        self.ln_vision = nn.LayerNorm(vision.hidden_size)
+        self.queries = nn.Parameter(torch.empty(1, own, qformer.width))
+        self.extra_queries = nn.Parameter(torch.empty(1, extra, qformer.width))
+        self.qformer = QFormer(qformer)
+        self.projector = nn.Linear(qformer.width, llm.hidden_size)
+        self.llm = LlamaForCausalLM(llm)
+
+    @classmethod
+    def load(
+        cls,
+        vision: Path,
+        qformer: Path,
+        trained: Path,
+        llm: Path,
+        place: Place,
+        *,
+        vit_heads: int = EVA_HEADS,
+        qformer_heads: int = 12,
+    ) -> "VideoChat":
+        """Read the four parts as published; no file tells the numbers of heads.
+
+        Parts: eva_vit_g.pth, blip2_pretrained_flant5xxl.pth, videochat_7b.pth (of which what the
+        second file has too counts instead), and the folder of vicuna-7b-v0.
+        """
+        seen, tower = read_eva(vision, "encoder.vit.", vit_heads)
+        connector = _joined(qformer, trained)
+        looks = {name.split(".")[2] for name in connector if name.startswith("encoder.looks.")}
+        with weightless():
+            model = cls(
+                seen,
+                len(looks),
+                QFormerConfig.from_tensors(connector, "qformer.", qformer_heads),
+                _queries(connector),
+                llama_config(read_json(llm)),
+            )
+        tensors = join(tower, connector, rename(read_tensors(llm), LLM_KEYS))
+        load_strict(model, tensors, place.device, place.dtype)
+        return model
+
+    def encode(self, frames: Tensor) -> Tensor:
+        """T x size x size x 3, uint8 -> 96 x the language model's width."""
+        pixels = normalise(frames.to(self.llm.device)).to(self.llm.dtype)
+        queries = torch.cat([self.queries, self.extra_queries], dim=1)
+        found = self.qformer(queries, self.ln_vision(self.encoder(pixels)))
+        projected: Tensor = self.projector(found[0])
+        return projected
+
+    def embed(self, inputs: VideoChatInputs) -> Tensor:
+        """The prompt embeddings (length x width) of one clip."""
+        video = self.encode(inputs.frames)
+        return splice(self.llm.get_input_embeddings(), inputs.texts, [video])
+
+
+def _joined(qformer: Path, trained: Path) -> Tensors:
+    """What lies between the tower and the language model; the norm was trained further."""
+    first = rename(read_tensors(qformer, "model"), BLIP2_KEYS)
+    return first | rename(read_tensors(trained, "model"), TRAINED_KEYS)
+
+
+def _queries(tensors: Tensors) -> tuple[int, int]:
+    names = ("queries", "extra_queries")
+    if lost := [name for name in names if name not in tensors]:
+        raise CheckpointError(
+            f"the checkpoint has no {' and no '.join(lost)} of the Q-Former; are the files "
+            f"{BLIP2_FILE} and {TRAINED_FILE}?"
+        )
+    own, extra = (tensors[name].shape[1] for name in names)
+    return own, extra
+
+
+def write_miniature(folder: Path, seed: int) -> dict[str, Path]:
+    """A random VideoChat with the published files, token counts and context, and small widths.
+
+    Returns the place of each part of the checkpoint.
+    """
+    llm = folder / "vicuna-7b-v0"
+    vision, qformer, trained = (folder / name for name in (EVA_FILE, BLIP2_FILE, TRAINED_FILE))
+    llm.mkdir(parents=True, exist_ok=True)
+    write_eva_miniature(vision, seed, layers=3)
+    seen, _ = read_eva(vision, "")
+    sizes = QFormerConfig(encoder_width=seen.hidden_size, layers=2, width=48, ffn=64)
+    with weightless():
+        model = VideoChat(seen, 2, sizes, (32, 64), llama_config(_MINI_LLM))
+    drawn = random_tensors(model, seed)
+    held = {name: drawn[name] for name in drawn if not name.startswith("encoder.vit.")}
+    tensors = publish(held, _PUBLISHED)
+    write_sentencepiece(llm / "tokenizer.model", _MINI_LLM["vocab_size"])
+    write_json(llm / "config.json", _MINI_LLM)
+    write_torch_shards(llm, _file("llm", tensors), shards=2)
+    norm = {f"ln_vision.{leaf}": torch.zeros(seen.hidden_size) for leaf in ("weight", "bias")}
+    torch.save({"model": _file("qformer", tensors) | norm}, qformer)
+    torch.save({"model": _file("trained", tensors)}, trained)
+    return {"vision": vision, "qformer": qformer, "trained": trained, "llm": llm}
+
+
+def _file(name: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors that `_PUBLISHED` puts into a file, under their keys in it."""
+    found = (key.split("/", 1) for key in tensors)
+    return {key: tensors[f"{file}/{key}"] for file, key in found if file == name}

@@ -1,0 +1,226 @@
+"""VideoChat2 (Li et al., CVPR 2024, arXiv 2311.17005) with Vicuna, all three stages of training.
+
+    8 frames -> UMT-L/16, last layer but one -> LayerNorm -> 8 x 196 tokens of width 1024
+             -> Q-Former: 32 + 64 queries beside a fixed instruction -> 96 x 768
+             -> Linear -> 96 vectors of width 4096 in the prompt of Vicuna-7B v0, adapted by LoRA
+
+The Q-Former reads one and the same sentence for every clip; what is asked about the clip reaches
+the language model alone. Source: OpenGVLab/Ask-Anything at 4dd8210b, `video_chat2`, in the copy
+that the authors of OV-MER ran (`models/videochat2_it.py`, MERTools 89120b78).
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from baselines.checkpoint import file_of, read_json
+from baselines.device import Place
+from baselines.errors import CheckpointError
+from baselines.layers.clip_vision import normalise
+from baselines.layers.qformer import QFormer, QFormerConfig, published_qformer, qformer_keys
+from baselines.layers.umt_vit import GRID, UmtConfig, UmtVit
+from baselines.llama import llama_config
+from baselines.lora import LORA_KEYS, attention_modules, merge_lora, random_lora
+from baselines.miniature import (
+    publish,
+    random_tensors,
+    write_json,
+    write_sentencepiece,
+    write_torch_shards,
+)
+from baselines.splice import splice
+from baselines.videochat import Sizes, VideoChatInputs
+from baselines.weights import Tensors, load_strict, nesting, read_tensors, rename, weightless
+
+STAGE_FILES = ("umt_l16_qformer.pth", "videochat2_7b_stage2.pth", "videochat2_7b_stage3.pth")
+"""What the authors' script loads, in its order: a later file overrides an earlier one."""
+
+# "Watch the video and answer the question." between [CLS] and [SEP], as the vocabulary of
+# bert-base-uncased numbers it.
+_INSTRUCTION = (101, 3422, 1996, 2678, 1998, 3437, 1996, 3160, 1012, 102)
+# By configs/config.json and BERT-base; no file of weights tells them.
+_VISION_HEADS, _QFORMER_HEADS = 16, 12
+_LORA_ALPHA = 32  # main-video.py; peft's default for LLaMA adapts queries and values
+
+STAGE_KEYS = (
+    (r"rotary_emb\.inv_freq$", None),  # computed
+    # Of the contrastive first stage.
+    (r"^(temp|vision_temp_embed)$", None),
+    (r"^(vision_proj|text_proj|itm_head)\.", None),
+    (r"^vision_encoder\.encoder\.", "tower."),
+    (r"^vision_layernorm\.", "norm."),
+    *qformer_keys("qformer.", "qformer.", reads_text=True),
+    (r"^query_tokens$", "queries"),
+    (r"^extra_query_tokens$", "extra_queries"),
+    (r"^llama_proj\.", "projector."),
+    (r"^llama_model\.base_model\.model\.", "llm."),
+    *LORA_KEYS,
+)
+LLM_KEYS = ((r"rotary_emb\.inv_freq$", None), (r"^", "llm."))
+
+_PUBLISHED = (
+    (r"^llm\.(.*)\.(lora_[AB])$", r"llama_model.base_model.model.\1.\2.default.weight"),
+    (r"^tower\.", "vision_encoder.encoder."),
+    (r"^norm\.", "vision_layernorm."),
+    *published_qformer("qformer.", "qformer."),
+    (r"^queries$", "query_tokens"),
+    (r"^extra_queries$", "extra_query_tokens"),
+    (r"^projector\.", "llama_proj."),
+)
+_MINI_LLM: dict[str, Any] = {
+    "model_type": "llama",
+    "vocab_size": 400,
+    "hidden_size": 32,
+    "intermediate_size": 64,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "max_position_embeddings": 2048,
+    "rms_norm_eps": 1e-6,
+}
+_MINI_TOWER = UmtConfig(width=32, layers=2, heads=_VISION_HEADS, hidden=64, patch=16)
+_MINI_QFORMER = QFormerConfig(
+    encoder_width=32, layers=2, width=24, heads=_QFORMER_HEADS, ffn=48, vocabulary=4000
+)
+
+
+class VideoChat2(nn.Module):
+    """Video tower, Q-Former and language model.
+
+    `queries` are those of the first stage and those that were added for the language model;
+    `instruction` are the ids that the Q-Former reads.
+    """
+
+    def __init__(
+        self,
+        tower: UmtConfig,
+        qformer: QFormerConfig,
+        llm: LlamaConfig,
+        queries: tuple[int, int] = (32, 64),
+        instruction: Sequence[int] = _INSTRUCTION,
+    ) -> None:
+        super().__init__()
+        self.tower = UmtVit(tower)
+        self.norm = nn.LayerNorm(tower.width, eps=1e-12)
+        self.queries, self.extra_queries = (
+            nn.Parameter(torch.empty(1, count, qformer.width)) for count in queries
+        )
+        self.qformer = QFormer(qformer)
+        self.projector = nn.Linear(qformer.width, llm.hidden_size)
+        self.llm = LlamaForCausalLM(llm)
+        self._instruction = tuple(instruction)
+
+    @classmethod
+    def load(
+        cls,
+        stages: Path,
+        llm: Path,
+        place: Place,
+        instruction: Sequence[int] = _INSTRUCTION,
+        vision_heads: int = _VISION_HEADS,
+        qformer_heads: int = _QFORMER_HEADS,
+    ) -> "VideoChat2":
+        """Read the folder of the three stages and that of vicuna-7b-v0, as published.
+
+        The rest is for goldens: the published model has the defaults.
+        """
+        trained = _read_stages(stages)
+        with weightless():
+            model = cls(
+                UmtConfig.from_tensors(trained, "tower.", vision_heads),
+                QFormerConfig.from_tensors(trained, "qformer.", qformer_heads),
+                llama_config(read_json(llm)),
+                _queries(trained),
+                instruction,
+            )
+        adapters = {key: trained.pop(key) for key in list(trained) if ".lora_" in key}
+        words = rename(read_tensors(llm), LLM_KEYS)
+        merged = merge_lora(words, adapters, _LORA_ALPHA, _adapted(model.llm.config))
+        load_strict(model, trained | merged, place.device, place.dtype)
+        return model
+
+    def encode(self, frames: Tensor) -> Tensor:
+        """T x size x size x 3, uint8 -> 96 x the language model's width."""
+        pixels = normalise(frames.to(self.llm.device)).to(self.llm.dtype)
+        states = self.norm(self.tower(pixels))
+        queries = torch.cat([self.queries, self.extra_queries], dim=1)
+        instruction = torch.tensor([self._instruction], device=states.device)
+        seen: Tensor = self.projector(self.qformer(queries, states[None], instruction))
+        return seen[0]
+
+    def embed(self, inputs: VideoChatInputs) -> Tensor:
+        """The prompt embeddings (length x width) of one clip."""
+        seen = self.encode(inputs.frames)
+        return splice(self.llm.get_input_embeddings(), inputs.texts, [seen])
+
+
+def read_sizes(stages: Path, llm: Path) -> Sizes:
+    """From the shapes in the published files and the language model's config.json."""
+    trained = _read_stages(stages)
+    return Sizes(
+        image=GRID * UmtConfig.from_tensors(trained, "tower.").patch,
+        positions=sum(_queries(trained)),
+        context=llama_config(read_json(llm)).max_position_embeddings,
+    )
+
+
+def _queries(trained: Tensors) -> tuple[int, int]:
+    """How many there are of the first stage, and how many were added for the language model."""
+    for name in ("queries", "extra_queries"):
+        if name not in trained:
+            raise CheckpointError(
+                f"the checkpoint lacks the Q-Former's {name}; are these its files?"
+            )
+    return trained["queries"].shape[1], trained["extra_queries"].shape[1]
+
+
+def _read_stages(folder: Path) -> Tensors:
+    """The tensors of all stages, each from the last file that has it."""
+    tensors: Tensors = {}
+    for name in STAGE_FILES:
+        file = file_of(folder, name)
+        tensors |= rename(read_tensors(file, nesting(file, "model")), STAGE_KEYS)
+    return tensors
+
+
+def _adapted(llm: LlamaConfig) -> list[str]:
+    """The modules that have low-rank adapters."""
+    return attention_modules("llm", llm.num_hidden_layers, "qv")
+
+
+def write_miniature(folder: Path, seed: int) -> dict[str, Path]:
+    """A random VideoChat2 with the published files, token counts and context, and small widths.
+
+    Returns the folder of each part of the checkpoint.
+    """
+    stages, llm = folder / "videochat", folder / "vicuna-7b-v0"
+    for part in (stages, llm):
+        part.mkdir(parents=True, exist_ok=True)
+    write_sentencepiece(llm / "tokenizer.model", _MINI_LLM["vocab_size"])
+    write_json(llm / "config.json", _MINI_LLM)
+    text = llama_config(_MINI_LLM)
+    with weightless():
+        model = VideoChat2(_MINI_TOWER, _MINI_QFORMER, text)
+    drawn = random_tensors(model, seed)
+    words = {key.removeprefix("llm."): drawn.pop(key) for key in list(drawn) if "llm." in key}
+    write_torch_shards(llm, words, shards=2)
+    lora = random_lora(model, _adapted(text), seed)
+    _write_stages(stages, publish(drawn, _PUBLISHED), publish(lora, _PUBLISHED))
+    return {"stages": stages, "llm": llm}
+
+
+def _write_stages(folder: Path, trained: Mapping[str, Tensor], lora: Mapping[str, Tensor]) -> None:
+    """Each stage holds what was trained in it; the earlier ones other values, to be overridden."""
+    earlier = {key: tensor + 1 for key, tensor in trained.items()}
+    late = ("extra_query_tokens", "llama_proj.weight", "llama_proj.bias")
+    first = {key: tensor for key, tensor in earlier.items() if key not in late}
+    states = (
+        first | {"temp": torch.tensor(0.07)},
+        {"model": earlier},
+        {"model": {**trained, **lora}},
+    )
+    for name, state in zip(STAGE_FILES, states, strict=True):
+        torch.save(state, folder / name)
