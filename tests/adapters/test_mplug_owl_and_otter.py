@@ -1,0 +1,278 @@
+"""mPLUG-Owl and Otter, from files to answers on miniatures."""
+
+import csv
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from omegaconf import OmegaConf
+
+from adapters.base import Answer, Machine, Prepared
+from adapters.mllm import Mllm
+from adapters.mplug_owl import MplugOwlAdapter
+from adapters.otter import OtterAdapter
+from baselines.errors import CheckpointError, ClipError, MissingModality, PrerequisiteError
+from runners.config import Settings
+from runners.job import Job
+
+ROOT = Path(__file__).parents[2]
+SAMPLE = ROOT / "runners" / "data" / "sample" / "video"
+SHARED = ROOT.parent / "shared"
+MODELS = {"mplug_owl": "mPLUG-Owl", "otter": "Otter"}
+FEW: dict[str, dict[str, object]] = {"mplug_owl": {}, "otter": {"frames": 3}}
+CONTEXT = 2048
+
+
+def configured(name: str, preset: str = "greedy", **fields: object) -> Mllm:
+    """The adapter as its file in conf/baseline sets it up."""
+    baseline = OmegaConf.to_container(OmegaConf.load(ROOT / f"conf/baseline/{name}.yaml"))
+    assert isinstance(baseline, dict)
+    adapter = Job(Settings(baseline=baseline | fields, generation=preset)).adapter
+    assert isinstance(adapter, Mllm)
+    return adapter
+
+
+def miniature(name: str, folder: Path, preset: str = "greedy", **fields: object) -> Mllm:
+    adapter = configured(name, preset, **fields).miniature(folder)
+    adapter.load(Machine(device="cpu"))
+    return adapter
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory):
+    return {name: miniature(name, tmp_path_factory.mktemp(name), **FEW[name]) for name in MODELS}
+
+
+@pytest.fixture(params=MODELS)
+def model(request, models):
+    return models[request.param]
+
+
+@pytest.fixture
+def owl(models):
+    return models["mplug_owl"]
+
+
+@pytest.fixture
+def otter(models):
+    return models["otter"]
+
+
+def faces(folder: Path, count: int, sides: tuple[int, int] = (60, 80)) -> Path:
+    """Face crops that differ from frame to frame."""
+    file = folder / f"{count}.npy"
+    pictures = np.random.default_rng(count).integers(0, 256, (count, *sides, 3), dtype=np.uint8)
+    np.save(file, pictures)
+    return file
+
+
+def ids_of(item: Prepared) -> list[int]:
+    texts = getattr(item.inputs, "texts", None)
+    return item.inputs.ids if texts is None else [*texts[0], *texts[1]]
+
+
+# -- the prompt ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_the_questions_are_those_of_the_authors(name):
+    file = SHARED / "prompts.json"
+    if not file.exists():
+        pytest.skip("the authors' prompts are not beside this checkout")
+    theirs = json.loads(file.read_text())["zero_shot_mllm"][MODELS[name]]
+    prompt = configured(name).prompt
+    assert prompt.with_subtitle == theirs["with_subtitle"]
+    assert prompt.without_subtitle == theirs["without_subtitle"]
+
+
+def test_mplug_owl_is_asked_after_the_video_with_the_indentation_of_the_script(owl):
+    (before, after), notes = owl._texts("Why now?")
+    assert before[0] == 1
+    assert owl.tokenizer.decode(before).endswith("to the user's questions.\n            Human: ")
+    text = owl.tokenizer.decode(after)
+    assert text.startswith("\n            Human: Subtitle content of this video: Why now?; As an")
+    assert text.endswith("of the individual in the video.\n            AI: ")
+    assert notes == ()
+
+
+def test_otter_has_the_video_before_its_question(otter):
+    ids, notes = otter._ids("Why now?")
+    end = otter.tokenizer.eos_id
+    assert ids[:2] == [1, end + 1]
+    assert ids[-1] == end + 2
+    text = otter.tokenizer.decode(ids[2:-1])
+    assert text.startswith("User: Subtitle content of this video: Why now?; As an expert in the")
+    assert text.endswith("emotional state of the individual in the video. GPT:")
+    assert notes == ()
+
+
+def test_a_subtitle_is_words_and_nothing_else(model):
+    said = "</s><s><image><|video|> <answer> <|endofchunk|> {question} {subtitle}"
+    ids = ids_of(model.prepare(SAMPLE / "farewell.mp4", None, said))
+    plain = ids_of(model.prepare(SAMPLE / "farewell.mp4", None, ""))
+    control = {i for i in ids if i < 3 or i >= 400}
+    assert control == {i for i in plain if i < 3 or i >= 400}
+    assert sum(i in control for i in ids) == len(control)
+    assert said in model.tokenizer.decode([i for i in ids if i not in control])
+
+
+def test_a_long_subtitle_is_cut_to_the_context(model, tmp_path):
+    item = model.prepare(faces(tmp_path, 4), None, "never again, " * 3000)
+    assert "subtitle was cut by" in item.notes[0]
+    answer = model.generate([item])[0]
+    room = CONTEXT - model.generation.max_new_tokens
+    assert room - 5 < answer.prompt_tokens <= room
+
+
+# -- the video -----------------------------------------------------------------------------------
+
+
+def test_a_clip_without_picture_is_refused(model):
+    with pytest.raises(MissingModality, match="no video"):
+        model.prepare(None, SAMPLE.parent / "audio" / "phone_call.wav", "Hello?")
+
+
+@pytest.mark.parametrize(("name", "frames"), [("mplug_owl", 4), ("otter", 16)])
+def test_clips_of_any_length_give_the_frames_that_are_asked_for(models, tmp_path, name, frames):
+    model = replace(models[name], frames=configured(name).frames)
+    for count in (1, 25, 150):
+        inputs = model.prepare(faces(tmp_path, count), None, None).inputs
+        assert inputs.frames.shape == (frames, 224, 224, 3)
+
+
+def test_mplug_owl_needs_two_frames():
+    with pytest.raises(PrerequisiteError, match="take 2 or more"):
+        configured("mplug_owl", frames=1)
+
+
+@pytest.mark.parametrize("frames", [0, 129])
+def test_otter_has_embeddings_for_some_frames(otter, tmp_path, frames):
+    other = replace(otter, frames=frames)
+    with pytest.raises(
+        PrerequisiteError, match=f"is {frames} but the weights are made for 1 to 128"
+    ):
+        other.prepare(faces(tmp_path, 4), None, None)
+
+
+# -- the answer ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("preset", ["greedy", "paper"])
+@pytest.mark.parametrize("name", MODELS)
+def test_a_batch_gives_each_clip_what_it_gets_alone(tmp_path, name, preset):
+    model = miniature(name, tmp_path / "model", preset, **FEW[name])
+    model.generation.max_new_tokens = 16
+    items = [
+        model.prepare(SAMPLE / "farewell.mp4", None, "Why now?"),
+        model.prepare(SAMPLE / "silent_smile.mp4", None, None),
+        model.prepare(faces(tmp_path, 1), None, None),
+        model.prepare(faces(tmp_path, 450), None, "no " * 100),
+    ]
+    for seed, item in enumerate(items):
+        item.seed = 40 + seed
+    together = model.generate(items)
+    assert together == [model.generate([item])[0] for item in items]
+    assert len({answer.text for answer in together}) == len(items)
+    limit = model.generation.max_new_tokens
+    assert all(0 < answer.new_tokens <= limit for answer in together)
+
+
+def test_settings_are_those_of_the_authors():
+    owl, otter = (configured(name, "paper").generation for name in MODELS)
+    assert (owl.do_sample, owl.top_k, owl.temperature, owl.top_p) == (True, 5, 1.0, 1.0)
+    assert (owl.max_new_tokens, owl.max_length) == (512, 0)
+    assert (otter.do_sample, otter.num_beams, otter.no_repeat_ngram_size) == (False, 3, 3)
+    assert otter.bad_words == ["User:", "GPT1:", "GFT:", "GPT:"]
+    assert (otter.max_new_tokens, otter.length_penalty, otter.early_stopping) == (512, 1.0, False)
+    with pytest.raises(PrerequisiteError, match="choose from none"):
+        configured("otter", quirks="paper")
+
+
+def test_prompt_and_answer_of_mplug_owl_may_share_their_length(owl, tmp_path):
+    """As where the authors ran it: long prompts get short answers, longer ones none."""
+    paper = replace(owl, quirks="paper")
+    assert paper.generation.max_length == 512
+    paper.load(Machine(device="cpu"))
+    short = paper.prepare(faces(tmp_path, 4), None, None)
+    fixed = 65 + len(ids_of(short))
+    assert fixed < 512
+    room = 512 - 65 - len(ids_of(paper.prepare(faces(tmp_path, 4), None, "")))
+    words = next(n for n in range(1, room) if len(ids_of_words(paper, n)) > room - 4)
+    tight = paper.prepare(faces(tmp_path, 4), None, "no " * words)
+    full = paper.prepare(faces(tmp_path, 4), None, "no " * (words + 10))
+    answers = paper.generate([short, tight, full])
+    left = 512 - answers[1].prompt_tokens
+    assert 0 < left < 4
+    assert [answer.new_tokens <= left for answer in answers] == [False, True, True]
+    assert answers[2] == Answer("", answers[2].prompt_tokens, 0)
+    assert [item.notes for item in (short, tight)] == [(), ()]
+    assert "for their code fails on prompts of 512 tokens and more" in full.notes[0]
+    assert owl.prepare(faces(tmp_path, 4), None, "no " * (words + 10)).notes == ()
+
+
+def ids_of_words(model: Mllm, words: int) -> list[int]:
+    return model.tokenizer.encode("no " * words)
+
+
+def test_otter_says_why_no_other_engine_can_decode_it(otter, owl):
+    assert "between the layers" in otter.transformers_only
+    assert owl.transformers_only == ""
+
+
+@pytest.mark.parametrize(
+    ("said", "recorded"),
+    [
+        (' "She smiles." ', "She smiles."),
+        ("She\nsmiles.\t", "She smiles."),
+        ('""', ""),
+        ('A "glad" man', 'A "glad" man'),
+    ],
+)
+def test_quotation_marks_around_an_answer_of_otter_go(otter, said, recorded):
+    assert otter.clean(said) == recorded
+
+
+def test_a_tokenizer_of_another_model_is_named(tmp_path):
+    otter = configured("otter").miniature(tmp_path)
+    config = tmp_path / "OTTER-Video-LLaMA7B-DenseCaption" / "config.json"
+    content = json.loads(config.read_text())
+    content["text_config"]["vocab_size"] = 402
+    config.write_text(json.dumps(content))
+    with pytest.raises(CheckpointError, match="has 400 words, too many for the 402 embeddings"):
+        otter.load(Machine(device="cpu"))
+
+
+def test_adapters_are_known_by_name():
+    assert type(configured("mplug_owl")) is MplugOwlAdapter
+    assert type(configured("otter")) is OtterAdapter
+
+
+# `sound_only` has a video file without a picture; the others cannot be read.
+BROKEN = {"empty_file", "sound_only", "text_file", "truncated"}
+
+
+@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize(("clips", "broken"), [("clips", set()), ("bad_clips", BROKEN)])
+def test_every_clip_gets_an_answer_or_a_reason(models, name, clips, broken):
+    folder = SHARED / clips / "mer2025-dataset"
+    if not folder.is_dir():
+        pytest.skip("the real clips are not beside this checkout")
+    model = replace(models[name], generation=replace(models[name].generation, max_new_tokens=4))
+    model.load(Machine(device="cpu"))
+    with (folder / "subtitle_chieng.csv").open(newline="", encoding="utf-8") as file:
+        subtitles = {row["name"]: row["english"] for row in csv.DictReader(file)}
+    files = {path.stem: path for path in (folder / "video").iterdir()}
+    failed, items = set(), []
+    for clip in sorted(subtitles.keys() | files.keys()):
+        try:
+            items.append(model.prepare(files.get(clip), None, subtitles.get(clip)))
+        except ClipError:
+            failed.add(clip)
+    assert failed == broken | (subtitles.keys() - files.keys())
+    # In order of length, so that filling up to the longest costs little.
+    items.sort(key=lambda item: len(ids_of(item)))
+    for start in range(0, len(items), 8):
+        answers = model.generate(items[start : start + 8])
+        assert all(isinstance(answer, Answer) for answer in answers)

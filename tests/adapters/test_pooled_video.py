@@ -1,0 +1,266 @@
+"""Chat-UniVi and Video-ChatGPT, which pool frames, from files to answers on miniatures."""
+
+import csv
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from omegaconf import OmegaConf
+
+from adapters.base import Answer, Machine, Prepared
+from adapters.chat_univi import ChatUniViAdapter
+from adapters.mllm import Mllm
+from adapters.video_chatgpt import VideoChatGptAdapter
+from baselines.errors import ClipError, MissingModality, PrerequisiteError
+from runners.config import Settings
+from runners.job import Job
+
+ROOT = Path(__file__).parents[2]
+SAMPLE = ROOT / "runners" / "data" / "sample" / "video"
+SHARED = ROOT.parent / "shared"
+MODELS = {"chat_univi": "Chat-UniVi", "video_chatgpt": "Video-ChatGPT"}
+FEW = {"chat_univi": {"most_frames": 18}, "video_chatgpt": {"frames": 5}}
+
+
+def configured(name: str, preset: str = "greedy", **fields: object) -> Mllm:
+    """The adapter as its file in conf/baseline sets it up."""
+    baseline = OmegaConf.to_container(OmegaConf.load(ROOT / f"conf/baseline/{name}.yaml"))
+    assert isinstance(baseline, dict)
+    adapter = Job(Settings(baseline=baseline | fields, generation=preset)).adapter
+    assert isinstance(adapter, Mllm)
+    return adapter
+
+
+def miniature(name: str, folder: Path, preset: str = "greedy", **fields: object) -> Mllm:
+    adapter = configured(name, preset, **fields).miniature(folder)
+    adapter.load(Machine(device="cpu"))
+    return adapter
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory):
+    return {name: miniature(name, tmp_path_factory.mktemp(name)) for name in MODELS}
+
+
+@pytest.fixture(params=MODELS)
+def model(request, models):
+    return models[request.param]
+
+
+def faces(folder: Path, count: int, sides: tuple[int, int] = (60, 80)) -> Path:
+    """Face crops that differ from frame to frame."""
+    file = folder / f"{count}.npy"
+    pictures = np.random.default_rng(count).integers(0, 256, (count, *sides, 3), dtype=np.uint8)
+    np.save(file, pictures)
+    return file
+
+
+# -- the prompt ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_the_questions_are_those_of_the_authors(name):
+    file = SHARED / "prompts.json"
+    if not file.exists():
+        pytest.skip("the authors' prompts are not beside this checkout")
+    theirs = json.loads(file.read_text())["zero_shot_mllm"][MODELS[name]]
+    prompt = configured(name).prompt
+    assert prompt.with_subtitle == theirs["with_subtitle"]
+    assert prompt.without_subtitle == theirs["without_subtitle"]
+
+
+def test_chat_univi_asks_after_the_video(models):
+    (before, after), _ = models["chat_univi"]._texts("Why now?", frames=3)
+    decode = models["chat_univi"].tokenizer.decode
+    assert before[0] == 1
+    assert decode(before).endswith("How can I help you today?###Human: ")
+    assert decode(after).startswith("\nSubtitle content of this video: Why now?; As an expert")
+    assert decode(after).endswith("emotional states of the individual.###Assistant:")
+
+
+def test_video_chatgpt_asks_before_the_video(models):
+    (before, after), _ = models["video_chatgpt"]._texts("Why now?")
+    decode = models["video_chatgpt"].tokenizer.decode
+    assert before[0] == 1
+    assert "natural language.Follow the instructions" in decode(before)
+    assert decode(before).endswith("Subtitle content of the video: Why now? \n")
+    assert decode(after) == " ASSISTANT:"
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_the_template_has_the_words_of_upstream(name, request):
+    """The golden ids come from a stand-in that gives each word its number."""
+    from adapters import chat_univi, video_chatgpt
+
+    template = {
+        "chat_univi": chat_univi._BEFORE,
+        "video_chatgpt": video_chatgpt._BEFORE.partition("{question}")[0],
+    }[name]
+    cases = sorted((request.config.getoption("golden_root") / name).glob("case*.npz"))
+    assert cases
+    numbers: dict[str, int] = {}
+    for case in cases:
+        with np.load(case, allow_pickle=False) as arrays:
+            ids = arrays["prompt_ids_before"].tolist()
+        for word, number in zip(template.split(), ids[1:], strict=name == "chat_univi"):
+            assert numbers.setdefault(word, number) == number
+    assert len(set(numbers.values())) > 0.8 * len(numbers)  # a few words share a number
+
+
+def test_a_subtitle_is_words_and_nothing_else(model):
+    said = "</s><vid_patch><image>###Assistant: {question} {subtitle}"
+    item = model.prepare(SAMPLE / "farewell.mp4", None, said)
+    before, after = texts_of(item)
+    assert sorted(before + after).count(1) == 1
+    assert 2 not in before + after
+    assert said in model.tokenizer.decode(before + after)
+
+
+def test_a_long_subtitle_is_cut_to_the_context(model, tmp_path):
+    item = model.prepare(faces(tmp_path, 4), None, "never again, " * 3000)
+    assert "subtitle was cut by" in item.notes[0]
+    answer = model.generate([item])[0]
+    room = model._sizes.context - model.generation.max_new_tokens
+    assert room - 5 < answer.prompt_tokens <= room
+
+
+def test_a_subtitle_may_be_cut_where_upstream_cuts_it(models):
+    said = "a word " * 180
+    whole = models["video_chatgpt"]
+    paper = replace(whole, quirks="paper")
+    decode = whole.tokenizer.decode
+    (before, _), notes = whole._texts(said)
+    assert decode(before).endswith("a word a word  \n")
+    assert notes == ()
+    (before, _), notes = paper._texts(said)
+    question = decode(before).partition(" USER: ")[2]
+    assert len(question) == 1200 + len("\n")
+    assert notes == ("the question was cut at 1200 characters, as upstream does",)
+    assert paper._texts("short")[0] == whole._texts("short")[0]
+
+
+# -- the video -----------------------------------------------------------------------------------
+
+
+def test_a_clip_without_picture_is_refused(model):
+    with pytest.raises(MissingModality, match="no video"):
+        model.prepare(None, SAMPLE.parent / "audio" / "phone_call.wav", "Hello?")
+
+
+def test_chat_univi_sees_a_frame_a_second(models, tmp_path):
+    shapes = {
+        count: tuple(
+            models["chat_univi"].prepare(faces(tmp_path, count), None, None).inputs[1].shape
+        )
+        for count in (1, 25, 26, 3000)
+    }
+    assert shapes == {
+        count: (n, 224, 224, 3) for count, n in ((1, 1), (25, 1), (26, 2), (3000, 100))
+    }
+
+
+def test_video_chatgpt_sees_all_frames_up_to_a_hundred(models, tmp_path):
+    shapes = {
+        count: tuple(
+            models["video_chatgpt"].prepare(faces(tmp_path, count), None, None).inputs.frames.shape
+        )
+        for count in (1, 25, 150)
+    }
+    assert shapes == {count: (n, 224, 224, 3) for count, n in ((1, 1), (25, 25), (150, 100))}
+
+
+@pytest.mark.parametrize("frames", [0, 101])
+def test_video_chatgpt_has_places_for_a_hundred_frames(frames):
+    with pytest.raises(PrerequisiteError, match="the model takes 1 to 100"):
+        configured("video_chatgpt", frames=frames)
+
+
+def test_chat_univi_sees_a_frame_at_least():
+    with pytest.raises(PrerequisiteError, match="at least 1"):
+        configured("chat_univi", most_frames=0)
+
+
+# -- the answer ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("preset", ["greedy", "paper"])
+@pytest.mark.parametrize("name", MODELS)
+def test_a_batch_gives_each_clip_what_it_gets_alone(tmp_path, name, preset):
+    model = miniature(name, tmp_path / "model", preset, **FEW[name])
+    items = [
+        model.prepare(SAMPLE / "farewell.mp4", None, "Why now?"),
+        model.prepare(SAMPLE / "silent_smile.mp4", None, None),
+        model.prepare(faces(tmp_path, 1), None, ""),
+        model.prepare(faces(tmp_path, 450), None, "no " * 100),
+    ]
+    for seed, item in enumerate(items):
+        item.seed = 40 + seed
+    together = model.generate(items)
+    assert together == [model.generate([item])[0] for item in items]
+    assert together[::-1] == list(model.generate(items[::-1]))
+    assert len({answer.text for answer in together}) == len(items)
+    limit = model.generation.max_new_tokens
+    assert all(0 < answer.new_tokens <= limit for answer in together)
+
+
+def test_chance_in_merging_is_the_clips_own(models, tmp_path):
+    """18 frames make two events, which chance alone draws up."""
+    model = models["chat_univi"]
+    item = model.prepare(faces(tmp_path, 450), None, None)
+    prompts = []
+    for seed in (1, 2, 1):
+        item.seed = seed
+        prompts.append(model.embed(item))
+    assert prompts[0].equal(prompts[2])
+    assert not prompts[0].equal(prompts[1])
+
+
+def test_settings_are_those_of_the_authors():
+    univi, chatgpt = (configured(name, "paper").generation for name in MODELS)
+    assert (univi.do_sample, univi.temperature, univi.max_new_tokens) == (True, 0.2, 1024)
+    assert univi.stop == ["###"]
+    assert (chatgpt.do_sample, chatgpt.temperature, chatgpt.max_new_tokens) == (True, 0.2, 512)
+    assert chatgpt.stop == []
+    with pytest.raises(PrerequisiteError, match="choose from none"):
+        configured("chat_univi", quirks="paper")
+
+
+def test_adapters_are_known_by_name():
+    assert type(configured("chat_univi")) is ChatUniViAdapter
+    assert type(configured("video_chatgpt")) is VideoChatGptAdapter
+
+
+# `sound_only` has a video file without a picture; the others cannot be read.
+BROKEN = {"empty_file", "sound_only", "text_file", "truncated"}
+
+
+@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize(("clips", "broken"), [("clips", set()), ("bad_clips", BROKEN)])
+def test_every_clip_gets_an_answer_or_a_reason(tmp_path, name, clips, broken):
+    folder = SHARED / clips / "mer2025-dataset"
+    if not folder.is_dir():
+        pytest.skip("the real clips are not beside this checkout")
+    model = miniature(name, tmp_path, **FEW[name])
+    model.generation.max_new_tokens = 4
+    with (folder / "subtitle_chieng.csv").open(newline="", encoding="utf-8") as file:
+        subtitles = {row["name"]: row["english"] for row in csv.DictReader(file)}
+    files = {path.stem: path for path in (folder / "video").iterdir()}
+    failed, items = set(), []
+    for clip in sorted(subtitles.keys() | files.keys()):
+        try:
+            items.append(model.prepare(files.get(clip), None, subtitles.get(clip)))
+        except ClipError:
+            failed.add(clip)
+    assert failed == broken | (subtitles.keys() - files.keys())
+    # In order of length, so that filling up to the longest costs little.
+    items.sort(key=lambda item: sum(map(len, texts_of(item))))
+    for start in range(0, len(items), 8):
+        answers = model.generate(items[start : start + 8])
+        assert all(isinstance(answer, Answer) for answer in answers)
+
+
+def texts_of(item: Prepared) -> tuple[list[int], list[int]]:
+    texts = item.inputs[0] if isinstance(item.inputs, tuple) else item.inputs.texts
+    return texts

@@ -1,0 +1,141 @@
+"""SECap from files to answers, on a miniature of its checkpoint."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from omegaconf import OmegaConf
+
+from adapters.base import Answer, Machine
+from adapters.secap import SecapAdapter
+from baselines.errors import ClipError, MissingModality, PrerequisiteError
+from baselines.layers.text2vec import most_alike
+from runners.config import Settings
+from runners.job import Job
+from tests.adapters.media_files import SAMPLE, SHARED, tone, write_wav
+
+ROOT = Path(__file__).parents[2]
+QUESTION = "请用一句中文简述音频里说话者的情感表现："
+
+
+def job(preset: str = "greedy", **fields: object) -> Job:
+    baseline = OmegaConf.to_container(OmegaConf.load(ROOT / "conf/baseline/secap.yaml"))
+    assert isinstance(baseline, dict)
+    return Job(Settings(baseline=baseline | fields, generation=preset))
+
+
+def configured(preset: str = "greedy", **fields: object) -> SecapAdapter:
+    """The adapter as conf/baseline/secap.yaml sets it up."""
+    adapter = job(preset, **fields).adapter
+    assert isinstance(adapter, SecapAdapter)
+    return adapter
+
+
+def miniature(folder: Path, preset: str, tokens: int = 8, **fields: object) -> SecapAdapter:
+    adapter = configured(preset, **fields).miniature(folder)
+    adapter.generation.max_new_tokens = tokens
+    adapter.load(Machine(device="cpu"))
+    return adapter
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    return miniature(tmp_path_factory.mktemp("greedy"), "greedy")
+
+
+def sound(folder: Path, seconds: float, rate: int = 16000) -> Path:
+    return write_wav(folder / f"{seconds}s-{rate}.wav", tone(seconds, rate, 300 + seconds), rate)
+
+
+def test_the_question_follows_the_sound_after_a_second_start_token(model, tmp_path):
+    before, after = model.prepare(None, sound(tmp_path, 1), None).inputs.texts
+    assert before == [1]
+    assert after == [1, *model.tokenizer.encode(QUESTION)]
+
+
+def test_the_subtitle_is_not_heard(model, tmp_path):
+    file = sound(tmp_path, 1)
+    said, unsaid = (model.prepare(None, file, subtitle).inputs for subtitle in ("Why?", None))
+    assert said.texts == unsaid.texts
+    assert not job().uses_subtitle
+
+
+def test_sound_has_one_channel_and_unit_variance(model, tmp_path):
+    both = np.stack([tone(1, 22050, 300), tone(1, 22050, 700)], axis=1)
+    heard = model.prepare(None, write_wav(tmp_path / "both.wav", both, 22050), None).inputs.sound
+    assert heard.shape == (16000,)
+    assert float(heard.mean()) == pytest.approx(0, abs=1e-6)
+    assert float(heard.square().mean()) == pytest.approx(1, abs=1e-5)
+
+
+def test_a_short_sound_is_filled_up_with_silence(model, tmp_path):
+    assert len(model.prepare(None, sound(tmp_path, 0.01), None).inputs.sound) == 400
+
+
+def test_a_clip_without_sound_is_refused(model):
+    with pytest.raises(MissingModality, match="no sound"):
+        model.prepare(SAMPLE / "video" / "silent_smile.mp4", None, "")
+    with pytest.raises(MissingModality, match="no sound track"):
+        model.prepare(None, SAMPLE / "video" / "silent_smile.mp4", "")
+
+
+def test_settings_are_those_of_the_models_authors():
+    paper = configured("paper")
+    assert (paper.candidates, paper.kept) == (8, 5)
+    settings = paper.generation
+    assert (settings.num_beams, settings.do_sample, settings.early_stopping) == (5, True, True)
+    assert (settings.top_k, settings.top_p, settings.temperature) == (10, 0.95, 1.0)
+    assert (settings.repetition_penalty, settings.no_repeat_ngram_size) == (10.0, 2)
+    assert (settings.min_new_tokens, settings.max_new_tokens) == (3, 50)
+    for preset in ("beam", "greedy"):
+        other = configured(preset).generation
+        assert not other.do_sample
+        assert (other.repetition_penalty, other.no_repeat_ngram_size) == (10.0, 2)
+    with pytest.raises(PrerequisiteError, match="which is 8"):
+        configured(kept=9)
+
+
+@pytest.mark.parametrize("preset", ["greedy", "beam", "paper"])
+def test_a_batch_gives_each_clip_what_it_gets_alone(tmp_path, preset):
+    model = miniature(tmp_path / "model", preset, candidates=3, kept=2)
+    items = [model.prepare(None, sound(tmp_path, seconds), None) for seconds in (0.01, 1.2, 2.5)]
+    for seed, item in enumerate(items):
+        item.seed = 40 + seed
+    together = model.generate(items)
+    assert together == [model.generate([item])[0] for item in items]
+    assert together[::-1] == list(model.generate(items[::-1]))
+    assert len({answer.text for answer in together}) == len(items)
+
+
+def test_of_several_answers_the_first_that_is_kept_counts(tmp_path):
+    model = miniature(tmp_path / "model", "paper", candidates=3, kept=2)
+    item = replace(model.prepare(None, sound(tmp_path, 1), None), seed=7)
+    drawn: list[list[str]] = []
+    vectors = model._vectors
+    model._vectors = lambda texts: drawn.append(texts) or vectors(texts)
+    chosen = model.generate([item])[0]
+    assert len(set(drawn[0])) == 3, "the answers are drawn with one and the same stream"
+    kept = most_alike(vectors(drawn[0]), 2)
+    assert chosen.text == drawn[0][kept[0]]
+
+
+BROKEN = {"empty_file", "header_only", "missing_files", "silent", "text_file"}
+SILENT = {"batting", "birthday", "silence_girl"}
+
+
+@pytest.mark.parametrize(("clips", "without"), [("clips", SILENT), ("bad_clips", BROKEN)])
+def test_every_clip_gets_an_answer_or_a_reason(tmp_path, clips, without):
+    model = miniature(tmp_path, "greedy", tokens=3)
+    folder = SHARED / clips / "mer2025-dataset"
+    if not folder.is_dir():
+        pytest.skip("the real clips are not beside this checkout")
+    files = {path.stem: path for kind in ("video", "audio") for path in (folder / kind).iterdir()}
+    failed, items = set(), []
+    for name in files.keys() | without:
+        try:
+            items.append(model.prepare(None, files.get(name), None))
+        except ClipError:
+            failed.add(name)
+    assert failed == without
+    assert all(isinstance(answer, Answer) for answer in model.generate(items))

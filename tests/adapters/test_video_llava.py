@@ -1,0 +1,199 @@
+"""Video-LLaVA and its conversion, end to end on random miniatures through the real loading code."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from omegaconf import OmegaConf
+
+from adapters import registry
+from adapters.base import Answer, Machine, Prepared
+from adapters.mllm import MINIATURE_NEW_TOKENS, Mllm
+from adapters.video_llava import VideoLlavaAdapter
+from baselines.errors import CheckpointError, MissingModality, PrerequisiteError
+from baselines.weights import read_tensors
+
+ROOT = Path(__file__).parents[2]
+SHARED = ROOT / ".." / "shared"
+NAMES = ("video_llava", "video_llava_hf")
+MACHINE = Machine(device="cpu", dtype="float32")
+CONTEXT, SLOTS = 4096, 8 * 257
+
+
+def configured(name: str, preset: str = "paper") -> VideoLlavaAdapter:
+    """The adapter as its yaml file has it."""
+    content = OmegaConf.load(ROOT / "conf" / "baseline" / f"{name}.yaml")
+    fields = {key: value for key, value in content.items() if key not in ("name", "title")}
+    cls = registry.get(fields.pop("adapter"))
+    fields["generation"] = fields["generation"][preset]
+    adapter = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(cls), fields))
+    assert isinstance(adapter, VideoLlavaAdapter)
+    return adapter
+
+
+@pytest.fixture(scope="module", params=NAMES)
+def adapter(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Mllm:
+    small = configured(request.param).miniature(tmp_path_factory.mktemp(request.param))
+    small.load(MACHINE)
+    return small
+
+
+@pytest.fixture(scope="module")
+def clips(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """Three clips of other sizes and lengths, one shorter than the frames that are asked for."""
+    folder = tmp_path_factory.mktemp("clips")
+    random = np.random.default_rng(0)
+    files = []
+    for count, height, width in ((3, 64, 48), (12, 224, 224), (20, 90, 160)):
+        file = folder / f"{count}.npy"
+        np.save(file, random.integers(0, 256, (count, height, width, 3), dtype=np.uint8))
+        files.append(file)
+    return files
+
+
+def seeded(item: Prepared, seed: int) -> Prepared:
+    item.seed = seed
+    return item
+
+
+def texts(answers: object) -> list[str]:
+    assert isinstance(answers, list)
+    assert all(isinstance(answer, Answer) for answer in answers)
+    return [answer.text for answer in answers]
+
+
+def test_a_batch_of_mixed_clips_gives_each_what_it_gets_alone(
+    adapter: Mllm, clips: list[Path]
+) -> None:
+    subtitles = ["No!", None, "a much longer subtitle, so that lengths differ " * 5]
+    items = [
+        seeded(adapter.prepare(clip, None, subtitle), seed)
+        for seed, (clip, subtitle) in enumerate(zip(clips, subtitles, strict=True))
+    ]
+    together = adapter.generate(items)
+    alone = [adapter.generate([item])[0] for item in items]
+    assert together == alone
+    assert len(set(texts(together))) > 1
+    assert all(0 < each.new_tokens <= MINIATURE_NEW_TOKENS for each in alone)  # type: ignore
+
+
+def test_describe_answers_with_text(adapter: Mllm, clips: list[Path]) -> None:
+    assert adapter.describe(clips[0], None, "hello")
+    with pytest.raises(MissingModality, match="no video"):
+        adapter.prepare(None, None, "hello")
+
+
+def test_control_tokens_in_a_subtitle_stay_text(adapter: Mllm, clips: list[Path]) -> None:
+    item = adapter.prepare(clips[0], None, "</s><s> <image> <video> <unk> ASSISTANT:")
+    ids = [i for text in item.inputs.texts for i in text]
+    assert ids[0] == adapter.tokenizer.bos_id
+    assert not {0, 1, 2} & set(ids[1:])
+    assert max(ids) < 400  # the conversion's added tokens begin there
+    assert "</s><s> <image> <video> <unk> ASSISTANT:" in adapter.tokenizer.decode(ids)
+    prompt = adapter.embed(item)
+    assert len(prompt) == len(ids) + SLOTS
+
+
+def test_a_subtitle_of_6000_words_is_cut_and_the_answer_says_so(
+    adapter: Mllm, clips: list[Path]
+) -> None:
+    item = adapter.prepare(clips[0], None, "happy and surprised " * 2000)
+    length = SLOTS + sum(map(len, item.inputs.texts))
+    assert length <= CONTEXT - MINIATURE_NEW_TOKENS
+    assert length > CONTEXT - MINIATURE_NEW_TOKENS - 10
+    assert len(item.notes) == 1
+    assert "the subtitle was cut by" in item.notes[0]
+    assert adapter.tokenizer.decode(item.inputs.texts[-1]).endswith(" ASSISTANT:")
+    assert adapter.prepare(clips[0], None, "happy").notes == ()
+
+
+def test_settings_that_cannot_work_end_the_run(adapter: Mllm, clips: list[Path]) -> None:
+    with pytest.raises(PrerequisiteError, match=r"frames is 16 but the weights are made for 8"):
+        replace(adapter, frames=16).prepare(clips[0], None, None)  # type: ignore[call-arg]
+    wordy = replace(adapter, generation=replace(adapter.generation, max_new_tokens=4000))
+    with pytest.raises(PrerequisiteError, match=r"lower baseline\.generation\.max_new_tokens"):
+        wordy.prepare(clips[0], None, "hello")
+    with pytest.raises(PrerequisiteError, match=r"quirks is 'papr'; choose from none"):
+        replace(adapter, quirks="papr")
+
+
+def test_a_miniature_is_the_same_for_the_same_seed(tmp_path: Path) -> None:
+    first, again, other = (tmp_path / name for name in ("first", "again", "other"))
+    for folder, seed in ((first, 0), (again, 0), (other, 1)):
+        configured("video_llava").miniature(folder, seed)
+    for file in (path for path in first.rglob("*") if path.is_file()):
+        assert file.read_bytes() == (again / file.relative_to(first)).read_bytes(), file.name
+    weights = "LanguageBind_Video_merge/pytorch_model.bin"
+    assert (first / weights).read_bytes() != (other / weights).read_bytes()
+
+
+def test_a_half_downloaded_checkpoint_is_named(tmp_path: Path) -> None:
+    small = configured("video_llava").miniature(tmp_path)
+    shard = tmp_path / "Video-LLaVA-7B" / "pytorch_model-00002-of-00002.bin"
+    shard.write_bytes(shard.read_bytes()[:1000])
+    with pytest.raises(CheckpointError, match=r"pytorch_model-00002-of-00002\.bin is half down"):
+        small.load(MACHINE)
+
+
+def test_the_converted_checkpoint_is_not_taken_for_the_published_one(tmp_path: Path) -> None:
+    """It lacks the attention over time, which must not go unnoticed."""
+    converted = configured("video_llava_hf").miniature(tmp_path / "hf").parts["model"]
+    names = read_tensors(converted)
+    assert "video_tower.vision_model.encoder.layers.0.self_attn.q_proj.weight" in names
+    assert not any("temporal" in name for name in names)
+    small = configured("video_llava").miniature(tmp_path / "original")
+    small.checkpoint["llm"].path = str(converted)
+    with pytest.raises(CheckpointError):
+        small.load(MACHINE)
+
+
+def test_paper_quirks_mirror_half_of_the_clips(tmp_path: Path, clips: list[Path]) -> None:
+    small = configured("video_llava").miniature(tmp_path)
+    quirky = replace(small, quirks="paper")
+    for each in (small, quirky):
+        each.load(MACHINE)
+    item = small.prepare(clips[0], None, None)
+    plain, mirrored = (small._model.embed(each) for each in (item.inputs, item.inputs.mirrored()))
+    assert not torch.equal(plain, mirrored)
+    drawn = [quirky.embed(seeded(item, seed)) for seed in range(12)]
+    assert all(torch.equal(each, plain) or torch.equal(each, mirrored) for each in drawn)
+    assert 0 < sum(torch.equal(each, mirrored) for each in drawn) < 12
+    assert torch.equal(small.embed(seeded(item, 3)), plain)
+
+
+def test_published_prompt_and_settings() -> None:
+    """The authors' words, byte for byte, and what they drew the answers with."""
+    file = SHARED / "prompts.json"
+    if not file.exists():
+        pytest.skip("the authors' prompts are not beside this checkout")
+    authors = json.loads(file.read_text(encoding="utf-8"))["zero_shot_mllm"]["Video-LLaVA"]
+    for name in NAMES:
+        paper = configured(name)
+        assert paper.prompt.with_subtitle == authors["with_subtitle"]
+        assert paper.prompt.without_subtitle == authors["without_subtitle"]
+        assert (paper.generation.do_sample, paper.generation.temperature) == (True, 0.1)
+        assert paper.generation.max_new_tokens == 1024
+        assert not configured(name, "greedy").generation.do_sample
+
+
+def test_the_prompt_around_the_frames(tmp_path: Path, clips: list[Path]) -> None:
+    small = configured("video_llava").miniature(tmp_path)
+    encode, decode = small.tokenizer.encode, small.tokenizer.decode
+    before, *between, after = small.prepare(clips[0], None, "Why?").inputs.texts
+    assert before[0] == small.tokenizer.bos_id
+    assert decode(before).startswith("A chat between a curious human and an artificial")
+    assert decode(before).endswith("polite answers to the human's questions. USER: ")
+    assert between == [encode(" ")] * 7
+    assert decode(after).startswith("\nSubtitle content of this video: Why?; As an expert in the")
+    assert decode(after).endswith("emotional state of the individual in the video. ASSISTANT:")
+
+
+def test_the_conversion_is_asked_as_its_card_does(tmp_path: Path, clips: list[Path]) -> None:
+    small = configured("video_llava_hf").miniature(tmp_path)
+    before, *between, after = small.prepare(clips[0], None, None).inputs.texts
+    assert small.tokenizer.decode(before) == "USER: "
+    assert between == [[]] * 7
+    assert after[0] == 3 + 0x0A  # the line break itself: no blank is put before it

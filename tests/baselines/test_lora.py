@@ -1,0 +1,49 @@
+"""Merging low-rank adapters."""
+
+import pytest
+import torch
+from torch import Tensor
+
+from baselines.errors import CheckpointError
+from baselines.lora import LORA_KEYS, merge_lora
+from baselines.weights import LazyTensor, Tensors, rename
+
+
+def lazy(tensors: dict[str, Tensor]) -> Tensors:
+    return {
+        key: LazyTensor(tuple(value.shape), f"file: {key}", lambda value=value: value)
+        for key, value in tensors.items()
+    }
+
+
+BASE = {"q.weight": torch.randn(6, 4).half(), "q.bias": torch.ones(6), "k.weight": torch.ones(6, 4)}
+DOWN, UP = torch.randn(2, 4), torch.randn(6, 2)
+
+
+@pytest.mark.parametrize("spelling", ["lora_{}.weight", "lora_{}.default.weight"])
+def test_the_sum_is_taken_in_float32(spelling):
+    names = {f"q.{spelling.format('A')}": DOWN, f"q.{spelling.format('B')}": UP.half()}
+    adapters = rename(lazy(names), LORA_KEYS)
+    merged = merge_lora(lazy(BASE), adapters, alpha=32, modules=["q"])
+    assert merged.keys() == BASE.keys()
+    expected = BASE["q.weight"].double() + 16 * UP.half().double() @ DOWN.double()
+    found = merged["q.weight"].read()
+    assert found.dtype == torch.float32
+    torch.testing.assert_close(found.double(), expected, rtol=1e-6, atol=1e-5)
+    for key in ("q.bias", "k.weight"):
+        assert merged[key].read() is BASE[key]
+
+
+@pytest.mark.parametrize(
+    ("adapters", "modules", "message"),
+    [
+        ({"q.lora_A": DOWN}, ["q"], "lacks q.lora_B, one of 1 low-rank"),
+        ({}, ["k", "q"], r"lacks k.lora_A, one of 4 .*\(2 pairs\)"),
+        ({"q.lora_A": DOWN, "q.lora_B": UP, "v.lora_A": DOWN}, ["q"], "unexpected v.lora_A"),
+        ({"v.lora_A": DOWN, "v.lora_B": UP}, ["v"], "another language model"),
+        ({"q.lora_A": DOWN, "q.lora_B": UP[:4]}, ["q"], "file: q.lora_A is of another language"),
+    ],
+)
+def test_a_model_is_never_run_without_its_adapters(adapters, modules, message):
+    with pytest.raises(CheckpointError, match=message):
+        merge_lora(lazy(BASE), lazy(adapters), 32, modules)

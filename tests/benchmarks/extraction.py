@@ -1,0 +1,143 @@
+"""Figures of extraction: `python -m tests.benchmarks.extraction engines|cached|lexicon`.
+
+engines   questions a second on the miniature of Qwen2.5, 256 descriptions, up to 64 new tokens:
+          transformers one by one (the authors' way without vLLM), our padded batches, vLLM. Loading
+          and the start of vLLM are left out; a few questions go first to warm up.
+cached    20,000 descriptions whose answers are all in the cache: the whole command, with the labels
+          to be written, scored and exported.
+lexicon   the extractor without a model on the 332 checked descriptions of EMER, official wheels.
+"""
+
+import csv
+import json
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from baselines.chat import write_miniature
+from runners.extraction import Described, make_extractors
+from runners.extraction.cache import Answers
+from runners.extraction.engines import Engine, Question, Reply, Sampling
+from runners.extraction.engines.local import TransformersCompletion
+from runners.extraction.engines.vllm import VllmCompletion
+from runners.extraction.engines.where import Model
+from runners.extraction.steps import STEPS
+from runners.scoring import make_metric
+from tests.runners.jobs import job
+
+SHARED = Path(__file__).parents[2] / ".." / "shared"
+QUESTIONS, WARM_UP = 256, 8
+CLIPS = 20_000
+
+
+def engines() -> None:
+    sampling = Sampling(repetition_penalty=1.05, max_tokens=64)
+    with (SHARED / "emer" / "descriptions_332.csv").open(encoding="utf-8") as file:
+        texts = [row["english"] for row in csv.DictReader(file)][: QUESTIONS + WARM_UP]
+    questions = [Question(STEPS["labels"].render(reason=text)) for text in texts]
+    with tempfile.TemporaryDirectory() as place:
+        write_miniature(Path(place) / "mini")
+        model = Model.named(f"{place}/mini")
+        here = {"device": "cpu", "dtype": "float32"}
+        rates = {
+            "transformers, one by one": rate(
+                TransformersCompletion(model, sampling, batch_size=1, **here), questions
+            ),
+            "transformers, padded": rate(
+                TransformersCompletion(model, sampling, batch_size=32, **here), questions
+            ),
+            "vLLM": rate(VllmCompletion(model, sampling, dtype="float32", options={}), questions),
+        }
+    alone = rates["transformers, one by one"]
+    for name, found in rates.items():
+        print(f"{name:26}{found:8.1f} questions/s  {found / alone:6.1f} x")
+    print(f"vLLM against padded batches: {rates['vLLM'] / rates['transformers, padded']:.1f} x")
+
+
+def rate(engine: Engine, questions: list[Question]) -> float:
+    """Questions a second."""
+    list(engine.complete(questions[QUESTIONS:]))
+    started = time.perf_counter()
+    found = dict(engine.complete(questions[:QUESTIONS]))
+    seconds = time.perf_counter() - started
+    assert all(isinstance(each, Reply) for each in found.values())
+    engine.close()
+    return len(found) / seconds
+
+
+def cached() -> None:
+    with tempfile.TemporaryDirectory() as name:
+        place = Path(name)
+        run = prepared(place)
+        command = [sys.executable, "-m", "runners.extract", str(run), *told(place)]
+        for what in ("answers known, labels to do", "nothing to do"):
+            started, used = time.perf_counter(), processor()
+            subprocess.run(command, check=True, capture_output=True)
+            wall, used = time.perf_counter() - started, processor() - used
+            print(f"{CLIPS} descriptions, {what}: {wall:.2f} s ({used:.2f} s of processor)")
+        with (run / "labels.jsonl").open(encoding="utf-8") as file:
+            assert sum(1 for _ in file) == CLIPS
+
+
+def processor() -> float:
+    """Seconds that finished child processes have used of the processor."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+def told(place: Path) -> list[str]:
+    return ["extractor=qwen25", f"outputs={place}", "dry_run=true"]
+
+
+def prepared(place: Path) -> Path:
+    """A run folder of 20,000 different descriptions, and the cache with an answer to each."""
+    names = [f"sample_{number:08}" for number in range(CLIPS)]
+    data = place / "data"
+    data.mkdir()
+    rows = "".join(f'{name},"[happy, sad]"\n' for name in names)
+    (data / "track2_train_ovmerd.csv").write_text("name,openset\n" + rows)
+    rows = "".join(f"{name},我很好,I am fine.\n" for name in names)
+    (data / "subtitle_chieng.csv").write_text("name,chinese,english\n" + rows)
+    made = job(
+        *("baseline=scripted", "dataset=ovmerd", f"dataset.root={data}", f"outputs={place}"),
+        "dataset.check_files=false",
+    )
+    from runners.work import work
+
+    work(made)
+    (made.folder / "labels.jsonl").unlink()
+    predictions = made.folder / "predictions.jsonl"
+    records = [json.loads(line) for line in predictions.read_text().splitlines()]
+    lines, questions = [], []
+    for number, record in enumerate(records):
+        text = f"Clip {number}. " + 8 * "He smiles, and his voice is warm and quick. "
+        lines.append(json.dumps({**record, "description": text}) + "\n")
+        questions.append(Question(STEPS["labels"].render(reason=text)))
+    predictions.write_text("".join(lines))
+    model = make_extractors(job(*told(place)).settings.extractor)[0]._model  # type: ignore[attr-defined]
+    asker = {**model.engine.identity, **model.sampling.as_dict()}
+    with Answers(place / ".cache", asker) as answers:
+        started = time.perf_counter()
+        for number, question in enumerate(questions):
+            answers.keep(question, Reply(f"[happy, word{number % 500}]"))
+        print(f"{CLIPS} answers kept one by one in {time.perf_counter() - started:.2f} s")
+    return made.folder
+
+
+def lexicon() -> None:
+    with (SHARED / "emer" / "descriptions_332.csv").open(encoding="utf-8") as file:
+        items = [Described(row["name"], row["english"]) for row in csv.DictReader(file)]
+    with (SHARED / "mer2024_ov" / "check-openset.csv").open(encoding="utf-8") as file:
+        truth = {row["name"]: row["openset"] for row in csv.DictReader(file)}
+    [extractor] = make_extractors({"kind": "lexicon", "name": "lexicon", "sentences": 4})
+    found = {each.name: list(each.labels) for each in extractor.extract(items)}
+    settings = job("metric=wheel").settings.metric
+    metric = make_metric({**settings, "wheel_root": str(SHARED / "emotion_wheel")})
+    print(metric.score(found, truth).with_intervals())
+
+
+if __name__ == "__main__":
+    {"engines": engines, "cached": cached, "lexicon": lexicon}[sys.argv[1]]()

@@ -1,0 +1,296 @@
+"""Servers that are not there, stop, refuse, err or talk nonsense: each has one defined end."""
+
+import json
+import os
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+
+import pytest
+
+from baselines.errors import ClipError, PrerequisiteError, Refused, Timeout
+from runners.extraction.engines import Outcome, Question, Reply, Sampling
+from runners.extraction.engines.server import ServerCompletion, ServerSettings
+from tests.extraction.fake_server import MODEL, FakeServer, Misbehaviour, completion, error, serving
+
+QUICK = ServerSettings(retries=2, timeout=20.0)
+PAPER = Sampling(temperature=0.7, top_p=0.8, repetition_penalty=1.05)
+
+
+@pytest.fixture(autouse=True)
+def surroundings(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("OPENAI_API_KEY", "OPENAI_BASE_URL"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("openai._base_client.INITIAL_RETRY_DELAY", 0.01)
+    monkeypatch.setattr("openai._base_client.MAX_RETRY_DELAY", 0.05)
+    monkeypatch.setattr("runners.extraction.engines.server._PAUSE_SECONDS", 0.01)
+
+
+def engine(
+    server: FakeServer, settings: ServerSettings = QUICK, sampling: Sampling | None = None
+) -> ServerCompletion:
+    settings = replace(settings, base_url=server.url)
+    return ServerCompletion(MODEL, sampling or Sampling(), settings)
+
+
+def questions(count: int) -> list[Question]:
+    return [Question(f"Question {number}.", seed=number) for number in range(count)]
+
+
+def ask(server: FakeServer, count: int = 1, **how: object) -> dict[int, Outcome]:
+    return dict(engine(server, **how).complete(questions(count)))  # type: ignore[arg-type]
+
+
+def asked_of(request: dict[str, object]) -> str:
+    return request["messages"][0]["content"]  # type: ignore[index]
+
+
+def test_every_question_gets_its_own_answer():
+    with serving(lambda n, request: f"[{asked_of(request)}]") as server:
+        found = ask(server, 50)
+    assert found == {n: Reply(f"[Question {n}.]", False, 9, 3) for n in range(50)}
+
+
+def test_all_of_the_sampling_is_sent_and_nothing_else():
+    with serving(lambda n, request: "[happy]") as server:
+        ask(server, sampling=PAPER)
+        ask(server)
+    sampled, greedy = server.requests
+    assert sampled == {
+        "model": MODEL,
+        "messages": [{"role": "user", "content": "Question 0."}],
+        "temperature": 0.7,
+        "top_p": 0.8,
+        "top_k": 0,
+        "repetition_penalty": 1.05,
+        "max_tokens": 512,
+        "seed": 0,
+    }
+    assert "seed" not in greedy
+    assert greedy["temperature"] == 0
+
+
+def test_a_server_that_is_not_vllm_is_sent_what_all_know():
+    settings = replace(QUICK, vllm_parameters=False, limit_parameter="max_completion_tokens")
+    with serving(lambda n, request: "[happy]") as server:
+        ask(server, settings=settings)
+    assert {*server.requests[0]} == {
+        *("model", "messages", "temperature", "top_p", "max_completion_tokens")
+    }
+    with pytest.raises(PrerequisiteError, match=r"^repetition_penalty of the sampling cannot be"):
+        ServerCompletion(MODEL, PAPER, settings)
+
+
+def test_so_many_questions_are_in_flight_and_no_more():
+    in_flight = threading.Semaphore(5)
+
+    def script(n: int, request: dict[str, object]) -> str:
+        if not in_flight.acquire(blocking=False):
+            return "[too many]"
+        time.sleep(0.02)
+        in_flight.release()
+        return "[]"
+
+    with serving(script) as server:
+        found = ask(server, 30, settings=replace(QUICK, concurrency=5))
+    assert set(found.values()) == {Reply("[]", False, 9, 3)}
+    assert server.starts[4] - server.starts[0] < 30 * 0.02  # yet not one after the other
+
+
+def test_so_many_questions_are_begun_in_a_minute():
+    with serving(lambda n, request: "[]") as server:
+        ask(server, 6, settings=replace(QUICK, per_minute=600))
+    gaps = [b - a for a, b in zip(server.starts, server.starts[1:], strict=False)]
+    assert sum(gaps) >= 0.45  # six questions, a tenth of a second apart
+
+
+@pytest.mark.parametrize(
+    "trouble",
+    [
+        error(429, "slow down", Retry_After="0.05"),
+        error(500, "oops"),
+        error(503, "overloaded"),
+        Misbehaviour(hang_up=True),
+        Misbehaviour(body='{"choices": [{"mess'),
+        Misbehaviour(body="<html>", headers={"Content-Type": "text/html"}),
+        Misbehaviour(body='{"choices": []}'),
+    ],
+    ids="429 500 503 hang-up torn-json html no-choice".split(),
+)
+def test_trouble_that_passes_leaves_no_trace(trouble: Misbehaviour):
+    with serving(lambda n, request: "[happy]" if n else trouble) as server:
+        assert ask(server) == {0: Reply("[happy]", False, 9, 3)}
+    assert len(server.requests) == 2
+
+
+@pytest.mark.parametrize(
+    ("trouble", "kind", "sentence"),
+    [
+        (error(500, "oops"), ClipError, r"^the server failed with 500 \(oops\)$"),
+        (error(400, "too long"), Refused, r"^the server refused the question with 400 \(too long"),
+        (Misbehaviour(body="{"), ClipError, "^the server's answer is no chat completion in JSON$"),
+        (completion("", "content_filter"), Refused, "^the server withheld its answer"),
+        (Misbehaviour(drip=True), Timeout, "^the server gave no answer within 1 s$"),
+    ],
+    ids="500 400 torn-json filtered endless".split(),
+)
+def test_a_question_that_fails_by_itself_leaves_the_others_alone(
+    trouble: Misbehaviour, kind: type[ClipError], sentence: str
+):
+    def script(n: int, request: dict[str, object]) -> str | Misbehaviour:
+        return trouble if asked_of(request) == "Question 2." else "[happy]"
+
+    timeout = 1.0 if trouble.drip else 20.0
+    with serving(script) as server:
+        found = ask(server, 5, settings=replace(QUICK, timeout=timeout))
+    failed = found.pop(2)
+    assert isinstance(failed, kind)
+    with pytest.raises(kind, match=sentence):
+        raise failed
+    assert found == dict.fromkeys((0, 1, 3, 4), Reply("[happy]", False, 9, 3))
+
+
+@pytest.mark.parametrize("words", ["", None])
+def test_an_empty_answer_is_an_answer(words: str | None):
+    with serving(lambda n, request: completion(words)) as server:
+        assert ask(server) == {0: Reply("", False, 9, 3)}
+    assert len(server.requests) == 1
+
+
+def test_an_answer_at_the_limit_is_marked():
+    with serving(lambda n, request: completion("[happy, hap", "length")) as server:
+        assert ask(server) == {0: Reply("[happy, hap", True, 9, 3)}
+
+
+def test_halves_of_characters_do_no_harm():
+    body = completion("x").body.replace('"x"', '"[\\ud83d]"')
+    with serving(lambda n, request: Misbehaviour(body=body)) as server:
+        assert ask(server) == {0: Reply("[?]", False, 9, 3)}
+
+
+def stopped(found: Iterator[tuple[int, Outcome]]) -> tuple[dict[int, Outcome], str]:
+    """What was answered before the engine gave up, and what it said then."""
+    answered: dict[int, Outcome] = {}
+    try:
+        for place, outcome in found:
+            answered[place] = outcome
+    except PrerequisiteError as problem:
+        return answered, str(problem)
+    pytest.fail("it did not give up")
+
+
+def test_no_server_at_the_start():
+    with serving(lambda n, request: "") as server:
+        pass
+    answered, sentence = stopped(engine(server).complete(questions(3)))
+    assert not answered
+    assert sentence.startswith(f"no server answers at {server.url} (")
+    assert "start it (vllm serve mini), or correct extractor.server.base_url" in sentence
+
+
+def test_a_server_that_goes_away_keeps_what_it_answered():
+    with serving(lambda n, r: "[happy]" if n < 10 else Misbehaviour(hang_up=True)) as server:
+        settings = replace(QUICK, concurrency=4)
+        answered, sentence = stopped(engine(server, settings).complete(questions(50)))
+    assert len(answered) == 10
+    assert len(server.requests) < 10 + 4 * 3 + 1  # nobody was asked in vain after that
+    assert sentence.startswith(f"the server at {server.url} stopped answering (")
+    assert sentence.endswith("what was answered is kept, the same command goes on from there")
+
+
+@pytest.mark.parametrize(
+    ("trouble", "sentence"),
+    [
+        (error(429, "quota used up"), "says that there are too many requests (quota used up)"),
+        (error(404, "no such model"), "does not know the model 'mini' (no such model)"),
+        (error(401, "who are you"), "wants a key; set the environment variable OPENAI_API_KEY"),
+        (error(403, "not you"), "wants a key; set the environment variable OPENAI_API_KEY"),
+    ],
+    ids="429 404 401 403".split(),
+)
+def test_what_concerns_every_question_stops_the_run(trouble: Misbehaviour, sentence: str):
+    with serving(lambda n, request: trouble) as server:
+        settings = replace(QUICK, concurrency=2)
+        answered, said = stopped(engine(server, settings).complete(questions(50)))
+    assert not answered
+    assert sentence in said
+    assert len(server.requests) <= 2 * 3
+
+
+@pytest.mark.parametrize(
+    ("trouble", "sentence"),
+    [
+        (
+            error(500, "oops"),
+            "8 questions in a row, the last: the server failed with 500 (oops)",
+        ),
+        (Misbehaviour(body="["), "in a row, the last: the server's answer is no chat"),
+    ],
+    ids="500 torn-json".split(),
+)
+def test_one_failure_after_another_stops_the_run(trouble: Misbehaviour, sentence: str):
+    with serving(lambda n, request: trouble) as server:
+        settings = replace(QUICK, concurrency=2)
+        answered, said = stopped(engine(server, settings).complete(questions(50)))
+    assert 8 <= len(answered) <= 9
+    assert all(isinstance(each, ClipError) for each in answered.values())
+    assert sentence in said
+
+
+def test_a_wrong_model_is_told_before_the_first_question():
+    with serving(lambda n, request: "") as server:
+        wrong = ServerCompletion("mini2", Sampling(), replace(QUICK, base_url=server.url))
+        _, sentence = stopped(wrong.complete(questions(1)))
+    assert sentence == (
+        f"the server at {server.url} has no model 'mini2'; did you mean mini? (extractor.model)"
+    )
+    assert not server.requests
+
+
+def test_a_key_that_is_wanted_is_told_before_the_first_question():
+    with serving(lambda n, request: "", error(401, "no")) as server:
+        _, sentence = stopped(engine(server).complete(questions(1)))
+    assert sentence == (
+        f"the server at {server.url} wants a key; set the environment variable OPENAI_API_KEY"
+    )
+
+
+@pytest.mark.parametrize("models", [error(404, "no"), Misbehaviour(body="[1]")])
+def test_a_server_need_not_list_its_models(models: Misbehaviour):
+    with serving(lambda n, request: "[]", models) as server:
+        assert ask(server) == {0: Reply("[]", False, 9, 3)}
+
+
+def test_the_key_comes_from_the_environment_and_goes_nowhere_else(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("MY_KEY", "sk-secret")
+    settings = replace(QUICK, key_variable="MY_KEY")
+    with serving(lambda n, request: "[]") as server:
+        asker = engine(server, settings)
+        dict(asker.complete(questions(1)))
+    assert server.keys == ["Bearer sk-secret"]
+    assert "sk-secret" not in json.dumps([dict(asker.identity), server.requests])
+    with serving(lambda n, r: error(401, "Incorrect key sk-secret"), error(404, "no")) as server:
+        _, sentence = stopped(engine(server, settings).complete(questions(1)))
+    assert "refuses the key in the environment variable MY_KEY" in sentence
+    assert "sk-secret" not in sentence
+
+
+def test_where_the_server_is_comes_from_the_setting_then_from_the_environment(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    with serving(lambda n, request: "[]") as server:
+        monkeypatch.setenv("OPENAI_BASE_URL", server.url)
+        asker = ServerCompletion(MODEL, Sampling(), ServerSettings())
+        assert dict(asker.complete(questions(1))) == {0: Reply("[]", False, 9, 3)}
+    with pytest.raises(PrerequisiteError, match="OPENAI_BASE_URL"):
+        ServerSettings(base_url="http://me:secret@localhost/v1")
+    assert "secret" not in os.environ["OPENAI_BASE_URL"]
+
+
+def test_whoever_stops_listening_ends_the_questions():
+    with serving(lambda n, request: "[]") as server:
+        answers = engine(server, replace(QUICK, concurrency=2)).complete(questions(100))
+        next(answers)
+        answers.close()  # type: ignore[attr-defined]
+    assert len(server.requests) < 10

@@ -1,0 +1,215 @@
+"""The real vLLM: its offline engine, and its server on loopback, killed and started again.
+
+Both run the miniature of Qwen2.5 on the CPU. They take long to start, so each is started as seldom
+as can be: the engine once, the server twice.
+"""
+
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+pytestmark = [
+    pytest.mark.skipif(find_spec("vllm") is None, reason="vLLM is not installed"),
+    pytest.mark.timeout(900),
+    pytest.mark.xdist_group("vllm"),
+]
+
+NAMES = "abcdefghijkl"
+START_SECONDS = 600
+QUIET = {"VLLM_NO_USAGE_STATS": "1", "VLLM_CPU_KVCACHE_SPACE": "1", "HF_HUB_OFFLINE": "1"}
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a data set and the miniature, in which the commands run."""
+    from baselines.chat import write_miniature
+    from tests.runners.conftest import write_tables
+
+    folder = tmp_path_factory.mktemp("vllm")
+    write_tables(folder / "data", NAMES)
+    write_miniature(folder / "mini")
+    return folder
+
+
+def arguments(outputs: str, *more: str) -> list[str]:
+    """A sweep over twelve clips, of each of which the fake model says something else."""
+    said = ", ".join(f"{name}: '{name * n} sighs.'" for n, name in enumerate(NAMES, 1))
+    return [
+        *("dataset=ovmerd", "dataset.root=data", "dataset.check_files=false"),
+        *("baseline=scripted", f"outputs={outputs}", "extractor=qwen25"),
+        f"+baseline.answers={{{said}}}",
+        *("extractor.dtype=float32", "extractor.presets.greedy.max_tokens=48", *more),
+    ]
+
+
+def sweep(place: Path, *told: str) -> "subprocess.Popen[str]":
+    return subprocess.Popen(
+        [sys.executable, "-m", "runners.sweep", *told],
+        cwd=place,
+        env=os.environ | QUIET | {"PYTHONPATH": str(Path(__file__).parents[2])},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def finished(process: "subprocess.Popen[str]") -> str:
+    out, err = process.communicate(timeout=START_SECONDS)
+    assert process.returncode == 0, err
+    return out
+
+
+def records(place: Path, outputs: str) -> list[dict]:
+    file = next((place / outputs).rglob("labels.jsonl"))
+    return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+
+
+def replies(place: Path, outputs: str) -> dict[str, str]:
+    return {each["name"]: each["raw"] for each in records(place, outputs)}
+
+
+def whole(found: dict[str, str]) -> dict[str, str]:
+    """Without half a character at the end, which the server leaves out (gibberish has some)."""
+    return {name: raw.rstrip("\ufffd") for name, raw in found.items()}
+
+
+@pytest.fixture(scope="module")
+def by_transformers(place: Path) -> dict[str, str]:
+    """What transformers writes, the miniature given as a folder."""
+    finished(sweep(place, *arguments("transformers", "extractor.model=mini")))
+    found = replies(place, "transformers")
+    assert len(set(found.values())) > len(NAMES) / 2
+    return found
+
+
+def test_the_offline_engine_writes_what_transformers_writes(
+    place: Path, by_transformers: dict[str, str]
+):
+    told = arguments("vllm", "extractor.model=mini", "extractor.engine=vllm")
+    table = finished(sweep(place, *told))
+    assert "extractor=qwen25" in table
+    assert replies(place, "vllm") == by_transformers
+    # Again, with the labels gone: every answer is known, and no engine is started.
+    next((place / "vllm").rglob("labels.jsonl")).unlink()
+    started = time.monotonic()
+    assert finished(sweep(place, *told)) == table
+    assert time.monotonic() - started < 60
+    assert replies(place, "vllm") == by_transformers
+
+
+class Server:
+    """`vllm serve` on loopback. (Its command asks for the version of a package called vllm, which
+    the CPU build is not called; the module is the same server.)"""
+
+    def __init__(self, place: Path, port: int, log: Path) -> None:
+        self.url = f"http://127.0.0.1:{port}/v1"
+        self._log = log
+        with log.open("wb") as file:
+            self._process = subprocess.Popen(
+                [
+                    *(sys.executable, "-m", "vllm.entrypoints.openai.api_server"),
+                    *("--model", str(place / "mini"), "--served-model-name", "mini"),
+                    *("--host", "127.0.0.1", "--port", str(port), "--dtype", "float32"),
+                    *("--enforce-eager", "--max-model-len", "4096"),
+                ],
+                env=os.environ | QUIET,
+                stdout=file,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+
+    def wait(self) -> None:
+        deadline = time.monotonic() + START_SECONDS
+        while "Application startup complete" not in self.log:
+            assert self._process.poll() is None, self.log[-2000:]
+            assert time.monotonic() < deadline, self.log[-2000:]
+            time.sleep(0.2)
+
+    @property
+    def log(self) -> str:
+        return self._log.read_text(encoding="utf-8", errors="replace")
+
+    @property
+    def answered(self) -> int:
+        """How many questions it has answered."""
+        return len(re.findall(r'"POST /v1/chat/completions HTTP/1\.1" 200', self.log))
+
+    def kill(self) -> None:
+        """It and its workers die at once."""
+        if self._process.poll() is None:
+            os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.wait()
+
+
+@pytest.fixture(scope="module")
+def server(place: Path) -> Iterator[Server]:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    server = Server(place, port, place / "server.log")
+    try:
+        server.wait()
+        yield server
+    finally:
+        server.kill()
+
+
+def served(outputs: str, server: Server, *more: str) -> list[str]:
+    url = f"extractor.server.base_url={server.url}"
+    told = ["extractor.model=mini", "extractor.engine=server", url]
+    return arguments(outputs, *told, "extractor.server.retries=1", *more)
+
+
+def test_the_server_writes_what_transformers_writes(
+    place: Path, server: Server, by_transformers: dict[str, str]
+):
+    finished(sweep(place, *served("served", server)))
+    assert whole(replies(place, "served")) == whole(by_transformers)
+    assert server.answered == len(NAMES)
+
+
+def test_a_wrong_model_is_told_in_one_sentence(place: Path, server: Server):
+    process = sweep(place, *served("wrong", server, "extractor.model=mimi"))
+    _, err = process.communicate(timeout=START_SECONDS)
+    assert process.returncode == 2
+    assert "has no model 'mimi'; did you mean mini?" in err
+
+
+def test_a_server_that_is_killed_half_way_is_asked_for_the_rest_only(
+    place: Path, server: Server, by_transformers: dict[str, str]
+):
+    before = server.answered
+    slowly = ["extractor.server.per_minute=60", "extractor.server.concurrency=1"]
+    told = served("killed", server, *slowly)
+    process = sweep(place, *told)
+    while not list((place / "killed").rglob("labels.jsonl")) or len(records(place, "killed")) < 4:
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.05)
+    server.kill()
+    _, err = process.communicate(timeout=START_SECONDS)
+    assert process.returncode == 2
+    assert "stopped answering" in err
+    assert "what was answered is kept, the same command goes on from there" in err
+    known = len(records(place, "killed"))
+    assert 4 <= known < len(NAMES)
+    assert server.answered - before == known
+
+    port = int(server.url.removesuffix("/v1").rpartition(":")[2])
+    again = Server(place, port, place / "again.log")
+    try:
+        again.wait()
+        finished(sweep(place, *told))
+        assert again.answered == len(NAMES) - known
+    finally:
+        again.kill()
+    assert whole(replies(place, "killed")) == whole(by_transformers)

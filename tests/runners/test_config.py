@@ -1,0 +1,65 @@
+"""What is mistyped on the command line is one sentence; the real parser of Hydra is at work."""
+
+from pathlib import Path
+
+import pytest
+from hydra.errors import HydraException
+from omegaconf.errors import OmegaConfBaseException
+
+from baselines.errors import PrerequisiteError
+from runners.config import CONF
+from runners.explain import explain
+from tests.runners.jobs import job
+
+
+def sentence(*overrides):
+    with pytest.raises((HydraException, OmegaConfBaseException, PrerequisiteError)) as caught:
+        job(*overrides)
+    error = caught.value
+    return str(error) if isinstance(error, PrerequisiteError) else explain(error)
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("baseline=lexicn", "there is no baseline=lexicn; did you mean lexicon"),
+        ("dataset=ovmer", "there is no dataset=ovmer; did you mean ovmerd"),
+        ("engine=x", "there is no engine=x; choose one of transformers"),
+        ("bseline=random", "there is no key bseline; did you mean baseline"),
+        ("baseline.nme=x", "there is no key baseline.nme; did you mean name"),
+        ("machine.dvice=cpu", "there is no key machine.dvice; did you mean device"),
+        ("+sed=1", "there is no key sed; did you mean seed"),
+        ("seed=abc", "seed: Value 'abc' of type 'str' could not be converted to Integer"),
+        ("dry_run=maybe", "dry_run: Value 'maybe' is not a valid bool"),
+        ("subtitle=promt", "subtitle is 'promt'; did you mean prompt"),
+        ("on_error=stop", "on_error is 'stop'; choose one of raise, record"),
+        ("batch_size=0", "batch_size is 0; give at least 1"),
+        ("workers=-1", "workers is -1; give at least 0"),
+        ("dataset=ovmerd", "dataset.root has no value; give dataset.root=..."),
+        ("baseline=empty,random", "baseline=empty,random is no single value; add -m to sweep"),
+        ("variant=a(b", "'variant=a(b' cannot be read as key=value"),
+        ("variant", "'variant' cannot be read as key=value"),
+    ],
+)
+def test_a_mistake_is_one_sentence(override, said):
+    found = sentence(override)
+    assert found.startswith(said)
+    assert "\n" not in found
+
+
+@pytest.mark.parametrize("path", sorted((CONF / "baseline").glob("*.yaml")), ids=lambda p: p.stem)
+def test_every_shipped_baseline_fits_its_adapter(path: Path):
+    """Its name is the file's, and its keys and values are taken by the adapter's class."""
+    made = job(f"baseline={path.stem}")
+    assert made.settings.baseline["name"] == path.stem
+    assert made.settings.baseline["title"]
+    assert made.adapter is made.adapter
+    for preset in made.settings.baseline.get("generation") or ():
+        assert job(f"baseline={path.stem}", f"generation={preset}").adapter
+
+
+@pytest.mark.parametrize("group", ["dataset", "extractor", "metric", "engine"])
+def test_every_shipped_choice_composes_under_its_own_name(group):
+    for path in sorted((CONF / group).glob("*.yaml")):
+        made = job(f"{group}={path.stem}", "dataset.root=.")
+        assert getattr(made.settings, group)["name"] == path.stem

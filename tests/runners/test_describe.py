@@ -1,0 +1,42 @@
+import pytest
+
+
+@pytest.fixture
+def clip(data):
+    return f"video={data / 'video' / 'a.mp4'}"
+
+
+def test_it_prints_the_description_and_nothing_else(command, clip):
+    done = command("runners.describe", "baseline=scripted", clip)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == "The person smiles; he is happy and a little surprised.\n"
+
+
+def test_the_words_of_the_subtitle_are_taken_as_they_stand(command):
+    odd = 'subtitle=I\'m {happy}, (really) = "so" ${sad}: [x]'
+    done = command("runners.describe", "baseline=lexicon", odd)
+    assert (done.returncode, done.stdout) == (0, "happy, sad\n")
+
+
+def test_it_says_what_a_sweep_says(command, clip, on_data, tmp_path):
+    command("runners.sweep", "baseline=random", *on_data)
+    table = next(tmp_path.glob("outputs/*/random/predictions.csv")).read_text("utf-8")
+    said = command("runners.describe", "baseline=random", clip).stdout.strip()
+    assert f"a,ok,[{said}],{said},\n" in table.replace("\r\n", "\n")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "said"),
+    [
+        (["baseline=scripted", "+baseline.prepare_fails={a: unreadable}"], 1, "a: a: scripted"),
+        (["baseline=scripted", "video=nowhere.mp4"], 2, "video: there is no file nowhere.mp4"),
+        (["baseline=ground_truth"], 2, "ground_truth repeats the true labels"),
+        (["baseline=scripted", "vidio=x"], 2, "there is no key vidio"),
+    ],
+)
+def test_what_goes_wrong_is_one_sentence(command, clip, arguments, status, said):
+    given = [clip] if len(arguments) == 2 and "video" not in arguments[1] else []
+    done = command("runners.describe", *arguments, *given)
+    assert (done.returncode, done.stdout) == (status, "")
+    assert done.stderr.startswith(said)
+    assert done.stderr.count("\n") == 1

@@ -1,0 +1,167 @@
+"""What a job is called and what makes it another one; the settings are composed as in a sweep."""
+
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import pytest
+
+from adapters.base import Adapter
+from adapters.heuristic import Random
+from baselines.errors import PrerequisiteError
+from tests.runners.jobs import job
+
+
+@dataclass
+class Decoding:
+    temperature: float = 1.0
+    max_new_tokens: int = 8
+
+
+@dataclass
+class Model(Adapter):
+    """An adapter with weights, a miniature and decoding presets, as the MLLMs have."""
+
+    frames: int = 8
+    generation: Decoding = field(default_factory=Decoding)
+
+    def load(self, machine):
+        pass
+
+    def miniature(self, folder, seed=0):
+        return replace(self)
+
+
+MODEL = (
+    "baseline=random",
+    "~baseline.labels",
+    "~baseline.source",
+    f"baseline.adapter={__name__}:Model",
+    "baseline.name=model",
+    "+baseline.frames=8",
+    "+baseline.generation={paper: {temperature: 0.2}, greedy: {temperature: 0.0}}",
+)
+
+
+def model(*overrides):
+    made = job(*MODEL, *overrides)
+    return replace(made, overrides=overrides)  # those that make the model are no switches
+
+
+@pytest.mark.parametrize(
+    ("overrides", "folder"),
+    [
+        ((), "model"),
+        (("dry_run=true",), "model-dry"),
+        (("generation=greedy",), "model-greedy"),
+        (("subtitle=none",), "model-nosub"),
+        (("dataset.visual=face",), "model-face"),
+        (("dataset.language=chinese",), "model-chinese"),
+        (("machine.dtype=bfloat16",), "model-bfloat16"),
+        (("seed=3",), "model-seed3"),
+        (("variant=my try",), "model-my_try"),
+        (("baseline.frames=16",), "model-frames_16"),
+        (("+baseline.generation.paper.top={k: 5}",), "model-generation.paper.top_k_5"),
+        (("generation=greedy", "dry_run=true", "variant=x"), "model-dry-greedy-x"),
+    ],
+)
+def test_the_folder_tells_what_is_unusual(overrides, folder):
+    assert model(*overrides).folder == Path("outputs/sample", folder)
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "batch_size=1",
+        "workers=3",
+        "machine.device=cpu",
+        "dataset.limit=2",
+        "dataset.clips=[a]",
+        "on_error=raise",
+        "extractor.sentences=1",
+    ],
+)
+def test_what_changes_no_word_changes_neither_folder_nor_identity(override):
+    other = model(override)
+    assert (other.folder, other.identity) == (model().folder, model().identity)
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "dry_run=true",
+        "generation=greedy",
+        "subtitle=none",
+        "dataset.visual=face",
+        "dataset.language=chinese",
+        "machine.dtype=bfloat16",
+        "seed=3",
+        "baseline.frames=16",
+    ],
+)
+def test_what_changes_words_changes_both(override):
+    other = model(override)
+    assert other.identity != model().identity
+    assert other.folder != model().folder
+
+
+@pytest.mark.parametrize(
+    "override", ["dry_run=true", "generation=greedy", "subtitle=none", "dataset.visual=face"]
+)
+def test_switches_that_a_baseline_has_no_use_for_are_none_of_its_business(override):
+    plain, switched = job("baseline=random"), job("baseline=random", override)
+    assert (plain.folder, plain.identity) == (switched.folder, switched.identity)
+
+
+def test_defaults_of_the_class_are_part_of_the_identity():
+    assert model().identity["baseline.generation"] == {"temperature": 0.2, "max_new_tokens": 8}
+
+
+def test_another_root_is_another_folder(tmp_path):
+    one = job("dataset=ovmerd", f"dataset.root={tmp_path / 'one'}")
+    two = job("dataset=ovmerd", f"dataset.root={tmp_path / 'two'}")
+    again = job("dataset=ovmerd", f"dataset.root={tmp_path / 'two' / '..' / 'one'}")
+    assert one.folder.parent.name.startswith("ovmerd-")
+    assert one.folder != two.folder
+    assert one.folder == again.folder
+    assert one.identity == two.identity
+
+
+@pytest.mark.parametrize("name", ["../../etc", "a/b", "", "..", "x" * 300])
+def test_no_name_leads_out_of_the_outputs(name):
+    folder = job("baseline=random", f"baseline.name='{name}'", f"variant='{name}'").folder
+    assert len(folder.parts) == 3
+    assert ".." not in folder.parts
+    assert len(folder.name) < 100
+
+
+def test_the_adapter_gets_its_fields_and_the_chosen_preset():
+    assert model("generation=greedy", "baseline.frames=4").adapter == Model(4, Decoding(0.0))
+    assert job("baseline=random", "baseline.labels=2").adapter == Random(labels=2)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "sentence"),
+    [
+        (("baseline=random", "+baseline.lables=3"), "no key baseline.lables; did you mean labels"),
+        (("baseline=random", "baseline.labels=three"), "baseline.labels: Value 'three'"),
+        (("baseline=random", "baseline.source=x"), "baseline.source is 'x'; choose"),
+        (("baseline=empty", "+baseline.frames=3"), "'empty' has no settings, yet baseline.frames"),
+        (("baseline=empty", "baseline.adapter=emty"), "no adapter is called 'emty'; did you mean"),
+        (("baseline=empty", "baseline.adapter=null"), "baseline.adapter must name an adapter"),
+        (("baseline=empty", "generation=gredy"), "no generation=gredy; did you mean greedy"),
+        ((*MODEL, "generation=beam"), "no generation=beam; choose one of greedy, paper"),
+        ((*MODEL, "+baseline.generation.paper.top=1"), "no key baseline.generation.top; choose"),
+    ],
+)
+def test_a_wrong_setting_of_a_baseline_is_one_sentence(overrides, sentence):
+    with pytest.raises(PrerequisiteError) as caught:
+        job(*overrides).adapter  # noqa: B018
+    assert sentence in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_name_of_many_words_is_cut_to_what_file_systems_take():
+    many = [f"+baseline.answers.clip{n}=said{n}" for n in range(30)]
+    names = [job("baseline=scripted", *many, *more).folder.name for more in ([], ["variant=x"])]
+    assert all(len(name) == 199 for name in names)
+    assert names[0] != names[1]

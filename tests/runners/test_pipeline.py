@@ -1,0 +1,208 @@
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from adapters.base import Adapter, Answer, Prepared
+from adapters.heuristic import Random
+from adapters.scripted import Scripted
+from baselines.errors import ClipError, PrerequisiteError, Refused, Status
+from runners.pipeline import Pipeline, Request, clip_seed
+
+NAMES = "abcdef"
+
+
+def requests(names=NAMES):
+    return [Request(name, Path(f"{name}.mp4"), None, "", (), {}) for name in names]
+
+
+def described(adapter, names=NAMES, batch_size=4, workers=2, strict=False):
+    pipeline = Pipeline(adapter, seed=0, batch_size=batch_size, workers=workers, strict=strict)
+    return list(pipeline.describe(requests(names)))
+
+
+@pytest.mark.parametrize("half", ["prepare_fails", "generate_fails"])
+@pytest.mark.parametrize(
+    ("failure", "status"),
+    [
+        ("unreadable", Status.UNREADABLE),
+        ("missing_modality", Status.MISSING_MODALITY),
+        ("out_of_memory", Status.OUT_OF_MEMORY),
+        ("timeout", Status.TIMEOUT),
+        ("refused", Status.REFUSED),
+        ("bug", Status.CRASHED),
+    ],
+)
+def test_a_clip_that_fails_has_its_status_and_takes_no_other_with_it(half, failure, status):
+    found = described(Scripted(**{half: {"c": failure}}))
+    assert [each.name for each in found] == list(NAMES)
+    assert [each.status for each in found] == [
+        status if name == "c" else Status.OK for name in NAMES
+    ]
+    assert f"c: scripted {failure}" in found[2].error
+    assert found[2].description == ""
+    assert all(each.error is None for each in found if each.name != "c")
+
+
+def test_an_unforeseen_error_names_its_type():
+    (found,) = described(Scripted(generate_fails={"a": "bug"}), "a")
+    assert found.error.startswith("ZeroDivisionError: a: scripted bug")
+
+
+@pytest.mark.parametrize("strict", [False, True])
+def test_what_is_wrong_with_the_run_ends_it(strict):
+    class NoWeights(Scripted):
+        def generate(self, batch):
+            raise PrerequisiteError("the weights are gone")
+
+    with pytest.raises(PrerequisiteError, match="the weights are gone"):
+        described(NoWeights(), strict=strict)
+
+
+@pytest.mark.parametrize("half", ["prepare_fails", "generate_fails"])
+@pytest.mark.parametrize("failure", ["timeout", "bug"])
+def test_strict_stops_at_the_first_failure_and_names_the_clip(half, failure):
+    pipeline = Pipeline(
+        Scripted(**{half: {"c": failure}}), seed=0, batch_size=1, workers=2, strict=True
+    )
+    found = pipeline.describe(requests())
+    assert [next(found).name, next(found).name] == ["a", "b"]
+    with pytest.raises(ClipError, match=r"^c: .*scripted") as caught:
+        next(found)
+    assert caught.value.__cause__ is not None
+
+
+def test_an_answer_without_words_is_empty_and_no_failure():
+    found = described(Scripted(answers={"a": "", "b": " \n"}), "abc")
+    assert [each.status for each in found] == [Status.EMPTY, Status.EMPTY, Status.OK]
+    assert not any(each.failed for each in found)
+
+
+def test_answers_carry_tokens_and_the_notes_of_both_halves():
+    class Noted(Adapter):
+        def prepare(self, video, audio, subtitle):
+            return Prepared(None, notes=("the subtitle was cut",))
+
+        def generate(self, batch):
+            return [Answer("fine", 12, 3, notes=("stopped at the limit",)) for _ in batch]
+
+    (found,) = described(Noted(), "a")
+    assert (found.description, found.prompt_tokens, found.new_tokens) == ("fine", 12, 3)
+    assert found.notes == ("the subtitle was cut", "stopped at the limit")
+
+
+@pytest.mark.parametrize("answers", [[], ["one", "too", "many"], [None], [7]])
+def test_a_plug_in_that_breaks_the_contract_crashes_that_clip_alone(answers):
+    class Odd(Scripted):
+        def generate(self, batch):
+            return answers if any(item.inputs == "a" for item in batch) else ["x"] * len(batch)
+
+    found = described(Odd(), "ab")
+    assert [each.status for each in found] == [Status.CRASHED, Status.OK]
+
+
+class TorchLike(RuntimeError):
+    """Stands in for torch.OutOfMemoryError, which is known by its name alone."""
+
+
+TorchLike.__name__ = "OutOfMemoryError"
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        TorchLike("CUDA out of memory"),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 1 bytes"),
+    ],
+)
+def test_memory_that_does_not_suffice_is_no_crash(error):
+    class Big(Scripted):
+        def generate(self, batch):
+            raise error
+
+    assert [each.status for each in described(Big(), "ab")] == [Status.OUT_OF_MEMORY] * 2
+
+
+@pytest.mark.parametrize(
+    ("modalities", "video", "audio", "status"),
+    [
+        ({"video"}, None, None, Status.MISSING_MODALITY),
+        ({"audio", "subtitle"}, None, None, Status.MISSING_MODALITY),
+        ({"video", "audio"}, None, Path("a.wav"), Status.OK),
+        ({"subtitle"}, None, None, Status.OK),
+        (set(), None, None, Status.OK),
+    ],
+)
+def test_a_clip_without_any_medium_of_the_model_is_not_asked(modalities, video, audio, status):
+    class Says(Adapter):
+        def describe(self, video, audio, subtitle):
+            return "fine"
+
+    Says.modalities = frozenset(modalities)
+    pipeline = Pipeline(Says(), seed=0, batch_size=1, workers=1)
+    (found,) = pipeline.describe([Request("a", video, audio, "", (), {})])
+    assert found.status is status
+
+
+def test_a_failure_inside_a_plain_describe_stands_in_its_place():
+    class Picky(Adapter):
+        def describe(self, video, audio, subtitle):
+            if video.stem == "b":
+                raise Refused("not this one")
+            return "fine"
+
+    assert [each.status for each in described(Picky(), "abc")] == ["ok", "refused", "ok"]
+
+
+def test_words_depend_on_seed_and_name_alone():
+    def words(names, **how):
+        return {each.name: each.description for each in described(Random(), names, **how)}
+
+    usual = words(NAMES)
+    assert words(NAMES[::-1], batch_size=1, workers=1) == usual
+    assert words("c", batch_size=3, workers=4) == {"c": usual["c"]}
+    assert len(set(usual.values())) > 1
+
+
+def test_seeds_are_pinned():
+    """A change here changes the words of every sampled run ever made."""
+    assert clip_seed(0, "sample_00000123") == 5105115453825072933
+    assert clip_seed(1, "字幕") == 4724808965446091811
+
+
+def test_truth_and_seed_reach_the_adapter():
+    class Tells(Adapter):
+        def prepare(self, video, audio, subtitle):
+            return Prepared(None)
+
+        def generate(self, batch):
+            return [f"{item.seed} {item.truth}" for item in batch]
+
+    request = Request("a", Path("a.mp4"), None, None, ("happy",), {})
+    (found,) = Pipeline(Tells(), seed=5, batch_size=1, workers=1).describe([request])
+    assert found.description == f"{clip_seed(5, 'a')} ('happy',)"
+
+
+def test_preparing_runs_ahead_of_generating_but_not_without_end():
+    third, prepared, ahead = threading.Event(), [], []
+
+    class Watch(Scripted):
+        def prepare(self, video, audio, subtitle):
+            prepared.append(threading.get_ident())
+            if len(prepared) == 3:
+                third.set()
+            return super().prepare(video, audio, subtitle)
+
+        def generate(self, batch):
+            assert third.wait(30), "no clip beyond the first batch is prepared meanwhile"
+            time.sleep(0.005)
+            ahead.append(len(prepared))
+            return super().generate(batch)
+
+    found = described(Watch(), [str(i) for i in range(40)], batch_size=2, workers=1)
+    assert all(each.status is Status.OK for each in found)
+    beyond = [count - 2 * (number + 1) for number, count in enumerate(ahead)]
+    assert max(beyond) <= 1 + 2 * 2 + 1, "a worker, two batches, and the clip at hand"
+    assert threading.get_ident() not in prepared

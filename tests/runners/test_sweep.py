@@ -1,0 +1,218 @@
+"""The command as a user runs it, in processes of their own."""
+
+import json
+import signal
+import time
+
+import pytest
+
+from runners.run_folder import RunFolder
+from tests.runners.conftest import start, write_tables
+
+PLUGIN = """
+from adapters import Adapter
+
+class Mood(Adapter):
+    modalities = frozenset({"subtitle"})
+
+    def describe(self, video, audio, subtitle):
+        return "She is happy." if "happy" in subtitle else "She is sad."
+"""
+
+
+def folders(tmp_path):
+    return {path.parent.name: path.parent for path in tmp_path.glob("outputs/*/*/run.json")}
+
+
+def records(folder):
+    text = (folder / "predictions.jsonl").read_text("utf-8")
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def test_a_sweep_prints_one_table_and_the_second_time_nothing_else(command, on_data, tmp_path):
+    arguments = ["runners.sweep", "-m", "baseline=empty,random,ground_truth", *on_data]
+    first = command(*arguments)
+    assert first.returncode == 0, first.stderr
+    rows = {line.split()[0]: line.split() for line in first.stdout.splitlines()}
+    assert rows["empty"][2:] == ["6", "0", "6", "0", "0.00", "0.00", "0.00"]
+    assert rows["ground_truth"][2:] == ["6", "6", "0", "0", "100.00", "100.00", "100.00"]
+    assert first.stderr.count("to do") == 3
+    made = {path: path.stat().st_mtime_ns for path in tmp_path.glob("outputs/ovmerd*/*/*")}
+    second = command(*arguments)
+    assert second.returncode == 0
+    assert second.stdout == first.stdout
+    assert [line.split()[0] for line in second.stderr.splitlines()] == ["done"] * 3
+    assert {path: path.stat().st_mtime_ns for path in made} == made
+    assert not (tmp_path / "multirun.yaml").exists()
+
+
+def test_a_job_that_is_killed_is_told_and_the_others_go_on(command, on_data, tmp_path):
+    arguments = ["runners.sweep", "-m", "baseline=scripted", *on_data, "batch_size=1"]
+    done = command(*arguments, "++baseline.generate_fails={c: die},{}")
+    assert done.returncode == 1
+    dead, alive = "scripted-generate_fails_c_die", "scripted-generate_fails"
+    assert f"{dead} died of SIGKILL" in done.stderr
+    assert f"{dead} is not finished" in done.stdout
+    made = folders(tmp_path)
+    assert [each["name"] for each in records(made[dead])] == ["a", "b"]
+    assert [each["name"] for each in records(made[alive])] == list("abcdef")
+
+
+def test_clips_that_fail_make_the_status_one_and_are_summed_up(command, on_data):
+    fails = "+baseline.prepare_fails={b: unreadable, e: unreadable, f: refused}"
+    done = command("runners.sweep", "baseline=scripted", *on_data, fails)
+    assert done.returncode == 1
+    assert "3 ok, 2 unreadable, 1 refused" in done.stderr
+    assert "  unreadable e: e: scripted unreadable" in done.stderr
+    assert done.stdout.splitlines()[2].split()[2:6] == ["6", "3", "0", "3"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "said"),
+    [
+        (["baseline=lexicn"], 2, "there is no baseline=lexicn; did you mean lexicon"),
+        (["-m", "baseline=random", "seed=a,1"], 2, "seed: Value 'a'"),
+        (["baseline=random", "outputs=/proc/x"], 2, "/proc/x"),
+    ],
+)
+def test_what_cannot_start_is_one_sentence(command, on_data, arguments, status, said):
+    done = command("runners.sweep", *arguments, *on_data)
+    assert (done.returncode, done.stdout) == (status, "")
+    *plan, sentence = done.stderr.splitlines()
+    assert said in sentence
+    assert all(line.startswith("  to do") for line in plan)
+
+
+def test_one_job_that_cannot_start_does_not_keep_the_others(command, on_data, tmp_path):
+    (tmp_path / "mine" / "baseline").mkdir(parents=True)
+    settings = "name: broken\nadapter: no.module:X\n"
+    (tmp_path / "mine" / "baseline" / "broken.yaml").write_text(settings)
+    done = command(
+        "runners.sweep", "--config-dir", "mine", "-m", "baseline=broken,random", *on_data
+    )
+    assert done.returncode == 1
+    assert "cannot start  broken: the adapter 'no.module:X'" in done.stderr
+    assert list(folders(tmp_path)) == ["random"]
+
+
+def test_a_plug_in_of_another_package_takes_part(command, on_data, tmp_path):
+    """Installed as pip leaves it: a module, and a dist-info folder that names the entry point."""
+    site = tmp_path / "site"
+    info = site / "mood-1.0.dist-info"
+    info.mkdir(parents=True)
+    (site / "mood.py").write_text(PLUGIN)
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: mood\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[ovmer.adapters]\nmood = mood:Mood\nlost = mood:Lost\n")
+    (tmp_path / "mine" / "baseline").mkdir(parents=True)
+    (tmp_path / "mine" / "baseline" / "mood.yaml").write_text("title: The mood of a subtitle\n")
+    baselines = ["--config-dir", "mine", "-m", "baseline=mood,lost,random"]
+    done = command("runners.sweep", *baselines, *on_data, path=site)
+    assert done.returncode == 1
+    assert "Warning" not in done.stderr
+    assert "cannot start  lost: the adapter 'lost' (mood:Lost) cannot be imported" in done.stderr
+    made = folders(tmp_path)
+    assert sorted(made) == ["mood", "random"]
+    assert {each["description"] for each in records(made["mood"])} == {
+        "She is happy.",
+        "She is sad.",
+    }
+    listed = command("runners.list", path=site)
+    assert "plug-in mood:Mood" in listed.stdout
+    helped = command("runners.sweep", "--help", path=site)
+    assert "mood" in helped.stdout
+
+
+def test_killed_ten_times_it_ends_as_if_undisturbed(command, tmp_path):
+    names = [f"clip{number:03}" for number in range(240)]
+    root = write_tables(tmp_path / "data", names)
+    slow = "baseline.generate_seconds=0.002"
+    settings = ["dataset=ovmerd", f"dataset.root={root}", "dataset.check_files=false"]
+    arguments = ["runners.sweep", "baseline=scripted", slow, "batch_size=4", *settings]
+    assert command(*arguments, "outputs=whole").returncode == 0
+    cut = tmp_path / "cut"
+    ends = [*range(5, 240, 25)]
+    for count in ends:
+        run = start([*arguments, "outputs=cut"], tmp_path)
+        deadline = time.monotonic() + 60
+        while _lines(cut) < count and run.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.002)
+        run.kill()
+        run.communicate()
+    assert run.returncode == -signal.SIGKILL, "the last one was killed at work, too"
+    with next(cut.glob("*/*/predictions.jsonl")).open("ab") as file:
+        file.write(b'{"name":"clip239","status":"ok","descr')
+    assert command(*arguments, "outputs=cut").returncode == 0
+    (one,) = tmp_path.glob("whole/*/*")
+    (other,) = cut.glob("*/*")
+    assert _words(other) == _words(one)
+    assert [each["name"] for each in records(other)] == names
+    assert (other / "predictions.csv").read_bytes() == (one / "predictions.csv").read_bytes()
+    assert json.loads((other / "scores.json").read_bytes()) == json.loads(
+        (one / "scores.json").read_bytes()
+    )
+
+
+def _lines(folder):
+    return sum(path.read_bytes().count(b"\n") for path in folder.glob("*/*/predictions.jsonl"))
+
+
+def _words(folder):
+    return [(each["name"], each["status"], each["description"]) for each in records(folder)]
+
+
+@pytest.mark.parametrize("mode", [[], ["-m"]])
+def test_stopped_by_a_signal_it_can_be_resumed(command, on_data, tmp_path, mode):
+    slow = ["baseline=scripted", "baseline.generate_seconds=0.5", "batch_size=1", *on_data]
+    sweep = ["seed=0,1"] if mode else []
+    run = start(["runners.sweep", *mode, *slow, *sweep], tmp_path)
+    deadline = time.monotonic() + 60
+    while not _lines(tmp_path / "outputs") and time.monotonic() < deadline:
+        time.sleep(0.01)
+    time.sleep(0.1)  # the next clip takes half a second
+    run.send_signal(signal.SIGTERM)
+    _, err = run.communicate(timeout=60)
+    assert run.returncode == 130
+    assert "the same command goes on" in err
+    (folder,) = folders(tmp_path).values()
+    done = len(records(folder))
+    told = json.loads((folder / "run.json").read_bytes())
+    assert told["sessions"][-1]["described"] == done < 6
+    with RunFolder(folder):  # the lock is free
+        pass
+
+
+def test_a_job_ends_with_its_sweep(on_data, tmp_path):
+    slow = ["baseline=scripted", "baseline.generate_seconds=0.5", "batch_size=1", *on_data]
+    run = start(["runners.sweep", "-m", "seed=0,1", *slow], tmp_path)
+    deadline = time.monotonic() + 60
+    while not _lines(tmp_path / "outputs") and time.monotonic() < deadline:
+        time.sleep(0.01)
+    run.kill()
+    run.communicate()
+    (folder,) = folders(tmp_path).values()
+    time.sleep(1.0)
+    with RunFolder(folder):
+        assert len(records(folder)) < 6
+
+
+@pytest.mark.parametrize(
+    ("module", "words"),
+    [
+        ("runners.sweep", ["ground_truth", "ovmerd", "on_error: record", "runners.describe"]),
+        ("runners.list", ["ground_truth", "subtitle"]),
+        ("runners.describe", ["baseline=", "video="]),
+    ],
+)
+def test_help_imports_no_torch(command, module, words):
+    arguments = [] if module == "runners.list" else ["--help"]
+    done = command("tests.runners.imported", module, *arguments)
+    assert done.returncode == 0, done.stderr
+    assert all(word in done.stdout for word in words)
+    heavy = {"torch", "transformers", "pandas", "decord", "librosa", "vllm"}
+    assert heavy.isdisjoint(done.stderr.splitlines()[-1].split())
+
+
+def test_a_folder_called_conf_where_the_user_stands_is_not_ours(command, on_data, tmp_path):
+    (tmp_path / "conf" / "baseline").mkdir(parents=True)
+    (tmp_path / "conf" / "config.yaml").write_text("nothing: of ours\n")
+    assert command("runners.sweep", "baseline=random", *on_data).returncode == 0

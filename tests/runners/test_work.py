@@ -1,0 +1,197 @@
+"""A job in this process: what is done again, what is kept, and what the folder holds."""
+
+import json
+import os
+
+import numpy as np
+import pytest
+
+from baselines.errors import ClipError, PrerequisiteError
+from runners.data import read_dataset
+from runners.job import Job
+from runners.run_folder import RunFolder
+from runners.state import look
+from runners.work import work
+from tests.runners.jobs import job
+
+
+@pytest.fixture
+def base(data, tmp_path):
+    return ("dataset=ovmerd", f"dataset.root={data}", f"outputs={tmp_path / 'out'}", "batch_size=2")
+
+
+def lines(made, name="predictions.jsonl"):
+    return [json.loads(line) for line in (made.folder / name).read_text("utf-8").splitlines()]
+
+
+def described(made):
+    """The clips that a run of `made` describes now."""
+    before = len(lines(made)) if made.folder.exists() else 0
+    work(made)
+    return [each["name"] for each in lines(made)[before:]]
+
+
+def test_a_second_run_has_nothing_to_do(base):
+    made = job("baseline=scripted", *base)
+    assert described(made) == list("abcdef")
+    assert look(made, read_dataset(made.settings.dataset)).is_done
+    assert described(made) == []
+    assert len(lines(made, "labels.jsonl")) == 6
+
+
+def test_only_changed_clips_are_done_again(base, data):
+    made = job("baseline=scripted", *base)
+    work(made)
+    (data / "video" / "b.mp4").write_bytes(b"another film")
+    os.utime(data / "audio" / "c.wav", ns=(1, 1))
+    (data / "audio" / "d.wav").unlink()
+    table = data / "subtitle_chieng.csv"
+    table.write_text(table.read_text("utf-8").replace("e,我很好,I am", "e,我很好,We are"), "utf-8")
+    assert described(made) == list("bcde")
+    assert described(made) == []
+
+
+def test_a_baseline_that_uses_no_file_does_not_mind_changed_files(base, data):
+    made = job("baseline=random", *base)
+    work(made)
+    (data / "video" / "b.mp4").write_bytes(b"another film")
+    assert described(made) == []
+
+
+def test_ground_truth_is_redone_where_the_truth_has_changed(base, data):
+    made = job("baseline=ground_truth", *base)
+    work(made)
+    table = data / "track2_train_ovmerd.csv"
+    table.write_text(table.read_text("utf-8").replace('b,"[sad', 'b,"[proud'), "utf-8")
+    assert described(made) == ["b"]
+    assert lines(made)[-1]["description"].startswith("proud")
+
+
+def test_files_that_are_not_looked_at_are_not_held_against_a_run(base):
+    made = job("baseline=scripted", *base)
+    work(made)
+    assert described(job("baseline=scripted", *base, "dataset.check_files=false")) == []
+
+
+@pytest.mark.parametrize(
+    ("failure", "again"),
+    [("unreadable", []), ("out_of_memory", ["c"]), ("refused", ["c"]), ("bug", ["c"])],
+)
+def test_failures_that_may_pass_are_tried_again(base, failure, again):
+    made = job("baseline=scripted", *base, f"+baseline.generate_fails={{c: {failure}}}")
+    work(made)
+    assert described(made) == again
+
+
+def test_a_clip_that_failed_is_done_when_its_file_has_changed(base, data):
+    made = job("baseline=scripted", *base, "+baseline.prepare_fails={c: unreadable}")
+    work(made)
+    (data / "video" / "c.mp4").write_bytes(b"mended")
+    assert described(made) == ["c"]
+
+
+def test_more_clips_are_added_to_the_same_folder(base):
+    assert described(job("baseline=random", *base, "dataset.limit=2")) == ["a", "b"]
+    assert described(job("baseline=random", *base, "dataset.clips=[b,e]")) == ["e"]
+    state = work(job("baseline=random", *base))
+    assert list(state.predictions) != []
+    assert sorted(state.predictions) == list("abcdef")
+
+
+def test_another_extractor_leaves_the_descriptions_alone(base):
+    settings = ("baseline=scripted", *base, "baseline.default=He is sad. Now he is happy.")
+    made = job(*settings)
+    work(made)
+    other = job(*settings, "extractor.sentences=1")
+    assert described(other) == []
+    assert len(lines(made, "labels.jsonl")) == 12
+    table = (made.folder / "predictions.csv").read_bytes()
+    assert not look(made, read_dataset(made.settings.dataset)).is_done, "the table is the other's"
+    assert described(made) == []
+    assert len(lines(made, "labels.jsonl")) == 12, "labels of before are still there"
+    assert look(made, read_dataset(made.settings.dataset)).is_done
+    assert (made.folder / "predictions.csv").read_bytes() != table
+
+
+def test_changed_truth_or_metric_is_scored_again(base, data):
+    made = job("baseline=scripted", *base)
+    before = work(made).scores
+    assert work(job("baseline=scripted", *base, "metric.primary=level1")).scores != before
+    table = data / "track2_train_ovmerd.csv"
+    table.write_text(table.read_text("utf-8").replace("[happy", "[proud"), "utf-8")
+    state = look(made, read_dataset(made.settings.dataset))
+    assert state.scores is None
+    assert not state.is_done
+
+
+def test_a_folder_of_other_settings_is_refused_with_what_differs(base):
+    work(job("baseline=random", *base))
+    other = job("baseline=random", *base, "baseline.labels=3", "baseline.source=wheels")
+    other = Job(other.settings, base)  # as if the yaml itself had been edited
+    with pytest.raises(PrerequisiteError) as caught:
+        work(other)
+    assert "baseline.labels (1 there, 3 now)" in str(caught.value)
+    assert 'baseline.source ("basic" there, "wheels" now)' in str(caught.value)
+    assert "variant=WORD" in str(caught.value)
+
+
+def test_a_folder_that_is_being_written_is_refused(base):
+    made = job("baseline=random", *base)
+    with (
+        RunFolder(made.folder),
+        pytest.raises(PrerequisiteError, match="another run is writing to"),
+    ):
+        work(made)
+    assert described(made) == list("abcdef")
+
+
+def test_on_error_raise_stops_at_once_and_keeps_what_was_done(base):
+    made = job("baseline=scripted", *base, "+baseline.generate_fails={c: bug}", "on_error=raise")
+    with pytest.raises(ClipError, match=r"^c: ZeroDivisionError"):
+        work(made)
+    assert [each["name"] for each in lines(made)] == ["a", "b"]
+
+
+def test_clips_that_failed_count_as_no_labels_and_are_left_out_beside(base):
+    answers = "+baseline.answers={a: happy,b: happy}"
+    made = job("baseline=scripted", *base, "+baseline.generate_fails={b: timeout}", answers)
+    scores = work(made).scores
+    assert scores["n_clips"] == 6
+    assert scores["figures"]["level1/recall"] < scores["answered_only"]["level1/recall"]
+
+
+def test_a_data_set_without_truth_is_described_and_not_scored(base):
+    state = work(job("baseline=scripted", *base, "dataset.labels.column=null"))
+    assert state.is_done
+    assert state.scores is None
+    assert not (state.job.folder / "scores.json").exists()
+
+
+def test_the_exchange_files_hold_what_others_read(base):
+    made = job("baseline=scripted", *base, "+baseline.generate_fails={c: timeout}")
+    work(made)
+    with np.load(made.folder / "results-scripted.npz", allow_pickle=True) as file:
+        reasons = file["name2reason"].item()
+    assert list(reasons) == list("abcdef")
+    assert reasons["c"] == ""
+    assert reasons["a"] == made.adapter.default
+    with np.load(made.folder / "scripted-openset.npz") as file:
+        opensets = dict(zip(file["filenames"].tolist(), file["fileitems"].tolist(), strict=True))
+    assert opensets["a"] == "[happy, surprised]"
+    assert opensets["c"] == "[]"
+    table = (made.folder / "predictions.csv").read_text("utf-8").splitlines()
+    assert table[0] == "name,status,openset,description,error"
+    assert table[3].startswith("c,timeout,,,")
+
+
+def test_run_json_says_what_made_the_run(base):
+    made = job("baseline=scripted", *base, "dataset.limit=4")
+    work(made)
+    told = json.loads((made.folder / "run.json").read_text("utf-8"))
+    assert told["identity"] == made.identity
+    assert told["settings"]["dataset"]["limit"] == 4
+    assert told["status"] == {"ok": 4}
+    (session,) = told["sessions"]
+    assert session["described"] == 4
+    assert session["packages"]["numpy"] == np.__version__
+    assert session["overrides"] == list(made.overrides)

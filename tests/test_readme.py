@@ -1,0 +1,94 @@
+"""The README's commands and its example package run as printed."""
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+SAMPLE = ROOT / "runners" / "data" / "sample"
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```", README, flags=re.M | re.S)
+
+
+def commands() -> list[str]:
+    """Every `python -m runners...` line of the README, continuation lines joined."""
+    text = "\n".join(body for language, body in BLOCKS if language == "bash")
+    lines = text.replace("\\\n", " ").splitlines()
+    return [line.split("  #")[0].strip() for line in lines if line.startswith("python -m runners.")]
+
+
+def run(command: str, folder: Path, *paths: Path) -> subprocess.CompletedProcess[str]:
+    words = shlex.split(command.replace("/data/mer2025-dataset", str(SAMPLE)))
+    words = [each for word in words for each in expanded(word, folder)]
+    words[0] = sys.executable
+    if words[2] in ("runners.sweep", "runners.describe", "runners.extract"):
+        words.append("dry_run=true")  # no checkpoints here
+    if words[2] == "runners.sweep":
+        words.append("dataset.clips=[good_news]")
+    path = os.pathsep.join([*map(str, paths), str(ROOT)])
+    return subprocess.run(
+        words, cwd=folder, env=os.environ | {"PYTHONPATH": path}, capture_output=True, text=True
+    )
+
+
+def expanded(word: str, folder: Path) -> list[str]:
+    """A word with a star as the shell expands it; where nothing answers to it, as it is."""
+    found = sorted(folder.glob(word)) if "*" in word else []
+    return [str(path.relative_to(folder)) for path in found] or [word]
+
+
+@pytest.fixture(scope="module")
+def package(tmp_path_factory) -> Path:
+    """The README's package, installed with pip into a folder of its own."""
+    source = tmp_path_factory.mktemp("my-models")
+    target = tmp_path_factory.mktemp("site")
+    (toml,) = [body for language, body in BLOCKS if language == "toml"]
+    (module,) = [body for language, body in BLOCKS if language == "python" and "Adapter" in body]
+    (source / "pyproject.toml").write_text(toml, encoding="utf-8")
+    (source / "my_models.py").write_text(module, encoding="utf-8")
+    assert len(module.splitlines()) <= 25
+    install = "pip install --quiet --no-deps --no-build-isolation --no-index --target"
+    words = [sys.executable, "-m", *install.split(), str(target), str(source)]
+    subprocess.run(words, check=True, capture_output=True, timeout=120)
+    return target
+
+
+@pytest.fixture
+def tables(tmp_path) -> Path:
+    """A folder with the prediction files that the README speaks of."""
+    (tmp_path / "truth.csv").write_text("name,openset\na,happy\nb,sad\n", encoding="utf-8")
+    (tmp_path / "mine.csv").write_text("name,openset\na,joyful\nb,sad\n", encoding="utf-8")
+    (tmp_path / "yours.csv").write_text("name,openset\na,angry\nb,sad\n", encoding="utf-8")
+    return tmp_path
+
+
+@pytest.mark.parametrize("command", [each for each in commands() if "fetch" not in each])
+def test_command_runs(command, package, tables):
+    if "runners.extract" in command:  # of finished runs, which the command before it makes
+        assert run(commands()[commands().index(command) - 1], tables, package).returncode == 0
+    done = run(command, tables, package)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.strip()
+
+
+def test_the_example_takes_part_in_a_sweep(package, tmp_path):
+    done = run(
+        "python -m runners.sweep -m baseline=loudness,random dataset=sample", tmp_path, package
+    )
+    rows = [line.split() for line in done.stdout.splitlines()]
+    assert any(row[:1] == ["loudness"] for row in rows), done.stdout + done.stderr
+    told = {path.parent.name for path in tmp_path.glob("outputs/*/*/predictions.jsonl")}
+    assert told == {"loudness", "random"}
+
+
+def test_the_notebook_lines_print_a_table():
+    (code,) = [body for language, body in BLOCKS if language == "python" and "score(" in body]
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert "M-avg" in done.stdout
