@@ -8,8 +8,8 @@ Settings are the fields of the class when it is a dataclass: the keys of `conf/b
 are checked against their names and types before anything is built.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -50,12 +50,17 @@ class Answer:
 
 @dataclass(frozen=True)
 class Machine:
-    """Where and how a model runs. None of it is part of a run's identity except `dtype`."""
+    """Where and how a model runs.
+
+    Of this only `dtype` and the engine's name are part of a run's identity.
+    """
 
     device: str = "auto"
     """A torch device, or `auto`: the first GPU, else the CPU."""
     dtype: str = "auto"
     """A torch dtype, or `auto`: float16 on a GPU (as the papers ran), float32 on the CPU."""
+    engine: Mapping[str, Any] = field(default_factory=lambda: {"name": "transformers"})
+    """What decodes: the keys of a file of `conf/engine/`, `name` among them."""
 
 
 class Adapter:

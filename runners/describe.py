@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
-from adapters.base import AUDIO, SUBTITLE, VIDEO, Machine
+from adapters.base import AUDIO, SUBTITLE, VIDEO
 from baselines.errors import PrerequisiteError
 from runners import cli
 from runners.job import Job
@@ -69,7 +69,7 @@ def _ask(job: Job, clip: Mapping[str, str]) -> Prediction:
             folder = stack.enter_context(tempfile.TemporaryDirectory())
             adapter = adapter.miniature(Path(folder))
         stack.callback(adapter.close)
-        adapter.load(Machine(settings.machine.device, settings.machine.dtype))
+        adapter.load(job.machine)
         pipeline = Pipeline(adapter, seed=settings.seed, batch_size=1, workers=1, strict=True)
         return next(pipeline.describe([request]))
 

@@ -17,7 +17,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from adapters import registry
-from adapters.base import SUBTITLE, VIDEO, Adapter
+from adapters.base import SUBTITLE, VIDEO, Adapter, Machine
 from baselines.errors import PrerequisiteError
 from runners.config import Settings
 from runners.explain import explain
@@ -83,6 +83,12 @@ class Job:
         parts = [str(self.settings.baseline["name"]), *self._variant]
         name = "-".join(_word(part) for part in parts)
         return Path(self.settings.outputs) / dataset / _cut(name, 200, whole=name)
+
+    @property
+    def machine(self) -> Machine:
+        """Where and how the model runs."""
+        machine = self.settings.machine
+        return Machine(machine.device, machine.dtype, self.settings.engine)
 
     @property
     def label(self) -> str:

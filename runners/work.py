@@ -8,7 +8,6 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
-from adapters.base import Machine
 from baselines.errors import ClipError
 from runners.data import read_dataset
 from runners.exchange import write_exchange_files
@@ -121,7 +120,7 @@ def _describe(folder: RunFolder, state: State) -> None:
     settings, adapter = job.settings, job.adapter
     if job.is_dry:
         adapter = adapter.miniature(folder.path / "miniature")
-    adapter.load(Machine(settings.machine.device, settings.machine.dtype))
+    adapter.load(job.machine)
     pipeline = Pipeline(
         adapter,
         seed=settings.seed,
