@@ -46,6 +46,9 @@ class Answer:
     prompt_tokens: int | None = None
     new_tokens: int | None = None
     notes: tuple[str, ...] = ()
+    thinking: str = ""
+    """What a reasoning model thought before it answered (see `thinking.split_thinking`); recorded
+    beside the text and not scored."""
 
 
 @dataclass(frozen=True)

@@ -145,6 +145,7 @@ class Pipeline:
             prompt_tokens=answer.prompt_tokens,
             new_tokens=answer.new_tokens,
             notes=(*notes, *answer.notes),
+            thinking=answer.thinking,
             fingerprint=item.request.fingerprint,
         )
 

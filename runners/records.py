@@ -36,6 +36,8 @@ class Prediction:
     prompt_tokens: int | None = None
     new_tokens: int | None = None
     notes: tuple[str, ...] = ()
+    thinking: str = ""
+    """What the model thought before it answered; no part of the description, and not scored."""
     fingerprint: Mapping[str, str] = field(default_factory=dict)
     """What the answer was made from, see `run_folder.fingerprint`."""
 

@@ -85,11 +85,13 @@ def test_answers_carry_tokens_and_the_notes_of_both_halves():
             return Prepared(None, notes=("the subtitle was cut",))
 
         def generate(self, batch):
-            return [Answer("fine", 12, 3, notes=("stopped at the limit",)) for _ in batch]
+            notes = ("stopped at the limit",)
+            return [Answer("fine", 12, 3, notes=notes, thinking="hm") for _ in batch]
 
     (found,) = described(Noted(), "a")
     assert (found.description, found.prompt_tokens, found.new_tokens) == ("fine", 12, 3)
     assert found.notes == ("the subtitle was cut", "stopped at the limit")
+    assert (found.description, found.thinking) == ("fine", "hm")
 
 
 @pytest.mark.parametrize("answers", [[], ["one", "too", "many"], [None], [7]])
