@@ -83,6 +83,13 @@ class Adapter:
     extractor still has to read; a list is taken as it is."""
     sees_truth: ClassVar[bool] = False
     """True only for the ground-truth heuristic."""
+    beside_identity: ClassVar[frozenset[str]] = frozenset()
+    """Settings that cannot change a word, such as time limits: no part of a run's identity."""
+
+    @property
+    def answers_one_by_one(self) -> bool:
+        """Whether `generate` is given single clips, each recorded as soon as it is answered."""
+        return type(self).generate is Adapter.generate
 
     def load(self, machine: Machine) -> None:
         """Load the weights onto `machine`; called once, before the first `generate`.

@@ -20,6 +20,7 @@ GROUP = "ovmer.adapters"
 
 BUILT_IN: Mapping[str, str] = {
     "combined": "adapters.combined",
+    "external": "adapters.external",
     "empty": "adapters.heuristic",
     "random": "adapters.heuristic",
     "ground_truth": "adapters.heuristic",

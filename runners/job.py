@@ -154,7 +154,8 @@ class Job:
         found = OmegaConf.to_container(self._checked_fields, enum_to_str=True)
         # Through JSON, so that it compares equal to what run.json gives back.
         plain: Mapping[str, Any] = json.loads(json.dumps(found, default=str))
-        return plain
+        beside = self._class.beside_identity
+        return {key: value for key, value in plain.items() if key not in beside}
 
     @cached_property
     def _switches(self) -> dict[str, Any]:
@@ -207,7 +208,8 @@ class Job:
     def _overridden_fields(self) -> list[str]:
         """The keys below `baseline` that the command line sets, in its order."""
         keys = [key.partition(".")[2] for key in self._overridden if key.startswith("baseline.")]
-        return [key for key in keys if key not in ("name", "title")]
+        beside = {"name", "title"} | self._class.beside_identity
+        return [key for key in keys if key.partition(".")[0] not in beside]
 
     def _field_word(self, key: str) -> str:
         """`baseline.labels=3` -> `labels_3`: jobs that differ in it get folders of their own.

@@ -66,9 +66,7 @@ class Pipeline:
         """`strict` raises ClipError at the first clip that fails."""
         self._adapter = adapter
         self._seed = seed
-        # The inherited generate() asks clip by clip; each is then recorded as soon as it is done.
-        alone = type(adapter).generate is Adapter.generate
-        self._batch_size = 1 if alone else batch_size
+        self._batch_size = 1 if adapter.answers_one_by_one else batch_size
         self._workers = workers
         self._strict = strict
 

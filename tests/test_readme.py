@@ -1,5 +1,6 @@
 """The README's commands and its example package run as printed."""
 
+import ast
 import os
 import re
 import shlex
@@ -60,7 +61,14 @@ def package(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def tables(tmp_path) -> Path:
-    """A folder with the prediction files that the README speaks of."""
+    """A folder with the files that the README speaks of."""
+    (worker,) = [body for language, body in BLOCKS if "sys.stdin" in body]
+    (settings,) = [body for language, body in BLOCKS if "adapter: external" in body]
+    (tmp_path / "worker.py").write_text(worker, encoding="utf-8")
+    (tmp_path / "my-conf" / "baseline").mkdir(parents=True)
+    (tmp_path / "my-conf" / "baseline" / "mood.yaml").write_text(settings, encoding="utf-8")
+    (tmp_path / "old-env" / "bin").mkdir(parents=True)
+    (tmp_path / "old-env" / "bin" / "python").symlink_to(sys.executable)
     (tmp_path / "truth.csv").write_text("name,openset\na,happy\nb,sad\n", encoding="utf-8")
     (tmp_path / "mine.csv").write_text("name,openset\na,joyful\nb,sad\n", encoding="utf-8")
     (tmp_path / "yours.csv").write_text("name,openset\na,angry\nb,sad\n", encoding="utf-8")
@@ -84,6 +92,17 @@ def test_the_example_takes_part_in_a_sweep(package, tmp_path):
     assert any(row[:1] == ["loudness"] for row in rows), done.stdout + done.stderr
     told = {path.parent.name for path in tmp_path.glob("outputs/*/*/predictions.jsonl")}
     assert told == {"loudness", "random"}
+
+
+def test_the_worker_takes_part_in_a_sweep_and_is_python_3_8(tables):
+    (command,) = [each for each in commands() if "my-conf" in each]
+    done = run(command, tables)
+    assert done.returncode == 0, done.stdout + done.stderr
+    (told,) = tables.glob("outputs/*/mood/predictions.jsonl")
+    assert "The person is" in told.read_text(encoding="utf-8")
+    worker = (tables / "worker.py").read_text(encoding="utf-8")
+    assert len(worker.splitlines()) <= 20
+    ast.parse(worker, feature_version=(3, 8))
 
 
 def test_the_notebook_lines_print_a_table():

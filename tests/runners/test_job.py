@@ -165,3 +165,12 @@ def test_a_name_of_many_words_is_cut_to_what_file_systems_take():
     names = [job("baseline=scripted", *many, *more).folder.name for more in ([], ["variant=x"])]
     assert all(len(name) == 199 for name in names)
     assert names[0] != names[1]
+
+
+def test_what_cannot_change_a_word_makes_no_other_run():
+    plain = job("baseline=external")
+    hasty = job("baseline=external", "baseline.timeout=9", "baseline.python=/usr/bin/python3")
+    other = job("baseline=external", "baseline.worker=other.py")
+    assert hasty.identity == plain.identity
+    assert hasty.folder == plain.folder
+    assert other.identity != plain.identity

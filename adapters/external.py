@@ -1,0 +1,192 @@
+"""A baseline that cannot live in this environment: a worker in another Python, asked clip by clip.
+
+worker.py has the protocol; the README has a worker of twenty lines. What goes wrong:
+
+    no interpreter, no script, an end or silence at the start   the run does not start
+    an end in the middle of a clip       the clip is asked once more of a fresh worker, then crashed
+    no answer within `timeout`           the worker is ended, the clip recorded as `timeout`
+    the answer to another request, a line that is too long, an answer without a text
+                                         the clip is recorded as crashed, by a sentence
+    one clip after another that ends it  the run stops; what was answered is kept
+"""
+
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar
+
+from adapters.base import AUDIO, SUBTITLE, VIDEO, Adapter, Answer, Machine, Prepared
+from adapters.registry import register
+from adapters.thinking import split_thinking
+from adapters.worker import Died, Worker
+from baselines.errors import (
+    ClipError,
+    MissingModality,
+    OutOfMemory,
+    PrerequisiteError,
+    Refused,
+    Status,
+    Timeout,
+    Unreadable,
+)
+
+_ERRORS: Mapping[str, type[ClipError]] = {
+    each.status: each
+    for each in (Unreadable, MissingModality, OutOfMemory, Timeout, Refused, ClipError)
+}
+_KINDS = (VIDEO, AUDIO, SUBTITLE)
+_HOPELESS = 3
+"""So many clips in a row that end the worker, and the run stops: loading a model takes minutes."""
+
+
+@register("external")
+@dataclass
+class External(Adapter):
+    """Asks a worker's `describe`."""
+
+    python: str = ""
+    """Its interpreter, or the folder of its virtual or conda environment."""
+    worker: str = ""
+    """Its script."""
+    arguments: list[str] = field(default_factory=list)
+    modalities: Any = field(default_factory=lambda: list(_KINDS))  # type: ignore[misc]
+    """A list of what it uses: video, audio, subtitle; of an adapter, the set of them."""
+    labels: bool = False
+    """Whether its answers are labels already (sets `answers_with_labels`)."""
+    start_seconds: float = 600.0
+    """Until it is ready, its model loaded."""
+    timeout: float = 300.0
+    """Seconds for a clip."""
+
+    beside_identity: ClassVar[frozenset[str]] = frozenset({"python", "start_seconds", "timeout"})
+
+    def __post_init__(self) -> None:
+        if not set(self.modalities) <= set(_KINDS):
+            raise PrerequisiteError(
+                f"baseline.modalities is {list(self.modalities)}; choose from {', '.join(_KINDS)}"
+            )
+        for key in ("start_seconds", "timeout"):
+            if getattr(self, key) <= 0:
+                raise PrerequisiteError(f"baseline.{key} must be above 0")
+        self.modalities = frozenset(self.modalities)
+        self.answers_with_labels = self.labels  # type: ignore[misc]  # as the worker's are
+        self._running: Worker | None = None
+        self._asked = self._deadly = 0
+
+    @property
+    def answers_one_by_one(self) -> bool:
+        return True
+
+    def load(self, machine: Machine) -> None:
+        """Raises PrerequisiteError where the worker does not come up. The machine is its own."""
+        self._running = self._started()
+
+    def generate(self, batch: list[Prepared]) -> Sequence[str | Answer | ClipError]:
+        answers: list[str | Answer | ClipError] = []
+        for item in batch:
+            try:
+                answers.append(self._answer(item))
+            except ClipError as error:
+                answers.append(error)
+        return answers
+
+    def close(self) -> None:
+        if self._running:
+            self._running.end()
+            self._running = None
+
+    def _answer(self, item: Prepared) -> Answer:
+        video, audio, subtitle = item.inputs
+        request = {
+            "video": video and str(video.absolute()),
+            "audio": audio and str(audio.absolute()),
+            "subtitle": subtitle,
+            "seed": item.seed,
+        }
+        notes = list[str]()
+        try:
+            reply = self._ask(request)
+        except Died as first:
+            notes.append(f"asked twice; of the first worker: {first}")
+            try:
+                reply = self._ask(request)
+            except Died as error:
+                self._count_deadly(error)
+                raise ClipError(
+                    f"the worker came to its end twice on this clip: {error}"
+                ) from error
+        self._deadly = 0
+        return _read(reply, notes)
+
+    def _ask(self, request: dict[str, Any]) -> Mapping[str, Any]:
+        worker = self._running or self._started()
+        self._running = None  # gone, unless it answers
+        self._asked += 1
+        reply = worker.ask({"id": self._asked} | request, self.timeout)
+        self._running = worker
+        return reply
+
+    def _count_deadly(self, error: Died) -> None:
+        self._deadly += 1
+        if self._deadly == _HOPELESS:
+            raise PrerequisiteError(
+                f"the worker {self.worker} came to its end on {_HOPELESS} clips in a row "
+                f"({error}); what was answered is kept, the same command goes on from there"
+            ) from error
+
+    def _started(self) -> Worker:
+        script = Path(self.worker).expanduser()
+        if not self.worker or not script.is_file():
+            raise PrerequisiteError(
+                f"baseline.worker is {self.worker!r}, where there is no script; name the worker's"
+            )
+        python = self._interpreter()
+        try:
+            worker = Worker([python, str(script), *self.arguments])
+            worker.wait_ready(self.start_seconds)
+        except OSError as error:
+            raise PrerequisiteError(f"{python} does not run: {error.strerror}") from error
+        except (Died, ClipError) as error:
+            raise PrerequisiteError(
+                f"the worker {self.worker} did not get ready: {error}; "
+                f'it must print {{"ready": true}} within {self.start_seconds:g} s'
+            ) from error
+        return worker
+
+    def _interpreter(self) -> str:
+        named = Path(self.python).expanduser()
+        place = str(named / "bin" / "python" if named.is_dir() else named)
+        found = shutil.which(place) if self.python else None
+        if found is None:
+            raise PrerequisiteError(
+                f"baseline.python is {self.python!r}, which is no interpreter and no environment's "
+                "folder; name one, e.g. ~/environments/model or ~/environments/model/bin/python"
+            )
+        return found
+
+
+def _read(reply: Mapping[str, Any], notes: Sequence[str]) -> Answer:
+    """A reply as an answer; raises the ClipError that it tells of, or that it is."""
+    if error := reply.get("error"):
+        kind = _ERRORS.get(reply.get("status", Status.CRASHED), ClipError)
+        raise kind(" ".join(_text(error).split()))
+    text, told = reply.get("text"), reply.get("notes", [])
+    if not isinstance(text, str) or not isinstance(told, list):
+        raise ClipError("the worker's answer has no text, or notes that are no list")
+    thinking, text = split_thinking(_text(text))
+    return Answer(
+        text,
+        _count(reply.get("prompt_tokens")),
+        _count(reply.get("new_tokens")),
+        (*notes, *map(_text, told)),
+        _text(reply.get("thinking") or thinking),
+    )
+
+
+def _text(value: object) -> str:
+    return str(value).encode("utf-8", "replace").decode()  # JSON can spell halves of characters
+
+
+def _count(value: object) -> int | None:
+    return value if isinstance(value, int) else None
