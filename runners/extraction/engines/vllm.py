@@ -1,29 +1,19 @@
-"""The engine `vllm`: vLLM's offline engine on this machine, with all questions in it at once.
+"""The engine `vllm`: vLLM's offline engine on this machine, with all questions in it at once."""
 
-vLLM's own `LLM.generate` returns when the last answer is there, so a run that is killed would lose
-all of them. Here the same engine is stepped by hand: every question is queued before the first
-step, and each answer is handed on as it is finished.
-"""
-
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from baselines.errors import PrerequisiteError
-from runners.extraction.engines.base import Outcome, Question, Reply, Sampling, first_line
+from baselines.decoding.vllm_offline import OfflineVllm
+from runners.extraction.engines.base import Outcome, Question, Reply, Sampling
 from runners.extraction.engines.local import tokenised
 from runners.extraction.engines.where import Model
 
 if TYPE_CHECKING:
-    from vllm import LLM, RequestOutput, SamplingParams
+    from vllm import RequestOutput, SamplingParams
 
     from baselines.chat import ChatTokenizer
-
-_ON_CPU = {"enforce_eager": True, "kv_cache_memory_bytes": 4 * 2**30}
-"""Otherwise vLLM compiles for minutes and takes nearly all of the machine's memory."""
-_QUIET = {"VLLM_LOGGING_LEVEL": "ERROR", "VLLM_NO_USAGE_STATS": "1"}
 
 
 class VllmCompletion:
@@ -42,36 +32,14 @@ class VllmCompletion:
         return {"engine": "vllm", **self._model.version(), "dtype": self._dtype}
 
     def complete(self, questions: Sequence[Question]) -> Iterator[tuple[int, Outcome]]:
-        llm = self._llm
-        context = llm.llm_engine.model_config.max_model_len
-        prompts = tokenised(self._tokenizer, questions, context, self._sampling)
+        prompts = tokenised(self._tokenizer, questions, self._vllm.context, self._sampling)
         yield from prompts.too_long.items()
-        engine, waiting = llm.llm_engine, set[str]()
-        try:
-            for place, ids in prompts.fitting.items():
-                engine.add_request(
-                    str(place), {"prompt_token_ids": ids}, self._params(questions[place].seed)
-                )
-                waiting.add(str(place))
-            while waiting:
-                for output in self._step():
-                    if output.finished:
-                        waiting.discard(output.request_id)
-                        yield int(output.request_id), self._reply(output)
-        finally:
-            if waiting:
-                engine.abort_request(list(waiting))
-
-    def _step(self) -> "list[RequestOutput]":
-        from vllm.v1.engine.exceptions import EngineDeadError
-
-        try:
-            return self._llm.llm_engine.step()
-        except EngineDeadError as error:
-            raise PrerequisiteError(
-                "vLLM's engine died (its own messages stand above); what was answered is kept, "
-                "the same command goes on from there"
-            ) from error
+        requests = (
+            (place, {"prompt_token_ids": ids}, self._params(questions[place].seed))
+            for place, ids in prompts.fitting.items()
+        )
+        for place, output in self._vllm.run(requests):
+            yield place, self._reply(output)
 
     def _params(self, seed: int) -> "SamplingParams":
         from vllm import SamplingParams
@@ -101,9 +69,8 @@ class VllmCompletion:
 
     def close(self) -> None:
         """End the engine's processes and give the memory back."""
-        llm = self.__dict__.pop("_llm", None)
-        if llm is not None:
-            llm.llm_engine.engine_core.shutdown()
+        if vllm := self.__dict__.pop("_vllm", None):
+            vllm.close()
 
     @cached_property
     def _folder(self) -> Path:
@@ -116,25 +83,10 @@ class VllmCompletion:
         return ChatTokenizer(self._folder)
 
     @cached_property
-    def _llm(self) -> "LLM":
-        for name, value in _QUIET.items():
-            os.environ.setdefault(name, value)
-        try:
-            import torch
-            from vllm import LLM
-        except ImportError as error:
-            raise PrerequisiteError(
-                f"extractor.engine=vllm needs vLLM, which cannot be imported ({error}); install "
-                "it with pip install 'ovmer[vllm]', or say extractor.engine=transformers"
-            ) from error
-        from accelerate.utils.memory import clear_device_cache
-
-        clear_device_cache(garbage_collection=True)  # what the baseline before us had
-        options = self._options if torch.cuda.is_available() else _ON_CPU | self._options
-        try:
-            return LLM(str(self._folder), dtype=self._dtype, **options)
-        except (RuntimeError, ValueError, TypeError) as error:
-            raise PrerequisiteError(
-                f"vLLM could not start with {self._folder} ({first_line(error)}; its own messages "
-                "stand above); mend extractor.vllm, e.g. gpu_memory_utilization or max_model_len"
-            ) from error
+    def _vllm(self) -> OfflineVllm:
+        return OfflineVllm(
+            self._folder,
+            switch="extractor.engine",
+            options_key="extractor.vllm",
+            options={"dtype": self._dtype, **self._options},
+        )

@@ -1,0 +1,115 @@
+"""vLLM's offline engine on this machine, stepped by hand: for chat models and for embeddings alike.
+
+vLLM's own `LLM.generate` returns when the last answer is there, so a run that is killed would lose
+all of them. Here requests are queued as they come (the engine, a process of its own, works on the
+first ones meanwhile), and each answer is handed on as it is finished.
+
+vLLM is imported when an engine is started, and not before.
+"""
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from baselines.errors import PrerequisiteError
+
+if TYPE_CHECKING:
+    from vllm import RequestOutput, SamplingParams
+
+Request = tuple[int, Any, "SamplingParams"]
+"""A number of the caller's own, a prompt in any of vLLM's forms, and how its answer is drawn."""
+
+_ON_CPU = {"enforce_eager": True, "kv_cache_memory_bytes": 4 * 2**30}
+"""Otherwise vLLM compiles for minutes and takes nearly all of the machine's memory."""
+_QUIET = {"VLLM_LOGGING_LEVEL": "ERROR", "VLLM_NO_USAGE_STATS": "1"}
+
+
+class OfflineVllm:
+    """One engine with one model, from construction to `close`."""
+
+    def __init__(
+        self, model: Path | str, *, switch: str, options_key: str, options: Mapping[str, Any]
+    ) -> None:
+        """`options` are arguments of `vllm.LLM`: data type, how much memory, how many GPUs.
+
+        `switch` is the setting that chose vLLM and `options_key` the one that holds the options;
+        messages name them. Raises PrerequisiteError where vLLM is missing or cannot start.
+        """
+        for name, value in _QUIET.items():
+            os.environ.setdefault(name, value)
+        try:
+            import torch
+            from vllm import LLM
+        except ImportError as error:
+            raise PrerequisiteError(
+                f"{switch}=vllm needs vLLM, which cannot be imported ({error}); install it with "
+                f"pip install 'ovmer[vllm]', or say {switch}=transformers"
+            ) from error
+        from accelerate.utils.memory import clear_device_cache
+
+        clear_device_cache(garbage_collection=True)  # what the model before us had
+        if not torch.cuda.is_available():
+            options = _ON_CPU | dict(options)
+        try:
+            self._engine = LLM(str(model), **options).llm_engine
+        except (RuntimeError, ValueError, TypeError) as error:
+            first = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
+            raise PrerequisiteError(
+                f"vLLM could not start with {model} ({first}; its own messages stand above); mend "
+                f"{options_key}, e.g. gpu_memory_utilization or max_model_len"
+            ) from error
+
+    @property
+    def context(self) -> int:
+        """How many tokens, answer included, the engine takes."""
+        return int(self._engine.model_config.max_model_len)
+
+    @property
+    def width(self) -> int:
+        """The hidden size, which embeddings of a prompt must have."""
+        return int(self._engine.model_config.get_hidden_size())
+
+    def run(
+        self,
+        requests: Iterable[Request],
+        enough: Callable[["RequestOutput"], bool] = lambda output: False,
+    ) -> Iterator[tuple[int, "RequestOutput"]]:
+        """(number of the request, its last output), each as soon as it is finished.
+
+        `enough` sees each output of a request whose `output_kind` asks for more than the final one;
+        where it is true the answer ends there. Raises PrerequisiteError where the engine dies. What
+        is not finished when the caller stops asking is given up.
+        """
+        waiting = set[str]()
+        try:
+            for number, prompt, params in requests:
+                self._engine.add_request(str(number), prompt, params)
+                waiting.add(str(number))
+            while waiting:
+                for output in self._step():
+                    key = output.request_id
+                    if key not in waiting or not (output.finished or enough(output)):
+                        continue
+                    if not output.finished:
+                        self._engine.abort_request([key])
+                    waiting.discard(key)
+                    yield int(key), output
+        finally:
+            if waiting:
+                self._engine.abort_request(list(waiting))
+
+    def _step(self) -> "list[RequestOutput]":
+        from vllm.v1.engine.exceptions import EngineDeadError
+
+        try:
+            return self._engine.step()
+        except EngineDeadError as error:
+            raise PrerequisiteError(
+                "vLLM's engine died (its own messages stand above); what was answered is kept, "
+                "the same command goes on from there"
+            ) from error
+
+    def close(self) -> None:
+        """End the engine's processes and give the memory back."""
+        self._engine.engine_core.shutdown()
