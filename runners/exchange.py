@@ -5,6 +5,10 @@ array; `<baseline>-openset.npz` holds `filenames` and `fileitems`, the labels as
 (AffectGPT repository, OV-MER/main-ovmer.py and the label extraction after it). Their readers look
 up every clip of the data set, so one that failed stands there with an empty text; that it failed,
 and why, is said in `predictions.csv` alone.
+
+Of a challenge's candidates, which have no truth, there is also `submission.csv`: name, and the
+column that the organisers' scorers read (MERTools: MER2025_Track1, MER2026_Track1 and 2). For
+Track 2 of MER2025 CodaLab took `*-openset.npz` (README of MER2025_Track23).
 """
 
 import csv
@@ -21,8 +25,12 @@ def write_exchange_files(
     baseline: str,
     predictions: Sequence[Prediction],
     labels: Mapping[str, Sequence[str]],
+    submission: str | None = None,
 ) -> None:
-    """Write the three files; `labels` has no entry for a clip that failed."""
+    """Write the files; `labels` has no entry for a clip that failed.
+
+    `submission` is the column of the organisers' file, None where there is none to write.
+    """
     opensets = {each.name: f"[{', '.join(labels.get(each.name, ()))}]" for each in predictions}
     table = io.StringIO()
     writer = csv.writer(table)
@@ -31,6 +39,8 @@ def write_exchange_files(
         openset = opensets[each.name] if each.name in labels else ""
         writer.writerow([each.name, each.status, openset, each.description, each.error or ""])
     folder.replace("predictions.csv", table.getvalue().encode("utf-8", "replace"))
+    if submission is not None:
+        folder.replace("submission.csv", _submission(submission, opensets).encode())
     _write_npz(
         folder,
         f"results-{baseline}.npz",
@@ -42,6 +52,16 @@ def write_exchange_files(
         filenames=list(opensets),
         fileitems=list(opensets.values()),
     )
+
+
+def _submission(column: str, opensets: Mapping[str, str]) -> str:
+    """Every candidate in the data set's order; only open-vocabulary labels stand in brackets."""
+    table = io.StringIO()
+    writer = csv.writer(table, lineterminator="\n")
+    writer.writerow(["name", column])
+    brackets = column == "openset"
+    writer.writerows([name, text if brackets else text[1:-1]] for name, text in opensets.items())
+    return table.getvalue()
 
 
 def _write_npz(folder: RunFolder, name: str, **arrays: Any) -> None:

@@ -15,6 +15,7 @@ import argparse
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from baselines.errors import PrerequisiteError
 from runners import cli
@@ -73,7 +74,7 @@ def _job(folder: Path, wanted: Settings, overrides: Sequence[str]) -> Job:
     given = {override.partition("=")[0] for override in overrides}
     settings = replace(
         made,
-        extractor=wanted.extractor,
+        extractor=_aimed(wanted.extractor, made, given),
         metric=wanted.metric if "metric" in given else made.metric,
         subtitle=wanted.subtitle if "subtitle" in given else made.subtitle,
         on_error=wanted.on_error,
@@ -84,6 +85,13 @@ def _job(folder: Path, wanted: Settings, overrides: Sequence[str]) -> Job:
             f"needs descriptions of its own: runners.sweep subtitle={settings.subtitle}"
         )
     return Job(settings, tuple(overrides), at=folder)
+
+
+def _aimed(extractor: dict[str, Any], made: Settings, given: set[str]) -> dict[str, Any]:
+    """The extractor, asked for what the folder's data set is scored by."""
+    if "extractor.target" in given:
+        return extractor
+    return extractor | {"target": made.dataset.get("target", "labels")}
 
 
 def _reread(jobs: Sequence[Job], wanted: Settings) -> int:

@@ -10,7 +10,7 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from multiprocessing.connection import wait
 from typing import Any
@@ -91,6 +91,7 @@ def _plan(jobs: Sequence[Job]) -> list[_Planned]:
             key = _key(job.settings.dataset)
             if key not in data_sets:
                 data_sets[key] = read_dataset(job.settings.dataset)
+                _warn_of_gaps(job.settings.dataset, data_sets[key])
             planned.take(look(job, data_sets[key]))
         except PrerequisiteError as error:
             planned.problem = str(error)
@@ -98,6 +99,22 @@ def _plan(jobs: Sequence[Job]) -> list[_Planned]:
     if all(each.problem for each in plan):
         raise PrerequisiteError("\n".join(dict.fromkeys(str(each.problem) for each in plan)))
     return plan
+
+
+def _warn_of_gaps(settings: Mapping[str, Any], clips: Sequence[Clip]) -> None:
+    """Say what a data set lacks that is only half there; `runners.check` says which clips."""
+    if not settings.get("check_files", True):
+        return
+    lacking = {
+        kind: sum(file is None for file in files)
+        for kind, files in (
+            ("video", [clip.video for clip in clips]),
+            ("sound", [clip.audio for clip in clips]),
+        )
+    }
+    gaps = [f"{n} of {len(clips)} have no {kind} file" for kind, n in lacking.items() if n]
+    if gaps:
+        say(f"  of the clips of {settings['name']}, {', '.join(gaps)}")
 
 
 def _key(value: Any) -> str:

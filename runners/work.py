@@ -71,7 +71,8 @@ def _conclude(folder: RunFolder, state: State, told: dict[str, Any]) -> None:
     _score(folder, state)
     results = [state.predictions[clip.name] for clip in state.clips]
     name = state.job.settings.baseline["name"]
-    write_exchange_files(folder, name, results, state.readings[0].found)
+    column = None if state.truth else state.job.settings.dataset.get("submission")
+    write_exchange_files(folder, name, results, state.readings[0].found, column)
     state.exported = told["exported"] = state.results
 
 

@@ -5,8 +5,8 @@ patterns relative to the root; a pattern may stand for a flat folder (`video/{na
 one folder a clip (`openface_face/{name}/{name}.npy`). Folders are listed once, so that neither
 20,000 clips nor a slow network file system delay the start; `check_files=false` does not look.
 
-What the authors' loaders do is kept: a missing subtitle is the empty string, a clip that is absent
-from the subtitle table is an error, and an empty list of labels is replaced (`labels.empty`).
+What the authors' loaders do is kept: a missing subtitle is the empty string, and a clip that is
+absent from the subtitle table is an error. The labels are truth.py's.
 """
 
 import difflib
@@ -25,7 +25,7 @@ from omegaconf.errors import ConfigKeyError, MissingMandatoryValue, ValidationEr
 from adapters.registry import near
 from baselines.errors import PrerequisiteError
 from runners.data.table import read_columns
-from runners.scoring.parsing import string_to_list
+from runners.data.truth import Labels, read_truth
 
 _PACKAGE = "{package}"  # in `root`: the folder of this module, where the sample data set lies
 
@@ -42,6 +42,7 @@ class Clip:
     """Face crops, uint8 frames x height x width x 3 (.npy); looked for if `visual` is face."""
     subtitle: str
     labels: tuple[str, ...]
+    """A number, as text, where the truth is a sentiment."""
 
 
 class Language(StrEnum):
@@ -62,19 +63,8 @@ class Subtitle:
 
     file: str = "???"
     key: str = "name"
-    columns: dict[str, str] = field(default_factory=dict)
-    """Language -> column."""
-
-
-@dataclass
-class Labels:
-    """Which clips there are, and the truth about them; `column: null` where none is published."""
-
-    file: str = "???"
-    key: str = "name"
-    column: str | None = "openset"
-    empty: list[str] = field(default_factory=list)
-    """What stands for an empty list of labels (`neutral` in the authors' OV-MERD loaders)."""
+    columns: dict[str, str | None] = field(default_factory=dict)
+    """Language -> column; null where the file has none in it."""
 
 
 @dataclass
@@ -96,6 +86,10 @@ class DatasetSettings:
     face: list[str] = field(default_factory=list)
     subtitle: Subtitle = field(default_factory=Subtitle)
     labels: Labels = field(default_factory=Labels)
+    target: str = "labels"
+    """What the extractor is asked for: labels, basic_emotion or sentiment."""
+    submission: str | None = None
+    """Without truth: the column of the labels in the file for the organisers."""
 
 
 def read_dataset(settings: Mapping[str, Any]) -> list[Clip]:
@@ -107,8 +101,11 @@ def read_dataset(settings: Mapping[str, Any]) -> list[Clip]:
     wanted = _checked(settings)
     root = Path(wanted.root.replace(_PACKAGE, str(Path(__file__).parent))).expanduser()
     if not root.is_dir():
-        raise PrerequisiteError(f"dataset.root: there is no folder {root}")
-    labels = _select(_read_labels(root, wanted.labels), wanted)
+        raise PrerequisiteError(
+            f"dataset.root: there is no folder {root}; give dataset.root, or data_root, the folder "
+            "that holds the data sets by their authors' names"
+        )
+    labels = _select(read_truth(root, wanted.labels), wanted)
     subtitles = _read_subtitles(root, wanted, labels)
     video = _Finder(root, "video", wanted.video, wanted.check_files)
     audio = _Finder(root, "audio", wanted.audio, wanted.check_files)
@@ -146,26 +143,6 @@ def _checked(settings: Mapping[str, Any]) -> DatasetSettings:
     return wanted
 
 
-def _read_labels(root: Path, table: Labels) -> dict[str, tuple[str, ...]]:
-    path = root / table.file
-    labels: dict[str, tuple[str, ...]] = {}
-    for name, cell in read_columns(path, table.key, table.column):
-        _refuse_escape(name, path)
-        if name in labels:
-            raise PrerequisiteError(f"{path} holds the name {name!r} twice")
-        words = string_to_list(cell) if table.column is not None else []
-        labels[name] = tuple(words or (table.empty if table.column is not None else ()))
-    if not labels:
-        raise PrerequisiteError(f"{path} holds no clips")
-    return labels
-
-
-def _refuse_escape(name: str, path: Path) -> None:
-    """A name becomes part of paths, so it must be one plain file name."""
-    if name in {"", ".", ".."} or any(mark in name for mark in "/\\\0"):
-        raise PrerequisiteError(f"{path}: {name!r} cannot be the name of a clip")
-
-
 def _select(
     labels: dict[str, tuple[str, ...]], wanted: DatasetSettings
 ) -> dict[str, tuple[str, ...]]:
@@ -193,14 +170,16 @@ def _matches(name: str, patterns: Iterable[str], hits: Counter[str]) -> bool:
 def _read_subtitles(root: Path, wanted: DatasetSettings, names: Iterable[str]) -> dict[str, str]:
     table = wanted.subtitle
     path = root / table.file
-    if wanted.language.value not in table.columns:
+    column = table.columns.get(wanted.language.value)
+    if column is None:
+        have = [language for language, name in table.columns.items() if name is not None]
         raise PrerequisiteError(
             f"dataset.language is {wanted.language}, but {wanted.name} has subtitles in "
-            f"{', '.join(table.columns)} only"
+            f"{', '.join(have)} only"
         )
     needed = set(names)
     subtitles: dict[str, str] = {}
-    for name, cell in read_columns(path, table.key, table.columns[wanted.language.value]):
+    for name, cell in read_columns(path, table.key, column):
         if name in needed:
             text = cell or ""
             if subtitles.setdefault(name, text) != text:

@@ -37,6 +37,7 @@ class LexiconSettings:
     kind: str = "lexicon"
     name: str = "lexicon"
     sentences: int = 4
+    target: str = "labels"
 
 
 @dataclass
@@ -103,7 +104,13 @@ def make_extractors(settings: Mapping[str, Any], merge: bool = False) -> list[Ex
                 "subtitle=merge needs a language model, which extractor=lexicon has not; "
                 "add extractor=qwen25, or say subtitle=prompt or subtitle=none"
             )
-        return [LexiconExtractor(_checked(LexiconSettings, settings).sentences)]
+        lexicon = _checked(LexiconSettings, settings)
+        if lexicon.target != "labels":
+            raise PrerequisiteError(
+                f"this data set is scored by its {lexicon.target}, which extractor=lexicon cannot "
+                "tell; add extractor=qwen25"
+            )
+        return [LexiconExtractor(lexicon.sentences)]
     if kind != "language_model":
         raise PrerequisiteError(f"extractor.kind is {kind!r}; it is lexicon or language_model")
     checked = _checked(LanguageModelSettings, settings)

@@ -154,6 +154,8 @@ class SentimentMetric(ClassMetric):
 
 
 def _sign(value: Any) -> int:
+    if isinstance(value, list | tuple) and len(value) == 1:  # as a data set's clips hold it
+        (value,) = value
     try:
         number = float(value)
     except (TypeError, ValueError):

@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from omegaconf import OmegaConf
 
 from baselines.errors import PrerequisiteError
 from runners.data import Clip, read_dataset
+from tests.runners.jobs import job
 
 REPOSITORY = Path(__file__).parents[2]
-OVMERD = OmegaConf.to_container(OmegaConf.load(REPOSITORY / "conf" / "dataset" / "ovmerd.yaml"))
+OVMERD = job("dataset=ovmerd").settings.dataset
 
 Rows = Sequence[Sequence[str]]
 Read = Callable[..., list[Clip]]

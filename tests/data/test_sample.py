@@ -1,23 +1,18 @@
 """The data set that ships with the repository: small, complete, and lacking each modality once."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
-from omegaconf import OmegaConf
 
 from adapters.media import read_frames, read_sound, sampling
-from baselines.errors import MissingModality, PrerequisiteError
+from baselines.errors import MissingModality
 from runners.data import Clip, read_dataset
 from tests.make_sample import SAMPLE, SCENES
-
-CONF = Path(__file__).parents[2] / "conf" / "dataset"
+from tests.runners.jobs import job
 
 
 @pytest.fixture(scope="module")
 def clips() -> dict[str, Clip]:
-    settings = OmegaConf.to_container(OmegaConf.load(CONF / "sample.yaml"))
-    assert isinstance(settings, dict)
+    settings = job("dataset=sample").settings.dataset
     return {clip.name: clip for clip in read_dataset({**settings, "visual": "face"})}
 
 
@@ -72,13 +67,3 @@ def test_faces_are_crops_of_the_video(clips: dict[str, Clip]) -> None:
     frame = read_frames(clip.video, lambda count, fps: [0]).pixels[0, 24:136, 72:184]
     # The same picture before and after H.264; red and blue exchanged would be far off.
     assert np.abs(face.pixels[0].astype(int) - frame).mean() < 4
-
-
-@pytest.mark.parametrize("path", sorted(CONF.glob("*.yaml")), ids=lambda path: path.stem)
-def test_every_shipped_data_set_is_valid(path: Path, tmp_path: Path) -> None:
-    """All keys are known and typed: what is missing in an empty folder is its table."""
-    settings = OmegaConf.to_container(OmegaConf.load(path))
-    assert isinstance(settings, dict)
-    assert settings["name"] == path.stem
-    with pytest.raises(PrerequisiteError, match=r"there is no file .*csv"):
-        read_dataset({**settings, "root": str(tmp_path)})

@@ -35,7 +35,7 @@ def sentence(*overrides):
         ("on_error=stop", "on_error is 'stop'; choose one of raise, record"),
         ("batch_size=0", "batch_size is 0; give at least 1"),
         ("workers=-1", "workers is -1; give at least 0"),
-        ("dataset=ovmerd", "dataset.root has no value; give dataset.root=..."),
+        ("+experiment=mer_unibnch", "there is no experiment=mer_unibnch"),
         ("baseline=empty,random", "baseline=empty,random is no single value; add -m to sweep"),
         ("variant=a(b", "'variant=a(b' cannot be read as key=value"),
         ("variant", "'variant' cannot be read as key=value"),
@@ -61,5 +61,5 @@ def test_every_shipped_baseline_fits_its_adapter(path: Path):
 @pytest.mark.parametrize("group", ["dataset", "extractor", "metric", "engine"])
 def test_every_shipped_choice_composes_under_its_own_name(group):
     for path in sorted((CONF / group).glob("*.yaml")):
-        made = job(f"{group}={path.stem}", "dataset.root=.")
+        made = job(f"{group}={path.stem}")
         assert getattr(made.settings, group)["name"] == path.stem

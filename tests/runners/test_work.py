@@ -195,3 +195,38 @@ def test_run_json_says_what_made_the_run(base):
     assert session["described"] == 4
     assert session["packages"]["numpy"] == np.__version__
     assert session["overrides"] == list(made.overrides)
+
+
+def candidates(data, *names):
+    (data / "candidates.csv").write_text("name\n" + "\n".join(names) + "\n", "utf-8")
+    return ("dataset.labels.file=candidates.csv", "dataset.labels.column=null")
+
+
+def test_candidates_without_truth_give_a_submission(base, data):
+    """In the order of the organisers' list, with a failed clip as one without labels."""
+    given = (*base, *candidates(data, "c", "a", "b"), "dataset.submission=openset")
+    made = job("baseline=scripted", "+baseline.prepare_fails.a=unreadable", *given)
+    state = work(made)
+    assert (state.scores, state.is_done) == (None, True)
+    text = (made.folder / "submission.csv").read_text("utf-8")
+    assert text == 'name,openset\nc,"[happy, surprised]"\na,[]\nb,"[happy, surprised]"\n'
+    with np.load(made.folder / "scripted-openset.npz") as archive:
+        assert archive["filenames"].tolist() == ["c", "a", "b"]
+
+
+def test_a_basic_emotion_is_submitted_without_brackets(base, data):
+    given = (*base, *candidates(data, "a"), "dataset.submission=discrete")
+    made = job("baseline=scripted", "+baseline.answers.a=[worried]", "baseline.labels=true", *given)
+    work(made)
+    assert (made.folder / "submission.csv").read_text("utf-8") == "name,discrete\na,worried\n"
+
+
+def test_with_a_truth_there_is_nothing_to_submit(base):
+    made = job("baseline=scripted", "dataset.submission=openset", *base)
+    work(made)
+    assert not (made.folder / "submission.csv").exists()
+
+
+def test_a_sentiment_takes_a_language_model(base):
+    with pytest.raises(PrerequisiteError, match=r"scored by its sentiment.*add extractor=qwen25"):
+        work(job("baseline=scripted", *base, "dataset.target=sentiment"))
