@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 _VIDEO_CLIPS, _AUDIO_CLIPS = 5, 3
 
 # openllama.py, `prepare_generation_embedding`; the two are tokenised one by one.
-_BEFORE = "### Human: <Img>"
-_AFTER = "</Img> {question}\n### Assistant:"
+BEFORE = "### Human: <Img>"
+AFTER = "</Img> {question}\n### Assistant:"
 # "##" in LLaMA's vocabulary, the beginning of the next "### Human:"; any ends an answer.
 _STOP_ID = 2277
 
@@ -87,8 +87,8 @@ class PandaGptAdapter(AudioVisual):
     def _texts(self, question: str) -> list[list[int]]:
         """The token ids before and after the one vector."""
         encode = self.tokenizer.encode
-        after = encode(_AFTER.replace("{question}", question))
-        return [[self.tokenizer.bos_id, *encode(_BEFORE)], after]
+        after = encode(AFTER.replace("{question}", question))
+        return [[self.tokenizer.bos_id, *encode(BEFORE)], after]
 
     @cached_property
     def _context(self) -> int:

@@ -38,8 +38,8 @@ class VideoChatAdapter(Mllm):
 
     # `conversation.py` of the authors' demo, with an empty system text, split at the video; each
     # side is tokenised as a text of its own.
-    _before: ClassVar[str] = "###Human: <Video>"
-    _after: ClassVar[str] = "</Video> {times}\n###Human: {question}\n###Assistant:"
+    before: ClassVar[str] = "###Human: <Video>"
+    after: ClassVar[str] = "</Video> {times}\n###Human: {question}\n###Assistant:"
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -102,9 +102,9 @@ class VideoChatAdapter(Mllm):
     ) -> tuple[tuple[list[int], list[int]], tuple[str, ...]]:
         """The ids before and after the video, and a note where the subtitle was cut."""
         encode = self.tokenizer.encode
-        before = [self.tokenizer.bos_id, *encode(self._before)]
+        before = [self.tokenizer.bos_id, *encode(self.before)]
         fixed = len(before) + self._sizes.positions
-        template = self._after.replace("{times}", times)
+        template = self.after.replace("{times}", times)
 
         def after(question: str) -> list[int]:
             return encode(template.replace("{question}", question))

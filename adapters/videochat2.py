@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 class VideoChat2Adapter(VideoChatAdapter):
     """The published model, which is not told when its frames were taken."""
 
-    _after: ClassVar[str] = "</Video>\n###Human: {question}\n###Assistant:"
+    after: ClassVar[str] = "</Video>\n###Human: {question}\n###Assistant:"
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -1,7 +1,8 @@
 """Our code against numbers that the models' own code produced: `--golden-root DIR` names others.
 
-A folder of the root that holds a `checkpoint` is a model, and every `case*.npz` in it is run. A
-model without cases fails; one for which there is no check yet is skipped by name.
+Each folder of the root is a model (but for `scorer`, which tests/scoring reads): its `checkpoint`,
+and as many `case*.npz` as there are. One that lacks either fails, as does one for which there is no
+check. With `-rP` each case says which of its stages came nearest to what is allowed.
 """
 
 import importlib
@@ -12,38 +13,47 @@ import numpy as np
 import pytest
 
 import tests.golden_checks
+from tests.golden_checks import COMPARED, Case
 
 SHIPPED = Path(__file__).parent / "golden"
 CHECKS = {module.name for module in pkgutil.iter_modules(tests.golden_checks.__path__)}
 
 
+def models(root: Path) -> list[Path]:
+    folders = [entry for entry in root.iterdir() if entry.is_dir()] if root.is_dir() else []
+    return sorted(f for f in folders if f.name != "scorer" and not f.name.startswith("."))
+
+
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "case" not in metafunc.fixturenames:
         return
-    root = metafunc.config.getoption("golden_root")
-    models = sorted(folder.parent for folder in root.glob("*/checkpoint"))
     pairs = [
-        (model, case) for model in models for case in sorted(model.glob("case*.npz")) or [None]
+        (model, case)
+        for model in models(metafunc.config.getoption("golden_root"))
+        for case in sorted(model.glob("case*.npz")) or [None]
     ]
     ids = [f"{model.name}-{case.stem if case else 'none'}" for model, case in pairs]
     metafunc.parametrize(("model", "case"), pairs, ids=ids)
 
 
 def test_agrees_at_every_stage(model: Path, case: Path | None) -> None:
-    if model.name not in CHECKS:
-        pytest.skip(f"there is no check for {model.name} yet")
     assert case is not None, f"{model} holds no case*.npz, so nothing was compared"
-    check = importlib.import_module(f"tests.golden_checks.{model.name}").check
-    with np.load(case, allow_pickle=False) as arrays:
-        check(model / "checkpoint", dict(arrays))
+    assert (model / "checkpoint").is_dir(), f"{model} holds no checkpoint, so nothing was compared"
+    assert model.name in CHECKS, f"there is no tests/golden_checks/{model.name}.py"
+    module = importlib.import_module(f"tests.golden_checks.{model.name}")
+    with np.load(case, allow_pickle=False) as file:
+        arrays = Case(file)
+    COMPARED.clear()
+    module.check(model / "checkpoint", arrays)
+    nearest = max(COMPARED, key=lambda each: each.error / each.tolerance)
+    print(f"{model.name} {case.stem}: {nearest}")
+    arrays.assert_read(getattr(module, "LEFT_ASIDE", {}))
 
 
 def test_root_holds_models(request: pytest.FixtureRequest) -> None:
     root = request.config.getoption("golden_root")
-    found = {folder.parent.name for folder in root.glob("*/checkpoint")}
-    assert found & CHECKS, f"{root} holds no model for which there is a check"
+    assert models(root), f"{root} holds no model"
 
 
 def test_every_check_has_its_golden_here() -> None:
-    shipped = {folder.parent.name for folder in SHIPPED.glob("*/checkpoint")}
-    assert not CHECKS - shipped
+    assert {folder.name for folder in models(SHIPPED)} == CHECKS

@@ -4,24 +4,45 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+
+from tests.golden_checks import Case
 
 HERE = Path(__file__).parent
 
 
-def run(root: Path) -> subprocess.CompletedProcess[str]:
+def failures(root: Path) -> str:
     command = [sys.executable, "-m", "pytest", "tests/test_golden.py", "--golden-root", str(root)]
-    return subprocess.run(command, cwd=HERE.parent, capture_output=True, text=True)
-
-
-def test_a_model_without_cases_fails(tmp_path: Path) -> None:
-    (tmp_path / "video_llava" / "checkpoint").mkdir(parents=True)
-    result = run(tmp_path)
+    result = subprocess.run(command, cwd=HERE.parent, capture_output=True, text=True)
     assert result.returncode == pytest.ExitCode.TESTS_FAILED
-    assert "holds no case*.npz, so nothing was compared" in result.stdout
+    return result.stdout
+
+
+def test_a_model_is_compared_or_fails(tmp_path: Path) -> None:
+    lacks = {name: tmp_path / name for name in ("video_llava", "salmonn", "unheard_of")}
+    for folder in lacks.values():
+        (folder / "checkpoint").mkdir(parents=True)
+    for name in ("salmonn", "unheard_of"):
+        np.savez(lacks[name] / "case.npz", logits=np.ones(3))
+    (lacks["salmonn"] / "checkpoint").rmdir()
+    said = failures(tmp_path)
+    assert "video_llava holds no case*.npz, so nothing was compared" in said
+    assert "salmonn holds no checkpoint, so nothing was compared" in said
+    assert "there is no tests/golden_checks/unheard_of.py" in said
+    assert "3 failed, 2 passed" in said
 
 
 def test_a_folder_without_models_fails(tmp_path: Path) -> None:
-    result = run(tmp_path)
-    assert result.returncode == pytest.ExitCode.TESTS_FAILED
-    assert "holds no model for which there is a check" in result.stdout
+    (tmp_path / "scorer").mkdir()
+    assert "holds no model" in failures(tmp_path)
+
+
+def test_an_array_that_nothing_is_compared_with_fails() -> None:
+    case = Case({"pixels": np.ones(3), "logits": np.ones(3), "ids_llama": np.ones(3)})
+    assert case["pixels"].sum() == 3
+    with pytest.raises(AssertionError, match="no check reads ids_llama, logits"):
+        case.assert_read({})
+    with pytest.raises(AssertionError, match="reads pixels, which it says it leaves aside"):
+        case.assert_read(dict.fromkeys(("ids_llama", "logits", "pixels"), "a reason"))
+    case.assert_read({"ids_llama": "a reason", "logits": "a reason", "of_other_cases": "another"})

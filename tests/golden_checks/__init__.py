@@ -3,9 +3,13 @@
 `tests/golden_checks/MODEL.py` has one function, `check(checkpoint, case)`, which runs our code on a
 golden checkpoint (a folder) and one case (the arrays of an .npz file) and compares stage by stage.
 It takes all sizes from the files, so that goldens of the same form and other sizes run as well.
+
+Every array of a case must be read by the check, or stand in its module's `LEFT_ASIDE` with the
+reason, so that no number of the original code is passed over unseen.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -19,11 +23,53 @@ if TYPE_CHECKING:  # finding the checks needs no torch
 Array: TypeAlias = "Tensor | npt.NDArray[np.generic]"
 
 
+class Case(Mapping[str, npt.NDArray[np.generic]]):
+    """The arrays of one golden case, and which of them a check has asked for."""
+
+    def __init__(self, arrays: Mapping[str, npt.NDArray[np.generic]]) -> None:
+        self._arrays = dict(arrays)
+        self.unread = set(arrays)
+
+    def __getitem__(self, name: str) -> npt.NDArray[np.generic]:
+        self.unread.discard(name)
+        return self._arrays[name]
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._arrays
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._arrays)
+
+    def __len__(self) -> int:
+        return len(self._arrays)
+
+    def assert_read(self, left_aside: Mapping[str, str]) -> None:
+        """Every array was asked for or is left aside, and none is both."""
+        unread = sorted(self.unread - left_aside.keys())
+        assert not unread, f"no check reads {', '.join(unread)}"
+        read = sorted((left_aside.keys() & self.keys()) - self.unread)
+        assert not read, f"the check reads {', '.join(read)}, which it says it leaves aside"
+
+
+@dataclass(frozen=True)
+class Compared:
+    """One comparison: the error relative to the largest golden value, and what is allowed."""
+
+    stage: str
+    error: float
+    tolerance: float
+
+
+COMPARED: list[Compared] = []
+"""What was compared since the list was last cleared."""
+
+
 def assert_close(stage: str, ours: Array, golden: Array, tolerance: float) -> None:
     """The largest difference is at most `tolerance` times the largest golden value."""
     a, b = np.asarray(ours, np.float64), np.asarray(golden, np.float64)
     assert a.shape == b.shape, f"{stage}: shape {a.shape} instead of {b.shape}"
     error = np.abs(a - b).max() / np.abs(b).max()
+    COMPARED.append(Compared(stage, float(error), tolerance))
     assert error <= tolerance, f"{stage}: relative error {error:.1e}, more than {tolerance:.0e}"
 
 

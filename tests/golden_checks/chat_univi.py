@@ -65,6 +65,7 @@ def _merging(model: ChatUniVi, case: Mapping[str, npt.NDArray[np.generic]]) -> N
     for hook in hooks:
         hook.remove()
     assert [list(call.shape) for call in clusters] == case["noise_shapes"].tolist()
+    assert [int(call.max()) + 1 for call in clusters] == case["cluster_num"].tolist()
     golden = torch.from_numpy(case["cluster_idx_flat"]).split([call.numel() for call in clusters])
     for number, (ours, theirs) in enumerate(zip(clusters, golden, strict=True)):
         assert torch.equal(ours.flatten(), theirs.long()), f"clusters differ from call {number} on"

@@ -19,6 +19,9 @@ from tests.golden_checks import assert_close, greedy, heads
 TOLERANCE = 1e-5
 # Upstream's filter bank is in single precision, ours in double: 5.2e-5 was measured.
 MEL_TOLERANCE = 1e-4
+LEFT_ASIDE = {
+    "prompt_ids_llama": "of the published vocabulary; `prompt_ids` are what the model read"
+}
 Case = Mapping[str, npt.NDArray[np.generic]]
 
 

@@ -10,7 +10,7 @@ import soundfile
 import torch
 from torch import Tensor
 
-from adapters.pandagpt import listen, look_at
+from adapters.pandagpt import AFTER, BEFORE, listen, look_at
 from baselines.checkpoint import read_json
 from baselines.device import Place
 from baselines.layers.imagebind import mel_pictures, views
@@ -23,6 +23,10 @@ TOLERANCE = 1e-5
 # logarithm of bins that are weak beside their neighbours: 8.3e-5 was measured at the worst place,
 # 3.4e-6 in 99 of 100.
 WEAK_BINS = 5e-4
+LEFT_ASIDE = dict.fromkeys(
+    ("seg0_ids_llama", "seg1_ids_llama"),
+    "of the published vocabulary; the model read `segN_ids`",
+)
 Case = Mapping[str, npt.NDArray[np.generic]]
 
 
@@ -32,6 +36,11 @@ def check(checkpoint: Path, case: Case) -> None:
     assert seen is not None or heard is not None, "the case holds neither frames nor sound"
     model = _load(checkpoint, case, seen, heard)
 
+    before, after = (case[f"seg{n}_text"].tobytes().decode() for n in (0, 1))
+    start, _, end = AFTER.partition("{question}")
+    assert before == BEFORE
+    assert after.startswith(start)
+    assert after.endswith(end)
     texts = [[1, *case["seg0_ids"].tolist()], case["seg1_ids"].tolist()]
     inputs = PandaGptInputs(texts, seen, heard)
     with torch.inference_mode():

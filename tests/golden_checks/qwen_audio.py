@@ -10,20 +10,24 @@ import torch
 from torch.nn.functional import gelu
 
 from baselines.device import Place
-from baselines.qwen_audio import QwenAudio, QwenAudioInputs, preprocess, slots
+from baselines.qwen_audio import SAMPLE_RATE, QwenAudio, QwenAudioInputs, preprocess, slots
 from tests.golden_checks import assert_close, greedy, until
 
 # Our code and upstream's differ in the order of float32 additions alone: 1.2e-6 was measured.
 TOLERANCE = 1e-5
+LEFT_ASIDE = {"audio_pad_id": "the id that upstream puts where the sound goes; here ids are apart"}
 _EOS = 0  # set for the greedy ids; the published one lies outside the small vocabulary
 
 
 def check(checkpoint: Path, case: Mapping[str, npt.NDArray[np.generic]]) -> None:
     # What upstream had ffmpeg resample, or else what it was given; 1/32 steps fit half precision.
-    sound = case["waveform_16k" if "waveform_16k" in case else "waveform"].astype(np.float32)
+    given, rate = case["waveform"], int(case["sample_rate"])
+    assert "waveform_16k" in case or rate == SAMPLE_RATE
+    sound = case.get("waveform_16k", given).astype(np.float32)
     mel = preprocess(sound)
     frames = 2 * int(case["frames_after_conv"])
     assert mel.shape[1] == frames
+    assert frames == case["mel_len"] + case["mel_len"] % 2
     assert slots(mel) == int(case["n_audio_tokens"]) + 2
     _compare(case, "mel", mel, frames)
 

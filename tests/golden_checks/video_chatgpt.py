@@ -39,6 +39,9 @@ def check(checkpoint: Path, case: Mapping[str, npt.NDArray[np.generic]]) -> None
     model.projector.register_forward_hook(lambda *call: seen.update(pooled=call[1][0]))
     # The ids next to the video are those of its own tokens, which the model adds itself.
     texts = [case["prompt_ids_before"].tolist()[:-1], case["prompt_ids_after"].tolist()[1:]]
+    slots = [int(case["prompt_ids"][len(texts[0]) + 1])] * (sizes.positions - 2)
+    before, after = (case[f"prompt_ids_{side}"].tolist() for side in ("before", "after"))
+    assert [*before, *slots, *after] == case["prompt_ids"].tolist()
     with torch.inference_mode():
         prompt = model.embed(VideoChatGptInputs(texts, frames))
     patches = seen["tower"][shown, 1:]

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from adapters.media.sampling import segment_offsets
-from adapters.videochat import time_message
+from adapters.videochat import VideoChatAdapter, time_message
 from baselines.checkpoint import read_json
 from baselines.device import Place
 from baselines.layers.clip_vision import normalise, shortest_side_crop
@@ -20,6 +20,7 @@ from tests.golden_checks import assert_close, eva_heads, greedy, heads, until
 
 # Our code and upstream's differ in the order of float32 additions alone: 1.1e-6 was measured.
 TOLERANCE = 1e-5
+LEFT_ASIDE = {"greedy_min_gap": "how safe the greedy ids are from rounding, no stage"}
 CPU = Place(torch.device("cpu"), torch.float32)
 
 
@@ -31,7 +32,9 @@ def check(checkpoint: Path, case: Mapping[str, npt.NDArray[np.generic]]) -> None
     fps, shown = float(case["fps"]), case["frame_indices"]
     indices = segment_offsets(len(case["frames"]), len(shown))
     assert indices == shown.tolist()
-    assert time_message(indices, fps) == str(case["time_message"])
+    times = time_message(indices, fps)
+    assert times == str(case["time_message"])
+    assert_asked(VideoChatAdapter, str(case["prompt_text"]).replace(times, "{times}"))
     frames = torch.from_numpy(
         shortest_side_crop(case["frames"][indices], sizes.image, rounded=True)
     )
@@ -64,6 +67,14 @@ def check(checkpoint: Path, case: Mapping[str, npt.NDArray[np.generic]]) -> None
     expected = case["greedy_ids"]
     prompt = ours["inputs_embeds"]
     assert greedy(model.llm, prompt, len(expected), end) == until(expected.tolist(), end)
+
+
+def assert_asked(adapter: type[VideoChatAdapter], prompt: str) -> None:
+    """The prompt has the adapter's words around the video and the question."""
+    middle, _, end = adapter.after.partition("{question}")
+    start = f"{adapter.before}<VideoHere>{middle}"
+    assert prompt.startswith(start), f"{prompt!r} instead of {start!r}"
+    assert prompt.endswith(end), f"{prompt!r} instead of {end!r}"
 
 
 def _stages(
