@@ -173,7 +173,7 @@ class AffectGpt(nn.Module):
             rename(read_tensors(clip), CLIP_KEYS),
             rename(read_tensors(hubert), (*renames(HUBERT_NAMES), (r"^", "hubert."))),
         )
-        load_strict(model, tensors, place.device, place.dtype)
+        load_strict(model, tensors, place)
         return model
 
     def see(self, frames: Tensor) -> Tensor:

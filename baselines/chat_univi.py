@@ -178,7 +178,7 @@ class ChatUniVi(nn.Module):
                 read_tensors(tower), clip_keys(vision, config["mm_vision_select_layer"], "tower.")
             ),
         )
-        load_strict(model, tensors, place.device, place.dtype)
+        load_strict(model, tensors, place)
         return model
 
     def encode(self, frames: Tensor, draw: Draw) -> Tensor:

@@ -1,10 +1,14 @@
 """Where and in which precision a model runs."""
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 
 from baselines.errors import PrerequisiteError
+
+if TYPE_CHECKING:
+    from baselines.llm_folder import LlmFolder
 
 
 @dataclass(frozen=True)
@@ -13,6 +17,8 @@ class Place:
 
     device: torch.device
     dtype: torch.dtype
+    llm_folder: "LlmFolder | None" = None
+    """Where the language model goes instead of the device, its input embeddings excepted."""
 
 
 def resolve(device: str = "auto", dtype: str = "auto") -> Place:

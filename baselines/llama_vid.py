@@ -183,7 +183,7 @@ class LlamaVid(nn.Module):
                 tensors["context.queries"].shape[1],
                 llama_config(config),
             )
-        load_strict(model, join(tower, tensors), place.device, place.dtype)
+        load_strict(model, join(tower, tensors), place)
         return model
 
     def encode(self, frames: Tensor, question: Tensor) -> Tensor:

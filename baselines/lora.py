@@ -53,8 +53,13 @@ def merge_lora(base: Tensors, adapters: Tensors, alpha: float, modules: Collecti
                 f"{down.source} is of another language model than the one given: the shape of "
                 f"{module} differs; do the two belong together?"
             )
-        read = partial(_merged, weight, down, up, alpha / down.shape[0])
-        merged[f"{module}.weight"] = replace(weight, read=read)
+        scale = alpha / down.shape[0]
+        merged[f"{module}.weight"] = replace(
+            weight,
+            source=f"{weight.source} + {scale:g} x {down.source}",
+            read=partial(_merged, weight, down, up, scale),
+            files=tuple(dict.fromkeys((*weight.files, *down.files, *up.files))),
+        )
     return merged
 
 

@@ -296,7 +296,7 @@ class MplugOwl(nn.Module):
         """Read mplug-owl-llama-7b-video as published."""
         with weightless():
             model = cls(_read_config(folder), clip_vision_config(folder))
-        load_strict(model, rename(read_tensors(folder), KEYS), place.device, place.dtype)
+        load_strict(model, rename(read_tensors(folder), KEYS), place)
         return model
 
     def encode(self, frames: Tensor) -> Tensor:

@@ -302,7 +302,7 @@ class OneLlm(nn.Module):
         with weightless():
             model = cls(config, forgetful)
         tensors = split(from_meta(tensors, config.llm.num_attention_heads), *OPEN_CLIP_FUSED)
-        load_strict(model, tensors, place.device, place.dtype)
+        load_strict(model, tensors, place)
         return model
 
     def perceive(self, sense: str, signal: Tensor) -> Tensor:

@@ -296,7 +296,7 @@ class Otter(nn.Module):
         with weightless():
             model = cls(_read_config(folder), vision, perceiver_layers, image_id)
         tensors = rename(read_tensors(folder), (*KEYS, *clip_keys(vision, _LAYER, "tower.")))
-        load_strict(model, tensors, place.device, place.dtype)
+        load_strict(model, tensors, place)
         return model
 
     def encode(self, frames: Tensor) -> Tensor:

@@ -119,7 +119,7 @@ class PandaGpt(nn.Module):
             trained,
             merge_lora(words, adapters, _LORA_ALPHA, _adapted(model.llm.config)),
         )
-        load_strict(model, tensors, place.device, place.dtype)
+        load_strict(model, tensors, place)
         return model
 
     def see(self, views: Tensor) -> Tensor:

@@ -153,7 +153,7 @@ class QwenAudio(nn.Module):
             model = cls(read_config(folder))
         keys = (*IGNORED, *renames(LLM_NAMES), *renames(AUDIO_NAMES))
         tensors = rename(split(read_tensors(folder), *FUSED), keys)
-        load_strict(model, tensors, place.device, place.dtype)
+        load_strict(model, tensors, place)
         return model
 
     def embed(self, inputs: QwenAudioInputs) -> Tensor:

@@ -183,7 +183,7 @@ class Salmonn(nn.Module):
             rename(read_tensors(whisper), WHISPER_KEYS),
             rename(read_tensors(beats, "model"), BEATS_IN_SALMONN),
         )
-        load_strict(model, tensors, place.device, place.dtype)
+        load_strict(model, tensors, place)
         return model
 
     def hear(self, mel: Tensor, fbank: Tensor) -> Tensor:

@@ -116,7 +116,7 @@ class Secap(nn.Module):
                 llama_config(read_json(llm)),
                 tensors["queries"].shape[1],
             )
-        load_strict(built, tensors, place.device, place.dtype)
+        load_strict(built, tensors, place)
         return built
 
     def encode(self, sound: Tensor) -> Tensor:

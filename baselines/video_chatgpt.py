@@ -146,7 +146,7 @@ class VideoChatGpt(nn.Module):
             _adapter_tensors(file_of(adapter, ADAPTER_FILE), config["vocab_size"]),
             rename(read_tensors(tower), clip_keys(vision, _LAYER, "tower.")),
         )
-        load_strict(model, tensors, place.device, place.dtype)
+        load_strict(model, tensors, place)
         return model
 
     def encode(self, frames: Tensor) -> Tensor:

@@ -257,7 +257,7 @@ class VideoLlama(nn.Module):
                 ears = _build_hearing(connector, heads, config.hidden_size)
                 parts.append(connector)
             model = cls(eyes, ears, config)
-        load_strict(model, join(*parts), place.device, place.dtype)
+        load_strict(model, join(*parts), place)
         return model
 
     def embed(self, inputs: VideoLlamaInputs) -> Tensor:

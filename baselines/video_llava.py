@@ -216,7 +216,7 @@ class VideoLlava(nn.Module):
             rename(read_tensors(llm), LLM_KEYS),
             rename(read_tensors(tower), ((above, None), *TOWER_KEYS)),
         )
-        load_strict(model, tensors, place.device, place.dtype)
+        load_strict(model, tensors, place)
         return model
 
     def encode(self, pixels: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ import numpy.typing as npt
 import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
-from transformers import VideoLlavaConfig, VideoLlavaForConditionalGeneration
+from transformers import LlamaForCausalLM, VideoLlavaConfig, VideoLlavaModel
 
 from baselines.checkpoint import read_json
 from baselines.device import Place
@@ -24,18 +24,14 @@ from baselines.weights import load_strict, read_tensors, rename, weightless
 KEYS = (
     (r"^image_tower\.", None),  # not on a video's path
     (r"rotary_emb\.inv_freq$|position_ids$", None),  # computed
-    (r"^language_model\.lm_head\.", "lm_head."),
-    (r"^language_model\.model\.", "model.language_model."),
-    (r"^video_tower\.vision_model\.", "model.video_tower."),
-    (r"^multi_modal_projector\.", "model.multi_modal_projector."),
-    (r"^", "llm."),
+    (r"^language_model\.", "llm."),
+    (r"^video_tower\.vision_model\.", "eyes.video_tower."),
+    (r"^multi_modal_projector\.", "eyes.multi_modal_projector."),
 )
 _PUBLISHED = (
-    (r"^llm\.", ""),
-    (r"^lm_head\.", "language_model.lm_head."),
-    (r"^model\.language_model\.", "language_model.model."),
-    (r"^model\.video_tower\.", "video_tower.vision_model."),
-    (r"^model\.multi_modal_projector\.", "multi_modal_projector."),
+    (r"^llm\.", "language_model."),
+    (r"^eyes\.video_tower\.", "video_tower.vision_model."),
+    (r"^eyes\.multi_modal_projector\.", "multi_modal_projector."),
 )
 _FRAMES = 8  # `video_seq_length` of the configuration is 8 times the positions of a frame
 _MINIATURE = {
@@ -65,25 +61,27 @@ _MINIATURE = {
 
 
 class VideoLlavaHf(nn.Module):
-    """transformers' class without its image tower."""
+    """transformers' class without its image tower, the language model beside it."""
 
     def __init__(self, config: VideoLlavaConfig) -> None:
         super().__init__()
-        self.llm = VideoLlavaForConditionalGeneration(config)
-        self.llm.model.image_tower = nn.Identity()
+        self.eyes = VideoLlavaModel(config)
+        self.eyes.image_tower = nn.Identity()
+        self.eyes.language_model = nn.Identity()
+        self.llm = LlamaForCausalLM(config.text_config)
 
     @classmethod
     def load(cls, folder: Path, place: Place) -> "VideoLlavaHf":
         """Read Video-LLaVA-7B-hf as published."""
         with weightless():
             model = cls(_config(folder))
-        load_strict(model, rename(read_tensors(folder), KEYS), place.device, place.dtype)
+        load_strict(model, rename(read_tensors(folder), KEYS), place)
         return model
 
     def embed(self, inputs: VideoLlavaInputs) -> Tensor:
         """The prompt embeddings (length x width) of one clip."""
         pixels = inputs.pixels.to(self.llm.device, self.llm.dtype)
-        frames = self.llm.model.get_video_features(pixel_values_videos=pixels[None]).pooler_output
+        frames = self.eyes.get_video_features(pixel_values_videos=pixels[None]).pooler_output
         return splice(self.llm.get_input_embeddings(), inputs.texts, list(frames))
 
 

@@ -222,7 +222,7 @@ class VideoChat(nn.Module):
                 llama_config(read_json(llm)),
             )
         tensors = join(tower, connector, rename(read_tensors(llm), LLM_KEYS))
-        load_strict(model, tensors, place.device, place.dtype)
+        load_strict(model, tensors, place)
         return model
 
     def encode(self, frames: Tensor) -> Tensor:

@@ -139,7 +139,7 @@ class VideoChat2(nn.Module):
         adapters = {key: trained.pop(key) for key in list(trained) if ".lora_" in key}
         words = rename(read_tensors(llm), LLM_KEYS)
         merged = merge_lora(words, adapters, _LORA_ALPHA, _adapted(model.llm.config))
-        load_strict(model, trained | merged, place.device, place.dtype)
+        load_strict(model, trained | merged, place)
         return model
 
     def encode(self, frames: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ What a port has to say about a file is a table of renames, applied to that dict:
     )
     with weightless():
         model = VideoLlava(config)
-    load_strict(model, rename(read_tensors(folder), KEYS), device, dtype)
+    load_strict(model, rename(read_tensors(folder), KEYS), place)
 
 Guarantee: every tensor of the files is used or listed as unused, every tensor of the module is
 filled, and shapes agree; else CheckpointError names the first ones that do not. Host memory peaks
@@ -33,8 +33,10 @@ import torch
 from accelerate import init_empty_weights
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
+from transformers import PreTrainedModel
 from transformers.initialization import no_init_weights
 
+from baselines.device import Place
 from baselines.errors import CheckpointError
 
 REMAP_AFTER = 256 * 2**20
@@ -61,6 +63,8 @@ class LazyTensor:
     """File name and published key, for messages."""
     read: Callable[[], Tensor]
     """Returns the data, possibly a view of the mapped file: copy it, and let go of it soon."""
+    files: tuple[Path, ...] = ()
+    """What it is read from."""
 
 
 Tensors = dict[str, LazyTensor]
@@ -181,22 +185,38 @@ def weightless() -> Iterator[None]:
         yield
 
 
-def load_strict(
-    module: nn.Module, tensors: Tensors, device: torch.device, dtype: torch.dtype
-) -> None:
+def load_strict(module: nn.Module, tensors: Tensors, place: Place) -> None:
     """Fill a module made `weightless`, tensor by tensor, straight in the target type and place.
 
-    Floating-point tensors become `dtype`; buffers that the files lack keep theirs. `tensors` is
-    emptied on the way, which closes each file as soon as it is used up. Afterwards the module is in
-    evaluation mode and frozen. Raises CheckpointError where files and module disagree.
+    Floating-point tensors become `place.dtype`; buffers that the files lack keep theirs. `tensors`
+    is emptied on the way, which closes each file as soon as it is used up. Afterwards the module is
+    in evaluation mode and frozen. With `place.llm_folder` the weights of `module.llm` go there, and
+    here stay weightless but for its input embeddings. Raises CheckpointError where files and module
+    disagree.
     """
     _compare(module, tensors)
+    if place.llm_folder is not None:
+        place.llm_folder.keep(module.llm, _llm_of(module, tensors), place.dtype)
     for name in list(tensors):
-        _place(module, name, tensors.pop(name).read(), device, dtype)
+        _place(module, name, tensors.pop(name).read(), place.device, place.dtype)
     for owner in module.modules():
         for name, buffer in owner.named_buffers(recurse=False):
-            setattr(owner, name, buffer.to(device))
+            setattr(owner, name, buffer.to(place.device))
     module.eval().requires_grad_(False)
+
+
+def _llm_of(module: nn.Module, tensors: Tensors) -> Tensors:
+    """The tensors of `module.llm` by their names in it; all but the embeddings leave `tensors`."""
+    llm: PreTrainedModel = module.llm
+    words = llm.get_input_embeddings().weight
+    stay = {
+        name for name, value in module.named_parameters(remove_duplicate=False) if value is words
+    }
+    names = [name for name in tensors if name.startswith("llm.")]
+    return {
+        name.removeprefix("llm."): tensors[name] if name in stay else tensors.pop(name)
+        for name in names
+    }
 
 
 def _compare(module: nn.Module, tensors: Tensors) -> None:
@@ -291,7 +311,7 @@ def _read_safetensors(file: Path) -> Tensors:
     except SafetensorError as error:
         raise _torn(file, error) from error
     return {
-        key: LazyTensor(shape, f"{file}: {key}", partial(read, key))
+        key: LazyTensor(shape, f"{file}: {key}", partial(read, key), (file,))
         for key, shape in shapes.items()
     }
 
@@ -313,7 +333,8 @@ class _TorchFile:
                 nested = f"; its state dict may be nested under {key!r}" if value else ""
                 raise CheckpointError(f"{self._file}: {key!r} is no tensor{nested}")
             source = f"{self._file}: {key}"
-            found[key] = LazyTensor(tuple(value.shape), source, partial(self._tensor, key))
+            read = partial(self._tensor, key)
+            found[key] = LazyTensor(tuple(value.shape), source, read, (self._file,))
         return found
 
     def _tensor(self, key: str) -> Tensor:

@@ -55,7 +55,7 @@ class Text2Vec(nn.Module):
         config = BertConfig(**(read_json(folder) | {"model_type": "bert"}))
         with weightless():
             model = cls(config, BertTokenizer(folder / "vocab.txt"))
-        load_strict(model, rename(read_tensors(folder), KEYS), place.device, place.dtype)
+        load_strict(model, rename(read_tensors(folder), KEYS), place)
         return model
 
     @torch.inference_mode()

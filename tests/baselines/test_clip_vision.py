@@ -7,6 +7,7 @@ import pytest
 import torch
 from transformers import CLIPImageProcessorPil, CLIPVisionModel
 
+from baselines.device import Place
 from baselines.errors import CheckpointError
 from baselines.layers.clip_vision import (
     ClipVision,
@@ -18,7 +19,7 @@ from baselines.layers.clip_vision import (
 )
 from baselines.weights import load_strict, read_tensors, rename, weightless
 
-CPU = (torch.device("cpu"), torch.float32)
+CPU = Place(torch.device("cpu"), torch.float32)
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +33,7 @@ def load(folder, layer):
     config = clip_vision_config(folder)
     with weightless():
         tower = ClipVision(config, layer)
-    load_strict(tower, rename(read_tensors(folder), clip_keys(config, layer, "")), *CPU)
+    load_strict(tower, rename(read_tensors(folder), clip_keys(config, layer, "")), CPU)
     return tower
 
 

@@ -12,6 +12,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from transformers import LlamaConfig, LlamaForCausalLM
 
+from baselines.device import Place
 from baselines.errors import CheckpointError
 from baselines.miniature import random_tensors, write_torch_shards
 from baselines.weights import (
@@ -85,7 +86,7 @@ def test_every_form_gives_the_same_module(
 ) -> None:
     with weightless():
         net = Net()
-    load_strict(net, rename(read_tensors(write(tmp_path)), KEYS), CPU, dtype)
+    load_strict(net, rename(read_tensors(write(tmp_path)), KEYS), Place(CPU, dtype))
     for name, value in net.state_dict().items():
         golden = published()[f"old.{name}"]
         assert torch.equal(value, golden.to(dtype) if golden.is_floating_point() else golden), name
@@ -126,7 +127,7 @@ def _load(tensors: dict[str, Tensor], folder: Path) -> None:
     torch.save(tensors, folder / "pytorch_model.bin")
     with weightless():
         net = Net()
-    load_strict(net, rename(read_tensors(folder), KEYS), CPU, torch.float32)
+    load_strict(net, rename(read_tensors(folder), KEYS), Place(CPU, torch.float32))
 
 
 def test_what_does_not_fit_is_named(tmp_path: Path) -> None:
@@ -245,6 +246,7 @@ from pathlib import Path
 import torch
 from torch import nn
 import baselines.weights as weights
+from baselines.device import Place
 
 def memory(field):
     status = Path("/proc/self/status").read_text()
@@ -256,7 +258,7 @@ with weights.weightless():
 before = memory("VmRSS")
 Path("/proc/self/clear_refs").write_text("5")  # forget the highest level so far
 tensors = weights.read_tensors(Path(sys.argv[1]))
-weights.load_strict(net, tensors, torch.device("cpu"), torch.float32)
+weights.load_strict(net, tensors, Place(torch.device("cpu"), torch.float32))
 size = sum(parameter.nbytes for parameter in net.parameters())
 print((memory("VmHWM") - before) / size)
 """

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from baselines.device import Place
 from baselines.errors import CheckpointError
 from baselines.layers.eva_vit import EvaVit, read_eva, write_eva_miniature
 from baselines.weights import load_strict, weightless
@@ -21,7 +22,7 @@ def load(file, dtype=torch.float32):
     config, tensors = read_eva(file, "")
     with weightless():
         tower = EvaVit(config)
-    load_strict(tower, tensors, CPU, dtype)
+    load_strict(tower, tensors, Place(CPU, dtype))
     return tower
 
 
