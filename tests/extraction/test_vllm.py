@@ -1,7 +1,8 @@
 """The real vLLM: its offline engine, and its server on loopback, killed and started again.
 
-Both run the miniature of Qwen2.5 on the CPU. They take long to start, so each is started as seldom
-as can be: the engine once, the server twice.
+Both run the miniature of Qwen2.5 on the CPU. They take long to start (every process of vLLM's
+imports for some ten seconds), so each is started as seldom as can be, the engine once and the
+server twice, and in as few processes as vLLM allows.
 """
 
 import json
@@ -21,12 +22,18 @@ import pytest
 pytestmark = [
     pytest.mark.skipif(find_spec("vllm") is None, reason="vLLM is not installed"),
     pytest.mark.timeout(900),
-    pytest.mark.xdist_group("vllm"),
 ]
 
 NAMES = "abcdefghijkl"
 START_SECONDS = 600
-QUIET = {"VLLM_NO_USAGE_STATS": "1", "VLLM_CPU_KVCACHE_SPACE": "1", "HF_HUB_OFFLINE": "1"}
+ENVIRONMENT = os.environ | {
+    "HF_HUB_OFFLINE": "1",
+    "PYTHONPATH": str(Path(__file__).parents[2]),
+    "VLLM_CPU_KVCACHE_SPACE": "1",
+    "VLLM_CPU_OMP_THREADS_BIND": "nobind",  # else to one core, which others may be busy on
+    "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
+    "VLLM_NO_USAGE_STATS": "1",
+}
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +63,7 @@ def sweep(place: Path, *told: str) -> "subprocess.Popen[str]":
     return subprocess.Popen(
         [sys.executable, "-m", "runners.sweep", *told],
         cwd=place,
-        env=os.environ | QUIET | {"PYTHONPATH": str(Path(__file__).parents[2])},
+        env=ENVIRONMENT,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -122,7 +129,7 @@ class Server:
                     *("--host", "127.0.0.1", "--port", str(port), "--dtype", "float32"),
                     *("--enforce-eager", "--max-model-len", "4096"),
                 ],
-                env=os.environ | QUIET,
+                env=ENVIRONMENT,
                 stdout=file,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
