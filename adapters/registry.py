@@ -5,9 +5,8 @@ nothing; `@register` in the module checks that the two agree. Code outside the t
 itself in the entry-point group `ovmer.adapters` and cannot take a built-in name.
 """
 
-import difflib
 import importlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
@@ -15,6 +14,7 @@ from typing import TypeVar
 
 from adapters.base import Adapter
 from baselines.errors import PrerequisiteError
+from baselines.errors import near as near
 
 GROUP = "ovmer.adapters"
 
@@ -81,15 +81,6 @@ def names() -> list[Listing]:
     found = [Listing(name, module) for name, module in BUILT_IN.items()]
     found += [Listing(name, point.value) for name, point in _plugins().items()]
     return sorted(found, key=lambda listing: listing.name)
-
-
-def near(word: str, choices: Iterable[str]) -> str:
-    """A sentence part that offers the names nearest to a mistyped word, or all of them."""
-    choices = sorted(choices)
-    close = difflib.get_close_matches(word, choices, n=3, cutoff=0.5)
-    if close:
-        return f"did you mean {' or '.join(close)}?"
-    return f"choose one of {', '.join(choices)}"
 
 
 def get(name: str) -> type[Adapter]:

@@ -14,6 +14,8 @@ Each message is one sentence that says what is wrong, where, and what to do. The
 `baselines/` because it is the lowest layer; the others re-export what they raise.
 """
 
+import difflib
+from collections.abc import Iterable
 from enum import StrEnum
 
 
@@ -66,3 +68,17 @@ class Timeout(ClipError):
 
 class Refused(ClipError):
     status = Status.REFUSED
+
+
+def near(word: str, choices: Iterable[str]) -> str:
+    """A sentence part that offers the names nearest to a mistyped word, or all of them."""
+    choices = sorted(choices)
+    close = difflib.get_close_matches(word, choices, n=3, cutoff=0.5)
+    if close:
+        return f"did you mean {' or '.join(close)}?"
+    return f"choose one of {', '.join(choices)}"
+
+
+def first_line(error: BaseException) -> str:
+    """What an error of others says, as part of a sentence."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")

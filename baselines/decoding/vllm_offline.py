@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from baselines.errors import PrerequisiteError
+from baselines.errors import PrerequisiteError, first_line
 
 if TYPE_CHECKING:
     from vllm import RequestOutput, SamplingParams
@@ -54,10 +54,9 @@ class OfflineVllm:
         try:
             self._engine = LLM(str(model), **options).llm_engine
         except (RuntimeError, ValueError, TypeError) as error:
-            first = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
             raise PrerequisiteError(
-                f"vLLM could not start with {model} ({first}; its own messages stand above); mend "
-                f"{options_key}, e.g. gpu_memory_utilization or max_model_len"
+                f"vLLM could not start with {model} ({first_line(error)}; its own messages stand "
+                f"above); mend {options_key}, e.g. gpu_memory_utilization or max_model_len"
             ) from error
 
     @property

@@ -9,12 +9,13 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from adapters.registry import near
+from baselines.decoding.server import ServerSettings
 from baselines.errors import PrerequisiteError
 from runners.extraction.ask import LanguageModel
 from runners.extraction.base import Extractor
 from runners.extraction.engines.base import Engine, Sampling
 from runners.extraction.engines.local import TransformersCompletion
-from runners.extraction.engines.server import ServerCompletion, ServerSettings
+from runners.extraction.engines.server import ServerCompletion
 from runners.extraction.engines.vllm import VllmCompletion
 from runners.extraction.engines.where import Model
 from runners.extraction.language_model import Chain, LanguageModelExtractor
@@ -77,6 +78,7 @@ class LanguageModelSettings:
         ):
             if value not in choices:
                 raise PrerequisiteError(f"extractor.{key} is {value!r}; {near(value, choices)}")
+        self.server.check("extractor.server")
         if self.batch_size < 1:
             raise PrerequisiteError(f"extractor.batch_size is {self.batch_size}; give at least 1")
         if not self.seeds or len(set(self.seeds)) < len(self.seeds):

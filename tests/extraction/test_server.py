@@ -9,9 +9,10 @@ from dataclasses import replace
 
 import pytest
 
+from baselines.decoding.server import ServerSettings
 from baselines.errors import ClipError, PrerequisiteError, Refused, Timeout
 from runners.extraction.engines import Outcome, Question, Reply, Sampling
-from runners.extraction.engines.server import ServerCompletion, ServerSettings
+from runners.extraction.engines.server import ServerCompletion
 from tests.extraction.fake_server import MODEL, FakeServer, Misbehaviour, completion, error, serving
 
 QUICK = ServerSettings(retries=2, timeout=20.0)
@@ -24,7 +25,7 @@ def surroundings(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr("openai._base_client.INITIAL_RETRY_DELAY", 0.01)
     monkeypatch.setattr("openai._base_client.MAX_RETRY_DELAY", 0.05)
-    monkeypatch.setattr("runners.extraction.engines.server._PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr("baselines.decoding.server._PAUSE_SECONDS", 0.01)
 
 
 def engine(
@@ -129,7 +130,7 @@ def test_trouble_that_passes_leaves_no_trace(trouble: Misbehaviour):
     [
         (error(500, "oops"), ClipError, r"^the server failed with 500 \(oops\)$"),
         (error(400, "too long"), Refused, r"^the server refused the question with 400 \(too long"),
-        (Misbehaviour(body="{"), ClipError, "^the server's answer is no chat completion in JSON$"),
+        (Misbehaviour(body="{"), ClipError, "^the server's answer is no completion in JSON$"),
         (completion("", "content_filter"), Refused, "^the server withheld its answer"),
         (Misbehaviour(drip=True), Timeout, "^the server gave no answer within 1 s$"),
     ],
@@ -225,7 +226,7 @@ def test_what_concerns_every_question_stops_the_run(trouble: Misbehaviour, sente
             error(500, "oops"),
             "8 questions in a row, the last: the server failed with 500 (oops)",
         ),
-        (Misbehaviour(body="["), "in a row, the last: the server's answer is no chat"),
+        (Misbehaviour(body="["), "in a row, the last: the server's answer is no completion"),
     ],
     ids="500 torn-json".split(),
 )
@@ -283,8 +284,9 @@ def test_where_the_server_is_comes_from_the_setting_then_from_the_environment(
         monkeypatch.setenv("OPENAI_BASE_URL", server.url)
         asker = ServerCompletion(MODEL, Sampling(), ServerSettings())
         assert dict(asker.complete(questions(1))) == {0: Reply("[]", False, 9, 3)}
+    spilled = ServerSettings(base_url="http://me:secret@localhost/v1")
     with pytest.raises(PrerequisiteError, match="OPENAI_BASE_URL"):
-        ServerSettings(base_url="http://me:secret@localhost/v1")
+        ServerCompletion(MODEL, Sampling(), spilled)
     assert "secret" not in os.environ["OPENAI_BASE_URL"]
 
 

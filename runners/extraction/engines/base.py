@@ -87,8 +87,3 @@ class Engine(Protocol):
 
     def close(self) -> None:
         """Free what answering took."""
-
-
-def first_line(error: BaseException) -> str:
-    """What an error of others says, as part of a sentence."""
-    return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")

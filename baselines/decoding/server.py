@@ -1,0 +1,337 @@
+"""An OpenAI-compatible server, through the `openai` client: for chats and for plain prompts alike.
+
+What goes wrong falls into two kinds. A question that fails by itself (the server errs on it again
+and again, withholds the answer, or takes too long) has no answer and is asked again by the next
+run. Where no other question would fare better (no server, no such model, no key, too many requests,
+or one failure after another) the run stops with one sentence, and what was answered is kept.
+
+The key stands in the environment and nowhere else.
+"""
+
+import asyncio
+import json
+import os
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+from urllib.parse import urlsplit
+
+from baselines.errors import ClipError, PrerequisiteError, Refused, Timeout, first_line, near
+
+if TYPE_CHECKING:
+    from openai import APIStatusError, AsyncOpenAI
+
+_BASE_URL = "OPENAI_BASE_URL"
+_VLLM_SERVE = "http://localhost:8000/v1"
+_NO_KEY = "none"  # what servers that want no key are sent: the client insists on one
+_HOPELESS = 8
+"""So many failures in a row, and the run stops."""
+_CHECK_SECONDS = 30.0
+_SHOWN = 200  # characters of a server's message
+_PAUSE_SECONDS = 0.5
+_ATTEMPTS = 4
+"""Of asking where the answer is no JSON."""
+
+Endpoint = Literal["chat/completions", "completions"]
+"""Where questions are put: with `messages` in their body, or with a `prompt` as it stands."""
+
+
+@dataclass
+class ServerSettings:
+    """How a server is asked: the keys of `conf/engine/server.yaml` and of `extractor.server`."""
+
+    base_url: str | None = None
+    """Null: the environment variable OPENAI_BASE_URL, else where `vllm serve` listens."""
+    key_variable: str = "OPENAI_API_KEY"
+    """The environment variable that holds the key."""
+    vllm_parameters: bool = True
+    """Whether the server takes `top_k` and `repetition_penalty`, as vLLM's does."""
+    limit_parameter: str = "max_tokens"
+    """Some hosted models want `max_completion_tokens`."""
+    concurrency: int = 32
+    """Questions in flight."""
+    per_minute: int = 0
+    """Questions begun in a minute at most; 0 is no limit."""
+    retries: int = 6
+    """After a lost connection, 408, 409, 429 or 5xx; the waits double from 0.5 s to 8 s, or are
+    what the server asks for."""
+    timeout: float = 300.0
+    """Seconds for one question, retries included."""
+
+    def check(self, key: str) -> None:
+        """Raise PrerequisiteError for a wrong value; `key` is where the settings stand."""
+        for name, least in (("concurrency", 1), ("per_minute", 0), ("retries", 0), ("timeout", 1)):
+            if getattr(self, name) < least:
+                raise PrerequisiteError(
+                    f"{key}.{name} is {getattr(self, name)}; give at least {least}"
+                )
+        if self.base_url and urlsplit(self.base_url).password:
+            raise PrerequisiteError(
+                f"{key}.base_url holds a password, which would be written to run.json; "
+                f"put the url into the environment variable {_BASE_URL}"
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class ServerReply:
+    """What a server wrote."""
+
+    text: str
+    is_cut: bool = False
+    """True where the reply was ended by its limit of tokens."""
+    prompt_tokens: int | None = None
+    new_tokens: int | None = None
+    thinking: str = ""
+    """What the server itself has parted from the text."""
+
+
+Outcome = ServerReply | ClipError
+"""A reply, or why this one question has none."""
+
+
+class ServerClient:
+    """Asks many questions at once; answers come in any order."""
+
+    def __init__(self, model: str, settings: ServerSettings, *, key: str, model_key: str) -> None:
+        """`key` and `model_key` are the settings that messages name, `engine` and `baseline.model`.
+
+        Raises PrerequisiteError for a wrong setting.
+        """
+        settings.check(key)
+        self._model, self._settings = model, settings
+        self._key, self._model_key = key, model_key
+        self._url = settings.base_url or os.environ.get(_BASE_URL) or _VLLM_SERVE
+        self._failures = 0
+        self._is_checked = False
+
+    def complete(
+        self,
+        questions: Iterable[tuple[int, Mapping[str, Any]]],
+        endpoint: Endpoint = "chat/completions",
+    ) -> Iterator[tuple[int, Outcome]]:
+        """(number of the question, outcome), each as soon as it is known.
+
+        A question is a number of the caller's own and the body of the request, but for the model;
+        it is drawn when its turn comes. Raises PrerequisiteError where no further question can be
+        answered; what was yielded before stands.
+        """
+        answers = self._answers(iter(questions), endpoint)
+
+        async def next_answer() -> tuple[int, Outcome] | None:
+            return await anext(answers, None)
+
+        with asyncio.Runner() as runner:
+            while (answer := runner.run(next_answer())) is not None:
+                yield answer
+
+    async def _answers(
+        self, questions: Iterator[tuple[int, Mapping[str, Any]]], endpoint: Endpoint
+    ) -> AsyncIterator[tuple[int, Outcome]]:
+        """Once something is wrong that concerns all, what is in flight is still waited for."""
+        running: set[asyncio.Task[tuple[int, Outcome | PrerequisiteError]]] = set()
+        problem: PrerequisiteError | None = None
+        is_over = False
+        pace = _Pace(self._settings.per_minute)
+        async with self._client() as client:
+            if not self._is_checked:
+                await self._check(client)
+                self._is_checked = True
+            try:
+                while running or not (is_over or problem):
+                    while not (is_over or problem) and len(running) < self._settings.concurrency:
+                        if (question := next(questions, None)) is None:
+                            is_over = True
+                        else:
+                            ask = self._ask(client, pace, endpoint, *question)
+                            running.add(asyncio.create_task(ask))
+                    if not running:
+                        break
+                    done, running = await asyncio.wait(running, return_when="FIRST_COMPLETED")
+                    for number, outcome in [task.result() for task in done]:
+                        if isinstance(outcome, PrerequisiteError):
+                            problem = outcome
+                            continue
+                        problem = self._count(outcome) or problem
+                        yield number, outcome
+            finally:
+                for task in running:
+                    task.cancel()
+                await asyncio.gather(*running, return_exceptions=True)
+        if problem:
+            raise problem
+
+    def _count(self, outcome: Outcome) -> PrerequisiteError | None:
+        """That there is no hope, once enough failures have followed each other."""
+        self._failures = self._failures + 1 if type(outcome) in _OF_THE_SERVER else 0
+        if self._failures != _HOPELESS:
+            return None
+        return self._stopped(f"failed on {_HOPELESS} questions in a row, the last: {outcome}")
+
+    @asynccontextmanager
+    async def _client(self) -> AsyncIterator["AsyncOpenAI"]:
+        from openai import AsyncOpenAI
+
+        variable = self._settings.key_variable
+        key = os.environ.get(variable, "").strip() or _NO_KEY
+        if not key.isascii():
+            raise PrerequisiteError(f"the environment variable {variable} holds no key")
+        async with AsyncOpenAI(
+            api_key=key,
+            base_url=self._url,
+            max_retries=self._settings.retries,
+            timeout=self._settings.timeout,
+        ) as client:
+            yield client
+
+    async def _check(self, client: "AsyncOpenAI") -> None:
+        """Is there a server that takes our key and has the model? Before the first question."""
+        import openai
+
+        try:
+            patient = client.with_options(max_retries=1, timeout=_CHECK_SECONDS)
+            listing = await patient.models.with_raw_response.list()
+            served = {each["id"] for each in json.loads(listing.text)["data"]}
+        except openai.APIConnectionError as error:
+            raise PrerequisiteError(
+                f"no server answers at {self._url} ({first_line(error.__cause__ or error)}); "
+                f"start it (vllm serve {self._model}), or correct {self._key}.base_url"
+            ) from error
+        except (openai.AuthenticationError, openai.PermissionDeniedError) as error:
+            raise self._no_key() from error
+        except (openai.APIStatusError, ValueError, KeyError, TypeError):
+            return  # not every server lists its models
+        if served and self._model not in served:
+            raise PrerequisiteError(
+                f"the server at {self._url} has no model {self._model!r}; "
+                f"{near(self._model, served)} ({self._model_key})"
+            )
+
+    async def _ask(
+        self,
+        client: "AsyncOpenAI",
+        pace: "_Pace",
+        endpoint: Endpoint,
+        number: int,
+        body: Mapping[str, Any],
+    ) -> tuple[int, Outcome | PrerequisiteError]:
+        import openai
+
+        await pace.wait()
+        try:
+            async with asyncio.timeout(self._settings.timeout):
+                return number, await self._answer(client, endpoint, body)
+        except (TimeoutError, openai.APITimeoutError):
+            seconds = self._settings.timeout
+            return number, Timeout(f"the server gave no answer within {seconds:g} s")
+        except openai.APIConnectionError as error:
+            return number, self._stopped(
+                f"stopped answering ({first_line(error.__cause__ or error)})"
+            )
+        except (openai.AuthenticationError, openai.PermissionDeniedError):
+            return number, self._no_key()
+        except openai.NotFoundError as error:
+            return number, self._stopped(
+                f"does not know the model {self._model!r} ({_said(error)})"
+            )
+        except openai.RateLimitError as error:
+            return number, self._stopped(
+                f"says that there are too many requests ({_said(error)}); lower {self._key}."
+                f"concurrency, set {self._key}.per_minute, or look to your quota"
+            )
+        except openai.InternalServerError as error:
+            return number, _ServerError(
+                f"the server failed with {error.status_code} ({_said(error)})"
+            )
+        except openai.APIStatusError as error:
+            return number, Refused(
+                f"the server refused the question with {error.status_code} ({_said(error)})"
+            )
+
+    async def _answer(
+        self, client: "AsyncOpenAI", endpoint: Endpoint, body: Mapping[str, Any]
+    ) -> Outcome:
+        """Ask until the answer can be read. An empty one is an answer: the same words again would
+        get the same."""
+        is_chat = endpoint == "chat/completions"
+        put: Any = (client.chat.completions if is_chat else client.completions).with_raw_response
+        # The one argument that the client insists on; the rest goes as it stands.
+        first = "messages" if is_chat else "prompt"
+        rest = {key: value for key, value in body.items() if key != first}
+        for attempt in range(_ATTEMPTS):
+            await asyncio.sleep(attempt * _PAUSE_SECONDS)
+            response = await put.create(
+                model=self._model, extra_body=rest, **{first: body.get(first)}
+            )
+            if (answer := _read(response.text)) is not None:
+                return answer
+        return _ServerError("the server's answer is no completion in JSON")
+
+    def _no_key(self) -> PrerequisiteError:
+        variable = self._settings.key_variable
+        state = "refuses the key in" if os.environ.get(variable) else "wants a key; set"
+        return PrerequisiteError(
+            f"the server at {self._url} {state} the environment variable {variable}"
+        )
+
+    def _stopped(self, what: str) -> PrerequisiteError:
+        return PrerequisiteError(
+            f"the server at {self._url} {what}; what was answered is kept, the same command goes "
+            "on from there"
+        )
+
+
+class _ServerError(ClipError):
+    """The server erred, again and again."""
+
+
+_OF_THE_SERVER = (_ServerError, Timeout)
+"""Failures of which many in a row mean that no question fares better."""
+
+
+class _Pace:
+    """Lets so many pass in a minute, evenly."""
+
+    def __init__(self, per_minute: int) -> None:
+        self._gap = 60 / per_minute if per_minute else 0.0
+        self._next = 0.0
+
+    async def wait(self) -> None:
+        now = asyncio.get_running_loop().time()
+        turn = max(now, self._next)
+        self._next = turn + self._gap
+        await asyncio.sleep(turn - now)
+
+
+def _read(text: str) -> Outcome | None:
+    """The reply in a completion; None where the text is something else."""
+    try:
+        body = json.loads(text)
+        choice, usage = body["choices"][0], body.get("usage") or {}
+        message = choice["message"] if "message" in choice else {"content": choice["text"]}
+        reason, refusal = choice.get("finish_reason"), message.get("refusal")
+        if reason == "content_filter" or refusal:
+            return Refused(f"the server withheld its answer ({refusal or reason})")
+        # vLLM and hosted models differ in the name of the field.
+        thinking = message.get("reasoning") or message.get("reasoning_content") or ""
+        return ServerReply(
+            _whole(message.get("content") or ""),
+            reason == "length",
+            usage.get("prompt_tokens"),
+            usage.get("completion_tokens"),
+            _whole(thinking),
+        )
+    except (ValueError, KeyError, IndexError, TypeError, AttributeError):
+        return None
+
+
+def _whole(text: str) -> str:
+    """Without the halves of characters that JSON can spell."""
+    return text.encode("utf-8", "replace").decode()
+
+
+def _said(error: "APIStatusError") -> str:
+    """The server's own words, in short."""
+    body = error.body
+    message = body.get("message") if isinstance(body, dict) else None
+    return str(message or error.response.reason_phrase).splitlines()[0][:_SHOWN]
