@@ -7,7 +7,7 @@ UV := $(BIN)/python -m uv pip install --quiet --python $(BIN)/python --constrain
 # Each command of the tests is a process of its own: let Python keep what it compiles of torch.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test lint unit clean
+.PHONY: demo test lint unit chromium clean
 
 demo: $(VENV)/.base
 	$(BIN)/python -m runners.sweep -m \
@@ -21,8 +21,14 @@ lint: $(VENV)/.test
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-unit: $(VENV)/.test $(VENV)/.vllm
+unit: $(VENV)/.test $(VENV)/.vllm chromium
 	$(BIN)/pytest -n auto --dist loadfile --no-loadscope-reorder  # in the order of tests/conftest.py
+
+# The report is tested in headless Chromium; where it cannot be had, those tests are skipped.
+chromium:
+	@{ command -v chromium && command -v chromedriver; } >/dev/null \
+	    || { apt-get update -qq && apt-get install -qq -y chromium chromium-driver; } >/dev/null \
+	    || echo "no Chromium: install Debian's chromium and chromium-driver to test the report"
 
 $(VENV)/.base: setup.cfg pyproject.toml tests/constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)

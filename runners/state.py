@@ -41,13 +41,11 @@ class Reading:
 
     @cached_property
     def _identity(self) -> str:
-        return json.dumps(dict(self.extractor.identity), sort_keys=True, default=str)
+        return identity_text(self.extractor.identity)
 
     def key(self, item: Described) -> str:
         """Under which the labels of one description are kept."""
-        subtitle = "-" if item.subtitle is None else f"+{item.subtitle}"
-        told = (item.name, item.text, subtitle, str(item.is_labels), self._identity)
-        return _hash(*told, size=12)
+        return label_key(item, self._identity)
 
     @property
     def found(self) -> dict[str, tuple[str, ...]]:
@@ -160,6 +158,17 @@ class State:
     def is_fine(self) -> bool:
         """Done, and every clip was answered."""
         return self.is_done and not self.failed
+
+
+def identity_text(identity: Mapping[str, Any]) -> str:
+    """An extractor's identity as `label_key` takes it."""
+    return json.dumps(dict(identity), sort_keys=True, default=str)
+
+
+def label_key(item: Described, identity: str) -> str:
+    """Under which the labels that an extractor finds in a description are kept."""
+    subtitle = "-" if item.subtitle is None else f"+{item.subtitle}"
+    return _hash(item.name, item.text, subtitle, str(item.is_labels), identity, size=12)
 
 
 def look(job: Job, clips: Sequence[Clip], extractors: Sequence[Extractor] | None = None) -> State:

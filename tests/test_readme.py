@@ -79,6 +79,9 @@ def tables(tmp_path) -> Path:
 def test_command_runs(command, package, tables):
     if "runners.extract" in command:  # of finished runs, which the command before it makes
         assert run(commands()[commands().index(command) - 1], tables, package).returncode == 0
+    if "runners.report" in command:
+        sweep = "python -m runners.sweep baseline=lexicon dataset=sample"
+        assert run(sweep, tables, package).returncode == 0
     done = run(command, tables, package)
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.strip()

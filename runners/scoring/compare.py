@@ -48,17 +48,28 @@ def compare(
         name: scores.aggregate(scores.contributions.resampled(replicates, seed))[figure]
         for name, scores in runs.items()
     }
+    figures = {name: scores.figures[figure] for name, scores in runs.items()}
+    return compare_drawn(figures, drawn, against, confidence)
+
+
+def compare_drawn(
+    figures: Mapping[str, float],
+    drawn: Mapping[str, FloatArray],
+    against: str | None = None,
+    confidence: float = 0.95,
+) -> list[Comparison]:
+    """The same from each run's figure and its values (replicates) on resamples common to all."""
     if against is None:
-        pairs = list(combinations(runs, 2))
+        pairs = list(combinations(figures, 2))
     else:
-        pairs = [(name, against) for name in runs if name != against]
+        pairs = [(name, against) for name in figures if name != against]
     tail = (1 - confidence) / 2
     found = []
     for one, other in pairs:
-        difference = runs[one].figures[figure] - runs[other].figures[figure]
         differences = drawn[one] - drawn[other]
         low, high = np.quantile(differences, [tail, 1 - tail])
         p = _p_value(differences)
+        difference = figures[one] - figures[other]
         found.append(Comparison(one, other, difference, (float(low), float(high)), p, p))
     corrected = holm([each.p for each in found])
     return [replace(each, p_corrected=p) for each, p in zip(found, corrected, strict=True)]

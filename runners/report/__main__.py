@@ -1,0 +1,87 @@
+"""One HTML page about run folders: leaderboard, gallery of clips, comparison of two runs.
+
+    python -m runners.report outputs/ovmerd/*
+    python -m runners.report outputs output=page.html root=/data/mer2025-dataset embed=true
+
+Folders are searched for runs. The page needs neither network nor server; it finds the clips' video
+and sound by their place relative to it, or holds them itself.
+
+settings:
+  output=FILE     the page; by default report.html in the folder that the runs have in common
+  root=FOLDER     where the data set is now, if it has been moved since the runs
+  embed=true      put video and sound into the page: for a few clips, or it grows too large to open
+"""
+
+import argparse
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from baselines.errors import PrerequisiteError
+from runners import cli
+from runners.progress import say
+
+_SETTINGS = ("output", "root", "embed")
+_TRUTH = {"true": True, "false": False}
+
+
+@cli.command
+def main() -> int:
+    """The command: writes the page and prints where it is."""
+    parser = argparse.ArgumentParser(
+        prog="python -m runners.report",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("argument", nargs="+", metavar="FOLDER or key=value")
+    given: Sequence[str] = parser.parse_args().argument
+    _report(*read_arguments(given))
+    return cli.FINE
+
+
+def read_arguments(given: Sequence[str]) -> tuple[list[str], dict[str, str]]:
+    """(folders, settings); raises PrerequisiteError for what is neither."""
+    paths = [each for each in given if not _is_setting(each)]
+    settings = dict(each.split("=", 1) for each in given if _is_setting(each))
+    if not paths:
+        raise PrerequisiteError("name the run folders, e.g. outputs/ovmerd/*")
+    if settings.get("embed", "false") not in _TRUTH:
+        raise PrerequisiteError(f"embed is {settings['embed']!r}; it is true or false")
+    return paths, settings
+
+
+def _is_setting(argument: str) -> bool:
+    """Raises PrerequisiteError for what looks like a setting that there is not."""
+    key, equals, _ = argument.partition("=")
+    if not equals or Path(argument).exists():
+        return False
+    if key not in _SETTINGS:
+        raise PrerequisiteError(
+            f"{argument}: there is no folder of that name, and no setting {key}"
+            f"; settings are {', '.join(_SETTINGS)}"
+        )
+    return True
+
+
+def _report(paths: Sequence[str], settings: dict[str, str]) -> None:
+    from runners.report.boards import make_boards
+    from runners.report.page import write_page
+    from runners.report.runs import collect
+
+    runs = collect(paths, Path(settings["root"]).expanduser() if "root" in settings else None)
+    above = Path(os.path.commonpath([run.path.resolve() for run in runs]))
+    if len(runs) == 1:
+        above = above.parent
+    output = (
+        Path(settings["output"]).expanduser() if "output" in settings else above / "report.html"
+    )
+    boards = make_boards(runs)
+    for run in runs:
+        for warning in run.warnings:
+            say(f"{run.path}: {warning}")
+    size = write_page(output, boards, embed=_TRUTH[settings.get("embed", "false")])
+    print(f"{len(runs)} runs, {len(boards)} leaderboards, {size / 1e6:.1f} MB -> {output}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,193 @@
+"""What the gallery shows of a board's clips, in two kinds of parts.
+
+The index is small and holds what filters and the list need: names, subtitles, truth, labels, each
+answer's status and score, and what every label counts as under each mapping of the metric. Shards
+hold the words of the models for some hundred clips each; the page unpacks one when a clip of it is
+looked at, and all of them, in idle time, for the search.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from baselines.errors import Status
+from runners.data import Clip
+from runners.records import Labelled, Prediction
+from runners.report.boards import Board, Row
+from runners.scoring.parsing import PARSERS
+from runners.scoring.vocabulary import MAPPINGS, WHEELS, Vocabulary
+from runners.scoring.words import WordMetric
+
+_SHARD_CHARACTERS = 1_500_000
+_SHARD_CLIPS = 500
+_STATUSES = list(Status)
+_NOT_DONE = -1
+_NO_SCORE = -1
+_AS_WRITTEN = "as written"
+
+
+Media = Callable[[Path], str]
+"""The address of a video or sound file, as the page finds it."""
+
+
+def index(board: Board, starts: Sequence[int], media: Media) -> dict[str, Any]:
+    """The index of a board's gallery; `starts` are those of its shards."""
+    words = _Words()
+    strict = PARSERS[getattr(board.metric, "parser", "strict")]
+    truth = [words.ids(strict(list(clip.labels))) for clip in board.clips]
+    rows = [_columns(row, words) for row in board.rows]
+    return {
+        "names": [clip.name for clip in board.clips],
+        "subtitles": [clip.subtitle for clip in board.clips],
+        "media": [_media(clip, media) for clip in board.clips],
+        "truth": truth,
+        "statuses": [str(status) for status in _STATUSES],
+        "rows": rows,
+        "disagreement": _disagreement([row["labels"] for row in rows], words, board),
+        "starts": list(starts),
+        **_meanings(words.words, board),
+    }
+
+
+class _Words:
+    """Numbers the distinct labels, lower-case and stripped as all metrics read them."""
+
+    def __init__(self) -> None:
+        self._numbers: dict[str, int] = {}
+
+    @property
+    def words(self) -> list[str]:
+        return list(self._numbers)
+
+    def ids(self, labels: list[str]) -> list[int]:
+        clean = dict.fromkeys(label.lower().strip() for label in labels)
+        return [self._numbers.setdefault(label, len(self._numbers)) for label in clean]
+
+
+def _columns(row: Row, words: _Words) -> dict[str, Any]:
+    """One row's answers, clip by clip."""
+    run, labels = row.run, row.run.readings[0]
+    statuses, found = [], []
+    for clip in run.clips:
+        done = run.predictions.get(clip.name)
+        statuses.append(_NOT_DONE if done is None else _STATUSES.index(done.status))
+        ours = None if done is None or done.failed else labels.get(clip.name)
+        found.append([] if ours is None else words.ids(list(ours.labels)))
+    percent = np.where(np.isnan(row.per_clip), _NO_SCORE, np.rint(100 * row.per_clip))
+    return {"status": statuses, "labels": found, "score": percent.astype(int).tolist()}
+
+
+def _meanings(labels: list[str], board: Board) -> dict[str, Any]:
+    """What each label counts as: for each mapping the number of a group, -1 where it is dropped.
+
+    A metric without a vocabulary takes labels as written.
+    """
+    if not isinstance(board.metric, WordMetric):
+        return {
+            "labels": labels,
+            "mappings": [_AS_WRITTEN],
+            "groups": [labels],
+            "codes": [[number] for number in range(len(labels))],
+        }
+    vocabulary = board.metric.vocabulary
+    codes = vocabulary.codes[[vocabulary.row(label) for label in labels]].reshape(-1, len(MAPPINGS))
+    groups = []
+    for column, names in zip(codes.T, vocabulary.groups, strict=True):
+        # Only the groups that occur: a vocabulary has thousands of word forms.
+        used, numbers = np.unique(column, return_inverse=True)
+        dropped = int(used[0] < 0) if len(used) else 0
+        column[:] = numbers - dropped
+        groups.append([names[code] for code in used[dropped:]])
+    return {
+        "labels": labels,
+        "mappings": list(MAPPINGS),
+        "groups": groups,
+        "codes": codes.tolist(),
+    }
+
+
+def _disagreement(columns: list[list[list[int]]], words: _Words, board: Board) -> list[int]:
+    """For each clip, in percent: how many of the baselines do not name an emotion that one names.
+
+    Averaged over the emotions that are named at all, as groups of the first wheel at level 1 where
+    the metric has wheels; 0 where all baselines agree.
+    """
+    group = _first_wheel(words.words, board)
+    found = []
+    for answers in zip(*columns, strict=True):
+        named = [{group[label] for label in labels} - {-1} for labels in answers]
+        emotions = set().union(*named)
+        agreeing = sum(map(len, named))
+        shares = agreeing / (len(emotions) * len(named)) if emotions else 1.0
+        found.append(round(100 * (1 - shares)))
+    return found
+
+
+def _first_wheel(labels: list[str], board: Board) -> list[int]:
+    if not isinstance(board.metric, WordMetric):
+        return list(range(len(labels)))
+    vocabulary: Vocabulary = board.metric.vocabulary
+    column = MAPPINGS.index(f"M3-W{WHEELS[0]}-L1")
+    return [int(vocabulary.codes[vocabulary.row(label), column]) for label in labels]
+
+
+def _media(clip: Clip, media: Media) -> list[str | None]:
+    """Addresses of video and sound; None for what the clip lacks."""
+    sound = None if clip.audio == clip.video else clip.audio
+    return [None if path is None else media(path) for path in (clip.video, sound)]
+
+
+def shard_starts(board: Board) -> list[int]:
+    """The number of the first clip of each shard: shards hold about equally many characters."""
+    starts, size = [0], 0
+    for number, clip in enumerate(board.clips):
+        told = sum(_length(row.run.predictions.get(clip.name)) for row in board.rows)
+        clips = number - starts[-1]
+        if clips and (size + told > _SHARD_CHARACTERS or clips == _SHARD_CLIPS):
+            starts.append(number)
+            size = 0
+        size += told
+    return starts
+
+
+def _length(done: Prediction | None) -> int:
+    return 0 if done is None else len(done.description) + len(done.thinking)
+
+
+def shard(board: Board, start: int, stop: int | None) -> dict[str, Any]:
+    """What was said of the clips from `start` to before `stop`.
+
+    Row by row: the texts of all these clips, and what else there is to say of some.
+    """
+    texts: list[list[str]] = []
+    more: list[dict[int, Mapping[str, Any]]] = []
+    for row in board.rows:
+        predictions, labels = row.run.predictions, row.run.readings[0]
+        names = [clip.name for clip in board.clips[start:stop]]
+        said = [predictions.get(name) for name in names]
+        texts.append(["" if done is None else done.description for done in said])
+        more.append(
+            {
+                number: told
+                for number, done in enumerate(said)
+                if done is not None and (told := _more(done, labels.get(done.name)))
+            }
+        )
+    return {"texts": texts, "more": more}
+
+
+def _more(done: Prediction, labelled: Labelled | None) -> Mapping[str, Any]:
+    """What there is beside the text; keys without content are left out."""
+    found: dict[str, Any] = {
+        "error": done.error,
+        "thinking": done.thinking,
+        "notes": [*done.notes, *(labelled.notes if labelled else ())],
+        "seconds": round(done.seconds, 2),
+        "tokens": done.new_tokens,
+    }
+    if labelled is not None and not done.failed:
+        found["trail"] = dict(labelled.trail)
+        found["raw"] = labelled.raw if labelled.raw != done.description else ""
+    return {key: value for key, value in found.items() if value}

@@ -1,0 +1,236 @@
+"""Run folders as they are: finished or not, with or without their data set.
+
+Nothing is judged stale here and no adapter is built: what a folder holds is shown. That its data
+set has moved, that it is half finished or a dry run becomes a warning, which the page shows.
+"""
+
+import json
+import os
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from baselines.errors import PrerequisiteError, Status
+from runners.config import Settings, settings_from_json
+from runners.data import Clip, read_dataset
+from runners.extraction.base import Described
+from runners.job import Job
+from runners.records import Labelled, Prediction
+from runners.run_folder import RunFolder
+from runners.scoring import Metric, make_metric
+from runners.scoring.vocabulary import SHIPPED
+from runners.state import identity_text, label_key
+
+
+@dataclass
+class Run:
+    """What one run folder holds."""
+
+    path: Path
+    dataset: str
+    """The name of the folder above: the data set, with a hash where its root was given."""
+    settings: Settings
+    metric: Metric
+    clips: Sequence[Clip]
+    predictions: dict[str, Prediction]
+    """Of clips of the data set alone."""
+    readings: list[dict[str, Labelled]]
+    """Labels by clip: one reading, or one for each seed of the extractor."""
+    entry: Mapping[str, Any] | None
+    """What scores.json holds for the run's own extractor and metric, if anything."""
+    is_dry: bool
+    warnings: list[str] = field(default_factory=list)
+
+    @property
+    def name(self) -> str:
+        return self.path.name
+
+    @property
+    def title(self) -> str:
+        return str(self.settings.baseline.get("title") or self.settings.baseline.get("name", ""))
+
+    @property
+    def truth(self) -> dict[str, tuple[str, ...]]:
+        """True labels of the clips that have any."""
+        return {clip.name: clip.labels for clip in self.clips if clip.labels}
+
+    @property
+    def counts(self) -> Counter[Status]:
+        return Counter(each.status for each in self.predictions.values())
+
+    @property
+    def undescribed(self) -> int:
+        return len(self.clips) - len(self.predictions)
+
+    @property
+    def unlabelled(self) -> int:
+        """Descriptions without labels in some reading."""
+        return max(
+            sum(not each.failed and each.name not in labels for each in self.predictions.values())
+            for labels in self.readings
+        )
+
+    @property
+    def is_whole(self) -> bool:
+        return not self.undescribed and not self.unlabelled
+
+
+def collect(paths: Sequence[str | Path], root: Path | None = None) -> list[Run]:
+    """The runs in the given folders and below them, in the order given.
+
+    `root` is where to look for a data set that is no longer where its run says.
+
+    Raises PrerequisiteError where there are none, and for a folder that cannot be read at all.
+    """
+    folders = list(dict.fromkeys(found for path in paths for found in _run_folders(Path(path))))
+    if not folders:
+        raise PrerequisiteError(
+            f"{', '.join(map(str, paths))}: no run folders there (they hold a run.json); "
+            "give some, e.g. outputs/sample/*"
+        )
+    datasets = Datasets(root)
+    return [_read(folder, datasets) for folder in folders]
+
+
+def _run_folders(path: Path) -> Iterator[Path]:
+    if not path.is_dir():
+        raise PrerequisiteError(f"there is no folder {path}")
+    if (path / "run.json").is_file():
+        yield path
+        return
+    for folder, below, files in os.walk(path):
+        below.sort()
+        if "run.json" in files:
+            below.clear()
+            yield Path(folder)
+
+
+def _read(path: Path, datasets: "Datasets") -> Run:
+    folder = RunFolder(path)
+    told = folder.read_json("run.json")
+    if "settings" not in told:
+        raise PrerequisiteError(f"{path} is no run folder: its run.json holds no settings")
+    settings = settings_from_json(told["settings"], path)
+    predictions = folder.read_predictions()
+    clips, warnings = datasets.clips(settings, path)
+    if clips is None:
+        clips = [Clip(name, None, None, None, "", ()) for name in sorted(predictions)]
+        clips = clips[: settings.dataset.get("limit")]
+    else:
+        wanted = {clip.name for clip in clips}
+        predictions = {name: each for name, each in predictions.items() if name in wanted}
+    entry = folder.read_json("scores.json").get(
+        f"{Job(settings).extraction}/{settings.metric['name']}"
+    )
+    run = Run(
+        path,
+        path.resolve().parent.name,
+        settings,
+        _metric(settings, entry, warnings),
+        clips,
+        predictions,
+        _readings(folder, settings, told, entry, clips, predictions),
+        entry,
+        bool(told.get("identity", {}).get("dry_run")),
+        warnings,
+    )
+    if run.is_dry:
+        run.warnings.append("dry run on a random miniature of the model: its figures mean nothing")
+    if run.undescribed:
+        run.warnings.append(f"not finished: {run.undescribed} of {len(clips)} clips are missing")
+    if run.unlabelled:
+        run.warnings.append(f"not finished: {run.unlabelled} descriptions have no labels yet")
+    return run
+
+
+def _metric(settings: Settings, entry: Mapping[str, Any] | None, warnings: list[str]) -> Metric:
+    """The run's own metric, by the vocabulary that it was scored with."""
+    metric = make_metric(settings.metric)
+    then = (entry or {}).get("conditions", {}).get("vocabulary")
+    now = metric.conditions.get("vocabulary")
+    if then == SHIPPED != now:
+        return make_metric({**settings.metric, "wheel_root": SHIPPED})
+    if then not in (None, now):
+        warnings.append(f"scored by the vocabulary {then} then, and by {now} on this page")
+    return metric
+
+
+def _readings(
+    folder: RunFolder,
+    settings: Settings,
+    told: Mapping[str, Any],
+    entry: Mapping[str, Any] | None,
+    clips: Sequence[Clip],
+    predictions: Mapping[str, Prediction],
+) -> list[dict[str, Labelled]]:
+    """The labels that the run's own extractor found in the descriptions as they are now.
+
+    Which extractor that was stands in scores.json; before there is one, or where the clips'
+    subtitles are gone, the labels found last are taken.
+    """
+    labelled = {key: each for key, each in folder.read_labels().items() if each.error is None}
+    items = [
+        Described(
+            clip.name,
+            predictions[clip.name].description,
+            clip.subtitle if settings.subtitle == "merge" else None,
+            told.get("answers") == "labels",
+        )
+        for clip in clips
+        if clip.name in predictions and not predictions[clip.name].failed
+    ]
+    found = []
+    for identity in _identities(entry, settings):
+        keys = {item.name: label_key(item, identity) for item in items}
+        found.append({name: labelled[key] for name, key in keys.items() if key in labelled})
+    if any(found):
+        return found
+    return [{each.name: each for each in labelled.values()}]
+
+
+def _identities(entry: Mapping[str, Any] | None, settings: Settings) -> list[str]:
+    """Of the extractor, once for each seed that it was run with."""
+    if entry is None:
+        return []
+    identity = entry["extractor"]
+    if "repeats" not in entry:
+        return [identity_text(identity)]
+    return [identity_text({**identity, "seed": seed}) for seed in settings.extractor["seeds"]]
+
+
+class Datasets:
+    """Reads each data set once, however many runs share it."""
+
+    def __init__(self, root: Path | None = None) -> None:
+        self._root = root
+        self._read: dict[str, tuple[list[Clip] | None, list[str]]] = {}
+
+    def clips(self, settings: Settings, path: Path) -> tuple[list[Clip] | None, list[str]]:
+        """The clips (None where even their tables are gone), and what must be said of them."""
+        key = json.dumps([settings.dataset, settings.outputs], sort_keys=True)
+        if key not in self._read:
+            self._read[key] = self._find(settings.dataset)
+        clips, warnings = self._read[key]
+        return clips, list(warnings)
+
+    def _find(self, dataset: Mapping[str, Any]) -> tuple[list[Clip] | None, list[str]]:
+        places = (
+            [dataset] if self._root is None else [dataset, {**dataset, "root": str(self._root)}]
+        )
+        reason = ""
+        for place in places:
+            try:
+                return read_dataset({**place, "check_files": True}), []
+            except PrerequisiteError as error:
+                reason = reason or str(error)
+        for place in places:
+            try:
+                clips = read_dataset({**place, "check_files": False})
+            except PrerequisiteError:
+                continue
+            return clips, [f"media cannot be played: {reason}"]
+        return None, [
+            f"no subtitles, truth or media: {reason} (root=FOLDER says where the data set is now)"
+        ]

@@ -1,0 +1,53 @@
+"""Run folders for the tests of the report: real ones, and such as no model would make on demand."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from baselines.errors import Status
+from runners.records import Labelled, Prediction
+from runners.run_folder import RunFolder
+from tests.runners.jobs import job
+
+SCRIPT = "<script>window.hacked = 1</script><img src=x onerror='window.hacked = 1'>"
+MEGABYTE = "Er wirkt traurig. " * 60_000
+
+Said = Mapping[str, Prediction]
+
+
+def said(name: str, text: str, **more: object) -> Prediction:
+    return Prediction(name, Status.OK if text else Status.EMPTY, text, **more)  # type: ignore[arg-type]
+
+
+def write_run(
+    outputs: Path,
+    name: str,
+    predictions: Sequence[Prediction],
+    labels: Mapping[str, Sequence[str]],
+    *overrides: str,
+) -> Path:
+    """A run folder of `sample` (or what the overrides say) with just these answers and labels."""
+    made = job("baseline=random", f"baseline.name={name}", f"outputs={outputs}", *overrides)
+    with RunFolder(made.folder) as folder:
+        for each in predictions:
+            folder.predictions.append(each)
+        for clip, found in labels.items():
+            folder.labels.append(Labelled(clip, tuple(found), ", ".join(found), f"{name} {clip}"))
+        folder.write_json(
+            "run.json",
+            {
+                "identity": made.identity,
+                "settings": asdict(made.settings),
+                "answers": "descriptions",
+                "clips": len(predictions),
+            },
+        )
+    return made.folder
+
+
+def change_settings(folder: Path, **dataset: object) -> None:
+    """Say in run.json that the run was made with another data set."""
+    told = json.loads((folder / "run.json").read_text("utf-8"))
+    told["settings"]["dataset"] |= dataset
+    (folder / "run.json").write_text(json.dumps(told), "utf-8")

@@ -1,0 +1,266 @@
+"""The page in headless Chromium: what a reader can do with it."""
+
+import pytest
+
+from runners.report.boards import make_boards
+from runners.report.page import write_page
+from runners.report.runs import collect
+from tests.report.browser import Browser
+
+
+@pytest.fixture(scope="module")
+def browser():
+    browser = Browser()
+    yield browser
+    browser.close()
+
+
+@pytest.fixture(autouse=True)
+def without_complaints(browser):
+    yield
+    assert browser.complaints() == []
+    browser.size(1280)
+    browser.prefer("light")
+
+
+def baselines(browser) -> list[str]:
+    return browser.texts(".table-responsive[aria-label=Figures] tbody th .fw-semibold")
+
+
+def clips(browser) -> list[str]:
+    return browser.texts(".clip-link .fw-semibold")
+
+
+def at_gallery(browser, page, address=""):
+    browser.open(page, f"view=gallery&{address}")
+    browser.wait_for("#found", "clip")
+
+
+def test_the_leaderboard_ranks_and_compares(browser, page):
+    browser.open(page)
+    assert baselines(browser) == ["ground_truth", "half", "lexicon", "talker"]
+    rows = browser.texts(".table-responsive[aria-label=Figures] tbody tr")
+    assert "100.0" in rows[0]
+    assert "best" in rows[0]
+    assert "not finished: 9 of 10 clips are missing" in rows[1]
+    assert "not compared" in rows[1]
+    assert "9 not done" in rows[1]
+    assert "4 ok" in rows[2]
+    assert "* worse" in rows[3]
+    assert "p < 0.001" in rows[3]
+    assert "1 unreadable" in rows[3]
+    assert "not comparable with papers" in browser.text("[role=note]")
+    assert "Made 20" in browser.text("footer")
+
+
+def test_columns_sort_both_ways_and_say_so(browser, page):
+    browser.open(page)
+    header = "th[aria-sort]"
+    browser.all("th .btn-sort")[0].click()
+    browser.wait(lambda: baselines(browser) == ["ground_truth", "half", "lexicon", "talker"])
+    assert browser.all(header)[0].get_attribute("aria-sort") == "ascending"
+    browser.all("th .btn-sort")[0].click()
+    browser.wait(lambda: baselines(browser)[0] == "talker")
+    assert browser.all(header)[0].get_attribute("aria-sort") == "descending"
+    assert "sort=-name" in browser.address
+
+
+def test_runs_scored_otherwise_are_kept_apart(browser, page):
+    browser.open(page)
+    names = browser.texts("#board option")
+    assert len(names) == 2
+    browser.choose("board", names[1])
+    browser.wait(lambda: baselines(browser) == ["other_rule"])
+    assert "parser friendly" in browser.text("main")
+    assert "kept apart" in browser.text("label[for=board]")
+
+
+def test_figures_are_drawn_and_told_to_those_who_do_not_see(browser, page):
+    browser.open(page)
+    browser.wait(lambda: len(browser.all("svg[role=img]")) == 3)
+    labels = [each.get_attribute("aria-label") for each in browser.all("svg")]
+    assert "ground_truth 100.0" in labels[0]
+    assert "Precision against recall" in labels[1]
+    assert "surprised" in labels[2]
+    browser.choose("figure", "wheel 2, level 1")
+    browser.wait_for("section[aria-label='Precision against recall'] h3", "wheel 2, level 1")
+    browser.choose("wheel", "wheel 3, level 2")
+    browser.wait_for(".clusters caption", "wheel 3, level 2")
+    assert browser.texts(".clusters tbody th")
+
+
+def test_a_clip_shows_all_that_there_is(browser, page):
+    at_gallery(browser, page, "clip=good_news")
+    browser.wait_for("article", "She is happy")
+    assert browser.all("video")[0].get_attribute("src").endswith("good_news.mp4")
+    browser.wait(lambda: browser.run("return document.querySelector('video').duration > 1"))
+    assert browser.all("audio")[0].get_attribute("src").endswith("good_news.wav")
+    talker = "section[aria-label=talker]"
+    assert browser.texts(f"{talker} .chip-matched") == ["✓ happy (matched)"]
+    assert browser.texts(f"{talker} .chip-surplus, {talker} .chip-outside")
+    assert "12 tokens" in browser.text(talker)
+    thinking = browser.all(f"{talker} details")[0]
+    assert thinking.get_attribute("open") is None
+    assert "A smile, so joy." in thinking.get_attribute("textContent")
+    assert "not done" not in browser.text("section[aria-label=half]")
+
+
+def test_markup_from_a_model_is_text(browser, page):
+    at_gallery(browser, page, "clip=good_news")
+    browser.wait_for("article", "<script>window.hacked = 1</script><img src=x")
+    assert browser.run("return window.hacked") is None
+    at_gallery(browser, page, "clip=late_night")
+    browser.wait_for("section[aria-label=talker]", "<b>no</b> video stream")
+    assert "unreadable" in browser.text("section[aria-label=talker] .badge")
+
+
+def test_a_megabyte_is_shown_when_asked_for(browser, page):
+    at_gallery(browser, page, "clip=broken_promise")
+    browser.wait_for("section[aria-label=talker]", "Show all 1,080,000 characters")
+    assert len(browser.text("section[aria-label=talker]")) < 5000
+    browser.run("document.querySelector('section[aria-label=talker] button').click()")
+    browser.wait(lambda: len(browser.text("section[aria-label=talker]")) > 1_000_000)
+
+
+@pytest.mark.parametrize(
+    ("address", "found"),
+    [
+        ("q=伤心", ["farewell"]),
+        ("q=ONERROR", ["good_news"]),
+        ("q=so happy", ["good_news"]),
+        ("q=no such words", []),
+        ("label=lonely", ["farewell"]),
+        ("status=unreadable", ["late_night"]),
+        ("status=failed", ["late_night"]),
+        ("q=surprised&row=2", []),
+    ],
+)
+def test_filters_stand_in_the_address(browser, page, address, found):
+    at_gallery(browser, page, address)
+    browser.wait_for("#found", f"{len(found)} of 10 clips")
+    assert clips(browser) == found
+
+
+def test_filters_answer_as_one_types(browser, page):
+    at_gallery(browser, page)
+    assert len(clips(browser)) == 10
+    browser.type("q", "looks surprised")
+    browser.wait(lambda: len(clips(browser)) == 6)
+    assert "q=looks+surprised" in browser.address
+    browser.choose("status", "empty")
+    assert len(clips(browser)) == 6
+    browser.choose("by", "talker")
+    browser.wait_for("#found", "0 of 10 clips")
+
+
+def test_worst_and_best_and_most_disputed_clips_come_first(browser, page):
+    at_gallery(browser, page, "row=3&sort=best")
+    assert clips(browser)[0] in ("farewell", "good_news", "late_night", "broken_promise")
+    browser.choose("order", "worst first")
+    browser.wait(lambda: clips(browser)[0] not in ("farewell", "good_news"))
+    scores = [int(each.split()[-2]) for each in browser.texts(".clip-link .small")]
+    assert scores == sorted(scores)
+    browser.choose("order", "most disagreement first")
+    browser.choose("disagree", "at least 75 %")
+    browser.wait(lambda: 0 <= len(clips(browser)) < 10)
+
+
+def test_labels_are_matched_under_the_chosen_wheel(browser, page):
+    at_gallery(browser, page, "clip=farewell")
+    browser.wait_for("article", "伤心")
+    marks = browser.texts("section[aria-label=lexicon] .chip")
+    browser.choose("mapping", "word form")
+    browser.wait(lambda: browser.texts("section[aria-label=lexicon] .chip") != marks)
+    assert "− sad (missed)" in browser.texts("section[aria-label=lexicon] .chip")
+    assert browser.all("section[aria-label=talker] .words")[0].get_attribute("lang") == "zh"
+
+
+def test_two_runs_are_compared_clip_by_clip(browser, page):
+    browser.open(page, "view=compare&a=0&b=2")
+    browser.wait_for("section[aria-label='Paired test']", "ground_truth is better in M-avg")
+    assert "p < 0.001" in browser.text("section[aria-label='Paired test']")
+    points = browser.texts("main article h3 .ms-auto")
+    sizes = [int(each.strip("+−± points")) for each in points]
+    assert sizes == sorted(sizes, reverse=True)
+    assert sizes[0] > 0
+    browser.choose("a", "lexicon")
+    browser.wait_for("main", "Choose two different runs")
+    browser.choose("b", "half")
+    browser.wait_for("main", "No test: half is not finished")
+
+
+def test_the_keyboard_goes_everywhere(browser, page):
+    browser.open(page)
+    browser.press("Tab")
+    assert browser.focused.startswith("Skip")
+    browser.press("Enter")
+    browser.wait(lambda: browser.run("return document.activeElement.id") == "main")
+    for _ in range(8):
+        browser.press("Tab")
+        if browser.run("return document.activeElement.className") == "btn-sort":
+            break
+    browser.press("Enter")
+    browser.wait(lambda: "sort=name" in browser.address)
+    at_gallery(browser, page)
+    browser.run("document.querySelector('.clip-link').focus()")
+    browser.press("ArrowDown")
+    assert "broken_promise" in browser.focused
+    browser.press("ArrowUp")
+    browser.press("Enter")
+    browser.wait(lambda: browser.focused == "good_news")
+    assert "clip=good_news" in browser.address
+
+
+VIEWS = ("view=board", "view=gallery&clip=good_news&q=happy", "view=compare")
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_every_view_can_be_read(browser, page, width, scheme):
+    browser.size(width)
+    browser.prefer(scheme)
+    for view in VIEWS:
+        browser.open(page, view)
+        browser.wait(lambda: "…" not in browser.texts("main .card p"))
+        browser.run("document.querySelectorAll('details').forEach((each) => (each.open = true))")
+        theme = browser.run("return document.documentElement.dataset.bsTheme")
+        assert theme == scheme
+        assert browser.poor_contrasts() == []
+        assert not browser.overflows()
+
+
+def test_the_theme_can_be_changed(browser, page):
+    browser.open(page)
+    browser.all("#theme")[0].click()
+    browser.wait(lambda: browser.run("return document.documentElement.dataset.bsTheme") == "dark")
+    assert "Light" in browser.text("#theme")
+
+
+def test_controls_have_names_and_images_words(browser, page):
+    for view in VIEWS:
+        browser.open(page, view)
+        browser.wait(lambda: browser.all("main h2"))
+        unnamed = browser.run("""
+            return [...document.querySelectorAll("input, select, button, a, svg, video, audio")]
+              .filter((e) => !(e.labels?.length || e.textContent.trim() || e.ariaLabel))
+              .map((e) => e.outerHTML)""")
+        assert unnamed == []
+        assert len(browser.all("h1")) == 1
+        assert browser.run("return document.documentElement.lang") == "en"
+
+
+def test_media_travel_in_the_page_when_asked_for(browser, outputs, tmp_path):
+    page = tmp_path / "alone.html"
+    write_page(page, make_boards(collect([outputs / "sample" / "lexicon"])), embed=True)
+    at_gallery(browser, page, "clip=good_news")
+    browser.wait(lambda: browser.run("return document.querySelector('video')?.duration > 1"))
+    assert browser.all("video")[0].get_attribute("src").startswith("blob:")
+
+
+def test_a_moved_media_folder_is_told_where_the_clip_would_play(browser, page, tmp_path):
+    moved = tmp_path / "a" / "b" / "c" / "report.html"
+    moved.parent.mkdir(parents=True)
+    moved.write_bytes(page.read_bytes())
+    at_gallery(browser, moved, "clip=good_news")
+    browser.wait_for(".media", "The video cannot be played")
+    assert "good_news.mp4" in browser.text(".media")

@@ -1,0 +1,212 @@
+"""What is read out of run folders, and what the page's data say of them."""
+
+import base64
+import gzip
+import json
+import re
+import shutil
+from dataclasses import asdict
+
+import numpy as np
+import pytest
+
+from baselines.errors import PrerequisiteError
+from runners.report.__main__ import read_arguments
+from runners.report.boards import make_boards
+from runners.report.page import write_page
+from runners.report.runs import collect
+from runners.work import work
+from tests.report.folders import MEGABYTE, SCRIPT, change_settings, said, write_run
+from tests.runners.jobs import job
+
+
+def parts(page) -> dict:
+    """The data of a page, as its scripts read them."""
+    text = page.read_text("utf-8")
+    found = re.findall(r'<script id="([\w-]+)" type="text/plain" [^>]*>([^<]*)</script>', text)
+    return {name: json.loads(gzip.decompress(base64.b64decode(body))) for name, body in found}
+
+
+def test_runs_are_found_below_the_folders_given(outputs):
+    names = {run.name for run in collect([outputs])}
+    assert names == {"lexicon", "ground_truth", "talker", "half", "other_rule"}
+    twice = collect([outputs / "sample" / "lexicon", outputs / "sample"])
+    assert [run.name for run in twice].count("lexicon") == 1
+
+
+def test_the_figures_are_those_of_the_run(outputs):
+    folder = outputs / "sample" / "lexicon"
+    (entry,) = json.loads((folder / "scores.json").read_text("utf-8")).values()
+    (board,) = make_boards(collect([folder]))
+    told = board.as_json()
+    for name, (value, low, high) in zip(told["figures"], told["rows"][0]["figures"], strict=True):
+        assert value == pytest.approx(entry["figures"][name], abs=1e-5)
+        assert (low, high) == pytest.approx(entry["intervals"][name], abs=1e-5)
+
+
+def test_labels_are_those_of_the_runs_own_extractor(outputs, tmp_path):
+    folder = tmp_path / "lexicon"
+    shutil.copytree(outputs / "sample" / "lexicon", folder)
+    lines = (folder / "labels.jsonl").read_text("utf-8")
+    other = lines.replace('"key":"', '"key":"x').replace("happy", "furious")
+    (folder / "labels.jsonl").write_text(lines + other, "utf-8")
+    (run,) = collect([folder])
+    assert run.readings[0]["good_news"].labels == ("happy",)
+
+
+def test_each_reading_of_an_extractor_with_seeds_counts(outputs, tmp_path):
+    """Figures are the means over the seeds, as the sweep's table has them."""
+    shutil.copytree(outputs / "sample" / "talker", tmp_path / "talker")
+    (run,) = collect([tmp_path / "talker"])
+    other = {name: each for name, each in run.readings[0].items() if name != "good_news"}
+    single = [make_boards([run])[0].rows[0].figures]
+    run.readings = [run.readings[0], other | {"good_news": other["farewell"]}]
+    (row,) = make_boards([run])[0].rows
+    single.append(row.scores[1].figures)
+    assert row.figures["M-avg"] == pytest.approx(np.mean([each["M-avg"] for each in single]))
+
+
+def test_a_clip_counts_fully_where_nothing_is_missed(outputs):
+    (board,) = make_boards(collect([outputs / "sample" / "ground_truth"]))
+    assert set(board.rows[0].per_clip) == {1.0}
+
+
+def test_what_differs_in_data_or_rule_stands_on_another_board(outputs, tmp_path):
+    folder = write_run(tmp_path, "few", [said("good_news", "happy")], {}, "dataset.limit=1")
+    boards = make_boards(collect([outputs, folder]))
+    assert sorted(board.names for board in boards) == [
+        ["few"],
+        ["ground_truth", "half", "lexicon", "talker"],
+        ["other_rule"],
+    ]
+    assert [len(board.clips) for board in boards].count(1) == 1
+
+
+def test_a_half_finished_run_is_scored_on_what_it_has_and_not_compared(outputs):
+    (board,) = make_boards(collect([outputs / "sample" / "half", outputs / "sample" / "lexicon"]))
+    told = board.as_json()
+    half = next(row for row in told["rows"] if row["name"] == "half")
+    assert half["warnings"] == ["not finished: 9 of 10 clips are missing"]
+    assert half["done"] == 1
+    assert half["figures"][0][0] > 0
+    assert not half["compared"]
+    assert told["best"] == {"name": "lexicon", "others": {}}
+    assert told["pairs"] == []
+
+
+def test_a_run_without_any_answer_has_a_row(tmp_path):
+    folder = write_run(tmp_path, "nothing", [], {})
+    (board,) = make_boards(collect([folder]))
+    assert board.as_json()["rows"][0]["figures"] == []
+    write_page(tmp_path / "page.html", [board])
+    assert parts(tmp_path / "page.html")["index-0"]["rows"][0]["status"] == [-1] * 10
+
+
+def test_a_data_set_that_has_moved_is_found_by_root(outputs, tmp_path):
+    folder = tmp_path / "lexicon"
+    shutil.copytree(outputs / "sample" / "lexicon", folder)
+    root = job().settings.dataset["root"]
+    change_settings(folder, root=str(tmp_path / "gone"))
+    (lost,) = collect([folder])
+    assert "no subtitles, truth or media" in lost.warnings[0]
+    assert "there is no folder" in lost.warnings[0]
+    told = make_boards([lost])[0].as_json()
+    assert told["rows"][0]["figures"][0] == pytest.approx([0.29252, 0.08571, 0.47833], abs=1e-5)
+    assert not told["comparable"]
+
+    from runners.data import reader
+
+    place = root.replace("{package}", str(reader.Path(reader.__file__).parent))
+    (found,) = collect([folder], reader.Path(place))
+    assert found.warnings == []
+    assert len(found.truth) == 10
+
+
+def test_media_that_are_gone_are_a_warning(outputs, tmp_path):
+    from tests.runners.conftest import write_tables
+
+    write_tables(tmp_path / "data", "abc")
+    clips = [said(name, "happy") for name in "abc"]
+    labels = {name: ["happy"] for name in "abc"}
+    folder = write_run(
+        tmp_path, "bare", clips, labels, "dataset=ovmerd", f"dataset.root={tmp_path / 'data'}"
+    )
+    (run,) = collect([folder])
+    assert run.warnings[0].startswith("media cannot be played: the data set should have a folder")
+    assert run.is_whole
+
+
+def test_nothing_of_a_model_stands_in_the_page_as_it_is(page):
+    text = page.read_text("utf-8")
+    assert SCRIPT not in text
+    assert "hacked" not in text
+    assert text.count("<script") == text.count("</script>")
+    data = parts(page)
+    assert SCRIPT in data["shard-0-0"]["texts"][3][0]
+    assert MEGABYTE in data["shard-0-0"]["texts"][3]
+
+
+def test_the_policy_lets_nothing_else_run(page):
+    (policy,) = re.findall(r'Security-Policy" content="([^"]*)"', page.read_text("utf-8"))
+    assert "default-src 'none'" in policy
+    assert "unsafe" not in policy
+    assert "http" not in policy
+
+
+def test_runs_of_one_name_are_told_apart(outputs, tmp_path):
+    twin = tmp_path / "again" / "sample" / "lexicon"
+    shutil.copytree(outputs / "sample" / "lexicon", twin)
+    (board,) = make_boards(collect([outputs / "sample" / "lexicon", twin]))
+    assert len(set(board.names)) == 2
+    assert all(name.endswith("lexicon") for name in board.names)
+
+
+def test_a_metric_over_classes_has_a_gallery_too(tmp_path):
+    names = ["good_news", "farewell"]
+    folder = write_run(
+        tmp_path,
+        "guess",
+        [said(name, "happy") for name in names],
+        {name: ["happy"] for name in names},
+        "metric=single_label",
+        "dataset.clips=[good_news,farewell]",
+    )
+    (run,) = collect([folder])
+    run.clips = [
+        type(clip)(**asdict(clip) | {"labels": (word,)})
+        for clip, word in zip(run.clips, ("happy", "sad"), strict=True)
+    ]
+    boards = make_boards([run])
+    write_page(tmp_path / "page.html", boards)
+    told = parts(tmp_path / "page.html")
+    assert told["index-0"]["rows"][0]["score"] == [100, 0]
+    assert told["index-0"]["mappings"] == ["as written"]
+    assert told["leaderboards"]["boards"][0]["clusters"] == {}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["nowhere"], "there is no folder nowhere"),
+        (["."], "no run folders there"),
+        (["output=page.html"], "name the run folders"),
+        (["ouput=page.html", "."], "no setting ouput"),
+        ([".", "embed=perhaps"], "embed is 'perhaps'"),
+    ],
+)
+def test_what_is_wrong_is_one_sentence(arguments, sentence, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(PrerequisiteError) as caught:
+        collect(read_arguments(arguments)[0])
+    assert sentence in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_the_command_writes_a_page_where_the_runs_are(command, tmp_path):
+    work(job("baseline=lexicon", f"outputs={tmp_path / 'outputs'}"))
+    done = command("runners.report", "outputs/sample/lexicon")
+    assert done.returncode == 0, done.stderr
+    assert "1 runs, 1 leaderboards" in done.stdout
+    page = tmp_path / "outputs" / "sample" / "report.html"
+    assert parts(page)["index-0"]["names"][0] == "good_news"
+    assert not list(page.parent.glob(".*.new"))
