@@ -8,15 +8,19 @@ Settings are the fields of the class when it is a dataclass: the keys of `conf/b
 are checked against their names and types before anything is built.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Literal, Self
 
 from baselines.errors import ClipError, MissingModality
 
 VIDEO, AUDIO, SUBTITLE = "video", "audio", "subtitle"
 MEDIA = frozenset({VIDEO, AUDIO})
+
+
+Feeding = Literal["clip", "batch", "stream"]
+"""Clips are put to `generate` one by one, to `generate` in batches, or to `stream` all together."""
 
 
 @dataclass
@@ -87,9 +91,9 @@ class Adapter:
     """Settings that cannot change a word, such as time limits: no part of a run's identity."""
 
     @property
-    def answers_one_by_one(self) -> bool:
-        """Whether `generate` is given single clips, each recorded as soon as it is answered."""
-        return type(self).generate is Adapter.generate
+    def feeding(self) -> Feeding:
+        """How the runner hands clips over."""
+        return "clip" if type(self).generate is Adapter.generate else "batch"
 
     def load(self, machine: Machine) -> None:
         """Load the weights onto `machine`; called once, before the first `generate`.
@@ -145,6 +149,16 @@ class Adapter:
             except ClipError as error:
                 answers.append(error)
         return answers
+
+    def stream(self, items: Iterable[Prepared]) -> Iterator[tuple[int, str | Answer | ClipError]]:
+        """Answer clips in any order: (place among `items`, answer), each as soon as it is known.
+
+        For engines that keep many clips in flight by themselves; where `feeding` is "stream" the
+        runner calls this once for the whole run. Drawing an item waits until it is prepared, so
+        draw no more than are to be in flight. Raises PrerequisiteError where no further clip can
+        be answered; what was yielded before stands.
+        """
+        raise NotImplementedError
 
     def close(self) -> None:
         """Free what `load` took."""

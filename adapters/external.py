@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
-from adapters.base import AUDIO, SUBTITLE, VIDEO, Adapter, Answer, Machine, Prepared
+from adapters.base import AUDIO, SUBTITLE, VIDEO, Adapter, Answer, Feeding, Machine, Prepared
 from adapters.registry import register
 from adapters.thinking import split_thinking
 from adapters.worker import Died, Worker
@@ -75,8 +75,8 @@ class External(Adapter):
         self._asked = self._deadly = 0
 
     @property
-    def answers_one_by_one(self) -> bool:
-        return True
+    def feeding(self) -> Feeding:
+        return "clip"  # recorded as soon as it is answered
 
     def load(self, machine: Machine) -> None:
         """Raises PrerequisiteError where the worker does not come up. The machine is its own."""

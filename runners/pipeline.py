@@ -1,17 +1,20 @@
 """Clips -> predictions: the next clips are decoded while the current batch is generated.
 
 `prepare` runs in threads ahead of `generate`, which runs in the caller's thread; how far ahead is
-bounded, so that memory is too. Answers come in the order of the clips. A clip that fails becomes
-a record and takes no other with it: where a batch fails as a whole, its clips are asked one by one.
+bounded, so that memory is too. Answers come in the order of the clips, or from an adapter that is
+fed a stream as soon as each is known. A clip that fails becomes a record and takes no other with
+it: where a batch fails as a whole, its clips are asked one by one.
 """
 
 import hashlib
+import itertools
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import islice
+from functools import partial
+from itertools import chain, islice, starmap
 from pathlib import Path
 from typing import TypeVar
 
@@ -51,6 +54,32 @@ class _Ready:
     seconds: float
 
 
+class _Drawn:
+    """Prepared clips, counted as a stream draws them; those that failed before are set apart."""
+
+    def __init__(self, ready: Iterator[_Ready]) -> None:
+        self._ready = ready
+        self.count = 0
+        self.waiting: dict[int, tuple[_Ready, float]] = {}
+        """By their places: the clips that have no answer yet, and since when."""
+        self._unprepared: list[tuple[_Ready, _Failure, float]] = []
+
+    def __iter__(self) -> Iterator[Prepared]:
+        places = itertools.count()
+        for item in self._ready:
+            self.count += 1
+            if isinstance(item.prepared, _Failure):
+                self._unprepared.append((item, item.prepared, item.seconds))
+            else:
+                self.waiting[next(places)] = item, time.perf_counter()
+                yield item.prepared
+
+    def take_unprepared(self) -> list[tuple[_Ready, _Failure, float]]:
+        """Those since the last time, as `Pipeline._failed` takes them."""
+        taken, self._unprepared = self._unprepared, []
+        return taken
+
+
 def clip_seed(seed: int, name: str) -> int:
     """Start of a clip's random stream: 63 bits of a hash of (seed, name), the same everywhere."""
     digest = hashlib.blake2b(f"{seed}:{name}".encode("utf-8", "replace"), digest_size=8).digest()
@@ -66,15 +95,18 @@ class Pipeline:
         """`strict` raises ClipError at the first clip that fails."""
         self._adapter = adapter
         self._seed = seed
-        self._batch_size = 1 if adapter.answers_one_by_one else batch_size
+        self._batch_size = 1 if adapter.feeding == "clip" else batch_size
         self._workers = workers
         self._strict = strict
 
     def describe(self, requests: Iterable[Request]) -> Iterator[Prediction]:
-        """One prediction a request, in their order, each batch as soon as it is done."""
+        """One prediction a request, each batch or streamed clip as soon as it is done."""
         with ThreadPoolExecutor(self._workers, "prepare") as pool:
             ready = self._ahead(pool, iter(requests))
             try:
+                if self._adapter.feeding == "stream":
+                    yield from self._stream(ready)
+                    return
                 while batch := list(islice(ready, self._batch_size)):
                     yield from self._answer(batch)
             finally:
@@ -116,6 +148,24 @@ class Pipeline:
                 yield self._predicted(item, next(answers), item.seconds + each)
             else:
                 yield self._failed(item, item.prepared, item.seconds)
+
+    def _stream(self, ready: Iterator[_Ready]) -> Iterator[Prediction]:
+        """Where a stream breaks off, the clips that it had drawn fail, and another one is begun."""
+        while (first := next(ready, None)) is not None:
+            drawn = _Drawn(chain([first], ready))
+            answers = self._adapter.stream(drawn)
+            while True:
+                answer = _attempt(partial(_next_answer, answers))
+                yield from starmap(self._failed, drawn.take_unprepared())
+                if answer is None or isinstance(answer, _Failure):
+                    break
+                item, since = drawn.waiting.pop(answer[0])
+                yield self._predicted(item, answer[1], item.seconds + time.perf_counter() - since)
+            lost = answer or _failure(ValueError("stream() ended without an answer to this clip"))
+            if not drawn.count:
+                yield self._failed(first, lost, first.seconds)
+            for item, _ in drawn.waiting.values():
+                yield self._failed(item, lost, item.seconds)
 
     def _generate(self, batch: list[Prepared]) -> Sequence[Answer | _Failure]:
         answers = _attempt(lambda: self._generate_or_raise(batch))
@@ -184,6 +234,11 @@ def _checked(answer: object) -> Answer | _Failure:
     if isinstance(answer, ClipError):
         return _failure(answer)
     raise TypeError(f"generate() answered with {type(answer).__name__}, not with text")
+
+
+def _next_answer(answers: Iterator[tuple[int, object]]) -> tuple[int, Answer | _Failure] | None:
+    answer = next(answers, None)
+    return answer and (answer[0], _checked(answer[1]))
 
 
 def _is_out_of_memory(error: Exception) -> bool:
