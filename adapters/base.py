@@ -3,6 +3,7 @@
 An adapter is one class with one method, `describe(video, audio, subtitle) -> str`. One that wants
 speed writes `prepare` (CPU, thread-safe) and `generate` (device, batched) instead and gets
 `describe` for free; the runner then decodes the next clips while the current batch is generated.
+`encode`, where there is one, stands between the two and overlaps with both.
 
 Settings are the fields of the class when it is a dataclass: the keys of `conf/baseline/NAME.yaml`
 are checked against their names and types before anything is built.
@@ -40,6 +41,9 @@ class Prepared:
     """The true labels; empty unless the adapter declares `sees_truth`."""
     clues: tuple[str | None, ...] = ()
     """What the runs named by `Adapter.sources` said of this clip; None where one has nothing."""
+    tokens: int = 0
+    """Places that prompt and longest answer take in the language model's memory, where `encode`
+    knows: how many clips make a batch is reckoned by it."""
 
 
 @dataclass(frozen=True)
@@ -117,7 +121,8 @@ class Adapter:
 
         Raises ClipError where this clip cannot be described.
         """
-        answer = self.generate([self.prepare(video, audio, subtitle)])[0]
+        item = self.encode([self.prepare(video, audio, subtitle)])[0]
+        answer = item if isinstance(item, ClipError) else self.generate([item])[0]
         if isinstance(answer, ClipError):
             raise answer
         return answer if isinstance(answer, str) else answer.text
@@ -132,6 +137,14 @@ class Adapter:
         Raises ClipError where the clip cannot be read.
         """
         return Prepared((video, audio, subtitle))
+
+    def encode(self, batch: list[Prepared]) -> Sequence[Prepared | ClipError]:
+        """Bring some clips onto the device and through the encoders, in their order.
+
+        Called in one thread while `generate` runs in another. May be left out: `generate` is then
+        given what `prepare` made.
+        """
+        return batch
 
     def generate(self, batch: list[Prepared]) -> Sequence[str | Answer | ClipError]:
         """Answer a batch, one answer per item and in its order.

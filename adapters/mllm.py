@@ -35,6 +35,13 @@ MINIATURE_NEW_TOKENS = 32
 SLOT = "{subtitle}"
 
 
+@dataclass(frozen=True)
+class _Encoded:
+    """What `encode` leaves of a clip's inputs."""
+
+    prompt: "Prompt"
+
+
 class Model(Protocol):
     """The modules of a baseline."""
 
@@ -140,18 +147,37 @@ class Mllm(Adapter, ABC):
         from baselines.decoding.transformers_engine import TransformersEngine
         from baselines.device import resolve
 
-        self._model = self.build(resolve(machine.device, machine.dtype))
+        place = resolve(machine.device, machine.dtype)
+        self._device = place.device
+        self._model = self.build(place)
         self._engine = TransformersEngine(self._model.llm, self.tokenizer, self.generation)
-        self._batches = Batches()
+        self._encoder_batches, self._batches = Batches(), Batches()
+
+    def encode(self, batch: list[Prepared]) -> Sequence[Prepared | ClipError]:
+        return self._encoder_batches.run(self._encoded, batch)
 
     def generate(self, batch: list[Prepared]) -> Sequence[str | Answer | ClipError]:
         return self._batches.run(self._answer, batch)
 
-    def _answer(self, batch: Sequence[Prepared]) -> list[Answer]:
-        import torch
+    def _encoded(self, batch: Sequence[Prepared]) -> list[Prepared]:
+        """The items with their prompts in the place of their inputs; encoded ones as they are."""
+        from baselines.transfer import Beside
 
-        with torch.inference_mode():
-            prompts = [self.embed(item) for item in batch]
+        todo = [item for item in batch if not isinstance(item.inputs, _Encoded)]
+        with Beside(self._device) as beside:
+            moved = [replace(item, inputs=beside.moved(item.inputs)) for item in todo]
+            prompts = iter([beside.kept(self.embed(item)) for item in moved])
+        return [
+            item if isinstance(item.inputs, _Encoded) else self._with_prompt(item, next(prompts))
+            for item in batch
+        ]
+
+    def _with_prompt(self, item: Prepared, prompt: "Prompt") -> Prepared:
+        tokens = (len(prompt) + self.generation.max_new_tokens) * self.generation.num_beams
+        return replace(item, inputs=_Encoded(prompt), tokens=tokens)
+
+    def _answer(self, batch: Sequence[Prepared]) -> list[Answer]:
+        prompts = [item.inputs.prompt for item in self._encoded(batch)]
         answers = self._engine.generate(prompts, [item.seed for item in batch])
         return [
             Answer(self.said(answer), answer.prompt_tokens, answer.new_tokens) for answer in answers

@@ -99,6 +99,10 @@ class SalmonnAdapter(Mllm):
         mel, fbank = preprocess(sound, self._sizes.mel_bins)
         return Prepared(SalmonnInputs(texts, mel, fbank), notes)
 
+    def encode(self, batch: list[Prepared]) -> Sequence[Prepared | ClipError]:
+        encoded = iter(super().encode([item for item in batch if item.inputs is not None]))
+        return [item if item.inputs is None else next(encoded) for item in batch]
+
     def generate(self, batch: list[Prepared]) -> Sequence[str | Answer | ClipError]:
         answers = iter(super().generate([item for item in batch if item.inputs is not None]))
         return ["" if item.inputs is None else next(answers) for item in batch]

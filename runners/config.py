@@ -52,7 +52,8 @@ class Settings:
     variant: str = ""
     outputs: str = "outputs"
     on_error: str = "record"
-    batch_size: int = 8
+    batch_size: int = 64
+    batch_tokens: int = 0
     workers: int = 0
     machine: MachineSettings = field(default_factory=MachineSettings)
 
@@ -89,7 +90,7 @@ def settings_of(config: DictConfig) -> Settings:
     assert isinstance(settings, Settings)
     _one_of("subtitle", settings.subtitle, SUBTITLE)
     _one_of("on_error", settings.on_error, ON_ERROR)
-    for key, least in (("batch_size", 1), ("workers", 0)):
+    for key, least in (("batch_size", 1), ("batch_tokens", 0), ("workers", 0)):
         if getattr(settings, key) < least:
             raise PrerequisiteError(f"{key} is {getattr(settings, key)}; give at least {least}")
     return settings

@@ -1,9 +1,14 @@
-"""Clips -> predictions: the next clips are decoded while the current batch is generated.
+"""Clips -> predictions: the next clips are decoded and encoded while a batch is generated.
 
-`prepare` runs in threads ahead of `generate`, which runs in the caller's thread; how far ahead is
-bounded, so that memory is too. Answers come in the order of the clips, or from an adapter that is
-fed a stream as soon as each is known. A clip that fails becomes a record and takes no other with
-it: where a batch fails as a whole, its clips are asked one by one.
+    prepare    threads: decode, resize, tokenise            some clips ahead
+    encode     one thread: through the encoders, into batches    one batch ahead
+    generate   the caller's thread
+
+How far ahead each stage runs is bounded, so that memory is too. A batch is as many clips, in their
+order, as fit a number of tokens: it depends on nothing but the clips, so that half precision, too,
+gives the same words the next time. Answers come in the order of the clips, or from an adapter that
+is fed a stream (of clips, not batches) as soon as each is known. A clip that fails becomes a record
+and takes no other with it: where a batch fails as a whole, its clips are asked one by one.
 """
 
 import hashlib
@@ -12,7 +17,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import chain, islice, starmap
 from pathlib import Path
@@ -21,6 +26,9 @@ from typing import TypeVar
 from adapters.base import MEDIA, Adapter, Answer, Prepared
 from baselines.errors import ClipError, MissingModality, PrerequisiteError, Status
 from runners.records import Prediction
+from runners.speed import Speed
+
+_ENCODED_AT_ONCE = 8
 
 T = TypeVar("T")
 
@@ -52,6 +60,10 @@ class _Ready:
     request: Request
     prepared: Prepared | _Failure
     seconds: float
+
+    @property
+    def tokens(self) -> int:
+        return 0 if isinstance(self.prepared, _Failure) else self.prepared.tokens
 
 
 class _Drawn:
@@ -90,38 +102,108 @@ class Pipeline:
     """One loaded adapter and how it is fed."""
 
     def __init__(
-        self, adapter: Adapter, *, seed: int, batch_size: int, workers: int, strict: bool = False
+        self,
+        adapter: Adapter,
+        *,
+        seed: int,
+        batch_size: int,
+        workers: int,
+        batch_tokens: int = 0,
+        strict: bool = False,
     ) -> None:
-        """`strict` raises ClipError at the first clip that fails."""
+        """A batch has at most `batch_size` clips and, where the adapter counts them, at most
+        `batch_tokens` tokens, padding included (0: any number); a larger clip is asked alone.
+
+        `strict` raises ClipError at the first clip that fails.
+        """
         self._adapter = adapter
         self._seed = seed
         self._batch_size = 1 if adapter.feeding == "clip" else batch_size
+        self._batch_tokens = batch_tokens
+        self._encodes = type(adapter).encode is not Adapter.encode
         self._workers = workers
         self._strict = strict
+        self.speed = Speed()
+        """Of all that was described so far."""
 
     def describe(self, requests: Iterable[Request]) -> Iterator[Prediction]:
         """One prediction a request, each batch or streamed clip as soon as it is done."""
-        with ThreadPoolExecutor(self._workers, "prepare") as pool:
-            ready = self._ahead(pool, iter(requests))
+        with (
+            ThreadPoolExecutor(self._workers, "prepare") as pool,
+            ThreadPoolExecutor(1, "encode") as encoder,
+            self.speed.running(),
+        ):
+            ready = self._encoded(self._ahead(pool, iter(requests)))
             try:
                 if self._adapter.feeding == "stream":
-                    yield from self._stream(ready)
-                    return
-                while batch := list(islice(ready, self._batch_size)):
-                    yield from self._answer(batch)
+                    answers = self._stream(self._one_ahead(encoder, ready))
+                else:
+                    batches = self._one_ahead(encoder, self._batches(ready))
+                    answers = chain.from_iterable(map(self._answer, batches))
+                for done in answers:
+                    self.speed.add(done)
+                    yield done
             finally:
-                pool.shutdown(wait=False, cancel_futures=True)
+                for each in (encoder, pool):
+                    each.shutdown(wait=False, cancel_futures=True)
+
+    def _one_ahead(self, encoder: ThreadPoolExecutor, items: Iterator[T]) -> Iterator[T]:
+        """The items, each made in the encoder's thread while the one before it is at work."""
+        coming = encoder.submit(next, items, None)
+        while (item := self._waited_for(coming)) is not None:
+            coming = encoder.submit(next, items, None)
+            yield item
+
+    def _waited_for(self, coming: Future[T | None]) -> T | None:
+        started = time.perf_counter()
+        try:
+            return coming.result()
+        finally:
+            self.speed.waited += time.perf_counter() - started
 
     def _ahead(self, pool: ThreadPoolExecutor, requests: Iterator[Request]) -> Iterator[_Ready]:
-        """Keep the pool busy with up to two batches beyond the one that is asked for."""
+        """Keep the pool busy with some clips beyond the one that is asked for."""
         waiting: deque[Future[_Ready]] = deque()
-        depth = self._workers + 2 * self._batch_size
+        depth = 2 * self._workers + (_ENCODED_AT_ONCE if self._encodes else 0)
         for request in requests:
             waiting.append(pool.submit(self._prepare, request))
             if len(waiting) > depth:
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()
+
+    def _encoded(self, ready: Iterator[_Ready]) -> Iterator[_Ready]:
+        """Bring what was prepared onto the device, some clips at a time."""
+        if not self._encodes:
+            yield from ready
+            return
+        while items := list(islice(ready, min(_ENCODED_AT_ONCE, self._batch_size))):
+            started = time.perf_counter()
+            prepared = [each.prepared for each in items if isinstance(each.prepared, Prepared)]
+            encoded = iter(_each_alone(self._encode_or_raise, prepared))
+            each = (time.perf_counter() - started) / max(len(prepared), 1)
+            for item in items:
+                if isinstance(item.prepared, Prepared):
+                    item = replace(item, prepared=next(encoded), seconds=item.seconds + each)
+                yield item
+
+    def _encode_or_raise(self, batch: list[Prepared]) -> list[Prepared | _Failure]:
+        found = self._adapter.encode(batch)
+        return [_failure(each) if isinstance(each, ClipError) else each for each in found]
+
+    def _batches(self, ready: Iterator[_Ready]) -> Iterator[list[_Ready]]:
+        batch, longest = list[_Ready](), 0
+        for item in ready:
+            longest = max(longest, item.tokens)
+            if batch and 0 < self._batch_tokens < longest * (len(batch) + 1):
+                yield batch
+                batch, longest = [], item.tokens
+            batch.append(item)
+            if len(batch) == self._batch_size:
+                yield batch
+                batch, longest = [], 0
+        if batch:
+            yield batch
 
     def _prepare(self, request: Request) -> _Ready:
         started = time.perf_counter()
@@ -141,13 +223,14 @@ class Pipeline:
     def _answer(self, batch: Sequence[_Ready]) -> Iterator[Prediction]:
         started = time.perf_counter()
         asked = [item.prepared for item in batch if isinstance(item.prepared, Prepared)]
-        answers = iter(self._generate(asked) if asked else ())
+        answers = iter(_each_alone(self._generate_or_raise, asked))
         each = (time.perf_counter() - started) / max(len(asked), 1)
         for item in batch:
             if isinstance(item.prepared, Prepared):
-                yield self._predicted(item, next(answers), item.seconds + each)
+                done = self._predicted(item, next(answers), item.seconds + each)
             else:
-                yield self._failed(item, item.prepared, item.seconds)
+                done = self._failed(item, item.prepared, item.seconds)
+            yield done
 
     def _stream(self, ready: Iterator[_Ready]) -> Iterator[Prediction]:
         """Where a stream breaks off, the clips that it had drawn fail, and another one is begun."""
@@ -166,14 +249,6 @@ class Pipeline:
                 yield self._failed(first, lost, first.seconds)
             for item, _ in drawn.waiting.values():
                 yield self._failed(item, lost, item.seconds)
-
-    def _generate(self, batch: list[Prepared]) -> Sequence[Answer | _Failure]:
-        answers = _attempt(lambda: self._generate_or_raise(batch))
-        if not isinstance(answers, _Failure):
-            return answers
-        if len(batch) == 1:
-            return [answers]
-        return [answer for item in batch for answer in self._generate([item])]
 
     def _generate_or_raise(self, batch: list[Prepared]) -> list[Answer | _Failure]:
         answers = self._adapter.generate(batch)
@@ -217,6 +292,20 @@ def _attempt(call: Callable[[], T]) -> T | _Failure:
         raise
     except Exception as error:
         return _failure(error)
+
+
+def _each_alone(
+    call: Callable[[list[Prepared]], list[T | _Failure]], batch: list[Prepared]
+) -> list[T | _Failure]:
+    """What `call` makes of a batch; where that fails as a whole, of each item alone."""
+    if not batch:
+        return []
+    results = _attempt(lambda: call(batch))
+    if not isinstance(results, _Failure):
+        return results
+    if len(batch) == 1:
+        return [results]
+    return [result for item in batch for result in _each_alone(call, [item])]
 
 
 def _failure(error: Exception) -> _Failure:

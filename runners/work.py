@@ -34,7 +34,7 @@ def work(job: Job) -> State:
         state = look(job, clips)
         missing = len(state.to_describe)
         with _session(folder, state) as told:
-            _describe(folder, state)
+            _describe(folder, state, told)
             try:
                 _extract(folder, state)
             finally:
@@ -114,7 +114,7 @@ def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
-def _describe(folder: RunFolder, state: State) -> None:
+def _describe(folder: RunFolder, state: State, told: dict[str, Any]) -> None:
     job, requests = state.job, state.to_describe
     if not requests:
         return
@@ -126,6 +126,7 @@ def _describe(folder: RunFolder, state: State) -> None:
         adapter,
         seed=settings.seed,
         batch_size=settings.batch_size,
+        batch_tokens=settings.batch_tokens,
         workers=settings.workers or os.cpu_count() or 1,
         strict=settings.on_error == "raise",
     )
@@ -137,6 +138,8 @@ def _describe(folder: RunFolder, state: State) -> None:
                 progress.add(prediction)
     finally:
         adapter.close()
+        told["sessions"][-1]["speed"] = pipeline.speed.as_json()
+    say(f"{job.label}: {pipeline.speed}")
 
 
 def _extract(folder: RunFolder, state: State) -> None:

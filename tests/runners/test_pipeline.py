@@ -297,3 +297,81 @@ def test_what_a_stream_answered_stands_when_the_run_ends():
     assert [next(found).name, next(found).name] == ["a", "b"]
     with pytest.raises(PrerequisiteError, match="the server is gone"):
         next(found)
+
+
+class Encoding(Adapter):
+    """Counts tokens by the length of a clip's name, as `encode` of a model does by its prompt."""
+
+    modalities = frozenset({"video"})
+
+    def __init__(self):
+        self.encoded, self.batches = [], []
+
+    def prepare(self, video, audio, subtitle):
+        return Prepared(video.stem)
+
+    def encode(self, batch):
+        assert threading.current_thread() is not threading.main_thread()
+        self.encoded.append(len(batch))
+        if any(item.inputs == "bug" for item in batch):
+            raise ZeroDivisionError
+        return [
+            Refused("not this one")
+            if item.inputs == "refused"
+            else Prepared(item.inputs.upper(), seed=item.seed, tokens=len(item.inputs))
+            for item in batch
+        ]
+
+    def generate(self, batch):
+        self.batches.append([item.inputs for item in batch])
+        return [f"{item.inputs} {item.seed}" for item in batch]
+
+
+def test_batches_are_made_by_tokens_padding_included():
+    adapter = Encoding()
+    names = ["aa", "bb", "cc", "dddd", "ee", "ffffffffff", "g", "h"]
+    pipeline = Pipeline(adapter, seed=0, batch_size=3, batch_tokens=8, workers=2)
+    found = list(pipeline.describe(requests(names)))
+    assert [each.name for each in found] == names
+    assert adapter.batches == [
+        ["AA", "BB", "CC"],  # 6 tokens, and as many clips as may be
+        ["DDDD", "EE"],  # 8 with the padding
+        ["FFFFFFFFFF"],  # too large for any batch
+        ["G", "H"],
+    ]
+    assert found[3].description == f"DDDD {clip_seed(0, 'dddd')}"
+
+
+def test_what_fails_to_be_encoded_takes_no_other_with_it():
+    adapter = Encoding()
+    pipeline = Pipeline(adapter, seed=0, batch_size=4, workers=2)
+    found = list(pipeline.describe(requests(["a", "refused", "b", "bug", "c"])))
+    assert [each.status for each in found] == ["ok", "refused", "ok", "crashed", "ok"]
+    assert adapter.encoded == [4, 1, 1, 1, 1, 1], "four at once, which failed; then one by one"
+
+
+def test_one_batch_is_encoded_while_another_is_generated():
+    second = threading.Event()
+
+    class Watch(Encoding):
+        def encode(self, batch):
+            if self.encoded:
+                second.set()
+            return super().encode(batch)
+
+        def generate(self, batch):
+            assert second.wait(30), "nothing is encoded meanwhile"
+            return super().generate(batch)
+
+    adapter = Watch()
+    found = list(Pipeline(adapter, seed=0, batch_size=2, workers=1).describe(requests()))
+    assert [each.status for each in found] == ["ok"] * 6
+
+
+def test_what_is_wrong_with_the_run_while_encoding_ends_it():
+    class NoMemory(Encoding):
+        def encode(self, batch):
+            raise PrerequisiteError("the GPU is too small")
+
+    with pytest.raises(PrerequisiteError, match="the GPU is too small"):
+        described(NoMemory())

@@ -230,3 +230,24 @@ def test_with_a_truth_there_is_nothing_to_submit(base):
 def test_a_sentiment_takes_a_language_model(base):
     with pytest.raises(PrerequisiteError, match=r"scored by its sentiment.*add extractor=qwen25"):
         work(job("baseline=scripted", *base, "dataset.target=sentiment"))
+
+
+def test_run_json_says_how_fast_it_was(base, capsys):
+    slow = ("baseline.generate_seconds=0.02", "baseline.prepare_seconds=0.06", "workers=1")
+    made = job("baseline=scripted", *base, *slow, "batch_size=1")
+    work(made)
+    speed = json.loads((made.folder / "run.json").read_text("utf-8"))["sessions"][-1]["speed"]
+    assert speed["clips"] == 6
+    words = 6 * len(made.adapter.default.split())
+    assert speed["new_tokens"] == words
+    assert speed["new_tokens_per_second"] == pytest.approx(words / speed["seconds"], rel=0.1)
+    assert speed["generator_waited"] > 0.4  # of 80 ms 60, but for the last clip
+    assert speed["peak_memory_mb"] > 20
+    assert "the generator waited" in capsys.readouterr().err
+
+
+def test_a_generator_that_is_fed_does_not_wait(base):
+    made = job("baseline=scripted", *base, "baseline.generate_seconds=0.05", "batch_size=1")
+    work(made)
+    speed = json.loads((made.folder / "run.json").read_text("utf-8"))["sessions"][-1]["speed"]
+    assert speed["generator_waited"] < 0.4

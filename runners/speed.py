@@ -1,0 +1,97 @@
+"""How fast clips were described, and what held them up."""
+
+import resource
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from runners.records import Prediction
+
+_MB = 2**20
+
+
+@dataclass
+class Speed:
+    """Counts of one pipeline, or of several that ran side by side."""
+
+    clips: int = 0
+    prompt_tokens: int = 0
+    new_tokens: int = 0
+    seconds: float = 0.0
+    """On the clock, from the first clip that is decoded to the last answer."""
+    waited: float = 0.0
+    """Seconds of these in which the generator had nothing to do, the first batch's included."""
+    peak_memory: int = 0
+    """Bytes of main memory that the process held at most."""
+    peak_gpu_memory: int = 0
+    """Bytes that torch held on its GPU at most; 0 without one."""
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """Time what happens inside, and look at the memory at its end."""
+        started = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds += time.perf_counter() - started
+            self.peak_memory, self.peak_gpu_memory = _peak_memory(), _peak_gpu_memory()
+
+    def add(self, done: Prediction) -> None:
+        self.clips += 1
+        self.prompt_tokens += done.prompt_tokens or 0
+        self.new_tokens += done.new_tokens or 0
+
+    @classmethod
+    def together(cls, parts: Sequence["Speed"], seconds: float) -> "Speed":
+        """Of pipelines that took `seconds` side by side; memory is that of the largest."""
+        busy = sum(part.seconds for part in parts)
+        return cls(
+            sum(part.clips for part in parts),
+            sum(part.prompt_tokens for part in parts),
+            sum(part.new_tokens for part in parts),
+            seconds,
+            seconds * sum(part.waited for part in parts) / busy if busy else 0.0,
+            max((part.peak_memory for part in parts), default=0),
+            max((part.peak_gpu_memory for part in parts), default=0),
+        )
+
+    def as_json(self) -> dict[str, Any]:
+        """What run.json holds of it."""
+        seconds = self.seconds or 1.0
+        return {
+            "clips": self.clips,
+            "seconds": round(self.seconds, 2),
+            "clips_per_second": round(self.clips / seconds, 2),
+            "prompt_tokens": self.prompt_tokens,
+            "new_tokens": self.new_tokens,
+            "new_tokens_per_second": round(self.new_tokens / seconds, 1),
+            "generator_waited": round(self.waited / seconds, 3),
+            "peak_memory_mb": self.peak_memory // _MB,
+            "peak_gpu_memory_mb": self.peak_gpu_memory // _MB,
+        }
+
+    def __str__(self) -> str:
+        told = self.as_json()
+        words = [f"{told['clips_per_second']} clips/s"]
+        if self.new_tokens:
+            words.append(f"{told['new_tokens_per_second']} new tokens/s")
+        words.append(f"the generator waited {told['generator_waited']:.1%} of the time")
+        words.append(f"memory up to {told['peak_memory_mb']} MB")
+        if self.peak_gpu_memory:
+            words.append(f"{told['peak_gpu_memory_mb']} MB on the GPU")
+        return ", ".join(words)
+
+
+def _peak_memory() -> int:
+    # Linux counts in KiB.
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def _peak_gpu_memory() -> int:
+    torch = sys.modules.get("torch")  # if the run did not need it, no GPU took part
+    if torch is None or not torch.cuda.is_available():
+        return 0
+    return int(torch.cuda.max_memory_allocated())

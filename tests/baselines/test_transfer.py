@@ -1,0 +1,44 @@
+from dataclasses import dataclass, field
+
+import pytest
+import torch
+
+from baselines.transfer import Beside, _each_tensor
+
+
+@dataclass(frozen=True)
+class Inputs:
+    texts: list[list[int]]
+    pixels: torch.Tensor
+    media: tuple[torch.Tensor | None, ...]
+    computed: int = field(init=False, default=3)
+
+
+def test_every_tensor_of_some_inputs_is_changed_and_nothing_else():
+    given = {"a": Inputs([[1, 2]], torch.zeros(2), (torch.ones(1), None)), "b": 5}
+    found = _each_tensor(given, lambda x: x + 1)
+    assert found["a"].texts == [[1, 2]]
+    assert found["a"].pixels.tolist() == [1, 1]
+    assert found["a"].media[0].tolist() == [2]
+    assert found["a"].media[1] is None
+    assert found["b"] == 5
+    assert given["a"].pixels.tolist() == [0, 0]
+
+
+def test_on_the_cpu_nothing_is_copied():
+    given = Inputs([], torch.zeros(2), ())
+    with Beside(torch.device("cpu")) as beside:
+        assert beside.moved(given) is given
+        assert beside.kept(given.pixels) is given.pixels
+        assert torch.is_inference_mode_enabled()
+    assert not torch.is_inference_mode_enabled()
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_on_a_gpu_inputs_are_moved_and_outputs_complete():
+    given = Inputs([[1]], torch.arange(4.0), (torch.ones(1),))
+    with Beside(torch.device("cuda")) as beside:
+        moved = beside.moved(given)
+        doubled = beside.kept(moved.pixels * 2)
+    assert moved.media[0].is_cuda
+    assert doubled.tolist() == [0, 2, 4, 6]
