@@ -9,19 +9,20 @@ import pytest
 # torch is imported, here and in the child processes that tests start.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-LONGEST = ("test_vllm.py", "test_golden.py", "test_readme.py", "test_sweep.py")
+TESTS = Path(__file__).parent
+LONGEST = ("extraction/test_vllm.py", "test_golden.py", "test_readme.py", "runners/test_sweep.py")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The files that take longest go first, so that no process is left alone with one."""
-    place = {name: number for number, name in enumerate(LONGEST)}
-    items.sort(key=lambda item: place.get(item.path.name, len(LONGEST)))
+    place = {TESTS / name: number for number, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: place.get(item.path, len(LONGEST)))
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--golden-root",
         type=Path,
-        default=Path(__file__).parent / "golden",
+        default=TESTS / "golden",
         help="folder with one folder of golden data per model (default: tests/golden)",
     )

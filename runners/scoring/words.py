@@ -13,10 +13,13 @@ from runners.scoring.parsing import PARSERS, friendly_list
 from runners.scoring.result import Rows
 from runners.scoring.vocabulary import MAPPINGS, SHIPPED, UNKNOWN, Vocabulary, load_vocabulary
 
-NO_OVERLAP = {"zero": 0.0, "nan": float("nan")}
+NO_OVERLAP = {"zero": 0.0, "undefined": float("nan")}
 """What F is without overlap, and all three where no clip counts: MER2026's code says 0, the code
 of MER2025 and AffectGPT NaN, which spreads into the averages."""
-_RULE = {"zero": "0 (MER2026's code)", "nan": "NaN (the code of MER2025 and AffectGPT)"}
+_RULE = {
+    "zero": "0 (MER2026's code)",
+    "undefined": "NaN (the code of MER2025 and AffectGPT)",
+}
 
 
 @dataclass

@@ -13,7 +13,7 @@ from runners.scoring.parsing import listlist_to_list, string_to_list
 from runners.scoring.vocabulary import MAPPINGS, load_vocabulary
 from tests.scoring.conftest import EDITIONS, read_openset
 
-RULE = {"mer2025": "nan", "mer2026": "zero"}
+RULE = {"mer2025": "undefined", "mer2026": "zero"}
 """Without overlap the editions' codes differ too."""
 
 

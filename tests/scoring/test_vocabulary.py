@@ -124,7 +124,7 @@ def test_an_unwritable_cache_costs_time_alone(
         ({"name": "weel"}, "no metric 'weel'; did you mean wheel"),
         ({"name": "wheel", "editon": "mer2025"}, "no key 'editon'; did you mean edition"),
         ({"name": "wheel", "edition": "mer2024"}, "choose one of mer2025, mer2026"),
-        ({"name": "wheel", "no_overlap": "none"}, "choose one of zero, nan"),
+        ({"name": "wheel", "no_overlap": "none"}, "choose one of zero, undefined"),
         ({"name": "wheel", "parser": "kind"}, "choose one of strict, friendly"),
         ({"name": "wheel", "primary": "M-av"}, "did you mean M-avg"),
         ({"name": "wheel", "parser": 3}, "metric.parser is 3"),
