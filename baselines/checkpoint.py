@@ -5,6 +5,7 @@ own. `Part` names one of them as `conf/baseline/NAME.yaml` does; `locate` turns 
 """
 
 import json
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -88,7 +89,10 @@ def download(repo: str, revision: str, files: Sequence[str], what: str, remedy: 
 
     # That package's HTTP library, whose errors it lets through, differs between its releases.
     from huggingface_hub.errors import HTTPError  # type: ignore[attr-defined]
+    from huggingface_hub.utils import logging
 
+    if "HF_HUB_VERBOSITY" not in os.environ:
+        logging.set_verbosity_error()  # each retry is a warning; what comes of them is our sentence
     try:
         found = snapshot_download(repo, revision=revision, allow_patterns=list(files) or None)
     except (HTTPError, OSError, ValueError) as error:

@@ -43,7 +43,12 @@ def run(body: Callable[[], int], who: str = "") -> int:
     for each in (signal.SIGTERM, signal.SIGINT):
         signal.signal(each, _stop)
     try:
-        return body()
+        status = body()
+        sys.stdout.flush()
+        return status
+    except BrokenPipeError:  # `... | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for the flush at exit
+        return _say(f"{who}the output was closed before all was written to it", FAILED)
     except KeyboardInterrupt:
         return _say(f"{who}stopped; what was finished is kept, the same command goes on", STOPPED)
     except ClipError as error:

@@ -1,9 +1,11 @@
 """Finding a checkpoint: local folders, the hub's cache, and what is said when it is not there."""
 
+import logging
 from pathlib import Path
 
 import huggingface_hub.constants
 import pytest
+from huggingface_hub.errors import LocalEntryNotFoundError
 
 from baselines.checkpoint import Part, file_of, locate, read_json
 from baselines.errors import CheckpointError
@@ -42,6 +44,22 @@ def test_offline_names_repository_revision_and_setting(
     assert f"{repo} at revision abc123" in message
     assert "set baseline.checkpoint.llm.path" in message
     assert "\n" not in message
+
+
+def test_of_a_hub_that_cannot_be_reached_nothing_but_our_sentence_is_told(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    told = []
+
+    def unreachable(*args: object, **options: object) -> str:
+        told.append(logging.getLogger("huggingface_hub.utils._http").isEnabledFor(logging.WARNING))
+        raise LocalEntryNotFoundError("Got: ConnectError: no such host\nPlease check")
+
+    monkeypatch.delenv("HF_HUB_VERBOSITY", raising=False)
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", unreachable)
+    with pytest.raises(CheckpointError, match=r"\(Got: ConnectError: no such host\); set baseline"):
+        locate({"llm": Part(repo="owner/name", revision="abc123")}, "llm")
+    assert told == [False]
 
 
 def test_json_that_is_missing_or_broken_is_named(tmp_path: Path) -> None:

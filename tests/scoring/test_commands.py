@@ -167,6 +167,22 @@ def test_mistakes_are_one_sentence(
     assert len(err.splitlines()) == 1
 
 
+def test_a_reader_that_has_seen_enough_is_no_error_with_a_trace(files: Path) -> None:
+    told = [f"predictions={files}/good.csv", f"truth={files}/truth.csv", "bootstrap=0"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "runners.score", *told],
+        cwd=ROOT,
+        env=environment(XDG_CACHE_HOME=str(files)),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    process.stdout.close()  # as `| head` does
+    _, err = process.communicate(timeout=60)
+    assert (process.returncode, len(err.splitlines())) == (1, 1), err
+
+
 @pytest.mark.parametrize("module", ["score", "compare", "fetch"])
 def test_help(module: str, inside: Inside) -> None:
     status, out, err = inside(module, "--help")
