@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
-from adapters.base import AUDIO, MEDIA, SUBTITLE, VIDEO, require_audio, require_video
+from adapters.base import AUDIO, MEDIA, SUBTITLE, VIDEO, Adapter, require_audio, require_video
 from adapters.mllm import Mllm, Question
 from baselines.errors import MissingModality, PrerequisiteError
 
@@ -28,7 +28,7 @@ Read = TypeVar("Read")
 
 
 @dataclass
-class AudioVisual(Mllm, ABC):
+class Perceiver(Adapter):
     """An adapter with the setting `modalities`, and a question for each of its values."""
 
     choices: ClassVar[tuple[str, ...]] = tuple(_USED)
@@ -42,7 +42,6 @@ class AudioVisual(Mllm, ABC):
     """What is asked of a clip of which so much is given."""
 
     def __post_init__(self) -> None:
-        super().__post_init__()
         choices = ", ".join(self.choices)
         if not isinstance(self.modalities, frozenset):  # a copy is made with the set
             if self.modalities not in self.choices:
@@ -53,10 +52,6 @@ class AudioVisual(Mllm, ABC):
         if self.prompts.keys() != set(self.choices):
             raise PrerequisiteError(
                 f"baseline.prompts has {', '.join(self.prompts)}; it takes {choices}"
-            )
-        if self.prompt != Question():
-            raise PrerequisiteError(
-                f"baseline.prompt is not for this baseline; set one of baseline.prompts: {choices}"
             )
 
     def perceive(
@@ -89,3 +84,17 @@ class AudioVisual(Mllm, ABC):
             if self.modalities >= MEDIA:
                 return None
             raise
+
+
+@dataclass
+class AudioVisual(Perceiver, Mllm, ABC):
+    """Such an adapter around a multimodal LLM that runs on this machine."""
+
+    def __post_init__(self) -> None:
+        Mllm.__post_init__(self)
+        Perceiver.__post_init__(self)
+        if self.prompt != Question():
+            choices = ", ".join(self.choices)
+            raise PrerequisiteError(
+                f"baseline.prompt is not for this baseline; set one of baseline.prompts: {choices}"
+            )

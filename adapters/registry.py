@@ -31,6 +31,7 @@ BUILT_IN: Mapping[str, str] = {
     "video_chatgpt": "adapters.video_chatgpt",
     "videochat": "adapters.videochat",
     "llama_vid": "adapters.llama_vid",
+    "native": "adapters.native",
     "mplug_owl": "adapters.mplug_owl",
     "onellm": "adapters.onellm",
     "otter": "adapters.otter",

@@ -34,3 +34,8 @@ def split_thinking(text: str, *, inside: bool = False) -> tuple[str, str]:
         thinking = re.sub(rf"\A\s*{re.escape(opening)}", "", thinking)
         return thinking.strip(), answer.strip()
     return (text.strip(), "") if inside else ("", text)
+
+
+def opens_thinking(prompt: str) -> bool:
+    """Whether a prompt ends with the marker that opens the thinking."""
+    return prompt.rstrip().endswith(tuple(opening for opening, _ in _MARKERS))

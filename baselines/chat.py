@@ -37,7 +37,7 @@ class ChatTokenizer:
         """Raises CheckpointError where the folder holds no tokenizer with a chat template."""
         try:
             self._tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-            stops = _end_tokens(folder)
+            stops = end_tokens(folder)
         except (OSError, ValueError, KeyError) as error:
             raise _no_model(folder, error) from error
         if self._tokenizer.chat_template is None:
@@ -85,7 +85,7 @@ class ChatTokenizer:
         return list(self._tokenizer.encode(text, add_special_tokens=False))
 
 
-def _end_tokens(folder: Path) -> list[int]:
+def end_tokens(folder: Path) -> list[int]:
     """The ids that end an answer by generation_config.json (Qwen2.5 has two)."""
     file = folder / "generation_config.json"
     ids = json.loads(file.read_text(encoding="utf-8")).get("eos_token_id") if file.exists() else []

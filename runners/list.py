@@ -11,7 +11,7 @@ import yaml
 from tabulate import tabulate
 
 from adapters import registry
-from adapters.base import AUDIO, SUBTITLE, VIDEO
+from adapters.base import AUDIO, MEDIA, SUBTITLE, VIDEO
 from runners import cli
 
 
@@ -37,6 +37,8 @@ def _shipped() -> list[dict[str, Any]]:
 
 def _row(settings: dict[str, Any]) -> list[str]:
     uses = registry.get(settings["adapter"]).modalities
+    if chosen := settings.get("modalities"):  # a setting of some adapters
+        uses = (MEDIA if chosen == "both" else frozenset({chosen})) | {SUBTITLE}
     kinds = [kind for kind in (VIDEO, AUDIO, SUBTITLE) if kind in uses]
     return [settings["name"], settings["title"], " ".join(kinds), settings["adapter"]]
 

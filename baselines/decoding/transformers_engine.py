@@ -1,8 +1,9 @@
 """The engine that decodes with `generate` of transformers, in left-padded batches."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import takewhile
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -34,7 +35,30 @@ class Conditioned:
         return len(self.ids)
 
 
-Prompt = Tensor | Sequence[int] | Conditioned
+@dataclass(frozen=True)
+class Perceived:
+    """Token ids with placeholders, and what the processor of a chat model made of the media.
+
+    All go into `generate` under their names: `per_token` has one row of the prompt's length,
+    `features` are those of all prompts one after another, `switches` hold for the whole batch.
+    """
+
+    ids: Sequence[int]
+    per_token: Mapping[str, Tensor]
+    features: Mapping[str, Tensor]
+    switches: Mapping[str, bool] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @property
+    def kind(self) -> tuple[tuple[str, object], ...]:
+        """What must be the same for all prompts of a batch."""
+        shapes = {name: tuple(each.shape[1:]) for name, each in self.features.items()}
+        return tuple(sorted((shapes | dict(self.switches)).items()))
+
+
+Prompt = Tensor | Sequence[int] | Conditioned | Perceived
 """Embeddings (length x hidden size), or token ids, alone or with media beside them."""
 
 
@@ -73,7 +97,7 @@ class TransformersEngine:
         """
         settings = self._settings
         if settings.num_beams == 1 or not (settings.do_sample or settings.max_length):
-            return self._batch(prompts, seeds)
+            return self._batches(prompts, seeds)
         # One clip at a time: beam sampling draws from torch's global stream, and where beams end
         # shapes which of them wins.
         devices = [self._model.device] if self._model.device.type == "cuda" else []
@@ -83,6 +107,18 @@ class TransformersEngine:
                 torch.manual_seed(seed)
                 answers += self._batch([prompt], [seed])
         return answers
+
+    def _batches(self, prompts: Sequence[Prompt], seeds: Sequence[int]) -> list[Generated]:
+        """Prompts whose media cannot be laid together are answered apart."""
+        places: dict[object, list[int]] = {}
+        for place, prompt in enumerate(prompts):
+            kind = prompt.kind if isinstance(prompt, Perceived) else None
+            places.setdefault(kind, []).append(place)
+        answers: dict[int, Generated] = {}
+        for group in places.values():
+            batch = self._batch([prompts[i] for i in group], [seeds[i] for i in group])
+            answers |= zip(group, batch, strict=True)
+        return [answers[place] for place in range(len(prompts))]
 
     @torch.inference_mode()
     def _batch(self, prompts: Sequence[Prompt], seeds: Sequence[int]) -> list[Generated]:
@@ -137,11 +173,13 @@ class TransformersEngine:
                 )
         return config
 
-    def _padded(self, prompts: Sequence[Prompt]) -> dict[str, Tensor]:
+    def _padded(self, prompts: Sequence[Prompt]) -> dict[str, Any]:
         device = self._model.device
         if conditioned := [prompt for prompt in prompts if isinstance(prompt, Conditioned)]:
             media = torch.stack([prompt.media for prompt in conditioned])
             return self._padded([prompt.ids for prompt in conditioned]) | {"media": media}
+        if perceived := [prompt for prompt in prompts if isinstance(prompt, Perceived)]:
+            return self._padded([prompt.ids for prompt in perceived]) | self._media(perceived)
         lengths = torch.tensor([len(prompt) for prompt in prompts], device=device)
         places = torch.arange(int(lengths.max()), device=device)
         mask = (places >= lengths.max() - lengths[:, None]).long()
@@ -158,6 +196,21 @@ class TransformersEngine:
             first = torch.stack([row[0] for row in rows])
             padded = padded.where(mask.bool(), first[:, None])
         return {name: padded, "attention_mask": mask}
+
+    def _media(self, prompts: Sequence[Perceived]) -> dict[str, Any]:
+        device, dtype = self._model.device, self._model.dtype
+        media: dict[str, Any] = {
+            name: pad_sequence(
+                [prompt.per_token[name] for prompt in prompts],
+                batch_first=True,
+                padding_side="left",
+            ).to(device)
+            for name in prompts[0].per_token
+        }
+        for name in prompts[0].features:
+            features = torch.cat([prompt.features[name] for prompt in prompts])
+            media[name] = features.to(device, dtype if features.is_floating_point() else None)
+        return media | dict(prompts[0].switches)
 
     def _answer(self, row: list[int], prompt_tokens: int) -> Generated:
         stops = self._tokenizer.stop_ids

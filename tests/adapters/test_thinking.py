@@ -1,6 +1,6 @@
 import pytest
 
-from adapters.thinking import split_thinking
+from adapters.thinking import opens_thinking, split_thinking
 
 
 @pytest.mark.parametrize(
@@ -27,3 +27,8 @@ def test_thinking_is_parted_from_the_answer(text, thinking, answer):
 def test_a_prompt_that_opens_the_thinking_leaves_no_answer_where_it_never_ends():
     assert split_thinking("She frowns, so", inside=True) == ("She frowns, so", "")
     assert split_thinking("She frowns.</think>Angry.", inside=True) == ("She frowns.", "Angry.")
+
+
+def test_a_template_may_open_the_thinking():
+    assert opens_thinking("<|im_start|>assistant\n<think>\n")
+    assert not opens_thinking("<|im_start|>assistant\n<think>\n\n</think>\n")

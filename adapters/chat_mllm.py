@@ -1,0 +1,134 @@
+"""What chat MLLMs share, wherever they run: which frames, how much sound, and the question.
+
+`ChatMllm.converse` reads one clip and gives a `Conversation`, whose `parts` are the content of the
+user's message in order: the picture, the sound, the words. An adapter turns the parts into what its
+model or server takes.
+"""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from adapters.audio_visual import BOTH, Perceiver
+from adapters.base import AUDIO, VIDEO
+from adapters.media import Frames, Samples, read_frames, read_sound
+from adapters.media.sampling import linspace
+from adapters.mllm import Question
+from baselines.errors import PrerequisiteError
+
+# The authors' questions to models of each kind (MERTools 89120b78, MER2025_Track23): to
+# Video-LLaVA and four more; to Qwen-Audio; and as the first, with the sound where their question
+# to Video-ChatGPT has it.
+_ASK = (
+    "As an expert in the field of emotions, please focus on the {clues} in the {medium} to discern "
+    "clues related to the emotions of the individual. Please provide a detailed description and "
+    "ultimately predict the emotional state of the individual in the {medium}."
+)
+_SAID = {VIDEO: "Subtitle content of this video", AUDIO: "Subtitle content of the audio"}
+_CLUES = {
+    VIDEO: "facial expressions, body movements, environment, subtitle content, etc.,",
+    AUDIO: "acoustic information and subtitle content",
+    BOTH: "facial expressions, body movements, environment, acoustic information, subtitle "
+    "content, etc.,",
+}
+
+
+def questions() -> dict[str, Question]:
+    """The OV-MER authors' question for each kind of clip."""
+    found = {}
+    for given, clues in _CLUES.items():
+        medium = AUDIO if given == AUDIO else VIDEO
+        ask = _ASK.format(clues=clues, medium=medium)
+        found[given] = Question(f"{_SAID[medium]}: {{subtitle}}; {ask}", ask)
+    return found
+
+
+@dataclass(frozen=True)
+class Part:
+    """One piece of a message."""
+
+    kind: Literal["video", "image", "audio", "text"]
+    content: Any
+    """Frames; one frame (height x width x 3, RGB); samples; or words."""
+
+
+@dataclass(frozen=True)
+class Conversation:
+    """One clip as a chat model is shown it."""
+
+    frames: Frames | None
+    sound: Samples | None
+    """Mono, `rate` samples a second."""
+    rate: int
+    prompt: Question
+    subtitle: str | None
+    notes: tuple[str, ...] = ()
+
+    @property
+    def question(self) -> str:
+        """What is asked."""
+        return self.prompt.about(self.subtitle)
+
+    def parts(self, picture: str = "video") -> list[Part]:
+        """The user's message: the picture as one video or frame by frame, the sound, the words."""
+        found = []
+        if self.frames is not None:
+            if picture == "video":
+                found.append(Part("video", self.frames))
+            else:
+                found += [Part("image", frame) for frame in self.frames.pixels]
+        if self.sound is not None:
+            found.append(Part("audio", self.sound))
+        return [*found, Part("text", self.question)]
+
+
+@dataclass
+class ChatMllm(Perceiver):
+    """An adapter around a chat model that sees, hears or does both."""
+
+    prompts: dict[str, Question] = field(default_factory=questions)
+    """What is asked of a clip of which so much is given: the OV-MER authors' words."""
+    frames: int = 8
+    """Spread from the first frame to the last; some are repeated where the clip has fewer."""
+    fps: float = 0.0
+    """Instead: so many frames a second, but at most `frames`; 0 is off."""
+    seconds: float = 30.0
+    """At most so much of the sound is heard, from its beginning."""
+    system: str = ""
+    """What the system message says; without it the model's template decides."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name, holds, rule in (
+            ("frames", self.frames >= 1, "at least 1"),
+            ("fps", self.fps >= 0, "at least 0"),
+            ("seconds", self.seconds > 0, "above 0"),
+        ):
+            if not holds:
+                value = getattr(self, name)
+                raise PrerequisiteError(f"baseline.{name} is {value} but must be {rule}")
+
+    def converse(
+        self, video: Path | None, audio: Path | None, subtitle: str | None, rate: int
+    ) -> Conversation:
+        """Read a clip, its sound at `rate` samples a second.
+
+        Raises ClipError where it cannot be read or lacks all that is wanted.
+        """
+        frames, sound, prompt, notes = self.perceive(
+            video, audio, self._look, lambda path: read_sound(path, rate, max_seconds=self.seconds)
+        )
+        if sound is not None and len(sound) >= int(self.seconds * rate):
+            notes += (f"only the first {self.seconds:g} s of the sound were heard",)
+        if frames is not None and len(set(frames.indices)) < len(frames.indices):
+            notes += (f"the clip has only {frames.count} frames, so some were shown twice",)
+        return Conversation(frames, sound, rate, prompt, subtitle, notes)
+
+    def _look(self, path: Path) -> Frames:
+        return read_frames(path, self._indices)
+
+    def _indices(self, count: int, rate: float) -> list[int]:
+        wanted = self.frames
+        if self.fps:
+            wanted = max(1, min(wanted, round(count / rate * self.fps), count))
+        return linspace(count, wanted, rounded=True)

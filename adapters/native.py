@@ -1,0 +1,203 @@
+"""Chat MLLMs that transformers ships, each by a yaml file alone.
+
+What differs between them is data: the architecture's class, whether its processor takes frames as a
+video or as images, and whether it weaves the sound into the video. The rest, chat template and
+placeholders included, comes with the checkpoint's own processor.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from adapters.base import AUDIO, VIDEO, Answer, Machine, Prepared
+from adapters.chat_mllm import ChatMllm, Conversation
+from adapters.mllm import Mllm, Model
+from adapters.registry import register
+from adapters.thinking import CUT_WHILE_THINKING, opens_thinking, split_thinking
+from baselines.errors import PrerequisiteError
+from baselines.tokenizer import Tokenizer
+
+if TYPE_CHECKING:
+    from baselines.decoding.transformers_engine import Generated, Perceived
+    from baselines.device import Place
+    from baselines.native.processor import ChatProcessor, Media
+
+_PICTURES = ("video", "images")
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """A clip's prompt, and whether its template has opened the thinking part of the answer."""
+
+    prompt: "Perceived"
+    inside: bool
+
+
+@register("native")
+@dataclass
+class Native(ChatMllm, Mllm):
+    """A model by its class in transformers and its checkpoint, the part called `model`."""
+
+    architecture: str = ""
+    """The class of transformers, as the checkpoint's config.json has it; of an omni model the
+    class that writes text."""
+    picture: str = "video"
+    """How the processor takes frames: as a `video`, or one by one as `images`."""
+    sound_in_video: bool = False
+    """Whether sound that comes with a picture is woven into it, as Qwen's omni models do."""
+    processor: dict[str, Any] = field(default_factory=dict)
+    """Further arguments of the processor's call."""
+    shrink: dict[str, Any] = field(default_factory=dict)
+    """For dry runs: sizes that the rule for miniatures misses, by dotted name."""
+
+    known_quirks: ClassVar[tuple[str, ...]] = ("none",)
+
+    def __post_init__(self) -> None:
+        Mllm.__post_init__(self)
+        ChatMllm.__post_init__(self)
+        if not self.architecture:
+            raise PrerequisiteError(
+                "baseline.architecture is missing: the name of the model's class in transformers"
+            )
+        if self.picture not in _PICTURES:
+            choices = ", ".join(_PICTURES)
+            raise PrerequisiteError(f"baseline.picture is {self.picture!r}; choose from {choices}")
+
+    # -- what Mllm asks for ----------------------------------------------------------------------
+
+    def read_tokenizer(self) -> Tokenizer:
+        return self._processor
+
+    def build(self, place: "Place") -> Model:
+        raise NotImplementedError("load() builds the model, whose data type is its own")
+
+    def write_miniature(self, folder: Path, seed: int) -> dict[str, Path]:
+        from baselines.native.miniature import write_miniature
+
+        write_miniature(folder, self.architecture, self.shrink, seed)
+        return {"model": folder}
+
+    def load(self, machine: Machine) -> None:
+        from baselines.decoding.batches import Batches
+        from baselines.decoding.transformers_engine import TransformersEngine
+        from baselines.native.model import ChatModel
+
+        self._check_inputs()
+        self._model = ChatModel.load(
+            self.parts["model"], self.architecture, machine.device, machine.dtype
+        )
+        self._engine = TransformersEngine(self._model.llm, self.tokenizer, self.generation)
+        self._batches = Batches()
+
+    # -- one clip --------------------------------------------------------------------------------
+
+    def prepare(self, video: Path | None, audio: Path | None, subtitle: str | None) -> Prepared:
+        self._check_inputs()
+        words = None if subtitle is None else self._processor.defused(subtitle)
+        told = self.converse(video, audio, words, self._processor.rate)
+        media = self._media(told)
+        kinds = [part.kind for part in told.parts(self.picture) if part.kind != "text"]
+        if media.woven:
+            kinds.remove("audio")
+
+        def rendered(question: str) -> str:
+            return self._processor.render(kinds, question, self.system)
+
+        def length(question: str) -> int:
+            return slots + self._processor.length(rendered(question))
+
+        question, notes = told.question, told.notes
+        prompt = self._processor(rendered(question), media)
+        if len(prompt) > self._room:
+            slots = len(prompt) - self._processor.length(rendered(question))
+            self._check_room(length(told.prompt.about(words and "")), media)
+            question, cut = self.ask(words, self._room, length, told.prompt)
+            prompt, notes = self._processor(rendered(question), media), notes + cut
+        return Prepared(_Asked(prompt, opens_thinking(rendered(question))), notes)
+
+    def _media(self, told: Conversation) -> "Media":
+        from baselines.native.processor import Media
+
+        frames, sound = told.frames, told.sound
+        if frames is None:
+            return Media(sound=sound)
+        if self.picture == "images":
+            return Media(images=list(frames.pixels), sound=sound)
+        when = {
+            "fps": frames.fps,
+            "total_num_frames": frames.count,
+            "frames_indices": list(frames.indices),
+            "duration": frames.count / frames.fps,
+            "height": frames.pixels.shape[1],
+            "width": frames.pixels.shape[2],
+        }
+        woven = self.sound_in_video and sound is not None
+        return Media(video=frames.pixels, when=when, sound=sound, woven=woven)
+
+    # -- what is checked before the first clip ---------------------------------------------------
+
+    @cached_property
+    def _processor(self) -> "ChatProcessor":
+        from baselines.native.processor import ChatProcessor
+
+        return ChatProcessor(self.parts["model"], self.processor)
+
+    def _check_inputs(self) -> None:
+        """Raises PrerequisiteError where the model does not take what it is to be given."""
+        name = self._processor.name
+        if AUDIO in self.modalities and not self._processor.takes("audio"):
+            raise PrerequisiteError(
+                f"this model hears nothing (its {name} takes no sound); set "
+                "baseline.modalities=video"
+            )
+        medium = "video" if self.picture == "video" else "image"
+        if VIDEO not in self.modalities or self._processor.takes(medium):
+            return
+        if medium == "video" and self._processor.takes("image"):
+            raise PrerequisiteError(
+                f"this model takes no video (its {name} has no input for it), but images; set "
+                "baseline.picture=images"
+            )
+        raise PrerequisiteError(
+            f"this model sees nothing (its {name} takes no {medium}); set baseline.modalities=audio"
+        )
+
+    @cached_property
+    def _room(self) -> int:
+        """How many tokens the context leaves a prompt."""
+        from baselines.native.model import context_of
+
+        return context_of(self.parts["model"], self.architecture) - self.generation.max_new_tokens
+
+    def _check_room(self, needed: int, media: "Media") -> None:
+        """Raises PrerequisiteError where not even the media and the bare question fit."""
+        if needed <= self._room:
+            return
+        frames = len(media.images) if media.video is None else len(media.video)
+        remedy = "baseline.seconds" if not frames else "baseline.frames"
+        what = f"{frames} frames" if frames else "the sound"
+        raise PrerequisiteError(
+            f"with {what} a prompt takes {needed} tokens, but the model's context leaves it "
+            f"{self._room} beside {self.generation.max_new_tokens} new ones; lower {remedy}"
+        )
+
+    # -- the answer ------------------------------------------------------------------------------
+
+    def _answer(self, batch: Sequence[Prepared]) -> list[Answer]:
+        generated = self._engine.generate(
+            [item.inputs.prompt for item in batch], [item.seed for item in batch]
+        )
+        return [
+            self._parted(answer, inside=item.inputs.inside)
+            for answer, item in zip(generated, batch, strict=True)
+        ]
+
+    def _parted(self, answer: "Generated", *, inside: bool) -> Answer:
+        """The answer without its thinking, which is recorded beside it."""
+        thinking, text = split_thinking(answer.text, inside=inside)
+        cut = (CUT_WHILE_THINKING,) if thinking and not text else ()
+        return Answer(
+            self.clean(text), answer.prompt_tokens, answer.new_tokens, notes=cut, thinking=thinking
+        )

@@ -1,0 +1,1 @@
+"""Chat MLLMs that transformers ships: loading, prompts of several media, miniatures."""

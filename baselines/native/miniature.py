@@ -1,0 +1,251 @@
+"""Random miniatures of the chat MLLMs of transformers, made without a download.
+
+The architecture's configuration class, as transformers has it by default, is shrunk by one table of
+names, for the names of sizes hardly differ between models; so a model that nobody has thought of
+here has its miniature too. What a model's code wants otherwise stands under `shrink` in its yaml.
+The processor is the real one with its default settings; its tokenizer is a small byte-level BPE
+with the placeholders that the processor and the configuration speak of, and the chat template is
+ChatML around these. Everything is written with `save_pretrained`, as published checkpoints are.
+"""
+
+import inspect
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from safetensors.torch import load_file, save_file
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import CONFIG_MAPPING, PreTrainedConfig, PreTrainedTokenizerFast, ProcessorMixin
+from transformers.models.auto.feature_extraction_auto import FEATURE_EXTRACTOR_MAPPING_NAMES
+from transformers.models.auto.image_processing_auto import IMAGE_PROCESSOR_MAPPING_NAMES
+from transformers.models.auto.processing_auto import PROCESSOR_MAPPING_NAMES
+from transformers.models.auto.video_processing_auto import VIDEO_PROCESSOR_MAPPING_NAMES
+from transformers.utils.logging import disable_progress_bar
+
+from baselines.errors import PrerequisiteError
+from baselines.miniature import CORPUS, random_tensors
+from baselines.native.classes import class_named
+
+_WIDTH, _LAYERS, _HEADS = 32, 2, 2
+
+_SIZES: tuple[tuple[str, Any], ...] = (
+    (r"(num_)?(hidden_|encoder_|decoder_)?layers|depth|num_blocks", _LAYERS),
+    (r"hidden_size|d_model|out_hidden_size|output_dim|embed_dim|n_embd", _WIDTH),
+    (r"(encoder_|decoder_|moe_|shared_expert_)?(ffn_dim|intermediate_size)", 2 * _WIDTH),
+    (r"(num_|encoder_|decoder_)?(attention_)?heads", _HEADS),
+    (r"num_key_value_heads", 1),
+    (r"(global_)?head_dim|attention_head_dim", _WIDTH // _HEADS),
+    (r"num_(local_|routed_)?experts|n_routed_experts", 4),
+    (r"num_experts_per_tok", 2),
+    (r"max_window_layers", _LAYERS),
+    (r".*(_indexes|_indices)", [_LAYERS - 1]),
+)
+"""Names of a configuration, whole, and the value that a miniature has there."""
+
+_MROPE = [2, 3, 3]
+"""Of half a head: how much of the rotation is for time, height and width."""
+
+_BRACKETS = {"image": "vision", "video": "vision", "audio": "audio"}
+_TOKENS = {
+    **{f"{kind}_token": f"<|{kind}|>" for kind in _BRACKETS},
+    # Two names of one token: what a processor calls `bos` a configuration may call `start`.
+    **{
+        f"{kind}_{name}_token": f"<|{kind}_{side}|>"
+        for kind in ("vision", "audio")
+        for side, names in (("start", ("start", "bos")), ("end", ("end", "eos")))
+        for name in names
+    },
+}
+_START, _END = "<|im_start|>", "<|im_end|>"
+
+
+def write_miniature(folder: Path, architecture: str, shrink: Mapping[str, Any], seed: int) -> None:
+    """Write a random checkpoint of `architecture` into `folder`.
+
+    `shrink` holds values for dotted names of the configuration, `text_config.head_dim`, of the
+    processor's parts, `processor.video_processor.size`, and for the tokens of its tokenizer,
+    `tokens.image_token`. Raises PrerequisiteError where transformers has no such architecture.
+    """
+    disable_progress_bar()
+    cls = class_named(architecture)
+    model_type = cls.config_class.model_type
+    of_processor = next(
+        (kind for kind in (model_type, cls.base_model_prefix) if kind in PROCESSOR_MAPPING_NAMES),
+        model_type.rpartition("_")[0],  # the thinker of an omni model is a part of it
+    )
+    tokenizer = _tokenizer(of_processor, shrink)
+    config = _config(cls.config_class, tokenizer, shrink)
+    processor = _processor(of_processor, config, tokenizer, shrink)
+    _name_tokens(config, processor)
+    folder.mkdir(parents=True, exist_ok=True)
+    processor.save_pretrained(folder)
+    torch.manual_seed(seed)
+    model = cls(config).eval()
+    model.load_state_dict(random_tensors(model, seed), strict=False)
+    model.generation_config.eos_token_id = tokenizer.eos_token_id
+    model.generation_config.pad_token_id = tokenizer.pad_token_id
+    model.half().save_pretrained(folder)
+    if of_processor != model_type and config.base_config_key:
+        _wrap(folder, CONFIG_MAPPING[of_processor], config, cls.base_model_prefix)
+
+
+def _config(cls: type[PreTrainedConfig], tokenizer: Any, shrink: Mapping[str, Any]) -> Any:
+    """The class's default configuration in small."""
+    values = _shrunk(cls().to_dict(), len(tokenizer))
+    for name, value in shrink.items():
+        if name.partition(".")[0] not in ("processor", "tokens"):
+            _set(values, name, value)
+    config = cls.from_dict(values)
+    for part in (config, *(getattr(config, name) for name in config.sub_configs)):
+        if "mrope_section" in getattr(part, "ignore_keys_at_rope_validation", ()):
+            part.rope_parameters["mrope_section"] = _MROPE
+    return config
+
+
+def _shrunk(values: Any, vocabulary: int) -> Any:
+    if not isinstance(values, dict):
+        return values
+    small = {}
+    for name, value in values.items():
+        found = next((size for names, size in _SIZES if re.fullmatch(names, str(name))), value)
+        if isinstance(value, dict) and name.endswith("_config"):
+            small[name] = _shrunk(value, vocabulary)
+        elif name == "vocab_size":
+            small[name] = vocabulary
+        elif name == "layer_types" and value:
+            small[name] = [value[0], value[-1]]
+        elif name in ("bos_token_id", "eos_token_id", "pad_token_id"):
+            small[name] = None
+        elif (
+            value is None
+            or isinstance(value, bool)
+            or isinstance(found, list) != isinstance(value, list)
+        ):
+            small[name] = value
+        else:
+            small[name] = found
+    return small
+
+
+def _set(values: dict[str, Any], name: str, value: Any) -> None:
+    *path, last = name.split(".")
+    for part in path:
+        values = values.setdefault(part, {})
+    values[last] = value
+
+
+def _tokenizer(model_type: str, shrink: Mapping[str, Any]) -> PreTrainedTokenizerFast:
+    """Byte-level BPE, with a control token for everything that the processor names."""
+    bpe = Tokenizer(models.BPE())
+    bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    bpe.decoder = decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(vocab_size=400, initial_alphabet=alphabet, show_progress=False)
+    bpe.train_from_iterator(CORPUS.splitlines(), trainer)
+    named = dict(_TOKENS)
+    parameters = inspect.signature(_processor_class(model_type)).parameters.values()
+    named |= {
+        each.name: each.default
+        for each in parameters
+        if each.name.endswith("_token") and isinstance(each.default, str)
+    }
+    named |= {
+        name.partition(".")[2]: value
+        for name, value in shrink.items()
+        if name.startswith("tokens.")
+    }
+    return PreTrainedTokenizerFast(
+        tokenizer_object=bpe,
+        bos_token=_START,
+        eos_token=_END,
+        pad_token="<|pad|>",
+        padding_side="left",
+        extra_special_tokens=named,
+    )
+
+
+def _processor_class(model_type: str) -> type[ProcessorMixin]:
+    name = PROCESSOR_MAPPING_NAMES.get(model_type)
+    if name is None:
+        raise PrerequisiteError(
+            f"transformers {transformers.__version__} has no processor for {model_type!r}, so "
+            "baseline.architecture cannot be asked about pictures or sound"
+        )
+    found: type[ProcessorMixin] = getattr(transformers, name)
+    return found
+
+
+def _processor(
+    model_type: str, config: Any, tokenizer: Any, shrink: Mapping[str, Any]
+) -> ProcessorMixin:
+    cls = _processor_class(model_type)
+    own: dict[str, Any] = {}
+    for name, value in shrink.items():
+        if name.startswith("processor."):
+            _set(own, name.partition(".")[2], value)
+    parts: dict[str, Any] = {}
+    for name in cls.get_attributes():
+        settings = own.pop(name, {})
+        if name == "tokenizer":
+            parts[name] = tokenizer
+        elif name == "image_processor":
+            parts[name] = _part(IMAGE_PROCESSOR_MAPPING_NAMES, model_type, name)(**settings)
+        elif name == "video_processor":
+            parts[name] = _part(VIDEO_PROCESSOR_MAPPING_NAMES, model_type, name)(**settings)
+        else:
+            audio = getattr(config, "audio_config", None)
+            if mel := getattr(audio, "num_mel_bins", None):
+                settings = {"feature_size": mel, **settings}
+            parts[name] = _part(FEATURE_EXTRACTOR_MAPPING_NAMES, model_type, name)(**settings)
+    return cls(**parts, **own, chat_template=_template(tokenizer))
+
+
+def _part(table: Mapping[str, Any], model_type: str, what: str) -> type[Any]:
+    found = table.get(model_type)
+    if isinstance(found, dict):
+        found = found["torchvision"]
+    if found is None:
+        raise PrerequisiteError(f"transformers names no {what} for {model_type!r}")
+    part: type[Any] = getattr(transformers, found)
+    return part
+
+
+def _template(tokenizer: Any) -> str:
+    """ChatML; a placeholder stands between its brackets, where the processor names any."""
+    kinds = [
+        f"{{% elif part.type == '{kind}' %}}{getattr(tokenizer, f'{bracket}_bos_token')}"
+        f"{getattr(tokenizer, f'{kind}_token')}{getattr(tokenizer, f'{bracket}_eos_token')}"
+        for kind, bracket in _BRACKETS.items()
+    ]
+    return (
+        "{% for message in messages %}"
+        f"{_START}{{{{ message.role }}}}\n"
+        "{% if message.content is string %}{{ message.content }}{% else %}"
+        "{% for part in message.content %}"
+        "{% if part.type == 'text' %}{{ part.text }}" + "".join(kinds) + "{% endif %}"
+        "{% endfor %}{% endif %}"
+        f"{_END}\n"
+        "{% endfor %}"
+        f"{{% if add_generation_prompt %}}{_START}assistant\n{{% endif %}}"
+    )
+
+
+def _name_tokens(config: Any, processor: Any) -> None:
+    """Let each `image_token_id` and the like of the configuration be that of the tokenizer."""
+    tokenizer = processor.tokenizer
+    for name in [*config.to_dict(), "vision_start_token_id"]:
+        if found := re.fullmatch(r"(\w+_token)_(id|index)", name):
+            token = getattr(processor, found[1], None) or getattr(tokenizer, found[1], None)
+            if isinstance(token, str):
+                setattr(config, name, tokenizer.convert_tokens_to_ids(token))
+
+
+def _wrap(folder: Path, whole: type[PreTrainedConfig], config: Any, prefix: str) -> None:
+    """Let the checkpoint be that of the model whose part the architecture is."""
+    file = folder / "model.safetensors"
+    tensors = {f"{prefix}.{name}": tensor for name, tensor in load_file(file).items()}
+    save_file(tensors, file, metadata={"format": "pt"})
+    whole(**{config.base_config_key: config.to_dict()}).save_pretrained(folder)

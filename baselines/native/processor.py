@@ -1,0 +1,181 @@
+"""The processor of a chat MLLM of transformers: from a message and its media to `generate`.
+
+A processor is called for one clip at a time and its answers are laid together by the engine, so
+that a clip's tokens do not depend on its neighbours.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from baselines.chat import end_tokens
+from baselines.errors import CheckpointError, PrerequisiteError
+
+if TYPE_CHECKING:
+    from baselines.decoding.transformers_engine import Perceived
+
+_PER_TOKEN = ("mm_token_type_ids", "token_type_ids")
+_PART_OF = {
+    "video": ("video_processor",),
+    "image": ("image_processor",),
+    "audio": ("feature_extractor", "audio_processor"),
+}
+"""Attributes of a processor that takes such media."""
+
+
+_WOVEN = "use_audio_in_video"
+"""What Qwen's omni models call it, in the processor (the order of the placeholders) and in the
+model (their places in time) alike."""
+
+
+@dataclass(frozen=True)
+class Media:
+    """What a clip shows and sounds like, as processors take it."""
+
+    video: NDArray[np.uint8] | None = None
+    """Frames x height x width x 3."""
+    when: Mapping[str, Any] | None = None
+    """Of the file that the video is of: `fps`, `total_num_frames`, `frames_indices`."""
+    images: Sequence[NDArray[np.uint8]] = ()
+    sound: NDArray[np.float32] | None = None
+    woven: bool = False
+    """Whether the sound goes between the frames of its time, without a placeholder of its own."""
+
+
+class ChatProcessor:
+    """The processor of a checkpoint folder; its tokenizer is a `baselines.tokenizer.Tokenizer`."""
+
+    def __init__(self, folder: Path, options: Mapping[str, Any]) -> None:
+        """`options` are handed to the processor with every clip.
+
+        Raises CheckpointError where the folder holds no processor with a chat template.
+        """
+        from transformers import AutoProcessor
+
+        try:
+            self._processor = AutoProcessor.from_pretrained(folder, local_files_only=True)
+            stops = end_tokens(folder)
+        except (OSError, ValueError, KeyError, TypeError, ImportError) as error:
+            first = (str(error).strip() or type(error).__name__).splitlines()[0]
+            raise CheckpointError(
+                f"{folder} holds no processor that transformers can build ({first})"
+            ) from error
+        self.name = type(self._processor).__name__
+        if not hasattr(self._processor, "tokenizer"):
+            raise CheckpointError(
+                f"{folder} holds a {self.name} alone, not the processor of a chat model that sees "
+                "or hears; is it the right checkpoint?"
+            )
+        if not getattr(self._processor, "chat_template", None):
+            raise CheckpointError(
+                f"the {self.name} of {folder} has no chat template, so it is no chat model's; "
+                "choose an instruct model"
+            )
+        self._tokenizer = self._processor.tokenizer
+        self._options = dict(options)
+        self.eos_id: int = self._tokenizer.eos_token_id
+        self.bos_id: int = self._tokenizer.bos_token_id or self.eos_id
+        self.stop_ids: tuple[int, ...] = tuple(dict.fromkeys([self.eos_id, *stops]))
+        self._control = sorted(map(str, self._tokenizer.get_added_vocab()), key=len, reverse=True)
+
+    def takes(self, medium: str) -> bool:
+        """Whether the model has an input for `video`, `image` or `audio`."""
+        return any(hasattr(self._processor, part) for part in _PART_OF[medium])
+
+    @property
+    def rate(self) -> int:
+        """Samples a second of the sound that the model takes."""
+        for part in _PART_OF["audio"]:
+            if rate := getattr(getattr(self._processor, part, None), "sampling_rate", None):
+                return int(rate)
+        return 16000
+
+    def encode(self, text: str) -> list[int]:
+        """The ids of plain text: what spells a control token is its characters."""
+        return list(
+            self._tokenizer.encode(text, add_special_tokens=False, split_special_tokens=True)
+        )
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """The text of ids; control tokens are left out."""
+        return str(
+            self._tokenizer.decode(
+                ids, skip_special_tokens=True, clean_up_tokenization_spaces=False
+            )
+        )
+
+    def defused(self, words: str) -> str:
+        """`words` with a blank in whatever spells a control token, which would be taken for one."""
+        for token in self._control:
+            words = words.replace(token, f"{token[0]} {token[1:]}")
+        return words
+
+    def render(self, kinds: Sequence[str], question: str, system: str) -> str:
+        """The prompt in the model's chat template: media of those kinds, then the question."""
+        content = [{"type": kind} for kind in kinds] + [{"type": "text", "text": question}]
+        messages: list[dict[str, Any]] = [{"role": "user", "content": content}]
+        if system:
+            text = {"type": "text", "text": system}
+            messages.insert(0, {"role": "system", "content": [text]})
+        return str(
+            self._processor.apply_chat_template(
+                messages, add_generation_prompt=True, tokenize=False
+            )
+        )
+
+    def length(self, prompt: str) -> int:
+        """How many tokens a rendered prompt has, each medium counted as its placeholder."""
+        return len(self._tokenizer.encode(prompt, add_special_tokens=False))
+
+    def __call__(self, prompt: str, media: Media) -> "Perceived":
+        """What `generate` takes: the ids of a rendered prompt, and the media's features.
+
+        Raises PrerequisiteError where the processor does not take them so.
+        """
+        from baselines.decoding.transformers_engine import Perceived
+
+        try:
+            made = self._processor(text=[prompt], return_tensors="pt", **self.arguments(media))
+        except (TypeError, ValueError, KeyError, AttributeError, NotImplementedError) as error:
+            first = (str(error).strip() or type(error).__name__).splitlines()[0]
+            raise PrerequisiteError(
+                f"{self.name} does not take the clip as it was given ({first}); see "
+                "baseline.processor and baseline.picture"
+            ) from error
+        tensors = {name: torch.as_tensor(value) for name, value in made.items()}
+        ids = tensors.pop("input_ids")[0].tolist()
+        tensors.pop("attention_mask", None)
+        per_token = {name: tensors.pop(name)[0] for name in _PER_TOKEN if name in tensors}
+        switches = {_WOVEN: True} if media.woven else {}
+        return Perceived(ids, per_token, tensors, switches)
+
+    def arguments(self, media: Media) -> dict[str, Any]:
+        """The processor's arguments for a clip's media, the options among them."""
+        given: dict[str, Any] = {}
+        if media.video is not None:
+            given["videos"] = [media.video]
+            when = dict(media.when or {})
+            given["videos_kwargs"] = {
+                "video_metadata": [when],
+                "do_sample_frames": False,
+                "fps": len(when["frames_indices"]) / when["total_num_frames"] * when["fps"],
+            }
+        if media.images:
+            given["images"] = [list(media.images)]
+        if media.sound is not None:
+            given["audio"] = [media.sound]
+            given["audio_kwargs"] = {"sampling_rate": self.rate}
+        if media.woven:
+            given["videos_kwargs"][_WOVEN] = True
+        for name, value in self._options.items():
+            here = given.get(name)
+            if isinstance(value, Mapping) and isinstance(here, dict):
+                given[name] = {**here, **value}
+            elif name not in ("videos_kwargs", "images_kwargs", "audio_kwargs"):
+                given[name] = value
+        return given

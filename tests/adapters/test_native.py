@@ -1,0 +1,254 @@
+"""Chat MLLMs by configuration: every shipped yaml on a miniature of its real architecture."""
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+import transformers
+import yaml
+from omegaconf import OmegaConf
+
+from adapters import registry
+from adapters.base import AUDIO, VIDEO, Answer, Machine, Prepared
+from adapters.media import read_frames, read_sound
+from adapters.media.sampling import linspace
+from adapters.native import Native
+from baselines.errors import CheckpointError, MissingModality, PrerequisiteError
+
+ROOT = Path(__file__).parents[2]
+SAMPLE = ROOT / "runners" / "data" / "sample"
+MACHINE = Machine(device="cpu", dtype="float32")
+CONF = ROOT / "conf" / "baseline"
+NAMES = [
+    file.stem
+    for file in sorted(CONF.glob("*.yaml"))
+    if yaml.safe_load(file.read_text(encoding="utf-8"))["adapter"] == "native"
+]
+CLIPS = ("good_news", "farewell", "sour_milk")
+SUBTITLES = ("No!", None, "a much longer subtitle, so that lengths differ " * 3)
+
+
+def configured(name: str) -> Native:
+    """The adapter as its yaml file has it."""
+    content = OmegaConf.load(CONF / f"{name}.yaml")
+    fields = {key: value for key, value in content.items() if key not in ("name", "title")}
+    cls = registry.get(fields.pop("adapter"))
+    fields["generation"] = fields["generation"]["greedy"]
+    adapter = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(cls), fields))
+    assert isinstance(adapter, Native)
+    return replace(adapter, generation=replace(adapter.generation, max_new_tokens=12))
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory):
+    """A loaded miniature by the name of its yaml; each is made once."""
+    made: dict[str, Native] = {}
+
+    def get(name: str) -> Native:
+        if name not in made:
+            made[name] = configured(name).miniature(tmp_path_factory.mktemp(name))
+            made[name].load(MACHINE)
+        return made[name]
+
+    return get
+
+
+def prepared(adapter: Native, name: str, subtitle: str | None = None) -> Prepared:
+    """One clip of the sample, of which the adapter gets what it uses."""
+    video = SAMPLE / "video" / f"{name}.mp4" if VIDEO in adapter.modalities else None
+    audio = SAMPLE / "audio" / f"{name}.wav" if AUDIO in adapter.modalities else None
+    return adapter.prepare(video, audio, subtitle)
+
+
+def media(name: str, frames: int, rate: int):
+    """Frames and sound of a sample clip, read as the adapter reads them."""
+    video, audio = SAMPLE / "video" / f"{name}.mp4", SAMPLE / "audio" / f"{name}.wav"
+    seen = read_frames(video, lambda count, _: linspace(count, frames, rounded=True))
+    return seen, read_sound(audio, rate)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_batch_gives_each_clip_what_it_gets_alone(small, name):
+    adapter = small(name)
+    items = [prepared(adapter, *each) for each in zip(CLIPS, SUBTITLES, strict=True)]
+    together = adapter.generate(items)
+    alone = [adapter.generate([item])[0] for item in items]
+    assert together == alone
+    assert all(isinstance(each, Answer) and each.new_tokens > 0 for each in alone)
+    assert len({each.text for each in alone}) > 1
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_both_media_reach_a_model_that_takes_both(small, name):
+    adapter = small(name)
+    if not adapter.modalities >= {VIDEO, AUDIO}:
+        pytest.skip("takes one of them")
+    whole = prepared(adapter, CLIPS[0])
+    video = SAMPLE / "video" / f"{CLIPS[0]}.mp4"
+    seen, heard = adapter.prepare(video, None, None), adapter.prepare(None, video, None)
+    assert len(whole.inputs.prompt) > max(len(each.inputs.prompt) for each in (seen, heard))
+    assert set(whole.inputs.prompt.features) >= set(seen.inputs.prompt.features)
+    assert set(whole.inputs.prompt.features) >= set(heard.inputs.prompt.features)
+    assert "from its picture alone" in seen.notes[0]
+
+
+def documented(adapter: Native, content: list, **options) -> list[int]:
+    """The new tokens, as the documentation of transformers has its users ask."""
+    folder = adapter.parts["model"]
+    processor = transformers.AutoProcessor.from_pretrained(folder)
+    model = getattr(transformers, adapter.architecture).from_pretrained(folder, dtype=torch.float32)
+    inputs = processor.apply_chat_template(
+        [{"role": "user", "content": content}],
+        add_generation_prompt=True,
+        tokenize=True,
+        return_dict=True,
+        return_tensors="pt",
+        processor_kwargs=options,
+    )
+    output = model.generate(**inputs, max_new_tokens=12, do_sample=False)
+    return output[0, inputs["input_ids"].shape[1] :].tolist()
+
+
+def told(adapter: Native, name: str) -> list[int]:
+    """The new tokens that the adapter's engine gives for a clip, with the one that ended it."""
+    (answer,) = adapter._engine.generate([prepared(adapter, name).inputs.prompt], [0])
+    return list(answer.ids)
+
+
+def test_video_as_documented(small):
+    adapter = small("qwen2_5_vl")
+    frames, _ = media("good_news", adapter.frames, 16000)
+    question = adapter.prompts[VIDEO].without_subtitle
+    when = {
+        "fps": frames.fps,
+        "total_num_frames": frames.count,
+        "frames_indices": list(frames.indices),
+    }
+    tokens = documented(
+        adapter,
+        [{"type": "video", "video": frames.pixels}, {"type": "text", "text": question}],
+        video_metadata=[when],
+        do_sample_frames=False,
+        cap_pixels_per_frame=True,
+    )
+    assert told(adapter, "good_news") == [
+        each for each in tokens if each != adapter.tokenizer.eos_id
+    ]
+
+
+def test_sound_as_documented(small):
+    adapter = small("qwen2_audio")
+    _, sound = media("good_news", 1, adapter.tokenizer.rate)
+    question = adapter.prompts[AUDIO].without_subtitle
+    tokens = documented(
+        adapter, [{"type": "audio", "audio": sound}, {"type": "text", "text": question}]
+    )
+    assert told(adapter, "good_news") == [
+        each for each in tokens if each != adapter.tokenizer.eos_id
+    ]
+
+
+def test_both_as_documented(small):
+    """The model card's way: the sound is handed beside a message that holds the video alone."""
+    adapter = small("qwen2_5_omni")
+    frames, sound = media("good_news", adapter.frames, 16000)
+    folder = adapter.parts["model"]
+    processor = transformers.AutoProcessor.from_pretrained(folder)
+    text = processor.apply_chat_template(
+        [
+            {
+                "role": "user",
+                "content": [
+                    {"type": "video"},
+                    {"type": "text", "text": adapter.prompts["both"].without_subtitle},
+                ],
+            }
+        ],
+        add_generation_prompt=True,
+        tokenize=False,
+    )
+    inputs = processor(
+        text=text,
+        audio=[sound],
+        videos=[frames.pixels],
+        return_tensors="pt",
+        padding=True,
+        use_audio_in_video=True,
+        do_sample_frames=False,
+        cap_pixels_per_frame=True,
+        fps=len(frames.indices) / frames.count * frames.fps,
+    )
+    model = getattr(transformers, adapter.architecture).from_pretrained(folder, dtype=torch.float32)
+    output = model.generate(**inputs, use_audio_in_video=True, max_new_tokens=12, do_sample=False)
+    tokens = output[0, inputs["input_ids"].shape[1] :].tolist()
+    assert told(adapter, "good_news") == [
+        each for each in tokens if each != adapter.tokenizer.eos_id
+    ]
+
+
+def test_inputs_that_the_model_lacks_are_named_before_the_first_clip(small):
+    deaf, blind = small("qwen2_5_vl"), small("qwen2_audio")
+    with pytest.raises(PrerequisiteError, match=r"hears nothing .* baseline\.modalities=video"):
+        replace(deaf, modalities="both").load(MACHINE)
+    with pytest.raises(PrerequisiteError, match=r"sees nothing .* baseline\.modalities=audio"):
+        replace(blind, modalities="video").load(MACHINE)
+    with pytest.raises(MissingModality, match="no video"):
+        deaf.prepare(None, None, "hello")
+
+
+def test_more_than_the_context_holds(small):
+    adapter = small("qwen2_5_vl")
+    wordy = adapter.prepare(SAMPLE / "video" / "good_news.mp4", None, "happy " * 60_000)
+    assert len(wordy.inputs.prompt) <= 32768 - 12
+    assert "the subtitle was cut by" in wordy.notes[0]
+    assert adapter.generate([adapter.prepare(SAMPLE / "video" / "good_news.mp4", None, "x")])
+    tight = replace(adapter, generation=replace(adapter.generation, max_new_tokens=32_600))
+    with pytest.raises(PrerequisiteError, match=r"with 8 frames a prompt takes .*baseline\.frames"):
+        prepared(tight, "good_news", "hello")
+
+
+def test_control_tokens_in_a_subtitle_stay_words(small):
+    adapter = small("qwen2_5_vl")
+    plain = prepared(adapter, "good_news", "x")
+    spelled = prepared(adapter, "good_news", "<|im_end|><|video|>")
+    eos, video = adapter.tokenizer.eos_id, adapter.tokenizer.encode("x")
+    assert spelled.inputs.prompt.ids.count(eos) == plain.inputs.prompt.ids.count(eos)
+    assert video
+    kinds = [each.inputs.prompt.per_token["mm_token_type_ids"].sum() for each in (plain, spelled)]
+    assert kinds[0] == kinds[1]
+
+
+def test_processors_of_another_kind(small, tmp_path):
+    adapter = small("qwen2_audio")
+    folder = tmp_path / "no-template"
+    shutil.copytree(adapter.parts["model"], folder)
+    (folder / "chat_template.jinja").unlink()
+    part = replace(adapter.checkpoint["model"], path=str(folder))
+    config = folder / "processor_config.json"
+    config.write_text(config.read_text().replace("Qwen2AudioProcessor", "WhisperProcessor"))
+    with pytest.raises(CheckpointError, match="has no chat template"):
+        replace(adapter, checkpoint={"model": part}).load(MACHINE)
+    for name in ("processor_config.json", "preprocessor_config.json"):
+        (folder / name).unlink(missing_ok=True)
+    with pytest.raises(CheckpointError, match=r"holds"):
+        replace(adapter, checkpoint={"model": part}).load(MACHINE)
+
+
+def test_settings_that_cannot_work_are_named():
+    with pytest.raises(PrerequisiteError, match=r"baseline\.architecture is missing"):
+        Native()
+    with pytest.raises(PrerequisiteError, match=r"baseline\.picture is 'film'"):
+        Native(architecture="X", picture="film")
+    with pytest.raises(PrerequisiteError, match=r"baseline\.frames is 0"):
+        Native(architecture="X", frames=0)
+    with pytest.raises(PrerequisiteError, match=r"'X', which is no generating model"):
+        Native(architecture="X").miniature(Path("/nowhere"))
+
+
+def test_frames_by_the_second(small):
+    adapter = replace(small("qwen2_5_vl"), fps=2.0, frames=64)
+    assert adapter._indices(100, 25.0) == [0, 14, 28, 42, 57, 71, 85, 99]
+    assert adapter._indices(3, 25.0) == [0]
+    assert len(adapter._indices(100_000, 25.0)) == 64
