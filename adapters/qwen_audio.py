@@ -16,6 +16,7 @@ from adapters.mllm import Mllm
 from adapters.registry import register
 
 if TYPE_CHECKING:
+    from baselines.decoding.transformers_engine import Generated
     from baselines.device import Place
     from baselines.qwen import QwenTokenizer
     from baselines.qwen_audio import QwenAudio
@@ -30,11 +31,10 @@ _ANSWER = "assistant\n"
 @register("qwen_audio")
 @dataclass
 class QwenAudioAdapter(Mllm):
-    """The published chat model. Of what the authors' code did by accident nothing is known to have
-    changed an answer, so there are no quirks to reproduce."""
+    """The published chat model. `quirks=paper` loses the last token of an answer that is cut off at
+    its greatest length, as upstream's code does, which takes it for an end token."""
 
     modalities: ClassVar[frozenset[str]] = frozenset({AUDIO, SUBTITLE})
-    known_quirks: ClassVar[tuple[str, ...]] = ("none",)
 
     @cached_property
     def _context(self) -> int:
@@ -75,6 +75,11 @@ class QwenAudioAdapter(Mllm):
         if len(sound) > MAX_SECONDS * SAMPLE_RATE:
             notes += (f"only the first {MAX_SECONDS} seconds of the sound were heard",)
         return Prepared(QwenAudioInputs(left, mel, right), notes)
+
+    def said(self, answer: "Generated") -> str:
+        cut_off = len(answer.ids) == self.generation.max_new_tokens
+        kept = answer.ids[:-1] if cut_off and self.quirks == "paper" else answer.ids
+        return self.clean(self.tokenizer.decode(kept))
 
     def _texts(
         self, subtitle: str | None, slots: int

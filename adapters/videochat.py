@@ -21,20 +21,23 @@ from baselines.errors import PrerequisiteError
 from baselines.tokenizer import LlamaTokenizer
 
 if TYPE_CHECKING:
+    from baselines.decoding.transformers_engine import Generated
     from baselines.device import Place
     from baselines.videochat import Sizes
+
+
+_END = "</s>"
 
 
 @register("videochat")
 @dataclass
 class VideoChatAdapter(Mllm):
-    """The published model. Of what the authors' code did by accident nothing is known to have
-    changed an answer, so there are no quirks to reproduce."""
+    """The published model. `quirks=paper` spells out the end token of an answer that has one, as
+    the authors' code leaves it in the text."""
 
     frames: int = 8
 
     modalities: ClassVar[frozenset[str]] = frozenset({VIDEO, SUBTITLE})
-    known_quirks: ClassVar[tuple[str, ...]] = ("none",)
 
     # `conversation.py` of the authors' demo, with an empty system text, split at the video; each
     # side is tokenised as a text of its own.
@@ -92,6 +95,11 @@ class VideoChatAdapter(Mllm):
         texts, notes = self._texts(subtitle, time_message(frames.indices, frames.fps))
         pixels = shortest_side_crop(frames.pixels, self._sizes.image, rounded=True)
         return Prepared(VideoChatInputs(texts, torch.from_numpy(pixels)), notes)
+
+    def said(self, answer: "Generated") -> str:
+        whole = len(answer.ids) < self.generation.max_new_tokens  # by the end token or "###"
+        ended = whole and answer.text == self.tokenizer.decode(answer.ids)
+        return self.clean(answer.text + _END * (ended and self.quirks == "paper"))
 
     def clean(self, text: str) -> str:
         """What follows the last `Assistant:`, as one line."""

@@ -3,6 +3,7 @@
 import base64
 import csv
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,8 @@ from omegaconf import OmegaConf
 from adapters.base import Answer, Machine
 from adapters.qwen_audio import QwenAudioAdapter
 from baselines.checkpoint import Part
-from baselines.errors import ClipError, MissingModality, PrerequisiteError
+from baselines.decoding.transformers_engine import Generated
+from baselines.errors import ClipError, MissingModality
 from runners.config import Settings
 from runners.job import Job
 
@@ -204,8 +206,17 @@ def test_settings_are_those_of_the_published_chat_model():
     paper = configured("paper").generation
     assert (paper.do_sample, paper.top_p, paper.top_k, paper.temperature) == (True, 0.5, 0, 1.0)
     assert paper.max_new_tokens == 512
-    with pytest.raises(PrerequisiteError, match="choose from none"):
-        configured(quirks="paper")
+
+
+def test_in_the_paper_an_answer_that_is_cut_off_loses_a_token(model):
+    paper = replace(model, quirks="paper")
+    words = [ord(letter) for letter in "gladness and so on, without end, on" * 2]
+    most = model.generation.max_new_tokens
+    for count, kept in ((most - 1, most - 1), (most, most - 1)):
+        text = model.tokenizer.decode(words[:count])
+        answer = Generated(text, tuple(words[:count]), 9)
+        assert model.said(answer) == text.strip()
+        assert paper.said(answer) == model.tokenizer.decode(words[:kept]).strip()
 
 
 BROKEN = {"empty_file", "header_only", "missing_files", "silent", "text_file"}

@@ -2,6 +2,7 @@
 
 import csv
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from adapters.base import Answer, Machine
 from adapters.llama_vid import _AFTER, _BEFORE, LlamaVidAdapter
 from adapters.mllm import Mllm
 from adapters.videochat import VideoChatAdapter, time_message
+from baselines.decoding.transformers_engine import Generated
 from baselines.errors import CheckpointError, ClipError, MissingModality, PrerequisiteError
 from runners.config import Settings
 from runners.job import Job
@@ -239,15 +241,30 @@ def test_videochats_answer_follows_the_last_role(text, kept):
     assert configured("videochat").clean(text) == kept
 
 
+def test_in_the_paper_an_answer_that_ends_by_itself_says_so(models):
+    plain = models["videochat"]
+    paper = replace(plain, quirks="paper")
+    words = plain.tokenizer.encode("She is glad.")
+    more = plain.tokenizer.encode("She is glad.### Human:")
+    full = words * plain.generation.max_new_tokens
+    for ids, text, ended in (
+        (words, "She is glad.", True),
+        (more, "She is glad.", False),  # cut at the stop string
+        (full[: plain.generation.max_new_tokens], "She is", False),  # cut at the greatest length
+    ):
+        answer = Generated(text, tuple(ids), 9)
+        assert plain.said(answer) == text
+        assert paper.said(answer) == text + "</s>" * ended
+
+
 def test_settings_are_those_of_the_authors():
     chat, vid = (configured(name, "paper").generation for name in MODELS)
     assert (chat.do_sample, chat.temperature, chat.top_p, chat.top_k) == (True, 1.0, 0.9, 50)
     assert (chat.max_new_tokens, chat.stop) == (1000, ["###"])
     assert (vid.do_sample, vid.temperature, vid.top_p, vid.top_k) == (True, 0.5, 0.7, 50)
     assert (vid.max_new_tokens, vid.stop) == (512, [])
-    for name in MODELS:
-        with pytest.raises(PrerequisiteError, match="choose from none"):
-            configured(name, quirks="paper")
+    with pytest.raises(PrerequisiteError, match="choose from none"):
+        configured("llama_vid", quirks="paper")
 
 
 def test_adapters_are_known_by_name():
