@@ -27,6 +27,9 @@ from baselines.device import resolve
 from baselines.errors import CheckpointError
 from baselines.miniature import CORPUS, random_tensors
 
+# Without any of these transformers makes a tokenizer that knows no words, and does not complain.
+_VOCABULARIES = (("tokenizer.json",), ("vocab.json", "merges.txt"), ("tokenizer.model",))
+
 _MARK = "\ue000"  # a character of private use: no template and no prompt holds it
 
 
@@ -35,6 +38,9 @@ class ChatTokenizer:
 
     def __init__(self, folder: Path) -> None:
         """Raises CheckpointError where the folder holds no tokenizer with a chat template."""
+        if not any(all((folder / file).is_file() for file in files) for files in _VOCABULARIES):
+            known = ", ".join(" with ".join(files) for files in _VOCABULARIES)
+            raise CheckpointError(f"{folder} holds no vocabulary ({known}); is it complete?")
         try:
             self._tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
             stops = end_tokens(folder)

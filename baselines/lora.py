@@ -39,19 +39,24 @@ def merge_lora(base: Tensors, adapters: Tensors, alpha: float, modules: Collecti
     """
     wanted = {f"{module}.lora_{side}" for module in modules for side in "AB"}
     if differing := sorted(wanted ^ adapters.keys()):
+        files = ", ".join(sorted({each.file for each in adapters.values()})) or "the checkpoint"
         kind = "lacks" if differing[0] in wanted else "has the unexpected"
         raise CheckpointError(
-            f"the checkpoint {kind} {differing[0]}, one of {len(differing)} low-rank adapters that "
+            f"{files} {kind} {differing[0]}, one of {len(differing)} low-rank adapters that "
             f"are not as this model has them ({len(modules)} pairs); is it the right file?"
         )
     merged = dict(base)
     for module in modules:
-        weight = base.get(f"{module}.weight")
         down, up = adapters[f"{module}.lora_A"], adapters[f"{module}.lora_B"]
-        if weight is None or weight.shape != (up.shape[0], down.shape[-1]):
+        weight = base.get(f"{module}.weight")
+        if weight is None:  # which strict loading tells better
+            continue
+        rank = down.shape[:1]
+        if (down.shape, up.shape) != (rank + weight.shape[1:], weight.shape[:1] + rank):
             raise CheckpointError(
-                f"{down.source} is of another language model than the one given: the shape of "
-                f"{module} differs; do the two belong together?"
+                f"{down.source} and its lora_B have shapes {list(down.shape)} and "
+                f"{list(up.shape)}, which do not fit {weight.source} of shape "
+                f"{list(weight.shape)}; do the two belong together?"
             )
         scale = alpha / down.shape[0]
         merged[f"{module}.weight"] = replace(

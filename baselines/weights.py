@@ -66,6 +66,11 @@ class LazyTensor:
     files: tuple[Path, ...] = ()
     """What it is read from."""
 
+    @property
+    def file(self) -> str:
+        """The name of its file."""
+        return self.source.partition(": ")[0]
+
 
 Tensors = dict[str, LazyTensor]
 
@@ -168,7 +173,12 @@ def split(tensors: Tensors, fused: str, parts: Sequence[str]) -> Tensors:
         if f".{fused}." not in name:
             found[name] = tensor
             continue
-        height = tensor.shape[0] // len(parts)
+        height, rest = divmod(tensor.shape[0] if tensor.shape else 0, len(parts))
+        if rest or not height:
+            raise CheckpointError(
+                f"{tensor.source} has shape {list(tensor.shape)}, which is not {', '.join(parts)} "
+                "of equally many rows; is it the right file?"
+            )
         for place, part in enumerate(parts):
             own = slice(place * height, (place + 1) * height)
             found[name.replace(f".{fused}.", f".{part}.")] = rows(tensor, own)
@@ -229,9 +239,9 @@ def _compare(module: nn.Module, tensors: Tensors) -> None:
             f"{model} has no place for {_some(unexpected)}; is this the checkpoint of that model?"
         )
     if missing := expected.keys() - tensors.keys():
-        files = sorted({tensor.source.split(": ")[0] for tensor in tensors.values()})
+        files = _files_of_kin(min(missing), tensors)
         raise CheckpointError(
-            f"{model} needs {_some(missing)}, of which nothing is in {_some(files)}; "
+            f"{model} needs {_some(missing)}, which should be in {_some(files)} but is not; "
             "is the checkpoint complete?"
         )
     for name, tensor in tensors.items():
@@ -240,6 +250,16 @@ def _compare(module: nn.Module, tensors: Tensors) -> None:
                 f"{tensor.source} has shape {list(tensor.shape)} but {model} as its configuration "
                 f"has it needs {list(expected[name])}; do config and weights belong together?"
             )
+
+
+def _files_of_kin(name: str, tensors: Tensors) -> set[str]:
+    """The files that hold what is nearest to a missing tensor in the module's tree."""
+    path = name.split(".")
+    for depth in range(len(path) - 1, -1, -1):
+        start = "".join(f"{part}." for part in path[:depth])
+        if files := {each.file for key, each in tensors.items() if key.startswith(start)}:
+            return files
+    return set()
 
 
 def _place(
@@ -365,7 +385,7 @@ class _TorchFile:
                 f"{self._file} holds something else than tensors and is not opened for safety, "
                 f"or is torn ({_first_line(error)})"
             ) from error
-        except (RuntimeError, EOFError, ValueError, KeyError) as error:
+        except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
             if self._mapped and "_use_new_zipfile_serialization" in str(error):
                 self._mapped = False
                 return self._load()

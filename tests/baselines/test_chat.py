@@ -100,10 +100,17 @@ def test_a_torn_file_is_told(folder: Path, tmp_path: Path):
 
 
 def test_a_folder_without_a_model_is_told(tmp_path: Path):
-    with pytest.raises(CheckpointError, match="holds no chat model in transformers' layout"):
+    with pytest.raises(CheckpointError, match="holds no vocabulary"):
         ChatTokenizer(tmp_path)
     with pytest.raises(CheckpointError, match="holds no chat model in transformers' layout"):
         context_of(tmp_path)
+
+
+def test_half_a_vocabulary_is_told(folder: Path, tmp_path: Path):
+    half = copied(folder, tmp_path / "half")
+    (half / "tokenizer.json").rename(half / "vocab.json")
+    with pytest.raises(CheckpointError, match=r"no vocabulary \(.*vocab\.json with merges\.txt"):
+        ChatTokenizer(half)
 
 
 def test_a_model_that_does_not_chat_is_told(folder: Path, tmp_path: Path):
