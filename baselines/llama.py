@@ -72,12 +72,12 @@ def meta_config(params: Mapping[str, Any], tensors: Tensors, llm: str, context: 
         raise CheckpointError(f"the checkpoint has no {lost[0]}; is it LLaMA's in Meta's layout?")
     if lost := [name for name in ("n_heads", "n_layers", "norm_eps") if name not in params]:
         raise CheckpointError(f"params.json lacks {', '.join(lost)}; fetch it again")
-    vocabulary, width = tensors[words].shape
+    vocabulary, width = tensors[words].sides(2)
     return llama_config(
         {
             "vocab_size": vocabulary,
             "hidden_size": width,
-            "intermediate_size": tensors[wide].shape[0],
+            "intermediate_size": tensors[wide].sides(2)[0],
             "num_hidden_layers": params["n_layers"],
             "num_attention_heads": params["n_heads"],
             "max_position_embeddings": context,

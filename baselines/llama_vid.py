@@ -180,7 +180,7 @@ class LlamaVid(nn.Module):
             model = cls(
                 seen,
                 QFormerConfig.from_tensors(tensors, "context.qformer.", heads),
-                tensors["context.queries"].shape[1],
+                tensors["context.queries"].sides(3)[1],
                 llama_config(config),
             )
         load_strict(model, join(tower, tensors), place)

@@ -132,16 +132,16 @@ class Config:
             clip=open_clip_config(tensors, "tower", clip_heads),
             experts=_count(tensors, r"experts\.(\d+)\."),
             blocks=_count(tensors, r"experts\.0\.(\d+)\."),
-            expert_ffn=_shape(tensors, "experts.0.0.feed_forward.w1.weight")[0],
-            router_ffn=_shape(tensors, f"senses.{AUDIO}.router.fc1.weight")[0],
+            expert_ffn=_rows(tensors, "experts.0.0.feed_forward.w1.weight"),
+            router_ffn=_rows(tensors, f"senses.{AUDIO}.router.fc1.weight"),
             llm=meta_config(params, tensors, "llm", CONTEXT),
         )
 
 
-def _shape(tensors: Tensors, name: str) -> tuple[int, ...]:
+def _rows(tensors: Tensors, name: str) -> int:
     if name not in tensors:
         raise CheckpointError(f"the checkpoint has no {name} of OneLLM; is it {WEIGHTS_FILE}?")
-    return tensors[name].shape
+    return tensors[name].sides(2)[0]
 
 
 def _count(tensors: Tensors, pattern: str) -> int:

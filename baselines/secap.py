@@ -114,7 +114,7 @@ class Secap(nn.Module):
                 hubert_config(hubert),
                 QFormerConfig.from_tensors(tensors, "qformer.", heads),
                 llama_config(read_json(llm)),
-                tensors["queries"].shape[1],
+                tensors["queries"].sides(3)[1],
             )
         load_strict(built, tensors, place)
         return built

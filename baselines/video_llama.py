@@ -304,9 +304,9 @@ def _build_hearing(tensors: Tensors, heads: Heads, output: int) -> Hearing:
 
 def _count(tensors: Tensors, name: str) -> int:
     """The number of queries, or of places in a table. Raises CheckpointError without them."""
-    for key, dimension in ((name, 1), (f"{name}.weight", 0)):
+    for key, sides in ((name, 3), (f"{name}.weight", 2)):
         if key in tensors:
-            return tensors[key].shape[dimension]
+            return tensors[key].sides(sides)[-2]
     raise CheckpointError(
         f"the checkpoint has no {name}; are the files {BLIP2_FILE}, {SEEING_FILE} and "
         f"{HEARING_FILE}?"

@@ -252,7 +252,7 @@ def _queries(tensors: Tensors) -> tuple[int, int]:
             f"the checkpoint has no {' and no '.join(lost)} of the Q-Former; are the files "
             f"{BLIP2_FILE} and {TRAINED_FILE}?"
         )
-    own, extra = (tensors[name].shape[1] for name in names)
+    own, extra = (tensors[name].sides(3)[1] for name in names)
     return own, extra
 
 

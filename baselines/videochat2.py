@@ -174,7 +174,7 @@ def _queries(trained: Tensors) -> tuple[int, int]:
             raise CheckpointError(
                 f"the checkpoint lacks the Q-Former's {name}; are these its files?"
             )
-    return trained["queries"].shape[1], trained["extra_queries"].shape[1]
+    return trained["queries"].sides(3)[1], trained["extra_queries"].sides(3)[1]
 
 
 def _read_stages(folder: Path) -> Tensors:

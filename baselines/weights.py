@@ -71,6 +71,18 @@ class LazyTensor:
         """The name of its file."""
         return self.source.partition(": ")[0]
 
+    def sides(self, count: int) -> tuple[int, ...]:
+        """The shape, of which whoever reads sizes off it expects `count` dimensions.
+
+        Raises CheckpointError where there are more or fewer.
+        """
+        if len(self.shape) != count:
+            raise CheckpointError(
+                f"{self.source} has shape {list(self.shape)} where {count} dimensions are "
+                "expected; is it the right file?"
+            )
+        return self.shape
+
 
 Tensors = dict[str, LazyTensor]
 
@@ -159,6 +171,8 @@ def join(*parts: Tensors) -> Tensors:
 
 def rows(tensor: LazyTensor, part: slice) -> LazyTensor:
     """Some of a tensor's rows, which are its first dimension; nothing is read yet."""
+    if not tensor.shape:
+        raise CheckpointError(f"{tensor.source} is a single number; is it the right file?")
     count = len(range(tensor.shape[0])[part])
     return replace(tensor, shape=(count, *tensor.shape[1:]), read=lambda: tensor.read()[part])
 

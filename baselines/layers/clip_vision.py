@@ -117,7 +117,9 @@ def open_clip_config(tensors: Tensors, tower: str, heads: int) -> CLIPVisionConf
     found = [tensors.get(f"{tower}.{name}.weight") for name in names]
     if not all(found):
         raise CheckpointError("the checkpoint has no image tower of CLIP; is it the right file?")
-    mlp, patches, positions = (tensor.shape for tensor in found if tensor is not None)
+    mlp, patches, positions = (
+        tensor.sides(count) for tensor, count in zip(found, (2, 4, 2), strict=True) if tensor
+    )
     return CLIPVisionConfig(
         hidden_size=patches[0],
         intermediate_size=mlp[0],

@@ -79,10 +79,10 @@ def read_eva(file: Path, here: str, heads: int = EVA_HEADS) -> tuple[Blip2Vision
 
 def _config(tensors: Tensors, layers: int, heads: int, file: Path) -> Blip2VisionConfig:
     try:
-        width, _, patch, _ = tensors["embeddings.patch_embedding.weight"].shape
-        positions = tensors["embeddings.position_embedding"].shape[1]
-        hidden = tensors["layers.0.mlp.fc1.weight"].shape[0]
-    except (KeyError, ValueError):
+        width, _, patch, _ = tensors["embeddings.patch_embedding.weight"].sides(4)
+        positions = tensors["embeddings.position_embedding"].sides(3)[1]
+        hidden = tensors["layers.0.mlp.fc1.weight"].sides(2)[0]
+    except KeyError:
         raise CheckpointError(f"{file} is no EVA-ViT; is it {EVA_FILE} of LAVIS?") from None
     return _sizes(width, layers, heads, hidden, patch, image=round((positions - 1) ** 0.5) * patch)
 
@@ -109,7 +109,7 @@ def _join_biases(tensors: Tensors, attention: str) -> None:
     q, v = (tensors.pop(f"{attention}{name}_bias", None) for name in "qv")
     if q is None or v is None:
         return  # the strict loader says what is missing
-    shape = (2 * q.shape[0] + v.shape[0],)
+    shape = (2 * q.sides(1)[0] + v.sides(1)[0],)
     tensors[f"{attention}qkv.bias"] = LazyTensor(shape, q.source, partial(_joined, q, v))
 
 

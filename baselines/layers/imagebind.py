@@ -94,8 +94,8 @@ class TowerConfig:
             raise CheckpointError(
                 f"the checkpoint has no {tower} tower of ImageBind; is it {IMAGEBIND_FILE}?"
             )
-        ffn, width = tensors[f"{tower}.blocks.{found[0]}.mlp.fc1.weight"].shape
-        return cls(heads, width, 1 + max(found), ffn, last.shape[0])
+        ffn, width = tensors[f"{tower}.blocks.{found[0]}.mlp.fc1.weight"].sides(2)
+        return cls(heads, width, 1 + max(found), ffn, last.sides(2)[0])
 
 
 class _Mlp(nn.Module):

@@ -50,18 +50,23 @@ class QFormerConfig:
         The number of heads leaves no trace in them. Raises CheckpointError where there is none.
         """
         layer = re.compile(re.escape(f"{here}bert.encoder.layer.") + r"(\d+)\.(.*)")
-        shapes = {m.groups(): tensors[key].shape for key in tensors if (m := layer.fullmatch(key))}
-        crossed = sorted(int(number) for number, name in shapes if name == _CROSS_KEY)
-        if ("0", _CROSS_KEY) not in shapes or ("0", _FFN) not in shapes:
+        found = {m.groups(): tensors[key] for key in tensors if (m := layer.fullmatch(key))}
+        crossed = sorted(int(number) for number, name in found if name == _CROSS_KEY)
+        if ("0", _CROSS_KEY) not in found or ("0", _FFN) not in found:
             raise CheckpointError(
                 "the checkpoint has no Q-Former of BLIP-2's kind; is it the right file?"
             )
-        layers = 1 + max(int(number) for number, _ in shapes)
-        width, encoder_width = shapes["0", _CROSS_KEY]
+        layers = 1 + max(int(number) for number, _ in found)
+        width, encoder_width = found["0", _CROSS_KEY].sides(2)
+        if width % heads:
+            raise CheckpointError(
+                f"{found['0', _CROSS_KEY].source} is {width} wide, which does not go into {heads} "
+                "heads; is it the right file?"
+            )
         every = crossed[1] if len(crossed) > 1 else layers
-        ffn = shapes["0", _FFN][0]
+        ffn = found["0", _FFN].sides(2)[0]
         tables = [f"{here}bert.embeddings.{kind}_embeddings.weight" for kind in _TABLES]
-        words, positions = (tensors[key].shape[0] if key in tensors else None for key in tables)
+        words, positions = (tensors[key].sides(2)[0] if key in tensors else None for key in tables)
         if words is None or positions is None:
             return cls(encoder_width, layers, every, width, heads, ffn)
         return cls(encoder_width, layers, every, width, heads, ffn, words, positions)

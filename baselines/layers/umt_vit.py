@@ -45,11 +45,12 @@ class UmtConfig:
         """
         patches = tensors.get(f"{here}patch_embed.proj.weight")
         fc1 = tensors.get(f"{here}blocks.0.mlp.fc1.weight")
-        if patches is None or len(patches.shape) != 5 or fc1 is None:
+        if patches is None or fc1 is None:
             raise CheckpointError("the checkpoint has no UMT video tower; is it the right file?")
         numbers = re.compile(re.escape(f"{here}blocks.") + r"(\d+)\.")
         layers = 1 + max(int(m[1]) for key in tensors if (m := numbers.match(key)))
-        return cls(patches.shape[0], layers, heads, fc1.shape[0], patches.shape[-1])
+        width, *_, patch = patches.sides(5)
+        return cls(width, layers, heads, fc1.sides(2)[0], patch)
 
 
 class UmtVit(nn.Module):
