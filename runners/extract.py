@@ -95,8 +95,8 @@ def _aimed(extractor: dict[str, Any], made: Settings, given: set[str]) -> dict[s
 
 
 def _reread(jobs: Sequence[Job], wanted: Settings) -> int:
+    from runners.comparison import comparison
     from runners.extraction import make_extractors
-    from runners.tables import comparison
     from runners.work import reread
 
     states = []

@@ -19,6 +19,7 @@ from runners.config import MachineSettings
 from runners.extraction import make_language_model
 from runners.extraction.steps import clean_reply, grouping
 from runners.progress import Progress, say
+from runners.record import Origin, RecordSettings, record
 from runners.score import CommonSettings, compose_settings, read_truth
 from runners.scoring import make_metric
 from runners.scoring.files import Columns, read_labels
@@ -35,6 +36,7 @@ class GroupSettings(CommonSettings):
     replies: str = "???"
     extractor: dict[str, Any] = field(default_factory=dict)
     outputs: str = "outputs"
+    record: RecordSettings = field(default_factory=RecordSettings)
     dry_run: bool = False
     machine: MachineSettings = field(default_factory=MachineSettings)
 
@@ -59,6 +61,9 @@ def main() -> int:
     if settings.bootstrap:
         scores = scores.with_intervals(settings.bootstrap, settings.seed, settings.confidence)
     print(score_text(scores))
+    kept = record(settings.record, scores, Origin(settings.predictions, settings.truth))
+    if kept is not None:
+        print(f"- kept for runners.tables in {kept}")
     if settings.output is not None:
         text = json.dumps(scores.as_json(), ensure_ascii=False, indent=2)
         Path(settings.output).expanduser().write_text(text + "\n", encoding="utf-8")

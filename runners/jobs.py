@@ -17,11 +17,11 @@ from typing import Any
 
 from baselines.errors import PrerequisiteError
 from runners import cli
+from runners.comparison import comparison
 from runners.data import Clip, read_dataset
 from runners.job import Job
 from runners.progress import say
 from runners.state import State, look
-from runners.tables import comparison
 from runners.work import work
 
 _SECONDS_TO_END = 30.0  # that a job has when its sweep is stopped; its records are safe anyway

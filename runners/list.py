@@ -31,8 +31,17 @@ def main() -> int:
 
 def _shipped() -> list[dict[str, Any]]:
     folder = Path(__file__).parents[1] / "conf" / "baseline"  # as in runners/config.py
-    found = sorted(folder.glob("*.yaml"))
-    return [yaml.safe_load(path.read_text(encoding="utf-8")) for path in found]
+    return [_settings(path) for path in sorted(folder.glob("*.yaml"))]
+
+
+def _settings(path: Path) -> dict[str, Any]:
+    """A baseline's file; what it is a variant of comes first."""
+    own: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
+    parents = [each for each in own.pop("defaults", []) if each != "_self_"]
+    found: dict[str, Any] = {}
+    for parent in parents:
+        found |= _settings(path.with_name(f"{parent}.yaml"))
+    return found | own
 
 
 def _row(settings: dict[str, Any]) -> list[str]:

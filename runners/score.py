@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 from baselines.errors import PrerequisiteError
 from runners import cli
+from runners.record import Origin, RecordSettings, record
 from runners.scoring import Metric, Scores, make_metric
 from runners.scoring.base import MISSING, one_of
 from runners.scoring.files import Columns, Read, read_labels
@@ -59,6 +60,7 @@ class ScoreSettings(CommonSettings):
 
     predictions: str = _MANDATORY
     breakdown: str | None = None
+    record: RecordSettings = field(default_factory=RecordSettings)
 
 
 S = TypeVar("S", bound=CommonSettings)
@@ -108,6 +110,9 @@ def _score(settings: ScoreSettings) -> int:
     if settings.breakdown is not None:
         paths = write_tables(settings.breakdown, scores.breakdown())
         print(f"- breakdown: {', '.join(str(path) for path in paths)}")
+    kept = record(settings.record, scores, Origin(settings.predictions, settings.truth))
+    if kept is not None:
+        print(f"- kept for runners.tables in {kept}")
     if settings.output is not None:
         text = json.dumps(scores.as_json(), ensure_ascii=False, indent=2)
         Path(settings.output).expanduser().write_text(text + "\n", encoding="utf-8")

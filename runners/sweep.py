@@ -23,11 +23,14 @@ def main() -> int:
     from omegaconf import DictConfig
 
     composed: list[tuple[DictConfig, tuple[str, ...]]] = []
+    tables: set[tuple[str, str]] = set()
 
     def enter(config: DictConfig) -> None:
         """Hydra calls this for each job; its basic launcher does so here, one after the other."""
         told = HydraConfig.get()
         overrides = tuple(told.overrides.task)
+        if experiment := told.runtime.choices.get("experiment"):
+            tables.add((str(config.outputs), str(experiment)))
         if told.mode is RunMode.RUN or told.runtime.choices["hydra/launcher"] == "basic":
             composed.append((config, overrides))
         else:
@@ -42,7 +45,10 @@ def main() -> int:
         return cli.FINE
     from runners.jobs import run_jobs  # not before: --help need not wait for what runs a job
 
-    return run_jobs([Job(settings_of(config), overrides) for config, overrides in composed])
+    status = run_jobs([Job(settings_of(config), overrides) for config, overrides in composed])
+    for outputs, experiment in sorted(tables):
+        print(f"the paper's table: python -m runners.tables {outputs} layout={experiment}")
+    return status
 
 
 if __name__ == "__main__":

@@ -1,118 +1,88 @@
-"""The table at the end of a sweep: one row a job, figures in percent, and what they rest on."""
+"""A paper's table with our figures in it, beside those in print.
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+    python -m runners.tables outputs layout=mer_unibench
+    python -m runners.tables outputs/ovmerd layout=ovmer output=report
 
-from tabulate import tabulate
+Reads run folders, finished or not, and imported predictions (runners.score record.baseline=...).
+Prints the table; writes LAYOUT.md, .tex (booktabs), .csv (one row a cell), .png (forest plot).
 
-from baselines.errors import Status
-from runners.state import State
+  layout    which table, see below
+  output    folder for the files  [tables]
+  formats   which of them         [md,tex,csv,png]; pdf and svg can be had too
+"""
 
-_FIGURES = ("M-avg", "level1", "level2")
-"""What is shown of a metric's figures beside its primary one, where it has them."""
+import argparse
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 
-_Scored = tuple[State, Mapping[str, Any] | None]
-"""A job and its entry of scores.json, if it has one that holds."""
+from adapters.registry import near
+from baselines.errors import PrerequisiteError
+from runners import cli
+from runners.papers.layout import layout_names, read_layout
+from runners.papers.results import read_results
+from runners.papers.table import Table, make_table
 
-
-def comparison(states: Sequence[State]) -> str:
-    """The table over jobs, with the notes that a reader of its figures needs."""
-    rows = [(state, state.scores) for state in states]
-    figures = _figure_names([scores for _, scores in rows if scores is not None])
-    protocols = [_protocol(state) for state in states]
-    varying = [key for key in protocols[0] if len({each[key] for each in protocols}) > 1]
-    header = ["baseline", "data set", *varying, "clips", "ok", "empty", "failed", *figures]
-    body = [
-        [
-            _name(state),
-            state.job.folder.parent.name,
-            *(protocol[key] for key in varying),
-            *_counts(state),
-            *(_percent(scores, name) for name in figures),
-        ]
-        for (state, scores), protocol in zip(rows, protocols, strict=True)
-    ]
-    align = ["left"] * (2 + len(varying)) + ["right"] * (4 + len(figures))
-    table = tabulate(body, header, colalign=align, disable_numparse=True)
-    common = {key: value for key, value in protocols[0].items() if key not in varying}
-    return "\n".join([table, *_notes(rows, common)])
+_DEFAULTS = {"layout": "", "output": "tables", "formats": "md,tex,csv,png"}
+_PLOTS = ("png", "pdf", "svg")
 
 
-def _protocol(state: State) -> dict[str, str]:
-    """What a row's figures depend on beside its model; a column of its own where rows differ."""
-    settings = state.job.settings
-    return {
-        "generation": settings.generation,
-        "subtitle": settings.subtitle,
-        "extractor": state.job.extraction,
-        "metric": settings.metric["name"],
-    }
-
-
-def _counts(state: State) -> list[str]:
-    counts = state.counts
-    numbers = (len(state.clips), counts[Status.OK], counts[Status.EMPTY], len(state.failed))
-    return [str(number) for number in numbers]
-
-
-def _name(state: State) -> str:
-    return state.job.label + ("*" if state.job.is_dry else "")
-
-
-def _figure_names(scored: Sequence[Mapping[str, Any]]) -> list[str]:
-    """The primary figures first, then the usual ones; only such as some row has."""
-    wanted = [*(scores["primary"] for scores in scored), *_FIGURES]
-    present = [name for name in wanted if any(name in scores["figures"] for scores in scored)]
-    return list(dict.fromkeys(present))
-
-
-def _percent(scores: Mapping[str, Any] | None, name: str) -> str:
-    """`45.12`, or `45.12 ± 0.31` where extraction was repeated."""
-    value = None if scores is None else scores["figures"].get(name)
-    if scores is None or value is None:
-        return "-"
-    spread = scores.get("spread", {}).get(name)
-    return f"{100 * value:.2f}" + ("" if spread is None else f" ± {100 * spread:.2f}")
-
-
-def _notes(rows: Sequence[_Scored], protocol: Mapping[str, str]) -> list[str]:
-    notes = [", ".join(["in percent", *(f"{key}={value}" for key, value in protocol.items())])]
-    asked = [scores["extractor"] for _, scores in rows if scores and "model" in scores["extractor"]]
-    notes += dict.fromkeys(map(_model, asked))
-    seeds = {len(state.readings) for state, _ in rows} - {1}
-    if seeds:
-        repeats = "/".join(map(str, sorted(seeds)))
-        notes.append(f"±: standard deviation over {repeats} seeds of the extractor")
-    if any(state.job.is_dry for state, _ in rows):
-        notes.append("* dry run on a random miniature of the model: its figures mean nothing")
-    notes += _notes_of_scores(rows)
-    if any(state.failed for state, _ in rows):
-        notes.append("a clip that failed counts as one without labels")
-    for state, scores in rows:
-        if scores is None:
-            why = "is not finished" if state.truth else "has no true labels to score against"
-            notes.append(f"{_name(state)} {why}")
-    return notes
-
-
-def _model(extractor: Mapping[str, Any]) -> str:
-    """Which language model made the labels, and how it was asked."""
-    name, revision = extractor["model"], extractor["revision"]
-    if name == "miniature":
-        return f"{extractor['name']}: a random miniature made the labels, so they mean nothing"
-    drawn = "greedy"
-    if extractor["temperature"]:
-        drawn = f"temperature {extractor['temperature']:g}, top_p {extractor['top_p']:g}"
-    return (
-        f"{extractor['name']}: {name}{f'@{revision[:12]}' if revision else ''} on "
-        f"{extractor['engine']}, {drawn}, repetition penalty {extractor['repetition_penalty']:g}"
+@cli.command
+def main() -> int:
+    """The command: print the table, write the files."""
+    parser = argparse.ArgumentParser(
+        prog="python -m runners.tables",
+        description=__doc__,
+        epilog=f"layouts: {', '.join(layout_names())}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    parser.add_argument("argument", nargs="+", metavar="FOLDER or key=value")
+    given: Sequence[str] = parser.parse_args().argument
+    folders = [Path(each) for each in given if "=" not in each or Path(each).is_dir()]
+    settings = _settings([each for each in given if "=" in each and not Path(each).is_dir()])
+    if not settings["layout"]:
+        raise PrerequisiteError(f"say layout= and one of {', '.join(layout_names())}")
+    layout = read_layout(settings["layout"])
+    table = make_table(layout, read_results(folders or [Path("outputs")]))
+    from runners.papers.render import plain
+
+    print(plain(table))
+    written = write(table, Path(settings["output"]).expanduser(), settings["formats"].split(","))
+    print(f"\n{', '.join(map(str, written))}")
+    return cli.FINE
 
 
-def _notes_of_scores(rows: Sequence[_Scored]) -> list[str]:
-    """The notes of the metric: what holds for all rows once, the rest with the row's name."""
-    noted = [(_name(state), scores["notes"]) for state, scores in rows if scores is not None]
-    first = noted[0][1] if noted else []
-    common = [note for note in first if all(note in notes for _, notes in noted)]
-    own = [f"{name}: {note}" for name, notes in noted for note in notes if note not in common]
-    return common + own
+def write(table: Table, folder: Path, formats: Sequence[str]) -> list[Path]:
+    """Write the table in each of the formats; PrerequisiteError for an unknown one."""
+    from runners.papers.render import latex, markdown, tidy
+
+    texts: Mapping[str, Callable[[Table], str]] = {"md": markdown, "tex": latex, "csv": tidy}
+    known = [*texts, *_PLOTS]
+    for each in formats:
+        if each not in known:
+            raise PrerequisiteError(f"formats: there is no {each!r}; {near(each, known)}")
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = []
+    for each in formats:
+        path = folder / f"{table.layout.name}.{each}"
+        if each in texts:
+            path.write_text(texts[each](table), encoding="utf-8")
+        else:
+            from runners.papers.plot import forest
+
+            forest(table, path)
+        paths.append(path)
+    return paths
+
+
+def _settings(given: Sequence[str]) -> dict[str, str]:
+    settings = dict(_DEFAULTS)
+    for each in given:
+        key, _, value = each.partition("=")
+        if key not in settings:
+            raise PrerequisiteError(f"there is no key {key}; {near(key, settings)}")
+        settings[key] = value
+    return settings
+
+
+if __name__ == "__main__":
+    main()

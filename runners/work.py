@@ -8,7 +8,7 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
-from baselines.errors import ClipError
+from baselines.errors import ClipError, PrerequisiteError
 from runners.data import read_dataset
 from runners.exchange import write_exchange_files
 from runners.extraction import Extracted, Extractor
@@ -99,6 +99,9 @@ def _session(folder: RunFolder, state: State) -> Iterator[dict[str, Any]]:
     folder.write_json("run.json", told)
     try:
         yield told
+    except PrerequisiteError as error:
+        told["problem"] = str(error)  # for tables, which say why a figure is missing
+        raise
     finally:
         session |= {
             "ended": _now(),

@@ -216,7 +216,7 @@ def test_candidates_without_truth_give_a_submission(base, data):
 
 def test_a_basic_emotion_is_submitted_without_brackets(base, data):
     given = (*base, *candidates(data, "a"), "dataset.submission=discrete")
-    made = job("baseline=scripted", "+baseline.answers.a=[worried]", "baseline.labels=true", *given)
+    made = job("baseline=scripted", "+baseline.answers.a=worried", "baseline.labels=true", *given)
     work(made)
     assert (made.folder / "submission.csv").read_text("utf-8") == "name,discrete\na,worried\n"
 

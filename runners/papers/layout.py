@@ -1,0 +1,126 @@
+"""A printed table as data: its rows and columns, its protocol, and the figures in print.
+
+The figures stand in published/*.csv as they were read, each with its source. What was not read is
+not there, and its cell stays empty.
+"""
+
+import csv
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib.resources import files
+from typing import Any
+
+from adapters.registry import near
+from baselines.errors import PrerequisiteError
+
+
+@dataclass(frozen=True)
+class Column:
+    """One figure of one data set; without a data set, the mean of the columns before it."""
+
+    title: str
+    dataset: str | None = None
+    metric: str = ""
+    figure: str = ""
+    clips: int | None = None
+    """How many the authors' loader insists on."""
+    published: tuple[str, str] | None = None
+    """(data set, metric) as published/*.csv spells them."""
+    unit: int = 100
+    """What a figure of 1 is printed as."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One model as print calls it, and the baseline that is it."""
+
+    model: str
+    inputs: str = ""
+    """What it is given, of V (video), A (audio) and T (text, the subtitle)."""
+    baseline: str | None = None
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Published:
+    """A figure in print."""
+
+    value: float
+    text: str
+    """As printed."""
+    std: float | None
+    source: str
+
+
+@dataclass(frozen=True)
+class Layout:
+    """One printed table."""
+
+    name: str
+    title: str
+    subtitle: str | None
+    """prompt (one step), merge (two steps); None where print does not say."""
+    edition: str
+    columns: tuple[Column, ...]
+    rows: tuple[Row, ...]
+    notes: tuple[str, ...]
+    row_notes: Mapping[str, str]
+    plot: tuple[str, ...]
+    """Titles of the columns in the forest plot."""
+    figures: Mapping[tuple[str, str, str, str], Published] = field(repr=False)
+    """(model, inputs, data set, metric) -> what print says."""
+
+    def printed(self, row: Row, column: Column) -> Published | None:
+        """The published figure of a cell, None where none was read."""
+        if column.published is None:
+            return None
+        return self.figures.get((row.model, row.inputs, *column.published))
+
+
+def layout_names() -> list[str]:
+    folder = files("runners.papers").joinpath("layouts")
+    return sorted(each.name.removesuffix(".yaml") for each in folder.iterdir())
+
+
+def read_layout(name: str) -> Layout:
+    """The layout of `layouts/NAME.yaml`; PrerequisiteError for an unknown name."""
+    import yaml
+
+    if name not in layout_names():
+        raise PrerequisiteError(f"there is no layout={name}; {near(name, layout_names())}")
+    path = files("runners.papers").joinpath("layouts", f"{name}.yaml")
+    told: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
+    tables = told["table"] if isinstance(told["table"], list) else [told["table"]]
+    columns = tuple(_column(each) for each in told["columns"])
+    return Layout(
+        name,
+        told["title"],
+        told["subtitle"],
+        told["edition"],
+        columns,
+        tuple(Row(**{**each, "notes": tuple(each.get("notes", ()))}) for each in told["rows"]),
+        tuple(told["notes"]),
+        told.get("row_notes", {}),
+        tuple(told.get("plot") or (column.title for column in columns)),
+        _published(told["published"], tables),
+    )
+
+
+def _column(told: dict[str, Any]) -> Column:
+    published = told.get("published")
+    return Column(**{**told, "published": tuple(published) if published else None})
+
+
+def _published(file: str, tables: Sequence[str]) -> dict[tuple[str, str, str, str], Published]:
+    path = files("runners.papers").joinpath("published", file)
+    rows = csv.DictReader(path.read_text(encoding="utf-8").splitlines())
+    return {
+        (row["model"], row["inputs"], row["dataset"], row["metric"]): Published(
+            float(row["value"]),
+            row["value"],
+            float(row["std"]) if row["std"] else None,
+            row["source"],
+        )
+        for row in rows
+        if row["table"] in tables
+    }

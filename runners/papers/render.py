@@ -1,0 +1,163 @@
+"""A table as text to read: Markdown, LaTeX (booktabs), plain; and as csv to work with.
+
+Four lines a model: ours, its interval, print, the difference.
+"""
+
+import csv
+import io
+from collections.abc import Callable, Sequence
+
+from tabulate import tabulate
+
+from runners.papers.table import Cell, Line, Table
+
+_EMPTY = "–"
+Raise = Callable[[str], str]
+"""Letters -> letters set above the line."""
+
+
+def plain(table: Table) -> str:
+    """For the terminal."""
+    header, body = _grid(table, lambda letters: f"^{letters}")
+    align = ["left"] * 3 + ["right"] * (len(header) - 3)
+    text = tabulate(body, header, colalign=align, disable_numparse=True)
+    return "\n".join([table.layout.title, "", text, "", *_footnotes(table)])
+
+
+def markdown(table: Table) -> str:
+    header, body = _grid(table, lambda letters: f"<sup>{letters}</sup>")
+    rows = [header, ["---"] * 3 + ["---:"] * (len(header) - 3), *body]
+    lines = ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows]
+    notes = [f"- {note}" for note in _footnotes(table)]
+    return "\n".join([f"# {table.layout.title}", "", *lines, "", *notes, ""])
+
+
+def latex(table: Table) -> str:
+    """A `table*` for booktabs, which needs no other package."""
+    header, body = _grid(table, lambda letters: f"\\textsuperscript{{{letters}}}", _tex)
+    columns = "lll" + "r" * (len(header) - 3)
+    lines = []
+    for i, row in enumerate(body):
+        if i and row[0]:
+            lines.append("\\addlinespace")
+        lines.append(" & ".join(row).replace(_EMPTY, "--") + " \\\\")
+    notes = [f"\\item {_tex(note)}" for note in _footnotes(table)]
+    return "\n".join(
+        [
+            "% \\usepackage{booktabs}",
+            "\\begin{table*}",
+            "\\centering\\scriptsize",
+            f"\\caption{{{_tex(table.layout.title)}}}",
+            f"\\begin{{tabular}}{{{columns}}}",
+            "\\toprule",
+            " & ".join(map(_tex, header)) + " \\\\",
+            "\\midrule",
+            *lines,
+            "\\bottomrule",
+            "\\end{tabular}",
+            "\\begin{itemize}\\footnotesize",
+            *notes,
+            "\\end{itemize}",
+            "\\end{table*}",
+            "",
+        ]
+    )
+
+
+def tidy(table: Table) -> str:
+    """One row a cell, as csv; numbers as they are, not rounded."""
+    text = io.StringIO()
+    rows = csv.writer(text, lineterminator="\n")
+    rows.writerow(
+        "layout model inputs baseline column dataset metric figure ours low high published "
+        "published_std difference comparable why folder source".split()
+    )
+    for line in table.lines:
+        for cell in line.cells:
+            column, print_, (low, high) = cell.column, cell.published, cell.interval or ("", "")
+            rows.writerow(
+                [
+                    table.layout.name,
+                    line.row.model,
+                    line.row.inputs,
+                    line.row.baseline or "",
+                    column.title,
+                    column.dataset or "",
+                    column.metric,
+                    column.figure,
+                    "" if cell.ours is None else cell.ours,
+                    low,
+                    high,
+                    "" if print_ is None else print_.text,
+                    "" if print_ is None or print_.std is None else print_.std,
+                    "" if cell.difference is None else cell.difference,
+                    str(cell.is_comparable).lower() if cell.ours is not None else "",
+                    "; ".join(mark.text for mark in cell.marks),
+                    cell.folder or "",
+                    "" if print_ is None else print_.source,
+                ]
+            )
+    return text.getvalue()
+
+
+def _grid(
+    table: Table, above: Raise, escape: Callable[[str], str] = str
+) -> tuple[list[str], list[list[str]]]:
+    header = ["model", "in", "", *(column.title for column in table.layout.columns)]
+    body = []
+    for line in table.lines:
+        for i, (kind, cells) in enumerate(_lines_of(table, line, above)):
+            letters = table.row_letters(line)
+            name = escape(line.row.model) + (above(letters) if letters else "")
+            first = [name, line.row.inputs] if i == 0 else ["", ""]
+            body.append([*first, kind, *cells])
+    return header, body
+
+
+def _lines_of(table: Table, line: Line, above: Raise) -> list[tuple[str, Sequence[str]]]:
+    lines: list[tuple[str, Sequence[str]]] = [
+        ("ours", [_ours(table, line, cell, above) for cell in line.cells])
+    ]
+    if any(cell.interval for cell in line.cells):
+        lines.append(("", [_interval(cell) for cell in line.cells]))
+    if any(cell.published for cell in line.cells):
+        lines.append(("print", [_printed(cell) for cell in line.cells]))
+    if any(cell.difference is not None for cell in line.cells):
+        lines.append(("diff.", [_difference(cell) for cell in line.cells]))
+    return lines
+
+
+def _ours(table: Table, line: Line, cell: Cell, above: Raise) -> str:
+    letters = table.cell_letters(line, cell)
+    value = _EMPTY if cell.ours is None else f"{cell.ours:.2f}"
+    return value + (above(letters) if letters else "")
+
+
+def _interval(cell: Cell) -> str:
+    return f"[{cell.interval[0]:.1f}, {cell.interval[1]:.1f}]" if cell.interval else ""
+
+
+def _printed(cell: Cell) -> str:
+    return f"{cell.published.value:.2f}" if cell.published else ""
+
+
+def _difference(cell: Cell) -> str:
+    if cell.difference is None:
+        return ""
+    return "0.00" if abs(cell.difference) < 0.005 else f"{cell.difference:+.2f}"
+
+
+def _footnotes(table: Table) -> list[str]:
+    return [*(f"{letter}: {text}" for text, letter in table.letters.items()), *table.notes]
+
+
+_TEX = {each: f"\\{each}" for each in "&%$#_{}"} | {
+    "\\": "\\textbackslash{}",
+    "~": "\\textasciitilde{}",
+    "^": "\\textasciicircum{}",
+    "–": "--",
+}
+
+
+def _tex(text: str) -> str:
+    return "".join(_TEX.get(letter, letter) for letter in text)

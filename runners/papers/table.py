@@ -1,0 +1,256 @@
+"""A layout and run folders -> a table of cells, each with what a reader of it must know.
+
+A cell says why it is empty, and why a figure cannot be set beside print; a difference is given only
+where it can. Of several runs of one baseline the one stands there that fits print best.
+"""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from runners.papers.layout import Column, Layout, Published, Row
+from runners.papers.results import Result, Scored
+
+_ASKED = {
+    "prompt": "asked with the subtitle",
+    "merge": "two steps, the subtitle merged afterwards",
+    "none": "asked without the subtitle",
+    None: "protocol not told",
+}
+_NOT_RUN = "not run"
+_OWN = "no row of its own in print"
+_NO_CHANGE = (".checkpoint.", ".runs=", ".quirks=")
+"""Overrides of a baseline that leave it the model of print."""
+
+
+@dataclass(frozen=True)
+class Mark:
+    """What must be said of a figure; `is_grave` where it cannot be set beside print."""
+
+    text: str
+    is_grave: bool = True
+
+
+@dataclass(frozen=True)
+class Cell:
+    """Our figure and the printed one, both as printed (mostly percent)."""
+
+    column: Column
+    ours: float | None
+    interval: tuple[float, float] | None
+    published: Published | None
+    marks: tuple[Mark, ...]
+    folder: Path | None = None
+
+    @property
+    def is_comparable(self) -> bool:
+        return self.ours is not None and not any(mark.is_grave for mark in self.marks)
+
+    @property
+    def difference(self) -> float | None:
+        """Ours less print's."""
+        if not self.is_comparable or self.ours is None or self.published is None:
+            return None
+        return self.ours - self.published.value
+
+
+@dataclass(frozen=True)
+class Line:
+    """One model's cells."""
+
+    row: Row
+    cells: tuple[Cell, ...]
+    is_printed: bool = True
+    """False of a baseline that print has no row for."""
+
+    @cached_property
+    def common(self) -> list[str]:
+        """What must be said of every figure of the row or, where it has none, of every gap."""
+        own = [cell for cell in self.cells if cell.column.dataset is not None]
+        own = [cell for cell in own if cell.ours is not None] or own
+        texts = [[mark.text for mark in cell.marks] for cell in own]
+        return [text for text in texts[0] if all(text in each for each in texts)]
+
+
+@dataclass(frozen=True)
+class Table:
+    """A printed table with our figures in it."""
+
+    layout: Layout
+    lines: tuple[Line, ...]
+
+    @cached_property
+    def letters(self) -> Mapping[str, str]:
+        """Footnote -> its letter, in the order in which they are met."""
+        texts = dict.fromkeys(
+            text
+            for line in self.lines
+            for text in (*self._row_texts(line), *(m.text for c in line.cells for m in c.marks))
+        )
+        return {text: _letter(i) for i, text in enumerate(texts)}
+
+    def row_letters(self, line: Line) -> str:
+        """Of what holds for the whole row."""
+        return ",".join(self.letters[text] for text in self._row_texts(line))
+
+    def cell_letters(self, line: Line, cell: Cell) -> str:
+        """Of what holds for this cell and not for the whole row."""
+        texts = [mark.text for mark in cell.marks]
+        return ",".join(self.letters[text] for text in texts if text not in line.common)
+
+    def _row_texts(self, line: Line) -> list[str]:
+        told = [self.layout.row_notes[note] for note in line.row.notes]
+        return [*told, *([] if line.is_printed else [_OWN]), *line.common]
+
+    @property
+    def notes(self) -> list[str]:
+        """What stands under the table whatever the figures are."""
+        notes = list(self.layout.notes)
+        if any(cell.interval for line in self.lines for cell in line.cells):
+            notes.append(
+                "[low, high]: 95 % bootstrap interval over clips, or two standard deviations over "
+                "the seeds of the extractor; it does not cover print's own noise"
+            )
+        means = [column.title for column in self.layout.columns if column.dataset is None]
+        if means:
+            notes.append(f"{means[0]}: given where every column before it has a figure")
+        return notes
+
+
+def make_table(layout: Layout, results: Sequence[Result]) -> Table:
+    """Fill the layout; below stand baselines that print has no row for."""
+    by_place: dict[tuple[str, str], list[Result]] = {}
+    for result in results:
+        by_place.setdefault((result.baseline, result.dataset), []).append(result)
+    rows = [(row, True) for row in layout.rows] + [(row, False) for row in _others(layout, results)]
+    lines = []
+    for row, is_printed in rows:
+        cells: list[Cell] = []
+        for column in layout.columns:
+            if column.dataset is None:
+                cells.append(_mean(layout, row, column, cells))
+            else:
+                found = by_place.get((row.baseline or "", column.dataset), [])
+                cells.append(_cell(layout, row, column, found))
+        if is_printed or any(cell.ours is not None for cell in cells):
+            lines.append(Line(row, tuple(cells), is_printed))
+    return Table(layout, tuple(lines))
+
+
+def _others(layout: Layout, results: Sequence[Result]) -> Iterator[Row]:
+    known = {row.baseline for row in layout.rows}
+    wanted = {column.dataset for column in layout.columns}
+    others = {r.baseline: r.title for r in results if r.dataset in wanted}
+    for baseline, title in others.items():
+        if baseline not in known:
+            yield Row(title if "+" not in baseline else baseline, baseline=baseline)
+
+
+def _cell(layout: Layout, row: Row, column: Column, results: Sequence[Result]) -> Cell:
+    published = layout.printed(row, column)
+    choices = []
+    for result in results:
+        for scored in result.scored:
+            if scored.metric == column.metric and scored.value(column.figure) is not None:
+                marks = tuple(_marks(layout, column, result, scored, published is not None))
+                choices.append((result, scored, marks))
+    if not choices:
+        why = _why_empty(row, column, results)
+        return Cell(column, None, None, published, (Mark(why),) if why else ())
+    result, scored, marks = min(
+        choices, key=lambda each: (sum(mark.is_grave for mark in each[2]), len(each[2]))
+    )
+    value, interval = scored.value(column.figure), scored.interval(column.figure)
+    assert value is not None
+    return Cell(
+        column,
+        column.unit * value,
+        interval and (column.unit * interval[0], column.unit * interval[1]),
+        published,
+        marks,
+        result.folder,
+    )
+
+
+def _why_empty(row: Row, column: Column, results: Sequence[Result]) -> str | None:
+    if row.baseline is None:
+        return "no baseline of this project"
+    if not results:
+        return _NOT_RUN
+    result = results[0]
+    if result.problem is not None and result.described < result.clips:
+        return result.problem
+    if result.described < result.clips:
+        return f"unfinished: {result.described} of {result.clips} clips are described"
+    if not result.has_truth:
+        return "no true labels to score against"
+    if result.scored:
+        have = ", ".join(dict.fromkeys(scored.metric for scored in result.scored))
+        return f"scored with {have}, not with {column.metric}"
+    return result.problem or "not scored"
+
+
+def _marks(
+    layout: Layout, column: Column, result: Result, scored: Scored, is_printed: bool
+) -> Iterator[Mark]:
+    """What is grave first. The protocol matters only where there is print to compare with."""
+    entry, extractor = scored.entry, scored.extractor
+    if result.is_dry or extractor.get("model") == "miniature":
+        yield Mark("dry run on a random miniature: the figure means nothing")
+    if not entry.get("comparable_with_papers", True):
+        yield Mark("shipped vocabulary; the authors': python -m runners.fetch wheels")
+    edition = entry.get("conditions", {}).get("vocabulary", layout.edition)
+    if edition != layout.edition and entry.get("comparable_with_papers", True):
+        yield Mark(f"vocabulary {edition}, print's is {layout.edition}")
+    clips = int(entry.get("n_clips", 0))
+    if column.clips is not None and clips != column.clips:
+        yield Mark(f"{clips} clips, not the whole data set")
+    if is_printed:
+        yield from _against_print(layout, result, scored)
+    if result.failed:
+        yield Mark(f"{result.failed} clips failed and count as without labels", is_grave=False)
+    if result.is_imported:
+        told = result.settings.get("extractor", {}).get("name") or "not told"
+        yield Mark(f"imported predictions, labels by: {told}", is_grave=False)
+
+
+def _against_print(layout: Layout, result: Result, scored: Scored) -> Iterator[Mark]:
+    asked, extractor = result.asked(scored), scored.extractor
+    if layout.subtitle is not None and asked != layout.subtitle:
+        yield Mark(f"{_ASKED[asked]}; print: {_ASKED[layout.subtitle]}")
+    generation = result.settings.get("generation", "paper")
+    if result.settings.get("baseline", {}).get("generation") and generation != "paper":
+        yield Mark(f"other decoding: generation={generation}")
+    changed = [each for each in result.overrides if each.startswith(("baseline.", "+baseline."))]
+    changed = [each for each in changed if not any(key in each for key in _NO_CHANGE)]
+    if changed:
+        yield Mark(f"other settings: {', '.join(changed)}")
+    if extractor.get("name") == "lexicon" and not result.is_imported:
+        yield Mark("labels by rule (extractor=lexicon), print's by a language model")
+    if scored.entry.get("conditions", {}).get("parser", "strict") != "strict":
+        yield Mark("labels read by the friendly parser")
+    if extractor.get("temperature") == 0:
+        yield Mark("label step greedy, print's at temperature 0.7", is_grave=False)
+
+
+def _mean(layout: Layout, row: Row, column: Column, cells: Sequence[Cell]) -> Cell:
+    published = layout.printed(row, column)
+    values = [cell.ours for cell in cells if cell.ours is not None]
+    if len(values) < len(cells):
+        why = () if not values else (Mark(f"{len(values)} of {len(cells)} data sets"),)
+        return Cell(column, None, None, published, why)
+    halves = [(c.interval[1] - c.interval[0]) / 2 for c in cells if c.interval]
+    value, interval = math.fsum(values) / len(values), None
+    if len(halves) == len(cells):  # clips of different data sets are drawn independently
+        half = math.sqrt(math.fsum(each * each for each in halves)) / len(halves)
+        interval = value - half, value + half
+    grave = not all(cell.is_comparable for cell in cells)
+    marks = (Mark("mean of figures of which some cannot be set beside print"),) if grave else ()
+    return Cell(column, value, interval, published, marks)
+
+
+def _letter(i: int) -> str:
+    """a, b .. z, aa, ab .."""
+    return ("" if i < 26 else _letter(i // 26 - 1)) + "abcdefghijklmnopqrstuvwxyz"[i % 26]

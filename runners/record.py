@@ -1,0 +1,90 @@
+"""Scores of predictions that others made, kept as a run folder: tables show them like our own runs.
+
+The folder holds `run.json`, which says that the run is imported and what is known of it, and
+`scores.json`. What the predictions were made with cannot be read in them, so it is told.
+"""
+
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from adapters.registry import near
+from baselines.errors import PrerequisiteError
+from runners.config import SUBTITLE
+from runners.run_folder import RunFolder
+from runners.scoring import Scores
+
+
+@dataclass
+class RecordSettings:
+    """What is known of somebody's predictions; `baseline` unset: nothing is kept."""
+
+    baseline: str | None = None
+    """A name of conf/baseline, or any other; tables match their rows by it."""
+    title: str | None = None
+    dataset: str | None = None
+    subtitle: str | None = None
+    extractor: str | None = None
+    outputs: str = "outputs"
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where scored predictions came from."""
+
+    predictions: str
+    truth: str
+
+
+def record(settings: RecordSettings, scores: Scores, origin: Origin) -> Path | None:
+    """Write OUTPUTS/DATASET/BASELINE-imported; returns it, None where nothing is to be kept.
+
+    Raises PrerequisiteError for a value that is missing or wrong, and for a folder of our own runs.
+    """
+    if settings.baseline is None:
+        return None
+    if settings.dataset is None:
+        raise PrerequisiteError("record.dataset is not set; tables match their columns by it")
+    if settings.subtitle is not None and settings.subtitle not in SUBTITLE:
+        raise PrerequisiteError(
+            f"record.subtitle is {settings.subtitle!r}; {near(settings.subtitle, SUBTITLE)}"
+        )
+    for key in ("baseline", "dataset"):
+        value = getattr(settings, key)
+        if Path(value).name != value:
+            raise PrerequisiteError(f"record.{key} is {value!r}, which names no folder")
+    path = Path(settings.outputs) / settings.dataset / f"{settings.baseline}-imported"
+    path.mkdir(parents=True, exist_ok=True)
+    folder = RunFolder(path)
+    told = folder.read_json("run.json")
+    if told and "imported" not in told:
+        raise PrerequisiteError(f"{path} is a run of this project; give another record.baseline")
+    extraction = f"{settings.extractor or 'imported'}{_merged(settings)}"
+    entries = folder.read_json("scores.json")
+    entries[f"{extraction}/{scores.metric}"] = {
+        "extractor": {"name": settings.extractor or "imported"},
+        **scores.as_json(),
+    }
+    folder.write_json("run.json", _told(settings, scores, origin))
+    folder.write_json("scores.json", entries)
+    return path
+
+
+def _merged(settings: RecordSettings) -> str:
+    return "-merge" if settings.subtitle == "merge" else ""
+
+
+def _told(settings: RecordSettings, scores: Scores, origin: Origin) -> dict[str, Any]:
+    return {
+        "imported": {
+            "baseline": {"name": settings.baseline, "title": settings.title or settings.baseline},
+            "dataset": {"name": settings.dataset},
+            "subtitle": settings.subtitle,
+            "extractor": {"name": settings.extractor},
+            **asdict(origin),
+            "when": datetime.now(UTC).isoformat(timespec="seconds"),
+        },
+        "clips": scores.n_clips,
+        "status": {"ok": scores.n_clips},
+    }

@@ -1,0 +1,278 @@
+"""The papers' tables: whose figure stands where, what is said of it, and what the files hold."""
+
+import csv
+import io
+import json
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from baselines.errors import PrerequisiteError
+from runners.config import CONF
+from runners.papers.layout import layout_names, read_layout
+from runners.papers.render import latex, markdown, plain, tidy
+from runners.papers.results import read_results
+from runners.papers.table import Cell, Table, make_table
+from runners.tables import write
+from tests.runners.folders import write_run, write_unibench
+
+WHEEL = {"M-avg": 0.4722, "M1": 0.2843}
+
+
+def table_of(outputs: Path, layout: str = "ovmer") -> Table:
+    return make_table(read_layout(layout), read_results([outputs]))
+
+
+def cell(table: Table, model: str, column: str = "M-avg", inputs: str | None = None) -> Cell:
+    (line,) = (
+        line
+        for line in table.lines
+        if line.row.model == model and inputs in (None, line.row.inputs)
+    )
+    return next(each for each in line.cells if each.column.title == column)
+
+
+def why(found: Cell) -> list[str]:
+    return [mark.text for mark in found.marks]
+
+
+@pytest.fixture
+def outputs(tmp_path: Path) -> Path:
+    return tmp_path / "outputs"
+
+
+@pytest.mark.parametrize("name", layout_names())
+def test_every_layout_finds_the_printed_figures_that_it_names(name: str) -> None:
+    layout = read_layout(name)
+    named = {column.published for column in layout.columns if column.published}
+    for pair in named:
+        assert any(key[2:] == pair for key in layout.figures), pair
+    shown = {
+        (row.model, row.inputs, *(column.published or ("", "")))
+        for row in layout.rows
+        for column in layout.columns
+    }
+    assert len(shown & set(layout.figures)) > 2
+    assert all(each.source for each in layout.figures.values())
+    known = {path.stem for path in (CONF / "baseline").glob("*.yaml")} | {"mer2024_example"}
+    for row in layout.rows:
+        assert all(part in known for part in (row.baseline or "empty").split("+")), row
+        assert all(note in layout.row_notes for note in row.notes)
+    data_sets = {path.stem for path in (CONF / "dataset").glob("*.yaml")} | {"emer"}
+    assert {column.dataset for column in layout.columns} - {None} <= data_sets
+    assert set(layout.plot) <= {column.title for column in layout.columns}
+
+
+def test_all_printed_rows_of_the_two_large_tables_have_a_place() -> None:
+    for name, rows in (("mer_unibench", 19), ("ovmer", 12)):
+        layout = read_layout(name)
+        printed = {key[:2] for key in layout.figures if not key[0].startswith("(correlation")}
+        assert printed == {(row.model, row.inputs) for row in layout.rows}
+        assert len(layout.rows) == rows
+
+
+def test_ours_stands_beside_print(outputs: Path) -> None:
+    write_run(outputs, "chat_univi", "ovmerd", WHEEL, subtitle="merge")
+    found = cell(table_of(outputs), "Chat-UniVi")
+    assert found.ours == pytest.approx(47.22)
+    assert found.interval == pytest.approx((44.22, 50.22))
+    assert found.published is not None
+    assert found.published.value == 46.75
+    assert found.difference == pytest.approx(0.47)
+    assert why(found) == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"dry_run": True}, "dry run on a random miniature"),
+        ({"extractor": {"name": "qwen25", "model": "miniature"}}, "dry run on a random miniature"),
+        ({"vocabulary": "shipped"}, "shipped vocabulary"),
+        ({"vocabulary": "mer2026"}, "vocabulary mer2026, print's is mer2025"),
+        ({"generation": "greedy"}, "other decoding: generation=greedy"),
+        ({"subtitle": "prompt"}, "asked with the subtitle; print: two steps"),
+        ({"subtitle": "none"}, "asked without the subtitle; print: two steps"),
+        ({"clips": 4}, "4 clips, not the whole data set"),
+        ({"overrides": ("baseline.frames=4",)}, "other settings: baseline.frames=4"),
+        ({"extractor": {"name": "lexicon"}}, "labels by rule"),
+    ],
+)
+def test_what_cannot_be_compared_says_why_and_has_no_difference(outputs, changes, said) -> None:
+    write_run(outputs, "otter", "ovmerd", WHEEL, **{"subtitle": "merge", **changes})
+    found = cell(table_of(outputs), "Otter")
+    assert found.ours is not None
+    assert found.difference is None
+    assert any(text.startswith(said) for text in why(found))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"extractor": {"name": "qwen25", "temperature": 0}},
+        {"status": {"ok": 330, "crashed": 2}},
+        {"overrides": ("baseline.quirks=paper", "baseline.checkpoint.llm.path=/models")},
+    ],
+)
+def test_what_is_only_to_be_known_leaves_the_difference(outputs, changes) -> None:
+    write_run(outputs, "otter", "ovmerd", WHEEL, subtitle="merge", **changes)
+    found = cell(table_of(outputs), "Otter")
+    assert found.difference is not None
+    assert not any(mark.is_grave for mark in found.marks)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"problem": "there are no weights of Otter: get them"}, "there are no weights of Otter"),
+        ({"status": {"ok": 12}}, "unfinished: 12 of 332 clips are described"),
+        ({}, "not scored"),
+    ],
+)
+def test_an_empty_cell_says_why(outputs, changes, said) -> None:
+    if "problem" in changes:
+        changes["status"] = {}
+    write_run(outputs, "otter", "ovmerd", {}, **changes)
+    table = table_of(outputs)
+    assert why(cell(table, "Otter"))[0].startswith(said)
+    assert why(cell(table, "SECap")) == ["not run"]
+    assert cell(table, "SECap").published is not None
+
+
+def test_another_metric_is_named(outputs: Path) -> None:
+    write_run(outputs, "otter", "ovmerd", WHEEL, subtitle="merge")
+    assert why(cell(table_of(outputs), "Otter", "GPT")) == ["scored with wheel, not with grouping"]
+
+
+def test_of_several_runs_the_one_that_fits_print_best_is_shown(outputs: Path) -> None:
+    write_run(outputs, "otter", "ovmerd", {"M-avg": 0.1}, name="otter-dry", dry_run=True)
+    write_run(outputs, "otter", "ovmerd", {"M-avg": 0.39}, name="otter-nosub", subtitle="merge")
+    write_run(outputs, "otter", "ovmerd", {"M-avg": 0.2}, name="otter")
+    assert cell(table_of(outputs), "Otter").folder == outputs / "ovmerd" / "otter-nosub"
+
+
+def test_a_baseline_that_print_lacks_stands_below(outputs: Path) -> None:
+    write_run(outputs, "lexicon", "ovmerd", WHEEL, extractor={"name": "lexicon"})
+    table = table_of(outputs)
+    assert table.lines[-1].row.model == "lexicon"
+    assert "no row of its own in print" in plain(table)
+    assert why(cell(table, "lexicon")) == [], "there is no print whose protocol it could miss"
+
+
+def test_a_combination_has_the_row_of_its_parts(outputs: Path) -> None:
+    folder = write_run(outputs, "combined", "ovmerd", WHEEL, subtitle="merge")
+    told = json.loads((folder / "run.json").read_text("utf-8"))
+    runs = [f"{outputs}/ovmerd/{name}-nosub" for name in ("secap", "mplug_owl")]
+    told["identity"] |= {"baseline.adapter": "combined", "baseline.runs": runs}
+    (folder / "run.json").write_text(json.dumps(told), "utf-8")
+    found = cell(table_of(outputs, "ovmer_clues"), "SECap + mPLUG-Owl")
+    assert found.ours == pytest.approx(47.22)
+
+
+def test_the_mean_is_that_of_nine_and_narrower_than_they(outputs: Path) -> None:
+    write_unibench(outputs, ["otter"])
+    table = table_of(outputs, "mer_unibench")
+    mean = cell(table, "Otter", "Mean")
+    assert mean.ours == pytest.approx(50)
+    assert mean.interval == pytest.approx((49, 51))  # 3 / sqrt(9) to each side
+    assert mean.difference == pytest.approx(50 - 34.82)
+    assert why(cell(table, "SALMONN", "Mean")) == []
+
+
+def test_a_half_finished_sweep_has_no_mean(outputs: Path) -> None:
+    write_run(outputs, "otter", "meld", {"hit-rate": 0.2}, "hit_rate", clips=2610)
+    table = table_of(outputs, "mer_unibench")
+    assert cell(table, "Otter", "MELD").difference == pytest.approx(20 - 22.57)
+    assert cell(table, "Otter", "Mean").ours is None
+    assert why(cell(table, "Otter", "Mean")) == ["1 of 9 data sets"]
+
+
+def test_inputs_tell_rows_of_one_model_apart(outputs: Path) -> None:
+    write_run(outputs, "pandagpt_video", "meld", {"hit-rate": 0.4}, "hit_rate", clips=2610)
+    table = table_of(outputs, "mer_unibench")
+    shown = {inputs: cell(table, "PandaGPT", "MELD", inputs) for inputs in ("AT", "VT", "VAT")}
+    assert {inputs: found.ours for inputs, found in shown.items()} == {
+        "AT": None,
+        "VT": pytest.approx(40),
+        "VAT": None,
+    }
+    assert [each.published.text for each in shown.values() if each.published] == [
+        "31.91",
+        "38.33",
+        "37.88",
+    ]
+
+
+def test_what_a_reader_must_know_stands_below(outputs: Path) -> None:
+    write_run(outputs, "affectgpt", "meld", {"hit-rate": 0.5}, "hit_rate", clips=2610)
+    text = plain(table_of(outputs, "mer_unibench"))
+    for said in ("best of seven checkpoints", "trained on MER-Caption+", "one step", "2025"):
+        assert said in text
+    assert "two steps" in plain(table_of(outputs, "ovmer"))
+
+
+def test_the_files_hold_the_same_table(outputs: Path, tmp_path: Path) -> None:
+    write_run(outputs, "chat_univi", "ovmerd", WHEEL, subtitle="merge")
+    table = table_of(outputs)
+    rows = list(csv.DictReader(io.StringIO(tidy(table))))
+    (row,) = (r for r in rows if (r["model"], r["column"]) == ("Chat-UniVi", "M-avg"))
+    assert (float(row["ours"]), row["published"]) == (pytest.approx(47.22), "46.75")
+    assert float(row["difference"]) == pytest.approx(0.47)
+    assert len(rows) == 12 * 14
+    lines = markdown(table).splitlines()
+    body = [line for line in lines if line.startswith("|")]
+    assert len({line.count("|") for line in body}) == 1
+    assert any("47.22" in line for line in body)
+    assert any("+0.47" in line for line in body)
+    tex = latex(table)
+    (columns,) = {r.count(" & ") for r in tex.splitlines() if r.endswith("\\\\")}
+    assert columns == 16
+    for word in ("\\toprule", "\\midrule", "\\bottomrule", "95 \\% bootstrap"):
+        assert word in tex
+    paths = write(table, tmp_path / "t", ["md", "tex", "csv", "png"])
+    assert paths[-1].read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_lonely_folder_is_no_run(tmp_path: Path) -> None:
+    with pytest.raises(PrerequisiteError, match="holds no run folder"):
+        read_results([tmp_path])
+    with pytest.raises(PrerequisiteError, match="there is no folder"):
+        read_results([tmp_path / "gone"])
+
+
+Command = Callable[..., subprocess.CompletedProcess[str]]
+
+
+def test_the_command_from_imported_predictions_to_the_table(
+    command: Command, tmp_path: Path
+) -> None:
+    """Others' predictions are scored, kept, and stand in the table like a run."""
+    (tmp_path / "truth.csv").write_text("name,openset\na,happy\nb,sad\n", "utf-8")
+    (tmp_path / "pred.csv").write_text("name,openset\na,joyful\nb,sad\n", "utf-8")
+    told = ["record.baseline=otter", "record.dataset=ovmerd", "record.subtitle=merge"]
+    done = command("runners.score", "predictions=pred.csv", "truth=truth.csv", *told)
+    assert done.returncode == 0, done.stderr
+    assert "outputs/ovmerd/otter-imported" in done.stdout
+    done = command("runners.tables", "outputs", "layout=ovmer")
+    assert done.returncode == 0, done.stderr
+    assert "imported predictions" in done.stdout
+    assert "2 clips, not the whole data set" in done.stdout
+    for ending in ("md", "tex", "csv", "png"):
+        assert (tmp_path / "tables" / f"ovmer.{ending}").stat().st_size > 1000
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["outputs"], "say layout= and one of emer, "),
+        (["outputs", "layout=ovmr"], "there is no layout=ovmr; did you mean ovmer"),
+        (["outputs", "layot=ovmer"], "there is no key layot; did you mean layout"),
+        (["gone", "layout=ovmer"], "there is no folder gone"),
+    ],
+)
+def test_a_mistake_is_one_sentence(command, tmp_path, arguments, sentence) -> None:
+    (tmp_path / "outputs").mkdir()
+    done = command("runners.tables", *arguments)
+    assert done.returncode == 2
+    assert done.stderr.startswith(sentence)
