@@ -26,6 +26,7 @@ BUILT_IN: Mapping[str, str] = {
     "ground_truth": "adapters.heuristic",
     "lexicon": "adapters.heuristic",
     "scripted": "adapters.scripted",
+    "served": "adapters.served",
     "affectgpt": "adapters.affectgpt",
     "chat_univi": "adapters.chat_univi",
     "video_chatgpt": "adapters.video_chatgpt",

@@ -17,11 +17,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urlsplit
 
+from baselines.decoding.settings import GenerationSettings
 from baselines.errors import ClipError, PrerequisiteError, Refused, Timeout, first_line, near
 
 if TYPE_CHECKING:
     from openai import APIStatusError, AsyncOpenAI
 
+_PLAIN = GenerationSettings()
+_OURS_ALONE = ("num_beams", "no_repeat_ngram_size", "max_length", "bad_words")
+_OF_VLLM = ("top_k", "repetition_penalty", "min_new_tokens")
 _BASE_URL = "OPENAI_BASE_URL"
 _VLLM_SERVE = "http://localhost:8000/v1"
 _NO_KEY = "none"  # what servers that want no key are sent: the client insists on one
@@ -58,6 +62,21 @@ class ServerSettings:
     what the server asks for."""
     timeout: float = 300.0
     """Seconds for one question, retries included."""
+
+    @classmethod
+    def of_engine(cls, engine: Mapping[str, Any]) -> "ServerSettings":
+        """Those of `engine=server`; raises PrerequisiteError for a wrong key or value."""
+        from omegaconf import OmegaConf
+        from omegaconf.errors import OmegaConfBaseException
+
+        given = {key: value for key, value in engine.items() if key != "name"}
+        try:
+            found = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(cls), given))
+        except OmegaConfBaseException as error:
+            key = ".".join(filter(None, ["engine", str(error.full_key or "")]))
+            raise PrerequisiteError(f"{key}: {first_line(error)}") from error
+        assert isinstance(found, ServerSettings)
+        return found
 
     def check(self, key: str) -> None:
         """Raise PrerequisiteError for a wrong value; `key` is where the settings stand."""
@@ -113,8 +132,8 @@ class ServerClient:
         """(number of the question, outcome), each as soon as it is known.
 
         A question is a number of the caller's own and the body of the request, but for the model;
-        it is drawn when its turn comes. Raises PrerequisiteError where no further question can be
-        answered; what was yielded before stands.
+        it is drawn, in another thread, when its turn comes. Raises PrerequisiteError where no
+        further question can be answered; what was yielded before stands.
         """
         answers = self._answers(iter(questions), endpoint)
 
@@ -128,8 +147,13 @@ class ServerClient:
     async def _answers(
         self, questions: Iterator[tuple[int, Mapping[str, Any]]], endpoint: Endpoint
     ) -> AsyncIterator[tuple[int, Outcome]]:
-        """Once something is wrong that concerns all, what is in flight is still waited for."""
-        running: set[asyncio.Task[tuple[int, Outcome | PrerequisiteError]]] = set()
+        """Once something is wrong that concerns all, what is in flight is still waited for.
+
+        Questions are drawn in a thread, for drawing one may take its time (a clip is decoded) and
+        what is in flight must not wait for it.
+        """
+        running: set[asyncio.Task[Any]] = set()
+        drawing: asyncio.Task[Any] | None = None
         problem: PrerequisiteError | None = None
         is_over = False
         pace = _Pace(self._settings.per_minute)
@@ -138,16 +162,22 @@ class ServerClient:
                 await self._check(client)
                 self._is_checked = True
             try:
-                while running or not (is_over or problem):
-                    while not (is_over or problem) and len(running) < self._settings.concurrency:
-                        if (question := next(questions, None)) is None:
+                while True:
+                    has_room = len(running) < self._settings.concurrency
+                    if has_room and not (drawing or is_over or problem):
+                        drawing = asyncio.create_task(asyncio.to_thread(next, questions, None))
+                    if not (waited_for := running | ({drawing} if drawing else set())):
+                        break
+                    done, _ = await asyncio.wait(waited_for, return_when="FIRST_COMPLETED")
+                    if drawing in done:
+                        done.remove(drawing)
+                        question, drawing = drawing.result(), None
+                        if question is None:
                             is_over = True
-                        else:
+                        elif not problem:
                             ask = self._ask(client, pace, endpoint, *question)
                             running.add(asyncio.create_task(ask))
-                    if not running:
-                        break
-                    done, running = await asyncio.wait(running, return_when="FIRST_COMPLETED")
+                    running -= done
                     for number, outcome in [task.result() for task in done]:
                         if isinstance(outcome, PrerequisiteError):
                             problem = outcome
@@ -301,6 +331,36 @@ class _Pace:
         turn = max(now, self._next)
         self._next = turn + self._gap
         await asyncio.sleep(turn - now)
+
+
+def parameters(generation: GenerationSettings, settings: ServerSettings) -> dict[str, Any]:
+    """How an answer is drawn, as keys of a request; all but the seed.
+
+    None is left to the server's defaults: vLLM's fills in the model's generation_config.json.
+    Raises PrerequisiteError for what this server cannot do.
+    """
+    found: dict[str, Any] = {
+        "temperature": generation.temperature if generation.do_sample else 0.0,
+        "top_p": generation.top_p if generation.do_sample else 1.0,
+        settings.limit_parameter: generation.max_new_tokens,
+        **({"stop": list(generation.stop)} if generation.stop else {}),
+    }
+    unable = [key for key in _OURS_ALONE if getattr(generation, key) != getattr(_PLAIN, key)]
+    if settings.vllm_parameters:
+        found |= {
+            "top_k": generation.top_k if generation.do_sample else 0,
+            "repetition_penalty": generation.repetition_penalty,
+            "min_tokens": generation.min_new_tokens,
+        }
+    else:
+        unable += [key for key in _OF_VLLM if getattr(generation, key) != getattr(_PLAIN, key)]
+    if unable:
+        key = unable[0]
+        raise PrerequisiteError(
+            f"baseline.generation has {' and '.join(unable)}, of which this server knows nothing; "
+            f"choose another preset (generation=greedy), or set {key} to {getattr(_PLAIN, key)}"
+        )
+    return found
 
 
 def _read(text: str) -> Outcome | None:

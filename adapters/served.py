@@ -1,0 +1,145 @@
+"""Chat MLLMs behind an OpenAI-compatible server: `vllm serve`, or hosted ones.
+
+A clip is one user message: its frames as images or as one video, its sound as a WAV file, and the
+question. What is sent is bounded by `frames`, `longest_side`, `jpeg_quality` and `seconds`. A
+refusal and an answer that was filtered are recorded as `refused`; one that was cut has a note.
+Control tokens that a subtitle spells are what the server makes of them.
+"""
+
+from base64 import b64encode
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+from adapters.base import Answer, Feeding, Machine, Prepared
+from adapters.chat_mllm import ChatMllm, Part
+from adapters.media import encode
+from adapters.registry import register
+from adapters.thinking import CUT_WHILE_THINKING, split_thinking
+from baselines.decoding.server import ServerClient, ServerReply, ServerSettings, parameters
+from baselines.decoding.settings import GenerationSettings
+from baselines.errors import ClipError, PrerequisiteError
+
+if TYPE_CHECKING:
+    from baselines.decoding.miniature_server import MiniatureServer
+
+_RATE = 16_000
+"""Samples a second: what the encoders of speech all hear."""
+_PICTURES = ("images", "video")
+_SEEDS = (1 << 31) - 1  # some servers take no more
+
+
+@register("served")
+@dataclass
+class Served(ChatMllm):
+    """A model by its name on the server that `engine=server` describes."""
+
+    model: str = ""
+    """As the server has it."""
+    generation: GenerationSettings = field(default_factory=GenerationSettings)
+    picture: Any = "images"
+    """How frames are sent: as `images`, which all servers take, or as one `video` (MP4)."""
+    longest_side: int = 512
+    """Of a frame, in pixels; larger ones are made smaller."""
+    jpeg_quality: int = 90
+    """Of images, 1 to 95."""
+    parameters: dict[str, Any] = field(default_factory=dict)
+    """Further keys of the request, e.g. `reasoning_effort: low`; a null leaves one of ours out."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._miniature: MiniatureServer | None = None
+        if not self.model:
+            raise PrerequisiteError(
+                "baseline.model is missing: the model's name on the server, e.g. "
+                "baseline.model=Qwen/Qwen2.5-Omni-7B"
+            )
+        if self.picture not in _PICTURES:
+            choices = ", ".join(_PICTURES)
+            raise PrerequisiteError(f"baseline.picture is {self.picture!r}; choose from {choices}")
+        for name, least, most in (("longest_side", 16, 8192), ("jpeg_quality", 1, 95)):
+            if not least <= getattr(self, name) <= most:
+                raise PrerequisiteError(
+                    f"baseline.{name} is {getattr(self, name)} but must be {least} to {most}"
+                )
+
+    @property
+    def feeding(self) -> Feeding:
+        return "stream"
+
+    def load(self, machine: Machine) -> None:
+        """Raises PrerequisiteError for settings that are wrong; the server is asked later."""
+        if machine.engine["name"] != "server":
+            raise PrerequisiteError(
+                f"baseline.adapter=served asks a server, but engine={machine.engine['name']} was "
+                "chosen; say engine=server"
+            )
+        settings = ServerSettings.of_engine(machine.engine)
+        if self._miniature:
+            settings.base_url = self._miniature.url
+        asked = parameters(self.generation, settings) | self.parameters
+        self._parameters = {key: value for key, value in asked.items() if value is not None}
+        self._client = ServerClient(self.model, settings, key="engine", model_key="baseline.model")
+
+    def prepare(self, video: Path | None, audio: Path | None, subtitle: str | None) -> Prepared:
+        clip = self.converse(video, audio, subtitle, _RATE)
+        content = [self._part(part) for part in clip.parts(self.picture)]
+        messages: list[dict[str, Any]] = [{"role": "user", "content": content}]
+        if self.system:
+            messages.insert(0, {"role": "system", "content": self.system})
+        return Prepared(messages, clip.notes)
+
+    def generate(self, batch: list[Prepared]) -> Sequence[str | Answer | ClipError]:
+        answers = dict(self.stream(batch))
+        return [answers[place] for place in range(len(batch))]
+
+    def stream(self, items: Iterable[Prepared]) -> Iterator[tuple[int, Answer | ClipError]]:
+        bodies = ((place, self._body(item)) for place, item in enumerate(items))
+        for place, outcome in self._client.complete(bodies):
+            yield place, outcome if isinstance(outcome, ClipError) else self._answer(outcome)
+
+    def miniature(self, folder: Path, seed: int = 0) -> Self:
+        """Asks a server of this process, which answers with what it was sent."""
+        from baselines.decoding.miniature_server import MiniatureServer
+
+        dry = replace(self)
+        dry._miniature = MiniatureServer()
+        return dry
+
+    def close(self) -> None:
+        if self._miniature:
+            self._miniature.close()
+
+    def _part(self, part: Part) -> dict[str, Any]:
+        match part.kind:
+            case "image":
+                data = encode.jpeg(part.content, self.longest_side, self.jpeg_quality)
+                return {"type": "image_url", "image_url": {"url": _url("image/jpeg", data)}}
+            case "video":
+                data = encode.mp4(part.content, self.longest_side)
+                return {"type": "video_url", "video_url": {"url": _url("video/mp4", data)}}
+            case "audio":
+                data = encode.wav(part.content, _RATE)
+                sound = {"data": b64encode(data).decode(), "format": "wav"}
+                return {"type": "input_audio", "input_audio": sound}
+        return {"type": "text", "text": part.content}
+
+    def _body(self, item: Prepared) -> Mapping[str, Any]:
+        seed = {"seed": item.seed & _SEEDS} if self.generation.do_sample else {}
+        return {"messages": item.inputs, **seed, **self._parameters}
+
+    def _answer(self, reply: ServerReply) -> Answer:
+        thinking, text = split_thinking(reply.text)
+        thinking = reply.thinking or thinking
+        notes = list[str]()
+        if thinking and not text.strip():
+            notes.append(CUT_WHILE_THINKING)
+        elif reply.is_cut:
+            notes.append(f"the answer was cut at {self.generation.max_new_tokens} tokens")
+        words = text.replace("\n", " ").replace("\t", " ").strip()
+        return Answer(words, reply.prompt_tokens, reply.new_tokens, tuple(notes), thinking)
+
+
+def _url(mime: str, data: bytes) -> str:
+    return f"data:{mime};base64,{b64encode(data).decode()}"
