@@ -50,11 +50,6 @@ class Served(ChatMllm):
     def __post_init__(self) -> None:
         super().__post_init__()
         self._miniature: MiniatureServer | None = None
-        if not self.model:
-            raise PrerequisiteError(
-                "baseline.model is missing: the model's name on the server, e.g. "
-                "baseline.model=Qwen/Qwen2.5-Omni-7B"
-            )
         if self.picture not in _PICTURES:
             choices = ", ".join(_PICTURES)
             raise PrerequisiteError(f"baseline.picture is {self.picture!r}; choose from {choices}")
@@ -74,6 +69,11 @@ class Served(ChatMllm):
             raise PrerequisiteError(
                 f"baseline.adapter=served asks a server, but engine={machine.engine['name']} was "
                 "chosen; say engine=server"
+            )
+        if not (self.model or self._miniature):
+            raise PrerequisiteError(
+                "baseline.model is missing: the model's name on the server, e.g. "
+                "baseline.model=Qwen/Qwen2.5-Omni-7B"
             )
         settings = ServerSettings.of_engine(machine.engine)
         if self._miniature:

@@ -247,7 +247,6 @@ def test_the_key_comes_from_the_environment_and_goes_nowhere_else(clip, monkeypa
 @pytest.mark.parametrize(
     ("fields", "sentence"),
     [
-        ({"model": ""}, "baseline.model is missing: the model's name on the server"),
         ({"picture": "film"}, "baseline.picture is 'film'; choose from images, video"),
         ({"longest_side": 4}, "baseline.longest_side is 4 but must be 16 to 8192"),
         ({"jpeg_quality": 100}, "baseline.jpeg_quality is 100 but must be 1 to 95"),
@@ -255,7 +254,7 @@ def test_the_key_comes_from_the_environment_and_goes_nowhere_else(clip, monkeypa
 )
 def test_a_wrong_setting_is_told_at_once(fields, sentence):
     with pytest.raises(PrerequisiteError, match=sentence):
-        Served(**({"model": MODEL} | fields))
+        Served(model=MODEL, **fields)
 
 
 @pytest.mark.parametrize(
@@ -270,6 +269,11 @@ def test_a_wrong_setting_is_told_at_once(fields, sentence):
 def test_a_wrong_engine_is_told_before_the_first_clip(engine, sentence):
     with pytest.raises(PrerequisiteError, match=sentence):
         loaded(**engine)
+
+
+def test_a_model_that_is_not_named_is_told_before_the_first_clip():
+    with pytest.raises(PrerequisiteError, match=r"baseline.model is missing: the model's name"):
+        loaded(adapter=Served())
 
 
 @pytest.mark.parametrize(
@@ -292,7 +296,7 @@ def test_a_hosted_model_is_sent_what_all_servers_know():
 
 
 def test_a_dry_run_asks_no_server_but_one_of_its_own(clip, tmp_path):
-    adapter = Served(model="hosted", frames=3).miniature(tmp_path)
+    adapter = Served(frames=3).miniature(tmp_path)
     try:
         adapter.load(Machine(engine={"name": "server", "base_url": "http://127.0.0.1:9/v1"}))
         (found,) = described(adapter, clip, "a")

@@ -24,7 +24,7 @@ def sentence(*overrides):
     [
         ("baseline=lexicn", "there is no baseline=lexicn; did you mean lexicon"),
         ("dataset=ovmer", "there is no dataset=ovmer; did you mean ovmerd"),
-        ("engine=x", "there is no engine=x; choose one of transformers"),
+        ("engine=x", "there is no engine=x; choose one of server, "),
         ("bseline=random", "there is no key bseline; did you mean baseline"),
         ("baseline.nme=x", "there is no key baseline.nme; did you mean name"),
         ("machine.dvice=cpu", "there is no key machine.dvice; did you mean device"),
