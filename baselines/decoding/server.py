@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 _PLAIN = GenerationSettings()
 _OURS_ALONE = ("num_beams", "no_repeat_ngram_size", "max_length", "bad_words")
 _OF_VLLM = ("top_k", "repetition_penalty", "min_new_tokens")
+_OF_EVERY_ENGINE = ("name", "batch_size", "batch_tokens")
 _BASE_URL = "OPENAI_BASE_URL"
 _VLLM_SERVE = "http://localhost:8000/v1"
 _NO_KEY = "none"  # what servers that want no key are sent: the client insists on one
@@ -69,7 +70,7 @@ class ServerSettings:
         from omegaconf import OmegaConf
         from omegaconf.errors import OmegaConfBaseException
 
-        given = {key: value for key, value in engine.items() if key != "name"}
+        given = {key: value for key, value in engine.items() if key not in _OF_EVERY_ENGINE}
         try:
             found = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(cls), given))
         except OmegaConfBaseException as error:
