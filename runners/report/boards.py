@@ -22,8 +22,8 @@ from runners.scoring.compare import Comparison, compare_drawn
 from runners.scoring.result import FloatArray, ratio
 from runners.scoring.vocabulary import MAPPINGS
 
-REPLICATES = 10_000
-"""Behind p values, as in runners.compare."""
+_REPLICATES, _DRAWS = 10_000, 100_000_000
+"""Behind p values: as many as in runners.compare, or fewer where that were more draws of clips."""
 _INTERVALS = 1000
 """Of these, behind intervals, as in runners.score: the same draws, so the same digits."""
 _CONFIDENCE = 0.95
@@ -266,18 +266,27 @@ def _draw(rows: Sequence[Row]) -> dict[str, dict[str, FloatArray]]:
     drawn: dict[str, dict[str, FloatArray]] = {}
     for clips, group in by_clips.items():
         parts = [each.contributions for row in group for each in row.scores]
-        joined = Contributions(
-            clips,
-            tuple(name for part in parts for name in part.columns),
-            np.concatenate([part.values for part in parts], axis=1),
-        )
-        sums = iter(np.split(joined.resampled(REPLICATES, seed=0), len(parts), axis=1))
+        sums = iter(np.split(_resampled(clips, parts), len(parts), axis=1))
         for row in group:
             figures = [each.aggregate(next(sums)) for each in row.scores]
             drawn[row.name] = {
                 name: np.mean([each[name] for each in figures], axis=0) for name in figures[0]
             }
     return drawn
+
+
+def _resampled(clips: tuple[str, ...], parts: Sequence[Contributions]) -> FloatArray:
+    """(replicates x columns of all parts): column sums over clips drawn with replacement.
+
+    Of columns that are alike, such as which clips count, one is drawn for all.
+    """
+    columns = [column for part in parts for column in part.values.T]
+    distinct: dict[bytes, int] = {}
+    place = [distinct.setdefault(column.tobytes(), len(distinct)) for column in columns]
+    values = np.stack([columns[place.index(number)] for number in range(len(distinct))], axis=1)
+    joined = Contributions(clips, tuple(map(str, range(len(distinct)))), values)
+    replicates = max(_INTERVALS, min(_REPLICATES, _DRAWS // len(clips)))
+    return joined.resampled(replicates, seed=0)[:, place]
 
 
 def _told(run: Run) -> dict[str, str]:

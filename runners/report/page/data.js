@@ -54,6 +54,8 @@ function meanScores(index) {
 const SHARDS_KEPT = 8;
 const shards = new Map(); // the last ones looked at, the oldest first
 
+const SEPARATOR = "\0"; // between the texts of one row in a shard
+
 function shard(index, number) {
   const name = `shard-${index.number}-${number}`;
   const found = shards.get(name) ?? unpack(name);
@@ -74,7 +76,7 @@ async function answers(index, clip) {
   const number = shardOf(index, clip);
   const at = clip - index.starts[number];
   const { texts, more } = await shard(index, number);
-  return texts.map((row, i) => ({ text: row[at], ...more[i][at] }));
+  return texts.map((row, i) => ({ text: row.split(SEPARATOR)[at], ...more[i][at] }));
 }
 
 // The address that a video or audio element can play.

@@ -10,7 +10,8 @@ class Search {
     this.isUrgent = false;
     this.query = null; // the one whose hits are kept: {text, row, hits, next}
     this.listeners = new Set();
-    this.heads = joined(index.names.map((name, clip) => `${name}\n${index.subtitles[clip]}`));
+    const heads = index.names.map((name, clip) => `${name}\n${index.subtitles[clip]}`);
+    this.heads = searchable(heads.join(SEPARATOR));
   }
 
   // Make ready what is not ready yet; a second call changes nothing.
@@ -22,9 +23,7 @@ class Search {
     for (let number = 0; number < this.ready.length; number++) {
       await (this.isUrgent ? nextTask() : idle());
       const { texts, more } = await unpack(`shard-${this.index.number}-${number}`);
-      this.ready[number] = texts.map((row, i) =>
-        joined(row.map((text, at) => [text, more[i][at]?.error ?? ""].join("\n"))),
-      );
+      this.ready[number] = texts.map((text, row) => searchable(text, more[row]));
       this.missing--;
       if (this.query) this.listeners.forEach((listener) => listener());
     }
@@ -54,22 +53,28 @@ class Search {
   }
 }
 
-// Many texts as one, in lower case, with the place at which each begins: one long string is
-// searched much faster than many short ones.
-function joined(texts) {
-  const lower = texts.map((text) => text.toLowerCase());
-  const begins = new Uint32Array(lower.length + 1);
-  for (let i = 0; i < lower.length; i++) begins[i + 1] = begins[i] + lower[i].length + 1;
-  return { text: lower.join("\n"), begins };
+// Texts joined to one, in lower case, and the errors among what else there is of them.
+function searchable(text, more = {}) {
+  const errors = Object.entries(more).filter(([, each]) => each.error);
+  return {
+    text: text.toLowerCase(),
+    errors: errors.map(([clip, { error }]) => [Number(clip), error.toLowerCase()]),
+  };
 }
 
-// Mark the texts that hold `wanted`, which has no line end and so lies within one of them.
-function mark({ text, begins }, wanted, hits, start) {
-  let i = 0;
-  for (let at = text.indexOf(wanted); at >= 0; at = text.indexOf(wanted, begins[i + 1])) {
-    while (begins[i + 1] <= at) i++;
-    hits[start + i] = 1;
+// Mark the clips whose text or error holds `wanted`; the first of them has the number `start`.
+function mark({ text, errors }, wanted, hits, start) {
+  let clip = start;
+  let from = 0; // up to here the separators are counted
+  for (let at = text.indexOf(wanted); at >= 0; at = text.indexOf(wanted, from)) {
+    for (let end; (end = text.indexOf(SEPARATOR, from)) >= 0 && end < at; from = end + 1) clip++;
+    hits[clip] = 1;
+    const end = text.indexOf(SEPARATOR, at);
+    if (end < 0) break;
+    clip++;
+    from = end + 1;
   }
+  for (const [number, error] of errors) if (error.includes(wanted)) hits[start + number] = 1;
 }
 
 function idle() {
