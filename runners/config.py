@@ -7,7 +7,7 @@ a mistake stands in explain.py. Only `register` imports Hydra: a job that is com
 
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -94,6 +94,19 @@ def settings_of(config: DictConfig) -> Settings:
         if getattr(settings, key) < least:
             raise PrerequisiteError(f"{key} is {getattr(settings, key)}; give at least {least}")
     return settings
+
+
+_PLACES = (("dataset", "root"), ("metric", "wheel_root"), ("metric", "replies"))
+
+
+def settings_as_json(settings: Settings) -> dict[str, Any]:
+    """What `run.json` holds of the settings: places made absolute, as it may be read elsewhere."""
+    told = asdict(settings)
+    for group, key in _PLACES:
+        value = told[group].get(key)
+        if isinstance(value, str) and (path := Path(value).expanduser()).exists():
+            told[group][key] = str(path.resolve())
+    return told
 
 
 def settings_from_json(values: Mapping[str, Any], folder: Path) -> Settings:

@@ -119,7 +119,9 @@ class State:
     @property
     def score_digest(self) -> str:
         """Hash of everything that the scores follow from."""
-        metric = [self.job.settings.metric, self.metric.conditions]
+        # Where the tables lie is no matter: the conditions name them, and their content is checked.
+        settings = {key: v for key, v in self.job.settings.metric.items() if key != "wheel_root"}
+        metric = [settings, self.metric.conditions]
         found = [reading.found for reading in self.readings]
         return _hash(json.dumps([found, self.truth, metric], sort_keys=True), size=12)
 

@@ -4,11 +4,11 @@ import os
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
 from baselines.errors import ClipError, PrerequisiteError
+from runners.config import settings_as_json
 from runners.data import read_dataset
 from runners.exchange import write_exchange_files
 from runners.extraction import Extracted, Extractor
@@ -90,7 +90,7 @@ def _session(folder: RunFolder, state: State) -> Iterator[dict[str, Any]]:
     }
     told: dict[str, Any] = {
         "identity": job.identity,
-        "settings": asdict(job.settings),
+        "settings": settings_as_json(job.settings),
         "answers": "labels" if job.adapter.answers_with_labels else "descriptions",
         "clips": len(state.clips),
         "sessions": [*before.get("sessions", []), session],

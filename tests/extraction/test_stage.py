@@ -203,8 +203,11 @@ def test_no_file_of_a_run_holds_the_key(base: list[str], tmp_path: Path, monkeyp
     assert not [path for path in files if b"sk-secret" in path.read_bytes()]
 
 
-def test_another_extractor_reads_what_is_there(base: list[str], command: Command):
-    made = job("baseline=scripted", *base)
+def test_another_extractor_reads_what_is_there(
+    base: list[str], command: Command, data: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.chdir(data)  # the command below runs in another folder
+    made = job("baseline=scripted", base[0], "dataset.root=.", base[2])
     work(made)
     before = (made.folder / "predictions.jsonl").read_bytes()
     with serving(by_length) as server:
