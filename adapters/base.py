@@ -99,6 +99,10 @@ class Adapter:
         """How the runner hands clips over."""
         return "clip" if type(self).generate is Adapter.generate else "batch"
 
+    def on(self, machine: Machine) -> "Adapter":
+        """The adapter that runs this baseline on `machine`: itself, or one that asks a server."""
+        return self
+
     def load(self, machine: Machine) -> None:
         """Load the weights onto `machine`; called once, before the first `generate`.
 

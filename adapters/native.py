@@ -6,12 +6,12 @@ placeholders included, comes with the checkpoint's own processor.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from adapters.base import AUDIO, VIDEO, Answer, Machine, Prepared
+from adapters.base import AUDIO, VIDEO, Adapter, Answer, Machine, Prepared
 from adapters.chat_mllm import ChatMllm, Conversation
 from adapters.mllm import Mllm, Model
 from adapters.registry import register
@@ -78,6 +78,21 @@ class Native(ChatMllm, Mllm):
 
         write_miniature(folder, self.architecture, self.shrink, seed)
         return {"model": folder}
+
+    def on(self, machine: Machine) -> Adapter:
+        """With `engine=server` the clips go to a server that has the model under its hub id."""
+        if machine.engine["name"] != "server":
+            return self
+        from adapters.served import Served
+
+        shared = {each.name: getattr(self, each.name) for each in fields(ChatMllm)}
+        part = self.checkpoint["model"]
+        return Served(
+            **shared,
+            model=part.path or part.repo or "",
+            generation=self.generation,
+            picture=self.picture,
+        )
 
     def load(self, machine: Machine) -> None:
         from baselines.decoding.batches import Batches

@@ -55,7 +55,7 @@ class Job:
         except OmegaConfBaseException as error:
             raise PrerequisiteError(explain(error, "baseline")) from error
         assert isinstance(built, Adapter)
-        return built
+        return built.on(self.machine)
 
     @cached_property
     def identity(self) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from PIL import Image
 
 from adapters.base import Machine
 from adapters.media import read_frames, read_sound
+from adapters.native import Native
 from adapters.served import Served
 from adapters.thinking import CUT_WHILE_THINKING
 from baselines.decoding.server import ServerSettings, parameters
@@ -303,6 +304,18 @@ def test_a_dry_run_asks_no_server_but_one_of_its_own(clip, tmp_path):
     finally:
         adapter.close()
     assert found.description == "A dry run; the server was sent 3 image, 1 sound, 1 text."
+
+
+def test_a_model_that_runs_here_can_be_asked_on_a_server_instead():
+    plain = job("baseline=qwen2_5_omni", "baseline.frames=3")
+    asked = job("baseline=qwen2_5_omni", "baseline.frames=3", "engine=server")
+    assert isinstance(plain.adapter, Native)
+    assert isinstance(asked.adapter, Served)
+    for key in ("frames", "modalities", "prompts", "picture", "generation"):
+        assert getattr(asked.adapter, key) == getattr(plain.adapter, key)
+    assert asked.adapter.model == "Qwen/Qwen2.5-Omni-7B"
+    assert asked.identity["engine"] == "server"
+    asked.adapter.load(asked.machine)
 
 
 def test_the_baseline_brings_its_engine_and_its_time_limits_are_none_of_its_identity():
