@@ -37,7 +37,8 @@ def _shipped() -> list[dict[str, Any]]:
 def _settings(path: Path) -> dict[str, Any]:
     """A baseline's file; what it is a variant of comes first."""
     own: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
-    parents = [each for each in own.pop("defaults", []) if each != "_self_"]
+    # A dict among them chooses in another group: `served` an engine.
+    parents = [e for e in own.pop("defaults", []) if isinstance(e, str) and e != "_self_"]
     found: dict[str, Any] = {}
     for parent in parents:
         found |= _settings(path.with_name(f"{parent}.yaml"))
@@ -47,7 +48,10 @@ def _settings(path: Path) -> dict[str, Any]:
 def _row(settings: dict[str, Any]) -> list[str]:
     uses = registry.get(settings["adapter"]).modalities
     if chosen := settings.get("modalities"):  # a setting of some adapters
-        uses = (MEDIA if chosen == "both" else frozenset({chosen})) | {SUBTITLE}
+        if isinstance(chosen, list):
+            uses = frozenset(chosen)
+        else:
+            uses = (MEDIA if chosen == "both" else frozenset({chosen})) | {SUBTITLE}
     kinds = [kind for kind in (VIDEO, AUDIO, SUBTITLE) if kind in uses]
     return [settings["name"], settings["title"], " ".join(kinds), settings["adapter"]]
 

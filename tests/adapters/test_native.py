@@ -24,7 +24,7 @@ CONF = ROOT / "conf" / "baseline"
 NAMES = [
     file.stem
     for file in sorted(CONF.glob("*.yaml"))
-    if yaml.safe_load(file.read_text(encoding="utf-8"))["adapter"] == "native"
+    if yaml.safe_load(file.read_text(encoding="utf-8")).get("adapter") == "native"
 ]
 CLIPS = ("good_news", "farewell", "sour_milk")
 SUBTITLES = ("No!", None, "a much longer subtitle, so that lengths differ " * 3)
