@@ -7,7 +7,8 @@ worker.py has the protocol; the README has a worker of twenty lines. What goes w
     no answer within `timeout`           the worker is ended, the clip recorded as `timeout`
     the answer to another request, a line that is too long, an answer without a text
                                          the clip is recorded as crashed, by a sentence
-    one clip after another that ends it  the run stops; what was answered is kept
+    one clip after another that ends or silences it
+                                         the run stops; what was answered is kept
 """
 
 import shutil
@@ -37,7 +38,8 @@ _ERRORS: Mapping[str, type[ClipError]] = {
 }
 _KINDS = (VIDEO, AUDIO, SUBTITLE)
 _HOPELESS = 3
-"""So many clips in a row that end the worker, and the run stops: loading a model takes minutes."""
+"""So many clips in a row that end or silence the worker, and the run stops: loading a model anew
+takes minutes."""
 
 
 @register("external")
@@ -106,16 +108,17 @@ class External(Adapter):
         }
         notes = list[str]()
         try:
-            reply = self._ask(request)
-        except Died as first:
-            notes.append(f"asked twice; of the first worker: {first}")
             try:
                 reply = self._ask(request)
-            except Died as error:
-                self._count_deadly(error)
-                raise ClipError(
-                    f"the worker came to its end twice on this clip: {error}"
-                ) from error
+            except Died as first:
+                notes.append(f"asked twice; of the first worker: {first}")
+                reply = self._ask(request)
+        except Timeout:
+            self._count_deadly("it gave no answer in time")
+            raise
+        except Died as error:
+            self._count_deadly(str(error))
+            raise ClipError(f"the worker came to its end twice on this clip: {error}") from error
         self._deadly = 0
         return _read(reply, notes)
 
@@ -127,13 +130,13 @@ class External(Adapter):
         self._running = worker
         return reply
 
-    def _count_deadly(self, error: Died) -> None:
+    def _count_deadly(self, how: str) -> None:
         self._deadly += 1
         if self._deadly == _HOPELESS:
             raise PrerequisiteError(
-                f"the worker {self.worker} came to its end on {_HOPELESS} clips in a row "
-                f"({error}); what was answered is kept, the same command goes on from there"
-            ) from error
+                f"the worker {self.worker} failed on {_HOPELESS} clips in a row (the last time, "
+                f"{how}); what was answered is kept, the same command goes on from there"
+            )
 
     def _started(self) -> Worker:
         script = Path(self.worker).expanduser()

@@ -122,6 +122,7 @@ class ServerClient:
         self._model, self._settings = model, settings
         self._key, self._model_key = key, model_key
         self._url = settings.base_url or os.environ.get(_BASE_URL) or _VLLM_SERVE
+        self._place = _without_user(self._url)
         self._failures = 0
         self._is_checked = False
 
@@ -225,7 +226,7 @@ class ServerClient:
             served = {each["id"] for each in json.loads(listing.text)["data"]}
         except openai.APIConnectionError as error:
             raise PrerequisiteError(
-                f"no server answers at {self._url} ({first_line(error.__cause__ or error)}); "
+                f"no server answers at {self._place} ({first_line(error.__cause__ or error)}); "
                 f"start it (vllm serve {self._model}), or correct {self._key}.base_url"
             ) from error
         except (openai.AuthenticationError, openai.PermissionDeniedError) as error:
@@ -234,7 +235,7 @@ class ServerClient:
             return  # not every server lists its models
         if served and self._model not in served:
             raise PrerequisiteError(
-                f"the server at {self._url} has no model {self._model!r}; "
+                f"the server at {self._place} has no model {self._model!r}; "
                 f"{near(self._model, served)} ({self._model_key})"
             )
 
@@ -302,12 +303,12 @@ class ServerClient:
         variable = self._settings.key_variable
         state = "refuses the key in" if os.environ.get(variable) else "wants a key; set"
         return PrerequisiteError(
-            f"the server at {self._url} {state} the environment variable {variable}"
+            f"the server at {self._place} {state} the environment variable {variable}"
         )
 
     def _stopped(self, what: str) -> PrerequisiteError:
         return PrerequisiteError(
-            f"the server at {self._url} {what}; what was answered is kept, the same command goes "
+            f"the server at {self._place} {what}; what was answered is kept, the same command goes "
             "on from there"
         )
 
@@ -392,7 +393,15 @@ def _whole(text: str) -> str:
 
 
 def _said(error: "APIStatusError") -> str:
-    """The server's own words, in short."""
+    """The server's own words, in short and without the key, should it repeat that."""
     body = error.body
     message = body.get("message") if isinstance(body, dict) else None
-    return str(message or error.response.reason_phrase).splitlines()[0][:_SHOWN]
+    text = str(message or error.response.reason_phrase).splitlines()[0]
+    key = error.request.headers.get("Authorization", "").removeprefix("Bearer ")
+    return (text.replace(key, "...") if key not in ("", _NO_KEY) else text)[:_SHOWN]
+
+
+def _without_user(url: str) -> str:
+    """A url as messages show it: whoever may see them need not know the password in it."""
+    parts = urlsplit(url)
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()

@@ -109,13 +109,12 @@ def test_a_clip_that_ends_the_worker_twice_fails_alone(external):
     )
 
 
-def test_one_clip_after_another_that_ends_the_worker_stops_the_run(external):
-    adapter = external("die()")
+@pytest.mark.parametrize(("body", "kind"), [("die()", ClipError), ("time.sleep(9)", Timeout)])
+def test_one_clip_after_another_that_ends_the_worker_stops_the_run(external, body, kind):
+    adapter = external(body, timeout=0.5)
     items = [Prepared((None, None, "")) for _ in range(3)]
-    assert [type(adapter.generate([item])[0]) for item in items[:2]] == [ClipError, ClipError]
-    with pytest.raises(
-        PrerequisiteError, match=r"its end on 3 clips in a row .*goes on from there"
-    ):
+    assert [type(adapter.generate([item])[0]) for item in items[:2]] == [kind, kind]
+    with pytest.raises(PrerequisiteError, match=r"on 3 clips in a row .*goes on from there"):
         adapter.generate(items[2:])
 
 

@@ -2,6 +2,7 @@
 
 import io
 import json
+import threading
 from base64 import b64decode
 from pathlib import Path
 
@@ -149,6 +150,22 @@ def test_every_clip_gets_its_own_answer_though_many_are_in_flight(clip):
         found = list(described(loaded(server), clip))
     assert {each.name: each.description for each in found} == {n: f"This is {n}." for n in NAMES}
     assert found[0].prompt_tokens == 9
+
+
+def test_what_is_in_flight_does_not_wait_for_the_next_clip_to_be_read(clip):
+    is_answered = threading.Event()
+
+    def items(adapter):
+        yield adapter.prepare(*clip, "I am a.")
+        assert is_answered.wait(20)
+        yield adapter.prepare(*clip, "I am b.")
+
+    with serving(lambda n, request: name_of(request)) as server:
+        adapter = loaded(server)
+        answers = adapter.stream(items(adapter))
+        assert next(answers)[1].text == "a"
+        is_answered.set()
+        assert next(answers)[1].text == "b"
 
 
 def answer(content, reason="stop", **message):

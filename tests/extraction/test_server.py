@@ -275,6 +275,9 @@ def test_the_key_comes_from_the_environment_and_goes_nowhere_else(monkeypatch: p
         _, sentence = stopped(engine(server, settings).complete(questions(1)))
     assert "refuses the key in the environment variable MY_KEY" in sentence
     assert "sk-secret" not in sentence
+    with serving(lambda n, r: error(400, "sk-secret may not do this"), error(404, "no")) as server:
+        (refused,) = dict(engine(server, settings).complete(questions(1))).values()
+    assert str(refused) == "the server refused the question with 400 (... may not do this)"
 
 
 def test_where_the_server_is_comes_from_the_setting_then_from_the_environment(
@@ -288,6 +291,11 @@ def test_where_the_server_is_comes_from_the_setting_then_from_the_environment(
     with pytest.raises(PrerequisiteError, match="OPENAI_BASE_URL"):
         ServerCompletion(MODEL, Sampling(), spilled)
     assert "secret" not in os.environ["OPENAI_BASE_URL"]
+    monkeypatch.setenv("OPENAI_BASE_URL", server.url.replace("127", "me:secret@127"))
+    _, sentence = stopped(
+        ServerCompletion(MODEL, Sampling(), ServerSettings()).complete(questions(1))
+    )
+    assert sentence.startswith(f"no server answers at {server.url} (")
 
 
 def test_whoever_stops_listening_ends_the_questions():
