@@ -31,7 +31,9 @@ def main() -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("setting", nargs="+", metavar="key=value")
-    given: Sequence[str] = parser.parse_args().setting
+    parser.add_argument("--config-dir", help="a folder with yaml files of your own, as of a sweep")
+    arguments = parser.parse_args()
+    given: Sequence[str] = arguments.setting
     clip, overrides = dict[str, str](), list[str]()
     for argument in given:
         key, _, value = argument.partition("=")
@@ -39,11 +41,20 @@ def main() -> int:
             clip[key] = value
         else:
             overrides.append(argument)
+    if arguments.config_dir:
+        overrides.append(_search(Path(arguments.config_dir)))
     prediction = _ask(_compose(overrides), clip)
     print(prediction.description)
     for note in prediction.notes:
         say(note)
     return cli.FINE
+
+
+def _search(folder: Path) -> str:
+    """What Hydra's own --config-dir comes to."""
+    if not folder.is_dir():
+        raise PrerequisiteError(f"--config-dir: there is no folder {folder}")
+    return f"hydra.searchpath=['file://{folder.absolute()}']"
 
 
 def _compose(overrides: Sequence[str]) -> Job:

@@ -40,3 +40,14 @@ def test_what_goes_wrong_is_one_sentence(command, clip, arguments, status, said)
     assert (done.returncode, done.stdout) == (status, "")
     assert done.stderr.startswith(said)
     assert done.stderr.count("\n") == 1
+
+
+def test_a_yaml_of_ones_own_is_found(command, clip, tmp_path):
+    (tmp_path / "mine" / "baseline").mkdir(parents=True)
+    yaml = "name: glad\ntitle: Glad\nadapter: scripted\ndefault: Glad.\n"
+    (tmp_path / "mine" / "baseline" / "glad.yaml").write_text(yaml, encoding="utf-8")
+    done = command("runners.describe", "--config-dir", "mine", "baseline=glad", clip)
+    assert (done.returncode, done.stdout) == (0, "Glad.\n")
+    missing = command("runners.describe", "--config-dir", "yours", "baseline=glad", clip)
+    assert (missing.returncode, missing.stdout) == (2, "")
+    assert missing.stderr == "--config-dir: there is no folder yours\n"
