@@ -99,7 +99,7 @@ def read_dataset(settings: Mapping[str, Any]) -> list[Clip]:
     or column, a name that is double or no file name, and a filter that nothing answers to.
     """
     wanted = _checked(settings)
-    root = Path(wanted.root.replace(_PACKAGE, str(Path(__file__).parent))).expanduser()
+    root = dataset_root({"root": wanted.root})
     if not root.is_dir():
         raise PrerequisiteError(
             f"dataset.root: there is no folder {root}; give dataset.root, or data_root, the folder "
@@ -117,6 +117,11 @@ def read_dataset(settings: Mapping[str, Any]) -> list[Clip]:
         sound = audio.find(name) or picture
         clips.append(Clip(name, picture, sound, face.find(name), subtitles[name], words))
     return clips
+
+
+def dataset_root(settings: Mapping[str, Any]) -> Path:
+    """The folder that `root` names."""
+    return Path(str(settings["root"]).replace(_PACKAGE, str(Path(__file__).parent))).expanduser()
 
 
 def _checked(settings: Mapping[str, Any]) -> DatasetSettings:

@@ -1,0 +1,230 @@
+"""Say what of a data set is there: before a sweep, rather than after a night of it.
+
+    python -m runners.check dataset=meld data_root=/data
+    python -m runners.check dataset=mer2023,mer2024,ovmerdplus data_root=/data output=gaps.csv
+
+Counts the clips of the label table, finds and opens their files in parallel (first frame only), and
+says what is missing, unreadable, without sound, without subtitle or without labels. Exits with 1
+where something is missing or unreadable, with 2 where the tables cannot be read.
+
+Settings are those of conf/config.yaml in Hydra's syntax: dataset, its keys, data_root, limit; and
+  output    a csv file for every gap: dataset,name,kind,problem
+  workers   files open at a time    [four for each core]
+"""
+
+import argparse
+import csv
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tabulate import tabulate
+
+from baselines.errors import PrerequisiteError
+from runners import cli
+from runners.data import Clip, read_dataset
+from runners.data.probe import Probe, probe
+from runners.data.reader import dataset_root
+from runners.progress import Progress
+
+_KEYS = ("dataset", "data_root", "limit")
+_KINDS = ("video", "audio", "face")
+_SHOWN = 5  # names behind each count
+_GRAVE = ("missing", "unreadable")
+
+
+@dataclass
+class Report:
+    """What was found of one data set."""
+
+    name: str
+    root: Path
+    clips: int
+    expected: int | None
+    seconds: float = 0.0
+    files: dict[str, int] = field(default_factory=dict)
+    """Kind -> files that can be read."""
+    with_sound: set[str] = field(default_factory=set)
+    """The clips whose video has a sound track."""
+    gaps: list[tuple[str, str, str, str]] = field(default_factory=list)
+    """(clip, kind, missing | unreadable | without ..., what exactly)"""
+
+    @property
+    def is_whole(self) -> bool:
+        short = self.expected is not None and self.clips < self.expected
+        return not short and not any(what in _GRAVE for _, _, what, _ in self.gaps)
+
+    def add(self, clip: str, kind: str, what: str, detail: str = "") -> None:
+        self.gaps.append((clip, kind, what, detail))
+
+
+@cli.command
+def main() -> int:
+    """The command: probe, print the report, write the gaps."""
+    parser = argparse.ArgumentParser(
+        prog="python -m runners.check",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("setting", nargs="+", metavar="key=value")
+    given: Sequence[str] = parser.parse_args().setting
+    told = dict(each.split("=", 1) for each in given if each.startswith(("output=", "workers=")))
+    overrides = [each for each in given if each.partition("=")[0] not in told]
+    workers = _workers(told.get("workers"))
+    reports, unread = [], []
+    for settings in _compose(overrides):
+        try:
+            reports.append(check(settings, workers))
+            print(text(reports[-1]) + "\n")
+        except PrerequisiteError as error:
+            unread.append(f"{settings['name']}: {error}")
+            print(f"{unread[-1]}\n")
+    if "output" in told:
+        _write(Path(told["output"]).expanduser(), reports)
+    if unread:
+        return cli.UNABLE
+    return cli.FINE if all(report.is_whole for report in reports) else cli.FAILED
+
+
+def check(settings: Mapping[str, Any], workers: int) -> Report:
+    """Probe the files of one data set (keys of `DatasetSettings`).
+
+    Raises PrerequisiteError where its tables cannot be read.
+    """
+    clips = read_dataset({**settings, "check_files": False})
+    root = dataset_root(settings)
+    labels = settings["labels"]
+    limited = settings.get("limit") or settings.get("clips") or labels["expected"] is None
+    report = Report(settings["name"], root, len(clips), None if limited else labels["expected"])
+    for kind in _KINDS:
+        patterns = settings[kind]
+        folders = {root / pattern.partition("{name}")[0] for pattern in patterns}
+        report.files[kind] = 0
+        if kind == "face" and not any(folder.is_dir() for folder in folders):
+            patterns = []  # only dataset.visual=face needs them
+        if patterns:
+            _probe_all(report, root, kind, patterns, clips, workers)
+    _look_at_words(report, clips, labels["column"] is not None)
+    return report
+
+
+def _probe_all(
+    report: Report,
+    root: Path,
+    kind: str,
+    patterns: Sequence[str],
+    clips: Sequence[Clip],
+    workers: int,
+) -> None:
+    def look(clip: Clip) -> Probe | None:
+        paths = (root / pattern.replace("{name}", clip.name) for pattern in patterns)
+        found = next((path for path in paths if path.exists()), None)
+        return None if found is None else probe(found)
+
+    with ThreadPoolExecutor(workers) as pool, Progress(len(clips), kind) as progress:
+        for clip, seen in zip(clips, pool.map(look, clips), strict=True):
+            progress.add()
+            if seen is None and kind == "audio" and clip.name in report.with_sound:
+                report.add(clip.name, kind, "without a file of its own, but the video has sound")
+            elif seen is None:
+                report.add(clip.name, kind, "missing")
+            elif seen.problem is not None:
+                report.add(clip.name, kind, "unreadable", seen.problem)
+            else:
+                report.files[kind] += 1
+                if kind == "video":
+                    report.seconds += seen.seconds
+                    if seen.has_sound:
+                        report.with_sound.add(clip.name)
+                    if not seen.has_picture:
+                        report.add(clip.name, kind, "without picture")
+                if kind == "audio" and not seen.has_sound:
+                    report.add(clip.name, kind, "without sound")
+
+
+def _look_at_words(report: Report, clips: Sequence[Clip], is_labelled: bool) -> None:
+    for clip in clips:
+        if not clip.subtitle.strip():
+            report.add(clip.name, "subtitle", "without text")
+        if is_labelled and not clip.labels:
+            report.add(clip.name, "labels", "without labels")
+
+
+def text(report: Report) -> str:
+    """The report to read: counts, and the first names behind each."""
+    expected = "" if report.expected is None else f" of {report.expected:,} expected"
+    minutes = report.seconds / 60
+    length = f"{minutes / 60:.1f} h" if minutes >= 60 else f"{minutes:.1f} min"
+    head = f"{report.name}: {report.clips:,} clips{expected}, {length} of video in {report.root}"
+    rows = []
+    for kind in (*_KINDS, "subtitle", "labels"):
+        gaps = [gap for gap in report.gaps if gap[1] == kind]
+        found = report.files.get(kind, report.clips - len(gaps))
+        rows.append([kind, f"{found:,}", *_counts(gaps)])
+    table = tabulate(
+        rows,
+        ["", "found", "missing", "unreadable", "without"],
+        colalign=["left", *["right"] * 4],
+        disable_numparse=True,
+    )
+    return "\n".join([head, "", table, *_names(report)])
+
+
+def _counts(gaps: Sequence[tuple[str, str, str, str]]) -> list[str]:
+    whats = [what for _, _, what, _ in gaps]
+    numbers = [whats.count("missing"), whats.count("unreadable")]
+    return [f"{number:,}" if number else "" for number in (*numbers, len(whats) - sum(numbers))]
+
+
+def _names(report: Report) -> Iterator[str]:
+    groups: dict[tuple[str, str], list[str]] = {}
+    for clip, kind, what, detail in report.gaps:
+        groups.setdefault((kind, what), []).append(clip + (f" ({detail})" if detail else ""))
+    for (kind, what), names in groups.items():
+        more = f" and {len(names) - _SHOWN:,} more" if len(names) > _SHOWN else ""
+        yield f"- {kind} {what}: {', '.join(names[:_SHOWN])}{more}"
+
+
+def _write(path: Path, reports: Sequence[Report]) -> None:
+    with path.open("w", encoding="utf-8", newline="") as file:
+        rows = csv.writer(file, lineterminator="\n")
+        rows.writerow(["dataset", "name", "kind", "problem"])
+        for report in reports:
+            for clip, kind, what, detail in report.gaps:
+                rows.writerow([report.name, clip, kind, f"{what}: {detail}" if detail else what])
+    print(f"every gap -> {path}")
+
+
+def _compose(overrides: Sequence[str]) -> list[dict[str, Any]]:
+    """The settings of each data set that is named; `dataset=a,b` names several."""
+    from hydra import compose, initialize_config_dir
+
+    from runners.config import CONF, CONFIG_NAME, VERSION_BASE, register, settings_of
+
+    for override in overrides:
+        if override.partition("=")[0].lstrip("+~").partition(".")[0] not in _KEYS:
+            raise PrerequisiteError(f"{override}: runners.check takes {', '.join(_KEYS)}")
+    named = [each for each in overrides if each.startswith("dataset=")]
+    others = [each for each in overrides if each not in named]
+    choices = [f"dataset={name}" for each in named for name in each[8:].split(",")]
+    register()
+    with initialize_config_dir(str(CONF), version_base=VERSION_BASE):
+        return [
+            settings_of(compose(CONFIG_NAME, [*others, each])).dataset
+            for each in choices or ["dataset=sample"]
+        ]
+
+
+def _workers(told: str | None) -> int:
+    if told is None:
+        return 4 * (os.cpu_count() or 1)
+    if not told.isdecimal() or int(told) < 1:
+        raise PrerequisiteError(f"workers is {told}; give at least 1")
+    return int(told)
+
+
+if __name__ == "__main__":
+    main()
