@@ -1,0 +1,60 @@
+"""One experiment for each printed table: it runs what the table's layout shows."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from runners.config import CONF
+from runners.papers.layout import layout_names, read_layout
+from tests.runners.jobs import job
+
+NAMES = sorted(path.stem for path in (CONF / "experiment").glob("*.yaml"))
+
+
+def params(name: str) -> dict[str, list[str]]:
+    """What the sweep goes through, each parameter's values."""
+    told: Any = yaml.safe_load((CONF / "experiment" / f"{name}.yaml").read_text("utf-8"))
+    found = told["hydra"]["sweeper"]["params"]
+    return {key: [each.strip() for each in text.split(",")] for key, text in found.items()}
+
+
+def test_every_table_has_its_experiment() -> None:
+    assert layout_names() == NAMES
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_it_follows_the_protocol_of_print(name: str) -> None:
+    made, layout = job(f"experiment={name}").settings, read_layout(name)
+    assert made.extractor["name"] == "qwen25"
+    assert made.extractor["sampling"] == "paper"
+    assert (made.generation, made.dry_run) == ("paper", False)
+    assert layout.subtitle in (made.subtitle, None)
+
+
+@pytest.mark.parametrize("name", [each for each in NAMES if each != "ovmer_clues"])
+def test_it_runs_every_baseline_and_data_set_of_the_layout(name: str) -> None:
+    swept, layout = params(name), read_layout(name)
+    baselines = {row.baseline for row in layout.rows} - {None, "mer2024_example"}
+    assert set(swept["baseline"]) >= baselines
+    data_sets = {column.dataset for column in layout.columns} - {None, "emer"}
+    assert set(swept["dataset"]) == data_sets
+    for data_set in data_sets:
+        metrics = {c.metric for c in layout.columns if c.dataset == data_set} - {"grouping"}
+        if metrics:  # groups are asked for afterwards
+            made = job(f"experiment={name}", f"dataset={data_set}").settings
+            assert metrics == {made.metric["name"]}
+    for baseline in swept["baseline"]:
+        assert job(f"experiment={name}", f"baseline={baseline}").adapter
+
+
+def test_combinations_join_the_runs_of_the_experiment_before() -> None:
+    text = yaml.safe_load((CONF / "experiment" / "ovmer_clues.yaml").read_text("utf-8"))
+    told = text["hydra"]["sweeper"]["params"]["baseline.runs"]
+    made = job("experiment=ovmer_clues", "outputs=o", f"baseline.runs=[{told}]")
+    joined = made.settings.baseline["runs"]
+    assert len(joined) == 6
+    for name in {Path(each).name.partition("-")[0] for pair in joined for each in pair}:
+        single = job("experiment=ovmer", f"baseline={name}", "dataset=ovmerd", "outputs=o")
+        assert any(str(single.folder) in pair for pair in joined)
