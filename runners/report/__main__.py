@@ -76,9 +76,9 @@ def _report(paths: Sequence[str], settings: dict[str, str]) -> None:
         Path(settings["output"]).expanduser() if "output" in settings else above / "report.html"
     )
     boards = make_boards(runs)
-    for run in runs:
-        for warning in run.warnings:
-            say(f"{run.path}: {warning}")
+    for board in boards:
+        for warning, names in board.warnings.items():
+            say(f"{board.dataset}: {warning} ({', '.join(names)})")
     size = write_page(output, boards, embed=_TRUTH[settings.get("embed", "false")])
     print(f"{len(runs)} runs, {len(boards)} leaderboards, {size / 1e6:.1f} MB -> {output}")
 

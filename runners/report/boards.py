@@ -27,7 +27,7 @@ _REPLICATES, _DRAWS = 10_000, 100_000_000
 _INTERVALS = 1000
 """Of these, behind intervals, as in runners.score: the same draws, so the same digits."""
 _CONFIDENCE = 0.95
-_HEADLINES = ("M-avg", "level1", "level2", "level-mean")
+_HEADLINES = ("M-avg", "level1", "level2")
 
 
 @dataclass
@@ -42,7 +42,7 @@ class Row:
 
     @property
     def is_compared(self) -> bool:
-        return bool(self.scores) and self.run.is_whole
+        return self.run.is_whole and any(each.n_counted for each in self.scores)
 
     @cached_property
     def figures(self) -> dict[str, float]:
@@ -86,12 +86,22 @@ class Board:
         wanted = [self.metric.primary, *_HEADLINES]
         return list(dict.fromkeys([name for name in wanted if name in known] + known))
 
+    @property
+    def warnings(self) -> dict[str, list[str]]:
+        """Each warning, and the rows for which it holds."""
+        found: dict[str, list[str]] = {}
+        for row in self.rows:
+            for warning in row.run.warnings:
+                found.setdefault(warning, []).append(row.name)
+        return found
+
     def as_json(self) -> dict[str, Any]:
         """All that the leaderboard and the head of a comparison show."""
         primary, first = self.metric.primary, self.rows[0].scores[:1]
         names = self.figure_names
         return {
             "dataset": self.dataset,
+            "root": str(self.rows[0].run.settings.dataset.get("root", "")),
             "metric": self.metric.name,
             "primary": primary,
             "headlines": [name for name in names if name in (primary, *_HEADLINES)],
@@ -102,6 +112,7 @@ class Board:
             "counted": first[0].n_counted if first else 0,
             "confidence": _CONFIDENCE,
             "notes": self._common_notes(),
+            "warnings": list(self.warnings.items()),
             "rows": [self._row(row) for row in self.rows],
             "best": self._against_best(),
             "pairs": self._pairs(),

@@ -42,6 +42,7 @@ class Run:
     """What scores.json holds for the run's own extractor and metric, if anything."""
     is_dry: bool
     warnings: list[str] = field(default_factory=list)
+    """What a reader must know, each as `tag: sentence`."""
 
     @property
     def name(self) -> str:
@@ -137,7 +138,9 @@ def _read(path: Path, datasets: "Datasets") -> Run:
         warnings,
     )
     if run.is_dry:
-        run.warnings.append("dry run on a random miniature of the model: its figures mean nothing")
+        run.warnings.append(
+            "dry run: a random miniature stands in for the model, so figures mean nothing"
+        )
     if run.undescribed:
         run.warnings.append(f"not finished: {run.undescribed} of {len(clips)} clips are missing")
     if run.unlabelled:
@@ -153,7 +156,7 @@ def _metric(settings: Settings, entry: Mapping[str, Any] | None, warnings: list[
     if then == SHIPPED != now:
         return make_metric({**settings.metric, "wheel_root": SHIPPED})
     if then not in (None, now):
-        warnings.append(f"scored by the vocabulary {then} then, and by {now} on this page")
+        warnings.append(f"scored anew: by the vocabulary {now}, while the run used {then}")
     return metric
 
 
@@ -230,7 +233,8 @@ class Datasets:
                 clips = read_dataset({**place, "check_files": False})
             except PrerequisiteError:
                 continue
-            return clips, [f"media cannot be played: {reason}"]
+            return clips, [f"no media: {reason}"]
         return None, [
-            f"no subtitles, truth or media: {reason} (root=FOLDER says where the data set is now)"
+            f"no data set: without it there are no subtitles, truth and media; {reason}; "
+            "root=FOLDER says where it is now"
         ]

@@ -49,7 +49,9 @@ def test_the_leaderboard_ranks_and_compares(browser, page):
     assert "* worse" in rows[3]
     assert "p < 0.001" in rows[3]
     assert "1 unreadable" in rows[3]
-    assert "not comparable with papers" in browser.text("[role=note]")
+    notes = browser.text("[role=note]")
+    assert "not comparable with papers" in notes
+    assert "Not finished: 9 of 10 clips are missing (half)" in notes
     assert "Made 20" in browser.text("footer")
 
 

@@ -109,7 +109,7 @@ def test_a_data_set_that_has_moved_is_found_by_root(outputs, tmp_path):
     root = job().settings.dataset["root"]
     change_settings(folder, root=str(tmp_path / "gone"))
     (lost,) = collect([folder])
-    assert "no subtitles, truth or media" in lost.warnings[0]
+    assert "no data set: without it" in lost.warnings[0]
     assert "there is no folder" in lost.warnings[0]
     told = make_boards([lost])[0].as_json()
     assert told["rows"][0]["figures"][0] == pytest.approx([0.29252, 0.08571, 0.47833], abs=1e-5)
@@ -133,7 +133,7 @@ def test_media_that_are_gone_are_a_warning(outputs, tmp_path):
         tmp_path, "bare", clips, labels, "dataset=ovmerd", f"dataset.root={tmp_path / 'data'}"
     )
     (run,) = collect([folder])
-    assert run.warnings[0].startswith("media cannot be played: the data set should have a folder")
+    assert run.warnings[0].startswith("no media: the data set should have a folder")
     assert run.is_whole
 
 

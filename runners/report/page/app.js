@@ -52,6 +52,7 @@ function BoardChoice({ report, number, state }) {
       <p class="mb-0 text-body-secondary">
         ${[counted(board.rows.length, "run"), counted(board.clips, "clip"), ...conditions].join(", ")}
       </p>
+      ${!board.root.startsWith("{") && html`<p class="mb-0 small text-body-secondary text-break">${board.root}</p>`}
     </div>
     ${report.boards.length > 1 &&
     html`<${Select}

@@ -42,12 +42,11 @@ function Test({ board, a, b }) {
   }
   const sign = a < b ? 1 : -1;
   const ends = found.interval.map((each) => sign * each).sort((x, y) => x - y);
-  const isClear = found.p != null && found.p < 0.05;
   const ahead = sign * found.difference > 0 ? one : other;
   return html`<section class="card my-3" aria-label="Paired test">
     <div class="card-body py-2">
       <h2 class="h6 mb-1">
-        ${isClear ? `${ahead.name} is better` : "No clear difference"} in ${figureName(board.primary)}
+        ${verdict(found, ahead)} in ${figureName(board.primary)}
       </h2>
       <p class="mb-0">
         ${one.name} less ${other.name}: ${signed(sign * found.difference)} points (95 % interval
@@ -57,6 +56,11 @@ function Test({ board, a, b }) {
       </p>
     </div>
   </section>`;
+}
+
+function verdict({ p, holm }, ahead) {
+  if (p == null || p >= 0.05) return "No clear difference";
+  return holm < 0.05 ? `${ahead.name} is better` : `Taken alone, ${ahead.name} is better`;
 }
 
 const PAIRS = 20;
@@ -72,6 +76,7 @@ function Differences({ board, index, state, a, b }) {
       ${board.rows[a].name} is better on ${counted(better.a.length, "clip")}, ${board.rows[b].name} on
       ${" "}${better.b.length.toLocaleString("en")}; ${equal.toLocaleString("en")} are level. Clips by size of the difference:
     </p>
+    ${!all.length && html`<p>No clip counts for both.</p>`}
     ${shown.slice(0, count).map(
       (each) => html`<${Pair} key=${each.clip} ...${{ board, index, state, a, b, ...each }} />`,
     )}

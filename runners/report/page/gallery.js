@@ -73,7 +73,7 @@ function ClipList({ index, state, clips, shown }) {
           >
             <span class="d-flex gap-2">
               <span class="fw-semibold text-break me-auto">${index.names[clip]}</span>
-              <${ClipScore} index=${index} clip=${clip} row=${row} />
+              <${ClipScore} ...${{ index, state, clip, row }} />
             </span>
             <span class="subtitle" lang=${language(index.subtitles[clip])}>
               ${index.subtitles[clip].slice(0, 120)}
@@ -98,7 +98,10 @@ function stepThrough(event) {
   next.focus();
 }
 
-function ClipScore({ index, clip, row }) {
+function ClipScore({ index, state, clip, row }) {
+  if (state.sort === "disagreement") {
+    return html`<span class="text-body-secondary small text-nowrap">${index.disagreement[clip]} % apart</span>`;
+  }
   const score = row === null ? index.mean[clip] : index.rows[row].score[clip];
   if (score === null || score < 0) return null;
   return html`<span class="text-body-secondary small text-nowrap">

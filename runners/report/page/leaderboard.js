@@ -44,18 +44,19 @@ function PrecisionRecall({ board, figure }) {
 }
 
 function boardWarnings(board) {
-  const shared = new Set(board.rows.flatMap((row) => row.warnings.filter(isShared(board))));
-  if (board.comparable) return [...shared];
-  const reason = board.counted
-    ? (board.notes.find((note) => note.includes("not comparable")) ?? "not comparable with papers")
-    : "nothing could be scored here; figures, if any, are those that the runs have kept";
-  return [capital(reason), ...[...shared].map(capital)];
+  const all = board.rows.length;
+  const of = ([warning, names]) => {
+    if (names.length === all) return warning;
+    return `${warning} (${names.length > 5 ? `${names.length} of ${all} runs` : names.join(", ")})`;
+  };
+  const told = board.warnings.map(of);
+  if (board.comparable) return told.map(capital);
+  const reasons = board.notes.filter((note) => /not comparable|no clip counts/.test(note));
+  const otherwise = "not comparable with papers: there is no truth here, the figures are those that the runs kept";
+  return [...(reasons.length ? reasons : [otherwise]), ...told].map(capital);
 }
 
 const capital = (text) => text[0].toUpperCase() + text.slice(1);
-
-// What holds for all rows is said once, above the table.
-const isShared = (board) => (warning) => board.rows.every((row) => row.warnings.includes(warning));
 
 function figureName(name) {
   const [first, part] = name.split("/");
@@ -100,7 +101,7 @@ function BoardTable({ board, state, columns, name, isBrief }) {
           ({ row, rank }) => html`<tr>
             <td class="text-end text-body-secondary">${rank}</td>
             <th scope="row" class="fw-normal">
-              <${RowName} board=${board} row=${row} state=${state} isBrief=${isBrief} />
+              <${RowName} row=${row} isBrief=${isBrief} />
             </th>
             ${columns.map((column) => html`<td class="text-end"><${Figure} board=${board} row=${row} name=${column} isBrief=${isBrief} /></td>`)}
             ${marks && html`<td class="besides"><${AgainstBest} board=${board} row=${row} /></td>`}
@@ -141,19 +142,18 @@ function SortHeader({ id, text, isNumber, state, key_, isUp }) {
   </th>`;
 }
 
-function RowName({ board, row, state, isBrief }) {
+function RowName({ row, isBrief }) {
   if (isBrief) return row.name;
-  const own = row.warnings.filter((warning) => !isShared(board)(warning));
   return html`<span class="fw-semibold">${row.name}</span>
     ${row.title && row.title !== row.name && html`<span class="small text-body-secondary"> ${row.title}</span>`}
-    ${own.map((warning) => html`<div><${Badge} tone="warning">${warning}<//></div>`)}
+    ${row.warnings.map((warning) => html` <${Badge} tone="warning" title=${warning}>${warning.split(":")[0]}<//>`)}
     <details class="small">
       <summary>settings and notes</summary>
       <p class="mb-1">
         ${Object.entries(row.settings).map(([key, value]) => `${key}=${value}`).join(", ")}
       </p>
       <p class="mb-1 text-break">${row.folder}</p>
-      ${row.notes.map((note) => html`<p class="mb-1">${note}</p>`)}
+      ${[...row.warnings, ...row.notes].map((note) => html`<p class="mb-1">${note}</p>`)}
     </details>`;
 }
 

@@ -99,11 +99,15 @@ function PrecisionRecallPlot({ board, figure }) {
         )}
       <text x=${(x(0) + x(top)) / 2} y=${height - 3} text-anchor="middle">recall, %</text>
       <text x="12" y=${(y(0) + y(top)) / 2} text-anchor="middle" class="upright">precision, %</text>
-      ${rows.map(
-        ({ row, rank, p: [p], r: [r] }) => html`<g class=${row.compared ? "" : "unsure"}>
-          <title>${row.name}: precision ${percent(p)}, recall ${percent(r)}</title>
-          <circle class="point" cx=${x(r)} cy=${y(p)} r="10" />
-          <text class="on-point" x=${x(r)} y=${y(p) + 4} text-anchor="middle">${rank}</text>
+      ${together(rows, ({ p, r }) => [x(r[0]), y(p[0])]).map(
+        ({ at: [left, top], members: [first, ...others] }) => html`<g>
+          <title>${[first, ...others].map(pointName).join("\n")}</title>
+          <circle class="point" cx=${left} cy=${top} r="10" />
+          <text class="on-point" x=${left} y=${top + 4} text-anchor="middle">${first.rank}</text>
+          ${others.length > 0 &&
+          html`<text class="quiet" x=${left + 14} y=${top - 8}>
+            and ${others.length > 3 ? `${others.length} more` : others.map(({ rank }) => rank).join(", ")}
+          </text>`}
         </g>`,
       )}
     `;
@@ -112,6 +116,21 @@ function PrecisionRecallPlot({ board, figure }) {
     .map(({ row, p, r }) => `${row.name} ${percent(p[0])} and ${percent(r[0])}`)
     .join(", ")}`;
   return html`<${Plot} label=${label} height=${height} draw=${draw} />`;
+}
+
+const pointName = ({ row, rank, p, r }) =>
+  `${rank} ${row.name}: precision ${percent(p[0])}, recall ${percent(r[0])}`;
+
+// Points that would hide each other, as one with several members.
+function together(rows, place) {
+  const points = [];
+  for (const row of rows) {
+    const at = place(row);
+    const near = points.find((point) => Math.hypot(point.at[0] - at[0], point.at[1] - at[1]) < 12);
+    if (near) near.members.push(row);
+    else points.push({ at, members: [row] });
+  }
+  return points;
 }
 
 function equalF(f, top, x, y) {
