@@ -31,7 +31,8 @@ function LoadedGallery({ board, index, state }) {
 // What the search finds, anew whenever more has been made ready to be searched.
 function useHits(index, state) {
   const [, again] = useState(0);
-  useEffect(() => {
+  // Before the search goes on, lest it be done before anybody listens.
+  useLayoutEffect(() => {
     const listener = throttled(() => again((count) => count + 1));
     index.search.listeners.add(listener);
     index.search.start();
@@ -60,9 +61,11 @@ const PAGE = 50;
 function ClipList({ index, state, clips, shown }) {
   const [count, setCount] = useState(PAGE);
   useEffect(() => setCount(PAGE), [clips]);
+  const list = useRef(null);
+  useEffect(() => showCurrent(list.current), [shown]);
   const least = clips.indexOf(shown) + 1;
   const row = chosenRow(index, state);
-  return html`<nav class="gallery-list" aria-label="Clips">
+  return html`<nav class="gallery-list" aria-label="Clips" ref=${list}>
     <ol class="list-unstyled mb-0" onKeyDown=${stepThrough}>
       ${clips.slice(0, Math.max(count, least)).map(
         (clip) => html`<li key=${clip}>
@@ -89,6 +92,16 @@ function ClipList({ index, state, clips, shown }) {
   </nav>`;
 }
 
+// Scroll the list, and not the page, to the clip that is shown.
+function showCurrent(list) {
+  const current = list.querySelector("[aria-current]");
+  if (!current) return;
+  const top = current.offsetTop - list.offsetTop;
+  const bottom = top + current.offsetHeight;
+  const isInView = top >= list.scrollTop && bottom <= list.scrollTop + list.clientHeight;
+  if (!isInView) list.scrollTop = top - list.clientHeight / 3;
+}
+
 // Arrow keys step from clip to clip in the list.
 function stepThrough(event) {
   const step = { ArrowDown: "nextElementSibling", ArrowUp: "previousElementSibling" }[event.key];
@@ -109,12 +122,14 @@ function ClipScore({ index, state, clip, row }) {
   </span>`;
 }
 
+const narrow = matchMedia("(max-width: 767px)"); // where the clip takes the place of the list
+
 function Clip({ board, index, state, clips, clip }) {
   const said = useLoaded(() => answers(index, clip), clip);
   const heading = useRef(null);
   useEffect(() => {
     heading.current.focus({ preventScroll: true });
-    heading.current.closest("article").scrollIntoView({ block: "nearest" });
+    if (narrow.matches) heading.current.closest("article").scrollIntoView();
   }, [clip]);
   const mapping = chosenMapping(index, state);
   return html`<article class="gallery-clip" aria-labelledby="clip-name">
@@ -123,8 +138,8 @@ function Clip({ board, index, state, clips, clip }) {
     <${Media} index=${index} clip=${clip} />
     <h3 class="h6 mt-3 mb-1">Subtitle</h3>
     ${index.subtitles[clip]
-      ? html`<${Text} text=${index.subtitles[clip]} query=${state.q} />`
-      : html`<p class="text-body-secondary">none: nothing is said</p>`}
+      ? html`<${Text} text=${index.subtitles[clip]} query=${state.q} most=${600} />`
+      : html`<p class="text-body-secondary mb-2">none</p>`}
     <h3 class="h6 mb-1">Ground truth, ${mappingName(index.mappings[mapping])}</h3>
     <${Labels} index=${index} labels=${index.truth[clip]} mapping=${mapping} name="Ground truth" />
     ${board.rows.length > 1 &&

@@ -121,12 +121,10 @@ function Labels({ index, labels, truth, mapping, name }) {
 }
 
 // A text with every place of a search term marked; a very long one is cut until asked for.
-const LONG = 3000;
-
-function Text({ text, query }) {
+function Text({ text, query, most = 3000 }) {
   const [isWhole, setWhole] = useState(false);
   if (!text) return null;
-  const shown = isWhole ? text : text.slice(0, LONG);
+  const shown = isWhole ? text : text.slice(0, most);
   return html`<p class="words" lang=${language(text)}>${marked(shown, query)}</p>
     ${shown.length < text.length &&
     html`<button class="btn btn-sm btn-outline-secondary mb-2" onClick=${() => setWhole(true)}>
