@@ -43,7 +43,7 @@ function useHits(index, state) {
   return { clips, share: index.search.share };
 }
 
-// At most ten times a second, the last call always.
+// The last call always; seldom enough to leave the time to what is being waited for.
 function throttled(call) {
   let waits = false;
   return () => {
@@ -52,7 +52,7 @@ function throttled(call) {
     setTimeout(() => {
       waits = false;
       call();
-    }, 100);
+    }, 300);
   };
 }
 
