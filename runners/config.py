@@ -43,6 +43,7 @@ class Settings:
     extractor: dict[str, Any] = field(default_factory=dict)
     metric: dict[str, Any] = field(default_factory=dict)
     engine: dict[str, Any] = field(default_factory=dict)
+    launcher: dict[str, Any] = field(default_factory=dict)
     data_root: str = "dataset"
     limit: int | None = None
     generation: str = "paper"

@@ -13,7 +13,7 @@ from runners.data import read_dataset
 from runners.exchange import write_exchange_files
 from runners.extraction import Extracted, Extractor
 from runners.job import Job
-from runners.pipeline import Pipeline
+from runners.launchers import Feed, make_launcher
 from runners.progress import Progress, count_words, failure_lines, reading_lines, say
 from runners.provenance import provenance
 from runners.records import Labelled
@@ -121,28 +121,17 @@ def _describe(folder: RunFolder, state: State, told: dict[str, Any]) -> None:
     job, requests = state.job, state.to_describe
     if not requests:
         return
-    settings, adapter = job.settings, job.adapter
-    if job.is_dry:
-        adapter = adapter.miniature(folder.path / "miniature")
-    adapter.load(job.machine)
-    pipeline = Pipeline(
-        adapter,
-        seed=settings.seed,
-        batch_size=settings.batch_size,
-        batch_tokens=settings.batch_tokens,
-        workers=settings.workers or os.cpu_count() or 1,
-        strict=settings.on_error == "raise",
-    )
+    adapter = job.adapter.miniature(folder.path / "miniature") if job.is_dry else job.adapter
+    launcher = make_launcher(job.settings.launcher, Feed.of(job, adapter))
     try:
         with Progress(len(requests), job.label) as progress:
-            for prediction in pipeline.describe(requests):
+            for prediction in launcher.describe(requests):
                 folder.predictions.append(prediction)
                 state.predictions[prediction.name] = prediction
                 progress.add(prediction)
     finally:
-        adapter.close()
-        told["sessions"][-1]["speed"] = pipeline.speed.as_json()
-    say(f"{job.label}: {pipeline.speed}")
+        told["sessions"][-1]["speed"] = launcher.speed.as_json()
+    say(f"{job.label}: {launcher.speed}")
 
 
 def _extract(folder: RunFolder, state: State) -> None:

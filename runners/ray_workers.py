@@ -1,0 +1,329 @@
+"""One run on many GPUs and machines: a Ray actor for each worker, the run folder with the driver.
+
+The driver deals clips out and takes predictions in, one stream a worker. A worker holds what keeps
+it busy and no more; towards the end it is dealt ever less, so that all end together. What a worker
+held when it was lost goes to the end of the queue and is dealt again, each such clip alone: if that
+worker dies as well, it was this clip, which is recorded as crashed. A lost worker is replaced,
+unless it died before its model was loaded.
+
+Words do not depend on who describes a clip, since the random stream is the clip's own. (In half
+precision batches of another make-up can change one, as another `batch_size` can.)
+"""
+
+import logging
+import os
+import queue
+import signal
+import time
+from collections import Counter, deque
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from adapters.base import Adapter
+from baselines.errors import OvmerError, PrerequisiteError, Status
+from runners.pipeline import Request
+from runners.progress import say
+from runners.records import Prediction
+from runners.speed import Speed
+
+if TYPE_CHECKING:
+    from runners.launchers import Feed, RayOptions
+
+_STARTED, _LOADED = "started", "loaded"
+_DEATHS = 2
+"""So many workers lost with it (the second time alone), and a clip is asked no more."""
+_LOOK_SECONDS = 1.0
+_GB = 2**30
+
+
+class Worker:
+    """The actor: one loaded adapter, and the clips that it was dealt."""
+
+    def __init__(self, feed: "Feed") -> None:
+        self._feed = feed
+        self._dealt: queue.SimpleQueue[Request | None] = queue.SimpleQueue()
+
+    def deal(self, requests: Sequence[Request], *, last: bool) -> None:
+        """More clips; after the `last` ones for now, batches that are not full are answered too."""
+        for request in requests:
+            self._dealt.put(request)
+        if last:
+            self._dealt.put(None)
+
+    def answers(self) -> Iterator[str | Prediction | Speed | OvmerError]:
+        """What the driver hears: that it started, that it loaded; predictions, and at the end of
+        each round (`last`) the speed so far; or what ends the run."""
+        yield _STARTED
+        try:
+            with self._feed.pipeline() as pipeline:
+                yield _LOADED
+                while True:
+                    yield from pipeline.describe(iter(self._dealt.get, None))
+                    yield pipeline.speed
+        except OvmerError as error:
+            yield error
+
+
+@dataclass(eq=False)
+class _Hand:
+    """A worker as the driver sees it."""
+
+    actor: Any
+    stream: Any
+    is_started: bool = False
+    is_loaded: bool = False
+    clips: dict[str, Request] = field(default_factory=dict)
+    """What it holds, by name."""
+    is_open: bool = False
+    """Whether it waits for more before it answers a batch that is not full."""
+    rounds: int = 0
+    """Whose speed has not come yet."""
+
+
+@dataclass(frozen=True)
+class Share:
+    """How many workers, and what each of them takes of the cluster."""
+
+    workers: int
+    cpus: int
+    gpus: float
+    memory: int
+    """Bytes; 0 is not asked for."""
+
+    @classmethod
+    def of(cls, cluster: Mapping[str, float], options: "RayOptions", on_gpu: bool) -> "Share":
+        """What the options ask for, the rest filled in; PrerequisiteError where it is not there."""
+        cpus, gpus = cluster.get("CPU", 0.0), cluster.get("GPU", 0.0)
+        each_gpu = options.gpus
+        if each_gpu is None:
+            each_gpu = 1.0 if on_gpu and gpus else 0.0
+        most = gpus // each_gpu if each_gpu else cpus // max(options.cpus, 1)
+        workers = options.workers or int(most)
+        each_cpu = options.cpus or max(int(cpus // max(workers, 1)), 1)
+        share = cls(workers, each_cpu, each_gpu, int(options.memory_gb * _GB))
+        wanted = workers * each_cpu, workers * each_gpu, workers * share.memory
+        had = cpus, gpus, cluster.get("memory", 0.0)
+        if not workers or any(want > have for want, have in zip(wanted, had, strict=True)):
+            raise PrerequisiteError(
+                f"the Ray cluster has {cpus:g} CPUs, {gpus:g} GPUs and {had[2] / _GB:.0f} GB, too "
+                f"little for {share}; lower launcher.workers, .cpus, .gpus or .memory_gb"
+            )
+        return share
+
+    def __str__(self) -> str:
+        memory = f" and {self.memory / _GB:g} GB" if self.memory else ""
+        each = f"{self.cpus} CPUs, {self.gpus:g} GPUs{memory}"
+        return f"{max(self.workers, 1)} workers with {each} each"
+
+
+class RayWorkers:
+    """A launcher (see launchers.py)."""
+
+    def __init__(self, feed: "Feed", options: "RayOptions") -> None:
+        self._feed = feed
+        self._options = options
+        self.speed = Speed()
+
+    def describe(self, requests: Sequence[Request]) -> Iterator[Prediction]:
+        import ray
+
+        with _cluster(self._options.address):
+            share = Share.of(ray.cluster_resources(), self._options, self._on_gpu)
+            table = _Table(self._feed.with_cores(share.cpus), share, self._options.timeout)
+            started = time.perf_counter()
+            try:
+                yield from table.run(requests)
+            finally:
+                table.close()
+                seconds = time.perf_counter() - started
+                self.speed = Speed.together(list(table.speeds.values()), seconds)
+
+    @property
+    def _on_gpu(self) -> bool:
+        has_weights = type(self._feed.adapter).load is not Adapter.load
+        return has_weights and self._feed.machine.device.startswith(("auto", "cuda"))
+
+
+class _Table:
+    """The driver: deals clips to its workers and takes predictions in."""
+
+    def __init__(self, feed: "Feed", share: Share, timeout: float) -> None:
+        import ray
+
+        self._feed, self._share, self._timeout = feed, share, timeout
+        self._actor = ray.remote(Worker).options(
+            num_cpus=share.cpus,
+            num_gpus=share.gpus,
+            memory=share.memory or None,
+            max_concurrency=2,  # it is dealt clips while it answers
+        )
+        self._feed_ref = ray.put(feed)
+        batch = 1 if feed.adapter.feeding == "clip" else feed.batch_size
+        # One batch at work, one that waits, and what is being prepared (see Pipeline).
+        self._most = 2 * batch + 2 * feed.workers + 16
+        self._hands: list[_Hand] = []
+        self._pending: deque[Request] = deque()
+        self._deaths = Counter[str]()
+        self.speeds: dict[_Hand, Speed] = {}
+
+    def run(self, requests: Sequence[Request]) -> Iterator[Prediction]:
+        """Predictions as they come in."""
+        self._pending.extend(requests)
+        for _ in range(min(self._share.workers, len(requests))):
+            self._hire()
+        seen = time.monotonic()
+        while self._pending or any(hand.clips or hand.rounds for hand in self._hands):
+            if any(hand.is_started for hand in self._hands):
+                seen = time.monotonic()
+            elif time.monotonic() - seen > self._timeout:
+                raise PrerequisiteError(
+                    f"no Ray worker started within {self._timeout:g} s: others may be using the "
+                    f"cluster, or no machine in it can hold one of the {self._share}; wait, lower "
+                    "these, or raise launcher.timeout"
+                )
+            hand = self._next()
+            if hand is not None:
+                yield from self._hear(hand)
+
+    def close(self) -> None:
+        """End the workers."""
+        import ray
+
+        for hand in self._hands:
+            ray.kill(hand.actor)
+
+    def _hire(self) -> None:
+        actor = self._actor.remote(self._feed_ref)
+        stream = actor.answers.options(num_returns="streaming").remote()
+        self._hands.append(_Hand(actor, stream))
+
+    def _next(self) -> _Hand | None:
+        """A worker that has said something; None where there is none after a while."""
+        import ray
+
+        by_stream = {id(hand.stream): hand for hand in self._hands}
+        streams = [hand.stream for hand in self._hands]
+        ready, _ = ray.wait(streams, num_returns=1, timeout=_LOOK_SECONDS, fetch_local=False)
+        if not ready:
+            return None
+        hand = by_stream[id(ready[0])]
+        # The next look begins behind it, so that no worker is heard at the cost of the others.
+        self._hands.remove(hand)
+        self._hands.append(hand)
+        return hand
+
+    def _hear(self, hand: _Hand) -> Iterator[Prediction]:
+        import ray
+
+        try:
+            said = ray.get(next(hand.stream))
+        except (ray.exceptions.RayActorError, StopIteration):
+            yield from self._lose(hand)
+            return
+        if isinstance(said, OvmerError):
+            raise said
+        if isinstance(said, Prediction):
+            del hand.clips[said.name]
+            yield said
+        elif isinstance(said, Speed):
+            hand.rounds -= 1
+            self.speeds[hand] = said
+        else:
+            hand.is_started = True
+            hand.is_loaded = said == _LOADED
+        self._deal(hand)
+
+    def _deal(self, hand: _Hand) -> None:
+        """Give a worker more, if it holds little; see to it that no batch waits for clips that
+        will not come."""
+        if hand.is_loaded and self._pending:
+            if self._is_suspect(self._pending[0]):
+                given = [] if hand.clips else [self._pending.popleft()]
+                self._give(hand, given, last=True)
+            else:
+                self._deal_many(hand)
+        if not self._pending or self._is_suspect(self._pending[0]):
+            for each in self._hands:
+                if each.is_open:
+                    self._give(each, [], last=True)
+
+    def _deal_many(self, hand: _Hand) -> None:
+        left = len(self._pending) + sum(len(each.clips) for each in self._hands)
+        even = -(-left // self._share.workers)
+        count = min(self._most, even) - len(hand.clips)
+        if count <= 0 or (hand.is_open and count < self._most // 4):
+            return  # not for every single clip: a message each
+        given = list[Request]()
+        while self._pending and len(given) < count and not self._is_suspect(self._pending[0]):
+            given.append(self._pending.popleft())
+        self._give(hand, given, last=even < self._most)
+
+    def _give(self, hand: _Hand, given: Sequence[Request], *, last: bool) -> None:
+        if not given and not hand.is_open:
+            return
+        hand.clips |= {each.name: each for each in given}
+        hand.is_open = not last
+        hand.rounds += last
+        hand.actor.deal.remote(given, last=last)
+
+    def _is_suspect(self, request: Request) -> bool:
+        return bool(self._deaths[request.name])
+
+    def _lose(self, hand: _Hand) -> Iterator[Prediction]:
+        """Take back what a dead worker held, and replace it."""
+        self._hands.remove(hand)
+        again = list[Request]()
+        for name, request in hand.clips.items():
+            self._deaths[name] += 1
+            if self._deaths[name] < _DEATHS:
+                again.append(request)
+            else:
+                yield Prediction(
+                    name,
+                    Status.CRASHED,
+                    error=f"{name}: the Ray worker that was asked about it alone died",
+                    fingerprint=request.fingerprint,
+                )
+        self._pending.extend(again)
+        say(f"a Ray worker died; {len(again)} clips that it held are dealt again")
+        if hand.is_loaded:
+            self._hire()
+        elif not self._hands:
+            raise PrerequisiteError(
+                "every Ray worker died before its model was loaded (was there too little memory?); "
+                "what was finished is kept, the same command goes on"
+            )
+        for each in self._hands:
+            self._deal(each)
+
+
+@contextmanager
+def _cluster(address: str) -> Iterator[None]:
+    """Join the Ray cluster at `address` (`local`: one of this machine alone, for this run).
+
+    A cluster that this process has joined already is used as it is. Raises PrerequisiteError.
+    """
+    try:
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+        import ray
+    except ImportError:
+        raise PrerequisiteError("launcher=ray needs Ray; pip install 'ovmer[ray]'") from None
+    if ray.is_initialized():
+        yield
+        return
+    before = signal.getsignal(signal.SIGTERM)
+    quiet = {"include_dashboard": False} if address == "local" else {}
+    try:
+        ray.init(address, log_to_driver=False, logging_level=logging.ERROR, **quiet)
+    except ConnectionError as error:
+        raise PrerequisiteError(
+            f"there is no Ray cluster at launcher.address={address}; start one with "
+            "`ray start --head`, or leave launcher.address out"
+        ) from error
+    signal.signal(signal.SIGTERM, before)  # Ray's own would end the run without its last words
+    try:
+        yield
+    finally:
+        ray.shutdown()

@@ -1,0 +1,159 @@
+"""One run on several workers, on a Ray cluster of two invented cores."""
+
+import json
+import os
+import signal
+import threading
+import time
+
+import psutil
+import pytest
+import ray
+
+from baselines.errors import ClipError, PrerequisiteError
+from runners.work import work
+from tests.runners.conftest import write_tables
+from tests.runners.jobs import job
+
+CLIPS = [f"clip{number:02}" for number in range(40)]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def cluster():
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    ray.init(
+        num_cpus=2,
+        num_gpus=0,
+        include_dashboard=False,
+        object_store_memory=80 * 2**20,
+        log_to_driver=False,
+    )
+    yield
+    ray.shutdown()
+
+
+@pytest.fixture
+def base(tmp_path):
+    root = write_tables(tmp_path / "data", CLIPS)
+    (root / "video").mkdir()
+    for name in CLIPS:
+        (root / "video" / f"{name}.mp4").write_bytes(name.encode())
+    data = ("dataset=ovmerd", f"dataset.root={root}", "dataset.audio=[]")
+    return (*data, f"outputs={tmp_path / 'out'}", "batch_size=2", "launcher=ray")
+
+
+def lines(made):
+    text = (made.folder / "predictions.jsonl").read_text("utf-8")
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def words(made):
+    return {each["name"]: (each["status"], each["description"]) for each in lines(made)}
+
+
+def test_two_workers_say_what_one_process_says(base):
+    shared = job("baseline=random", *base)
+    state = work(shared)
+    alone = job("baseline=random", *base, "launcher=local", "variant=alone")
+    assert work(alone).scores["figures"] == state.scores["figures"]
+    assert words(shared) == words(alone)
+    assert sorted(each["name"] for each in lines(shared)) == CLIPS, "each once"
+    assert shared.identity == alone.identity, "how many workers is no part of a run"
+    speed = json.loads((shared.folder / "run.json").read_bytes())["sessions"][-1]["speed"]
+    assert speed["clips"] == len(CLIPS)
+    assert speed["peak_memory_mb"] > 20
+
+
+def test_a_clip_that_fails_is_recorded_and_the_next_run_asks_for_it_alone(base):
+    fails = ("+baseline.prepare_fails.clip03=unreadable", "+baseline.generate_fails.clip07=bug")
+    made = job("baseline=scripted", *base, *fails)
+    state = work(made)
+    assert {each.name: each.status for each in state.failed} == {
+        "clip03": "unreadable",
+        "clip07": "crashed",
+    }
+    work(made)
+    assert [each["name"] for each in lines(made)[len(CLIPS) :]] == ["clip07"]
+
+
+def test_a_model_is_loaded_by_the_worker(tmp_path):
+    """A miniature of a real checkpoint; its answers are those of one process."""
+    few = ("dataset.limit=2", "dry_run=true", f"outputs={tmp_path}", "launcher=ray")
+    shared = job("baseline=video_llava", *few, "launcher.workers=1")
+    work(shared)
+    alone = job("baseline=video_llava", *few, "launcher=local", "variant=alone")
+    work(alone)
+    assert words(shared) == words(alone)
+    assert len(words(shared)) == 2
+
+
+def test_what_a_killed_worker_held_is_done_by_others(base):
+    made = job("baseline=scripted", *base, "baseline.generate_seconds=0.05")
+    path = made.folder / "predictions.jsonl"
+
+    def kill() -> None:
+        while not path.exists() or path.read_bytes().count(b"\n") < 8:
+            time.sleep(0.01)
+        os.kill(worker(), signal.SIGKILL)
+
+    killer = threading.Thread(target=kill)
+    killer.start()
+    state = work(made)
+    killer.join()
+    assert sorted(each["name"] for each in lines(made)) == CLIPS, "complete, and nothing twice"
+    assert not state.failed
+
+
+def worker():
+    """The process of one of the actors."""
+    for process in psutil.Process().children(recursive=True):
+        if process.cmdline()[:1] and process.cmdline()[0].startswith("ray::Worker"):
+            return process.pid
+    raise AssertionError("there is no worker")
+
+
+def test_a_clip_that_kills_its_worker_is_found_out_and_recorded(base, capsys):
+    made = job("baseline=scripted", *base, "+baseline.generate_fails.clip11=die")
+    state = work(made)
+    assert {each.name: each.status for each in state.failed} == {"clip11": "crashed"}
+    assert sorted(each["name"] for each in lines(made)) == CLIPS
+    assert "a Ray worker died" in capsys.readouterr().err
+
+
+def test_on_error_raise_ends_the_run_at_once(base):
+    fails = "+baseline.generate_fails.clip05=timeout"
+    with pytest.raises(ClipError, match="clip05: clip05: scripted timeout"):
+        work(job("baseline=scripted", *base, fails, "on_error=raise"))
+
+
+@pytest.mark.parametrize(
+    ("setting", "said"),
+    [
+        ("launcher.workers=3", "the Ray cluster has 2 CPUs, 0 GPUs and .* 3 workers with 1 CPUs"),
+        ("launcher.gpus=1", "too little for 1 workers with 2 CPUs, 1 GPUs each; lower"),
+        ("launcher.memory_gb=1e6", "1e.06 GB each; lower"),
+    ],
+)
+def test_a_cluster_that_cannot_give_what_is_asked_is_one_sentence(base, setting, said):
+    with pytest.raises(PrerequisiteError, match=said):
+        work(job("baseline=scripted", *base, setting))
+
+
+def test_a_cluster_that_others_use_is_not_waited_for_without_end(base):
+    @ray.remote(num_cpus=2)
+    class Other:
+        def here(self):
+            return True
+
+    other = Other.remote()
+    assert ray.get(other.here.remote())
+    try:
+        with pytest.raises(PrerequisiteError, match="no Ray worker started within 2 s"):
+            work(job("baseline=scripted", *base, "launcher.timeout=2"))
+    finally:
+        ray.kill(other)
+
+
+def test_what_is_wrong_with_the_run_is_said_once(base):
+    with pytest.raises(PrerequisiteError, match="there is no key launcher.worker"):
+        work(job("baseline=scripted", *base, "+launcher.worker=1"))
