@@ -67,7 +67,7 @@ def register() -> None:
     """
     from hydra.core.config_store import ConfigStore
 
-    merged = r"\s*'baseline/.*' is validated against ConfigStore schema"
+    merged = r"\s*'(baseline|hydra/launcher)/.*' is validated against ConfigStore schema"
     warnings.filterwarnings("ignore", merged, UserWarning)
     store = ConfigStore.instance()
     store.store(name="schema", node=Settings)

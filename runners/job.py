@@ -22,8 +22,9 @@ from baselines.errors import PrerequisiteError
 from runners.config import Settings
 from runners.explain import explain
 
-_NOT_FIELDS = frozenset({"name", "title", "adapter", "generation"})
-"""Keys of conf/baseline/*.yaml that are not fields of the adapter (`generation`: see `_fields`)."""
+_NOT_FIELDS = frozenset({"name", "title", "adapter", "generation", "needs"})
+"""Keys of conf/baseline/*.yaml that are not fields of the adapter (`generation`: see `_fields`;
+`needs`: what a cluster is asked for, see submit.py)."""
 _PRESETS = ("paper", "greedy")
 
 
@@ -208,7 +209,7 @@ class Job:
     def _overridden_fields(self) -> list[str]:
         """The keys below `baseline` that the command line sets, in its order."""
         keys = [key.partition(".")[2] for key in self._overridden if key.startswith("baseline.")]
-        beside = {"name", "title"} | self._class.beside_identity
+        beside = {"name", "title", "needs"} | self._class.beside_identity
         return [key for key in keys if key.partition(".")[0] not in beside]
 
     def _field_word(self, key: str) -> str:

@@ -1,7 +1,8 @@
 """The jobs of a sweep: said first, then run, then one table.
 
-What is finished is skipped. Of several jobs each is a process of its own: one that dies is told at
-once, its memory is gone, and the others go on. A single job runs in this process.
+What is finished is skipped. Of several jobs each is a process of its own, or a job of a cluster
+(submit.py): one that dies is told at once, its memory is gone, and the others go on. A single job
+runs in this process.
 """
 
 import gc
@@ -10,7 +11,7 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from multiprocessing.connection import wait
 from typing import Any
@@ -22,6 +23,7 @@ from runners.data import Clip, read_dataset
 from runners.job import Job
 from runners.progress import say
 from runners.state import State, look
+from runners.submit import submit
 from runners.work import work
 
 _SECONDS_TO_END = 30.0  # that a job has when its sweep is stopped; its records are safe anyway
@@ -41,8 +43,8 @@ class _Planned:
         self.state, self.is_done = state, state.is_done
 
 
-def run_jobs(jobs: Sequence[Job]) -> int:
-    """Plan, run and tabulate; returns the exit status.
+def run_jobs(jobs: Sequence[Job], launcher: Sequence[str] = ()) -> int:
+    """Plan, run and tabulate; returns the exit status. `launcher` says of submitit what to ask.
 
     Raises PrerequisiteError where no job can start, and what a single job raises.
     """
@@ -54,17 +56,18 @@ def run_jobs(jobs: Sequence[Job]) -> int:
     gc.enable()
     _announce(plan)
     status = cli.FAILED if any(each.problem for each in plan) else cli.FINE
-    for each in plan:
-        if each.state is None or each.is_done:
-            continue
-        if len(plan) == 1:
-            each.take(work(each.job))
-        else:
-            code = _in_a_process(each.job)
-            each.take(look(each.job, each.state.clips))
+    left = [each for each in plan if each.state is not None and not each.is_done]
+    if len(plan) == 1 and left and not launcher:
+        left[0].take(work(left[0].job))
+    elif left:
+        todo = [each.job for each in left]
+        for place, code in submit(todo, launcher) if launcher else _one_by_one(todo):
+            ended = left[place]
+            assert ended.state is not None
+            ended.take(look(ended.job, ended.state.clips))
             if code != cli.FINE:
                 status = cli.FAILED
-                if each.job.settings.on_error == "raise":
+                if ended.job.settings.on_error == "raise":
                     break
     states = [each.state for each in plan if each.state is not None]
     print(comparison(states))
@@ -134,6 +137,12 @@ def _announce(plan: Sequence[_Planned]) -> None:
             say(f"  partial       {each.job.folder}, {total - left} of {total} clips described")
         else:
             say(f"  to do         {each.job.folder}, {total} clips")
+
+
+def _one_by_one(jobs: Sequence[Job]) -> Iterator[tuple[int, int]]:
+    """The place of each job as it ends, and its exit status."""
+    for place, job in enumerate(jobs):
+        yield place, _in_a_process(job)
 
 
 def _in_a_process(job: Job) -> int:

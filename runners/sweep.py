@@ -3,13 +3,15 @@
     python -m runners.sweep baseline=lexicon
     python -m runners.sweep -m baseline=random,lexicon,video_llava dry_run=true
 
-Hydra says which jobs there are; running them is ours (jobs.py). With another launcher of Hydra's
-than the basic one each job runs where that launcher puts it.
+Hydra says which jobs there are; running them is ours: here (jobs.py), or on a cluster (submit.py).
+With another launcher of Hydra's than the basic one and submitit each job runs where that launcher
+puts it.
 """
 
 import os
+import sys
 
-from runners import cli
+from runners import cli, submit
 from runners.config import CONF, CONFIG_NAME, VERSION_BASE, register, settings_of
 from runners.job import Job
 
@@ -24,6 +26,7 @@ def main() -> int:
 
     composed: list[tuple[DictConfig, tuple[str, ...]]] = []
     tables: set[tuple[str, str]] = set()
+    launcher, sys.argv[1:] = submit.taken_out(sys.argv[1:])
 
     def enter(config: DictConfig) -> None:
         """Hydra calls this for each job; its basic launcher does so here, one after the other."""
@@ -45,7 +48,8 @@ def main() -> int:
         return cli.FINE
     from runners.jobs import run_jobs  # not before: --help need not wait for what runs a job
 
-    status = run_jobs([Job(settings_of(config), overrides) for config, overrides in composed])
+    jobs = [Job(settings_of(config), overrides) for config, overrides in composed]
+    status = run_jobs(jobs, launcher)
     for outputs, experiment in sorted(tables):
         print(f"the paper's table: python -m runners.tables {outputs} layout={experiment}")
     return status

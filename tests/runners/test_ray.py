@@ -155,5 +155,5 @@ def test_a_cluster_that_others_use_is_not_waited_for_without_end(base):
 
 
 def test_what_is_wrong_with_the_run_is_said_once(base):
-    with pytest.raises(PrerequisiteError, match="there is no key launcher.worker"):
+    with pytest.raises(PrerequisiteError, match=r"there is no key launcher\.worker"):
         work(job("baseline=scripted", *base, "+launcher.worker=1"))

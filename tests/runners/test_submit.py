@@ -1,0 +1,86 @@
+"""Jobs handed to submitit: which, and asking what. The local kind runs here for real."""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from runners import submit
+from tests.runners.jobs import job
+
+
+def asked(*overrides):
+    made = job(*(each for each in overrides if not each.startswith("hydra")))
+    return submit._asked(made, [each for each in overrides if each.startswith("hydra")])
+
+
+SLURM = "hydra/launcher=submitit_slurm"
+
+
+def test_each_baseline_asks_for_what_it_needs():
+    model, words = asked("baseline=video_llava", SLURM), asked("baseline=lexicon", SLURM)
+    assert [model[key] for key in ("gpus_per_node", "mem_gb", "timeout_min")] == [1, 64, 720]
+    assert [words[key] for key in ("gpus_per_node", "mem_gb", "timeout_min")] == [0, 4, 60]
+    assert model["name"] == "video_llava"
+
+
+def test_the_command_line_may_ask_for_something_else():
+    more = ("baseline.needs.mem_gb=90", "hydra.launcher.partition=gpu", "hydra.launcher.qos=low")
+    found = asked("baseline=lexicon", SLURM, *more)
+    assert (found["mem_gb"], found["partition"], found["qos"]) == (90, "gpu", "low")
+    assert "account" not in found
+
+
+def test_what_a_run_needs_is_no_part_of_it():
+    usual, more = job("baseline=random"), job("baseline=random", "baseline.needs.mem_gb=90")
+    assert more.identity == usual.identity
+    assert more.folder == usual.folder
+
+
+@pytest.mark.parametrize(
+    ("arguments", "ours"),
+    [
+        (["-m", "seed=0,1"], []),
+        (["-m", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2"], []),
+        (["hydra.launcher.qos=low", "-m", SLURM], [SLURM, "hydra.launcher.qos=low"]),
+        ([SLURM, "+hydra.launcher.qos=low"], [SLURM, "+hydra.launcher.qos=low"]),
+    ],
+)
+def test_only_submitit_is_kept_from_hydra(arguments, ours):
+    taken, rest = submit.taken_out(arguments)
+    assert taken == ours
+    assert sorted([*taken, *rest]) == sorted(arguments)
+
+
+def test_jobs_run_by_submitit_and_the_finished_one_is_not_handed_over(command, on_data, tmp_path):
+    assert command("runners.sweep", "baseline=empty", *on_data).returncode == 0
+    here = "hydra/launcher=submitit_local"
+    done = command("runners.sweep", "-m", "baseline=empty,random", here, *on_data)
+    assert done.returncode == 0, done.stderr
+    (line,) = [each for each in done.stderr.splitlines() if "submitted" in each]
+    assert "random as local job" in line
+    assert line.endswith("0 GPUs, 4 GB, 60 minutes")
+    assert [row.split()[0] for row in done.stdout.splitlines()[2:4]] == ["empty", "random"]
+    (folder,) = tmp_path.glob("outputs/ovmerd*/random")
+    told = json.loads((folder / "run.json").read_bytes())
+    assert told["sessions"][-1]["process"] != os.getpid()
+
+
+def test_a_job_that_dies_is_told_and_the_others_go_on(command, on_data, tmp_path):
+    dies = "++baseline.generate_fails={c: die},{}"
+    here = ("hydra/launcher=submitit_local", "batch_size=1")
+    done = command("runners.sweep", "-m", "baseline=scripted", dies, *here, *on_data)
+    assert done.returncode == 1
+    assert "scripted-generate_fails_c_die died on the cluster" in done.stderr
+    assert "the same command resumes it" in done.stderr
+    rows = {line.split()[0]: line.split() for line in done.stdout.splitlines()}
+    assert rows["scripted-generate_fails"][3] == "6"
+    assert not list(Path(tmp_path).glob("multirun.yaml"))
+
+
+def test_without_slurm_it_is_one_sentence(command, on_data):
+    done = command("runners.sweep", "-m", "baseline=empty,random", SLURM, *on_data)
+    assert done.returncode == 2
+    assert "empty cannot be handed to slurm" in done.stderr.splitlines()[-1]
+    assert "Traceback" not in done.stderr
