@@ -30,6 +30,9 @@ def run(command: str, folder: Path, *paths: Path) -> subprocess.CompletedProcess
     words = shlex.split(command.replace("/data/mer2025-dataset", str(SAMPLE)))
     words = [each for word in words for each in expanded(word, folder)]
     words[0] = sys.executable
+    if "hydra/launcher=submitit_slurm" in words:  # no cluster here
+        words = [each for each in words if not each.startswith("hydra")]
+        words.append("hydra/launcher=submitit_local")
     if words[2] in ("runners.sweep", "runners.describe", "runners.extract"):
         words.append("dry_run=true")  # no checkpoints here
     if "data_root=/data" in words:  # data sets in their layouts, and of a whole table one cell

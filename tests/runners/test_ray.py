@@ -76,17 +76,6 @@ def test_a_clip_that_fails_is_recorded_and_the_next_run_asks_for_it_alone(base):
     assert [each["name"] for each in lines(made)[len(CLIPS) :]] == ["clip07"]
 
 
-def test_a_model_is_loaded_by_the_worker(tmp_path):
-    """A miniature of a real checkpoint; its answers are those of one process."""
-    few = ("dataset.limit=2", "dry_run=true", f"outputs={tmp_path}", "launcher=ray")
-    shared = job("baseline=video_llava", *few, "launcher.workers=1")
-    work(shared)
-    alone = job("baseline=video_llava", *few, "launcher=local", "variant=alone")
-    work(alone)
-    assert words(shared) == words(alone)
-    assert len(words(shared)) == 2
-
-
 def test_what_a_killed_worker_held_is_done_by_others(base):
     made = job("baseline=scripted", *base, "baseline.generate_seconds=0.05")
     path = made.folder / "predictions.jsonl"

@@ -1,8 +1,13 @@
 """The command as a user runs it, in processes of their own."""
 
 import json
+import os
+import shlex
 import signal
+import subprocess
+import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -216,3 +221,31 @@ def test_a_folder_called_conf_where_the_user_stands_is_not_ours(command, on_data
     (tmp_path / "conf" / "baseline").mkdir(parents=True)
     (tmp_path / "conf" / "config.yaml").write_text("nothing: of ours\n")
     assert command("runners.sweep", "baseline=random", *on_data).returncode == 0
+
+
+def test_a_full_disk_is_one_sentence_and_nothing_is_lost(command, tmp_path):
+    """A limit on the size of files stands in for a disk that is full."""
+    names = [f"clip{number:03}" for number in range(240)]
+    root = write_tables(tmp_path / "data", names)
+    data = ["dataset=ovmerd", f"dataset.root={root}", "dataset.check_files=false"]
+    arguments = ["-m", "runners.sweep", "baseline=scripted", *data]
+    small = f"ulimit -f 16; exec {shlex.join([sys.executable, *arguments])}"
+    repository = str(Path(__file__).parents[2])
+    full = subprocess.run(
+        ["bash", "-c", small],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": repository},
+        capture_output=True,
+        text=True,
+    )
+    assert full.returncode == 2
+    assert full.stderr.splitlines()[-1].endswith("File too large; mend this and run again")
+    assert "Traceback" not in full.stderr
+    (folder,) = folders(tmp_path).values()
+    before = (folder / "predictions.jsonl").read_bytes()
+    assert before
+    done = command(*arguments[1:])
+    assert done.returncode == 0, done.stderr
+    assert [each["name"] for each in records(folder)] == names
+    whole = before[: before.rfind(b"\n") + 1]
+    assert (folder / "predictions.jsonl").read_bytes().startswith(whole)
