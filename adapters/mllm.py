@@ -106,6 +106,10 @@ class Mllm(Adapter, ABC):
     def write_miniature(self, folder: Path, seed: int) -> dict[str, Path]:
         """Write a small random checkpoint in the published layout; returns each part's path."""
 
+    def embed_batch(self, items: Sequence[Prepared]) -> "list[Prompt]":
+        """The prompts of some clips, for ports whose encoder takes several clips at once."""
+        return [self.embed(item) for item in items]
+
     def embed(self, item: Prepared) -> "Prompt":
         """The prompt of a clip, for ports that need the clip's random stream as well."""
         return self._model.embed(item.inputs)
@@ -166,7 +170,7 @@ class Mllm(Adapter, ABC):
         todo = [item for item in batch if not isinstance(item.inputs, _Encoded)]
         with Beside(self._device) as beside:
             moved = [replace(item, inputs=beside.moved(item.inputs)) for item in todo]
-            prompts = iter([beside.kept(self.embed(item)) for item in moved])
+            prompts = iter(beside.kept(self.embed_batch(moved)) if moved else [])
         return [
             item if isinstance(item.inputs, _Encoded) else self._with_prompt(item, next(prompts))
             for item in batch

@@ -5,11 +5,12 @@ different models: the conversion dropped the video tower's attention over time (
 baselines/video_llava.py).
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from random import Random
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, cast
 
 from adapters.base import SUBTITLE, VIDEO, Prepared, require_video
 from adapters.media import Frames, read_frames
@@ -24,7 +25,8 @@ if TYPE_CHECKING:
 
     from baselines.decoding.transformers_engine import Prompt
     from baselines.device import Place
-    from baselines.video_llava import Sizes
+    from baselines.video_llava import Sizes, VideoLlava, VideoLlavaInputs
+    from baselines.video_llava_hf import VideoLlavaHf
 
 
 @register("video_llava")
@@ -72,8 +74,15 @@ class VideoLlavaAdapter(Mllm):
         return Prepared(VideoLlavaInputs(self._texts(question), self._pixels(frames)), notes)
 
     def embed(self, item: Prepared) -> "Prompt":
+        return self.embed_batch([item])[0]
+
+    def embed_batch(self, items: Sequence[Prepared]) -> "list[Prompt]":
+        model = cast("VideoLlava | VideoLlavaHf", self._model)
+        return list(model.embed_batch([self._maybe_mirrored(item) for item in items]))
+
+    def _maybe_mirrored(self, item: Prepared) -> "VideoLlavaInputs":
         mirrored = self.quirks == "paper" and Random(item.seed).random() < 0.5
-        return self._model.embed(item.inputs.mirrored() if mirrored else item.inputs)
+        return item.inputs.mirrored() if mirrored else item.inputs
 
     def _texts(self, question: str) -> list[list[int]]:
         """The token ids before, between and after the frames."""

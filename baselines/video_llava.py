@@ -159,11 +159,12 @@ class TemporalLayer(CLIPEncoderLayer):
         self.temporal_layer_norm1 = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
 
     def forward(self, x: Tensor) -> Tensor:
-        """x: frames x positions x width, CLS being position 0."""
-        x = x + self.temporal_embedding.transpose(0, 1)
-        by_position = self.temporal_layer_norm1(x).transpose(0, 1)
-        x = x + self.temporal_attn(by_position)[0].transpose(0, 1)
-        return super().forward(x, attention_mask=None)
+        """x: (clips x frames) x positions x width, CLS being position 0."""
+        frames, (positions, width) = self.temporal_embedding.shape[1], x.shape[1:]
+        clips = x.view(-1, frames, positions, width) + self.temporal_embedding[:, :, None]
+        by_position = self.temporal_layer_norm1(clips).transpose(1, 2).flatten(0, 1)
+        seen = self.temporal_attn(by_position)[0].view(-1, positions, frames, width)
+        return super().forward((clips + seen.transpose(1, 2)).flatten(0, 1), attention_mask=None)
 
 
 class VideoTower(nn.Module):
@@ -178,7 +179,7 @@ class VideoTower(nn.Module):
         self.layers = nn.ModuleList(TemporalLayer(config, frames) for _ in range(layers))
 
     def forward(self, pixels: Tensor) -> Tensor:
-        """Frames x 3 x height x width -> frames x positions x width, CLS kept."""
+        """(Clips x frames) x 3 x height x width -> (clips x frames) x positions x width."""
         x = self.pre_layrnorm(self.embeddings(pixels))
         for layer in self.layers:
             x = layer(x)
@@ -220,13 +221,23 @@ class VideoLlava(nn.Module):
         return model
 
     def encode(self, pixels: Tensor) -> Tensor:
-        """Frames x 3 x height x width -> frames x positions x the language model's width."""
+        """(Clips x frames) x 3 x height x width -> (clips x frames) x positions x the language
+        model's width."""
         return self.projector(self.tower(pixels.to(self.llm.device, self.llm.dtype)))
 
     def embed(self, inputs: VideoLlavaInputs) -> Tensor:
         """The prompt embeddings (length x width) of one clip."""
-        frames = self.encode(inputs.pixels)
-        return splice(self.llm.get_input_embeddings(), inputs.texts, list(frames))
+        return self.embed_batch([inputs])[0]
+
+    def embed_batch(self, clips: Sequence[VideoLlavaInputs]) -> list[Tensor]:
+        """The prompt embeddings of each clip, all seen by the tower at once."""
+        pixels = torch.cat([inputs.pixels for inputs in clips])
+        words, frames = self.llm.get_input_embeddings(), self.encode(pixels)
+        parts = frames.split([len(inputs.pixels) for inputs in clips])
+        return [
+            splice(words, inputs.texts, list(part))
+            for inputs, part in zip(clips, parts, strict=True)
+        ]
 
 
 def preprocess(frames: np.ndarray, size: int) -> Tensor:

@@ -4,6 +4,7 @@ The class sees each frame by itself: the conversion dropped the video tower's at
 and the tower's activation is quick GELU instead of GELU. What follows the tower is the same.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -83,6 +84,10 @@ class VideoLlavaHf(nn.Module):
         pixels = inputs.pixels.to(self.llm.device, self.llm.dtype)
         frames = self.eyes.get_video_features(pixel_values_videos=pixels[None]).pooler_output
         return splice(self.llm.get_input_embeddings(), inputs.texts, list(frames))
+
+    def embed_batch(self, clips: Sequence[VideoLlavaInputs]) -> list[Tensor]:
+        """Those of several clips."""
+        return [self.embed(inputs) for inputs in clips]
 
 
 def read_sizes(folder: Path) -> Sizes:

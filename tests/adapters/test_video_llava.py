@@ -197,3 +197,21 @@ def test_the_conversion_is_asked_as_its_card_does(tmp_path: Path, clips: list[Pa
     assert small.tokenizer.decode(before) == "USER: "
     assert between == [[]] * 7
     assert after[0] == 3 + 0x0A  # the line break itself: no blank is put before it
+
+
+def test_several_clips_are_encoded_at_once(adapter: Mllm, clips: list[Path]) -> None:
+    """As one by one, but for the order of float32 sums."""
+    items = [
+        adapter.prepare(clip, None, words) for clip in clips[:2] for words in ("Hi.", "No, no!")
+    ]
+    with torch.inference_mode():
+        together = adapter.embed_batch(items)
+        alone = [adapter.embed(item) for item in items]
+    assert [len(each) for each in together] == [len(each) for each in alone]
+    for one, other in zip(together, alone, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-5)
+    encoded = adapter.encode(items)
+    assert [item.tokens for item in encoded] == [
+        len(each) + adapter.generation.max_new_tokens for each in alone
+    ]
+    assert adapter.generate(encoded) == adapter.generate(items)
