@@ -33,7 +33,7 @@ _WIDTH, _LAYERS, _HEADS = 32, 2, 2
 
 _SIZES: tuple[tuple[str, Any], ...] = (
     (r"(num_)?(hidden_|encoder_|decoder_)?layers|depth|num_blocks", _LAYERS),
-    (r"hidden_size|d_model|out_hidden_size|output_dim|embed_dim|n_embd", _WIDTH),
+    (r"hidden_size(_per_layer_input)?|d_model|out_hidden_size|output_dim|embed_dim|n_embd", _WIDTH),
     (r"(encoder_|decoder_|moe_|shared_expert_)?(ffn_dim|intermediate_size)", 2 * _WIDTH),
     (r"(num_|encoder_|decoder_)?(attention_)?heads", _HEADS),
     (r"num_key_value_heads", 1),
@@ -58,6 +58,21 @@ _TOKENS = {
         for side, names in (("start", ("start", "bos")), ("end", ("end", "eos")))
         for name in names
     },
+    # Of InternVL and MiniCPM-V.
+    "start_image_token": "<img>",
+    "end_image_token": "</img>",
+    "context_image_token": "<IMG_CONTEXT>",
+    **{
+        f"{kind}_{side}_token": f"<{kind}_{side}>"
+        for kind in ("image", "image_id", "slice")
+        for side in ("start", "end")
+    },
+    # Of the Gemmas.
+    **{f"{side}{kind}_token": f"<{side}_{kind}>" for side in ("bo", "eo") for kind in "iav"},
+}
+_PARTS: Mapping[str, Mapping[str, Any]] = {
+    "image_processor": IMAGE_PROCESSOR_MAPPING_NAMES,
+    "video_processor": VIDEO_PROCESSOR_MAPPING_NAMES,
 }
 _START, _END = "<|im_start|>", "<|im_end|>"
 
@@ -94,10 +109,14 @@ def write_miniature(folder: Path, architecture: str, shrink: Mapping[str, Any], 
 
 def _config(cls: type[PreTrainedConfig], tokenizer: Any, shrink: Mapping[str, Any]) -> Any:
     """The class's default configuration in small."""
-    values = _shrunk(cls().to_dict(), len(tokenizer))
-    for name, value in shrink.items():
-        if name.partition(".")[0] not in ("processor", "tokens"):
-            _set(values, name, value)
+    wanted = {
+        name: value
+        for name, value in shrink.items()
+        if name.partition(".")[0] not in ("processor", "tokens")
+    }
+    # First what is not there by default, then its size.
+    whole = cls.from_dict(_overlaid(cls().to_dict(), wanted))
+    values = _overlaid(_shrunk(whole.to_dict(), tokenizer), wanted)
     config = cls.from_dict(values)
     for part in (config, *(getattr(config, name) for name in config.sub_configs)):
         if "mrope_section" in getattr(part, "ignore_keys_at_rope_validation", ()):
@@ -105,20 +124,22 @@ def _config(cls: type[PreTrainedConfig], tokenizer: Any, shrink: Mapping[str, An
     return config
 
 
-def _shrunk(values: Any, vocabulary: int) -> Any:
+def _shrunk(values: Any, tokenizer: Any) -> Any:
     if not isinstance(values, dict):
         return values
     small = {}
     for name, value in values.items():
         found = next((size for names, size in _SIZES if re.fullmatch(names, str(name))), value)
+        if name == "per_layer_config":
+            continue  # speaks of layers that are gone
         if isinstance(value, dict) and name.endswith("_config"):
-            small[name] = _shrunk(value, vocabulary)
-        elif name == "vocab_size":
-            small[name] = vocabulary
+            small[name] = _shrunk(value, tokenizer)
+        elif name in ("vocab_size", "vocab_size_per_layer_input"):
+            small[name] = len(tokenizer)
         elif name == "layer_types" and value:
             small[name] = [value[0], value[-1]]
-        elif name in ("bos_token_id", "eos_token_id", "pad_token_id"):
-            small[name] = None
+        elif re.fullmatch(r"(bos|eos|pad)_token_id", name) and value is not None:
+            small[name] = getattr(tokenizer, name)
         elif (
             value is None
             or isinstance(value, bool)
@@ -130,11 +151,24 @@ def _shrunk(values: Any, vocabulary: int) -> Any:
     return small
 
 
-def _set(values: dict[str, Any], name: str, value: Any) -> None:
-    *path, last = name.split(".")
-    for part in path:
-        values = values.setdefault(part, {})
-    values[last] = value
+def _overlaid(values: dict[str, Any], wanted: Mapping[str, Any]) -> dict[str, Any]:
+    """`values` with what dotted names say; an empty mapping asks for a part with its defaults."""
+    for name, value in wanted.items():
+        *path, last = name.split(".")
+        here = values
+        for part in path:
+            here = here.setdefault(part, {})
+        if value != {} or here.get(last) is None:
+            here[last] = value
+    return values
+
+
+def _below(name: str, values: Mapping[str, Any]) -> dict[str, Any]:
+    """The values of dotted names that begin with `name`, under the rest of their names."""
+    start = f"{name}."
+    return {
+        key.removeprefix(start): value for key, value in values.items() if key.startswith(start)
+    }
 
 
 def _tokenizer(model_type: str, shrink: Mapping[str, Any]) -> PreTrainedTokenizerFast:
@@ -152,11 +186,7 @@ def _tokenizer(model_type: str, shrink: Mapping[str, Any]) -> PreTrainedTokenize
         for each in parameters
         if each.name.endswith("_token") and isinstance(each.default, str)
     }
-    named |= {
-        name.partition(".")[2]: value
-        for name, value in shrink.items()
-        if name.startswith("tokens.")
-    }
+    named |= _below("tokens", shrink)
     return PreTrainedTokenizerFast(
         tokenizer_object=bpe,
         bos_token=_START,
@@ -182,33 +212,61 @@ def _processor(
     model_type: str, config: Any, tokenizer: Any, shrink: Mapping[str, Any]
 ) -> ProcessorMixin:
     cls = _processor_class(model_type)
-    own: dict[str, Any] = {}
-    for name, value in shrink.items():
-        if name.startswith("processor."):
-            _set(own, name.partition(".")[2], value)
+    own = _overlaid({}, _below("processor", shrink))
     parts: dict[str, Any] = {}
     for name in cls.get_attributes():
         settings = own.pop(name, {})
         if name == "tokenizer":
             parts[name] = tokenizer
-        elif name == "image_processor":
-            parts[name] = _part(IMAGE_PROCESSOR_MAPPING_NAMES, model_type, name)(**settings)
-        elif name == "video_processor":
-            parts[name] = _part(VIDEO_PROCESSOR_MAPPING_NAMES, model_type, name)(**settings)
-        else:
-            audio = getattr(config, "audio_config", None)
-            if mel := getattr(audio, "num_mel_bins", None):
-                settings = {"feature_size": mel, **settings}
-            parts[name] = _part(FEATURE_EXTRACTOR_MAPPING_NAMES, model_type, name)(**settings)
+            continue
+        part = _part(name, model_type)
+        parts[name] = part(**_fitting(part, config), **settings)
+    expected = inspect.signature(cls.__init__).parameters
+    for name, value in _geometry(config).items():
+        if name in expected:
+            own.setdefault(name, value)
     return cls(**parts, **own, chat_template=_template(tokenizer))
 
 
-def _part(table: Mapping[str, Any], model_type: str, what: str) -> type[Any]:
+def _fitting(part: type[Any], config: Any) -> dict[str, Any]:
+    """What a part of the processor must have as the model has it."""
+    vision, audio = (getattr(config, f"{kind}_config", None) for kind in ("vision", "audio"))
+    found = {}
+    for name, model_name in (
+        ("patch_size", "patch_size"),
+        ("temporal_patch_size", "temporal_patch_size"),
+        ("merge_size", "spatial_merge_size"),
+    ):
+        value = getattr(vision, model_name, None)
+        if value is not None and isinstance(getattr(part, name, None), int):
+            found[name] = value
+    mel = getattr(audio, "num_mel_bins", None)
+    if mel and "feature_size" in inspect.signature(part.__init__).parameters:
+        found["feature_size"] = mel
+    return found
+
+
+def _geometry(config: Any) -> dict[str, Any]:
+    """What processors of the LLaVA kind must know to count the placeholders."""
+    vision = getattr(config, "vision_config", None)
+    side, patch = (getattr(vision, name, None) for name in ("image_size", "patch_size"))
+    found = {
+        "vision_feature_select_strategy": getattr(config, "vision_feature_select_strategy", None)
+    }
+    if isinstance(side, int) and isinstance(patch, int):
+        found |= {"patch_size": patch, "num_image_tokens": (side // patch) ** 2}
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def _part(what: str, model_type: str) -> type[Any]:
+    table = _PARTS.get(what, FEATURE_EXTRACTOR_MAPPING_NAMES)
     found = table.get(model_type)
     if isinstance(found, dict):
         found = found["torchvision"]
     if found is None:
-        raise PrerequisiteError(f"transformers names no {what} for {model_type!r}")
+        raise PrerequisiteError(
+            f"transformers names no {what} for {model_type!r}, so it has no miniature"
+        )
     part: type[Any] = getattr(transformers, found)
     return part
 

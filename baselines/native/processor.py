@@ -71,12 +71,14 @@ class ChatProcessor:
                 f"{folder} holds a {self.name} alone, not the processor of a chat model that sees "
                 "or hears; is it the right checkpoint?"
             )
-        if not getattr(self._processor, "chat_template", None):
+        self._tokenizer = self._processor.tokenizer
+        # Phi-4's processor leaves it to the tokenizer.
+        self._template = self._processor.chat_template or self._tokenizer.chat_template
+        if not self._template:
             raise CheckpointError(
                 f"the {self.name} of {folder} has no chat template, so it is no chat model's; "
                 "choose an instruct model"
             )
-        self._tokenizer = self._processor.tokenizer
         self._options = dict(options)
         self.eos_id: int = self._tokenizer.eos_token_id
         self.bos_id: int = self._tokenizer.bos_token_id or self.eos_id
@@ -124,7 +126,10 @@ class ChatProcessor:
             messages.insert(0, {"role": "system", "content": [text]})
         return str(
             self._processor.apply_chat_template(
-                messages, add_generation_prompt=True, tokenize=False
+                messages,
+                chat_template=self._template,
+                add_generation_prompt=True,
+                tokenize=False,
             )
         )
 
