@@ -16,7 +16,7 @@ from adapters.chat_mllm import ChatMllm, Conversation
 from adapters.mllm import Mllm, Model
 from adapters.registry import register
 from adapters.thinking import CUT_WHILE_THINKING, opens_thinking, split_thinking
-from baselines.errors import PrerequisiteError
+from baselines.errors import ClipError, PrerequisiteError
 from baselines.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
@@ -130,7 +130,13 @@ class Native(ChatMllm, Mllm):
             self._check_room(length(told.prompt.about(words and "")), media)
             question, cut = self.ask(words, self._room, length, told.prompt)
             prompt, notes = self._processor(rendered(question), media), notes + cut
-        return Prepared(_Asked(prompt, opens_thinking(rendered(question))), notes)
+        asked = _Asked(prompt, opens_thinking(rendered(question)))
+        tokens = (len(prompt) + self.generation.max_new_tokens) * self.generation.num_beams
+        return Prepared(asked, notes, tokens=tokens)
+
+    def encode(self, batch: list[Prepared]) -> Sequence[Prepared | ClipError]:
+        """The items as they are: the class of transformers has its encoders within `generate`."""
+        return batch
 
     def _media(self, told: Conversation) -> "Media":
         from baselines.native.processor import Media

@@ -1,6 +1,7 @@
 """The README's commands and its example package run as printed."""
 
 import ast
+import json
 import os
 import re
 import shlex
@@ -79,6 +80,9 @@ def tables(tmp_path) -> Path:
     (tmp_path / "worker.py").write_text(worker, encoding="utf-8")
     (tmp_path / "my-conf" / "baseline").mkdir(parents=True)
     (tmp_path / "my-conf" / "baseline" / "mood.yaml").write_text(settings, encoding="utf-8")
+    (native,) = [body for language, body in BLOCKS if "adapter: native" in body]
+    assert len(native.splitlines()) <= 25
+    (tmp_path / "my-conf" / "baseline" / "qwen2_vl.yaml").write_text(native, encoding="utf-8")
     (tmp_path / "old-env" / "bin").mkdir(parents=True)
     (tmp_path / "old-env" / "bin" / "python").symlink_to(sys.executable)
     (tmp_path / "truth.csv").write_text("name,openset\na,happy\nb,sad\n", encoding="utf-8")
@@ -113,7 +117,7 @@ def test_the_example_takes_part_in_a_sweep(package, tmp_path):
 
 
 def test_the_worker_takes_part_in_a_sweep_and_is_python_3_8(tables):
-    (command,) = [each for each in commands() if "my-conf" in each]
+    (command,) = [each for each in commands() if "baseline=mood" in each]
     done = run(command, tables)
     assert done.returncode == 0, done.stdout + done.stderr
     (told,) = tables.glob("outputs/*/mood/predictions.jsonl")
@@ -121,6 +125,16 @@ def test_the_worker_takes_part_in_a_sweep_and_is_python_3_8(tables):
     worker = (tables / "worker.py").read_text(encoding="utf-8")
     assert len(worker.splitlines()) <= 20
     ast.parse(worker, feature_version=(3, 8))
+
+
+def test_a_model_that_is_not_shipped_takes_part_by_its_yaml_alone(tables):
+    (command,) = [each for each in commands() if "baseline=qwen2_vl" in each]
+    done = run(command, tables)
+    assert done.returncode == 0, done.stdout + done.stderr
+    (file,) = tables.glob("outputs/*/qwen2_vl-dry/predictions.jsonl")
+    told = json.loads(file.read_text(encoding="utf-8"))
+    assert (told["name"], told["status"]) == ("good_news", "ok")
+    assert told["new_tokens"] > 0
 
 
 def test_the_notebook_lines_print_a_table():

@@ -16,6 +16,7 @@ from adapters.media import read_frames, read_sound
 from adapters.media.sampling import linspace
 from adapters.native import Native
 from baselines.errors import CheckpointError, MissingModality, PrerequisiteError
+from runners.pipeline import Pipeline, Request
 
 ROOT = Path(__file__).parents[2]
 SAMPLE = ROOT / "runners" / "data" / "sample"
@@ -252,3 +253,14 @@ def test_frames_by_the_second(small):
     assert adapter._indices(100, 25.0) == [0, 14, 28, 42, 57, 71, 85, 99]
     assert adapter._indices(3, 25.0) == [0]
     assert len(adapter._indices(100_000, 25.0)) == 64
+
+
+def test_a_sweep_goes_from_files_to_records(tmp_path):
+    """Through the runner's own pipeline, its encoder stage included."""
+    adapter = configured("qwen2_audio").miniature(tmp_path)
+    adapter.load(MACHINE)
+    sound = {"video": None, "audio": SAMPLE / "audio" / "good_news.wav", "subtitle": "Yes."}
+    requests = [Request(name=str(n), truth=(), fingerprint={}, **sound) for n in range(3)]
+    found = list(Pipeline(adapter, seed=0, batch_size=2, workers=2).describe(requests))
+    assert [each.status for each in found] == ["ok"] * 3
+    assert len({each.description for each in found}) == 1
