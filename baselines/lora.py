@@ -54,9 +54,9 @@ def merge_lora(base: Tensors, adapters: Tensors, alpha: float, modules: Collecti
         rank = down.shape[:1]
         if (down.shape, up.shape) != (rank + weight.shape[1:], weight.shape[:1] + rank):
             raise CheckpointError(
-                f"{down.source} and its lora_B have shapes {list(down.shape)} and "
+                f"{down.source} and {up.source} have shapes {list(down.shape)} and "
                 f"{list(up.shape)}, which do not fit {weight.source} of shape "
-                f"{list(weight.shape)}; do the two belong together?"
+                f"{list(weight.shape)}; do the files belong together?"
             )
         scale = alpha / down.shape[0]
         merged[f"{module}.weight"] = replace(

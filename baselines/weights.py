@@ -87,6 +87,16 @@ class LazyTensor:
 Tensors = dict[str, LazyTensor]
 
 
+def check_heads(tensor: LazyTensor, width: int, heads: int) -> None:
+    """Raises CheckpointError where a width that was read off `tensor` does not go into the heads,
+    of whose number weights say nothing."""
+    if width % heads:
+        raise CheckpointError(
+            f"{tensor.source} has shape {list(tensor.shape)}, and {width} does not go into {heads} "
+            "heads; is it the right file?"
+        )
+
+
 def read_tensors(path: Path, inner: str | None = None) -> Tensors:
     """The tensors of a weight file, or of the weight files of a folder, in the order of the files.
 

@@ -18,7 +18,15 @@ from transformers.models.blip_2.modeling_blip_2 import Blip2EncoderLayer, Blip2V
 
 from baselines.errors import CheckpointError
 from baselines.miniature import publish, random_tensors
-from baselines.weights import LazyTensor, Renames, Tensors, read_tensors, rename, weightless
+from baselines.weights import (
+    LazyTensor,
+    Renames,
+    Tensors,
+    check_heads,
+    read_tensors,
+    rename,
+    weightless,
+)
 
 EVA_FILE = "eva_vit_g.pth"
 EVA_HEADS = 16
@@ -79,7 +87,9 @@ def read_eva(file: Path, here: str, heads: int = EVA_HEADS) -> tuple[Blip2Vision
 
 def _config(tensors: Tensors, layers: int, heads: int, file: Path) -> Blip2VisionConfig:
     try:
-        width, _, patch, _ = tensors["embeddings.patch_embedding.weight"].sides(4)
+        patches = tensors["embeddings.patch_embedding.weight"]
+        width, _, patch, _ = patches.sides(4)
+        check_heads(patches, width, heads)
         positions = tensors["embeddings.position_embedding"].sides(3)[1]
         hidden = tensors["layers.0.mlp.fc1.weight"].sides(2)[0]
     except KeyError:

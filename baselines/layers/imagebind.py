@@ -22,7 +22,7 @@ from torch.nn.functional import gelu, normalize, pad
 from baselines.errors import CheckpointError, MissingModality
 from baselines.images import three_crops
 from baselines.layers.kaldi_fbank import FRAME, kaldi_fbank
-from baselines.weights import Renames, Tensors
+from baselines.weights import Renames, Tensors, check_heads
 
 IMAGEBIND_FILE = "imagebind_huge.pth"
 VISION, AUDIO = "vision", "audio"
@@ -94,7 +94,9 @@ class TowerConfig:
             raise CheckpointError(
                 f"the checkpoint has no {tower} tower of ImageBind; is it {IMAGEBIND_FILE}?"
             )
-        ffn, width = tensors[f"{tower}.blocks.{found[0]}.mlp.fc1.weight"].sides(2)
+        first = tensors[f"{tower}.blocks.{found[0]}.mlp.fc1.weight"]
+        ffn, width = first.sides(2)
+        check_heads(first, width, heads)
         return cls(heads, width, 1 + max(found), ffn, last.sides(2)[0])
 
 

@@ -19,7 +19,7 @@ from transformers import (
 )
 
 from baselines.errors import CheckpointError
-from baselines.weights import Renames, Tensors
+from baselines.weights import Renames, Tensors, check_heads
 
 _CROSS_KEY = "crossattention.attention.key.weight"
 _FFN = "intermediate_query.dense.weight"
@@ -58,11 +58,7 @@ class QFormerConfig:
             )
         layers = 1 + max(int(number) for number, _ in found)
         width, encoder_width = found["0", _CROSS_KEY].sides(2)
-        if width % heads:
-            raise CheckpointError(
-                f"{found['0', _CROSS_KEY].source} is {width} wide, which does not go into {heads} "
-                "heads; is it the right file?"
-            )
+        check_heads(found["0", _CROSS_KEY], width, heads)
         every = crossed[1] if len(crossed) > 1 else layers
         ffn = found["0", _FFN].sides(2)[0]
         tables = [f"{here}bert.embeddings.{kind}_embeddings.weight" for kind in _TABLES]

@@ -253,23 +253,6 @@ def test_a_mistyped_release_is_told_with_near_ones():
 # -- the answer ----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("preset", ["greedy", "paper"])
-def test_a_batch_gives_each_clip_what_it_gets_alone(tmp_path, clips, preset):
-    model = miniature(tmp_path, f"generation={preset}", tokens=8)
-    given = [
-        ("two", "short", None),
-        ("thirty", "long", "Why now?"),
-        ("thirty", "short", "no " * 99),
-    ]
-    items = [model.prepare(clips[video], clips[sound], said) for video, sound, said in given]
-    for seed, item in enumerate(items):
-        item.seed = 70 + seed
-    together = list(model.generate(items))
-    assert together == [model.generate([item])[0] for item in items]
-    assert together[::-1] == model.generate(items[::-1])
-    assert len({answer.text for answer in together}) == len(items)
-
-
 def test_clips_can_be_prepared_side_by_side(model, clips):
     def prepare(number: int) -> list[list[int]]:
         return list(model.prepare(clips["two"], clips["short"], f"No {number}").inputs.texts)

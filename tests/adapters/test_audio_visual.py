@@ -1,11 +1,9 @@
 """PandaGPT and Video-LLaMA, which see, hear or do both, from files to answers on miniatures."""
 
 import csv
-import json
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from omegaconf import OmegaConf
@@ -142,22 +140,6 @@ def test_a_clip_without_what_is_wanted_is_refused(model):
 # -- the prompt ----------------------------------------------------------------------------------
 
 
-def test_the_questions_are_the_authors_to_models_of_the_kind():
-    file = SHARED / "prompts.json"
-    if not file.exists():
-        pytest.skip("the authors' prompts are not beside this checkout")
-    theirs = json.loads(file.read_text())["zero_shot_mllm"]
-    for name in NAMES:
-        ours = configured(name).prompts
-        for form in ("with_subtitle", "without_subtitle"):
-            seen, heard, both = (getattr(ours[kind], form) for kind in ("video", "audio", "both"))
-            assert seen == theirs["Video-LLaVA"][form]
-            assert heard == theirs["Qwen-Audio"][form]
-            # The list of clues is that of the question to Video-ChatGPT, the rest that for video.
-            assert both == seen.replace("environment, ", "environment, acoustic information, ")
-            assert theirs["Video-ChatGPT"][form].startswith(both[both.index("As an expert") :])
-
-
 def test_pandagpt_puts_one_vector_into_a_prompt_of_two_texts(models):
     model = models["pandagpt"]
     before, after = model.prepare(None, SOUND, None).inputs.texts
@@ -239,29 +221,6 @@ def test_video_llama_reads_only_the_branches_that_are_wanted(models, tmp_path):
 
 
 # -- the answer ----------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("preset", ["greedy", "paper"])
-def test_a_batch_gives_each_clip_what_it_gets_alone(models, model, preset, tmp_path):
-    if preset == "paper":
-        name = next(name for name in NAMES if models[name] is model)
-        drawn = configured(name, preset).generation
-        model = replace(model, generation=replace(drawn, max_new_tokens=32))
-        model.load(Machine(device="cpu"))
-    crops = np.random.default_rng(4).integers(0, 256, (3, 40, 50, 3), dtype=np.uint8)
-    np.save(tmp_path / "faces.npy", crops)
-    items = [
-        model.prepare(FILM, FILM, "Why now?"),
-        model.prepare(SILENT, None, None),
-        model.prepare(None, SOUND, ""),
-        model.prepare(tmp_path / "faces.npy", SOUND, "no " * 100),
-    ]
-    for seed, item in enumerate(items):
-        item.seed = 40 + seed
-    together = model.generate(items)
-    assert together == [model.generate([item])[0] for item in items]
-    assert together[::-1] == list(model.generate(items[::-1]))
-    assert len({answer.text for answer in together}) == len(items)
 
 
 def test_picture_and_sound_both_count(model):

@@ -76,17 +76,6 @@ def ids_of(item: Prepared) -> list[int]:
 # -- the prompt ----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", MODELS)
-def test_the_questions_are_those_of_the_authors(name):
-    file = SHARED / "prompts.json"
-    if not file.exists():
-        pytest.skip("the authors' prompts are not beside this checkout")
-    theirs = json.loads(file.read_text())["zero_shot_mllm"][MODELS[name]]
-    prompt = configured(name).prompt
-    assert prompt.with_subtitle == theirs["with_subtitle"]
-    assert prompt.without_subtitle == theirs["without_subtitle"]
-
-
 def test_mplug_owl_is_asked_after_the_video_with_the_indentation_of_the_script(owl):
     (before, after), notes = owl._texts("Why now?")
     assert before[0] == 1
@@ -157,26 +146,6 @@ def test_otter_has_embeddings_for_some_frames(otter, tmp_path, frames):
 
 
 # -- the answer ----------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("preset", ["greedy", "paper"])
-@pytest.mark.parametrize("name", MODELS)
-def test_a_batch_gives_each_clip_what_it_gets_alone(tmp_path, name, preset):
-    model = miniature(name, tmp_path / "model", preset, **FEW[name])
-    model.generation.max_new_tokens = 16
-    items = [
-        model.prepare(SAMPLE / "farewell.mp4", None, "Why now?"),
-        model.prepare(SAMPLE / "silent_smile.mp4", None, None),
-        model.prepare(faces(tmp_path, 1), None, None),
-        model.prepare(faces(tmp_path, 450), None, "no " * 100),
-    ]
-    for seed, item in enumerate(items):
-        item.seed = 40 + seed
-    together = model.generate(items)
-    assert together == [model.generate([item])[0] for item in items]
-    assert len({answer.text for answer in together}) == len(items)
-    limit = model.generation.max_new_tokens
-    assert all(0 < answer.new_tokens <= limit for answer in together)
 
 
 def test_settings_are_those_of_the_authors():

@@ -1,7 +1,6 @@
 """Chat-UniVi and Video-ChatGPT, which pool frames, from files to answers on miniatures."""
 
 import csv
-import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -58,17 +57,6 @@ def faces(folder: Path, count: int, sides: tuple[int, int] = (60, 80)) -> Path:
 
 
 # -- the prompt ----------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("name", MODELS)
-def test_the_questions_are_those_of_the_authors(name):
-    file = SHARED / "prompts.json"
-    if not file.exists():
-        pytest.skip("the authors' prompts are not beside this checkout")
-    theirs = json.loads(file.read_text())["zero_shot_mllm"][MODELS[name]]
-    prompt = configured(name).prompt
-    assert prompt.with_subtitle == theirs["with_subtitle"]
-    assert prompt.without_subtitle == theirs["without_subtitle"]
 
 
 def test_chat_univi_asks_after_the_video(models):
@@ -183,26 +171,6 @@ def test_chat_univi_sees_a_frame_at_least():
 
 
 # -- the answer ----------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("preset", ["greedy", "paper"])
-@pytest.mark.parametrize("name", MODELS)
-def test_a_batch_gives_each_clip_what_it_gets_alone(tmp_path, name, preset):
-    model = miniature(name, tmp_path / "model", preset, **FEW[name])
-    items = [
-        model.prepare(SAMPLE / "farewell.mp4", None, "Why now?"),
-        model.prepare(SAMPLE / "silent_smile.mp4", None, None),
-        model.prepare(faces(tmp_path, 1), None, ""),
-        model.prepare(faces(tmp_path, 450), None, "no " * 100),
-    ]
-    for seed, item in enumerate(items):
-        item.seed = 40 + seed
-    together = model.generate(items)
-    assert together == [model.generate([item])[0] for item in items]
-    assert together[::-1] == list(model.generate(items[::-1]))
-    assert len({answer.text for answer in together}) == len(items)
-    limit = model.generation.max_new_tokens
-    assert all(0 < answer.new_tokens <= limit for answer in together)
 
 
 def test_chance_in_merging_is_the_clips_own(models, tmp_path):

@@ -1,7 +1,6 @@
 """SALMONN from files to answers, on a miniature of its checkpoint."""
 
 import csv
-import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -71,16 +70,6 @@ def test_without_subtitle_the_question_stands_alone(model, tmp_path):
     assert after == model.tokenizer.encode(start + CUT)
 
 
-def test_the_questions_are_those_of_the_authors():
-    file = SHARED / "prompts.json"
-    if not file.exists():
-        pytest.skip("the authors' prompts are not beside this checkout")
-    theirs = json.loads(file.read_text())["zero_shot_mllm"]["SALMONN"]
-    prompt = configured().prompt
-    assert prompt.with_subtitle == theirs["with_subtitle"]
-    assert prompt.without_subtitle == theirs["without_subtitle"]
-
-
 def test_a_long_subtitle_is_cut_to_the_context(model, tmp_path):
     item = model.prepare(None, sound(tmp_path, 1), "never again, " * 3000)
     taken = 88 + sum(map(len, item.inputs.texts))
@@ -139,21 +128,6 @@ def test_a_short_sound_is_filled_up_to_a_second(model, as_in_the_paper, tmp_path
 
 
 # -- the answer ----------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("preset", ["greedy", "beam", "paper"])
-def test_a_batch_gives_each_clip_what_it_gets_alone(tmp_path, preset):
-    model = miniature(tmp_path / "model", preset, tokens=8)
-    items = [
-        model.prepare(None, sound(tmp_path, seconds), subtitle)
-        for seconds, subtitle in ((0.01, None), (3.2, "Why now?"), (95, ""), (0.7, "no " * 300))
-    ]
-    for seed, item in enumerate(items):
-        item.seed = 40 + seed
-    together = model.generate(items)
-    assert together == [model.generate([item])[0] for item in items]
-    assert together[::-1] == list(model.generate(items[::-1]))
-    assert len({answer.text for answer in together}) == len(items)
 
 
 def test_only_beam_sampling_depends_on_the_seed(model, tmp_path):

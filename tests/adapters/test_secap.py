@@ -96,18 +96,6 @@ def test_settings_are_those_of_the_models_authors():
         configured(kept=9)
 
 
-@pytest.mark.parametrize("preset", ["greedy", "beam", "paper"])
-def test_a_batch_gives_each_clip_what_it_gets_alone(tmp_path, preset):
-    model = miniature(tmp_path / "model", preset, candidates=3, kept=2)
-    items = [model.prepare(None, sound(tmp_path, seconds), None) for seconds in (0.01, 1.2, 2.5)]
-    for seed, item in enumerate(items):
-        item.seed = 40 + seed
-    together = model.generate(items)
-    assert together == [model.generate([item])[0] for item in items]
-    assert together[::-1] == list(model.generate(items[::-1]))
-    assert len({answer.text for answer in together}) == len(items)
-
-
 def test_of_several_answers_the_first_that_is_kept_counts(tmp_path):
     model = miniature(tmp_path / "model", "paper", candidates=3, kept=2)
     item = replace(model.prepare(None, sound(tmp_path, 1), None), seed=7)

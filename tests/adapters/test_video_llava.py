@@ -65,21 +65,6 @@ def texts(answers: object) -> list[str]:
     return [answer.text for answer in answers]
 
 
-def test_a_batch_of_mixed_clips_gives_each_what_it_gets_alone(
-    adapter: Mllm, clips: list[Path]
-) -> None:
-    subtitles = ["No!", None, "a much longer subtitle, so that lengths differ " * 5]
-    items = [
-        seeded(adapter.prepare(clip, None, subtitle), seed)
-        for seed, (clip, subtitle) in enumerate(zip(clips, subtitles, strict=True))
-    ]
-    together = adapter.generate(items)
-    alone = [adapter.generate([item])[0] for item in items]
-    assert together == alone
-    assert len(set(texts(together))) > 1
-    assert all(0 < each.new_tokens <= MINIATURE_NEW_TOKENS for each in alone)  # type: ignore
-
-
 def test_describe_answers_with_text(adapter: Mllm, clips: list[Path]) -> None:
     assert adapter.describe(clips[0], None, "hello")
     with pytest.raises(MissingModality, match="no video"):
@@ -128,14 +113,6 @@ def test_a_miniature_is_the_same_for_the_same_seed(tmp_path: Path) -> None:
         assert file.read_bytes() == (again / file.relative_to(first)).read_bytes(), file.name
     weights = "LanguageBind_Video_merge/pytorch_model.bin"
     assert (first / weights).read_bytes() != (other / weights).read_bytes()
-
-
-def test_a_half_downloaded_checkpoint_is_named(tmp_path: Path) -> None:
-    small = configured("video_llava").miniature(tmp_path)
-    shard = tmp_path / "Video-LLaVA-7B" / "pytorch_model-00002-of-00002.bin"
-    shard.write_bytes(shard.read_bytes()[:1000])
-    with pytest.raises(CheckpointError, match=r"pytorch_model-00002-of-00002\.bin is half down"):
-        small.load(MACHINE)
 
 
 def test_the_converted_checkpoint_is_not_taken_for_the_published_one(tmp_path: Path) -> None:

@@ -1,7 +1,6 @@
 """VideoChat2 from files to answers, on a miniature of its checkpoint."""
 
 import csv
-import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -49,16 +48,6 @@ def faces(folder: Path, count: int) -> Path:
     return file
 
 
-def test_the_questions_are_those_of_the_authors():
-    file = SHARED / "prompts.json"
-    if not file.exists():
-        pytest.skip("the authors' prompts are not beside this checkout")
-    theirs = json.loads(file.read_text())["zero_shot_mllm"]["VideoChat2"]
-    prompt = configured().prompt
-    assert prompt.with_subtitle == theirs["with_subtitle"]
-    assert prompt.without_subtitle == theirs["without_subtitle"]
-
-
 def test_the_prompt_is_two_texts_around_the_video(model):
     before, after = model.prepare(FAREWELL, None, "Goodbye.").inputs.texts
     words = model.tokenizer
@@ -104,23 +93,6 @@ def test_settings_are_those_of_the_authors():
     assert (paper.num_beams, paper.max_new_tokens) == (1, 1000)
     with pytest.raises(PrerequisiteError, match="at least 2"):
         configured(frames=1)
-
-
-@pytest.mark.parametrize("preset", ["greedy", "paper"])
-def test_a_batch_gives_each_clip_what_it_gets_alone(tmp_path, preset):
-    model = miniature(tmp_path / "model", preset)
-    items = [
-        model.prepare(FAREWELL, None, "Why now?"),
-        model.prepare(SMILE, None, None),
-        model.prepare(faces(tmp_path, 1), None, ""),
-        model.prepare(faces(tmp_path, 20), None, "no " * 100),
-    ]
-    for seed, item in enumerate(items):
-        item.seed = 40 + seed
-    together = model.generate(items)
-    assert together == [model.generate([item])[0] for item in items]
-    assert together[::-1] == list(model.generate(items[::-1]))
-    assert len({answer.text for answer in together}) == len(items)
 
 
 # `sound_only` has a video file without a picture; the others cannot be read.

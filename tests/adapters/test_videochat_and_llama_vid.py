@@ -60,17 +60,6 @@ def faces(folder: Path, count: int, sides: tuple[int, int] = (60, 80)) -> Path:
 # -- the prompt ----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", MODELS)
-def test_the_questions_are_those_of_the_authors(name):
-    file = SHARED / "prompts.json"
-    if not file.exists():
-        pytest.skip("the authors' prompts are not beside this checkout")
-    theirs = json.loads(file.read_text())["zero_shot_mllm"][MODELS[name]]
-    prompt = configured(name).prompt
-    assert prompt.with_subtitle == theirs["with_subtitle"]
-    assert prompt.without_subtitle == theirs["without_subtitle"]
-
-
 def test_videochat_is_told_when_it_looked(models, tmp_path):
     item = models["videochat"].prepare(faces(tmp_path, 100), None, "Why now?")
     before, after = item.inputs.texts
@@ -206,27 +195,6 @@ def test_what_a_clip_shows_depends_on_what_is_asked(models):
 
 
 # -- the answer ----------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("preset", ["greedy", "paper"])
-@pytest.mark.parametrize("name", MODELS)
-def test_a_batch_gives_each_clip_what_it_gets_alone(tmp_path, name, preset):
-    model = miniature(name, tmp_path / "model", preset, **FEW[name])
-    model.generation.max_new_tokens = 12
-    items = [
-        model.prepare(SAMPLE / "video" / "farewell.mp4", None, "Why now?"),
-        model.prepare(SAMPLE / "video" / "silent_smile.mp4", None, None),
-        model.prepare(faces(tmp_path, 1), None, ""),
-        model.prepare(faces(tmp_path, 60), None, "no " * 50),
-    ]
-    for seed, item in enumerate(items):
-        item.seed = 40 + seed
-    together = model.generate(items)
-    assert together == [model.generate([item])[0] for item in items]
-    assert together[::-1] == list(model.generate(items[::-1]))
-    assert len({answer.text for answer in together}) == len(items)
-    limit = model.generation.max_new_tokens
-    assert all(0 < answer.new_tokens <= limit for answer in together)
 
 
 @pytest.mark.parametrize(

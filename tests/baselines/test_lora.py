@@ -40,7 +40,7 @@ def test_the_sum_is_taken_in_float32(spelling):
         ({"q.lora_A": DOWN}, ["q"], "lacks q.lora_B, one of 1 low-rank"),
         ({}, ["k", "q"], r"lacks k.lora_A, one of 4 .*\(2 pairs\)"),
         ({"q.lora_A": DOWN, "q.lora_B": UP, "v.lora_A": DOWN}, ["q"], "unexpected v.lora_A"),
-        ({"q.lora_A": DOWN, "q.lora_B": UP[:4]}, ["q"], r"lora_A and its lora_B .* do not fit"),
+        ({"q.lora_A": DOWN, "q.lora_B": UP[:4]}, ["q"], r"lora_A and file: q.lora_B .* do not fit"),
         ({"q.lora_A": DOWN, "q.lora_B": UP[:, :1]}, ["q"], r"\[2, 4\] and \[6, 1\], which do not"),
         ({"q.lora_A": DOWN[None], "q.lora_B": UP}, ["q"], "which do not fit file: q.weight"),
         ({"q.lora_A": DOWN[0, 0], "q.lora_B": UP}, ["q"], "which do not fit file: q.weight"),
