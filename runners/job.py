@@ -22,7 +22,7 @@ from baselines.errors import PrerequisiteError
 from runners.config import Settings
 from runners.explain import explain
 
-_NOT_FIELDS = frozenset({"name", "title", "adapter", "generation", "needs"})
+_NOT_FIELDS = frozenset({"name", "title", "adapter", "status", "generation", "needs"})
 """Keys of conf/baseline/*.yaml that are not fields of the adapter (`generation`: see `_fields`;
 `needs`: what a cluster is asked for, see submit.py)."""
 _PRESETS = ("paper", "greedy")

@@ -1,7 +1,7 @@
 """List the baselines: `python -m runners.list`.
 
-Those of this project come from conf/baseline/, with what they use of a clip; those of other
-packages are named, but not imported.
+Those of this project come from conf/baseline/, with what they use of a clip and how far they can be
+trusted to be what they are called (`status`); those of other packages are named, but not imported.
 """
 
 from pathlib import Path
@@ -14,6 +14,14 @@ from adapters import registry
 from adapters.base import AUDIO, MEDIA, SUBTITLE, VIDEO
 from runners import cli
 
+STATUS = {
+    "golden": "our port; agrees, stage by stage, with numbers recorded from the authors' own code",
+    "library": "the class that transformers has for it; compared with no other code",
+    "outside": "whatever model stands behind it",
+    "rule": "no model of its own",
+}
+"""The values of `status` in conf/baseline/*.yaml, and what they mean."""
+
 
 @cli.command
 def main() -> int:
@@ -21,11 +29,14 @@ def main() -> int:
     rows = [_row(settings) for settings in _shipped()]
     built_in = registry.BUILT_IN
     rows += [
-        [each.name, "", "", f"plug-in {each.source}"]
+        [each.name, "", "", f"plug-in {each.source}", ""]
         for each in registry.names()
         if each.name not in built_in
     ]
-    print(tabulate(rows, ["baseline", "name in tables", "uses", "adapter"], disable_numparse=True))
+    heads = ["baseline", "name in tables", "uses", "adapter", "status"]
+    print(tabulate(rows, heads, disable_numparse=True))
+    print()
+    print("\n".join(f"{word}: {meaning}" for word, meaning in STATUS.items()))
     return cli.FINE
 
 
@@ -53,7 +64,8 @@ def _row(settings: dict[str, Any]) -> list[str]:
         else:
             uses = (MEDIA if chosen == "both" else frozenset({chosen})) | {SUBTITLE}
     kinds = [kind for kind in (VIDEO, AUDIO, SUBTITLE) if kind in uses]
-    return [settings["name"], settings["title"], " ".join(kinds), settings["adapter"]]
+    status = settings.get("status", "")
+    return [settings["name"], settings["title"], " ".join(kinds), settings["adapter"], status]
 
 
 if __name__ == "__main__":

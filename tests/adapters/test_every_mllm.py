@@ -36,6 +36,9 @@ CPU = Machine(device="cpu", dtype="float32")
 
 def _configurations() -> dict[str, dict[str, Any]]:
     found = {path.stem: yaml.safe_load(path.read_text()) for path in sorted(CONF.glob("*.yaml"))}
+    found = {
+        name: content for name, content in found.items() if "adapter" in content
+    }  # no variants
     classes = {name: registry.get(content["adapter"]) for name, content in found.items()}
     return {
         name: content

@@ -9,7 +9,10 @@ from omegaconf.errors import OmegaConfBaseException
 from baselines.errors import PrerequisiteError
 from runners.config import CONF
 from runners.explain import explain
+from runners.list import STATUS
 from tests.runners.jobs import job
+
+GOLDEN = Path(__file__).parents[1] / "golden"
 
 
 def sentence(*overrides):
@@ -53,6 +56,11 @@ def test_every_shipped_baseline_fits_its_adapter(path: Path):
     made = job(f"baseline={path.stem}")
     assert made.settings.baseline["name"] == path.stem
     assert made.settings.baseline["title"]
+    # The port of a published model agrees with its golden data, and says so.
+    golden = (GOLDEN / str(made.settings.baseline["adapter"])).is_dir()
+    status = made.settings.baseline.get("status")
+    assert status is None or status in STATUS
+    assert (status == "golden") == golden
     assert made.adapter is made.adapter
     for preset in made.settings.baseline.get("generation") or ():
         assert job(f"baseline={path.stem}", f"generation={preset}").adapter

@@ -1,0 +1,48 @@
+"""The README's table of baselines says what the configurations, adapters and goldens say."""
+
+import re
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+import yaml
+
+from adapters import registry
+from adapters.base import AUDIO, MEDIA, VIDEO
+
+ROOT = Path(__file__).parents[1]
+ROWS = {
+    name: [cell.strip() for cell in cells.split("|")[1:-1]]
+    for name, cells in re.findall(
+        r"^\| `(\w+)` (\|.*)$", (ROOT / "README.md").read_text(encoding="utf-8"), flags=re.M
+    )
+}
+GOLDEN = sorted(each.parent.name for each in (ROOT / "tests" / "golden").glob("*/checkpoint"))
+
+
+def test_the_table_has_the_ports_that_are_pinned_and_no_others():
+    assert sorted(name for name in ROWS if name in registry.BUILT_IN) == GOLDEN
+
+
+@pytest.mark.parametrize("name", GOLDEN)
+def test_a_row_agrees_with_what_is_run(name):
+    uses, llm, checkpoint, _, stages, vllm = ROWS[name]
+    settings = yaml.safe_load((ROOT / f"conf/baseline/{name}.yaml").read_text(encoding="utf-8"))
+    adapter = registry.get(settings["adapter"])
+
+    words = {VIDEO: ("video", "frames"), AUDIO: ("sound",)}
+    told = {medium for medium in words if any(word in uses for word in words[medium])}
+    assert told == (MEDIA if "prompts" in settings else adapter.modalities & MEDIA)
+
+    repos = {part["repo"] for part in settings["checkpoint"].values() if part["repo"]}
+    named = set(re.findall(r"[\w.-]+/[\w.-]+", checkpoint))
+    assert named <= repos
+    assert named or not repos
+    module = import_module(f"baselines.{name}")
+    assert ("LoRA" in llm) == hasattr(module, "merge_lora")
+
+    assert {"logits", "ids"} <= set(re.findall(r"\w+", stages))
+    # Beams and n-gram bans of the authors' settings, and what is not put into the prompt.
+    paper = settings["generation"]["paper"]
+    beyond = adapter.transformers_only or paper.get("num_beams", 1) > 1
+    assert vllm.startswith("no") == bool(beyond)
