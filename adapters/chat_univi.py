@@ -18,7 +18,7 @@ from baselines.tokenizer import LlamaTokenizer
 
 if TYPE_CHECKING:
     from baselines.chat_univi import ChatUniVi, Sizes
-    from baselines.decoding.transformers_engine import Prompt
+    from baselines.decoding.answers import Prompt
     from baselines.device import Place
 
 # Template `simple` (ChatUniVi/conversation.py), which starts with an exchange of its own. The slots

@@ -13,20 +13,20 @@ prompt's embeddings.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
 
-from adapters.base import Adapter, Answer, Machine, Prepared
+from adapters.base import Adapter, Answer, Feeding, Machine, Prepared
 from baselines.checkpoint import Part, locate
 from baselines.decoding.settings import GenerationSettings
 from baselines.errors import ClipError, PrerequisiteError
 from baselines.tokenizer import Tokenizer, fit
 
 if TYPE_CHECKING:
-    from baselines.decoding.transformers_engine import Generated, Prompt
+    from baselines.decoding.answers import Generated, Prompt
     from baselines.device import Place
 
 MINIATURE_NEW_TOKENS = 32
@@ -88,6 +88,7 @@ class Mllm(Adapter, ABC):
     """Why no engine but transformers can decode this model; empty where vLLM can as well."""
 
     def __post_init__(self) -> None:
+        self._llm_cache: Path | None = None  # a miniature's is beside its checkpoint
         if self.quirks not in self.known_quirks:
             choices = ", ".join(self.known_quirks)
             raise PrerequisiteError(f"baseline.quirks is {self.quirks!r}; choose from {choices}")
@@ -148,13 +149,20 @@ class Mllm(Adapter, ABC):
 
     def load(self, machine: Machine) -> None:
         from baselines.decoding.batches import Batches
-        from baselines.decoding.transformers_engine import TransformersEngine
+        from baselines.decoding.engines import cache_folder, engine_settings
         from baselines.device import resolve
+        from baselines.llm_folder import LlmFolder
 
-        place = resolve(machine.device, machine.dtype)
+        settings = engine_settings(machine.engine)
+        settings.check(self.generation, self.transformers_only)
+        place, folder = resolve(machine.device, machine.dtype), None
+        if settings.needs_folder:
+            label = type(self).__module__.rpartition(".")[2]
+            folder = LlmFolder(self._llm_cache or cache_folder(settings), label)
+            place = replace(place, llm_folder=folder)
         self._device = place.device
         self._model = self.build(place)
-        self._engine = TransformersEngine(self._model.llm, self.tokenizer, self.generation)
+        self._engine = settings.start(self._model, folder, self.tokenizer, self.generation, place)
         self._encoder_batches, self._batches = Batches(), Batches()
 
     def encode(self, batch: list[Prepared]) -> Sequence[Prepared | ClipError]:
@@ -180,12 +188,44 @@ class Mllm(Adapter, ABC):
         tokens = (len(prompt) + self.generation.max_new_tokens) * self.generation.num_beams
         return replace(item, inputs=_Encoded(prompt), tokens=tokens)
 
-    def _answer(self, batch: Sequence[Prepared]) -> list[Answer]:
+    def _answer(self, batch: Sequence[Prepared]) -> list[Answer | ClipError]:
         prompts = [item.inputs.prompt for item in self._encoded(batch)]
         answers = self._engine.generate(prompts, [item.seed for item in batch])
-        return [
-            Answer(self.said(answer), answer.prompt_tokens, answer.new_tokens) for answer in answers
-        ]
+        return [self._told(answer) for answer in answers]
+
+    @property
+    def feeding(self) -> Feeding:
+        """A stream for engines that batch by themselves; a port may answer in its own way."""
+        from baselines.decoding.answers import StreamingEngine
+
+        streams = isinstance(getattr(self, "_engine", None), StreamingEngine)
+        return "stream" if streams and type(self)._answer is Mllm._answer else "batch"
+
+    def stream(self, items: Iterable[Prepared]) -> Iterator[tuple[int, str | Answer | ClipError]]:
+        known = list[tuple[int, str | ClipError]]()  # without the engine
+
+        def asked() -> Iterator[tuple[int, tuple["Prompt", int]]]:
+            for place, item in enumerate(items):
+                if item.inputs is None:
+                    known.append((place, ""))
+                    continue
+                try:
+                    (encoded,) = self.encode([item])
+                except ClipError as error:
+                    encoded = error
+                if isinstance(encoded, ClipError):
+                    known.append((place, encoded))
+                else:
+                    yield place, (encoded.inputs.prompt, item.seed)
+
+        for place, answer in self._engine.stream(asked()):  # type: ignore[attr-defined]
+            yield place, self._told(answer)
+        yield from known
+
+    def _told(self, answer: "Generated | ClipError") -> Answer | ClipError:
+        if isinstance(answer, ClipError):
+            return answer
+        return Answer(self.said(answer), answer.prompt_tokens, answer.new_tokens)
 
     def said(self, answer: "Generated") -> str:
         """What is recorded of an answer, for ports that need its ids as well."""
@@ -198,12 +238,15 @@ class Mllm(Adapter, ABC):
     def miniature(self, folder: Path, seed: int = 0) -> Self:
         paths = self.write_miniature(folder, seed)
         shorter = min(self.generation.max_new_tokens, MINIATURE_NEW_TOKENS)
-        return replace(
+        small = replace(
             self,
             checkpoint={name: Part(path=str(path)) for name, path in paths.items()},
             generation=replace(self.generation, max_new_tokens=shorter),
         )
+        small._llm_cache = folder / "llm"
+        return small
 
     def close(self) -> None:
-        for name in ("_model", "_engine"):
-            self.__dict__.pop(name, None)
+        if engine := self.__dict__.pop("_engine", None):
+            engine.close()
+        self.__dict__.pop("_model", None)

@@ -20,7 +20,7 @@ from baselines.errors import ClipError, PrerequisiteError
 from baselines.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
-    from baselines.decoding.transformers_engine import Generated, Perceived
+    from baselines.decoding.answers import Generated, Perceived
     from baselines.device import Place
     from baselines.native.processor import ChatProcessor, Media
 
@@ -206,12 +206,14 @@ class Native(ChatMllm, Mllm):
 
     # -- the answer ------------------------------------------------------------------------------
 
-    def _answer(self, batch: Sequence[Prepared]) -> list[Answer]:
+    def _answer(self, batch: Sequence[Prepared]) -> list[Answer | ClipError]:
         generated = self._engine.generate(
             [item.inputs.prompt for item in batch], [item.seed for item in batch]
         )
         return [
-            self._parted(answer, inside=item.inputs.inside)
+            answer
+            if isinstance(answer, ClipError)
+            else self._parted(answer, inside=item.inputs.inside)
             for answer, item in zip(generated, batch, strict=True)
         ]
 

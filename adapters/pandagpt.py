@@ -19,7 +19,7 @@ from baselines.layers.kaldi_fbank import SAMPLE_RATE
 from baselines.tokenizer import LlamaTokenizer
 
 if TYPE_CHECKING:
-    from baselines.decoding.transformers_engine import Generated
+    from baselines.decoding.answers import Generated
     from baselines.device import Place
 
 # `load_and_transform_video_data` and `..._audio_data` of PandaGPT's copy of ImageBind.

@@ -16,7 +16,7 @@ from adapters.mllm import Mllm
 from adapters.registry import register
 
 if TYPE_CHECKING:
-    from baselines.decoding.transformers_engine import Generated
+    from baselines.decoding.answers import Generated
     from baselines.device import Place
     from baselines.qwen import QwenTokenizer
     from baselines.qwen_audio import QwenAudio

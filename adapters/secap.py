@@ -18,7 +18,7 @@ from adapters.media import read_sound
 from adapters.mllm import Mllm, Model
 from adapters.registry import register
 from baselines.checkpoint import file_of
-from baselines.errors import PrerequisiteError
+from baselines.errors import ClipError, PrerequisiteError
 from baselines.tokenizer import LlamaTokenizer
 
 if TYPE_CHECKING:
@@ -78,18 +78,22 @@ class SecapAdapter(Mllm):
         sound = np.pad(sound, (0, max(0, SHORTEST_SAMPLES - len(sound))))
         return Prepared(SecapInputs(self._texts(), normalise(torch.from_numpy(sound))))
 
-    def _answer(self, batch: Sequence[Prepared]) -> list[Answer]:
+    def _answer(self, batch: Sequence[Prepared]) -> list[Answer | ClipError]:
         if not self.generation.do_sample:
             return super()._answer(batch)
         return [self._chosen(item) for item in batch]
 
-    def _chosen(self, item: Prepared) -> Answer:
+    def _chosen(self, item: Prepared) -> Answer | ClipError:
         """One of several answers, each drawn with a random stream of its own."""
         from baselines.layers.text2vec import most_alike
 
         stream = Random(item.seed)
         draws = [replace(item, seed=stream.getrandbits(63)) for _ in range(self.candidates)]
-        answers = super()._answer(draws)
+        answers = []
+        for answer in super()._answer(draws):
+            if isinstance(answer, ClipError):
+                return answer
+            answers.append(answer)
         return answers[most_alike(self._vectors([a.text for a in answers]), self.kept)[0]]
 
     def _texts(self) -> list[list[int]]:

@@ -23,7 +23,7 @@ from baselines.tokenizer import LlamaTokenizer
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from baselines.decoding.transformers_engine import Prompt
+    from baselines.decoding.answers import Prompt
     from baselines.device import Place
     from baselines.video_llava import Sizes, VideoLlava, VideoLlavaInputs
     from baselines.video_llava_hf import VideoLlavaHf

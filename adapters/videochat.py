@@ -21,7 +21,7 @@ from baselines.errors import PrerequisiteError
 from baselines.tokenizer import LlamaTokenizer
 
 if TYPE_CHECKING:
-    from baselines.decoding.transformers_engine import Generated
+    from baselines.decoding.answers import Generated
     from baselines.device import Place
     from baselines.videochat import Sizes
 

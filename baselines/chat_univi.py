@@ -66,7 +66,7 @@ _MINIATURE: dict[str, Any] = {
     "hidden_size": 32,
     "intermediate_size": 64,
     "num_hidden_layers": 2,
-    "num_attention_heads": 2,
+    "num_attention_heads": 1,
     "max_position_embeddings": 4096,
     "rms_norm_eps": 1e-5,
     "mm_vision_tower": "openai/clip-vit-large-patch14",

@@ -21,6 +21,11 @@ class Place:
     """Where the language model goes instead of the device, its input embeddings excepted."""
 
 
+def memory_of(device: torch.device) -> int | None:
+    """Bytes of memory that a GPU has; None for other devices."""
+    return torch.cuda.mem_get_info(device)[1] if device.type == "cuda" else None
+
+
 def resolve(device: str = "auto", dtype: str = "auto") -> Place:
     """`auto` is the first GPU in float16, as the papers ran, or else the CPU in float32.
 

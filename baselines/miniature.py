@@ -2,6 +2,7 @@
 
 A port builds its own modules with small sizes and writes their random tensors under the published
 names. The strict loader then reads them as it reads the real ones, so the two cannot drift apart.
+Language models have attention heads of 32, the smallest that vLLM takes.
 """
 
 import io

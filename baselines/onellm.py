@@ -361,7 +361,7 @@ _MINI = Config(
             "hidden_size": 32,
             "intermediate_size": 64,
             "num_hidden_layers": 2,
-            "num_attention_heads": 2,
+            "num_attention_heads": 1,
             "max_position_embeddings": CONTEXT,
             "rms_norm_eps": 1e-5,
         }

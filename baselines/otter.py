@@ -26,7 +26,7 @@ from transformers import CLIPVisionConfig, LlamaConfig, LlamaForCausalLM
 from transformers.models.llama.modeling_llama import LlamaDecoderLayer
 
 from baselines.checkpoint import read_json
-from baselines.decoding.transformers_engine import Conditioned
+from baselines.decoding.answers import Conditioned
 from baselines.device import Place
 from baselines.errors import CheckpointError
 from baselines.layers.clip_vision import ClipVision, clip_keys, clip_vision_config, normalise

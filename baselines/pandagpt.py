@@ -61,7 +61,7 @@ _MINI_LLM: dict[str, Any] = {
     "hidden_size": 32,
     "intermediate_size": 64,
     "num_hidden_layers": 2,
-    "num_attention_heads": 2,
+    "num_attention_heads": 1,
     "max_position_embeddings": 2048,
     "rms_norm_eps": 1e-6,
 }

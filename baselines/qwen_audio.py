@@ -75,7 +75,7 @@ _MINIATURE: dict[str, Any] = {
     "hidden_size": 32,
     "intermediate_size": 128,
     "num_hidden_layers": 2,
-    "num_attention_heads": 2,
+    "num_attention_heads": 1,
     "layer_norm_epsilon": 1e-5,
     "rotary_emb_base": 10000,
     "seq_length": 2048,

@@ -18,6 +18,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from adapters import registry
 from adapters.base import SUBTITLE, VIDEO, Adapter, Machine
+from baselines.decoding.engines import words_depend_on
 from baselines.errors import PrerequisiteError
 from runners.config import Settings
 from runners.explain import explain
@@ -167,6 +168,8 @@ class Job:
         if cls.load is not Adapter.load:
             switches["machine.dtype"] = settings.machine.dtype
             switches["engine"] = settings.engine["name"]
+            for key, value in words_depend_on(settings.engine).items():
+                switches[f"engine.{key}"] = value
         if SUBTITLE in cls.modalities:
             # A subtitle that is merged afterwards is none of the model's business.
             switches["subtitle"] = "prompt" if self.uses_subtitle else "none"
@@ -200,6 +203,9 @@ class Job:
             words.append(settings.machine.dtype)
         if switches.get("engine", "transformers") != "transformers":
             words.append(settings.engine["name"])
+        for key, value in switches.items():
+            if key.startswith("engine."):
+                words.append(f"{key.removeprefix('engine.')}_{str(value).lower()}")
         if settings.seed:
             words.append(f"seed{settings.seed}")
         words += [self._field_word(key) for key in self._overridden_fields]

@@ -7,12 +7,17 @@ import re
 import shlex
 import subprocess
 import sys
+from itertools import takewhile
 from pathlib import Path
 
 import pytest
 
+from adapters.mllm import Mllm
+from baselines.decoding.engines import EngineSettings, engine_settings
+from baselines.errors import PrerequisiteError
 from tests.data.layouts import write_dataset
 from tests.runners.folders import write_run
+from tests.runners.jobs import job
 
 ROOT = Path(__file__).parents[1]
 SAMPLE = ROOT / "runners" / "data" / "sample"
@@ -142,6 +147,30 @@ def test_a_model_that_is_not_shipped_takes_part_by_its_yaml_alone(tables):
     told = json.loads(file.read_text(encoding="utf-8"))
     assert (told["name"], told["status"]) == ("good_news", "ok")
     assert told["new_tokens"] > 0
+
+
+def decodes(engine: EngineSettings, baseline: str, preset: str) -> bool:
+    adapter = job(f"baseline={baseline}", f"generation={preset}").adapter
+    assert isinstance(adapter, Mllm)
+    try:
+        engine.check(adapter.generation, adapter.transformers_only)
+    except PrerequisiteError:
+        return False
+    return True
+
+
+def test_the_table_says_which_baselines_vllm_decodes():
+    engine = engine_settings({"name": "vllm"})
+    lines = README.split("`engine=vllm` decodes it |")[1].splitlines()[2:]
+    rows = [
+        line.strip("| ").split(" | ") for line in takewhile(lambda line: line[:1] == "|", lines)
+    ]
+    assert len(rows) >= 15
+    for name, *_, said in rows:
+        paper, greedy = (decodes(engine, name.strip("`"), each) for each in ("paper", "greedy"))
+        with_greedy = "with `generation=greedy`"
+        expected = "yes" if paper else with_greedy if greedy else "no"
+        assert re.split("[,:]", said)[0] == expected, name
 
 
 def test_the_notebook_lines_print_a_table():

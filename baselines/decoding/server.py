@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 _PLAIN = GenerationSettings()
 _OURS_ALONE = ("num_beams", "no_repeat_ngram_size", "max_length", "bad_words")
 _OF_VLLM = ("top_k", "repetition_penalty", "min_new_tokens")
-_OF_EVERY_ENGINE = ("name", "batch_size", "batch_tokens")
+_OF_EVERY_ENGINE = ("name", "cache", "batch_size", "batch_tokens")
 _BASE_URL = "OPENAI_BASE_URL"
 _VLLM_SERVE = "http://localhost:8000/v1"
 _NO_KEY = "none"  # what servers that want no key are sent: the client insists on one
@@ -79,6 +79,23 @@ class ServerSettings:
         assert isinstance(found, ServerSettings)
         return found
 
+    @property
+    def url(self) -> str:
+        return self.base_url or os.environ.get(_BASE_URL) or _VLLM_SERVE
+
+    @property
+    def place(self) -> str:
+        """The url as messages show it."""
+        return _without_user(self.url)
+
+    @property
+    def api_key(self) -> str:
+        """The key in the environment. Raises PrerequisiteError where it cannot be one."""
+        key = os.environ.get(self.key_variable, "").strip() or _NO_KEY
+        if not key.isascii():
+            raise PrerequisiteError(f"the environment variable {self.key_variable} holds no key")
+        return key
+
     def check(self, key: str) -> None:
         """Raise PrerequisiteError for a wrong value; `key` is where the settings stand."""
         for name, least in (("concurrency", 1), ("per_minute", 0), ("retries", 0), ("timeout", 1)):
@@ -104,6 +121,8 @@ class ServerReply:
     new_tokens: int | None = None
     thinking: str = ""
     """What the server itself has parted from the text."""
+    ids: tuple[int, ...] | None = None
+    """The new token ids, where they were asked for (vLLM's `return_token_ids`)."""
 
 
 Outcome = ServerReply | ClipError
@@ -121,8 +140,8 @@ class ServerClient:
         settings.check(key)
         self._model, self._settings = model, settings
         self._key, self._model_key = key, model_key
-        self._url = settings.base_url or os.environ.get(_BASE_URL) or _VLLM_SERVE
-        self._place = _without_user(self._url)
+        self._url = settings.url
+        self._place = settings.place
         self._failures = 0
         self._is_checked = False
 
@@ -204,12 +223,8 @@ class ServerClient:
     async def _client(self) -> AsyncIterator["AsyncOpenAI"]:
         from openai import AsyncOpenAI
 
-        variable = self._settings.key_variable
-        key = os.environ.get(variable, "").strip() or _NO_KEY
-        if not key.isascii():
-            raise PrerequisiteError(f"the environment variable {variable} holds no key")
         async with AsyncOpenAI(
-            api_key=key,
+            api_key=self._settings.api_key,
             base_url=self._url,
             max_retries=self._settings.retries,
             timeout=self._settings.timeout,
@@ -376,12 +391,14 @@ def _read(text: str) -> Outcome | None:
             return Refused(f"the server withheld its answer ({refusal or reason})")
         # vLLM and hosted models differ in the name of the field.
         thinking = message.get("reasoning") or message.get("reasoning_content") or ""
+        ids = choice.get("token_ids")
         return ServerReply(
             _whole(message.get("content") or ""),
             reason == "length",
             usage.get("prompt_tokens"),
             usage.get("completion_tokens"),
             _whole(thinking),
+            None if ids is None else tuple(ids),
         )
     except (ValueError, KeyError, IndexError, TypeError, AttributeError):
         return None

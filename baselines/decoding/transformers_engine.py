@@ -1,8 +1,6 @@
 """The engine that decodes with `generate` of transformers, in left-padded batches."""
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from itertools import takewhile
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -16,63 +14,10 @@ from transformers import (
     StoppingCriteriaList,
 )
 
+from baselines.decoding.answers import Answers, Conditioned, Generated, Perceived, Prompt
 from baselines.decoding.sampling import penalties, samplers
 from baselines.decoding.settings import GenerationSettings
 from baselines.tokenizer import Tokenizer
-
-
-@dataclass(frozen=True)
-class Conditioned:
-    """Token ids for a language model that looks at something beside them, in layers of its own.
-
-    Its `generate` takes that as `media` (rows x ...); all prompts of a batch have it in one shape.
-    """
-
-    ids: Sequence[int]
-    media: Tensor
-
-    def __len__(self) -> int:
-        return len(self.ids)
-
-
-@dataclass(frozen=True)
-class Perceived:
-    """Token ids with placeholders, and what the processor of a chat model made of the media.
-
-    All go into `generate` under their names: `per_token` has one row of the prompt's length,
-    `features` are those of all prompts one after another, `switches` hold for the whole batch.
-    """
-
-    ids: Sequence[int]
-    per_token: Mapping[str, Tensor]
-    features: Mapping[str, Tensor]
-    switches: Mapping[str, bool] = field(default_factory=dict)
-
-    def __len__(self) -> int:
-        return len(self.ids)
-
-    @property
-    def kind(self) -> tuple[tuple[str, object], ...]:
-        """What must be the same for all prompts of a batch."""
-        shapes = {name: tuple(each.shape[1:]) for name, each in self.features.items()}
-        return tuple(sorted((shapes | dict(self.switches)).items()))
-
-
-Prompt = Tensor | Sequence[int] | Conditioned | Perceived
-"""Embeddings (length x hidden size), or token ids, alone or with media beside them."""
-
-
-@dataclass(frozen=True)
-class Generated:
-    """One answer. `new_tokens` leaves out the end token."""
-
-    text: str
-    ids: tuple[int, ...]
-    prompt_tokens: int
-
-    @property
-    def new_tokens(self) -> int:
-        return len(self.ids)
 
 
 class TransformersEngine:
@@ -87,6 +32,7 @@ class TransformersEngine:
         self._model = model
         self._tokenizer = tokenizer
         self._settings = settings
+        self._answers = Answers(tokenizer, settings)
         # The checkpoint's own generation settings must not fill in what ours leave open.
         model.generation_config = GenerationConfig()
 
@@ -123,7 +69,7 @@ class TransformersEngine:
     @torch.inference_mode()
     def _batch(self, prompts: Sequence[Prompt], seeds: Sequence[int]) -> list[Generated]:
         settings = self._settings
-        limits = [self._limit(prompt) for prompt in prompts]
+        limits = [self._answers.limit(len(prompt)) for prompt in prompts]
         inputs = self._padded(prompts)
         known = 0 if "inputs_embeds" in inputs else inputs["input_ids"].shape[1]
         processors = LogitsProcessorList(penalties(settings))
@@ -131,7 +77,7 @@ class TransformersEngine:
             processors.extend(samplers(settings, seeds))
         criteria = StoppingCriteriaList()
         if settings.stop:
-            criteria.append(_StopStrings(settings.stop, self._tokenizer.decode, known))
+            criteria.append(_StopStrings(self._answers, known))
         rows = self._model.generate(
             **inputs,
             generation_config=self._config(max(1, *limits)),
@@ -139,16 +85,9 @@ class TransformersEngine:
             stopping_criteria=criteria,
         )
         return [
-            self._answer(row[:limit], len(prompt))
+            self._answers.read(row[:limit], len(prompt))
             for row, limit, prompt in zip(rows[:, known:].tolist(), limits, prompts, strict=True)
         ]
-
-    def _limit(self, prompt: Prompt) -> int:
-        """How many tokens the answer to a prompt may have."""
-        settings = self._settings
-        if settings.max_length == 0:
-            return settings.max_new_tokens
-        return max(0, min(settings.max_new_tokens, settings.max_length - len(prompt)))
 
     def _config(self, new_tokens: int) -> GenerationConfig:
         settings = self._settings
@@ -212,30 +151,17 @@ class TransformersEngine:
             media[name] = features.to(device, dtype if features.is_floating_point() else None)
         return media | dict(prompts[0].switches)
 
-    def _answer(self, row: list[int], prompt_tokens: int) -> Generated:
-        stops = self._tokenizer.stop_ids
-        ids = list(takewhile(lambda token: token not in stops, row))
-        text = self._tokenizer.decode(ids)
-        for stop in self._settings.stop:
-            text = text.split(stop, 1)[0]
-        return Generated(text, tuple(ids), prompt_tokens)
+    def close(self) -> None:
+        """The model is its owner's to free."""
 
 
 class _StopStrings(StoppingCriteria):
     """Ends each row as soon as its new text holds one of the strings."""
 
-    def __init__(
-        self, stops: Sequence[str], decode: Callable[[Sequence[int]], str], known: int
-    ) -> None:
-        self._stops = tuple(stops)
-        self._decode = decode
+    def __init__(self, answers: Answers, known: int) -> None:
+        self._answers = answers
         self._known = known
-        # A character takes at most four tokens (its bytes); one more for the blank that
-        # a tokenizer swallows at the start of a text.
-        self._window = 4 * max(map(len, stops)) + 1
 
     def __call__(self, input_ids: Tensor, scores: Tensor, **kwargs: object) -> Tensor:
-        new = input_ids[:, self._known :][:, -self._window :]
-        texts = [self._decode(row) for row in new.tolist()]
-        found = [any(stop in text for stop in self._stops) for text in texts]
+        found = [self._answers.has_stop(row) for row in input_ids[:, self._known :].tolist()]
         return torch.tensor(found, device=input_ids.device)

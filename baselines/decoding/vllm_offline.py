@@ -9,6 +9,7 @@ vLLM is imported when an engine is started, and not before.
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +24,13 @@ Request = tuple[int, Any, "SamplingParams"]
 _ON_CPU = {"enforce_eager": True, "kv_cache_memory_bytes": 4 * 2**30}
 """Otherwise vLLM compiles for minutes and takes nearly all of the machine's memory."""
 _QUIET = {"VLLM_LOGGING_LEVEL": "ERROR", "VLLM_NO_USAGE_STATS": "1"}
+# Encoders have run in this process, and what has threads of its own must not be forked.
+_SPAWN = {"VLLM_WORKER_MULTIPROC_METHOD": "spawn"}
+
+IN_FLIGHT = 1024
+"""More than an engine decodes at once (256 as a rule on a GPU), so that it never waits."""
+_AT_ONCE = 16
+"""Requests that are added between two steps: more would keep finished answers waiting."""
 
 
 class OfflineVllm:
@@ -36,7 +44,7 @@ class OfflineVllm:
         `switch` is the setting that chose vLLM and `options_key` the one that holds the options;
         messages name them. Raises PrerequisiteError where vLLM is missing or cannot start.
         """
-        for name, value in _QUIET.items():
+        for name, value in (_QUIET | _SPAWN).items():
             os.environ.setdefault(name, value)
         try:
             import torch
@@ -69,6 +77,11 @@ class OfflineVllm:
         """The hidden size, which embeddings of a prompt must have."""
         return int(self._engine.model_config.get_hidden_size())
 
+    @property
+    def vocabulary(self) -> int:
+        """The number of token ids."""
+        return int(self._engine.model_config.get_vocab_size())
+
     def run(
         self,
         requests: Iterable[Request],
@@ -76,16 +89,21 @@ class OfflineVllm:
     ) -> Iterator[tuple[int, "RequestOutput"]]:
         """(number of the request, its last output), each as soon as it is finished.
 
+        Requests are drawn as there is room for them, `IN_FLIGHT` in all; the first ones are worked
+        on meanwhile.
+
         `enough` sees each output of a request whose `output_kind` asks for more than the final one;
         where it is true the answer ends there. Raises PrerequisiteError where the engine dies. What
         is not finished when the caller stops asking is given up.
         """
-        waiting = set[str]()
+        waiting, more = set[str](), iter(requests)
         try:
-            for number, prompt, params in requests:
-                self._engine.add_request(str(number), prompt, params)
-                waiting.add(str(number))
-            while waiting:
+            while True:
+                for number, prompt, params in islice(more, min(_AT_ONCE, IN_FLIGHT - len(waiting))):
+                    self._engine.add_request(str(number), prompt, params)
+                    waiting.add(str(number))
+                if not waiting:
+                    return
                 for output in self._step():
                     key = output.request_id
                     if key not in waiting or not (output.finished or enough(output)):

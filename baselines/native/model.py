@@ -8,7 +8,7 @@ from safetensors import SafetensorError
 from transformers import PreTrainedModel
 from transformers.utils.logging import disable_progress_bar
 
-from baselines.decoding.transformers_engine import Perceived
+from baselines.decoding.answers import Perceived
 from baselines.device import resolve
 from baselines.errors import CheckpointError
 from baselines.native.classes import class_named

@@ -17,7 +17,7 @@ from baselines.chat import end_tokens
 from baselines.errors import CheckpointError, PrerequisiteError
 
 if TYPE_CHECKING:
-    from baselines.decoding.transformers_engine import Perceived
+    from baselines.decoding.answers import Perceived
 
 _PER_TOKEN = ("mm_token_type_ids", "token_type_ids")
 _PART_OF = {
@@ -142,7 +142,7 @@ class ChatProcessor:
 
         Raises PrerequisiteError where the processor does not take them so.
         """
-        from baselines.decoding.transformers_engine import Perceived
+        from baselines.decoding.answers import Perceived
 
         try:
             made = self._processor(text=[prompt], return_tensors="pt", **self.arguments(media))

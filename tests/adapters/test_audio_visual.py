@@ -10,7 +10,7 @@ from omegaconf import OmegaConf
 
 from adapters.audio_visual import AudioVisual
 from adapters.base import AUDIO, SUBTITLE, VIDEO, Answer, Machine
-from baselines.decoding.transformers_engine import Generated
+from baselines.decoding.answers import Generated
 from baselines.errors import CheckpointError, ClipError, MissingModality, PrerequisiteError
 from runners.config import Settings
 from runners.job import Job

@@ -14,7 +14,7 @@ from omegaconf import OmegaConf
 from adapters.base import Answer, Machine
 from adapters.qwen_audio import QwenAudioAdapter
 from baselines.checkpoint import Part
-from baselines.decoding.transformers_engine import Generated
+from baselines.decoding.answers import Generated
 from baselines.errors import ClipError, MissingModality
 from runners.config import Settings
 from runners.job import Job

@@ -13,7 +13,7 @@ from adapters.base import Answer, Machine
 from adapters.llama_vid import _AFTER, _BEFORE, LlamaVidAdapter
 from adapters.mllm import Mllm
 from adapters.videochat import VideoChatAdapter, time_message
-from baselines.decoding.transformers_engine import Generated
+from baselines.decoding.answers import Generated
 from baselines.errors import CheckpointError, ClipError, MissingModality, PrerequisiteError
 from runners.config import Settings
 from runners.job import Job

@@ -9,9 +9,10 @@ from scipy.stats import chisquare
 from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM, LogitsProcessorList
 
+from baselines.decoding.answers import Generated
 from baselines.decoding.sampling import DrawPerRow, samplers
 from baselines.decoding.settings import GenerationSettings
-from baselines.decoding.transformers_engine import Generated, TransformersEngine
+from baselines.decoding.transformers_engine import TransformersEngine
 from baselines.errors import PrerequisiteError
 from baselines.miniature import random_tensors
 

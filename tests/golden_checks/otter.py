@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from adapters.media.sampling import whole_steps
+from baselines.decoding.answers import Conditioned
 from baselines.decoding.settings import GenerationSettings
-from baselines.decoding.transformers_engine import Conditioned, TransformersEngine
+from baselines.decoding.transformers_engine import TransformersEngine
 from baselines.device import Place
 from baselines.layers.clip_vision import normalise, shortest_side_crop
 from baselines.otter import Otter, OtterInputs, OtterLlama, Sizes

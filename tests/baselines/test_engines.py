@@ -1,0 +1,171 @@
+"""Which engine decodes what, how it is refused, and the switches of the transformers engine."""
+
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from omegaconf import OmegaConf
+from transformers import LlamaForCausalLM
+
+from baselines.decoding import switches
+from baselines.decoding.engines import engine_settings
+from baselines.decoding.memory import GIB, Needs, check_memory, needs_of
+from baselines.decoding.settings import GenerationSettings
+from baselines.device import Place
+from baselines.errors import PrerequisiteError
+from baselines.llama import llama_config
+from baselines.llm_folder import LlmFolder
+from baselines.miniature import random_tensors
+from baselines.salmonn import Salmonn, write_miniature
+from tests.baselines.test_decoding import Letters
+
+CPU = Place(torch.device("cpu"), torch.float32)
+CONF = Path(__file__).parents[2] / "conf" / "engine"
+GREEDY = GenerationSettings(max_new_tokens=12)
+
+
+class Modules:
+    """All of a baseline that the engine looks at."""
+
+    def __init__(self) -> None:
+        sizes = {
+            "vocab_size": 60,
+            "hidden_size": 32,
+            "intermediate_size": 64,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 1,
+        }
+        self.llm = LlamaForCausalLM(llama_config(sizes)).eval()
+        self.llm.load_state_dict(random_tensors(self.llm, seed=3))
+
+
+@pytest.mark.parametrize("name", [file.stem for file in sorted(CONF.glob("*.yaml"))])
+def test_the_files_of_the_group_hold_just_the_keys_of_their_engine(name: str):
+    given: Any = OmegaConf.to_container(OmegaConf.load(CONF / f"{name}.yaml"))
+    assert engine_settings(given).name == name
+
+
+@pytest.mark.parametrize(
+    ("given", "sentence"),
+    [
+        ({"name": "vlm"}, "engine.name is 'vlm'; choose from transformers, vllm, server"),
+        ({"name": "vllm", "memori": 1}, "engine=vllm has no key memori; it has name, cache, mem"),
+        ({"name": "vllm", "memory": 80}, "engine.memory is 80 but must be a number from 0.05 to 1"),
+        ({"name": "vllm", "memory": "half"}, "engine.memory is 'half' but must be a number"),
+        ({"name": "server", "concurrency": "many"}, "engine.concurrency: Value 'many' of type"),
+        ({"name": "transformers", "quantization": "2bit"}, "choose from none, 8bit, 4bit"),
+        ({"name": "transformers", "compile": "yes"}, "engine.compile is 'yes'; choose from false"),
+    ],
+)
+def test_a_wrong_setting_is_told_in_one_sentence(given: dict[str, Any], sentence: str):
+    with pytest.raises(PrerequisiteError) as error:
+        engine_settings(given)
+    assert sentence in str(error.value)
+
+
+@pytest.mark.parametrize("name", ["vllm", "server"])
+def test_what_vllm_cannot_do_is_refused_with_the_way_out(name: str):
+    engine = engine_settings({"name": name})
+    engine.check(GREEDY, "")
+    engine.check(GenerationSettings(do_sample=True, top_k=5, top_p=0.5, stop=["#"]), "")
+    with pytest.raises(PrerequisiteError, match=r"no beam search.*\(num_beams=4\).*=greedy"):
+        engine.check(GenerationSettings(num_beams=4), "")
+    with pytest.raises(PrerequisiteError, match=r"n-grams.*; say engine=transformers"):
+        engine.check(GenerationSettings(no_repeat_ngram_size=2), "")
+    with pytest.raises(PrerequisiteError, match=r"cannot decode.*, because it looks aside; say"):
+        engine.check(GREEDY, "it looks aside")
+
+
+def test_the_transformers_engine_decodes_all_but_quantised_it_does_not():
+    GenerationSettings(num_beams=4)
+    engine_settings({"name": "transformers"}).check(GREEDY, "it looks aside")
+    engine = engine_settings({"name": "transformers", "quantization": "4bit"})
+    with pytest.raises(PrerequisiteError, match=r"=4bit.*it looks aside; say engine.quant"):
+        engine.check(GREEDY, "it looks aside")
+
+
+def gib(encoders: float, llm: float, cache: float) -> Needs:
+    return Needs(*(int(size * GIB) for size in (encoders, llm, cache)))
+
+
+SEVEN = gib(encoders=2.5, llm=12.6, cache=2.0)  # half precision, 4096 tokens
+
+
+@pytest.mark.parametrize(("total", "share"), [(24, 0.75), (40, 0.75), (80, 0.9)])
+def test_a_gpu_that_is_large_enough_passes(total: int, share: float):
+    check_memory(SEVEN, total * GIB, share)
+
+
+def test_a_share_that_leaves_the_encoders_too_little_is_to_be_lowered():
+    with pytest.raises(PrerequisiteError) as error:
+        check_memory(SEVEN, 24 * GIB, 0.9)
+    sentence = str(error.value)
+    assert "the encoders 4.0 GiB" in sentence
+    better = float(sentence.rpartition("set engine.memory=")[2])
+    assert 0.67 < better < 0.84
+    check_memory(SEVEN, 24 * GIB, better)
+
+
+def test_a_gpu_that_is_too_small_is_told_with_the_estimate():
+    with pytest.raises(PrerequisiteError, match="the GPU is too small") as error:
+        check_memory(SEVEN, 16 * GIB, 0.75)
+    sentence = str(error.value)
+    assert "about 16.1 GiB (weights 12.6 GiB, one long clip 2.0 GiB)" in sentence
+    assert "engine.context" in sentence
+    assert "\n" not in sentence
+
+
+def test_needs_are_read_off_the_modules_and_the_folder(tmp_path: Path):
+    parts = write_miniature(tmp_path / "published", seed=1)
+    folder = LlmFolder(tmp_path, "salmonn")
+    place = Place(CPU.device, torch.float16, folder)
+    model = Salmonn.load(**parts, heads=12, place=place)
+    needs = needs_of(model, folder.path, 100, place.dtype)
+    assert needs.cache == 2 * 2 * 100 * 32 * 2  # keys and values, layers, tokens, width, bytes
+    whole = sum(value.numel() for value in model.llm.parameters()) * 2
+    assert whole <= needs.llm < whole + 10_000
+    stay = sum(value.nbytes for name, value in model.named_parameters() if name[:4] != "llm.")
+    assert needs.encoders == stay + model.llm.get_input_embeddings().weight.nbytes
+
+
+def answers(given: dict[str, Any], modules: Modules) -> list[str]:
+    engine = engine_settings({"name": "transformers", **given})
+    engine.check(GREEDY, "")
+    stream = torch.Generator().manual_seed(0)
+    prompts = [torch.randn(length, 32, generator=stream) for length in (5, 17, 9)]
+    started = engine.start(modules, None, Letters(), GREEDY, CPU)
+    return [each.text for each in started.generate(prompts, [0, 1, 2])]  # type: ignore[union-attr]
+
+
+def test_attention_and_compilation_are_switched_on(monkeypatch: pytest.MonkeyPatch):
+    plain = answers({}, Modules())
+    modules = Modules()
+    assert modules.llm.config._attn_implementation == "sdpa"
+    assert answers({"attention": "eager"}, modules) == plain
+    assert modules.llm.config._attn_implementation == "eager"
+
+    seen = list[str]()
+    compile_ = torch.compile
+
+    def fast(function: Any, **options: Any) -> Any:
+        seen.append(function.__name__)
+        return compile_(function, **options, backend="eager")  # inductor would take a minute
+
+    monkeypatch.setattr(torch, "compile", fast)
+    assert answers({"compile": True}, Modules()) == plain
+    assert seen == ["forward"]
+
+
+def test_an_attention_that_is_not_installed_is_told_in_one_sentence():
+    with pytest.raises(PrerequisiteError, match=r"flash_attention_2 cannot be had here") as error:
+        answers({"attention": "flash_attention_2"}, Modules())
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.skipif(find_spec("bitsandbytes") is not None, reason="bitsandbytes is installed")
+def test_quantisation_without_its_package_is_told_in_one_sentence(tmp_path: Path):
+    Modules().llm.save_pretrained(tmp_path)
+    with pytest.raises(PrerequisiteError, match=r"needs bitsandbytes.*ovmer\[quantization\]"):
+        switches.read_quantized(tmp_path, "8bit", CPU)

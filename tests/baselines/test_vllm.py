@@ -1,0 +1,253 @@
+"""Prompt embeddings in the real vLLM, offline and served, against transformers.
+
+In float32 and greedy decoding the answers are the same, id by id. vLLM takes long to import and a
+while to start, so one process of it, the tests' own, serves one tiny model for all settings and
+after that a miniature of each of three baselines; the server is another.
+"""
+
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from importlib.util import find_spec
+from pathlib import Path
+from shutil import copytree
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from transformers import LlamaForCausalLM
+
+from adapters.base import Answer, Machine
+from adapters.mllm import Mllm
+from baselines.decoding.answers import Generated
+from baselines.decoding.engines import engine_settings
+from baselines.decoding.settings import GenerationSettings
+from baselines.decoding.transformers_engine import TransformersEngine
+from baselines.decoding.vllm_engine import VllmEngine
+from baselines.decoding.vllm_offline import OfflineVllm
+from baselines.device import Place
+from baselines.errors import ClipError, PrerequisiteError
+from tests.baselines.test_decoding import Letters
+from tests.baselines.test_engines import Modules
+from tests.runners.jobs import job
+
+pytestmark = [
+    pytest.mark.skipif(find_spec("vllm") is None, reason="vLLM is not installed"),
+    pytest.mark.timeout(900),
+    pytest.mark.filterwarnings("ignore"),  # of vLLM, in our process
+]
+
+SAMPLE = Path(__file__).parents[2] / "runners" / "data" / "sample"
+ENVIRONMENT = {
+    "VLLM_CPU_KVCACHE_SPACE": "1",
+    "VLLM_CPU_OMP_THREADS_BIND": "nobind",
+    "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
+    "VLLM_LOGGING_LEVEL": "ERROR",
+    "VLLM_NO_USAGE_STATS": "1",
+    "VLLM_USE_V2_MODEL_RUNNER": "0",
+}
+SMALL = {"kv_cache_memory_bytes": 2**28, "max_model_len": 1024}
+START_SECONDS = 600
+PLACE = Place(torch.device("cpu"), torch.float32)
+GREEDY = GenerationSettings(max_new_tokens=12)
+SAMPLED = GenerationSettings(max_new_tokens=12, do_sample=True, temperature=0.9, top_p=0.9, top_k=9)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def environment() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in ENVIRONMENT.items():
+            patch.setenv(name, value)
+        yield
+
+
+@pytest.fixture(scope="module")
+def prompts() -> list[Tensor]:
+    stream = torch.Generator().manual_seed(0)
+    return [torch.randn(length, 32, generator=stream) for length in (5, 17, 1, 9, 30, 300, 2)]
+
+
+@pytest.fixture(scope="module")
+def llm() -> LlamaForCausalLM:
+    return Modules().llm
+
+
+@pytest.fixture(scope="module")
+def folder(llm: LlamaForCausalLM, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("llm") / "tiny-0123"
+    llm.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def vllm(folder: Path) -> Iterator[OfflineVllm]:
+    started = VllmEngine.start(folder, {"dtype": "float32", **SMALL})
+    yield started
+    started.close()
+
+
+def by_transformers(
+    llm: LlamaForCausalLM, settings: GenerationSettings, prompts: Sequence[Tensor]
+) -> list[Generated]:
+    return TransformersEngine(llm, Letters(), settings).generate(prompts, range(len(prompts)))
+
+
+SETTINGS = {
+    "greedy": GREEDY,
+    "penalty": replace(GREEDY, max_new_tokens=30, repetition_penalty=1.3),
+    "stop": replace(GREEDY, max_new_tokens=30, stop=["?^", "jj", "K"]),
+    "at least": replace(GREEDY, min_new_tokens=9),
+    "in all": replace(GREEDY, max_new_tokens=30, max_length=20),
+}
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_the_answers_are_those_of_transformers(
+    name: str, vllm: OfflineVllm, llm: LlamaForCausalLM, prompts: list[Tensor]
+):
+    expected = by_transformers(llm, SETTINGS[name], prompts)
+    engine = VllmEngine(vllm, Letters(), SETTINGS[name])
+    assert engine.generate(prompts, range(len(prompts))) == expected
+    # What was in the engine before leaves no trace: the same again, in another order.
+    order = list(range(len(prompts)))[::-1]
+    again = engine.generate([prompts[place] for place in order], order)
+    assert again == [expected[place] for place in order]
+    if name != "greedy":
+        assert expected != by_transformers(llm, replace(GREEDY, max_new_tokens=30), prompts)
+
+
+def test_a_sampled_answer_depends_on_its_prompt_and_seed_alone(
+    vllm: OfflineVllm, prompts: list[Tensor]
+):
+    engine = VllmEngine(vllm, Letters(), SAMPLED)
+    seeds = [7, 2**62, 9, 10, 11, 12, 13]
+    together = engine.generate(prompts, seeds)
+    alone = [
+        engine.generate([prompt], [seed])[0] for prompt, seed in zip(prompts, seeds, strict=True)
+    ]
+    assert together == alone
+    assert engine.generate(prompts, [seed + 1 for seed in seeds]) != together
+
+
+def test_answers_are_streamed_and_few_prompts_are_drawn_ahead(
+    vllm: OfflineVllm, prompts: list[Tensor], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("baselines.decoding.vllm_offline.IN_FLIGHT", 4)
+    engine, drawn, got = VllmEngine(vllm, Letters(), GREEDY), list[int](), dict[int, Generated]()
+
+    def asked() -> Iterator[tuple[int, tuple[Tensor, int]]]:
+        for number in range(20):
+            drawn.append(number)
+            yield number, (prompts[number % len(prompts)], number)
+
+    for number, answer in engine.stream(asked()):
+        got[number] = answer
+        assert len(drawn) - len(got) < 4 + 4  # four in flight; those of one step end together
+    assert sorted(got) == list(range(20))
+    assert got[0] == engine.generate(prompts[:1], [0])[0]
+
+
+def test_vectors_of_another_width_do_not_reach_the_engine(vllm: OfflineVllm, prompts: list[Tensor]):
+    engine = VllmEngine(vllm, Letters(), GREEDY)
+    with pytest.raises(ValueError, match="48 wide but the language model's 32"):
+        engine.generate([torch.zeros(5, 48)], [0])
+    assert engine.generate(prompts[:1], [0])  # it lives
+
+
+@pytest.mark.parametrize("baseline", ["salmonn", "onellm", "qwen_audio"])
+def test_baselines_that_vllm_does_not_know_say_what_they_say_in_transformers(
+    baseline: str, tmp_path: Path
+):
+    """LoRA merged in, Meta's layout with a stop string, and a Qwen of 2023."""
+    adapter = job(f"baseline={baseline}", "generation=greedy").adapter.miniature(tmp_path)
+    assert isinstance(adapter, Mllm)
+    clips = [
+        (None, SAMPLE / "audio" / f"{name}.wav", f"I am {name}.")
+        for name in ("farewell", "late_night", "sour_milk", "good_news")
+    ]
+    items = [replace(adapter.prepare(*clip), seed=5) for clip in clips]
+
+    adapter.load(Machine("cpu", "float32"))
+    assert adapter.feeding == "batch"
+    expected = adapter.generate(items)
+    adapter.close()
+    assert len({each.text for each in expected if isinstance(each, Answer)}) == len(clips)
+
+    engine = {"name": "vllm", "options": {"kv_cache_memory_bytes": 2**28}}
+    adapter.load(Machine("cpu", "float32", engine))
+    assert adapter.feeding == "stream"
+    assert adapter.generate(items) == expected
+    assert dict(adapter.stream(iter(items))) == dict(enumerate(expected))
+    adapter.close()
+
+
+@pytest.fixture(scope="module")
+def server(folder: Path) -> Iterator[str]:
+    """A vLLM server on loopback; its address."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    log = folder.parent / "server.log"
+    command = [
+        *(sys.executable, "-m", "vllm.entrypoints.openai.api_server"),
+        *("--model", str(folder), "--host", "127.0.0.1", "--port", str(port)),
+        *("--dtype", "float32", "--enable-prompt-embeds", "--skip-tokenizer-init"),
+        "--enforce-eager",
+    ]
+    with log.open("wb") as file:
+        process = subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT)
+    try:
+        deadline = time.monotonic() + START_SECONDS
+        while b"Application startup complete" not in log.read_bytes():
+            assert process.poll() is None, log.read_text()[-2000:]
+            assert time.monotonic() < deadline, log.read_text()[-2000:]
+            time.sleep(0.2)
+        yield f"http://127.0.0.1:{port}/v1"
+    finally:
+        process.terminate()
+        process.wait(60)
+
+
+class Folder:
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+
+def asking(server: str, folder: Path, settings: GenerationSettings, **more: Any) -> Any:
+    engine = engine_settings({"name": "server", "base_url": server, **more})
+    return engine.start(Modules(), Folder(folder), Letters(), settings, PLACE)  # type: ignore
+
+
+def test_the_server_answers_as_transformers_does(
+    server: str, folder: Path, llm: LlamaForCausalLM, prompts: list[Tensor]
+):
+    for name in ("greedy", "stop", "at least", "in all"):
+        engine = asking(server, folder, SETTINGS[name], concurrency=3)
+        expected = by_transformers(llm, SETTINGS[name], prompts)
+        assert engine.generate(prompts, range(len(prompts))) == expected, name
+        streamed = engine.stream((place, (prompt, 0)) for place, prompt in enumerate(prompts))
+        assert dict(streamed) == dict(enumerate(expected)), name
+        engine.close()
+
+    engine = asking(server, folder, SAMPLED)
+    assert engine.generate(prompts, [5] * 7) == engine.generate(prompts, [5] * 7)
+    too_long = torch.zeros(5000, 32)
+    answers = engine.generate([too_long, prompts[0]], [0, 0])
+    assert isinstance(answers[0], ClipError)
+    assert "the server refused the question with 400" in str(answers[0])
+    assert isinstance(answers[1], Generated)
+    engine.close()
+
+
+def test_a_server_with_another_model_or_none_is_told_in_one_sentence(server: str, folder: Path):
+    other = copytree(folder, folder.parent / "salmonn-4567")
+    with pytest.raises(PrerequisiteError) as error:
+        asking(server, other, GREEDY)
+    sentence = f"serves {folder}, not salmonn-4567; start it (vllm serve {other} --dtype float32"
+    assert sentence in str(error.value)
+    with pytest.raises(PrerequisiteError, match=r"no server answers at http://127\.0\.0\.1:9/v1"):
+        asking("http://127.0.0.1:9/v1", folder, GREEDY)
