@@ -322,6 +322,12 @@ def _cluster(address: str) -> Iterator[None]:
             f"there is no Ray cluster at launcher.address={address}; start one with "
             "`ray start --head`, or leave launcher.address out"
         ) from error
+    except Exception as error:  # Ray has no narrower type for it
+        ray.shutdown()
+        raise PrerequisiteError(
+            f"Ray did not start ({' '.join(str(error).split())}); is the machine overloaded? Run "
+            "again, or leave launcher=ray out"
+        ) from error
     signal.signal(signal.SIGTERM, before)  # Ray's own would end the run without its last words
     try:
         yield

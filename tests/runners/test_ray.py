@@ -20,7 +20,7 @@ CLIPS = [f"clip{number:02}" for number in range(40)]
 
 @pytest.fixture(scope="module", autouse=True)
 def cluster():
-    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_worker_niceness": "0"}
     ray.init(
         num_cpus=2,
         num_gpus=0,
@@ -141,6 +141,24 @@ def test_a_cluster_that_others_use_is_not_waited_for_without_end(base):
             work(job("baseline=scripted", *base, "launcher.timeout=2"))
     finally:
         ray.kill(other)
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (ConnectionError("refused"), "no Ray cluster at launcher.address=host:1; start one with"),
+        (Exception("The node\ntimed out"), r"Ray did not start \(The node timed out\); is the"),
+    ],
+)
+def test_a_cluster_that_is_not_there_is_one_sentence(base, monkeypatch, error, said):
+    def fail(*arguments, **settings):
+        raise error
+
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(ray, "init", fail)
+    monkeypatch.setattr(ray, "shutdown", lambda: None)
+    with pytest.raises(PrerequisiteError, match=said):
+        work(job("baseline=scripted", *base, "launcher.address='host:1'"))
 
 
 def test_what_is_wrong_with_the_run_is_said_once(base):
