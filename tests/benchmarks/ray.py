@@ -27,7 +27,7 @@ def main() -> None:
     """Print both rates and their ratio."""
     count = int(sys.argv[1]) if len(sys.argv) > 1 else CLIPS
     # Ray gives way to everything else on the machine, which would be measured as well.
-    os.environ["RAY_worker_niceness"] = "0"
+    os.environ["RAY_worker_niceness"] = "0"  # noqa: SIM112 - so Ray spells it
     ray.init(num_cpus=2, num_gpus=0, include_dashboard=False, log_to_driver=False)
     with tempfile.TemporaryDirectory() as folder:
         overrides = write_clips(Path(folder, "data"), count)
