@@ -19,7 +19,7 @@ from runners.config import MachineSettings
 from runners.extraction import make_language_model
 from runners.extraction.steps import clean_reply, grouping
 from runners.progress import Progress, say
-from runners.record import Origin, RecordSettings, record
+from runners.record import Origin, RecordSettings, add_to_run, record
 from runners.score import CommonSettings, compose_settings, read_truth
 from runners.scoring import make_metric
 from runners.scoring.files import Columns, read_labels
@@ -64,6 +64,8 @@ def main() -> int:
     kept = record(settings.record, scores, Origin(settings.predictions, settings.truth))
     if kept is not None:
         print(f"- kept for runners.tables in {kept}")
+    elif add_to_run(Path(settings.predictions).expanduser(), scores):
+        print(f"- kept in {settings.predictions}/scores.json, for runners.tables")
     if settings.output is not None:
         text = json.dumps(scores.as_json(), ensure_ascii=False, indent=2)
         Path(settings.output).expanduser().write_text(text + "\n", encoding="utf-8")

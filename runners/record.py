@@ -11,7 +11,8 @@ from typing import Any
 
 from adapters.registry import near
 from baselines.errors import PrerequisiteError
-from runners.config import SUBTITLE
+from runners.config import SUBTITLE, settings_from_json
+from runners.job import Job
 from runners.run_folder import RunFolder
 from runners.scoring import Scores
 
@@ -69,6 +70,24 @@ def record(settings: RecordSettings, scores: Scores, origin: Origin) -> Path | N
     folder.write_json("run.json", _told(settings, scores, origin))
     folder.write_json("scores.json", entries)
     return path
+
+
+def add_to_run(path: Path, scores: Scores) -> bool:
+    """Keep the scores of a run folder's labels in its scores.json; False where `path` is none.
+
+    The labels are those of the run's last session, which `runners.score` and `group` read too.
+    """
+    folder = RunFolder(path)
+    told = folder.read_json("run.json") if path.is_dir() else {}
+    if "settings" not in told:
+        return False
+    job = Job(settings_from_json(told["settings"], path), at=path)
+    entries = folder.read_json("scores.json")
+    made = [entry for key, entry in entries.items() if key.startswith(f"{job.extraction}/")]
+    extractor = made[0].get("extractor") if made else {"name": job.settings.extractor["name"]}
+    entries[f"{job.extraction}/{scores.metric}"] = {"extractor": extractor, **scores.as_json()}
+    folder.write_json("scores.json", entries)
+    return True
 
 
 def _merged(settings: RecordSettings) -> str:

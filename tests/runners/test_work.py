@@ -9,7 +9,10 @@ import pytest
 from baselines.errors import ClipError, PrerequisiteError
 from runners.data import read_dataset
 from runners.job import Job
+from runners.papers.results import read_result
+from runners.record import add_to_run
 from runners.run_folder import RunFolder
+from runners.scoring import make_metric
 from runners.state import look
 from runners.work import work
 from tests.runners.jobs import job
@@ -251,3 +254,33 @@ def test_a_generator_that_is_fed_does_not_wait(base):
     work(made)
     speed = json.loads((made.folder / "run.json").read_text("utf-8"))["sessions"][-1]["speed"]
     assert speed["generator_waited"] < 0.4
+
+
+def test_a_run_that_cannot_start_says_why_in_its_folder(base, monkeypatch):
+    """So that a table can: here the weights are missing."""
+
+    def no_weights(self, machine):
+        raise PrerequisiteError("there are no weights of this model; get them")
+
+    made = job("baseline=scripted", *base)
+    monkeypatch.setattr(type(made.adapter), "load", no_weights)
+    with pytest.raises(PrerequisiteError):
+        work(made)
+    result = read_result(made.folder)
+    assert (result.problem, result.described) == ("there are no weights of this model; get them", 0)
+    monkeypatch.undo()
+    work(made)
+    assert read_result(made.folder).problem is None
+
+
+def test_figures_that_are_found_afterwards_join_those_of_the_run(base):
+    """The groups of a language model are asked for when the run is done."""
+    made = job("baseline=scripted", *base)
+    state = work(made)
+    metric = make_metric({"name": "grouping", "replies": dict.fromkeys("abcdef", "[]")})
+    scores = metric.score(state.readings[0].found, state.truth)
+    assert add_to_run(made.folder, scores)
+    kept = {scored.metric: scored for scored in read_result(made.folder).scored}
+    assert kept["grouping"].value("F") == scores.figures["F"]
+    assert kept["grouping"].extractor == kept["wheel"].extractor
+    assert not add_to_run(made.folder / "nowhere", scores)
