@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from adapters.base import AUDIO, VIDEO, Adapter, Answer, Machine, Prepared
 from adapters.chat_mllm import ChatMllm, Conversation
@@ -21,8 +21,10 @@ from baselines.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
     from baselines.decoding.answers import Generated, Perceived
+    from baselines.decoding.engines import VllmSettings
     from baselines.device import Place
     from baselines.native.processor import ChatProcessor, Media
+    from baselines.native.vllm import ChatVllm, Shown
 
 _PICTURES = ("video", "images")
 
@@ -31,7 +33,7 @@ _PICTURES = ("video", "images")
 class _Asked:
     """A clip's prompt, and whether its template has opened the thinking part of the answer."""
 
-    prompt: "Perceived"
+    prompt: "Perceived | Shown"
     inside: bool
 
 
@@ -53,6 +55,9 @@ class Native(ChatMllm, Mllm):
     """For dry runs: sizes that the rule for miniatures misses, by dotted name."""
 
     known_quirks: ClassVar[tuple[str, ...]] = ("none",)
+
+    _shows = False
+    """Whether the engine is shown the media themselves."""
 
     def __post_init__(self) -> None:
         Mllm.__post_init__(self)
@@ -96,15 +101,42 @@ class Native(ChatMllm, Mllm):
 
     def load(self, machine: Machine) -> None:
         from baselines.decoding.batches import Batches
+        from baselines.decoding.engines import VllmSettings, engine_settings
         from baselines.decoding.transformers_engine import TransformersEngine
         from baselines.native.model import ChatModel
 
         self._check_inputs()
-        self._model = ChatModel.load(
-            self.parts["model"], self.architecture, machine.device, machine.dtype
-        )
-        self._engine = TransformersEngine(self._model.llm, self.tokenizer, self.generation)
+        folder, settings = self.parts["model"], engine_settings(machine.engine)
+        settings.check(self.generation, self.transformers_only)
         self._batches = Batches()
+        if isinstance(settings, VllmSettings):
+            # Asked with what `_given` makes of a clip, which is no prompt to other engines.
+            self._engine = cast(Any, self._vllm(folder, settings, machine))
+            self._shows = True
+            return
+        if settings != type(settings)(settings.name, settings.cache):
+            raise PrerequisiteError(
+                "quantization, compile and attention of engine=transformers are not for chat MLLMs "
+                "yet; leave them as they are"
+            )
+        self._model = ChatModel.load(folder, self.architecture, machine.device, machine.dtype)
+        self._engine = TransformersEngine(self._model.llm, self.tokenizer, self.generation)
+
+    def _vllm(self, folder: Path, settings: "VllmSettings", machine: Machine) -> "ChatVllm":
+        from baselines.device import resolve
+        from baselines.native.vllm import ChatVllm
+
+        place = resolve(machine.device, machine.dtype)
+        options: dict[str, Any] = {"dtype": "auto"}
+        if machine.dtype != "auto" or place.device.type == "cpu":
+            options["dtype"] = str(place.dtype).removeprefix("torch.")
+        if place.device.type == "cuda":
+            options["gpu_memory_utilization"] = settings.memory
+        if settings.context:
+            options["max_model_len"] = settings.context
+        if self.picture == "images":
+            options["limit_mm_per_prompt"] = {"image": self.frames, "audio": 1}
+        return ChatVllm(folder, self._processor, self.generation, options | settings.options)
 
     # -- one clip --------------------------------------------------------------------------------
 
@@ -130,9 +162,18 @@ class Native(ChatMllm, Mllm):
             self._check_room(length(told.prompt.about(words and "")), media)
             question, cut = self.ask(words, self._room, length, told.prompt)
             prompt, notes = self._processor(rendered(question), media), notes + cut
-        asked = _Asked(prompt, opens_thinking(rendered(question)))
+        whole = rendered(question)
+        asked = _Asked(self._given(prompt, whole, media), opens_thinking(whole))
         tokens = (len(prompt) + self.generation.max_new_tokens) * self.generation.num_beams
         return Prepared(asked, notes, tokens=tokens)
+
+    def _given(self, prompt: "Perceived", whole: str, media: "Media") -> "Perceived | Shown":
+        """What the engine takes: vLLM runs the processor itself."""
+        if not self._shows:
+            return prompt
+        from baselines.native.vllm import Shown
+
+        return Shown(whole, media, len(prompt))
 
     def encode(self, batch: list[Prepared]) -> Sequence[Prepared | ClipError]:
         """The items as they are: the class of transformers has its encoders within `generate`."""

@@ -32,6 +32,9 @@ _WOVEN = "use_audio_in_video"
 """What Qwen's omni models call it, in the processor (the order of the placeholders) and in the
 model (their places in time) alike."""
 
+_OF_THE_MEDIA = ("video_metadata", "do_sample_frames", "sampling_rate")
+"""Arguments that vLLM is told with the media themselves."""
+
 
 @dataclass(frozen=True)
 class Media:
@@ -184,3 +187,14 @@ class ChatProcessor:
             elif name not in ("videos_kwargs", "images_kwargs", "audio_kwargs"):
                 given[name] = value
         return given
+
+    def options(self, media: Media) -> dict[str, Any]:
+        """What the processor is told of a clip beside its media, in one level, as vLLM wants it."""
+        told = self.arguments(media)
+        flat: dict[str, Any] = {}
+        for name, value in told.items():
+            if name.endswith("_kwargs"):
+                flat |= {key: each for key, each in value.items() if key not in _OF_THE_MEDIA}
+            elif name not in ("videos", "images", "audio"):
+                flat[name] = value
+        return flat

@@ -34,7 +34,9 @@ SUBTITLES = ("No!", None, "a much longer subtitle, so that lengths differ " * 3)
 def configured(name: str) -> Native:
     """The adapter as its yaml file has it."""
     content = OmegaConf.load(CONF / f"{name}.yaml")
-    fields = {key: value for key, value in content.items() if key not in ("name", "title")}
+    fields = {
+        key: value for key, value in content.items() if key not in ("name", "title", "status")
+    }
     cls = registry.get(fields.pop("adapter"))
     fields["generation"] = fields["generation"]["greedy"]
     adapter = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(cls), fields))
@@ -197,6 +199,12 @@ def test_inputs_that_the_model_lacks_are_named_before_the_first_clip(small):
         replace(blind, modalities="video").load(MACHINE)
     with pytest.raises(MissingModality, match="no video"):
         deaf.prepare(None, None, "hello")
+
+
+def test_switches_that_do_not_reach_a_chat_model_are_refused(small):
+    engine = {"name": "transformers", "compile": True}
+    with pytest.raises(PrerequisiteError, match=r"compile .* leave them as they are"):
+        small("qwen2_5_vl").load(Machine(device="cpu", dtype="float32", engine=engine))
 
 
 def test_more_than_the_context_holds(small):
