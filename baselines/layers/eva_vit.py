@@ -22,7 +22,6 @@ from baselines.weights import (
     LazyTensor,
     Renames,
     Tensors,
-    check_heads,
     read_tensors,
     rename,
     weightless,
@@ -89,7 +88,6 @@ def _config(tensors: Tensors, layers: int, heads: int, file: Path) -> Blip2Visio
     try:
         patches = tensors["embeddings.patch_embedding.weight"]
         width, _, patch, _ = patches.sides(4)
-        check_heads(patches, width, heads)
         positions = tensors["embeddings.position_embedding"].sides(3)[1]
         hidden = tensors["layers.0.mlp.fc1.weight"].sides(2)[0]
     except KeyError:

@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from baselines.errors import CheckpointError
-from baselines.weights import Tensors, check_heads
+from baselines.weights import Tensors
 
 GRID = 14
 """Patches along each side of a frame."""
@@ -50,7 +50,6 @@ class UmtConfig:
         numbers = re.compile(re.escape(f"{here}blocks.") + r"(\d+)\.")
         layers = 1 + max(int(m[1]) for key in tensors if (m := numbers.match(key)))
         width, *_, patch = patches.sides(5)
-        check_heads(patches, width, heads)
         return cls(width, layers, heads, fc1.sides(2)[0], patch)
 
 
