@@ -6,14 +6,12 @@ Video and subtitle; a clip without a picture is recorded as `missing_modality`.
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
-from adapters.base import SUBTITLE, VIDEO, Prepared, require_video
-from adapters.media import read_frames
-from adapters.media.sampling import per_second
-from adapters.mllm import Mllm
+from adapters.base import Prepared
+from adapters.frame_a_second import FrameASecond
+from adapters.mllm import VICUNA_SYSTEM
 from adapters.registry import register
-from baselines.errors import PrerequisiteError
 from baselines.tokenizer import LlamaTokenizer
 
 if TYPE_CHECKING:
@@ -23,32 +21,18 @@ if TYPE_CHECKING:
 
 # Template `simple` (ChatUniVi/conversation.py), which starts with an exchange of its own. The slots
 # of the frames touch, so the video takes a single one.
-_BEFORE = (
-    "A chat between a curious human and an artificial intelligence assistant. "
-    "The assistant gives helpful, detailed, and polite answers to the human's questions."
-    "###Human: Hi!###Assistant: Hi there! How can I help you today?###Human: "
-)
+_BEFORE = VICUNA_SYSTEM + "###Human: Hi!###Assistant: Hi there! How can I help you today?###Human: "
 _AFTER = "\n{question}###Assistant:"
 
 
 @register("chat_univi")
 @dataclass
-class ChatUniViAdapter(Mllm):
+class ChatUniViAdapter(FrameASecond):
     """The published model. Each clip's random stream gives the noise of the merging as well.
 
     Of what the authors' code did by accident nothing is known to have changed an answer, so there
     are no quirks to reproduce.
     """
-
-    most_frames: int = 100
-
-    modalities: ClassVar[frozenset[str]] = frozenset({VIDEO, SUBTITLE})
-    known_quirks: ClassVar[tuple[str, ...]] = ("none",)
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.most_frames < 1:
-            raise PrerequisiteError("baseline.most_frames must be at least 1")
 
     @cached_property
     def _sizes(self) -> "Sizes":
@@ -74,9 +58,7 @@ class ChatUniViAdapter(Mllm):
 
         from baselines.layers.clip_vision import shortest_side_crop
 
-        frames = read_frames(
-            require_video(video), lambda count, fps: per_second(count, fps, self.most_frames)
-        )
+        frames = self.look(video)
         texts, notes = self._texts(subtitle, len(frames.indices))
         pixels = shortest_side_crop(frames.pixels, self._sizes.image)
         return Prepared((texts, torch.from_numpy(pixels)), notes)

@@ -6,15 +6,13 @@ Video and subtitle; a clip without a picture is recorded as `missing_modality`.
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
-from adapters.base import SUBTITLE, VIDEO, Prepared, require_video
-from adapters.media import read_frames
-from adapters.media.sampling import per_second
-from adapters.mllm import Mllm
+from adapters.base import Prepared
+from adapters.frame_a_second import FrameASecond
+from adapters.mllm import VICUNA_SYSTEM
 from adapters.registry import register
 from baselines.checkpoint import file_of
-from baselines.errors import PrerequisiteError
 from baselines.tokenizer import BertTokenizer, LlamaTokenizer
 
 if TYPE_CHECKING:
@@ -23,16 +21,13 @@ if TYPE_CHECKING:
 
 # Template `llava_v1` (llamavid/conversation.py), split at the slot; each side is tokenised as a
 # text of its own. The model was trained with a "curious user"; the authors ran it like this.
-_BEFORE = (
-    "A chat between a curious human and an artificial intelligence assistant. "
-    "The assistant gives helpful, detailed, and polite answers to the human's questions. USER: "
-)
+_BEFORE = f"{VICUNA_SYSTEM} USER: "
 _AFTER = "\n{question} ASSISTANT:"
 
 
 @register("llama_vid")
 @dataclass
-class LlamaVidAdapter(Mllm):
+class LlamaVidAdapter(FrameASecond):
     """The published model. The question goes two ways: into the prompt, and to the Q-Former.
 
     Of what the authors' code did by accident nothing is known to have changed an answer, so there
@@ -40,14 +35,6 @@ class LlamaVidAdapter(Mllm):
     """
 
     most_frames: int = 600
-
-    modalities: ClassVar[frozenset[str]] = frozenset({VIDEO, SUBTITLE})
-    known_quirks: ClassVar[tuple[str, ...]] = ("none",)
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.most_frames < 1:
-            raise PrerequisiteError("baseline.most_frames must be at least 1")
 
     @cached_property
     def _vision(self) -> Path:
@@ -84,9 +71,7 @@ class LlamaVidAdapter(Mllm):
         from baselines.layers.clip_vision import shortest_side_crop
         from baselines.llama_vid import LONGEST_QUESTION, POSITIONS, LlamaVidInputs
 
-        frames = read_frames(
-            require_video(video), lambda count, fps: per_second(count, fps, self.most_frames)
-        )
+        frames = self.look(video)
         encode = self.tokenizer.encode
         before = [self.tokenizer.bos_id, *encode(_BEFORE)]
         fixed = len(before) + POSITIONS * len(frames.indices)

@@ -34,6 +34,12 @@ MINIATURE_NEW_TOKENS = 32
 
 SLOT = "{subtitle}"
 
+VICUNA_SYSTEM = (
+    "A chat between a curious human and an artificial intelligence assistant. "
+    "The assistant gives helpful, detailed, and polite answers to the human's questions."
+)
+"""The system text of FastChat's first templates, with which the prompts of several models begin."""
+
 
 @dataclass(frozen=True)
 class _Encoded:

@@ -13,7 +13,7 @@ from adapters.audio_visual import AudioVisual
 from adapters.base import AUDIO, VIDEO, Prepared, require_audio, require_video
 from adapters.media import Samples, read_frames, read_sound
 from adapters.media.sampling import windows
-from adapters.mllm import Model, Question
+from adapters.mllm import VICUNA_SYSTEM, Model, Question
 from adapters.registry import register
 from baselines.layers.kaldi_fbank import FRAME, SAMPLE_RATE, SHIFT
 from baselines.tokenizer import LlamaTokenizer
@@ -22,11 +22,7 @@ if TYPE_CHECKING:
     from baselines.device import Place
 
 # Template `v1` (data/conversation_lib.py). One text; the clip goes between its start token and it.
-BEFORE = (
-    "A chat between a curious human and an artificial intelligence assistant. "
-    "The assistant gives helpful, detailed, and polite answers to the human's questions.\n\n"
-    "###Human: "
-)
+BEFORE = f"{VICUNA_SYSTEM}\n\n###Human: "
 AFTER = "\n###Assistant:"
 
 _VIDEO_CLIPS = 5  # data/video_utils.py, `load_and_transform_video_data`

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, ClassVar, cast
 from adapters.base import SUBTITLE, VIDEO, Prepared, require_video
 from adapters.media import Frames, read_frames
 from adapters.media.sampling import linspace
-from adapters.mllm import Mllm, Model
+from adapters.mllm import VICUNA_SYSTEM, Mllm, Model
 from adapters.registry import register
 from baselines.errors import PrerequisiteError
 from baselines.tokenizer import LlamaTokenizer
@@ -41,10 +41,7 @@ class VideoLlavaAdapter(Mllm):
 
     # Template `llava_v1` (videollava/conversation.py) with the slots as OV-MER's main-video.py
     # joins them: by a blank, which is tokenised as a text of its own.
-    _before: ClassVar[str] = (
-        "A chat between a curious human and an artificial intelligence assistant. "
-        "The assistant gives helpful, detailed, and polite answers to the human's questions. USER: "
-    )
+    _before: ClassVar[str] = f"{VICUNA_SYSTEM} USER: "
     _between: ClassVar[str] = " "
     _after: ClassVar[str] = "\n{question} ASSISTANT:"
 

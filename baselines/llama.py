@@ -31,6 +31,22 @@ _OPTIONAL = (
     "eos_token_id",
 )
 
+LLAMA_KEYS = ((r"rotary_emb\.inv_freq$", None), (r"^", "llm."))
+"""The renames of a checkpoint that holds nothing but a language model, the module `llm`."""
+
+MINI_LLAMA1: Mapping[str, Any] = {
+    "model_type": "llama",
+    "vocab_size": 400,
+    "hidden_size": 32,
+    "intermediate_size": 64,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 1,
+    "max_position_embeddings": 2048,
+    "rms_norm_eps": 1e-6,
+}
+"""The config.json of a miniature, with the context and the epsilon of the first LLaMA."""
+MINI_LLAMA2 = {**MINI_LLAMA1, "max_position_embeddings": 4096, "rms_norm_eps": 1e-5}
+
 META_NAMES = (
     ("tok_embeddings", "model.embed_tokens"),
     ("norm", "model.norm"),

@@ -12,7 +12,6 @@ alone; that sound works as well is ImageBind's doing. Source: yxuansu/PandaGPT a
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -32,7 +31,7 @@ from baselines.layers.imagebind import (
     VisionTower,
     imagebind_keys,
 )
-from baselines.llama import llama_config
+from baselines.llama import LLAMA_KEYS, MINI_LLAMA1, llama_config
 from baselines.lora import LORA_KEYS, attention_modules, merge_lora, random_lora
 from baselines.miniature import (
     publish,
@@ -53,18 +52,7 @@ CONNECTOR_KEYS = (
     (r"^llama_model\.base_model\.model\.", "llm."),
     *LORA_KEYS,
 )
-LLM_KEYS = ((r"rotary_emb\.inv_freq$", None), (r"^", "llm."))
 
-_MINI_LLM: dict[str, Any] = {
-    "model_type": "llama",
-    "vocab_size": 400,
-    "hidden_size": 32,
-    "intermediate_size": 64,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 1,
-    "max_position_embeddings": 2048,
-    "rms_norm_eps": 1e-6,
-}
 MINI_VISION = TowerConfig(heads=VISION_HEADS, width=32, layers=2, ffn=64, output=40)
 MINI_AUDIO = TowerConfig(heads=AUDIO_HEADS, width=36, layers=2, ffn=64, output=40)
 
@@ -113,7 +101,7 @@ class PandaGpt(nn.Module):
                 llama_config(read_json(llm)),
             )
         adapters = {key: trained.pop(key) for key in list(trained) if ".lora_" in key}
-        words = rename(read_tensors(llm), LLM_KEYS)
+        words = rename(read_tensors(llm), LLAMA_KEYS)
         tensors = join(
             towers,
             trained,
@@ -159,11 +147,11 @@ def write_miniature(folder: Path, seed: int) -> dict[str, Path]:
     llm, connector, imagebind = folder / "7b_v0", folder / CONNECTOR_FILE, folder / IMAGEBIND_FILE
     llm.mkdir(parents=True, exist_ok=True)
     with weightless():
-        model = PandaGpt(MINI_VISION, MINI_AUDIO, llama_config(_MINI_LLM))
+        model = PandaGpt(MINI_VISION, MINI_AUDIO, llama_config(MINI_LLAMA1))
     tensors = random_tensors(model, seed)
     words = {key[4:]: tensors.pop(key) for key in list(tensors) if key.startswith("llm.")}
-    write_sentencepiece(llm / "tokenizer.model", _MINI_LLM["vocab_size"])
-    write_json(llm / "config.json", _MINI_LLM)
+    write_sentencepiece(llm / "tokenizer.model", MINI_LLAMA1["vocab_size"])
+    write_json(llm / "config.json", MINI_LLAMA1)
     write_torch_shards(llm, words, shards=2)
     trained = {key: tensors.pop(key) for key in list(tensors) if key.startswith("projector.")}
     trained |= random_lora(model, _adapted(model.llm.config), seed)

@@ -28,7 +28,7 @@ from baselines.device import Place
 from baselines.layers.beats import BEATS_KEYS, BEATS_SWITCHES, Beats, BeatsConfig, beats_fbank
 from baselines.layers.kaldi_fbank import SAMPLE_RATE
 from baselines.layers.qformer import QFormer, QFormerConfig, published_qformer, qformer_keys
-from baselines.llama import llama_config
+from baselines.llama import LLAMA_KEYS, MINI_LLAMA2, llama_config
 from baselines.lora import LORA_KEYS, attention_modules, merge_lora, random_lora
 from baselines.miniature import (
     publish,
@@ -62,7 +62,6 @@ WHISPER_KEYS = (
     (r"^(model\.)?encoder\.", "whisper."),
 )
 BEATS_IN_SALMONN = (*BEATS_KEYS, (r"^", "beats."))
-LLM_KEYS = ((r"rotary_emb\.inv_freq$", None), (r"^", "llm."))
 
 # The way back, for miniatures: file/key.
 _PUBLISHED = (
@@ -75,16 +74,6 @@ _PUBLISHED = (
     (r"^projector\.", "connector/speech_llama_proj."),
     (r"^ln_", "connector/ln_"),
 )
-_MINI_LLM: dict[str, Any] = {
-    "model_type": "llama",
-    "vocab_size": 400,
-    "hidden_size": 32,
-    "intermediate_size": 64,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 1,
-    "max_position_embeddings": 4096,
-    "rms_norm_eps": 1e-5,
-}
 _MINI_WHISPER: dict[str, Any] = {
     "model_type": "whisper",
     "d_model": 32,
@@ -176,7 +165,7 @@ class Salmonn(nn.Module):
                 llama_config(read_json(llm)),
             )
         adapters = {key: trained.pop(key) for key in list(trained) if ".lora_" in key}
-        words = rename(read_tensors(llm), LLM_KEYS)
+        words = rename(read_tensors(llm), LLAMA_KEYS)
         tensors = join(
             trained,
             merge_lora(words, adapters, _LORA_ALPHA, _adapted(model.llm.config)),
@@ -245,12 +234,12 @@ def write_miniature(folder: Path, seed: int) -> dict[str, Path]:
         part.mkdir(parents=True, exist_ok=True)
     with weightless():
         model = Salmonn(
-            WhisperConfig(**_MINI_WHISPER), _MINI_BEATS, _MINI_QFORMER, llama_config(_MINI_LLM)
+            WhisperConfig(**_MINI_WHISPER), _MINI_BEATS, _MINI_QFORMER, llama_config(MINI_LLAMA2)
         )
     lora = random_lora(model, _adapted(model.llm.config), seed)
     tensors = publish(random_tensors(model, seed) | lora, _PUBLISHED)
-    write_sentencepiece(llm / "tokenizer.model", _MINI_LLM["vocab_size"])
-    write_json(llm / "config.json", _MINI_LLM)
+    write_sentencepiece(llm / "tokenizer.model", MINI_LLAMA2["vocab_size"])
+    write_json(llm / "config.json", MINI_LLAMA2)
     write_torch_shards(llm, _file("llm", tensors), shards=2)
     write_json(whisper / "config.json", _MINI_WHISPER)
     decoder = {"model.decoder.layer_norm.weight": torch.ones(_MINI_WHISPER["d_model"])}

@@ -13,7 +13,6 @@ DAMO-NLP-SG/Video-LLaMA at 64888c0a, `video_llama/models/video_llama.py`.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -23,7 +22,14 @@ from baselines.checkpoint import read_json
 from baselines.device import Place
 from baselines.errors import CheckpointError
 from baselines.layers.clip_vision import normalise
-from baselines.layers.eva_vit import EVA_FILE, EVA_HEADS, EvaVit, read_eva, write_eva_miniature
+from baselines.layers.eva_vit import (
+    EVA_FILE,
+    EVA_HEADS,
+    EvaVit,
+    eva_image_size,
+    read_eva,
+    write_eva_miniature,
+)
 from baselines.layers.imagebind import (
     AUDIO,
     AUDIO_HEADS,
@@ -41,7 +47,7 @@ from baselines.layers.qformer import (
     published_qformer,
     qformer_keys,
 )
-from baselines.llama import llama_config
+from baselines.llama import LLAMA_KEYS, MINI_LLAMA2, llama_config
 from baselines.miniature import (
     publish,
     random_tensors,
@@ -75,7 +81,6 @@ HEARING_KEYS = (
     *qformer_keys("audio_Qformer.", "hearing.qformer."),
     (r"^audio_llama_proj\.", "hearing.projector."),
 )
-LLM_KEYS = ((r"rotary_emb\.inv_freq$", None), (r"^", "llm."))
 
 # The way back, for miniatures: file/key.
 _PUBLISHED = (
@@ -94,16 +99,6 @@ _PUBLISHED = (
     (r"^hearing\.ear\.", "audio."),
     *((ours, f"imagebind/{published}") for ours, published in IMAGEBIND_PUBLISHED),
 )
-_MINI_LLM: dict[str, Any] = {
-    "model_type": "llama",
-    "vocab_size": 400,
-    "hidden_size": 32,
-    "intermediate_size": 64,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 1,
-    "max_position_embeddings": 4096,
-    "rms_norm_eps": 1e-5,
-}
 _MINI_EAR = TowerConfig(heads=AUDIO_HEADS, width=36, layers=2, ffn=64, output=40)
 
 
@@ -150,7 +145,7 @@ class Sizes:
         """From the shapes in the published files and the language model's config.json."""
         return cls(
             context=llama_config(read_json(llm)).max_position_embeddings,
-            image=read_eva(seeing.vision, "")[0].image_size if seeing else 0,
+            image=eva_image_size(seeing.vision) if seeing else 0,
             seen=_count(_seeing(seeing), "seeing.video_queries") if seeing else 0,
             heard=_count(_hearing(hearing), "hearing.queries") if hearing else 0,
         )
@@ -244,7 +239,7 @@ class VideoLlama(nn.Module):
         """Read the branches that are given, and the folder of Llama-2-7b-chat, as published."""
         heads = heads or Heads()
         config = llama_config(read_json(llm))
-        parts = [rename(read_tensors(llm), LLM_KEYS)]
+        parts = [rename(read_tensors(llm), LLAMA_KEYS)]
         eyes = ears = None
         with weightless():
             if seeing is not None:
@@ -324,7 +319,7 @@ def write_miniature(folder: Path, seed: int) -> dict[str, Path]:
     llm.mkdir(parents=True, exist_ok=True)
     write_eva_miniature(vision, seed)
     tower, _ = read_eva(vision, "")
-    width, output = tower.hidden_size, int(_MINI_LLM["hidden_size"])
+    width, output = tower.hidden_size, int(MINI_LLAMA2["hidden_size"])
     sizes = QFormerConfig(encoder_width=width, layers=2, width=48, ffn=64)
     over = replace(sizes, encoder_width=sizes.width, cross_attention_every=1)
     listener = replace(over, encoder_width=_MINI_EAR.output)
@@ -332,13 +327,13 @@ def write_miniature(folder: Path, seed: int) -> dict[str, Path]:
         model = VideoLlama(
             Seeing(tower, (sizes, 32), (over, 32), 32, output),
             Hearing(_MINI_EAR, listener, 8, 8, output),
-            llama_config(_MINI_LLM),
+            llama_config(MINI_LLAMA2),
         )
     drawn = random_tensors(model, seed)
     held = {name: drawn[name] for name in drawn if not name.startswith("seeing.vit.")}
     tensors = publish(held, _PUBLISHED)
-    write_sentencepiece(llm / "tokenizer.model", _MINI_LLM["vocab_size"])
-    write_json(llm / "config.json", _MINI_LLM)
+    write_sentencepiece(llm / "tokenizer.model", MINI_LLAMA2["vocab_size"])
+    write_json(llm / "config.json", MINI_LLAMA2)
     write_torch_shards(llm, _file("llm", tensors), shards=2)
     torch.save({"model": _file("qformer", tensors)}, qformer)
     for name, file in (("seeing", seeing), ("hearing", hearing)):

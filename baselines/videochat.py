@@ -14,7 +14,6 @@ from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -24,7 +23,14 @@ from baselines.checkpoint import read_json
 from baselines.device import Place
 from baselines.errors import CheckpointError
 from baselines.layers.clip_vision import normalise
-from baselines.layers.eva_vit import EVA_FILE, EVA_HEADS, EvaVit, read_eva, write_eva_miniature
+from baselines.layers.eva_vit import (
+    EVA_FILE,
+    EVA_HEADS,
+    EvaVit,
+    eva_image_size,
+    read_eva,
+    write_eva_miniature,
+)
 from baselines.layers.qformer import (
     BLIP2_FILE,
     BLIP2_KEYS,
@@ -32,7 +38,7 @@ from baselines.layers.qformer import (
     QFormerConfig,
     published_qformer,
 )
-from baselines.llama import llama_config
+from baselines.llama import LLAMA_KEYS, MINI_LLAMA1, llama_config
 from baselines.miniature import (
     publish,
     random_tensors,
@@ -60,7 +66,6 @@ TRAINED_KEYS = (
     (r"^extra_query_tokens$", "extra_queries"),
     (r"^llama_proj\.", "projector."),
 )
-LLM_KEYS = ((r"rotary_emb\.inv_freq$", None), (r"^", "llm."))
 
 # The way back, for miniatures: file/key.
 _PUBLISHED = (
@@ -73,16 +78,6 @@ _PUBLISHED = (
     (r"^queries$", "qformer/query_tokens"),
     *published_qformer("qformer.", "qformer/Qformer."),
 )
-_MINI_LLM: dict[str, Any] = {
-    "model_type": "llama",
-    "vocab_size": 400,
-    "hidden_size": 32,
-    "intermediate_size": 64,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 1,
-    "max_position_embeddings": 2048,
-    "rms_norm_eps": 1e-6,
-}
 
 
 @dataclass(frozen=True)
@@ -109,10 +104,9 @@ class Sizes:
     @classmethod
     def read(cls, vision: Path, qformer: Path, trained: Path, llm: Path) -> "Sizes":
         """From the shapes in the published files and the language model's config.json."""
-        seen, _ = read_eva(vision, "")
         tensors = _joined(qformer, trained)
         return cls(
-            image=seen.image_size,
+            image=eva_image_size(vision),
             positions=sum(_queries(tensors)),
             context=llama_config(read_json(llm)).max_position_embeddings,
         )
@@ -221,7 +215,7 @@ class VideoChat(nn.Module):
                 _queries(connector),
                 llama_config(read_json(llm)),
             )
-        tensors = join(tower, connector, rename(read_tensors(llm), LLM_KEYS))
+        tensors = join(tower, connector, rename(read_tensors(llm), LLAMA_KEYS))
         load_strict(model, tensors, place)
         return model
 
@@ -268,12 +262,12 @@ def write_miniature(folder: Path, seed: int) -> dict[str, Path]:
     seen, _ = read_eva(vision, "")
     sizes = QFormerConfig(encoder_width=seen.hidden_size, layers=2, width=48, ffn=64)
     with weightless():
-        model = VideoChat(seen, 2, sizes, (32, 64), llama_config(_MINI_LLM))
+        model = VideoChat(seen, 2, sizes, (32, 64), llama_config(MINI_LLAMA1))
     drawn = random_tensors(model, seed)
     held = {name: drawn[name] for name in drawn if not name.startswith("encoder.vit.")}
     tensors = publish(held, _PUBLISHED)
-    write_sentencepiece(llm / "tokenizer.model", _MINI_LLM["vocab_size"])
-    write_json(llm / "config.json", _MINI_LLM)
+    write_sentencepiece(llm / "tokenizer.model", MINI_LLAMA1["vocab_size"])
+    write_json(llm / "config.json", MINI_LLAMA1)
     write_torch_shards(llm, _file("llm", tensors), shards=2)
     norm = {f"ln_vision.{leaf}": torch.zeros(seen.hidden_size) for leaf in ("weight", "bias")}
     torch.save({"model": _file("qformer", tensors) | norm}, qformer)

@@ -11,7 +11,6 @@ that the authors of OV-MER ran (`models/videochat2_it.py`, MERTools 89120b78).
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -23,7 +22,7 @@ from baselines.errors import CheckpointError
 from baselines.layers.clip_vision import normalise
 from baselines.layers.qformer import QFormer, QFormerConfig, published_qformer, qformer_keys
 from baselines.layers.umt_vit import GRID, UmtConfig, UmtVit
-from baselines.llama import llama_config
+from baselines.llama import LLAMA_KEYS, MINI_LLAMA1, llama_config
 from baselines.lora import LORA_KEYS, attention_modules, merge_lora, random_lora
 from baselines.miniature import (
     publish,
@@ -60,7 +59,6 @@ STAGE_KEYS = (
     (r"^llama_model\.base_model\.model\.", "llm."),
     *LORA_KEYS,
 )
-LLM_KEYS = ((r"rotary_emb\.inv_freq$", None), (r"^", "llm."))
 
 _PUBLISHED = (
     (r"^llm\.(.*)\.(lora_[AB])$", r"llama_model.base_model.model.\1.\2.default.weight"),
@@ -71,16 +69,6 @@ _PUBLISHED = (
     (r"^extra_queries$", "extra_query_tokens"),
     (r"^projector\.", "llama_proj."),
 )
-_MINI_LLM: dict[str, Any] = {
-    "model_type": "llama",
-    "vocab_size": 400,
-    "hidden_size": 32,
-    "intermediate_size": 64,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 1,
-    "max_position_embeddings": 2048,
-    "rms_norm_eps": 1e-6,
-}
 _MINI_TOWER = UmtConfig(width=32, layers=2, heads=_VISION_HEADS, hidden=64, patch=16)
 _MINI_QFORMER = QFormerConfig(
     encoder_width=32, layers=2, width=24, heads=_QFORMER_HEADS, ffn=48, vocabulary=4000
@@ -137,7 +125,7 @@ class VideoChat2(nn.Module):
                 instruction,
             )
         adapters = {key: trained.pop(key) for key in list(trained) if ".lora_" in key}
-        words = rename(read_tensors(llm), LLM_KEYS)
+        words = rename(read_tensors(llm), LLAMA_KEYS)
         merged = merge_lora(words, adapters, _LORA_ALPHA, _adapted(model.llm.config))
         load_strict(model, trained | merged, place)
         return model
@@ -161,7 +149,7 @@ def read_sizes(stages: Path, llm: Path) -> Sizes:
     """From the shapes in the published files and the language model's config.json."""
     trained = _read_stages(stages)
     return Sizes(
-        image=GRID * UmtConfig.from_tensors(trained, "tower.").patch,
+        image=GRID * UmtConfig.from_tensors(trained, "tower.", heads=1).patch,  # whatever they are
         positions=sum(_queries(trained)),
         context=llama_config(read_json(llm)).max_position_embeddings,
     )
@@ -199,9 +187,9 @@ def write_miniature(folder: Path, seed: int) -> dict[str, Path]:
     stages, llm = folder / "videochat", folder / "vicuna-7b-v0"
     for part in (stages, llm):
         part.mkdir(parents=True, exist_ok=True)
-    write_sentencepiece(llm / "tokenizer.model", _MINI_LLM["vocab_size"])
-    write_json(llm / "config.json", _MINI_LLM)
-    text = llama_config(_MINI_LLM)
+    write_sentencepiece(llm / "tokenizer.model", MINI_LLAMA1["vocab_size"])
+    write_json(llm / "config.json", MINI_LLAMA1)
+    text = llama_config(MINI_LLAMA1)
     with weightless():
         model = VideoChat2(_MINI_TOWER, _MINI_QFORMER, text)
     drawn = random_tensors(model, seed)

@@ -1,0 +1,33 @@
+"""What models share that look at one frame a second."""
+
+from abc import ABC
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+from adapters.base import SUBTITLE, VIDEO, require_video
+from adapters.media import Frames, read_frames
+from adapters.media.sampling import per_second
+from adapters.mllm import Mllm
+from baselines.errors import PrerequisiteError
+
+
+@dataclass
+class FrameASecond(Mllm, ABC):
+    """Of a longer clip `most_frames` are spread over the frames at whole seconds."""
+
+    most_frames: int = 100
+
+    modalities: ClassVar[frozenset[str]] = frozenset({VIDEO, SUBTITLE})
+    known_quirks: ClassVar[tuple[str, ...]] = ("none",)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.most_frames < 1:
+            raise PrerequisiteError("baseline.most_frames must be at least 1")
+
+    def look(self, video: Path | None) -> Frames:
+        """The frames that the model sees. Raises MissingModality where there is no picture."""
+        return read_frames(
+            require_video(video), lambda count, fps: per_second(count, fps, self.most_frames)
+        )
