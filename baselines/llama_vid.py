@@ -26,7 +26,14 @@ from baselines.checkpoint import read_json
 from baselines.device import Place
 from baselines.errors import CheckpointError
 from baselines.layers.clip_vision import normalise
-from baselines.layers.eva_vit import EVA_FILE, EVA_HEADS, EvaVit, read_eva, write_eva_miniature
+from baselines.layers.eva_vit import (
+    EVA_FILE,
+    EVA_HEADS,
+    EvaVit,
+    eva_image_size,
+    read_eva,
+    write_eva_miniature,
+)
 from baselines.layers.qformer import QFormer, QFormerConfig, published_qformer, qformer_keys
 from baselines.llama import llama_config
 from baselines.miniature import (
@@ -122,8 +129,8 @@ class Sizes:
     @classmethod
     def read(cls, llm: Path, vision: Path) -> "Sizes":
         """From config.json and from the shapes in the tower's file."""
-        config, _ = read_eva(vision, "")
-        return cls(config.image_size, llama_config(read_json(llm)).max_position_embeddings)
+        context = llama_config(read_json(llm)).max_position_embeddings
+        return cls(eva_image_size(vision), context)
 
 
 class ContextAttention(nn.Module):

@@ -27,6 +27,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from threading import RLock
 from typing import Any
 
 import torch
@@ -209,13 +210,18 @@ def split(tensors: Tensors, fused: str, parts: Sequence[str]) -> Tensors:
     return found
 
 
+_PATCHING = RLock()
+
+
 @contextmanager
 def weightless() -> Iterator[None]:
     """Modules made inside have parameters without data (meta device) and real buffers.
 
     So tables that a module computes for itself, such as rotary frequencies, are right.
     """
-    with init_empty_weights(include_buffers=False), no_init_weights():
+    # Both patch torch's classes for the whole process: two threads that left in another order than
+    # that in which they came would leave the patches behind.
+    with _PATCHING, init_empty_weights(include_buffers=False), no_init_weights():
         yield
 
 

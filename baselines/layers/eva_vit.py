@@ -22,6 +22,7 @@ from baselines.weights import (
     LazyTensor,
     Renames,
     Tensors,
+    check_heads,
     read_tensors,
     rename,
     weightless,
@@ -77,11 +78,17 @@ def read_eva(file: Path, here: str, heads: int = EVA_HEADS) -> tuple[Blip2Vision
     tensors = rename(read_tensors(file), _KEYS)
     layers = {int(name.split(".")[1]) for name in tensors if name.startswith("layers.")}
     config = _config(tensors, len(layers) - 1, heads, file)
+    check_heads(tensors["embeddings.patch_embedding.weight"], config.hidden_size, heads)
     last = f"layers.{len(layers) - 1}."
     used = {name: tensor for name, tensor in tensors.items() if not name.startswith(last)}
     for layer in range(config.num_hidden_layers):
         _join_biases(used, f"layers.{layer}.self_attn.")
     return config, {f"{here}{name}": tensor for name, tensor in used.items()}
+
+
+def eva_image_size(file: Path) -> int:
+    """Side in pixels of the pictures that the tower in `file` was made for."""
+    return _config(rename(read_tensors(file), _KEYS), 0, EVA_HEADS, file).image_size
 
 
 def _config(tensors: Tensors, layers: int, heads: int, file: Path) -> Blip2VisionConfig:

@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from baselines.errors import CheckpointError
-from baselines.weights import Tensors
+from baselines.weights import Tensors, check_heads
 
 GRID = 14
 """Patches along each side of a frame."""
@@ -38,7 +38,7 @@ class UmtConfig:
     patch: int = 16
 
     @classmethod
-    def from_tensors(cls, tensors: Tensors, here: str, heads: int = 16) -> "UmtConfig":
+    def from_tensors(cls, tensors: Tensors, here: str, heads: int) -> "UmtConfig":
         """The sizes that the shapes of renamed tensors tell; the number of heads is not among them.
 
         Raises CheckpointError where there is no such tower.
@@ -50,6 +50,7 @@ class UmtConfig:
         numbers = re.compile(re.escape(f"{here}blocks.") + r"(\d+)\.")
         layers = 1 + max(int(m[1]) for key in tensors if (m := numbers.match(key)))
         width, *_, patch = patches.sides(5)
+        check_heads(patches, width, heads)
         return cls(width, layers, heads, fc1.sides(2)[0], patch)
 
 

@@ -7,14 +7,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from omegaconf import OmegaConf
+import yaml
 
-from adapters import registry
 from adapters.base import Answer, Machine, Prepared
 from adapters.mllm import MINIATURE_NEW_TOKENS, Mllm
 from adapters.video_llava import VideoLlavaAdapter
 from baselines.errors import CheckpointError, MissingModality, PrerequisiteError
 from baselines.weights import read_tensors
+from runners.config import Settings
+from runners.job import Job
 
 ROOT = Path(__file__).parents[2]
 SHARED = ROOT / ".." / "shared"
@@ -25,11 +26,8 @@ CONTEXT, SLOTS = 4096, 8 * 257
 
 def configured(name: str, preset: str = "paper") -> VideoLlavaAdapter:
     """The adapter as its yaml file has it."""
-    content = OmegaConf.load(ROOT / "conf" / "baseline" / f"{name}.yaml")
-    fields = {key: value for key, value in content.items() if key not in ("name", "title")}
-    cls = registry.get(fields.pop("adapter"))
-    fields["generation"] = fields["generation"][preset]
-    adapter = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(cls), fields))
+    fields = yaml.safe_load((ROOT / "conf" / "baseline" / f"{name}.yaml").read_text())
+    adapter = Job(Settings(baseline=fields, generation=preset)).adapter
     assert isinstance(adapter, VideoLlavaAdapter)
     return adapter
 

@@ -71,7 +71,7 @@ def _without_adapters(parts):
 @pytest.mark.parametrize(
     ("key", "said"),
     [
-        (LORA, "the checkpoint lacks llm.model.layers.1.mlp.down_proj.lora_B"),
+        (LORA, r"\.pth lacks llm\.model\.layers\.1\.mlp\.down_proj\.lora_B"),
         ("fc_att.bias", "AffectGpt needs multi.weights.bias"),
     ],
 )
