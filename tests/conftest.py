@@ -10,7 +10,13 @@ import pytest
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 TESTS = Path(__file__).parent
-LONGEST = ("extraction/test_vllm.py", "test_golden.py", "test_readme.py", "runners/test_sweep.py")
+LONGEST = (
+    "extraction/test_vllm.py",
+    "baselines/test_vllm.py",
+    "test_golden.py",
+    "test_readme.py",
+    "runners/test_sweep.py",
+)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
