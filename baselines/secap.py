@@ -24,7 +24,7 @@ from baselines.errors import CheckpointError
 from baselines.layers.hubert import HUBERT_NAMES, hubert_config, write_hubert_miniature
 from baselines.layers.qformer import QFormer, QFormerConfig, published_qformer, qformer_keys
 from baselines.layers.text2vec import write_text2vec_miniature
-from baselines.llama import llama_config
+from baselines.llama import MINI_LLAMA1, llama_config
 from baselines.miniature import publish, random_tensors, write_json, write_sentencepiece
 from baselines.splice import splice
 from baselines.weights import load_strict, read_tensors, rename, renames, weightless
@@ -56,16 +56,6 @@ _PUBLISHED = (
     (r"^llm\.", "llama_model."),
 )
 _QUERIES = 32
-_MINI_LLM: dict[str, Any] = {
-    "model_type": "llama",
-    "vocab_size": 400,
-    "hidden_size": 32,
-    "intermediate_size": 64,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 1,
-    "max_position_embeddings": 2048,
-    "rms_norm_eps": 1e-6,
-}
 _MINI_BERT: dict[str, Any] = {"model_type": "bert", "num_attention_heads": 4}
 _MINI_QFORMER = QFormerConfig(encoder_width=48, layers=3, width=48, heads=4, ffn=64)
 
@@ -144,10 +134,10 @@ def write_miniature(folder: Path, seed: int) -> dict[str, Path]:
     write_hubert_miniature(hubert, seed)
     write_text2vec_miniature(similarity, seed)
     write_json(bert / "config.json", _MINI_BERT)
-    write_json(llm / "config.json", _MINI_LLM)
-    write_sentencepiece(llm / "tokenizer.model", _MINI_LLM["vocab_size"])
+    write_json(llm / "config.json", MINI_LLAMA1)
+    write_sentencepiece(llm / "tokenizer.model", MINI_LLAMA1["vocab_size"])
     with weightless():
-        built = Secap(hubert_config(hubert), _MINI_QFORMER, llama_config(_MINI_LLM), _QUERIES)
+        built = Secap(hubert_config(hubert), _MINI_QFORMER, llama_config(MINI_LLAMA1), _QUERIES)
     torch.save(_whole(publish(random_tensors(built, seed), _PUBLISHED)), model)
     return {"model": model, "hubert": hubert, "bert": bert, "llm": llm, "similarity": similarity}
 
