@@ -76,7 +76,7 @@ else:
     modules = attention_modules("llm", config.num_hidden_layers, "qkvo")
     merged = merge_lora(base, read_tensors(folder / "adapters.pth"), 32, modules)
     del base
-    load_strict(model, merged, place.device, place.dtype)
+    load_strict(model, merged, place)
 seconds = time.perf_counter() - started
 peak = memory("VmHWM") - before
 size = sum(parameter.nbytes for parameter in model.parameters())
