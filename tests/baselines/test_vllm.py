@@ -1,9 +1,8 @@
 """Prompt embeddings in the real vLLM, offline and served, against transformers.
 
 In float32 and greedy decoding the answers are the same, id by id. vLLM takes a while to start, so
-one engine serves one tiny model for all settings, then one a miniature of each of three baselines;
-the server is another. Engines are processes of their own: in ours, vLLM 0.32 looks through all
-modules that any test has loaded, and fails at attributes that it does not expect.
+one engine, in processes of its own as users have it, serves one tiny model for all settings, and
+so does one server; engines for the miniatures of three baselines are in our process.
 """
 
 import socket
@@ -34,6 +33,7 @@ from baselines.device import Place
 from baselines.errors import ClipError, PrerequisiteError
 from tests.baselines.test_decoding import Letters
 from tests.baselines.test_engines import Modules
+from tests.conftest import VLLM
 from tests.runners.jobs import job
 
 pytestmark = [
@@ -43,13 +43,6 @@ pytestmark = [
 ]
 
 SAMPLE = Path(__file__).parents[2] / "runners" / "data" / "sample"
-ENVIRONMENT = {
-    "VLLM_CPU_KVCACHE_SPACE": "1",
-    "VLLM_CPU_OMP_THREADS_BIND": "nobind",
-    "VLLM_LOGGING_LEVEL": "ERROR",
-    "VLLM_NO_USAGE_STATS": "1",
-    "VLLM_USE_V2_MODEL_RUNNER": "0",
-}
 SMALL = {"kv_cache_memory_bytes": 2**28, "max_model_len": 1024}
 START_SECONDS = 600
 PLACE = Place(torch.device("cpu"), torch.float32)
@@ -60,7 +53,7 @@ SAMPLED = GenerationSettings(max_new_tokens=12, do_sample=True, temperature=0.9,
 @pytest.fixture(scope="module", autouse=True)
 def environment() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        for name, value in ENVIRONMENT.items():
+        for name, value in VLLM.items():
             patch.setenv(name, value)
         yield
 
@@ -159,6 +152,7 @@ def test_vectors_of_another_width_do_not_reach_the_engine(vllm: OfflineVllm, pro
 
 
 @pytest.mark.parametrize("baseline", ["salmonn", "onellm", "qwen_audio"])
+@pytest.mark.usefixtures("vllm_in_this_process")
 def test_baselines_that_vllm_does_not_know_say_what_they_say_in_transformers(
     baseline: str, tmp_path: Path
 ):

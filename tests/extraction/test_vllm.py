@@ -19,6 +19,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import VLLM
+
 pytestmark = [
     pytest.mark.skipif(find_spec("vllm") is None, reason="vLLM is not installed"),
     pytest.mark.timeout(900),
@@ -26,14 +28,15 @@ pytestmark = [
 
 NAMES = "abcdefghijkl"
 START_SECONDS = 600
-ENVIRONMENT = os.environ | {
-    "HF_HUB_OFFLINE": "1",
-    "PYTHONPATH": str(Path(__file__).parents[2]),
-    "VLLM_CPU_KVCACHE_SPACE": "1",
-    "VLLM_CPU_OMP_THREADS_BIND": "nobind",  # else to one core, which others may be busy on
-    "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
-    "VLLM_NO_USAGE_STATS": "1",
-}
+ENVIRONMENT = (
+    os.environ
+    | VLLM
+    | {
+        "HF_HUB_OFFLINE": "1",
+        "PYTHONPATH": str(Path(__file__).parents[2]),
+        "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
+    }
+)
 
 
 @pytest.fixture(scope="module")

@@ -1,5 +1,6 @@
 """One run on several workers, on a Ray cluster of two invented cores."""
 
+import contextlib
 import json
 import os
 import signal
@@ -93,11 +94,12 @@ def test_what_a_killed_worker_held_is_done_by_others(base):
     assert not state.failed
 
 
-def worker():
+def worker() -> int:
     """The process of one of the actors."""
     for process in psutil.Process().children(recursive=True):
-        if process.cmdline()[:1] and process.cmdline()[0].startswith("ray::Worker"):
-            return process.pid
+        with contextlib.suppress(psutil.NoSuchProcess):  # others end meanwhile
+            if process.cmdline()[:1] and process.cmdline()[0].startswith("ray::Worker"):
+                return process.pid
     raise AssertionError("there is no worker")
 
 
