@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from baselines.errors import Status
 from runners.report.runs import Run
 from runners.scoring import Contributions, Scores
 from runners.scoring.compare import Comparison, compare_drawn
@@ -42,7 +43,12 @@ class Row:
 
     @property
     def is_compared(self) -> bool:
-        return self.run.is_whole and any(each.n_counted for each in self.scores)
+        """Whether it is a contestant with figures over all clips."""
+        return (
+            self.run.is_whole
+            and not self.run.is_bound
+            and any(each.n_counted for each in self.scores)
+        )
 
     @cached_property
     def figures(self) -> dict[str, float]:
@@ -138,9 +144,10 @@ class Board:
             "title": run.title,
             "folder": str(run.path),
             "figures": self._figures(row),
-            "status": {str(status): count for status, count in run.counts.items()},
+            "status": {str(each): run.counts[each] for each in Status if each in run.counts},
             "done": len(run.predictions),
             "compared": row.is_compared,
+            "bound": run.is_bound,
             "warnings": list(run.warnings),
             "notes": notes,
             "settings": _told(run),

@@ -46,7 +46,9 @@ def index(board: Board, starts: Sequence[int], media: Media) -> dict[str, Any]:
         "truth": truth,
         "statuses": [str(status) for status in _STATUSES],
         "rows": rows,
-        "disagreement": _disagreement([row["labels"] for row in rows], words, board),
+        "disagreement": _disagreement(
+            [row["labels"] for row in rows if not row["bound"]], words, board
+        ),
         "starts": list(starts),
         **_meanings(words.words, board),
     }
@@ -77,7 +79,12 @@ def _columns(row: Row, words: _Words) -> dict[str, Any]:
         ours = None if done is None or done.failed else labels.get(clip.name)
         found.append([] if ours is None else words.ids(list(ours.labels)))
     percent = np.where(np.isnan(row.per_clip), _NO_SCORE, np.rint(100 * row.per_clip))
-    return {"status": statuses, "labels": found, "score": percent.astype(int).tolist()}
+    return {
+        "status": statuses,
+        "labels": found,
+        "score": percent.astype(int).tolist(),
+        "bound": run.is_bound,
+    }
 
 
 def _meanings(labels: list[str], board: Board) -> dict[str, Any]:
@@ -115,6 +122,8 @@ def _disagreement(columns: list[list[list[int]]], words: _Words, board: Board) -
     Averaged over the emotions that are named at all, as groups of the first wheel at level 1 where
     the metric has wheels; 0 where all baselines agree.
     """
+    if not columns:
+        return [0] * len(board.clips)
     group = _first_wheel(words.words, board)
     found = []
     for answers in zip(*columns, strict=True):

@@ -53,6 +53,11 @@ class Run:
         return str(self.settings.baseline.get("title") or self.settings.baseline.get("name", ""))
 
     @property
+    def is_bound(self) -> bool:
+        """Whether it repeats the truth: an upper bound of the metric, and no contestant."""
+        return self.settings.baseline.get("adapter") == "ground_truth"
+
+    @property
     def truth(self) -> dict[str, tuple[str, ...]]:
         """True labels of the clips that have any."""
         return {clip.name: clip.labels for clip in self.clips if clip.labels}

@@ -83,6 +83,18 @@ def test_what_differs_in_data_or_rule_stands_on_another_board(outputs, tmp_path)
     assert [len(board.clips) for board in boards].count(1) == 1
 
 
+def test_the_truth_itself_is_no_contestant(outputs):
+    """It would be the best run, from which all others differ."""
+    (board,) = make_boards(
+        collect([outputs / "sample" / name for name in ("ground_truth", "lexicon", "talker")])
+    )
+    told = board.as_json()
+    assert [row["bound"] for row in told["rows"]] == [True, False, False]
+    assert told["best"]["name"] == "lexicon"
+    assert list(told["best"]["others"]) == ["talker"]
+    assert [(pair["a"], pair["b"]) for pair in told["pairs"]] == [(1, 2)]
+
+
 def test_a_half_finished_run_is_scored_on_what_it_has_and_not_compared(outputs):
     (board,) = make_boards(collect([outputs / "sample" / "half", outputs / "sample" / "lexicon"]))
     told = board.as_json()

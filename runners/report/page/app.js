@@ -48,9 +48,10 @@ function BoardChoice({ report, number, state }) {
   const conditions = Object.entries(board.conditions).map(([key, value]) => `${key} ${value}`);
   return html`<div class="d-flex flex-wrap gap-3 align-items-end mb-3">
     <div class="me-auto">
-      <h2 class="h4 mb-0 text-break" id="board-name">${board.dataset}: ${board.metric}</h2>
+      <h2 class="h4 mb-0 text-break">${board.dataset}</h2>
       <p class="mb-0 text-body-secondary">
-        ${[counted(board.rows.length, "run"), counted(board.clips, "clip"), ...conditions].join(", ")}
+        ${counted(board.clips, "clip")}, ${counted(board.rows.length, "run")}, metric ${board.metric}
+        <span class="small"> (${conditions.join(", ")})</span>
       </p>
       ${!board.root.startsWith("{") && html`<p class="mb-0 small text-body-secondary text-break">${board.root}</p>`}
     </div>

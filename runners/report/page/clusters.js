@@ -4,7 +4,8 @@ function Wheels({ board, state }) {
   const columns = board.figures.filter((name) => /^M[123](-W\d-L\d)?$|\/W\d$/.test(name));
   if (!columns.length) return null;
   return html`<section class="mt-4" aria-label="By wheel">
-    <h2 class="h5">By wheel</h2>
+    <h2 class="h5 mb-1">By wheel</h2>
+    <p class="small text-body-secondary mb-2">F in percent; W is the wheel and L the level of it.</p>
     <${BoardTable} board=${board} state=${state} columns=${columns} name="By wheel" isBrief />
   </section>`;
 }
@@ -65,16 +66,16 @@ function firstWithLabels(groups, board) {
 function ClusterTable({ board, groups, mapping, measure }) {
   const [meaning, compute] = MEASURES[measure];
   const names = Object.keys(groups).sort((a, b) => groups[b].true - groups[a].true);
-  return html`<div class="table-responsive clusters" tabindex="0" role="region" aria-label="By emotion">
-    <table class="table table-sm">
-      <caption>
-        ${mappingName(mapping)}: ${meaning}. “true” counts the clips in which it is true.
-      </caption>
+  return html`<p class="small text-body-secondary mb-2" id="measured">
+      ${capital(mappingName(mapping))}: ${meaning}. “true” counts the clips in which it is true.
+    </p>
+    <div class="table-responsive clusters" tabindex="0" role="region" aria-label="By emotion">
+    <table class="table table-sm" aria-describedby="measured">
       <thead>
         <tr>
           <th scope="col">emotion</th>
           <th scope="col" class="text-end">true</th>
-          ${board.rows.map((row) => html`<th scope="col" class="text-end text-break">${row.name}</th>`)}
+          ${board.rows.map((row) => html`<th scope="col" class="text-end">${breakable(row.name)}</th>`)}
         </tr>
       </thead>
       <tbody>

@@ -27,18 +27,20 @@ function Compare({ board, number, state }) {
 
 function chosenPair(board, state) {
   const of = (key, otherwise) => (board.rows[state[key]] ? Number(state[key]) : otherwise);
-  const a = of("a", 0);
-  return [a, of("b", a === 1 ? 0 : 1)];
+  const all = board.rows.map((_, number) => number);
+  // Those with a test first; sorting leaves the rest as it was.
+  all.sort((x, y) => board.rows[y].compared - board.rows[x].compared);
+  const a = of("a", all[0]);
+  return [a, of("b", all.find((number) => number !== a))];
 }
 
 function Test({ board, a, b }) {
   const found = board.pairs.find((each) => each.a === Math.min(a, b) && each.b === Math.max(a, b));
   const [one, other] = [board.rows[a], board.rows[b]];
   if (!found) {
-    const unsure = [one, other].filter((row) => !row.compared).map((row) => row.name);
-    return html`<div class="alert alert-warning my-3">
-      No test: ${unsure.join(" and ")} ${unsure.length === 1 ? "is" : "are"} not finished or without truth.
-    </div>`;
+    const why = (row) => (row.bound ? "repeats the truth" : "is not finished or without truth");
+    const reasons = [one, other].filter((row) => !row.compared).map((row) => `${row.name} ${why(row)}`);
+    return html`<p class="alert alert-warning py-2 small my-3">No test: ${reasons.join(", and ")}.</p>`;
   }
   const sign = a < b ? 1 : -1;
   const ends = found.interval.map((each) => sign * each).sort((x, y) => x - y);
@@ -95,6 +97,11 @@ function differences(index, a, b) {
     .sort((x, y) => Math.abs(y.by) - Math.abs(x.by));
 }
 
+function ahead(by) {
+  if (!by) return "level";
+  return `${by > 0 ? "first" : "second"} ahead by ${counted(Math.abs(by), "point")}`;
+}
+
 function Pair({ board, index, state, a, b, clip, by }) {
   const said = useLoaded(() => answers(index, clip), clip);
   const mapping = chosenMapping(index, state);
@@ -103,7 +110,7 @@ function Pair({ board, index, state, a, b, clip, by }) {
       <a class="text-break" href=${link({}, { view: "gallery", board: state.board, clip: index.names[clip], wheel: state.wheel })}>
         ${index.names[clip]}
       </a>
-      <span class="ms-auto fw-normal">${by > 0 ? "+" : by < 0 ? "−" : "±"}${Math.abs(by)} points</span>
+      <span class="ms-auto fw-normal">${ahead(by)}</span>
     </h3>
     ${index.subtitles[clip] && html`<p class="small text-body-secondary mb-1" lang=${language(index.subtitles[clip])}>${index.subtitles[clip].slice(0, 300)}</p>`}
     <div class="d-flex flex-wrap gap-2 align-items-baseline">

@@ -43,10 +43,11 @@ function gallery(board) {
   });
 }
 
-// For each clip the mean of its answers' scores, null where none counts.
+// For each clip the mean of its answers' scores, null where none counts; that of the truth does not.
 function meanScores(index) {
+  const contestants = index.rows.filter((row) => !row.bound);
   return index.names.map((_, clip) => {
-    const scores = index.rows.map((row) => row.score[clip]).filter((score) => score >= 0);
+    const scores = contestants.map((row) => row.score[clip]).filter((score) => score >= 0);
     return scores.length ? scores.reduce((a, b) => a + b) / scores.length : null;
   });
 }

@@ -72,8 +72,23 @@ function Filters({ board, index, state }) {
   const statuses = ["", ...index.statuses.slice(0, 2), FAILED, ...index.statuses.slice(2), "not done"];
   const frequent = useMemo(() => frequentLabels(index), [index]);
   const several = board.rows.length > 1;
-  return html`<form class="filters" role="search" onSubmit=${(event) => event.preventDefault()}>
+  // On a phone all but the text are folded away.
+  const [isOpen, setOpen] = useState(false);
+  return html`<form
+    class=${`filters ${isOpen ? "" : "is-folded"}`}
+    role="search"
+    onSubmit=${(event) => event.preventDefault()}
+  >
     <${Field} id="q" label="Text" type="search" value=${state.q} onInput=${set("q")} />
+    <button
+      type="button"
+      class="btn btn-sm btn-outline-secondary d-md-none"
+      id="more"
+      aria-expanded=${isOpen}
+      onClick=${() => setOpen(!isOpen)}
+    >
+      ${isOpen ? "Fewer filters" : "More filters"}
+    </button>
     <${Field} id="label" label="Label" list="labels" value=${state.label} onInput=${set("label")} />
     <datalist id="labels">${frequent.map((label) => html`<option value=${label} />`)}</datalist>
     <${Select}

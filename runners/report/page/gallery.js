@@ -14,7 +14,7 @@ function LoadedGallery({ board, index, state }) {
   return html`
     <${Filters} board=${board} index=${index} state=${state} />
     <p class="small text-body-secondary my-2" role="status" aria-live="polite" id="found">
-      ${clips.length.toLocaleString("en")} of ${counted(index.names.length, "clip")}
+      ${clips.length.toLocaleString("en")} of ${counted(index.names.length, "clip")}, ${listed(index, state)}
       ${hits && hits.share < 1 && `, ${Math.floor(100 * hits.share)} % searched`}
     </p>
     <div class=${`gallery ${shown === null ? "" : "has-clip"}`}>
@@ -26,6 +26,12 @@ function LoadedGallery({ board, index, state }) {
         : html`<${Clip} key=${shown} ...${{ board, index, state, clips, clip: shown }} />`}
     </div>
   `;
+}
+
+// What the figures in the list are.
+function listed(index, state) {
+  if (state.sort === "disagreement") return "with the disagreement between the baselines";
+  return chosenRow(index, state) === null ? "with their mean score" : "with the baseline's score";
 }
 
 // What the search finds, anew whenever more has been made ready to be searched.
@@ -146,7 +152,7 @@ function Clip({ board, index, state, clips, clip }) {
     html`<p class="small text-body-secondary mb-2">
       Disagreement between the baselines: ${index.disagreement[clip]} %
     </p>`}
-    <${MarksLegend} />
+    <${MarksLegend} mapping=${index.mappings[mapping]} />
     ${board.rows.map(
       (row, number) =>
         html`<${Answer} ...${{ index, row, number, clip, mapping, state, said: said?.[number] }} />`,
@@ -196,15 +202,18 @@ function Player({ kind, address, name }) {
   />`;
 }
 
-function MarksLegend() {
+function MarksLegend({ mapping }) {
   const shown = ["matched", "surplus", "missed", "outside"];
+  const isWheel = MAPPING.test(mapping);
   return html`<p class="d-flex flex-wrap column-gap-3 small text-body-secondary mb-2">
     ${shown.map((mark) => {
       const [tone, sign, meaning] = MARKS[mark];
       return html`<span>
-        <span class=${`text-${tone}-emphasis fw-bold`}>${sign}</span> ${meaning}
+        <span class=${`text-${tone}-emphasis fw-bold`}>${sign}</span>
+        ${" "}${mark === "outside" && isWheel ? "not on this wheel" : meaning}
       </span>`;
     })}
+    <span><span class="fw-bold">%</span> score of the clip${isWheel && ": F, averaged over all wheels and levels"}</span>
   </p>`;
 }
 
@@ -216,7 +225,7 @@ function Answer({ index, row, number, clip, mapping, state, said }) {
   return html`<section class=${`card mb-2 ${isChosen ? "border-primary" : ""}`} aria-label=${row.name}>
     <div class="card-body py-2 px-3">
       <h4 class="h6 d-flex flex-wrap gap-2 mb-1">
-        <span class="text-break">${row.name}</span>
+        <span class="text-break">${breakable(row.name)}</span>
         ${name !== "ok" && html`<${StatusBadge} status=${name} />`}
         ${score[clip] >= 0 && html`<span class="ms-auto fw-normal text-body-secondary">${score[clip]} %</span>`}
       </h4>

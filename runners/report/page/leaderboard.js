@@ -143,12 +143,12 @@ function SortHeader({ id, text, isNumber, state, key_, isUp }) {
 }
 
 function RowName({ row, isBrief }) {
-  if (isBrief) return row.name;
-  return html`<span class="fw-semibold">${row.name}</span>
-    ${row.title && row.title !== row.name && html`<span class="small text-body-secondary"> ${row.title}</span>`}
+  if (isBrief) return breakable(row.name);
+  return html`<span class="fw-semibold">${breakable(row.name)}</span>
+    ${row.title && row.title !== row.name && html`<span class="title small text-body-secondary"> ${row.title}</span>`}
     ${row.warnings.map((warning) => html` <${Badge} tone="warning" title=${warning}>${warning.split(":")[0]}<//>`)}
     <details class="small">
-      <summary>settings and notes</summary>
+      <summary>details</summary>
       <p class="mb-1">
         ${Object.entries(row.settings).map(([key, value]) => `${key}=${value}`).join(", ")}
       </p>
@@ -170,14 +170,13 @@ function Figure({ board, row, name, isBrief }) {
 // The mark of the paired comparison against the best run, and what it rests on.
 function AgainstBest({ board, row }) {
   if (row.name === board.best.name) return html`<${Badge} tone="success">best<//>`;
+  if (row.bound) return html`<span class="text-body-secondary">upper bound</span>`;
   const found = board.best.others[row.name];
   if (!found) return html`<span class="text-body-secondary">not compared</span>`;
   const isBehind = found.holm != null && found.holm < 0.05 && found.difference < 0;
   return html`<span class="text-nowrap">
       ${signed(found.difference)}${" "}
-      <${Badge} tone=${isBehind ? "danger" : "secondary"}>
-        ${isBehind ? "* worse" : "no clear difference"}
-      <//>
+      ${isBehind ? "* worse" : html`<${Badge} tone="secondary">no clear difference<//>`}
     </span>
     <div class="small text-body-secondary text-nowrap">p ${pValue(found.holm)}</div>`;
 }

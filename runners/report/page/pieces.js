@@ -34,6 +34,14 @@ function Select({ label, value, options, onChange, id }) {
   </div>`;
 }
 
+// A name that may go on in the next line after each underscore.
+const breakable = (name) =>
+  name.split("_").flatMap((part, i) => (i ? ["_", html`<wbr />`, part] : [part]));
+
+// What stands between backticks as code.
+const withCode = (text) =>
+  text.split("`").map((part, i) => (i % 2 ? html`<code>${part}</code>` : part));
+
 const TONES = { ok: "success", empty: "secondary", "not done": "secondary" };
 
 function Badge({ tone, children, title }) {
@@ -50,11 +58,11 @@ const StatusBadge = ({ status, children }) =>
 function Warnings({ items }) {
   if (!items.length) return null;
   if (items.length === 1) {
-    return html`<p class="alert alert-warning py-2 small" role="note">${items[0]}</p>`;
+    return html`<p class="alert alert-warning py-2 small" role="note">${withCode(items[0])}</p>`;
   }
   return html`<div class="alert alert-warning py-2 small" role="note">
     <ul class="mb-0 ps-3">
-      ${items.map((item) => html`<li>${item}</li>`)}
+      ${items.map((item) => html`<li>${withCode(item)}</li>`)}
     </ul>
   </div>`;
 }
