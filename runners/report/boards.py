@@ -2,7 +2,7 @@
 
 Runs share a board where data set, clips, truth, metric and its conditions (the vocabulary's
 edition, say) agree; others are kept apart. A run that is not finished stands on its board with
-figures over the clips that it has, and is left out of every comparison.
+figures over the clips that it has, and is left out of every comparison; so are dry runs and the truth itself.
 """
 
 import hashlib
@@ -42,13 +42,15 @@ class Row:
     """One for each reading; empty where there is no truth to score against."""
 
     @property
-    def is_compared(self) -> bool:
-        """Whether it is a contestant with figures over all clips."""
-        return (
-            self.run.is_whole
-            and not self.run.is_bound
-            and any(each.n_counted for each in self.scores)
-        )
+    def excluded(self) -> str:
+        """Why it is left out of comparisons; empty where it is not."""
+        if self.run.is_bound:
+            return "upper bound"
+        if self.run.is_dry:
+            return "dry run"
+        if not self.run.is_whole:
+            return "not finished"
+        return "" if any(each.n_counted for each in self.scores) else "no truth"
 
     @cached_property
     def figures(self) -> dict[str, float]:
@@ -146,7 +148,7 @@ class Board:
             "figures": self._figures(row),
             "status": {str(each): run.counts[each] for each in Status if each in run.counts},
             "done": len(run.predictions),
-            "compared": row.is_compared,
+            "excluded": row.excluded,
             "bound": run.is_bound,
             "warnings": list(run.warnings),
             "notes": notes,
@@ -171,7 +173,7 @@ class Board:
 
     def _compare(self, against: str | None = None) -> list[Comparison]:
         primary = self.metric.primary
-        figures = {row.name: row.figures[primary] for row in self.rows if row.is_compared}
+        figures = {row.name: row.figures[primary] for row in self.rows if not row.excluded}
         if len(figures) < 2:
             return []
         drawn = {name: self._drawn[name][primary] for name in figures}
@@ -179,7 +181,7 @@ class Board:
 
     def _against_best(self) -> dict[str, Any]:
         """Of every compared run, how far it is behind the best one."""
-        compared = [row.name for row in self.rows if row.is_compared]
+        compared = [row.name for row in self.rows if not row.excluded]
         if not compared:
             return {}
         return {

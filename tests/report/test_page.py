@@ -43,7 +43,6 @@ def test_the_leaderboard_ranks_and_compares(browser, page):
     assert "100.0" in rows[0]
     assert "upper bound" in rows[0]
     assert "not finished: 9 of 10 clips are missing" in rows[1]
-    assert "not compared" in rows[1]
     assert "9 not done" in rows[1]
     assert "best" in rows[2]
     assert "4 ok6 empty" in rows[2]
@@ -82,7 +81,8 @@ def test_figures_are_drawn_and_told_to_those_who_do_not_see(browser, page):
     browser.open(page)
     browser.wait(lambda: len(browser.all("svg[role=img]")) == 3)
     labels = [each.get_attribute("aria-label") for each in browser.all("svg")]
-    assert "ground_truth 100.0" in labels[0]
+    assert "lexicon 29.3" in labels[0]
+    assert "ground_truth" not in labels[0]
     assert "Precision against recall" in labels[1]
     assert "surprised" in labels[2]
     browser.choose("figure", "wheel 2, level 1")
@@ -188,11 +188,11 @@ def test_two_runs_are_compared_clip_by_clip(browser, page):
     assert told[0].startswith("second ahead by ")
     assert told[1].startswith("first ahead by ")
     browser.choose("b", "ground_truth")
-    browser.wait_for("main", "No test: ground_truth repeats the truth.")
+    browser.wait_for("main", "No test of ground_truth (upper bound).")
     browser.choose("b", "lexicon")
     browser.wait_for("main", "Choose two different runs")
     browser.choose("b", "half")
-    browser.wait_for("main", "No test: half is not finished")
+    browser.wait_for("main", "No test of half (not finished)")
 
 
 def test_the_keyboard_goes_everywhere(browser, page):

@@ -89,7 +89,7 @@ def test_the_truth_itself_is_no_contestant(outputs):
         collect([outputs / "sample" / name for name in ("ground_truth", "lexicon", "talker")])
     )
     told = board.as_json()
-    assert [row["bound"] for row in told["rows"]] == [True, False, False]
+    assert [row["excluded"] for row in told["rows"]] == ["upper bound", "", ""]
     assert told["best"]["name"] == "lexicon"
     assert list(told["best"]["others"]) == ["talker"]
     assert [(pair["a"], pair["b"]) for pair in told["pairs"]] == [(1, 2)]
@@ -102,7 +102,7 @@ def test_a_half_finished_run_is_scored_on_what_it_has_and_not_compared(outputs):
     assert half["warnings"] == ["not finished: 9 of 10 clips are missing"]
     assert half["done"] == 1
     assert half["figures"][0][0] > 0
-    assert not half["compared"]
+    assert half["excluded"] == "not finished"
     assert told["best"] == {"name": "lexicon", "others": {}}
     assert told["pairs"] == []
 

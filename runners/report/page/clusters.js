@@ -65,6 +65,7 @@ function firstWithLabels(groups, board) {
 
 function ClusterTable({ board, groups, mapping, measure }) {
   const [meaning, compute] = MEASURES[measure];
+  const shown = contestants(board);
   const names = Object.keys(groups).sort((a, b) => groups[b].true - groups[a].true);
   return html`<p class="small text-body-secondary mb-2" id="measured">
       ${capital(mappingName(mapping))}: ${meaning}. “true” counts the clips in which it is true.
@@ -75,7 +76,7 @@ function ClusterTable({ board, groups, mapping, measure }) {
         <tr>
           <th scope="col">emotion</th>
           <th scope="col" class="text-end">true</th>
-          ${board.rows.map((row) => html`<th scope="col" class="text-end">${breakable(row.name)}</th>`)}
+          ${shown.map(({ row }) => html`<th scope="col" class="text-end">${breakable(row.name)}</th>`)}
         </tr>
       </thead>
       <tbody>
@@ -83,7 +84,7 @@ function ClusterTable({ board, groups, mapping, measure }) {
           (name) => html`<tr>
             <th scope="row" class="fw-normal" lang=${language(name)}>${name}</th>
             <td class="text-end">${groups[name].true}</td>
-            ${board.rows.map((_, i) => html`<${Cell} counts=${groups[name].rows[i]} compute=${compute} />`)}
+            ${shown.map(({ rank }) => html`<${Cell} counts=${groups[name].rows[rank - 1]} compute=${compute} />`)}
           </tr>`,
         )}
       </tbody>

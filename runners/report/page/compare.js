@@ -29,7 +29,7 @@ function chosenPair(board, state) {
   const of = (key, otherwise) => (board.rows[state[key]] ? Number(state[key]) : otherwise);
   const all = board.rows.map((_, number) => number);
   // Those with a test first; sorting leaves the rest as it was.
-  all.sort((x, y) => board.rows[y].compared - board.rows[x].compared);
+  all.sort((x, y) => !board.rows[y].excluded - !board.rows[x].excluded);
   const a = of("a", all[0]);
   return [a, of("b", all.find((number) => number !== a))];
 }
@@ -38,9 +38,10 @@ function Test({ board, a, b }) {
   const found = board.pairs.find((each) => each.a === Math.min(a, b) && each.b === Math.max(a, b));
   const [one, other] = [board.rows[a], board.rows[b]];
   if (!found) {
-    const why = (row) => (row.bound ? "repeats the truth" : "is not finished or without truth");
-    const reasons = [one, other].filter((row) => !row.compared).map((row) => `${row.name} ${why(row)}`);
-    return html`<p class="alert alert-warning py-2 small my-3">No test: ${reasons.join(", and ")}.</p>`;
+    const excluded = [one, other].filter((row) => row.excluded);
+    return html`<p class="alert alert-warning py-2 small my-3">
+      No test of ${excluded.map((row) => `${row.name} (${row.excluded})`).join(" and ")}.
+    </p>`;
   }
   const sign = a < b ? 1 : -1;
   const ends = found.interval.map((each) => sign * each).sort((x, y) => x - y);
@@ -52,8 +53,8 @@ function Test({ board, a, b }) {
       </h2>
       <p class="mb-0">
         ${one.name} less ${other.name}: ${signed(sign * found.difference)} points (95 % interval
-        ${" "}${signed(ends[0])} to ${signed(ends[1])}), p ${pValue(found.p)}; corrected after Holm for
-        all ${counted(board.pairs.length, "pair")} of this leaderboard, p ${pValue(found.holm)}.
+        ${" "}${signed(ends[0])} to ${signed(ends[1])}), p\u00a0${pValue(found.p)}; corrected after Holm for
+        all ${counted(board.pairs.length, "pair")} of this leaderboard, p\u00a0${pValue(found.holm)}.
         <span class="text-body-secondary"> Paired bootstrap over ${counted(board.clips, "clip")}.</span>
       </p>
     </div>
@@ -97,7 +98,7 @@ function differences(index, a, b) {
     .sort((x, y) => Math.abs(y.by) - Math.abs(x.by));
 }
 
-function ahead(by) {
+function lead(by) {
   if (!by) return "level";
   return `${by > 0 ? "first" : "second"} ahead by ${counted(Math.abs(by), "point")}`;
 }
@@ -110,7 +111,7 @@ function Pair({ board, index, state, a, b, clip, by }) {
       <a class="text-break" href=${link({}, { view: "gallery", board: state.board, clip: index.names[clip], wheel: state.wheel })}>
         ${index.names[clip]}
       </a>
-      <span class="ms-auto fw-normal">${ahead(by)}</span>
+      <span class="ms-auto fw-normal">${lead(by)}</span>
     </h3>
     ${index.subtitles[clip] && html`<p class="small text-body-secondary mb-1" lang=${language(index.subtitles[clip])}>${index.subtitles[clip].slice(0, 300)}</p>`}
     <div class="d-flex flex-wrap gap-2 align-items-baseline">

@@ -101,7 +101,7 @@ function BoardTable({ board, state, columns, name, isBrief }) {
           ({ row, rank }) => html`<tr>
             <td class="text-end text-body-secondary">${rank}</td>
             <th scope="row" class="fw-normal">
-              <${RowName} row=${row} isBrief=${isBrief} />
+              <${RowName} row=${row} isBrief=${isBrief} isExplained=${marks} />
             </th>
             ${columns.map((column) => html`<td class="text-end"><${Figure} board=${board} row=${row} name=${column} isBrief=${isBrief} /></td>`)}
             ${marks && html`<td class="besides"><${AgainstBest} board=${board} row=${row} /></td>`}
@@ -142,11 +142,12 @@ function SortHeader({ id, text, isNumber, state, key_, isUp }) {
   </th>`;
 }
 
-function RowName({ row, isBrief }) {
+function RowName({ row, isBrief, isExplained }) {
   if (isBrief) return breakable(row.name);
+  const tags = row.warnings.map((warning) => [warning.split(":")[0], warning]);
   return html`<span class="fw-semibold">${breakable(row.name)}</span>
     ${row.title && row.title !== row.name && html`<span class="title small text-body-secondary"> ${row.title}</span>`}
-    ${row.warnings.map((warning) => html` <${Badge} tone="warning" title=${warning}>${warning.split(":")[0]}<//>`)}
+    ${tags.map(([tag, warning]) => !(isExplained && tag === row.excluded) && html` <${Badge} tone="warning" title=${warning}>${tag}<//>`)}
     <details class="small">
       <summary>details</summary>
       <p class="mb-1">
@@ -170,9 +171,8 @@ function Figure({ board, row, name, isBrief }) {
 // The mark of the paired comparison against the best run, and what it rests on.
 function AgainstBest({ board, row }) {
   if (row.name === board.best.name) return html`<${Badge} tone="success">best<//>`;
-  if (row.bound) return html`<span class="text-body-secondary">upper bound</span>`;
+  if (row.excluded) return html`<span class="text-body-secondary">${row.excluded}</span>`;
   const found = board.best.others[row.name];
-  if (!found) return html`<span class="text-body-secondary">not compared</span>`;
   const isBehind = found.holm != null && found.holm < 0.05 && found.difference < 0;
   return html`<span class="text-nowrap">
       ${signed(found.difference)}${" "}
@@ -197,7 +197,8 @@ function Legend({ board }) {
   const items = [
     `In percent; small figures are ${100 * board.confidence} % intervals of the bootstrap over clips.`,
     "* worse: the paired bootstrap against the best run gives p < 0.05, corrected after Holm for the number of runs.",
-    "A clip that failed counts as one without labels. Runs that are not finished are scored on the clips they have, and not compared.",
+    "A clip that failed counts as one without labels. Runs that are not finished are scored on the clips they have.",
+    "Not compared: runs that are not finished, dry runs, and the truth itself, which the plots leave out too.",
     ...board.notes.map((note) => capital(note)),
   ];
   return html`<details class="small">

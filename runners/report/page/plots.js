@@ -25,11 +25,18 @@ function cut(text, width) {
   return text.length > most ? text.slice(0, Math.max(most - 1, 1)) + "…" : text;
 }
 
+// The rows with their ranks, without the truth where there is anything else.
+function contestants(board) {
+  const all = board.rows.map((row, i) => ({ row, rank: i + 1 }));
+  const others = all.filter(({ row }) => !row.bound);
+  return others.length ? others : all;
+}
+
 // Point and interval of one figure for each row, the best on top.
 function ForestPlot({ board, figure }) {
   const at = board.figures.indexOf(figure);
-  const rows = board.rows
-    .map((row, i) => ({ row, rank: i + 1, value: row.figures[at] }))
+  const rows = contestants(board)
+    .map((each) => ({ ...each, value: each.row.figures[at] }))
     .filter(({ value }) => value)
     .sort((a, b) => b.value[0] - a.value[0]);
   if (!rows.length) return null;
@@ -48,7 +55,7 @@ function ForestPlot({ board, figure }) {
       )}
       ${rows.map(({ row, rank, value: [value, low, high] }, i) => {
         const y = i * step + step / 2;
-        return html`<g class=${row.compared ? "" : "unsure"}>
+        return html`<g class=${row.excluded ? "unsure" : ""}>
           <title>${row.name}: ${percent(value)} (${percent(low)} to ${percent(high)})</title>
           <text x=${names} y=${y + 4} text-anchor="end">${cut(`${rank} ${row.name}`, names)}</text>
           ${low != null &&
@@ -70,8 +77,8 @@ function PrecisionRecallPlot({ board, figure }) {
   const [precision, recall] = ["precision", "recall"].map((part) =>
     board.figures.indexOf(`${figure}/${part}`),
   );
-  const rows = board.rows
-    .map((row, i) => ({ row, rank: i + 1, p: row.figures[precision], r: row.figures[recall] }))
+  const rows = contestants(board)
+    .map((each) => ({ ...each, p: each.row.figures[precision], r: each.row.figures[recall] }))
     .filter(({ p, r }) => p && r);
   if (!rows.length) return null;
   const height = 320;
