@@ -2,7 +2,8 @@
 
 Runs share a board where data set, clips, truth, metric and its conditions (the vocabulary's
 edition, say) agree; others are kept apart. A run that is not finished stands on its board with
-figures over the clips that it has, and is left out of every comparison; so are dry runs and the truth itself.
+figures over the clips that it has, and is left out of every comparison; so are dry runs and
+the truth itself.
 """
 
 import hashlib
