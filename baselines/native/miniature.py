@@ -9,6 +9,7 @@ ChatML around these. Everything is written with `save_pretrained`, as published 
 """
 
 import inspect
+import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,7 +19,7 @@ import torch
 import transformers
 from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import CONFIG_MAPPING, PreTrainedConfig, PreTrainedTokenizerFast, ProcessorMixin
+from transformers import PreTrainedConfig, PreTrainedTokenizerFast, ProcessorMixin
 from transformers.models.auto.feature_extraction_auto import FEATURE_EXTRACTOR_MAPPING_NAMES
 from transformers.models.auto.image_processing_auto import IMAGE_PROCESSOR_MAPPING_NAMES
 from transformers.models.auto.processing_auto import PROCESSOR_MAPPING_NAMES
@@ -103,8 +104,7 @@ def write_miniature(folder: Path, architecture: str, shrink: Mapping[str, Any], 
     model.generation_config.eos_token_id = tokenizer.eos_token_id
     model.generation_config.pad_token_id = tokenizer.pad_token_id
     model.half().save_pretrained(folder)
-    if of_processor != model_type and config.base_config_key:
-        _wrap(folder, CONFIG_MAPPING[of_processor], config, cls.base_model_prefix)
+    _publish(folder, of_processor, config, cls.base_model_prefix)
 
 
 def _config(cls: type[PreTrainedConfig], tokenizer: Any, shrink: Mapping[str, Any]) -> Any:
@@ -301,9 +301,18 @@ def _name_tokens(config: Any, processor: Any) -> None:
                 setattr(config, name, tokenizer.convert_tokens_to_ids(token))
 
 
-def _wrap(folder: Path, whole: type[PreTrainedConfig], config: Any, prefix: str) -> None:
-    """Let the checkpoint be that of the model whose part the architecture is."""
+def _publish(folder: Path, whole: str, config: Any, prefix: str) -> None:
+    """Let the files be as the hub has them.
+
+    The thinker of an omni model is a part of its checkpoint. Of Qwen2-Audio and its kin
+    transformers 5.19 writes one `model` too many.
+    """
     file = folder / "model.safetensors"
-    tensors = {f"{prefix}.{name}": tensor for name, tensor in load_file(file).items()}
+    doubled, once = "language_model.model.model.", "language_model.model."
+    tensors = {name.replace(doubled, once): each for name, each in load_file(file).items()}
+    if whole != config.model_type:
+        tensors = {f"{prefix}.{name}": each for name, each in tensors.items()}
+        names = [name.replace(prefix.title(), "") for name in config.architectures]
+        told = {"architectures": names, "model_type": whole, f"{prefix}_config": config.to_dict()}
+        (folder / "config.json").write_text(json.dumps(told), encoding="utf-8")
     save_file(tensors, file, metadata={"format": "pt"})
-    whole(**{config.base_config_key: config.to_dict()}).save_pretrained(folder)
