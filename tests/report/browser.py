@@ -1,5 +1,6 @@
 """Headless Chromium at a page: a thin hand on selenium, and what the tests ask of a page."""
 
+import json
 import shutil
 import time
 from collections.abc import Callable
@@ -29,7 +30,7 @@ class Browser:
         options.binary_location = chromium
         for argument in _ARGUMENTS:
             options.add_argument(argument)
-        options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+        options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
         self.driver: Any = selenium.Chrome(options=options, service=selenium.ChromeService(driver))
         self.size(1280)
 
@@ -101,6 +102,13 @@ class Browser:
         """Errors of scripts and breaches of the policy, not files of clips that are gone."""
         told = [each["message"] for each in self.driver.get_log("browser")]
         return [each for each in told if "ERR_FILE_NOT_FOUND" not in each]
+
+    def requests(self) -> list[str]:
+        """The addresses that were asked for since the last call."""
+        told = [json.loads(each["message"]) for each in self.driver.get_log("performance")]
+        events = [each["message"] for each in told]
+        sent = [each for each in events if each["method"] == "Network.requestWillBeSent"]
+        return [str(each["params"]["request"]["url"]) for each in sent]
 
     def overflows(self) -> bool:
         """Whether the page is wider than the window."""

@@ -1,11 +1,17 @@
 """The page in headless Chromium: what a reader can do with it."""
 
+from dataclasses import replace
+
 import pytest
 
+from baselines.errors import Status
+from runners.records import Prediction
 from runners.report.boards import make_boards
 from runners.report.page import write_page
 from runners.report.runs import collect
 from tests.report.browser import Browser
+from tests.report.folders import said, write_run
+from tests.runners.conftest import write_tables
 
 
 @pytest.fixture(scope="module")
@@ -255,12 +261,55 @@ def test_controls_have_names_and_images_words(browser, page):
         assert browser.run("return document.documentElement.lang") == "en"
 
 
+def test_markup_is_text_wherever_it_comes_from(browser, tmp_path):
+    """Names of clips, files and runs, labels, notes, thoughts, errors, subtitles, settings."""
+    mark = '<b title="&quot;">&amp;\'</b>'
+    data = write_tables(tmp_path / "<b>data", [f"one{mark[:3]}", "two"])
+    texts = [
+        said(f"one{mark[:3]}", mark, notes=(mark,), thinking=mark),
+        Prediction("two", Status.CRASHED, error=mark),
+    ]
+    runs = []
+    for name in ("first", "second"):
+        folder = write_run(
+            tmp_path,
+            name,
+            texts,
+            {texts[0].name: [mark]},
+            "dataset=ovmerd",
+            f"dataset.root='{data}'",
+        )
+        runs += collect([folder.rename(folder.with_name(f"{name}<b>"))])
+    for run in runs:
+        run.dataset = mark
+        run.settings.baseline["title"] = mark
+        run.warnings.append(f"{mark}: {mark}")
+        run.clips = [replace(each, subtitle=mark, labels=(mark,)) for each in run.clips]
+    page = tmp_path / "page.html"
+    write_page(page, make_boards(runs))
+    for view in ("view=board", "view=gallery&clip=one<b>", "view=gallery&clip=two", "view=compare"):
+        browser.open(page, view)
+        browser.wait_for("main table" if view == "view=board" else "main article", mark)
+        browser.wait(lambda: "…" not in browser.texts("main .card p"))
+        assert browser.all("b") == []
+
+
 def test_media_travel_in_the_page_when_asked_for(browser, outputs, tmp_path):
     page = tmp_path / "alone.html"
     write_page(page, make_boards(collect([outputs / "sample" / "lexicon"])), embed=True)
     at_gallery(browser, page, "clip=good_news")
     browser.wait(lambda: browser.run("return document.querySelector('video')?.duration > 1"))
     assert browser.all("video")[0].get_attribute("src").startswith("blob:")
+
+
+def test_nothing_is_asked_of_the_network(browser, page):
+    browser.requests()
+    for view in VIEWS:
+        browser.open(page, view)
+        browser.wait(lambda: "…" not in browser.texts("main .card p"))
+    asked = browser.requests()
+    assert any(each.endswith("good_news.mp4") for each in asked)
+    assert [each for each in asked if not each.startswith(("file:", "about:", "data:"))] == []
 
 
 def test_a_moved_media_folder_is_told_where_the_clip_would_play(browser, page, tmp_path):
