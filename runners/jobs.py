@@ -14,8 +14,10 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from multiprocessing.connection import wait
+from multiprocessing.context import ForkServerContext
 from typing import Any
 
+from adapters.mllm import Mllm
 from baselines.errors import PrerequisiteError
 from runners import cli
 from runners.comparison import comparison
@@ -27,6 +29,9 @@ from runners.submit import submit
 from runners.work import work
 
 _SECONDS_TO_END = 30.0  # that a job has when its sweep is stopped; its records are safe anyway
+
+_OF_MODELS = ("baselines.decoding.transformers_engine", "transformers.models.auto.modeling_auto")
+"""With what they import, most of torch and transformers."""
 
 
 @dataclass
@@ -141,14 +146,24 @@ def _announce(plan: Sequence[_Planned]) -> None:
 
 def _one_by_one(jobs: Sequence[Job]) -> Iterator[tuple[int, int]]:
     """The place of each job as it ends, and its exit status."""
+    # A server imports once what the jobs share, which takes longer than a small job, and is forked
+    # for each; a fork of this process would take CUDA and threads along.
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(_shared_modules(jobs))
     for place, job in enumerate(jobs):
-        yield place, _in_a_process(job)
+        yield place, _in_a_process(job, context)
 
 
-def _in_a_process(job: Job) -> int:
+def _shared_modules(jobs: Sequence[Job]) -> list[str]:
+    """None of them touches a device when it is imported: what has seen CUDA cannot be forked."""
+    if any(isinstance(job.adapter, Mllm) for job in jobs):
+        return ["runners.work", *_OF_MODELS]
+    return ["runners.work"]
+
+
+def _in_a_process(job: Job, context: ForkServerContext) -> int:
     """Run a job in a process of its own; returns its exit status, having said how it died."""
-    # `spawn`: a fork would take CUDA and the threads of this process along.
-    process = multiprocessing.get_context("spawn").Process(target=_child, args=(replace(job),))
+    process = context.Process(target=_child, args=(replace(job),))
     process.start()
     try:
         process.join()

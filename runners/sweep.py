@@ -10,6 +10,7 @@ puts it.
 
 import os
 import sys
+from collections.abc import Sequence
 
 from runners import cli, submit
 from runners.config import CONF, CONFIG_NAME, VERSION_BASE, register, settings_of
@@ -42,6 +43,7 @@ def main() -> int:
             work(Job(settings_of(config), overrides))
 
     register()
+    _compose_once()
     os.environ["HYDRA_FULL_ERROR"] = "1"  # errors come to cli.run instead of Hydra's own printer
     hydra.main(str(CONF), CONFIG_NAME, VERSION_BASE)(enter)()
     if not composed:  # it was about the configuration, or another launcher has run the jobs
@@ -53,6 +55,23 @@ def main() -> int:
     for outputs, experiment in sorted(tables):
         print(f"the paper's table: python -m runners.tables {outputs} layout={experiment}")
     return status
+
+
+def _compose_once() -> None:
+    """Keep Hydra from composing all jobs beforehand just to see whether it can be done.
+
+    A mistake in the last one shall not show after the first have run; here none runs before all are
+    composed, unless another launcher of Hydra's runs them.
+    """
+    from hydra._internal.core_plugins.basic_launcher import BasicLauncher
+    from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+    from hydra.plugins.sweeper import Sweeper
+
+    def validate(sweeper: BasicSweeper, batch: Sequence[Sequence[str]]) -> None:
+        if not isinstance(sweeper.launcher, BasicLauncher):
+            Sweeper.validate_batch_is_legal(sweeper, batch)
+
+    setattr(BasicSweeper, Sweeper.validate_batch_is_legal.__name__, validate)  # the latter stays
 
 
 if __name__ == "__main__":
