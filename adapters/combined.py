@@ -31,6 +31,7 @@ class Combined(Adapter):
     """Run folders of the same data set."""
 
     modalities: ClassVar[frozenset[str]] = frozenset()
+    beside_identity: ClassVar[frozenset[str]] = frozenset({"runs"})  # `sources` are part of it
 
     def sources(self) -> Sequence[Path]:
         """Raises PrerequisiteError for fewer than two runs."""

@@ -97,17 +97,29 @@ def settings_of(config: DictConfig) -> Settings:
     return settings
 
 
-_PLACES = (("dataset", "root"), ("metric", "wheel_root"), ("metric", "replies"))
+_PLACES = (
+    ("dataset", "root"),
+    ("metric", "wheel_root"),
+    ("metric", "replies"),
+    ("baseline", "runs"),
+)
 
 
 def settings_as_json(settings: Settings) -> dict[str, Any]:
     """What `run.json` holds of the settings: places made absolute, as it may be read elsewhere."""
     told = asdict(settings)
     for group, key in _PLACES:
-        value = told[group].get(key)
-        if isinstance(value, str) and (path := Path(value).expanduser()).exists():
-            told[group][key] = str(path.resolve())
+        if key in told[group]:
+            value = told[group][key]
+            many = isinstance(value, list)
+            told[group][key] = [_placed(each) for each in value] if many else _placed(value)
     return told
+
+
+def _placed(value: Any) -> Any:
+    if isinstance(value, str) and (path := Path(value).expanduser()).exists():
+        return str(path.resolve())
+    return value
 
 
 def settings_from_json(values: Mapping[str, Any], folder: Path) -> Settings:

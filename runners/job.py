@@ -70,6 +70,7 @@ class Job:
             "baseline.adapter": self._name,
             **{f"baseline.{key}": value for key, value in self._plain_fields.items()},
             "seed": self.settings.seed,
+            **({"sources": self._sources} if self._sources else {}),
             **self._switches,
         }
 
@@ -160,6 +161,13 @@ class Job:
         return {key: value for key, value in plain.items() if key not in beside}
 
     @cached_property
+    def _sources(self) -> list[str]:
+        """The runs that this one takes its clues from, `ovmerd/secap`: wherever they lie."""
+        if self._class.sources is Adapter.sources:
+            return []
+        return ["/".join(path.absolute().parts[-2:]) for path in self.adapter.sources()]
+
+    @cached_property
     def _switches(self) -> dict[str, Any]:
         """The settings outside the baseline that this adapter's words depend on."""
         settings, cls, switches = self.settings, self._class, dict[str, Any]()
@@ -209,6 +217,8 @@ class Job:
         if settings.seed:
             words.append(f"seed{settings.seed}")
         words += [self._field_word(key) for key in self._overridden_fields]
+        if self._sources:
+            words.append("+".join(source.rpartition("/")[2] for source in self._sources))
         return words + ([settings.variant] if settings.variant else [])
 
     @property

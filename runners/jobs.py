@@ -133,7 +133,9 @@ def _announce(plan: Sequence[_Planned]) -> None:
     """Say first what is done, partial and to do."""
     for each in plan:
         if each.state is None:
-            say(f"  cannot start  {each.job.settings.baseline['name']}: {each.problem}")
+            settings = each.job.settings
+            what = f"{settings.baseline['name']} on {settings.dataset['name']}"
+            say(f"  cannot start  {what}: {each.problem}")
             continue
         total, left = len(each.state.clips), len(each.state.to_describe)
         if each.is_done:

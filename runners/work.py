@@ -131,7 +131,8 @@ def _describe(folder: RunFolder, state: State, told: dict[str, Any]) -> None:
                 progress.add(prediction)
     finally:
         told["sessions"][-1]["speed"] = launcher.speed.as_json()
-    say(f"{job.label}: {launcher.speed}")
+    if launcher.speed.new_tokens:  # of what is no language model the last line says enough
+        say(f"{job.label}: {launcher.speed}")
 
 
 def _extract(folder: RunFolder, state: State) -> None:

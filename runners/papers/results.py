@@ -11,8 +11,6 @@ from typing import Any
 from baselines.errors import PrerequisiteError
 from runners.run_folder import RunFolder
 
-_COMBINED = "combined"
-
 
 @dataclass(frozen=True)
 class Scored:
@@ -131,10 +129,10 @@ def read_result(folder: Path) -> Result | None:
 
 def _name(baseline: Mapping[str, Any], identity: Mapping[str, Any]) -> str:
     """The baseline's name; of a combination those of its parts, `secap+mplug_owl`."""
-    runs = identity.get("baseline.runs")
-    if identity.get("baseline.adapter") != _COMBINED or not runs:
+    sources = identity.get("sources")
+    if not sources:
         return str(baseline["name"])
-    return "+".join(Path(str(run)).name.partition("-")[0] for run in runs)
+    return "+".join(Path(str(source)).name.partition("-")[0] for source in sources)
 
 
 def _scored(entries: Iterable[tuple[str, Any]]) -> Iterator[Scored]:

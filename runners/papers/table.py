@@ -93,12 +93,16 @@ class Table:
 
     def row_letters(self, line: Line) -> str:
         """Of what holds for the whole row."""
-        return ",".join(self.letters[text] for text in self._row_texts(line))
+        return self._letters_of(self._row_texts(line))
 
     def cell_letters(self, line: Line, cell: Cell) -> str:
         """Of what holds for this cell and not for the whole row."""
         texts = [mark.text for mark in cell.marks]
-        return ",".join(self.letters[text] for text in texts if text not in line.common)
+        return self._letters_of([text for text in texts if text not in line.common])
+
+    def _letters_of(self, texts: Sequence[str]) -> str:
+        """In the order of the footnotes."""
+        return ",".join(letter for text, letter in self.letters.items() if text in texts)
 
     def _row_texts(self, line: Line) -> list[str]:
         told = [self.layout.row_notes[note] for note in line.row.notes]

@@ -8,6 +8,7 @@ import pytest
 from adapters.base import Adapter
 from adapters.heuristic import Random
 from baselines.errors import PrerequisiteError
+from runners.config import settings_as_json
 from tests.runners.jobs import job
 
 
@@ -179,3 +180,16 @@ def test_what_cannot_change_a_word_makes_no_other_run():
     assert hasty.identity == plain.identity
     assert hasty.folder == plain.folder
     assert other.identity != plain.identity
+
+
+def test_a_combination_is_told_by_its_parts_wherever_they_lie(tmp_path, monkeypatch):
+    (tmp_path / "o" / "d" / "secap").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    parts = [f"baseline.runs=[{o}/d/secap,{o}/d/otter-nosub]" for o in ("o", tmp_path)]
+    here, elsewhere = (job("baseline=combined", each) for each in parts)
+    assert here.folder == elsewhere.folder
+    assert here.folder.name == "combined-secap+otter_nosub"
+    assert here.identity == elsewhere.identity
+    assert here.identity["sources"] == ["d/secap", "d/otter-nosub"]
+    told = settings_as_json(here.settings)["baseline"]["runs"]
+    assert told == [str(tmp_path / "o" / "d" / "secap"), "o/d/otter-nosub"], "what is there"

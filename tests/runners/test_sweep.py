@@ -96,7 +96,7 @@ def test_one_job_that_cannot_start_does_not_keep_the_others(command, on_data, tm
         "runners.sweep", "--config-dir", "mine", "-m", "baseline=broken,random", *on_data
     )
     assert done.returncode == 1
-    assert "cannot start  broken: the adapter 'no.module:X'" in done.stderr
+    assert "cannot start  broken on ovmerd: the adapter 'no.module:X'" in done.stderr
     assert list(folders(tmp_path)) == ["random"]
 
 
@@ -114,7 +114,10 @@ def test_a_plug_in_of_another_package_takes_part(command, on_data, tmp_path):
     done = command("runners.sweep", *baselines, *on_data, path=site)
     assert done.returncode == 1
     assert "Warning" not in done.stderr
-    assert "cannot start  lost: the adapter 'lost' (mood:Lost) cannot be imported" in done.stderr
+    assert (
+        "cannot start  lost on ovmerd: the adapter 'lost' (mood:Lost) cannot be imported"
+        in done.stderr
+    )
     made = folders(tmp_path)
     assert sorted(made) == ["mood", "random"]
     assert {each["description"] for each in records(made["mood"])} == {

@@ -163,8 +163,7 @@ def test_a_baseline_that_print_lacks_stands_below(outputs: Path) -> None:
 def test_a_combination_has_the_row_of_its_parts(outputs: Path) -> None:
     folder = write_run(outputs, "combined", "ovmerd", WHEEL, subtitle="merge")
     told = json.loads((folder / "run.json").read_text("utf-8"))
-    runs = [f"{outputs}/ovmerd/{name}-nosub" for name in ("secap", "mplug_owl")]
-    told["identity"] |= {"baseline.adapter": "combined", "baseline.runs": runs}
+    told["identity"]["sources"] = ["ovmerd/secap", "ovmerd/mplug_owl-nosub"]
     (folder / "run.json").write_text(json.dumps(told), "utf-8")
     found = cell(table_of(outputs, "ovmer_clues"), "SECap + mPLUG-Owl")
     assert found.ours == pytest.approx(47.22)
