@@ -136,7 +136,8 @@ class Native(ChatMllm, Mllm):
             options["max_model_len"] = settings.context
         if self.picture == "images":
             options["limit_mm_per_prompt"] = {"image": self.frames, "audio": 1}
-        return ChatVllm(folder, self._processor, self.generation, options | settings.options)
+        options |= settings.options
+        return ChatVllm(folder, self.architecture, self._processor, self.generation, options)
 
     # -- one clip --------------------------------------------------------------------------------
 

@@ -121,6 +121,9 @@ def _config(cls: type[PreTrainedConfig], tokenizer: Any, shrink: Mapping[str, An
     for part in (config, *(getattr(config, name) for name in config.sub_configs)):
         if "mrope_section" in getattr(part, "ignore_keys_at_rope_validation", ()):
             part.rope_parameters["mrope_section"] = _MROPE
+    # transformers asks the whole, vLLM the part.
+    if (tied := getattr(config, "tie_word_embeddings", None)) is not None:
+        config.get_text_config().tie_word_embeddings = tied
     return config
 
 

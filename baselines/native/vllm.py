@@ -16,6 +16,7 @@ from baselines.decoding.settings import GenerationSettings
 from baselines.decoding.vllm_engine import sampling
 from baselines.decoding.vllm_offline import OfflineVllm, Request
 from baselines.native.processor import ChatProcessor, Media
+from baselines.native.vllm_plugin import CORRECTED
 
 if TYPE_CHECKING:
     from vllm import SamplingParams
@@ -40,6 +41,7 @@ class ChatVllm:
     def __init__(
         self,
         folder: Path,
+        architecture: str,
         processor: ChatProcessor,
         settings: GenerationSettings,
         options: Mapping[str, Any],
@@ -51,7 +53,9 @@ class ChatVllm:
         self._processor, self._settings = processor, settings
         self._answers = Answers(processor, settings)
         # Every clip is seen once: a cache of processed media would only take memory.
-        fixed = {"mm_processor_cache_gb": 0, "seed": 0}
+        fixed: dict[str, Any] = {"mm_processor_cache_gb": 0, "seed": 0}
+        if name := CORRECTED.get(architecture):
+            fixed["hf_overrides"] = {"architectures": [name]}
         self._vllm = OfflineVllm(
             folder, switch="engine", options_key="engine.options", options=fixed | dict(options)
         )

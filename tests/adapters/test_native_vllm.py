@@ -24,7 +24,7 @@ MACHINE = Machine(
 )
 
 
-@pytest.mark.parametrize("name", ["qwen2_5_vl", "qwen2_audio"])
+@pytest.mark.parametrize("name", ["qwen2_5_vl", "qwen2_audio", "qwen2_5_omni"])
 def test_greedy_tokens_are_those_of_transformers(name, tmp_path):
     adapter = configured(name).miniature(tmp_path)
     adapter.load(Machine(device="cpu", dtype="float32"))
