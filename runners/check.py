@@ -44,6 +44,8 @@ class Report:
     root: Path
     clips: int
     expected: int | None
+    is_labelled: bool = True
+    """False of a challenge's candidates, whose labels nobody has."""
     seconds: float = 0.0
     files: dict[str, int] = field(default_factory=dict)
     """Kind -> files that can be read."""
@@ -98,7 +100,8 @@ def check(settings: Mapping[str, Any], workers: int) -> Report:
     root = dataset_root(settings)
     labels = settings["labels"]
     limited = settings.get("limit") or settings.get("clips") or labels["expected"] is None
-    report = Report(settings["name"], root, len(clips), None if limited else labels["expected"])
+    expected = None if limited else labels["expected"]
+    report = Report(settings["name"], root, len(clips), expected, labels["column"] is not None)
     for kind in _KINDS:
         patterns = settings[kind]
         folders = {root / pattern.partition("{name}")[0] for pattern in patterns}
@@ -107,7 +110,7 @@ def check(settings: Mapping[str, Any], workers: int) -> Report:
             patterns = []  # only dataset.visual=face needs them
         if patterns:
             _probe_all(report, root, kind, patterns, clips, workers)
-    _look_at_words(report, clips, labels["column"] is not None)
+    _look_at_words(report, clips)
     return report
 
 
@@ -145,12 +148,12 @@ def _probe_all(
                     report.add(clip.name, kind, "without sound")
 
 
-def _look_at_words(report: Report, clips: Sequence[Clip], is_labelled: bool) -> None:
+def _look_at_words(report: Report, clips: Sequence[Clip]) -> None:
     for clip in clips:
         if not clip.subtitle.strip():
             report.add(clip.name, "subtitle", "without text")
-        if is_labelled and not clip.labels:
-            report.add(clip.name, "labels", "without labels")
+        if report.is_labelled and not clip.labels:
+            report.add(clip.name, "labels", "without any")
 
 
 def text(report: Report) -> str:
@@ -160,7 +163,7 @@ def text(report: Report) -> str:
     length = f"{minutes / 60:.1f} h" if minutes >= 60 else f"{minutes:.1f} min"
     head = f"{report.name}: {report.clips:,} clips{expected}, {length} of video in {report.root}"
     rows = []
-    for kind in (*_KINDS, "subtitle", "labels"):
+    for kind in (*_KINDS, "subtitle", *(["labels"] if report.is_labelled else [])):
         gaps = [gap for gap in report.gaps if gap[1] == kind]
         found = report.files.get(kind, report.clips - len(gaps))
         rows.append([kind, f"{found:,}", *_counts(gaps)])
@@ -170,7 +173,8 @@ def text(report: Report) -> str:
         colalign=["left", *["right"] * 4],
         disable_numparse=True,
     )
-    return "\n".join([head, "", table, *_names(report)])
+    none = [] if report.is_labelled else ["- labels: none, these are clips to be predicted"]
+    return "\n".join([head, "", table, *none, *_names(report)])
 
 
 def _counts(gaps: Sequence[tuple[str, str, str, str]]) -> list[str]:

@@ -52,6 +52,8 @@ class Result:
     identity: Mapping[str, Any]
     overrides: tuple[str, ...]
     is_imported: bool
+    names_labels: bool
+    """Its answers are labels, which no extractor has to find in a description."""
     clips: int
     described: int
     failed: int
@@ -119,6 +121,7 @@ def read_result(folder: Path) -> Result | None:
         identity,
         tuple(dict.fromkeys(each for one in sessions for each in one.get("overrides", ()))),
         imported is not None,
+        run.get("answers") == "labels",
         int(run.get("clips", 0)),
         sum(status.values()),
         sum(status.values()) - answered,

@@ -222,7 +222,7 @@ def _marks(
 
 def _against_print(layout: Layout, result: Result, scored: Scored) -> Iterator[Mark]:
     asked, extractor = result.asked(scored), scored.extractor
-    if layout.subtitle is not None and asked != layout.subtitle:
+    if layout.subtitle is not None and asked != layout.subtitle and not result.names_labels:
         yield Mark(f"{_ASKED[asked]}; print: {_ASKED[layout.subtitle]}")
     generation = result.settings.get("generation", "paper")
     if result.settings.get("baseline", {}).get("generation") and generation != "paper":
@@ -231,7 +231,8 @@ def _against_print(layout: Layout, result: Result, scored: Scored) -> Iterator[M
     changed = [each for each in changed if not any(key in each for key in _NO_CHANGE)]
     if changed:
         yield Mark(f"other settings: {', '.join(changed)}")
-    if extractor.get("name") == "lexicon" and not result.is_imported:
+    by_rule = extractor.get("name") == "lexicon" and not result.names_labels
+    if by_rule and not result.is_imported:
         yield Mark("labels by rule (extractor=lexicon), print's by a language model")
     if scored.entry.get("conditions", {}).get("parser", "strict") != "strict":
         yield Mark("labels read by the friendly parser")

@@ -75,6 +75,14 @@ def test_tables_that_cannot_be_read_are_an_error(root: Path) -> None:
         look(root)
 
 
+def test_candidates_have_no_labels_to_be_found(tmp_path: Path) -> None:
+    write_dataset(tmp_path, "mer2025")
+    settings = settings_of("mer2025") | {"root": str(tmp_path / "mer2025-dataset")}
+    said = text(check(settings, workers=2))
+    assert "- labels: none, these are clips to be predicted" in said
+    assert not any(line.startswith("labels") for line in said.splitlines())
+
+
 def test_a_pipe_or_folder_is_no_clip(tmp_path: Path) -> None:
     (tmp_path / "a.mp4").mkdir()
     assert probe(tmp_path / "a.mp4").problem

@@ -26,6 +26,7 @@ def write_run(
     overrides: tuple[str, ...] = (),
     status: Mapping[str, int] | None = None,
     problem: str | None = None,
+    answers: str = "descriptions",
 ) -> Path:
     """`outputs/DATASET/NAME` with run.json and scores.json; `figures` lie in [0, 1]."""
     folder = outputs / dataset / (name or baseline)
@@ -43,6 +44,7 @@ def write_run(
             "subtitle": "prompt" if subtitle == "prompt" else "none",
         },
         "settings": settings,
+        "answers": answers,
         "clips": clips,
         "status": {"ok": clips} if status is None else dict(status),
         "sessions": [{"overrides": list(overrides)}],

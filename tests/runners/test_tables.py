@@ -187,6 +187,13 @@ def test_a_half_finished_sweep_has_no_mean(outputs: Path) -> None:
     assert why(cell(table, "Otter", "Mean")) == ["1 of 9 data sets"]
 
 
+def test_what_names_labels_by_itself_is_asked_nothing(outputs: Path) -> None:
+    told = {"extractor": {"name": "lexicon"}, "answers": "labels"}
+    write_run(outputs, "random", "ovmerd", {"F": 0.18}, "grouping", **told)
+    found = cell(table_of(outputs, "ovmer_clues"), "Random", "F")
+    assert (why(found), found.difference) == ([], pytest.approx(1))
+
+
 def test_inputs_tell_rows_of_one_model_apart(outputs: Path) -> None:
     write_run(outputs, "pandagpt_video", "meld", {"hit-rate": 0.4}, "hit_rate", clips=2610)
     table = table_of(outputs, "mer_unibench")
