@@ -19,8 +19,22 @@ function bytesOf(element) {
 // The JSON of one part; waits for the rest of the file only if the part is not there yet.
 async function unpack(name) {
   if (!document.getElementById(name)) await parsed;
-  const packed = new Blob([bytesOf(document.getElementById(name))]);
-  return new Response(packed.stream().pipeThrough(new DecompressionStream("gzip"))).json();
+  const { writable, readable } = new DecompressionStream("gzip");
+  const writer = writable.getWriter();
+  writer.write(bytesOf(document.getElementById(name)));
+  writer.close();
+  return JSON.parse(await textOf(readable));
+}
+
+// The same as Response.text(), which takes twice as long in Chromium.
+async function textOf(stream) {
+  const reader = stream.getReader();
+  const decoder = new TextDecoder();
+  let text = "";
+  for (let next; !(next = await reader.read()).done; ) {
+    text += decoder.decode(next.value, { stream: true });
+  }
+  return text + decoder.decode();
 }
 
 const once = new Map();
