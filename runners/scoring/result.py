@@ -29,7 +29,7 @@ Rows = list[list[Any]]
 """A table: the header, then its rows."""
 
 _BLOCK = 1 << 23
-"""Draws held at once, 64 MB. Over blocks of 8 MB two threads of OpenBLAS take five times as long."""
+"""Draws held at once, 64 MB. Over 8 MB two threads of OpenBLAS take five times as long."""
 _MOST_LABELS, _LONGEST_LABEL = 50, 100  # of the unknown ones, and their characters, in JSON
 
 
