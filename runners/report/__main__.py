@@ -78,7 +78,8 @@ def _report(paths: Sequence[str], settings: dict[str, str]) -> None:
     boards = make_boards(runs)
     for board in boards:
         for warning, names in board.warnings.items():
-            say(f"{board.dataset}: {warning} ({', '.join(names)})")
+            runs_told = ", ".join(names) if len(names) <= 5 else f"{len(names)} runs"
+            say(f"{board.dataset}: {warning} ({runs_told})")
     size = write_page(output, boards, embed=_TRUTH[settings.get("embed", "false")])
     print(f"{len(runs)} runs, {len(boards)} leaderboards, {size / 1e6:.1f} MB -> {output}")
 

@@ -238,7 +238,8 @@ class Datasets:
                 clips = read_dataset({**place, "check_files": False})
             except PrerequisiteError:
                 continue
-            return clips, [f"no media: {reason}"]
+            told = reason.partition("; ")[0]  # what follows is advice for a sweep
+            return clips, [f"no media: {told}; root=FOLDER says where the data set is now"]
         return None, [
             f"no data set: without it there are no subtitles, truth and media; {reason}; "
             "root=FOLDER says where it is now"

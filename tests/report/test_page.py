@@ -221,6 +221,7 @@ def test_the_keyboard_goes_everywhere(browser, page):
     browser.press("Enter")
     browser.wait(lambda: browser.focused == "good_news")
     assert "clip=good_news" in browser.address
+    assert browser.driver.title == "good_news – Gallery – Emotion recognition report"
 
 
 VIEWS = ("view=board", "view=gallery&clip=good_news&q=happy", "view=compare")
@@ -239,6 +240,24 @@ def test_every_view_can_be_read(browser, page, width, scheme):
         assert theme == scheme
         assert browser.poor_contrasts() == []
         assert not browser.overflows()
+
+
+def test_filters_are_folded_away_on_a_phone(browser, page):
+    browser.size(390)
+    at_gallery(browser, page)
+    assert not browser.all("#status")[0].is_displayed()
+    browser.all("#more")[0].click()
+    browser.wait(lambda: browser.all("#status")[0].is_displayed())
+    assert browser.all("#more")[0].get_attribute("aria-expanded") == "true"
+    browser.size(1280)
+    assert not browser.all("#more")[0].is_displayed()
+
+
+def test_the_best_figure_is_in_sight_on_a_phone(browser, page):
+    browser.size(390)
+    browser.open(page)
+    figure = browser.all(".table-responsive[aria-label=Figures] tbody td:nth-child(3)")[0]
+    assert figure.rect["x"] + figure.rect["width"] <= 390
 
 
 def test_the_theme_can_be_changed(browser, page):

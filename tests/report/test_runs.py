@@ -146,6 +146,7 @@ def test_media_that_are_gone_are_a_warning(outputs, tmp_path):
     )
     (run,) = collect([folder])
     assert run.warnings[0].startswith("no media: the data set should have a folder")
+    assert run.warnings[0].endswith("; root=FOLDER says where the data set is now")
     assert run.is_whole
 
 

@@ -4,6 +4,9 @@ function App({ report }) {
   const state = useAddress();
   const number = report.boards[state.board] ? Number(state.board) : 0;
   const board = report.boards[number];
+  useEffect(() => {
+    document.title = [state.clip, VIEWS[state.view], "Emotion recognition report"].filter(Boolean).join(" – ");
+  }, [state.clip, state.view]);
   const view = { board: Leaderboard, gallery: Gallery, compare: Compare }[state.view];
   return html`
     <a class="visually-hidden-focusable btn btn-outline-secondary m-2" href="#main" onClick=${toMain}>

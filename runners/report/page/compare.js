@@ -109,7 +109,7 @@ function Pair({ board, index, state, a, b, clip, by }) {
   return html`<article class="border-top pt-2 mb-3">
     <h3 class="h6 d-flex flex-wrap gap-2 mb-1">
       <a class="text-break" href=${link({}, { view: "gallery", board: state.board, clip: index.names[clip], wheel: state.wheel })}>
-        ${index.names[clip]}
+        ${breakable(index.names[clip])}
       </a>
       <span class="ms-auto fw-normal">${lead(by)}</span>
     </h3>

@@ -20,7 +20,7 @@ function LoadedGallery({ board, index, state }) {
     <div class=${`gallery ${shown === null ? "" : "has-clip"}`}>
       <${ClipList} ...${{ index, state, clips, shown }} />
       ${shown === null
-        ? html`<p class="text-body-secondary gallery-clip">
+        ? html`<p class="text-body-secondary gallery-clip d-none d-md-block">
             Choose a clip to see and hear it, and to read what every baseline said.
           </p>`
         : html`<${Clip} key=${shown} ...${{ board, index, state, clips, clip: shown }} />`}
@@ -81,7 +81,7 @@ function ClipList({ index, state, clips, shown }) {
             aria-current=${clip === shown ? "true" : undefined}
           >
             <span class="d-flex gap-2">
-              <span class="fw-semibold text-break me-auto">${index.names[clip]}</span>
+              <span class="fw-semibold text-break me-auto">${breakable(index.names[clip])}</span>
               <${ClipScore} ...${{ index, state, clip, row }} />
             </span>
             <span class="subtitle" lang=${language(index.subtitles[clip])}>
@@ -140,7 +140,9 @@ function Clip({ board, index, state, clips, clip }) {
   const mapping = chosenMapping(index, state);
   return html`<article class="gallery-clip" aria-labelledby="clip-name">
     <${Steps} ...${{ index, state, clips, clip }} />
-    <h2 class="h5 text-break" id="clip-name" tabindex="-1" ref=${heading}>${index.names[clip]}</h2>
+    <h2 class="h5 text-break" id="clip-name" tabindex="-1" ref=${heading}>
+      ${breakable(index.names[clip])}
+    </h2>
     <${Media} index=${index} clip=${clip} />
     <h3 class="h6 mt-3 mb-1">Subtitle</h3>
     ${index.subtitles[clip]
@@ -152,6 +154,7 @@ function Clip({ board, index, state, clips, clip }) {
     html`<p class="small text-body-secondary mb-2">
       Disagreement between the baselines: ${index.disagreement[clip]} %
     </p>`}
+    <h3 class="h6 mt-3 mb-1">What the baselines said</h3>
     <${MarksLegend} mapping=${index.mappings[mapping]} />
     ${board.rows.map(
       (row, number) =>
@@ -227,7 +230,9 @@ function Answer({ index, row, number, clip, mapping, state, said }) {
       <h4 class="h6 d-flex flex-wrap gap-2 mb-1">
         <span class="text-break">${breakable(row.name)}</span>
         ${name !== "ok" && html`<${StatusBadge} status=${name} />`}
-        ${score[clip] >= 0 && html`<span class="ms-auto fw-normal text-body-secondary">${score[clip]} %</span>`}
+        ${score[clip] >= 0 && html`<span class="ms-auto fw-normal text-body-secondary">
+          <span class="visually-hidden">score </span>${score[clip]} %
+        </span>`}
       </h4>
       ${isAnswer && html`<${Labels}
         index=${index}

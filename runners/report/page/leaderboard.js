@@ -149,7 +149,7 @@ function RowName({ row, isBrief, isExplained }) {
     ${row.title && row.title !== row.name && html`<span class="title small text-body-secondary"> ${row.title}</span>`}
     ${tags.map(([tag, warning]) => !(isExplained && tag === row.excluded) && html` <${Badge} tone="warning" title=${warning}>${tag}<//>`)}
     <details class="small">
-      <summary>details</summary>
+      <summary>details<span class="visually-hidden"> of ${row.name}</span></summary>
       <p class="mb-1">
         ${Object.entries(row.settings).map(([key, value]) => `${key}=${value}`).join(", ")}
       </p>

@@ -129,7 +129,7 @@ function Labels({ index, labels, truth, mapping, name }) {
 }
 
 // A text with every place of a search term marked; a very long one is cut until asked for.
-function Text({ text, query, most = 3000 }) {
+function Text({ text, query, most = 1500 }) {
   const [isWhole, setWhole] = useState(false);
   if (!text) return null;
   const shown = isWhole ? text : text.slice(0, most);
