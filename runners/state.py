@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from adapters.base import AUDIO, SUBTITLE, VIDEO
-from baselines.errors import Status
+from baselines.errors import PrerequisiteError, Status
 from runners.data import Clip
 from runners.extraction import Described, Extractor, make_extractors
 from runners.job import Job
@@ -182,7 +182,7 @@ def look(job: Job, clips: Sequence[Clip], extractors: Sequence[Extractor] | None
     folder.check(job.identity)
     if extractors is None:
         extractors = make_extractors(job.settings.extractor, job.settings.subtitle == "merge")
-    others = [RunFolder(path).read_predictions() for path in job.adapter.sources()]
+    others = [_predictions_of(path) for path in job.adapter.sources()]
     state = State(
         job,
         clips,
@@ -204,6 +204,13 @@ def look(job: Job, clips: Sequence[Clip], extractors: Sequence[Extractor] | None
     state.all_scores = folder.read_json("scores.json")
     state.exported = folder.read_json("run.json").get("exported")
     return state
+
+
+def _predictions_of(path: Path) -> dict[str, Prediction]:
+    folder = RunFolder(path)
+    if not folder.read_json("run.json"):
+        raise PrerequisiteError(f"there is no run folder {path} to take clues from; run it first")
+    return folder.read_predictions()
 
 
 def _said(prediction: Prediction | None) -> str | None:

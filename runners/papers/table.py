@@ -45,6 +45,11 @@ class Cell:
     folder: Path | None = None
 
     @property
+    def is_told(self) -> bool:
+        """There is a figure of ours, or a run that failed to make one."""
+        return self.ours is not None or self.folder is not None
+
+    @property
     def is_comparable(self) -> bool:
         return self.ours is not None and not any(mark.is_grave for mark in self.marks)
 
@@ -138,7 +143,7 @@ def make_table(layout: Layout, results: Sequence[Result]) -> Table:
             else:
                 found = by_place.get((row.baseline or "", column.dataset), [])
                 cells.append(_cell(layout, row, column, found))
-        if is_printed or any(cell.ours is not None for cell in cells):
+        if is_printed or any(cell.is_told for cell in cells):
             lines.append(Line(row, tuple(cells), is_printed))
     return Table(layout, tuple(lines))
 
@@ -162,7 +167,8 @@ def _cell(layout: Layout, row: Row, column: Column, results: Sequence[Result]) -
                 choices.append((result, scored, marks))
     if not choices:
         why = _why_empty(row, column, results)
-        return Cell(column, None, None, published, (Mark(why),) if why else ())
+        failed = next((each.folder for each in results if each.problem), None)
+        return Cell(column, None, None, published, (Mark(why),), failed)
     result, scored, marks = min(
         choices, key=lambda each: (sum(mark.is_grave for mark in each[2]), len(each[2]))
     )
@@ -178,7 +184,7 @@ def _cell(layout: Layout, row: Row, column: Column, results: Sequence[Result]) -
     )
 
 
-def _why_empty(row: Row, column: Column, results: Sequence[Result]) -> str | None:
+def _why_empty(row: Row, column: Column, results: Sequence[Result]) -> str:
     if row.baseline is None:
         return "no baseline of this project"
     if not results:

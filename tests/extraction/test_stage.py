@@ -271,3 +271,9 @@ def test_combined_clues_follow_their_parts(base: list[str]):
     state = work(both)
     assert [each.name for each in state.failed] == ["b"]
     assert "has no description of this clip; run that baseline first" in state.failed[0].error
+
+
+def test_clues_of_a_run_that_is_not_there_are_one_sentence(base: list[str], tmp_path: Path):
+    gone = tmp_path / "gone"
+    with pytest.raises(PrerequisiteError, match=f"there is no run folder {gone} to take clues"):
+        work(job("baseline=combined", f"baseline.runs=[{gone},{gone}]", *base))

@@ -1,5 +1,6 @@
 """The command as a user runs it, in processes of their own."""
 
+import csv
 import json
 import os
 import shlex
@@ -22,6 +23,15 @@ class Mood(Adapter):
 
     def describe(self, video, audio, subtitle):
         return "She is happy." if "happy" in subtitle else "She is sad."
+"""
+
+BARE = """
+from adapters import Adapter
+from baselines.errors import PrerequisiteError
+
+class Bare(Adapter):
+    def load(self, machine):
+        raise PrerequisiteError("there are no weights of Bare here; get them")
 """
 
 
@@ -98,6 +108,32 @@ def test_one_job_that_cannot_start_does_not_keep_the_others(command, on_data, tm
     assert done.returncode == 1
     assert "cannot start  broken on ovmerd: the adapter 'no.module:X'" in done.stderr
     assert list(folders(tmp_path)) == ["random"]
+
+
+def test_a_baseline_without_weights_is_marked_in_the_table_and_the_rest_runs(
+    command, on_data, tmp_path
+):
+    site = tmp_path / "site"
+    site.mkdir()
+    (site / "bare.py").write_text(BARE)
+    (tmp_path / "mine" / "baseline").mkdir(parents=True)
+    for name in ("otter", "mine"):
+        settings = f"name: {name}\ntitle: {name}\nadapter: bare:Bare\n"
+        (tmp_path / "mine" / "baseline" / f"bare_{name}.yaml").write_text(settings)
+    baselines = ["--config-dir", "mine", "-m", "baseline=bare_otter,bare_mine,random"]
+    done = command("runners.sweep", *baselines, *on_data, path=site)
+    assert done.returncode == 1
+    assert "otter: there are no weights of Bare here; get them" in done.stderr
+    assert "Traceback" not in done.stderr
+    told = command("runners.tables", "outputs", "layout=ovmer", "formats=csv", path=site)
+    assert told.returncode == 0, told.stderr
+    text = (tmp_path / "tables" / "ovmer.csv").read_text("utf-8")
+    rows = csv.DictReader(text.splitlines())
+    shown = {row["baseline"]: row for row in rows if row["column"] == "M-avg"}
+    for name in ("otter", "mine"):
+        assert shown[name]["why"] == "there are no weights of Bare here; get them"
+    assert shown["otter"]["published"]
+    assert shown["random"]["ours"]
 
 
 def test_a_plug_in_of_another_package_takes_part(command, on_data, tmp_path):
