@@ -162,20 +162,28 @@ _QWEN_TEMPLATE = (
 )
 
 
-def write_miniature(folder: Path, seed: int = 0) -> None:
+def write_miniature(
+    folder: Path,
+    seed: int = 0,
+    *,
+    layers: int = 2,
+    vocabulary: int = 600,
+    sentences: Sequence[str] = CORPUS.splitlines(),
+) -> None:
     """A random miniature of Qwen2.5-Instruct: its architecture, tokenizer kind and chat template.
 
-    It writes gibberish of varying length, now and then up to any limit.
+    It writes gibberish of varying length, now and then up to any limit. Its tokenizer is trained
+    on the sentences.
     """
     disable_progress_bar()
-    tokenizer = _qwen_tokenizer()
+    tokenizer = _qwen_tokenizer(vocabulary, sentences)
     size = len(tokenizer)
     end, start = tokenizer.convert_tokens_to_ids(["<|im_end|>", "<|endoftext|>"])
     config = Qwen2Config(
         vocab_size=size,
         hidden_size=64,
         intermediate_size=128,
-        num_hidden_layers=2,
+        num_hidden_layers=layers,
         num_attention_heads=2,  # of 32: the smallest heads that vLLM takes on a CPU
         num_key_value_heads=1,
         max_position_embeddings=16384,
@@ -192,7 +200,7 @@ def write_miniature(folder: Path, seed: int = 0) -> None:
     tokenizer.save_pretrained(folder)
 
 
-def _qwen_tokenizer() -> PreTrainedTokenizerFast:
+def _qwen_tokenizer(vocabulary: int, sentences: Sequence[str]) -> PreTrainedTokenizerFast:
     pairs = Tokenizer(models.BPE())
     pairs.pre_tokenizer = pre_tokenizers.Sequence(
         [
@@ -202,12 +210,12 @@ def _qwen_tokenizer() -> PreTrainedTokenizerFast:
     )
     pairs.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
-        vocab_size=600,
+        vocab_size=vocabulary,
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         special_tokens=_QWEN_CONTROL,
         show_progress=False,
     )
-    pairs.train_from_iterator(CORPUS.splitlines(), trainer)
+    pairs.train_from_iterator(sentences, trainer)
     tokenizer = PreTrainedTokenizerFast(
         tokenizer_object=pairs,
         eos_token="<|im_end|>",

@@ -1,7 +1,6 @@
 """Options of the test run."""
 
 import os
-import sys
 from pathlib import Path
 
 import pytest
@@ -33,22 +32,3 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         default=TESTS / "golden",
         help="folder with one folder of golden data per model (default: tests/golden)",
     )
-
-
-VLLM = {
-    "VLLM_CPU_KVCACHE_SPACE": "1",
-    "VLLM_CPU_OMP_THREADS_BIND": "nobind",
-    "VLLM_LOGGING_LEVEL": "ERROR",
-    "VLLM_NO_USAGE_STATS": "1",
-}
-"""Environment of vLLM's engines and servers on two shared cores."""
-
-
-@pytest.fixture
-def vllm_in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Engines of vLLM start here in 3 s; in processes of their own, its default, in 28 s."""
-    for name, value in {**VLLM, "VLLM_ENABLE_V1_MULTIPROCESSING": "0"}.items():
-        monkeypatch.setenv(name, value)
-    # vLLM 0.32 asks every value of every module for its __dict__, and the library object of
-    # llvmlite (which librosa loads) has an answer that is no dictionary.
-    monkeypatch.delitem(sys.modules, "llvmlite.binding.ffi", raising=False)

@@ -1,14 +1,18 @@
 """vLLM's offline engine on this machine, stepped by hand: for chat models and for embeddings alike.
 
 vLLM's own `LLM.generate` returns when the last answer is there, so a run that is killed would lose
-all of them. Here requests are queued as they come (the engine, a process of its own, works on the
-first ones meanwhile), and each answer is handed on as it is finished.
+all of them. Here requests are queued as they come (the engine works on the first ones meanwhile),
+and each answer is handed on as it is finished. On a GPU the engine is a process of its own; on a
+CPU it is in ours, where it starts in 3 s instead of 28 and nobody waits for another's core.
 
 vLLM is imported when an engine is started, and not before.
 """
 
 import os
+import sys
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,6 +27,8 @@ Request = tuple[int, Any, "SamplingParams"]
 
 _ON_CPU = {"enforce_eager": True, "kv_cache_memory_bytes": 4 * 2**30}
 """Otherwise vLLM compiles for minutes and takes nearly all of the machine's memory."""
+_HERE = {"VLLM_ENABLE_V1_MULTIPROCESSING": "0", "VLLM_CPU_OMP_THREADS_BIND": "nobind"}
+"""The engine in our process, whose threads are not bound to cores."""
 _QUIET = {"VLLM_LOGGING_LEVEL": "ERROR", "VLLM_NO_USAGE_STATS": "1"}
 # Encoders have run in this process, and what has threads of its own must not be forked.
 _SPAWN = {"VLLM_WORKER_MULTIPROC_METHOD": "spawn"}
@@ -59,8 +65,11 @@ class OfflineVllm:
         clear_device_cache(garbage_collection=True)  # what the model before us had
         if not torch.cuda.is_available():
             options = _ON_CPU | dict(options)
+            for name, value in _HERE.items():
+                os.environ.setdefault(name, value)
         try:
-            self._engine = LLM(str(model), **options).llm_engine
+            with _scannable_modules():
+                self._engine = LLM(str(model), **options).llm_engine
         except (RuntimeError, ValueError, TypeError) as error:
             raise PrerequisiteError(
                 f"vLLM could not start with {model} ({first_line(error)}; its own messages stand "
@@ -130,3 +139,18 @@ class OfflineVllm:
     def close(self) -> None:
         """End the engine's processes and give the memory back."""
         self._engine.engine_core.shutdown()
+
+
+@contextmanager
+def _scannable_modules() -> Iterator[None]:
+    """vLLM 0.32 asks every value of every loaded module for its `__dict__` as it starts on a CPU
+    (triton_utils/dispatcher.py): the library object of llvmlite, which librosa loads, answers with
+    something that is no dictionary, and one of torch's with a warning."""
+    name = "llvmlite.binding.ffi"
+    module = sys.modules.pop(name, None)
+    try:
+        with warnings.catch_warnings(action="ignore", category=FutureWarning):
+            yield
+    finally:
+        if module is not None:
+            sys.modules[name] = module

@@ -10,7 +10,6 @@ from tests.adapters.test_native import CLIPS, SUBTITLES, configured, prepared
 pytestmark = [
     pytest.mark.skipif(find_spec("vllm") is None, reason="vLLM is not installed"),
     pytest.mark.timeout(900),
-    pytest.mark.usefixtures("vllm_in_this_process"),
     pytest.mark.filterwarnings("ignore"),  # of vLLM, in our process
 ]
 

@@ -1,14 +1,10 @@
 """Prompt embeddings in the real vLLM, offline and served, against transformers.
 
 In float32 and greedy decoding the answers are the same, id by id. vLLM takes a while to start, so
-one engine, in processes of its own as users have it, serves one tiny model for all settings, and
-so does one server; engines for the miniatures of three baselines are in our process.
+one engine, in processes of its own, serves one tiny model for all settings, and so does one
+server; engines for the miniatures of three baselines are in our process, as on any CPU.
 """
 
-import socket
-import subprocess
-import sys
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from importlib.util import find_spec
@@ -33,8 +29,8 @@ from baselines.device import Place
 from baselines.errors import ClipError, PrerequisiteError
 from tests.baselines.test_decoding import Letters
 from tests.baselines.test_engines import Modules
-from tests.conftest import VLLM
 from tests.runners.jobs import job
+from tests.vllm_server import VllmServer
 
 pytestmark = [
     pytest.mark.skipif(find_spec("vllm") is None, reason="vLLM is not installed"),
@@ -44,18 +40,9 @@ pytestmark = [
 
 SAMPLE = Path(__file__).parents[2] / "runners" / "data" / "sample"
 SMALL = {"kv_cache_memory_bytes": 2**28, "max_model_len": 1024}
-START_SECONDS = 600
 PLACE = Place(torch.device("cpu"), torch.float32)
 GREEDY = GenerationSettings(max_new_tokens=12)
 SAMPLED = GenerationSettings(max_new_tokens=12, do_sample=True, temperature=0.9, top_p=0.9, top_k=9)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def environment() -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in VLLM.items():
-            patch.setenv(name, value)
-        yield
 
 
 @pytest.fixture(scope="module")
@@ -78,7 +65,10 @@ def folder(llm: LlamaForCausalLM, tmp_path_factory: pytest.TempPathFactory) -> P
 
 @pytest.fixture(scope="module")
 def vllm(folder: Path) -> Iterator[OfflineVllm]:
-    started = VllmEngine.start(folder, {"dtype": "float32", **SMALL})
+    """In processes of its own, as on a GPU."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("VLLM_ENABLE_V1_MULTIPROCESSING", "1")
+        started = VllmEngine.start(folder, {"dtype": "float32", **SMALL})
     yield started
     started.close()
 
@@ -152,7 +142,6 @@ def test_vectors_of_another_width_do_not_reach_the_engine(vllm: OfflineVllm, pro
 
 
 @pytest.mark.parametrize("baseline", ["salmonn", "onellm", "qwen_audio"])
-@pytest.mark.usefixtures("vllm_in_this_process")
 def test_baselines_that_vllm_does_not_know_say_what_they_say_in_transformers(
     baseline: str, tmp_path: Path
 ):
@@ -181,29 +170,14 @@ def test_baselines_that_vllm_does_not_know_say_what_they_say_in_transformers(
 
 @pytest.fixture(scope="module")
 def server(folder: Path) -> Iterator[str]:
-    """A vLLM server on loopback; its address."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    """The address of a server."""
     log = folder.parent / "server.log"
-    command = [
-        *(sys.executable, "-m", "vllm.entrypoints.openai.api_server"),
-        *("--model", str(folder), "--host", "127.0.0.1", "--port", str(port)),
-        *("--dtype", "float32", "--enable-prompt-embeds", "--skip-tokenizer-init"),
-        "--enforce-eager",
-    ]
-    with log.open("wb") as file:
-        process = subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT)
+    server = VllmServer(folder, log, "--enable-prompt-embeds", "--skip-tokenizer-init")
     try:
-        deadline = time.monotonic() + START_SECONDS
-        while b"Application startup complete" not in log.read_bytes():
-            assert process.poll() is None, log.read_text()[-2000:]
-            assert time.monotonic() < deadline, log.read_text()[-2000:]
-            time.sleep(0.2)
-        yield f"http://127.0.0.1:{port}/v1"
+        server.wait()
+        yield server.url
     finally:
-        process.terminate()
-        process.wait(60)
+        server.kill()
 
 
 class Folder:

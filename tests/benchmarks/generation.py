@@ -8,7 +8,6 @@ Vicuna 7B, 2056 places of video and a question in each prompt.
 """
 
 import argparse
-import os
 import tempfile
 import time
 from collections.abc import Sequence
@@ -81,8 +80,6 @@ def main() -> None:
     parser.add_argument("--alone", type=int, default=16, help="clips that are timed one by one")
     parser.add_argument("--batch", type=int, default=64, help="clips of a padded batch")
     given = parser.parse_args()
-    if given.device == "cpu":
-        os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", "nobind")  # as many cores as torch
     place, shapes = resolve(given.device, given.dtype), SHAPES[given.shapes]
     prompts = shapes.prompts(given.clips + WARM_UP, place)
     with tempfile.TemporaryDirectory() as folder:

@@ -2,14 +2,11 @@
 
 Both run the miniature of Qwen2.5 on the CPU. They take long to start (every process of vLLM's
 imports for some ten seconds), so each is started as seldom as can be, the engine once and the
-server twice, and in as few processes as vLLM allows.
+server twice.
 """
 
 import json
 import os
-import re
-import signal
-import socket
 import subprocess
 import sys
 import time
@@ -19,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import VLLM
+from tests.vllm_server import ENVIRONMENT, START_SECONDS, VllmServer
 
 pytestmark = [
     pytest.mark.skipif(find_spec("vllm") is None, reason="vLLM is not installed"),
@@ -27,16 +24,6 @@ pytestmark = [
 ]
 
 NAMES = "abcdefghijkl"
-START_SECONDS = 600
-ENVIRONMENT = (
-    os.environ
-    | VLLM
-    | {
-        "HF_HUB_OFFLINE": "1",
-        "PYTHONPATH": str(Path(__file__).parents[2]),
-        "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
-    }
-)
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +53,7 @@ def sweep(place: Path, *told: str) -> "subprocess.Popen[str]":
     return subprocess.Popen(
         [sys.executable, "-m", "runners.sweep", *told],
         cwd=place,
-        env=ENVIRONMENT,
+        env=os.environ | ENVIRONMENT | {"PYTHONPATH": str(Path(__file__).parents[2])},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -117,56 +104,9 @@ def test_the_offline_engine_writes_what_transformers_writes(
     assert replies(place, "vllm") == by_transformers
 
 
-class Server:
-    """`vllm serve` on loopback. (Its command asks for the version of a package called vllm, which
-    the CPU build is not called; the module is the same server.)"""
-
-    def __init__(self, place: Path, port: int, log: Path) -> None:
-        self.url = f"http://127.0.0.1:{port}/v1"
-        self._log = log
-        with log.open("wb") as file:
-            self._process = subprocess.Popen(
-                [
-                    *(sys.executable, "-m", "vllm.entrypoints.openai.api_server"),
-                    *("--model", str(place / "mini"), "--served-model-name", "mini"),
-                    *("--host", "127.0.0.1", "--port", str(port), "--dtype", "float32"),
-                    *("--enforce-eager", "--max-model-len", "4096"),
-                ],
-                env=ENVIRONMENT,
-                stdout=file,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
-
-    def wait(self) -> None:
-        deadline = time.monotonic() + START_SECONDS
-        while "Application startup complete" not in self.log:
-            assert self._process.poll() is None, self.log[-2000:]
-            assert time.monotonic() < deadline, self.log[-2000:]
-            time.sleep(0.2)
-
-    @property
-    def log(self) -> str:
-        return self._log.read_text(encoding="utf-8", errors="replace")
-
-    @property
-    def answered(self) -> int:
-        """How many questions it has answered."""
-        return len(re.findall(r'"POST /v1/chat/completions HTTP/1\.1" 200', self.log))
-
-    def kill(self) -> None:
-        """It and its workers die at once."""
-        if self._process.poll() is None:
-            os.killpg(self._process.pid, signal.SIGKILL)
-            self._process.wait()
-
-
 @pytest.fixture(scope="module")
-def server(place: Path) -> Iterator[Server]:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    server = Server(place, port, place / "server.log")
+def server(place: Path) -> Iterator[VllmServer]:
+    server = serve(place)
     try:
         server.wait()
         yield server
@@ -174,21 +114,26 @@ def server(place: Path) -> Iterator[Server]:
         server.kill()
 
 
-def served(outputs: str, server: Server, *more: str) -> list[str]:
+def serve(place: Path, port: int | None = None) -> VllmServer:
+    told = ("--served-model-name", "mini", "--max-model-len", "4096")
+    return VllmServer(place / "mini", place / f"server-{port}.log", *told, port=port)
+
+
+def served(outputs: str, server: VllmServer, *more: str) -> list[str]:
     url = f"extractor.server.base_url={server.url}"
     told = ["extractor.model=mini", "extractor.engine=server", url]
     return arguments(outputs, *told, "extractor.server.retries=1", *more)
 
 
 def test_the_server_writes_what_transformers_writes(
-    place: Path, server: Server, by_transformers: dict[str, str]
+    place: Path, server: VllmServer, by_transformers: dict[str, str]
 ):
     finished(sweep(place, *served("served", server)))
     assert whole(replies(place, "served")) == whole(by_transformers)
     assert server.answered == len(NAMES)
 
 
-def test_a_wrong_model_is_told_in_one_sentence(place: Path, server: Server):
+def test_a_wrong_model_is_told_in_one_sentence(place: Path, server: VllmServer):
     process = sweep(place, *served("wrong", server, "extractor.model=mimi"))
     _, err = process.communicate(timeout=START_SECONDS)
     assert process.returncode == 2
@@ -196,7 +141,7 @@ def test_a_wrong_model_is_told_in_one_sentence(place: Path, server: Server):
 
 
 def test_a_server_that_is_killed_half_way_is_asked_for_the_rest_only(
-    place: Path, server: Server, by_transformers: dict[str, str]
+    place: Path, server: VllmServer, by_transformers: dict[str, str]
 ):
     before = server.answered
     slowly = ["extractor.server.per_minute=60", "extractor.server.concurrency=1"]
@@ -214,8 +159,7 @@ def test_a_server_that_is_killed_half_way_is_asked_for_the_rest_only(
     assert 4 <= known < len(NAMES)
     assert server.answered - before == known
 
-    port = int(server.url.removesuffix("/v1").rpartition(":")[2])
-    again = Server(place, port, place / "again.log")
+    again = serve(place, server.port)
     try:
         again.wait()
         finished(sweep(place, *told))
