@@ -21,6 +21,7 @@ class Column:
     title: str
     dataset: str | None = None
     metric: str = ""
+    """Ours; empty where there is none that could give this figure."""
     figure: str = ""
     clips: int | None = None
     """How many the authors' loader insists on."""

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from runners.papers.layout import Column
 from runners.papers.table import Cell, Table
 
 if TYPE_CHECKING:
@@ -34,13 +35,16 @@ def forest(table: Table, path: Path) -> None:
     for axis, i in zip(axes, shown, strict=False):
         for y, line in enumerate(lines):
             _mark(axis, y, line.cells[i])
-        _dress(axis, table.layout.columns[i].title, len(lines))
+        _dress(axis, table.layout.columns[i], len(lines))
     names = [f"{line.row.model} ({line.row.inputs})".replace(" ()", "") for line in lines]
     axes[0].set_yticks(range(len(lines)), [_short(name) for name in names], fontsize=7)
     axes[0].set_ylim(len(lines) - 0.5, -0.5)
     figure.suptitle(table.layout.title, fontsize=9)
-    kinds = [("D", _PRINT, "none", "print"), ("o", _OURS, "full", "ours, 95 % interval")]
-    if any(c.ours is not None and not c.is_comparable for line in lines for c in line.cells):
+    cells = [line.cells[i] for line in lines for i in shown]
+    kinds = [("D", _PRINT, "none", "print")]
+    if any(cell.is_comparable for cell in cells):
+        kinds.append(("o", _OURS, "full", "ours, 95 % interval"))
+    if any(cell.ours is not None and not cell.is_comparable for cell in cells):
         kinds.append(("o", _ODD, "full", "ours, not comparable"))
     handles = []
     for marker, color, fill, label in kinds:
@@ -52,8 +56,8 @@ def forest(table: Table, path: Path) -> None:
     figure.savefig(path)
 
 
-def _dress(axis: "Axes", title: str, lines: int) -> None:
-    axis.set_title(title, fontsize=8)
+def _dress(axis: "Axes", column: Column, lines: int) -> None:
+    axis.set_title(column.title, fontsize=8)
     axis.tick_params(labelsize=7, length=2)
     axis.tick_params(axis="y", length=0)
     axis.grid(axis="x", color="#e5e7eb", linewidth=0.6)
@@ -61,6 +65,9 @@ def _dress(axis: "Axes", title: str, lines: int) -> None:
     for side in ("top", "right", "left"):
         axis.spines[side].set_visible(False)
     axis.margins(x=0.12)
+    low, high = axis.get_xlim()
+    if high - low < (least := column.unit / 50):  # one figure alone
+        axis.set_xlim((low + high - least) / 2, (low + high + least) / 2)
     for y in range(0, lines, 2):
         axis.axhspan(y - 0.5, y + 0.5, color="#f3f4f6", zorder=-1, linewidth=0)
 

@@ -187,6 +187,8 @@ def _cell(layout: Layout, row: Row, column: Column, results: Sequence[Result]) -
 def _why_empty(row: Row, column: Column, results: Sequence[Result]) -> str:
     if row.baseline is None:
         return "no baseline of this project"
+    if not column.metric:
+        return "no metric of this project"
     if not results:
         return _NOT_RUN
     result = results[0]
@@ -198,7 +200,8 @@ def _why_empty(row: Row, column: Column, results: Sequence[Result]) -> str:
         return "no true labels to score against"
     if result.scored:
         have = ", ".join(dict.fromkeys(scored.metric for scored in result.scored))
-        return f"scored with {have}, not with {column.metric}"
+        hint = "; groups: python -m runners.group" if column.metric == "grouping" else ""
+        return f"scored with {have}, not with {column.metric}{hint}"
     return result.problem or "not scored"
 
 

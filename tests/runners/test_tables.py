@@ -142,7 +142,11 @@ def test_an_empty_cell_says_why(outputs, changes, said) -> None:
 
 def test_another_metric_is_named(outputs: Path) -> None:
     write_run(outputs, "otter", "ovmerd", WHEEL, subtitle="merge")
-    assert why(cell(table_of(outputs), "Otter", "GPT")) == ["scored with wheel, not with grouping"]
+    (said,) = why(cell(table_of(outputs), "Otter", "GPT"))
+    assert said.startswith("scored with wheel, not with grouping")
+    emer = table_of(outputs, "emer")
+    assert why(cell(emer, "PandaGPT", "Clue overlap")) == ["no metric of this project"]
+    assert why(cell(emer, "PandaGPT", "Recall")) == ["not run"]
 
 
 def test_of_several_runs_the_one_that_fits_print_best_is_shown(outputs: Path) -> None:
