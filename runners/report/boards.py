@@ -42,7 +42,7 @@ class Row:
     scores: list[Scores]
     """One for each reading; empty where there is no truth to score against."""
 
-    @property
+    @cached_property
     def excluded(self) -> str:
         """Why it is left out of comparisons; empty where it is not."""
         if self.run.is_bound:
@@ -140,14 +140,14 @@ class Board:
         ]
 
     def _row(self, row: Row) -> dict[str, Any]:
-        run, common = row.run, self._common_notes()
+        run, common, counts = row.run, self._common_notes(), row.run.counts
         notes = [note for each in row.scores[:1] for note in each.notes if note not in common]
         return {
             "name": row.name,
             "title": run.title,
             "folder": str(run.path),
             "figures": self._figures(row),
-            "status": {str(each): run.counts[each] for each in Status if each in run.counts},
+            "status": {str(each): counts[each] for each in Status if each in counts},
             "done": len(run.predictions),
             "excluded": row.excluded,
             "bound": run.is_bound,

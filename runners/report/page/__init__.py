@@ -70,6 +70,8 @@ class _Writer:
     def __init__(self, file: BinaryIO, pool: ThreadPoolExecutor, folder: Path, embed: bool) -> None:
         self._file, self._pool, self._folder, self._embed = file, pool, folder, embed
         self._embedded: dict[Path, str] = {}
+        self._relative: dict[Path, str] = {}
+        """The way from the page to each folder of media."""
 
     def write(self, boards: Sequence[Board]) -> None:
         before, _, after = _template().partition("{{parts}}")
@@ -112,7 +114,9 @@ class _Writer:
         """
         if self._embed and path.is_file():
             return self._embedded.setdefault(path, f"media:{len(self._embedded)}")
-        return quote(Path(os.path.relpath(path.absolute(), self._folder)).as_posix())
+        if path.parent not in self._relative:
+            self._relative[path.parent] = os.path.relpath(path.parent.absolute(), self._folder)
+        return quote(Path(self._relative[path.parent], path.name).as_posix())
 
 
 def _part(name: str, content: Any) -> bytes:
