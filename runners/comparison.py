@@ -11,6 +11,8 @@ from runners.state import State
 _FIGURES = ("M-avg", "level1", "level2")
 """What is shown of a metric's figures beside its primary one, where it has them."""
 
+_SHOWN = 3  # rows that a note names
+
 _Scored = tuple[State, Mapping[str, Any] | None]
 """A job and its entry of scores.json, if it has one that holds."""
 
@@ -88,11 +90,12 @@ def _notes(rows: Sequence[_Scored], protocol: Mapping[str, str]) -> list[str]:
     notes += _notes_of_scores(rows)
     if any(state.failed for state, _ in rows):
         notes.append("a clip that failed counts as one without labels")
+    without: dict[str, list[str]] = {}
     for state, scores in rows:
         if scores is None:
-            why = "is not finished" if state.truth else "has no true labels to score against"
-            notes.append(f"{_name(state)} {why}")
-    return notes
+            why = "not finished" if state.truth else "without true labels to score against"
+            without.setdefault(why, []).append(_place(state))
+    return notes + [f"{why}: {_some(places)}" for why, places in without.items()]
 
 
 def _model(extractor: Mapping[str, Any]) -> str:
@@ -110,9 +113,21 @@ def _model(extractor: Mapping[str, Any]) -> str:
 
 
 def _notes_of_scores(rows: Sequence[_Scored]) -> list[str]:
-    """The notes of the metric: what holds for all rows once, the rest with the row's name."""
-    noted = [(_name(state), scores["notes"]) for state, scores in rows if scores is not None]
-    first = noted[0][1] if noted else []
-    common = [note for note in first if all(note in notes for _, notes in noted)]
-    own = [f"{name}: {note}" for name, notes in noted for note in notes if note not in common]
+    """The notes of the metric, each once: what holds for all rows, then the rest and for which."""
+    places: dict[str, list[str]] = {}
+    for state, scores in rows:
+        for note in scores["notes"] if scores is not None else ():
+            places.setdefault(note, []).append(_place(state))
+    scored = sum(scores is not None for _, scores in rows)
+    common = [note for note, found in places.items() if len(found) == scored]
+    own = [f"{note}: {_some(found)}" for note, found in places.items() if len(found) < scored]
     return common + own
+
+
+def _place(state: State) -> str:
+    return f"{state.job.label} on {state.job.folder.parent.name}"
+
+
+def _some(places: Sequence[str]) -> str:
+    more = f" and {len(places) - _SHOWN} more" if len(places) > _SHOWN else ""
+    return ", ".join(places[:_SHOWN]) + more

@@ -67,7 +67,7 @@ def test_a_job_that_is_killed_is_told_and_the_others_go_on(command, on_data, tmp
     assert done.returncode == 1
     dead, alive = "scripted-generate_fails_c_die", "scripted-generate_fails"
     assert f"{dead} died of SIGKILL" in done.stderr
-    assert f"{dead} is not finished" in done.stdout
+    assert f"not finished: {dead} on ovmerd" in done.stdout
     made = folders(tmp_path)
     assert [each["name"] for each in records(made[dead])] == ["a", "b"]
     assert [each["name"] for each in records(made[alive])] == list("abcdef")
