@@ -217,6 +217,12 @@ def test_what_is_wrong_is_one_sentence(arguments, sentence, tmp_path, monkeypatc
     assert "\n" not in str(caught.value)
 
 
+def test_the_page_is_a_file_in_a_folder_that_is_there(tmp_path):
+    for output, sentence in ((tmp_path, "is a folder"), (tmp_path / "a" / "b", "is no folder")):
+        with pytest.raises(PrerequisiteError, match=sentence):
+            write_page(output, [])
+
+
 def test_the_command_writes_a_page_where_the_runs_are(command, tmp_path):
     work(job("baseline=lexicon", f"outputs={tmp_path / 'outputs'}"))
     done = command("runners.report", "outputs/sample/lexicon")

@@ -52,10 +52,13 @@ _GZIP_LEVEL = 5
 def write_page(output: Path, boards: Sequence[Board], embed: bool = False) -> int:
     """Write the page at one stroke; returns its size in bytes.
 
-    Raises PrerequisiteError where its folder is missing, and OSError where it cannot be written.
+    Raises PrerequisiteError where its folder is missing or it is one, and OSError where it cannot
+    be written.
     """
     if not output.parent.is_dir():
         raise PrerequisiteError(f"output: there is no folder {output.parent}")
+    if output.is_dir():
+        raise PrerequisiteError(f"output: {output} is a folder; name a file in it")
     fresh = output.with_name(f".{output.name}.new")
     try:
         with fresh.open("wb") as file, ThreadPoolExecutor(os.cpu_count()) as pool:
