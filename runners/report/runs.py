@@ -17,6 +17,7 @@ from runners.config import Settings, settings_from_json
 from runners.data import Clip, read_dataset
 from runners.extraction.base import Described
 from runners.job import Job
+from runners.progress import say
 from runners.records import Labelled, Prediction
 from runners.run_folder import RunFolder
 from runners.scoring import Metric, make_metric
@@ -90,7 +91,8 @@ def collect(paths: Sequence[str | Path], root: Path | None = None) -> list[Run]:
 
     Raises PrerequisiteError where there are none, and for a folder that cannot be read at all.
     """
-    folders = list(dict.fromkeys(found for path in paths for found in _run_folders(Path(path))))
+    found = dict.fromkeys(found for path in paths for found in _run_folders(Path(path)))
+    folders = [path for path in found if not _is_imported(path)]
     if not folders:
         raise PrerequisiteError(
             f"{', '.join(map(str, paths))}: no run folders there (they hold a run.json); "
@@ -98,6 +100,14 @@ def collect(paths: Sequence[str | Path], root: Path | None = None) -> list[Run]:
         )
     datasets = Datasets(root)
     return [_read(folder, datasets) for folder in folders]
+
+
+def _is_imported(path: Path) -> bool:
+    """Whether it holds figures alone, of predictions that others made."""
+    if "imported" not in RunFolder(path).read_json("run.json"):
+        return False
+    say(f"{path}: left out; it holds the figures of imported predictions, and not what was said")
+    return True
 
 
 def _run_folders(path: Path) -> Iterator[Path]:

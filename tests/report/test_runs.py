@@ -35,6 +35,14 @@ def test_runs_are_found_below_the_folders_given(outputs):
     assert [run.name for run in twice].count("lexicon") == 1
 
 
+def test_imported_figures_without_answers_are_left_out(outputs, tmp_path, capsys):
+    (tmp_path / "otter").mkdir()
+    (tmp_path / "otter" / "run.json").write_text('{"imported": {}}', "utf-8")
+    (run,) = collect([tmp_path, outputs / "sample" / "lexicon"])
+    assert run.name == "lexicon"
+    assert "otter: left out; it holds the figures of imported" in capsys.readouterr().err
+
+
 def test_the_figures_are_those_of_the_run(outputs):
     folder = outputs / "sample" / "lexicon"
     (entry,) = json.loads((folder / "scores.json").read_text("utf-8")).values()
