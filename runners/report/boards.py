@@ -76,13 +76,18 @@ class Row:
 
 
 class Board:
-    """Rows that share clips, truth and metric, the best first."""
+    """Rows that share clips, truth and metric: the best first, what is excluded last."""
 
     def __init__(self, rows: Sequence[Row]) -> None:
         first = rows[0].run
         self.dataset, self.metric, self.clips = first.dataset, first.metric, first.clips
-        self.rows = sorted(rows, key=lambda row: -row.figures.get(self.metric.primary, -1.0))
+        self.rows = sorted(rows, key=self._place)
         self._drawn = _draw([row for row in self.rows if row.scores])
+
+    def _place(self, row: Row) -> tuple[bool, float]:
+        """A perfect figure over two clips is no first place; nor is that of a dry run."""
+        is_listed_last = bool(row.excluded) and not row.run.is_bound
+        return is_listed_last, -row.figures.get(self.metric.primary, -1.0)
 
     @property
     def names(self) -> list[str]:

@@ -198,7 +198,7 @@ function Legend({ board }) {
     `In percent; small figures are ${100 * board.confidence} % intervals of the bootstrap over clips.`,
     "* worse: the paired bootstrap against the best run gives p < 0.05, corrected after Holm for the number of runs.",
     "A clip that failed counts as one without labels. Runs that are not finished are scored on the clips they have.",
-    "Not compared: runs that are not finished, dry runs, and the truth itself, which the plots leave out too.",
+    "Not compared and listed last: runs that are not finished, and dry runs. Nor is the truth itself, the upper bound, which the plots leave out.",
     ...board.notes.map((note) => capital(note)),
   ];
   return html`<details class="small">
