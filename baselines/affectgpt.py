@@ -42,7 +42,8 @@ from baselines.layers.hubert import (
 from baselines.lora import LORA_KEYS, merge_lora, random_lora
 from baselines.miniature import publish, random_tensors, write_json
 from baselines.splice import splice
-from baselines.weights import join, load_strict, read_tensors, rename, renames, weightless
+from baselines.weight_files import read_tensors
+from baselines.weights import join, load_strict, rename, renames, weightless
 
 SIDE = 224
 """Pixels of a frame."""

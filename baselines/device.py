@@ -21,9 +21,36 @@ class Place:
     """Where the language model goes instead of the device, its input embeddings excepted."""
 
 
+GIB = 2**30
+WORKING = 3 * GIB // 2
+"""For what passes through the layers, CUDA's own share included."""
+
+
+def free_memory(device: torch.device) -> int | None:
+    """Bytes of a GPU's memory that nobody holds; None for other devices."""
+    return torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else None
+
+
 def memory_of(device: torch.device) -> int | None:
     """Bytes of memory that a GPU has; None for other devices."""
     return torch.cuda.mem_get_info(device)[1] if device.type == "cuda" else None
+
+
+def check_room(weights: int, device: torch.device) -> None:
+    """Raises PrerequisiteError where a GPU's free memory is less than `weights` bytes and the work
+    on a clip take. It is the least that is needed: what a batch takes beyond it, is halved."""
+    free = free_memory(device)
+    if free is not None and free < weights + WORKING:
+        raise PrerequisiteError(
+            f"the GPU is too small: the weights take {gib(weights)} and a clip about "
+            f"{gib(WORKING)} more, but {gib(free)} of {device} are free; end what else is on it, "
+            "set machine.dtype=float16 or engine.quantization=4bit, or use a larger GPU"
+        )
+
+
+def gib(size: float) -> str:
+    """Bytes as people read them."""
+    return f"{size / GIB:.1f} GiB"
 
 
 def resolve(device: str = "auto", dtype: str = "auto") -> Place:

@@ -13,7 +13,7 @@ from torch import Tensor
 from transformers import LlamaConfig
 
 from baselines.errors import CheckpointError
-from baselines.weights import LazyTensor, Tensors
+from baselines.weight_files import LazyTensor, Tensors
 
 _REQUIRED = (
     "vocab_size",

@@ -45,7 +45,8 @@ from baselines.miniature import (
     write_wordpieces,
 )
 from baselines.splice import splice
-from baselines.weights import join, load_strict, read_tensors, rename, weightless
+from baselines.weight_files import read_tensors
+from baselines.weights import join, load_strict, rename, weightless
 
 LONGEST_QUESTION = 256
 """Tokens of the question that the Q-Former reads; a longer one loses its start."""

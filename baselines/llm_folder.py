@@ -25,7 +25,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from baselines.errors import PrerequisiteError
-from baselines.weights import LazyTensor, Tensors
+from baselines.weight_files import LazyTensor, Tensors
 
 SHARD_BYTES = 2 * 2**30
 """Held in memory until it is written."""

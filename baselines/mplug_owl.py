@@ -34,7 +34,8 @@ from baselines.miniature import (
     write_torch_shards,
 )
 from baselines.splice import splice
-from baselines.weights import load_strict, read_tensors, rename, weightless
+from baselines.weight_files import read_tensors
+from baselines.weights import load_strict, rename, weightless
 
 IMAGE = 224
 """Side of a frame in pixels (`load_video` of processing_mplug_owl.py)."""

@@ -42,15 +42,8 @@ from baselines.layers.kaldi_fbank import FRAME, kaldi_fbank
 from baselines.llama import META_NAMES, from_meta, llama_config, meta_config, to_meta
 from baselines.miniature import fuse, publish, random_tensors, write_json, write_sentencepiece
 from baselines.splice import splice
-from baselines.weights import (
-    Tensors,
-    load_strict,
-    read_tensors,
-    rename,
-    renames,
-    split,
-    weightless,
-)
+from baselines.weight_files import Tensors, read_tensors
+from baselines.weights import load_strict, rename, renames, split, weightless
 
 VIDEO, AUDIO = "video", "audio"
 """The senses that are read, by their published names."""

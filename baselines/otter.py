@@ -39,7 +39,8 @@ from baselines.miniature import (
     write_torch_shards,
 )
 from baselines.tokenizer import LlamaTokenizer
-from baselines.weights import load_strict, read_tensors, rename, weightless
+from baselines.weight_files import read_tensors
+from baselines.weights import load_strict, rename, weightless
 
 # Sizes that neither file nor configuration tells: the defaults of upstream's classes.
 _PERCEIVER_LAYERS = 6

@@ -37,7 +37,8 @@ from baselines.miniature import (
 )
 from baselines.qwen import FUSED, IGNORED, LLM_NAMES, QwenTokenizer, qwen2_config
 from baselines.splice import splice
-from baselines.weights import load_strict, read_tensors, rename, renames, split, weightless
+from baselines.weight_files import read_tensors
+from baselines.weights import load_strict, rename, renames, split, weightless
 
 SAMPLE_RATE = 16000
 MAX_SECONDS = 30

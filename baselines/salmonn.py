@@ -38,7 +38,8 @@ from baselines.miniature import (
     write_torch_shards,
 )
 from baselines.splice import splice
-from baselines.weights import join, load_strict, read_entry, read_tensors, rename, weightless
+from baselines.weight_files import read_entry, read_tensors
+from baselines.weights import join, load_strict, rename, weightless
 
 CONNECTOR_FILE = "salmonn_7b_v0.pth"
 BEATS_FILE = "BEATs_iter3_plus_AS2M_finetuned_on_AS2M_cpt2.pt"

@@ -27,7 +27,8 @@ from baselines.layers.text2vec import write_text2vec_miniature
 from baselines.llama import MINI_LLAMA1, llama_config
 from baselines.miniature import publish, random_tensors, write_json, write_sentencepiece
 from baselines.splice import splice
-from baselines.weights import load_strict, read_tensors, rename, renames, weightless
+from baselines.weight_files import read_tensors
+from baselines.weights import load_strict, rename, renames, weightless
 
 MODEL_FILE = "model.ckpt"
 

@@ -44,15 +44,8 @@ from baselines.miniature import (
     write_torch_shards,
 )
 from baselines.splice import splice
-from baselines.weights import (
-    Tensors,
-    join,
-    load_strict,
-    read_tensors,
-    rename,
-    rows,
-    weightless,
-)
+from baselines.weight_files import Tensors, read_tensors
+from baselines.weights import join, load_strict, rename, rows, weightless
 
 MOST_FRAMES = 100
 """The number of temporal tokens (`num_frm` of the paper's code)."""

@@ -56,7 +56,8 @@ from baselines.miniature import (
     write_torch_shards,
 )
 from baselines.splice import splice
-from baselines.weights import Tensors, join, load_strict, read_tensors, rename, weightless
+from baselines.weight_files import Tensors, read_tensors
+from baselines.weights import join, load_strict, rename, weightless
 
 SEEING_FILE = "VL_LLaMA_2_7B_Finetuned.pth"
 HEARING_FILE = "AL_LLaMA_2_7B_Finetuned.pth"

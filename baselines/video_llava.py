@@ -39,7 +39,8 @@ from baselines.miniature import (
     write_torch_shards,
 )
 from baselines.splice import splice
-from baselines.weights import join, load_strict, read_tensors, rename, weightless
+from baselines.weight_files import read_tensors
+from baselines.weights import join, load_strict, rename, weightless
 
 LLM_KEYS = (
     (r"rotary_emb\.inv_freq$", None),  # computed

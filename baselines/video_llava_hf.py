@@ -20,7 +20,8 @@ from baselines.layers.clip_vision import normalise, shortest_side_crop
 from baselines.miniature import publish, random_tensors, write_json, write_sentencepiece
 from baselines.splice import splice
 from baselines.video_llava import Sizes, VideoLlavaInputs
-from baselines.weights import load_strict, read_tensors, rename, weightless
+from baselines.weight_files import read_tensors
+from baselines.weights import load_strict, rename, weightless
 
 KEYS = (
     (r"^image_tower\.", None),  # not on a video's path

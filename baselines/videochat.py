@@ -47,14 +47,8 @@ from baselines.miniature import (
     write_torch_shards,
 )
 from baselines.splice import splice
-from baselines.weights import (
-    Tensors,
-    join,
-    load_strict,
-    read_tensors,
-    rename,
-    weightless,
-)
+from baselines.weight_files import Tensors, read_tensors
+from baselines.weights import join, load_strict, rename, weightless
 
 TRAINED_FILE = "videochat_7b.pth"
 

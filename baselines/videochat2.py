@@ -33,7 +33,8 @@ from baselines.miniature import (
 )
 from baselines.splice import splice
 from baselines.videochat import Sizes, VideoChatInputs
-from baselines.weights import Tensors, load_strict, nesting, read_tensors, rename, weightless
+from baselines.weight_files import Tensors, nesting, read_tensors
+from baselines.weights import load_strict, rename, weightless
 
 STAGE_FILES = ("umt_l16_qformer.pth", "videochat2_7b_stage2.pth", "videochat2_7b_stage3.pth")
 """What the authors' script loads, in its order: a later file overrides an earlier one."""

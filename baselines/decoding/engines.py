@@ -118,7 +118,7 @@ class TransformersSettings(EngineSettings):
 
 @dataclass
 class VllmSettings(EngineSettings):
-    """vLLM in a process of its own on the same GPU; on a CPU for tests."""
+    """vLLM in a process of its own on the same GPU; on a CPU in ours."""
 
     memory: float = 0.75
     """Share of the GPU's memory that vLLM takes, for language model and cache; the rest is for the
@@ -151,6 +151,11 @@ class VllmSettings(EngineSettings):
         from baselines.device import memory_of
 
         assert folder is not None
+        if place.device.index:
+            raise PrerequisiteError(
+                f"vLLM takes the first GPU that it sees and not {place.device}; set the variable "
+                f"CUDA_VISIBLE_DEVICES={place.device.index} and say machine.device=cuda"
+            )
         if (total := memory_of(place.device)) is not None:
             needs = needs_of(model, folder.path, self.context, place.dtype)
             check_memory(needs, total, self.memory)

@@ -7,11 +7,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from baselines.device import WORKING, gib
 from baselines.errors import PrerequisiteError
-
-GIB = 2**30
-WORKING = 3 * GIB // 2
-"""For what passes through the layers, CUDA's own share included; on either side."""
 
 
 @dataclass(frozen=True)
@@ -55,9 +52,9 @@ def check_memory(needs: Needs, total: int, share: float) -> None:
     if needs.vllm <= vllm_has and needs.torch <= torch_has:
         return
     said = (
-        f"the language model takes about {_gib(needs.vllm)} (weights {_gib(needs.llm)}, one long "
-        f"clip {_gib(needs.cache)}) and the encoders {_gib(needs.torch)}, but of the GPU's "
-        f"{_gib(total)} engine.memory={share:g} gives them {_gib(vllm_has)} and {_gib(torch_has)}"
+        f"the language model takes about {gib(needs.vllm)} (weights {gib(needs.llm)}, one long "
+        f"clip {gib(needs.cache)}) and the encoders {gib(needs.torch)}, but of the GPU's "
+        f"{gib(total)} engine.memory={share:g} gives them {gib(vllm_has)} and {gib(torch_has)}"
     )
     if needs.vllm + needs.torch <= total:
         least, most = needs.vllm / total, 1 - needs.torch / total
@@ -65,7 +62,3 @@ def check_memory(needs: Needs, total: int, share: float) -> None:
         raise PrerequisiteError(f"{said}; set {better}")
     smaller = "machine.dtype=float16, a lower engine.context, or +engine.options.quantization=fp8"
     raise PrerequisiteError(f"the GPU is too small: {said}; try {smaller}, or a larger GPU")
-
-
-def _gib(size: float) -> str:
-    return f"{size / GIB:.1f} GiB"

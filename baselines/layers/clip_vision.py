@@ -25,7 +25,8 @@ from baselines.checkpoint import read_json
 from baselines.errors import CheckpointError
 from baselines.images import CLIP_MEAN, CLIP_STD
 from baselines.miniature import publish, random_tensors, write_json
-from baselines.weights import Renames, Tensors, weightless
+from baselines.weight_files import Tensors
+from baselines.weights import Renames, weightless
 
 _FIELDS = (
     "hidden_size",

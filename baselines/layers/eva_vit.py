@@ -18,15 +18,8 @@ from transformers.models.blip_2.modeling_blip_2 import Blip2EncoderLayer, Blip2V
 
 from baselines.errors import CheckpointError
 from baselines.miniature import publish, random_tensors
-from baselines.weights import (
-    LazyTensor,
-    Renames,
-    Tensors,
-    check_heads,
-    read_tensors,
-    rename,
-    weightless,
-)
+from baselines.weight_files import LazyTensor, Tensors, read_tensors
+from baselines.weights import Renames, check_heads, rename, weightless
 
 EVA_FILE = "eva_vit_g.pth"
 EVA_HEADS = 16

@@ -22,7 +22,8 @@ from torch.nn.functional import gelu, normalize, pad
 from baselines.errors import CheckpointError, MissingModality
 from baselines.images import three_crops
 from baselines.layers.kaldi_fbank import FRAME, kaldi_fbank
-from baselines.weights import Renames, Tensors, check_heads
+from baselines.weight_files import Tensors
+from baselines.weights import Renames, check_heads
 
 IMAGEBIND_FILE = "imagebind_huge.pth"
 VISION, AUDIO = "vision", "audio"

@@ -19,7 +19,8 @@ from transformers import (
 )
 
 from baselines.errors import CheckpointError
-from baselines.weights import Renames, Tensors, check_heads
+from baselines.weight_files import Tensors
+from baselines.weights import Renames, check_heads
 
 _CROSS_KEY = "crossattention.attention.key.weight"
 _FFN = "intermediate_query.dense.weight"

@@ -19,7 +19,8 @@ from baselines.checkpoint import read_json
 from baselines.device import Place
 from baselines.miniature import CORPUS, random_tensors, write_json, write_wordpieces
 from baselines.tokenizer import BertTokenizer
-from baselines.weights import load_strict, read_tensors, rename, weightless
+from baselines.weight_files import read_tensors
+from baselines.weights import load_strict, rename, weightless
 
 # The file is an ERNIE's, which SECap's code reads as a BERT's: without the embedding of tasks.
 KEYS = (

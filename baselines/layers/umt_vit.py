@@ -19,7 +19,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from baselines.errors import CheckpointError
-from baselines.weights import Tensors, check_heads
+from baselines.weight_files import Tensors
+from baselines.weights import check_heads
 
 GRID = 14
 """Patches along each side of a frame."""

@@ -13,7 +13,7 @@ from adapters.base import Answer, Machine, Prepared
 from adapters.mllm import MINIATURE_NEW_TOKENS, Mllm
 from adapters.video_llava import VideoLlavaAdapter
 from baselines.errors import CheckpointError, MissingModality, PrerequisiteError
-from baselines.weights import read_tensors
+from baselines.weight_files import read_tensors
 from runners.config import Settings
 from runners.job import Job
 

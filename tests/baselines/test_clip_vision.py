@@ -17,7 +17,8 @@ from baselines.layers.clip_vision import (
     shortest_side_crop,
     write_clip_miniature,
 )
-from baselines.weights import load_strict, read_tensors, rename, weightless
+from baselines.weight_files import read_tensors
+from baselines.weights import load_strict, rename, weightless
 
 CPU = Place(torch.device("cpu"), torch.float32)
 

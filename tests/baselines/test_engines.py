@@ -2,6 +2,7 @@
 
 from importlib.util import find_spec
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -11,9 +12,9 @@ from transformers import LlamaForCausalLM
 
 from baselines.decoding import switches
 from baselines.decoding.engines import engine_settings
-from baselines.decoding.memory import GIB, Needs, check_memory, needs_of
+from baselines.decoding.memory import Needs, check_memory, needs_of
 from baselines.decoding.settings import GenerationSettings
-from baselines.device import Place
+from baselines.device import GIB, Place
 from baselines.errors import PrerequisiteError
 from baselines.llama import llama_config
 from baselines.llm_folder import LlmFolder
@@ -115,6 +116,18 @@ def test_a_gpu_that_is_too_small_is_told_with_the_estimate():
     assert "about 16.1 GiB (weights 12.6 GiB, one long clip 2.0 GiB)" in sentence
     assert "engine.context" in sentence
     assert "\n" not in sentence
+
+
+def test_another_gpu_than_the_first_is_asked_for_by_the_environment(tmp_path: Path):
+    place = Place(torch.device("cuda", 1), torch.float16)
+    with pytest.raises(PrerequisiteError, match="set the variable CUDA_VISIBLE_DEVICES=1 and"):
+        engine_settings({"name": "vllm"}).start(
+            Modules(),
+            SimpleNamespace(path=tmp_path),  # type: ignore[arg-type]
+            Letters(),
+            GenerationSettings(),
+            place,
+        )
 
 
 def test_needs_are_read_off_the_modules_and_the_folder(tmp_path: Path):

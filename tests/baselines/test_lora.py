@@ -6,7 +6,8 @@ from torch import Tensor
 
 from baselines.errors import CheckpointError
 from baselines.lora import LORA_KEYS, merge_lora
-from baselines.weights import LazyTensor, Tensors, rename
+from baselines.weight_files import LazyTensor, Tensors
+from baselines.weights import rename
 
 
 def lazy(tensors: dict[str, Tensor]) -> Tensors:

@@ -21,7 +21,7 @@ from baselines.onellm import (
     mel_picture,
     write_miniature,
 )
-from baselines.weights import LazyTensor
+from baselines.weight_files import LazyTensor
 
 CPU = Place(torch.device("cpu"), torch.float32)
 

@@ -9,7 +9,8 @@ from baselines.errors import CheckpointError
 from baselines.miniature import fuse, write_ranks
 from baselines.qwen import FUSED, LLM_NAMES, QwenTokenizer, qwen2_config
 from baselines.qwen_audio import AUDIO_TOKENS
-from baselines.weights import LazyTensor, rename, renames, split
+from baselines.weight_files import LazyTensor
+from baselines.weights import rename, renames, split
 
 PUBLISHED = {
     "vocab_size": 155947,

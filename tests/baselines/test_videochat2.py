@@ -44,7 +44,7 @@ def test_the_last_stage_that_has_a_tensor_counts(parts):
 
 
 def test_low_rank_adapters_change_queries_and_values_alone(parts):
-    from baselines.weights import read_tensors
+    from baselines.weight_files import read_tensors
 
     base = {key: tensor.read().float() for key, tensor in read_tensors(parts["llm"]).items()}
     adapted = VideoChat2.load(**parts, place=CPU).llm.state_dict()

@@ -12,17 +12,11 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from baselines.device import Place
-from baselines.errors import CheckpointError
+from baselines.device import WORKING, Place
+from baselines.errors import CheckpointError, PrerequisiteError
 from baselines.miniature import random_tensors, write_torch_shards
-from baselines.weights import (
-    join,
-    load_strict,
-    read_entry,
-    read_tensors,
-    rename,
-    weightless,
-)
+from baselines.weight_files import read_entry, read_tensors
+from baselines.weights import join, load_strict, rename, weightless
 
 CPU = torch.device("cpu")
 KEYS = ((r"inv_freq$", None), (r"^old\.", ""))
@@ -245,19 +239,19 @@ import sys
 from pathlib import Path
 import torch
 from torch import nn
-import baselines.weights as weights
+from baselines import weight_files, weights
 from baselines.device import Place
 
 def memory(field):
     status = Path("/proc/self/status").read_text()
     return 1024 * int(status.split(field + ":")[1].split()[0])
 
-weights.REMAP_AFTER = int(sys.argv[2])
+weight_files.REMAP_AFTER = int(sys.argv[2])
 with weights.weightless():
     net = nn.Sequential(*(nn.Linear(2048, 2048, bias=False) for _ in range(24)))
 before = memory("VmRSS")
 Path("/proc/self/clear_refs").write_text("5")  # forget the highest level so far
-tensors = weights.read_tensors(Path(sys.argv[1]))
+tensors = weight_files.read_tensors(Path(sys.argv[1]))
 weights.load_strict(net, tensors, Place(torch.device("cpu"), torch.float32))
 size = sum(parameter.nbytes for parameter in net.parameters())
 print((memory("VmHWM") - before) / size)
@@ -276,3 +270,19 @@ def test_no_second_copy_in_memory(form: str, tmp_path: Path) -> None:
     command = [sys.executable, "-c", MEASURE, str(tmp_path), str(16 * 2**20)]
     run = subprocess.run(command, capture_output=True, text=True, check=True)
     assert 0.95 <= float(run.stdout) <= 1.15
+
+
+def test_a_gpu_that_is_too_small_is_told_before_a_weight_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save_file({"weight": torch.zeros(2**10, 2**10)}, tmp_path / "model.safetensors")
+    tensors = read_tensors(tmp_path)
+    with weightless():
+        net = nn.Linear(2**10, 2**10, bias=False)
+    place = Place(torch.device("cpu"), torch.float16)
+    monkeypatch.setattr("baselines.device.free_memory", lambda device: WORKING + 2**21 - 1)
+    with pytest.raises(PrerequisiteError, match=r"weights take 0\.0 GiB and a clip about 1\.5 GiB"):
+        load_strict(net, tensors, place)
+    assert net.weight.is_meta
+    monkeypatch.setattr("baselines.device.free_memory", lambda device: WORKING + 2**21)
+    load_strict(net, tensors, place)

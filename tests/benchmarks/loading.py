@@ -55,7 +55,8 @@ from baselines.llama import llama_config
 from baselines.checkpoint import read_json
 from baselines.lora import attention_modules, merge_lora
 from baselines.video_llava import VideoLlava
-from baselines.weights import load_strict, read_tensors, rename, weightless
+from baselines.weight_files import read_tensors
+from baselines.weights import load_strict, rename, weightless
 from transformers import LlamaForCausalLM
 
 def memory(field):

@@ -15,7 +15,7 @@ from baselines.decoding.transformers_engine import TransformersEngine
 from baselines.device import Place
 from baselines.layers.clip_vision import normalise, shortest_side_crop
 from baselines.otter import Otter, OtterInputs, OtterLlama, Sizes
-from baselines.weights import read_tensors
+from baselines.weight_files import read_tensors
 from tests.golden_checks import assert_close, until
 
 # Our code and upstream's differ in the order of float32 additions alone: 9e-7 was measured.

@@ -15,7 +15,8 @@ from baselines.layers.imagebind import (
     mel_pictures,
     views,
 )
-from baselines.weights import LazyTensor, rename, renamed
+from baselines.weight_files import LazyTensor
+from baselines.weights import rename, renamed
 
 SIZES = TowerConfig(heads=3, width=24, layers=2, ffn=48, output=20)
 

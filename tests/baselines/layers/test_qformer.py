@@ -9,7 +9,8 @@ from torch import Tensor
 
 from baselines.errors import CheckpointError
 from baselines.layers.qformer import QFormer, QFormerConfig, published_qformer, qformer_keys
-from baselines.weights import LazyTensor, Tensors, rename
+from baselines.weight_files import LazyTensor, Tensors
+from baselines.weights import rename
 
 HEADS, WIDTH, SEEN, FFN, WORDS = 3, 12, 20, 16, 50
 
