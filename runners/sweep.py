@@ -63,15 +63,16 @@ def _compose_once() -> None:
     A mistake in the last one shall not show after the first have run; here none runs before all are
     composed, unless another launcher of Hydra's runs them.
     """
-    from hydra._internal.core_plugins.basic_launcher import BasicLauncher
-    from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
     from hydra.plugins.sweeper import Sweeper
 
-    def validate(sweeper: BasicSweeper, batch: Sequence[Sequence[str]]) -> None:
-        if not isinstance(sweeper.launcher, BasicLauncher):
-            Sweeper.validate_batch_is_legal(sweeper, batch)
+    whole = Sweeper.validate_batch_is_legal
 
-    setattr(BasicSweeper, Sweeper.validate_batch_is_legal.__name__, validate)  # the latter stays
+    def validate(sweeper: Sweeper, batch: Sequence[Sequence[str]]) -> None:
+        assert sweeper.config is not None
+        if sweeper.config.hydra.runtime.choices["hydra/launcher"] != "basic":
+            whole(sweeper, batch)
+
+    setattr(Sweeper, whole.__name__, validate)
 
 
 if __name__ == "__main__":
