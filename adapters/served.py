@@ -17,7 +17,8 @@ from adapters.chat_mllm import ChatMllm, Part
 from adapters.media import encode
 from adapters.registry import register
 from adapters.thinking import CUT_WHILE_THINKING, split_thinking
-from baselines.decoding.server import ServerClient, ServerReply, ServerSettings, parameters
+from baselines.decoding.server import ServerClient, ServerReply
+from baselines.decoding.server_settings import ServerSettings, parameters
 from baselines.decoding.settings import GenerationSettings
 from baselines.errors import ClipError, PrerequisiteError
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from baselines.decoding.server import ServerSettings
+from baselines.decoding.server_settings import ServerSettings
 from baselines.decoding.settings import GenerationSettings
 from baselines.errors import PrerequisiteError
 from baselines.tokenizer import Tokenizer

@@ -15,7 +15,8 @@ import torch
 from torch import Tensor
 
 from baselines.decoding.answers import Answers, Generated, Prompt
-from baselines.decoding.server import ServerClient, ServerSettings
+from baselines.decoding.server import ServerClient
+from baselines.decoding.server_settings import ServerSettings
 from baselines.decoding.settings import GenerationSettings
 from baselines.decoding.vllm_engine import embeddings, sampling
 from baselines.errors import ClipError, PrerequisiteError, first_line

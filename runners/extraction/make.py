@@ -9,7 +9,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from adapters.registry import near
-from baselines.decoding.server import ServerSettings
+from baselines.decoding.server_settings import ServerSettings
 from baselines.errors import PrerequisiteError
 from runners.extraction.ask import LanguageModel
 from runners.extraction.base import Extractor

@@ -16,7 +16,7 @@ from adapters.media import read_frames, read_sound
 from adapters.native import Native
 from adapters.served import Served
 from adapters.thinking import CUT_WHILE_THINKING
-from baselines.decoding.server import ServerSettings, parameters
+from baselines.decoding.server_settings import ServerSettings, parameters
 from baselines.decoding.settings import GenerationSettings
 from baselines.errors import PrerequisiteError, Status
 from runners.pipeline import Pipeline, Request

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import pytest
 
-from baselines.decoding.server import ServerSettings
+from baselines.decoding.server_settings import ServerSettings
 from baselines.errors import ClipError, PrerequisiteError, Refused, Timeout
 from runners.extraction.engines import Outcome, Question, Reply, Sampling
 from runners.extraction.engines.server import ServerCompletion

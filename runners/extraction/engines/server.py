@@ -9,7 +9,8 @@ the server makes of them.
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from baselines.decoding.server import ServerClient, ServerSettings
+from baselines.decoding.server import ServerClient
+from baselines.decoding.server_settings import ServerSettings
 from baselines.errors import ClipError, PrerequisiteError
 from runners.extraction.engines.base import Outcome, Question, Reply, Sampling
 
