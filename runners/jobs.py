@@ -30,7 +30,10 @@ from runners.work import work
 
 _SECONDS_TO_END = 30.0  # that a job has when its sweep is stopped; its records are safe anyway
 
-_OF_MODELS = ("baselines.decoding.transformers_engine", "transformers.models.auto.modeling_auto")
+MODEL_MODULES = (
+    "baselines.decoding.transformers_engine",
+    "transformers.models.auto.modeling_auto",
+)
 """With what they import, most of torch and transformers."""
 
 
@@ -159,7 +162,7 @@ def _one_by_one(jobs: Sequence[Job]) -> Iterator[tuple[int, int]]:
 def _shared_modules(jobs: Sequence[Job]) -> list[str]:
     """None of them touches a device when it is imported: what has seen CUDA cannot be forked."""
     if any(isinstance(job.adapter, Mllm) for job in jobs):
-        return ["runners.work", *_OF_MODELS]
+        return ["runners.work", *MODEL_MODULES]
     return ["runners.work"]
 
 

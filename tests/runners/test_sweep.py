@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from runners.jobs import MODEL_MODULES
 from runners.run_folder import RunFolder
 from tests.runners.conftest import start, write_tables
 
@@ -237,6 +238,19 @@ def test_a_job_ends_with_its_sweep(on_data, tmp_path):
     time.sleep(1.0)
     with RunFolder(folder):
         assert len(records(folder)) < 6
+
+
+def test_what_jobs_share_asks_for_no_gpu_when_it_is_imported():
+    """A process that has done so cannot be forked: its children get no CUDA."""
+    code = (
+        "import importlib, torch\n"
+        "def asked(*_): raise SystemExit('a GPU was asked for')\n"
+        "for name in ('is_available', 'device_count', 'current_device', '_lazy_init'):\n"
+        "    assert hasattr(torch.cuda, name); setattr(torch.cuda, name, asked)\n"
+        f"for name in {MODEL_MODULES}: importlib.import_module(name)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 @pytest.mark.parametrize(
