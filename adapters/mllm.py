@@ -161,14 +161,14 @@ class Mllm(Adapter, ABC):
 
         settings = engine_settings(machine.engine)
         settings.check(self.generation, self.transformers_only)
-        place, folder = resolve(machine.device, machine.dtype), None
+        place = resolve(machine.device, machine.dtype)
         if settings.needs_folder:
             label = type(self).__module__.rpartition(".")[2]
             folder = LlmFolder(self._llm_cache or cache_folder(settings), label)
             place = replace(place, llm_folder=folder)
         self._device = place.device
         self._model = self.build(place)
-        self._engine = settings.start(self._model, folder, self.tokenizer, self.generation, place)
+        self._engine = settings.start(self._model, self.tokenizer, self.generation, place)
         self._encoder_batches, self._batches = Batches(), Batches()
 
     def encode(self, batch: list[Prepared]) -> Sequence[Prepared | ClipError]:

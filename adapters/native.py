@@ -127,16 +127,11 @@ class Native(ChatMllm, Mllm):
         from baselines.native.vllm import ChatVllm
 
         place = resolve(machine.device, machine.dtype)
-        options: dict[str, Any] = {"dtype": "auto"}
-        if machine.dtype != "auto" or place.device.type == "cpu":
-            options["dtype"] = str(place.dtype).removeprefix("torch.")
-        if place.device.type == "cuda":
-            options["gpu_memory_utilization"] = settings.memory
-        if settings.context:
-            options["max_model_len"] = settings.context
+        is_own = machine.dtype == "auto" and place.device.type == "cuda"
+        dtype = "auto" if is_own else str(place.dtype).removeprefix("torch.")
+        options = settings.arguments(place.device, dtype)
         if self.picture == "images":
-            options["limit_mm_per_prompt"] = {"image": self.frames, "audio": 1}
-        options |= settings.options
+            options = {"limit_mm_per_prompt": {"image": self.frames, "audio": 1}} | options
         return ChatVllm(folder, self.architecture, self._processor, self.generation, options)
 
     # -- one clip --------------------------------------------------------------------------------

@@ -11,9 +11,10 @@ from baselines.errors import PrerequisiteError
 from baselines.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
+    import torch
+
     from baselines.decoding.answers import Engine
     from baselines.device import Place
-    from baselines.llm_folder import LlmFolder
 
 _LEAVE_WORDS = {"quantization": "none", "compile": False, "attention": "auto", "context": 0}
 """Keys that change the words, and the values that leave them as they are."""
@@ -58,12 +59,11 @@ class EngineSettings:
     def start(
         self,
         model: Any,
-        folder: "LlmFolder | None",
         tokenizer: Tokenizer,
         generation: GenerationSettings,
         place: "Place",
     ) -> "Engine":
-        """The engine for the modules `model`, the language model of which is in `folder`, if any.
+        """The engine for the modules `model`, whose language model may be in `place.llm_folder`.
 
         Raises PrerequisiteError where it cannot start.
         """
@@ -100,7 +100,6 @@ class TransformersSettings(EngineSettings):
     def start(
         self,
         model: Any,
-        folder: "LlmFolder | None",
         tokenizer: Tokenizer,
         generation: GenerationSettings,
         place: "Place",
@@ -108,8 +107,8 @@ class TransformersSettings(EngineSettings):
         from baselines.decoding.switches import choose_attention, compiled, read_quantized
         from baselines.decoding.transformers_engine import TransformersEngine
 
-        if folder is not None:
-            model.llm = read_quantized(folder.path, self.quantization, place)
+        if place.llm_folder is not None:
+            model.llm = read_quantized(place.llm_folder.path, self.quantization, place)
         if self.attention != "auto":
             choose_attention(model.llm, self.attention)
         llm = compiled(model.llm) if self.compile else model.llm
@@ -141,7 +140,6 @@ class VllmSettings(EngineSettings):
     def start(
         self,
         model: Any,
-        folder: "LlmFolder | None",
         tokenizer: Tokenizer,
         generation: GenerationSettings,
         place: "Place",
@@ -150,22 +148,23 @@ class VllmSettings(EngineSettings):
         from baselines.decoding.vllm_engine import VllmEngine
         from baselines.device import memory_of
 
-        assert folder is not None
-        if place.device.index:
-            raise PrerequisiteError(
-                f"vLLM takes the first GPU that it sees and not {place.device}; set the variable "
-                f"CUDA_VISIBLE_DEVICES={place.device.index} and say machine.device=cuda"
-            )
+        assert place.llm_folder is not None
+        path = place.llm_folder.path
         if (total := memory_of(place.device)) is not None:
-            needs = needs_of(model, folder.path, self.context, place.dtype)
-            check_memory(needs, total, self.memory)
-        options: dict[str, Any] = {"dtype": str(place.dtype).removeprefix("torch.")}
-        if place.device.type == "cuda":
-            options["gpu_memory_utilization"] = self.memory
-        if self.context:
-            options["max_model_len"] = self.context
-        vllm = VllmEngine.start(folder.path, options | self.options)
-        return VllmEngine(vllm, tokenizer, generation)
+            check_memory(needs_of(model, path, self.context, place.dtype), total, self.memory)
+        told = self.arguments(place.device, str(place.dtype).removeprefix("torch."))
+        return VllmEngine(VllmEngine.start(path, told), tokenizer, generation)
+
+    def arguments(self, device: "torch.device", dtype: str) -> dict[str, Any]:
+        """Those of `vllm.LLM`. Raises PrerequisiteError for a GPU that it would not take."""
+        if device.index:
+            raise PrerequisiteError(
+                f"vLLM takes the first GPU that it sees and not {device}; set the variable "
+                f"CUDA_VISIBLE_DEVICES={device.index} and say machine.device=cuda"
+            )
+        share = {"gpu_memory_utilization": self.memory} if device.type == "cuda" else {}
+        length = {"max_model_len": self.context} if self.context else {}
+        return {"dtype": dtype, **share, **length, **self.options}
 
 
 @dataclass
@@ -182,15 +181,14 @@ class ServedSettings(EngineSettings):
     def start(
         self,
         model: Any,
-        folder: "LlmFolder | None",
         tokenizer: Tokenizer,
         generation: GenerationSettings,
         place: "Place",
     ) -> "Engine":
         from baselines.decoding.server_engine import ServerEngine
 
-        assert folder is not None
-        return ServerEngine(folder.path, tokenizer, generation, self.server)
+        assert place.llm_folder is not None
+        return ServerEngine(place.llm_folder.path, tokenizer, generation, self.server)
 
 
 _KINDS: Mapping[str, type[EngineSettings]] = {

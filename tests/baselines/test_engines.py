@@ -2,7 +2,6 @@
 
 from importlib.util import find_spec
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -11,7 +10,7 @@ from omegaconf import OmegaConf
 from transformers import LlamaForCausalLM
 
 from baselines.decoding import switches
-from baselines.decoding.engines import engine_settings
+from baselines.decoding.engines import VllmSettings, engine_settings
 from baselines.decoding.memory import Needs, check_memory, needs_of
 from baselines.decoding.settings import GenerationSettings
 from baselines.device import GIB, Place
@@ -118,16 +117,12 @@ def test_a_gpu_that_is_too_small_is_told_with_the_estimate():
     assert "\n" not in sentence
 
 
-def test_another_gpu_than_the_first_is_asked_for_by_the_environment(tmp_path: Path):
-    place = Place(torch.device("cuda", 1), torch.float16)
+def test_another_gpu_than_the_first_is_asked_for_by_the_environment():
+    settings = engine_settings({"name": "vllm"})
+    assert isinstance(settings, VllmSettings)
+    assert settings.arguments(torch.device("cuda"), "float16")["gpu_memory_utilization"] == 0.75
     with pytest.raises(PrerequisiteError, match="set the variable CUDA_VISIBLE_DEVICES=1 and"):
-        engine_settings({"name": "vllm"}).start(
-            Modules(),
-            SimpleNamespace(path=tmp_path),  # type: ignore[arg-type]
-            Letters(),
-            GenerationSettings(),
-            place,
-        )
+        settings.arguments(torch.device("cuda", 1), "float16")
 
 
 def test_needs_are_read_off_the_modules_and_the_folder(tmp_path: Path):
@@ -148,7 +143,7 @@ def answers(given: dict[str, Any], modules: Modules) -> list[str]:
     engine.check(GREEDY, "")
     stream = torch.Generator().manual_seed(0)
     prompts = [torch.randn(length, 32, generator=stream) for length in (5, 17, 9)]
-    started = engine.start(modules, None, Letters(), GREEDY, CPU)
+    started = engine.start(modules, Letters(), GREEDY, CPU)
     return [each.text for each in started.generate(prompts, [0, 1, 2])]  # type: ignore[union-attr]
 
 

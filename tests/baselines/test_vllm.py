@@ -10,6 +10,7 @@ from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from shutil import copytree
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -180,14 +181,10 @@ def server(folder: Path) -> Iterator[str]:
         server.kill()
 
 
-class Folder:
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-
 def asking(server: str, folder: Path, settings: GenerationSettings, **more: Any) -> Any:
     engine = engine_settings({"name": "server", "base_url": server, **more})
-    return engine.start(Modules(), Folder(folder), Letters(), settings, PLACE)  # type: ignore
+    place = replace(PLACE, llm_folder=SimpleNamespace(path=folder))  # type: ignore[arg-type]
+    return engine.start(Modules(), Letters(), settings, place)
 
 
 def test_the_server_answers_as_transformers_does(
