@@ -41,7 +41,8 @@ def latex(table: Table) -> str:
         if i and row[0]:
             lines.append("\\addlinespace")
         lines.append(" & ".join(row).replace(_EMPTY, "--") + " \\\\")
-    notes = [f"\\item {_tex(note)}" for note in _footnotes(table)]
+    # The braces keep a note that begins with [ from being taken for the item's label.
+    notes = [f"\\item{{}} {_tex(note)}" for note in _footnotes(table)]
     return "\n".join(
         [
             "% \\usepackage{booktabs}",

@@ -240,6 +240,7 @@ def test_the_files_hold_the_same_table(outputs: Path, tmp_path: Path) -> None:
     assert columns == 16
     for word in ("\\toprule", "\\midrule", "\\bottomrule", "95 \\% bootstrap"):
         assert word in tex
+    assert "\\item{} [low, high]" in tex, "no label of the item"
     paths = write(table, tmp_path / "t", ["md", "tex", "csv", "png"])
     assert paths[-1].read_bytes().startswith(b"\x89PNG")
 
