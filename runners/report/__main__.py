@@ -13,6 +13,7 @@ settings:
 """
 
 import argparse
+import gc
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -35,6 +36,7 @@ def main() -> int:
     )
     parser.add_argument("argument", nargs="+", metavar="FOLDER or key=value")
     given: Sequence[str] = parser.parse_args().argument
+    gc.disable()  # records live to the end: walking them over and over takes a quarter of the time
     _report(*read_arguments(given))
     return cli.FINE
 
