@@ -129,9 +129,11 @@ class Native(ChatMllm, Mllm):
         place = resolve(machine.device, machine.dtype)
         is_own = machine.dtype == "auto" and place.device.type == "cuda"
         dtype = "auto" if is_own else str(place.dtype).removeprefix("torch.")
-        options = settings.arguments(place.device, dtype)
-        if self.picture == "images":
-            options = {"limit_mm_per_prompt": {"image": self.frames, "audio": 1}} | options
+        # vLLM keeps memory for the most that a prompt may hold.
+        kind, most = ("video", 1) if self.picture == "video" else ("image", self.frames)
+        limits = {"video": 0, "image": 0, "audio": int(AUDIO in self.modalities)}
+        limits[kind] = most if VIDEO in self.modalities else 0
+        options = {"limit_mm_per_prompt": limits} | settings.arguments(place.device, dtype)
         return ChatVllm(folder, self.architecture, self._processor, self.generation, options)
 
     # -- one clip --------------------------------------------------------------------------------

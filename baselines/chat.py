@@ -7,6 +7,7 @@ language part of newer multimodal ones.
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -24,36 +25,26 @@ from transformers import (
 from transformers.utils.logging import disable_progress_bar
 
 from baselines.device import resolve
-from baselines.errors import CheckpointError
+from baselines.errors import CheckpointError, first_line
 from baselines.miniature import CORPUS, random_tensors
 
 # Without any of these transformers makes a tokenizer that knows no words, and does not complain.
 _VOCABULARIES = (("tokenizer.json",), ("vocab.json", "merges.txt"), ("tokenizer.model",))
 
+_WHAT = "chat model in transformers' layout"
 _MARK = "\ue000"  # a character of private use: no template and no prompt holds it
 
 
-class ChatTokenizer:
-    """The tokenizer of a chat model; a `baselines.tokenizer.Tokenizer`."""
+class TransformersTokenizer:
+    """A tokenizer of transformers as a `baselines.tokenizer.Tokenizer`."""
 
-    def __init__(self, folder: Path) -> None:
-        """Raises CheckpointError where the folder holds no tokenizer with a chat template."""
-        if not any(all((folder / file).is_file() for file in files) for files in _VOCABULARIES):
-            known = ", ".join(" with ".join(files) for files in _VOCABULARIES)
-            raise CheckpointError(f"{folder} holds no vocabulary ({known}); is it complete?")
-        try:
-            self._tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-            stops = end_tokens(folder)
-        except (OSError, ValueError, KeyError) as error:
-            raise _no_model(folder, error) from error
-        if self._tokenizer.chat_template is None:
-            raise CheckpointError(
-                f"{folder} has no chat template, so it is no chat model; choose an instruct model"
-            )
-        self.eos_id: int = self._tokenizer.eos_token_id
-        self.bos_id: int = self._tokenizer.bos_token_id or self.eos_id
-        self.stop_ids: tuple[int, ...] = tuple(dict.fromkeys([self.eos_id, *stops]))
-        self._special = [str(token) for token in self._tokenizer.get_added_vocab()]
+    def __init__(self, tokenizer: Any, folder: Path) -> None:
+        """`folder` is the checkpoint's, whose generation settings say what ends an answer."""
+        self._tokenizer = tokenizer
+        self.eos_id: int = tokenizer.eos_token_id
+        self.bos_id: int = tokenizer.bos_token_id or self.eos_id
+        self.stop_ids: tuple[int, ...] = tuple(dict.fromkeys([self.eos_id, *end_tokens(folder)]))
+        self._control = sorted(map(str, tokenizer.get_added_vocab()), key=len, reverse=True)
 
     def encode(self, text: str) -> list[int]:
         """The ids of plain text: what spells a control token is its characters."""
@@ -69,13 +60,31 @@ class ChatTokenizer:
             )
         )
 
+
+class ChatTokenizer(TransformersTokenizer):
+    """The tokenizer of a chat model."""
+
+    def __init__(self, folder: Path) -> None:
+        """Raises CheckpointError where the folder holds no tokenizer with a chat template."""
+        if not any(all((folder / file).is_file() for file in files) for files in _VOCABULARIES):
+            known = ", ".join(" with ".join(files) for files in _VOCABULARIES)
+            raise CheckpointError(f"{folder} holds no vocabulary ({known}); is it complete?")
+        try:
+            super().__init__(AutoTokenizer.from_pretrained(folder, local_files_only=True), folder)
+        except (OSError, ValueError, KeyError) as error:
+            raise _no_model(folder, _WHAT, error) from error
+        if self._tokenizer.chat_template is None:
+            raise CheckpointError(
+                f"{folder} has no chat template, so it is no chat model; choose an instruct model"
+            )
+
     def chat(self, message: str) -> list[int]:
         """The prompt for one user message, in the model's own template, ready for the answer.
 
         No system message is passed, so a template that has a default one (Qwen2.5's) adds it.
         Control tokens that the message spells are plain text.
         """
-        if not any(token in message for token in self._special):
+        if not any(token in message for token in self._control):
             return self._with_control(self._rendered(message))
         before, _, after = self._rendered(_MARK).partition(_MARK)
         return [*self._with_control(before), *self.encode(message), *self._with_control(after)]
@@ -94,30 +103,41 @@ class ChatTokenizer:
 def end_tokens(folder: Path) -> list[int]:
     """The ids that end an answer by generation_config.json (Qwen2.5 has two)."""
     file = folder / "generation_config.json"
-    ids = json.loads(file.read_text(encoding="utf-8")).get("eos_token_id") if file.exists() else []
+    if not file.exists():
+        return []
+    try:
+        ids = json.loads(file.read_text(encoding="utf-8")).get("eos_token_id")
+    except ValueError as error:
+        raise CheckpointError(f"{file} is no JSON ({first_line(error)}); fetch it again") from error
     return ids if isinstance(ids, list) else [ids] if ids is not None else []
 
 
-def context_of(folder: Path) -> int:
-    """How many tokens, answer included, the model is made for."""
+def context_of(folder: Path, config: Any = AutoConfig, what: str = _WHAT) -> int:
+    """How many tokens, answer included, the model is made for; 0 where it does not say.
+
+    `config` is the class that reads its configuration.
+    """
     try:
-        config = AutoConfig.from_pretrained(folder, local_files_only=True)
+        text = config.from_pretrained(folder, local_files_only=True).get_text_config()
     except (OSError, ValueError, KeyError) as error:
-        raise _no_model(folder, error) from error
-    return int(config.max_position_embeddings)
+        raise _no_model(folder, what, error) from error
+    return int(getattr(text, "max_position_embeddings", 0) or 0)
 
 
-def load_chat_model(folder: Path, device: str, dtype: str) -> PreTrainedModel:
-    """The language model of a checkpoint folder, frozen, on a device.
+def load_chat_model(
+    folder: Path, device: str, dtype: str, model: Any = AutoModelForCausalLM, what: str = _WHAT
+) -> PreTrainedModel:
+    """The model of a checkpoint folder in transformers' layout, frozen, on a device.
 
-    `dtype=auto` is the checkpoint's own on a GPU (Qwen2.5 overflows in float16) and float32 on the
-    CPU. Raises CheckpointError where tensors are missing or of another shape.
+    `model` is its class, `what` it is called in messages. `dtype=auto` is the checkpoint's own on a
+    GPU (Qwen2.5 overflows in float16) and float32 on the CPU. Raises CheckpointError where tensors
+    are missing or of another shape.
     """
     disable_progress_bar()
     place = resolve(device, dtype)
     kind = "auto" if dtype == "auto" and place.device.type != "cpu" else place.dtype
     try:
-        model, found = AutoModelForCausalLM.from_pretrained(
+        loaded, found = model.from_pretrained(
             folder,
             dtype=kind,
             device_map={"": place.device},
@@ -128,19 +148,19 @@ def load_chat_model(folder: Path, device: str, dtype: str) -> PreTrainedModel:
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         if isinstance(error, torch.OutOfMemoryError):
             raise
-        raise _no_model(folder, error) from error
+        raise _no_model(folder, what, error) from error
     if absent := [*found["missing_keys"], *found["mismatched_keys"]]:
         raise CheckpointError(
-            f"{folder} lacks {absent[0]} and {len(absent) - 1} more tensors; fetch it again"
+            f"{folder} lacks {absent[0]} and {len(absent) - 1} more tensors of a {what}; fetch it "
+            "again, or correct the settings that name it"
         )
-    model.eval().requires_grad_(False)
-    assert isinstance(model, PreTrainedModel)
-    return model
+    loaded.eval().requires_grad_(False)
+    assert isinstance(loaded, PreTrainedModel)
+    return loaded
 
 
-def _no_model(folder: Path, error: Exception) -> CheckpointError:
-    first = (str(error).strip() or type(error).__name__).splitlines()[0]
-    return CheckpointError(f"{folder} holds no chat model in transformers' layout ({first})")
+def _no_model(folder: Path, what: str, error: Exception) -> CheckpointError:
+    return CheckpointError(f"{folder} holds no {what} ({first_line(error)})")
 
 
 # Qwen2.5's tokenizer.json and tokenizer_config.json: how text falls into words, the control

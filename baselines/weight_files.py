@@ -16,7 +16,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from baselines.errors import CheckpointError
+from baselines.errors import CheckpointError, first_line
 
 REMAP_AFTER = 256 * 2**20
 """Bytes read from a mapped file before it is mapped anew, which gives its pages back."""
@@ -205,7 +205,7 @@ class _TorchFile:
         except pickle.UnpicklingError as error:
             raise CheckpointError(
                 f"{self._file} holds something else than tensors and is not opened for safety, "
-                f"or is torn ({_first_line(error)})"
+                f"or is torn ({first_line(error)})"
             ) from error
         except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
             if self._mapped and "_use_new_zipfile_serialization" in str(error):
@@ -216,9 +216,5 @@ class _TorchFile:
 
 def _torn(file: Path, error: Exception) -> CheckpointError:
     return CheckpointError(
-        f"{file} is half downloaded or no weight file ({_first_line(error)}); fetch it again"
+        f"{file} is half downloaded or no weight file ({first_line(error)}); fetch it again"
     )
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -70,7 +70,7 @@ class OfflineVllm:
         try:
             with _scannable_modules():
                 self._engine = LLM(str(model), **options).llm_engine
-        except (RuntimeError, ValueError, TypeError) as error:
+        except (RuntimeError, ValueError, TypeError, AttributeError, KeyError) as error:
             raise PrerequisiteError(
                 f"vLLM could not start with {model} ({first_line(error)}; its own messages stand "
                 f"above); mend {options_key}, e.g. gpu_memory_utilization or max_model_len"

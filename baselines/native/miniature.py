@@ -26,7 +26,7 @@ from transformers.models.auto.processing_auto import PROCESSOR_MAPPING_NAMES
 from transformers.models.auto.video_processing_auto import VIDEO_PROCESSOR_MAPPING_NAMES
 from transformers.utils.logging import disable_progress_bar
 
-from baselines.errors import PrerequisiteError
+from baselines.errors import PrerequisiteError, first_line
 from baselines.miniature import CORPUS, random_tensors
 from baselines.native.classes import class_named
 
@@ -83,14 +83,26 @@ def write_miniature(folder: Path, architecture: str, shrink: Mapping[str, Any], 
 
     `shrink` holds values for dotted names of the configuration, `text_config.head_dim`, of the
     processor's parts, `processor.video_processor.size`, and for the tokens of its tokenizer,
-    `tokens.image_token`. Raises PrerequisiteError where transformers has no such architecture.
+    `tokens.image_token`. Raises PrerequisiteError where transformers has no such architecture, or
+    it cannot be built with these sizes.
     """
     disable_progress_bar()
     cls = class_named(architecture)
+    try:
+        _write(folder, cls, shrink, seed)
+    except (TypeError, ValueError, AttributeError, KeyError, IndexError, RuntimeError) as error:
+        raise PrerequisiteError(
+            f"no miniature can be made of {architecture} ({type(error).__name__}: "
+            f"{first_line(error)}); set what it lacks under baseline.shrink, or run it without "
+            "dry_run"
+        ) from error
+
+
+def _write(folder: Path, cls: Any, shrink: Mapping[str, Any], seed: int) -> None:
     model_type = cls.config_class.model_type
     of_processor = next(
         (kind for kind in (model_type, cls.base_model_prefix) if kind in PROCESSOR_MAPPING_NAMES),
-        model_type.rpartition("_")[0],  # the thinker of an omni model is a part of it
+        model_type.rpartition("_")[0] or model_type,  # an omni model's thinker is a part of it
     )
     tokenizer = _tokenizer(of_processor, shrink)
     config = _config(cls.config_class, tokenizer, shrink)

@@ -13,8 +13,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from baselines.chat import end_tokens
-from baselines.errors import CheckpointError, PrerequisiteError
+from baselines.chat import TransformersTokenizer
+from baselines.errors import CheckpointError, PrerequisiteError, first_line
 
 if TYPE_CHECKING:
     from baselines.decoding.answers import Perceived
@@ -50,7 +50,7 @@ class Media:
     """Whether the sound goes between the frames of its time, without a placeholder of its own."""
 
 
-class ChatProcessor:
+class ChatProcessor(TransformersTokenizer):
     """The processor of a checkpoint folder; its tokenizer is a `baselines.tokenizer.Tokenizer`."""
 
     def __init__(self, folder: Path, options: Mapping[str, Any]) -> None:
@@ -62,11 +62,9 @@ class ChatProcessor:
 
         try:
             self._processor = AutoProcessor.from_pretrained(folder, local_files_only=True)
-            stops = end_tokens(folder)
         except (OSError, ValueError, KeyError, TypeError, ImportError) as error:
-            first = (str(error).strip() or type(error).__name__).splitlines()[0]
             raise CheckpointError(
-                f"{folder} holds no processor that transformers can build ({first})"
+                f"{folder} holds no processor that transformers can build ({first_line(error)})"
             ) from error
         self.name = type(self._processor).__name__
         if not hasattr(self._processor, "tokenizer"):
@@ -74,7 +72,7 @@ class ChatProcessor:
                 f"{folder} holds a {self.name} alone, not the processor of a chat model that sees "
                 "or hears; is it the right checkpoint?"
             )
-        self._tokenizer = self._processor.tokenizer
+        super().__init__(self._processor.tokenizer, folder)
         # Phi-4's processor leaves it to the tokenizer.
         self._template = self._processor.chat_template or self._tokenizer.chat_template
         if not self._template:
@@ -83,10 +81,6 @@ class ChatProcessor:
                 "choose an instruct model"
             )
         self._options = dict(options)
-        self.eos_id: int = self._tokenizer.eos_token_id
-        self.bos_id: int = self._tokenizer.bos_token_id or self.eos_id
-        self.stop_ids: tuple[int, ...] = tuple(dict.fromkeys([self.eos_id, *stops]))
-        self._control = sorted(map(str, self._tokenizer.get_added_vocab()), key=len, reverse=True)
 
     def takes(self, medium: str) -> bool:
         """Whether the model has an input for `video`, `image` or `audio`."""
@@ -99,20 +93,6 @@ class ChatProcessor:
             if rate := getattr(getattr(self._processor, part, None), "sampling_rate", None):
                 return int(rate)
         return 16000
-
-    def encode(self, text: str) -> list[int]:
-        """The ids of plain text: what spells a control token is its characters."""
-        return list(
-            self._tokenizer.encode(text, add_special_tokens=False, split_special_tokens=True)
-        )
-
-    def decode(self, ids: Sequence[int]) -> str:
-        """The text of ids; control tokens are left out."""
-        return str(
-            self._tokenizer.decode(
-                ids, skip_special_tokens=True, clean_up_tokenization_spaces=False
-            )
-        )
 
     def defused(self, words: str) -> str:
         """`words` with a blank in whatever spells a control token, which would be taken for one."""
@@ -150,9 +130,8 @@ class ChatProcessor:
         try:
             made = self._processor(text=[prompt], return_tensors="pt", **self.arguments(media))
         except (TypeError, ValueError, KeyError, AttributeError, NotImplementedError) as error:
-            first = (str(error).strip() or type(error).__name__).splitlines()[0]
             raise PrerequisiteError(
-                f"{self.name} does not take the clip as it was given ({first}); see "
+                f"{self.name} does not take the clip as it was given ({first_line(error)}); see "
                 "baseline.processor and baseline.picture"
             ) from error
         tensors = {name: torch.as_tensor(value) for name, value in made.items()}

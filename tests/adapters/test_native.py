@@ -252,8 +252,13 @@ def test_settings_that_cannot_work_are_named():
         Native(architecture="X", picture="film")
     with pytest.raises(PrerequisiteError, match=r"baseline\.frames is 0"):
         Native(architecture="X", frames=0)
-    with pytest.raises(PrerequisiteError, match=r"'X', which is no generating model"):
-        Native(architecture="X").miniature(Path("/nowhere"))
+    for name, words in (
+        ("X", r"'X', which is no generating model"),
+        ("Qwen2ForCausalLM", r"has no processor for 'qwen2'"),
+        ("WhisperForConditionalGeneration", r"no miniature can be made of Whisper\w+ \(TypeError"),
+    ):
+        with pytest.raises(PrerequisiteError, match=words):
+            Native(architecture=name).miniature(Path("/nowhere"))
 
 
 def test_frames_by_the_second(small):

@@ -18,7 +18,11 @@ MACHINE = Machine(
     dtype="float32",
     engine={
         "name": "vllm",
-        "options": {"kv_cache_memory_bytes": 2**28, "max_model_len": 8192},
+        "options": {
+            "kv_cache_memory_bytes": 2**28,
+            "max_model_len": 8192,
+            "skip_mm_profiling": True,
+        },
     },
 )
 
