@@ -100,7 +100,8 @@ class Browser:
 
     def complaints(self) -> list[str]:
         """Errors of scripts and breaches of the policy, not files of clips that are gone."""
-        told = [each["message"] for each in self.driver.get_log("browser")]
+        logged = self.driver.get_log("browser")
+        told = [each["message"] for each in logged if each["level"] == "SEVERE"]  # no warnings
         return [each for each in told if "ERR_FILE_NOT_FOUND" not in each]
 
     def requests(self) -> list[str]:
