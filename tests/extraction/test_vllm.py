@@ -144,9 +144,9 @@ def test_a_server_that_is_killed_half_way_is_asked_for_the_rest_only(
     place: Path, server: VllmServer, by_transformers: dict[str, str]
 ):
     before = server.answered
-    slowly = ["extractor.server.per_minute=60", "extractor.server.concurrency=1"]
-    told = served("killed", server, *slowly)
-    process = sweep(place, *told)
+    told = served("killed", server)
+    slowly = ["extractor.server.per_minute=120", "extractor.server.concurrency=1"]
+    process = sweep(place, *told, *slowly)
     while not list((place / "killed").rglob("labels.jsonl")) or len(records(place, "killed")) < 4:
         assert process.poll() is None, process.communicate()
         time.sleep(0.05)
