@@ -19,17 +19,15 @@ from collections import Counter, deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from adapters.base import Adapter
 from baselines.errors import OvmerError, PrerequisiteError, Status
+from runners.feed import Feed
 from runners.pipeline import Request
 from runners.progress import say
 from runners.records import Prediction
 from runners.speed import Speed
-
-if TYPE_CHECKING:
-    from runners.launchers import Feed, RayOptions
 
 _STARTED, _LOADED = "started", "loaded"
 _DEATHS = 2
@@ -38,10 +36,23 @@ _LOOK_SECONDS = 1.0
 _GB = 2**30
 
 
+@dataclass
+class RayOptions:
+    """The keys of conf/launcher/ray.yaml."""
+
+    name: str = "ray"
+    address: str = "local"
+    workers: int = 0
+    gpus: float | None = None
+    cpus: int = 0
+    memory_gb: float = 0.0
+    timeout: float = 120.0
+
+
 class Worker:
     """The actor: one loaded adapter, and the clips that it was dealt."""
 
-    def __init__(self, feed: "Feed") -> None:
+    def __init__(self, feed: Feed) -> None:
         self._feed = feed
         self._dealt: queue.SimpleQueue[Request | None] = queue.SimpleQueue()
 
@@ -93,7 +104,7 @@ class Share:
     """Bytes; 0 is not asked for."""
 
     @classmethod
-    def of(cls, cluster: Mapping[str, float], options: "RayOptions", on_gpu: bool) -> "Share":
+    def of(cls, cluster: Mapping[str, float], options: RayOptions, on_gpu: bool) -> "Share":
         """What the options ask for, the rest filled in; PrerequisiteError where it is not there."""
         cpus, gpus = cluster.get("CPU", 0.0), cluster.get("GPU", 0.0)
         each_gpu = options.gpus
@@ -121,7 +132,7 @@ class Share:
 class RayWorkers:
     """A launcher (see launchers.py)."""
 
-    def __init__(self, feed: "Feed", options: "RayOptions") -> None:
+    def __init__(self, feed: Feed, options: RayOptions) -> None:
         self._feed = feed
         self._options = options
         self.speed = Speed()
@@ -149,7 +160,7 @@ class RayWorkers:
 class _Table:
     """The driver: deals clips to its workers and takes predictions in."""
 
-    def __init__(self, feed: "Feed", share: Share, timeout: float) -> None:
+    def __init__(self, feed: Feed, share: Share, timeout: float) -> None:
         import ray
 
         self._feed, self._share, self._timeout = feed, share, timeout

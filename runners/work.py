@@ -12,8 +12,9 @@ from runners.config import settings_as_json
 from runners.data import read_dataset
 from runners.exchange import write_exchange_files
 from runners.extraction import Extracted, Extractor
+from runners.feed import Feed
 from runners.job import Job
-from runners.launchers import Feed, make_launcher
+from runners.launchers import make_launcher
 from runners.progress import Progress, count_words, failure_lines, reading_lines, say
 from runners.provenance import provenance
 from runners.records import Labelled

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from baselines.errors import PrerequisiteError
+from runners.progress import say
 from runners.run_folder import RunFolder
 
 
@@ -82,13 +83,21 @@ class Result:
 def read_results(paths: Sequence[Path]) -> list[Result]:
     """Every run folder at or below the paths, in the order of their names.
 
-    Raises PrerequisiteError where a path is none, and where there is no run folder at all.
+    A folder that cannot be read is left out with a sentence. Raises PrerequisiteError where a path
+    is none, and where there is no run folder at all.
     """
     for path in paths:
         if not path.is_dir():
             raise PrerequisiteError(f"there is no folder {path}")
-    folders = dict.fromkeys(folder for path in paths for folder in _folders(path))
-    found = [result for folder in folders if (result := read_result(folder)) is not None]
+    found = []
+    for folder in dict.fromkeys(folder for path in paths for folder in _folders(path)):
+        try:
+            result = read_result(folder)
+        except PrerequisiteError as error:
+            say(f"left out: {error}")
+            continue
+        if result is not None:
+            found.append(result)
     if not found:
         named = ", ".join(map(str, paths))
         raise PrerequisiteError(f"{named} holds no run folder; runners.sweep makes them")

@@ -89,25 +89,21 @@ def collect(paths: Sequence[str | Path], root: Path | None = None) -> list[Run]:
 
     `root` is where to look for a data set that is no longer where its run says.
 
-    Raises PrerequisiteError where there are none, and for a folder that cannot be read at all.
+    A folder that cannot be shown is left out with a sentence. Raises PrerequisiteError where none
+    can be.
     """
-    found = dict.fromkeys(found for path in paths for found in _run_folders(Path(path)))
-    folders = [path for path in found if not _is_imported(path)]
-    if not folders:
+    datasets, found = Datasets(root), []
+    for folder in dict.fromkeys(found for path in paths for found in _run_folders(Path(path))):
+        try:
+            found.append(_read(folder, datasets))
+        except PrerequisiteError as error:
+            say(f"left out: {error}")
+    if not found:
         raise PrerequisiteError(
-            f"{', '.join(map(str, paths))}: no run folders there (they hold a run.json); "
-            "give some, e.g. outputs/sample/*"
+            f"{', '.join(map(str, paths))}: no run folders there that can be shown (they hold a "
+            "run.json); give some, e.g. outputs/sample/*"
         )
-    datasets = Datasets(root)
-    return [_read(folder, datasets) for folder in folders]
-
-
-def _is_imported(path: Path) -> bool:
-    """Whether it holds figures alone, of predictions that others made."""
-    if "imported" not in RunFolder(path).read_json("run.json"):
-        return False
-    say(f"{path}: left out; it holds the figures of imported predictions, and not what was said")
-    return True
+    return found
 
 
 def _run_folders(path: Path) -> Iterator[Path]:
@@ -126,6 +122,10 @@ def _run_folders(path: Path) -> Iterator[Path]:
 def _read(path: Path, datasets: "Datasets") -> Run:
     folder = RunFolder(path)
     told = folder.read_json("run.json")
+    if "imported" in told:
+        raise PrerequisiteError(
+            f"{path} holds the figures of imported predictions, and not what was said"
+        )
     if "settings" not in told:
         raise PrerequisiteError(f"{path} is no run folder: its run.json holds no settings")
     settings = settings_from_json(told["settings"], path)

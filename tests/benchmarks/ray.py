@@ -15,7 +15,8 @@ from pathlib import Path
 import ray
 
 from runners.data import read_dataset
-from runners.launchers import Feed, make_launcher
+from runners.feed import Feed
+from runners.launchers import make_launcher
 from runners.state import look
 from tests.benchmarks.decoding import write_clips
 from tests.runners.jobs import job

@@ -40,7 +40,20 @@ def test_imported_figures_without_answers_are_left_out(outputs, tmp_path, capsys
     (tmp_path / "otter" / "run.json").write_text('{"imported": {}}', "utf-8")
     (run,) = collect([tmp_path, outputs / "sample" / "lexicon"])
     assert run.name == "lexicon"
-    assert "otter: left out; it holds the figures of imported" in capsys.readouterr().err
+    assert "left out: " in (said := capsys.readouterr().err)
+    assert "otter holds the figures of imported predictions" in said
+
+
+def test_a_folder_that_cannot_be_read_is_left_out(outputs, tmp_path, capsys):
+    for name, text in {"torn": '{"settings": {"base', "other": "{}", "list": "[]"}.items():
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "run.json").write_text(text, "utf-8")
+    (run,) = collect([tmp_path, outputs / "sample" / "lexicon"])
+    assert run.name == "lexicon"
+    said = capsys.readouterr().err.splitlines()
+    assert [line.startswith("left out: ") for line in said] == [True] * 3
+    with pytest.raises(PrerequisiteError, match="no run folders there that can be shown"):
+        collect([tmp_path])
 
 
 def test_the_figures_are_those_of_the_run(outputs):

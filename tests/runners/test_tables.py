@@ -65,6 +65,18 @@ def test_every_layout_finds_the_printed_figures_that_it_names(name: str) -> None
     assert set(layout.plot) <= {column.title for column in layout.columns}
 
 
+def test_a_folder_that_cannot_be_read_is_left_out(
+    outputs: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_run(outputs, "salmonn", "ovmerd", WHEEL)
+    (outputs / "ovmerd" / "torn").mkdir()
+    (outputs / "ovmerd" / "torn" / "run.json").write_text('{"settings": {"base', "utf-8")
+    (result,) = read_results([outputs])
+    assert result.baseline == "salmonn"
+    assert "left out: " in (said := capsys.readouterr().err)
+    assert "torn/run.json is no JSON" in said
+
+
 def test_all_printed_rows_of_the_two_large_tables_have_a_place() -> None:
     for name, rows in (("mer_unibench", 19), ("ovmer", 12)):
         layout = read_layout(name)

@@ -53,8 +53,11 @@ function Test({ board, a, b }) {
       </h2>
       <p class="mb-0">
         ${one.name} less ${other.name}: ${signed(sign * found.difference)} points (95 % interval
-        ${" "}${signed(ends[0])} to ${signed(ends[1])}), p\u00a0${pValue(found.p)}; corrected after Holm for
-        all ${counted(board.pairs.length, "pair")} of this leaderboard, p\u00a0${pValue(found.holm)}.
+        ${" "}${signed(ends[0])} to ${signed(ends[1])}), p\u00a0${pValue(found.p)}${
+          board.pairs.length > 1 &&
+          html`; corrected after Holm for all ${board.pairs.length} pairs of this leaderboard,
+          p\u00a0${pValue(found.holm)}`
+        }.
         <span class="text-body-secondary"> Paired bootstrap over ${counted(board.clips, "clip")}.</span>
       </p>
     </div>

@@ -1,0 +1,56 @@
+"""What describing clips takes, in a form that travels: to this process or to a worker elsewhere."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+
+from adapters.base import Adapter, Machine
+from runners.job import Job
+from runners.pipeline import Pipeline
+
+
+@dataclass(frozen=True)
+class Feed:
+    """All that a pipeline is made of; it travels to workers, so nothing in it is loaded."""
+
+    adapter: Adapter
+    machine: Machine
+    seed: int
+    batch_size: int
+    batch_tokens: int
+    workers: int
+    """Threads that decode; 0: one for each core."""
+    strict: bool
+
+    @classmethod
+    def of(cls, job: Job, adapter: Adapter) -> "Feed":
+        settings = job.settings
+        return cls(
+            adapter,
+            job.machine,
+            settings.seed,
+            settings.batch_size,
+            settings.batch_tokens,
+            settings.workers,
+            strict=settings.on_error == "raise",
+        )
+
+    def with_cores(self, cores: int) -> "Feed":
+        """The feed for a process that has so many cores."""
+        return replace(self, workers=self.workers or cores)
+
+    @contextmanager
+    def pipeline(self) -> Iterator[Pipeline]:
+        """The adapter, loaded; closed at the end."""
+        try:
+            self.adapter.load(self.machine)
+            yield Pipeline(
+                self.adapter,
+                seed=self.seed,
+                batch_size=self.batch_size,
+                batch_tokens=self.batch_tokens,
+                workers=self.workers,
+                strict=self.strict,
+            )
+        finally:
+            self.adapter.close()
