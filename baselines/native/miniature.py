@@ -3,9 +3,9 @@
 The architecture's configuration class, as transformers has it by default, is shrunk by one table of
 names, for the names of sizes hardly differ between models; so a model that nobody has thought of
 here has its miniature too. What a model's code wants otherwise stands under `shrink` in its yaml.
-The processor is the real one with its default settings; its tokenizer is a small byte-level BPE
-with the placeholders that the processor and the configuration speak of, and the chat template is
-ChatML around these. Everything is written with `save_pretrained`, as published checkpoints are.
+The processor is the real one with its default settings, around the small tokenizer of
+`baselines.native.tokens`. Everything is written with `save_pretrained`, as published checkpoints
+are.
 """
 
 import inspect
@@ -18,8 +18,7 @@ from typing import Any
 import torch
 import transformers
 from safetensors.torch import load_file, save_file
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import PreTrainedConfig, PreTrainedTokenizerFast, ProcessorMixin
+from transformers import PreTrainedConfig, ProcessorMixin
 from transformers.models.auto.feature_extraction_auto import FEATURE_EXTRACTOR_MAPPING_NAMES
 from transformers.models.auto.image_processing_auto import IMAGE_PROCESSOR_MAPPING_NAMES
 from transformers.models.auto.processing_auto import PROCESSOR_MAPPING_NAMES
@@ -27,8 +26,9 @@ from transformers.models.auto.video_processing_auto import VIDEO_PROCESSOR_MAPPI
 from transformers.utils.logging import disable_progress_bar
 
 from baselines.errors import PrerequisiteError, first_line
-from baselines.miniature import CORPUS, random_tensors
+from baselines.miniature import random_tensors
 from baselines.native.classes import class_named
+from baselines.native.tokens import chat_template, name_tokens, small_tokenizer
 
 _WIDTH, _LAYERS, _HEADS = 64, 2, 2  # heads of 32, the smallest that vLLM takes on a CPU
 
@@ -49,33 +49,10 @@ _SIZES: tuple[tuple[str, Any], ...] = (
 _MROPE = [4, 6, 6]
 """Of half a head: how much of the rotation is for time, height and width."""
 
-_BRACKETS = {"image": "vision", "video": "vision", "audio": "audio"}
-_TOKENS = {
-    **{f"{kind}_token": f"<|{kind}|>" for kind in _BRACKETS},
-    # Two names of one token: what a processor calls `bos` a configuration may call `start`.
-    **{
-        f"{kind}_{name}_token": f"<|{kind}_{side}|>"
-        for kind in ("vision", "audio")
-        for side, names in (("start", ("start", "bos")), ("end", ("end", "eos")))
-        for name in names
-    },
-    # Of InternVL and MiniCPM-V.
-    "start_image_token": "<img>",
-    "end_image_token": "</img>",
-    "context_image_token": "<IMG_CONTEXT>",
-    **{
-        f"{kind}_{side}_token": f"<{kind}_{side}>"
-        for kind in ("image", "image_id", "slice")
-        for side in ("start", "end")
-    },
-    # Of the Gemmas.
-    **{f"{side}{kind}_token": f"<{side}_{kind}>" for side in ("bo", "eo") for kind in "iav"},
-}
 _PARTS: Mapping[str, Mapping[str, Any]] = {
     "image_processor": IMAGE_PROCESSOR_MAPPING_NAMES,
     "video_processor": VIDEO_PROCESSOR_MAPPING_NAMES,
 }
-_START, _END = "<|im_start|>", "<|im_end|>"
 
 
 def write_miniature(folder: Path, architecture: str, shrink: Mapping[str, Any], seed: int) -> None:
@@ -104,10 +81,10 @@ def _write(folder: Path, cls: Any, shrink: Mapping[str, Any], seed: int) -> None
         (kind for kind in (model_type, cls.base_model_prefix) if kind in PROCESSOR_MAPPING_NAMES),
         model_type.rpartition("_")[0] or model_type,  # an omni model's thinker is a part of it
     )
-    tokenizer = _tokenizer(of_processor, shrink)
+    tokenizer = small_tokenizer(_processor_class(of_processor), _below("tokens", shrink))
     config = _config(cls.config_class, tokenizer, shrink)
     processor = _processor(of_processor, config, tokenizer, shrink)
-    _name_tokens(config, processor)
+    name_tokens(config, processor)
     folder.mkdir(parents=True, exist_ok=True)
     processor.save_pretrained(folder)
     torch.manual_seed(seed)
@@ -186,32 +163,6 @@ def _below(name: str, values: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _tokenizer(model_type: str, shrink: Mapping[str, Any]) -> PreTrainedTokenizerFast:
-    """Byte-level BPE, with a control token for everything that the processor names."""
-    bpe = Tokenizer(models.BPE())
-    bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    bpe.decoder = decoders.ByteLevel()
-    alphabet = pre_tokenizers.ByteLevel.alphabet()
-    trainer = trainers.BpeTrainer(vocab_size=400, initial_alphabet=alphabet, show_progress=False)
-    bpe.train_from_iterator(CORPUS.splitlines(), trainer)
-    named = dict(_TOKENS)
-    parameters = inspect.signature(_processor_class(model_type)).parameters.values()
-    named |= {
-        each.name: each.default
-        for each in parameters
-        if each.name.endswith("_token") and isinstance(each.default, str)
-    }
-    named |= _below("tokens", shrink)
-    return PreTrainedTokenizerFast(
-        tokenizer_object=bpe,
-        bos_token=_START,
-        eos_token=_END,
-        pad_token="<|pad|>",
-        padding_side="left",
-        extra_special_tokens=named,
-    )
-
-
 def _processor_class(model_type: str) -> type[ProcessorMixin]:
     name = PROCESSOR_MAPPING_NAMES.get(model_type)
     if name is None:
@@ -240,7 +191,7 @@ def _processor(
     for name, value in _geometry(config).items():
         if name in expected:
             own.setdefault(name, value)
-    return cls(**parts, **own, chat_template=_template(tokenizer))
+    return cls(**parts, **own, chat_template=chat_template(tokenizer))
 
 
 def _fitting(part: type[Any], config: Any) -> dict[str, Any]:
@@ -284,36 +235,6 @@ def _part(what: str, model_type: str) -> type[Any]:
         )
     part: type[Any] = getattr(transformers, found)
     return part
-
-
-def _template(tokenizer: Any) -> str:
-    """ChatML; a placeholder stands between its brackets, where the processor names any."""
-    kinds = [
-        f"{{% elif part.type == '{kind}' %}}{getattr(tokenizer, f'{bracket}_bos_token')}"
-        f"{getattr(tokenizer, f'{kind}_token')}{getattr(tokenizer, f'{bracket}_eos_token')}"
-        for kind, bracket in _BRACKETS.items()
-    ]
-    return (
-        "{% for message in messages %}"
-        f"{_START}{{{{ message.role }}}}\n"
-        "{% if message.content is string %}{{ message.content }}{% else %}"
-        "{% for part in message.content %}"
-        "{% if part.type == 'text' %}{{ part.text }}" + "".join(kinds) + "{% endif %}"
-        "{% endfor %}{% endif %}"
-        f"{_END}\n"
-        "{% endfor %}"
-        f"{{% if add_generation_prompt %}}{_START}assistant\n{{% endif %}}"
-    )
-
-
-def _name_tokens(config: Any, processor: Any) -> None:
-    """Let each `image_token_id` and the like of the configuration be that of the tokenizer."""
-    tokenizer = processor.tokenizer
-    for name in [*config.to_dict(), "vision_start_token_id"]:
-        if found := re.fullmatch(r"(\w+_token)_(id|index)", name):
-            token = getattr(processor, found[1], None) or getattr(tokenizer, found[1], None)
-            if isinstance(token, str):
-                setattr(config, name, tokenizer.convert_tokens_to_ids(token))
 
 
 def _publish(folder: Path, whole: str, config: Any, prefix: str) -> None:

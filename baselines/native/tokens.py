@@ -1,0 +1,97 @@
+"""The tokenizer and the chat template of a miniature chat MLLM.
+
+A small byte-level BPE with a control token for everything that the processor and the configuration
+speak of, and ChatML around these.
+"""
+
+import inspect
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import PreTrainedTokenizerFast, ProcessorMixin
+
+from baselines.miniature import CORPUS
+
+_BRACKETS = {"image": "vision", "video": "vision", "audio": "audio"}
+_TOKENS = {
+    **{f"{kind}_token": f"<|{kind}|>" for kind in _BRACKETS},
+    # Two names of one token: what a processor calls `bos` a configuration may call `start`.
+    **{
+        f"{kind}_{name}_token": f"<|{kind}_{side}|>"
+        for kind in ("vision", "audio")
+        for side, names in (("start", ("start", "bos")), ("end", ("end", "eos")))
+        for name in names
+    },
+    # Of InternVL and MiniCPM-V.
+    "start_image_token": "<img>",
+    "end_image_token": "</img>",
+    "context_image_token": "<IMG_CONTEXT>",
+    **{
+        f"{kind}_{side}_token": f"<{kind}_{side}>"
+        for kind in ("image", "image_id", "slice")
+        for side in ("start", "end")
+    },
+    # Of the Gemmas.
+    **{f"{side}{kind}_token": f"<{side}_{kind}>" for side in ("bo", "eo") for kind in "iav"},
+}
+_START, _END = "<|im_start|>", "<|im_end|>"
+
+
+def small_tokenizer(
+    processor: type[ProcessorMixin], names: Mapping[str, str]
+) -> PreTrainedTokenizerFast:
+    """A tokenizer for `processor`; `names` are the model's own for what it calls `image_token`."""
+    bpe = Tokenizer(models.BPE())
+    bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    bpe.decoder = decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(vocab_size=400, initial_alphabet=alphabet, show_progress=False)
+    bpe.train_from_iterator(CORPUS.splitlines(), trainer)
+    named = dict(_TOKENS)
+    parameters = inspect.signature(processor).parameters.values()
+    named |= {
+        each.name: each.default
+        for each in parameters
+        if each.name.endswith("_token") and isinstance(each.default, str)
+    }
+    named |= names
+    return PreTrainedTokenizerFast(
+        tokenizer_object=bpe,
+        bos_token=_START,
+        eos_token=_END,
+        pad_token="<|pad|>",
+        padding_side="left",
+        extra_special_tokens=named,
+    )
+
+
+def chat_template(tokenizer: Any) -> str:
+    """ChatML; a placeholder stands between its brackets, where the processor names any."""
+    kinds = [
+        f"{{% elif part.type == '{kind}' %}}{getattr(tokenizer, f'{bracket}_bos_token')}"
+        f"{getattr(tokenizer, f'{kind}_token')}{getattr(tokenizer, f'{bracket}_eos_token')}"
+        for kind, bracket in _BRACKETS.items()
+    ]
+    return (
+        "{% for message in messages %}"
+        f"{_START}{{{{ message.role }}}}\n"
+        "{% if message.content is string %}{{ message.content }}{% else %}"
+        "{% for part in message.content %}"
+        "{% if part.type == 'text' %}{{ part.text }}" + "".join(kinds) + "{% endif %}"
+        "{% endfor %}{% endif %}"
+        f"{_END}\n"
+        "{% endfor %}"
+        f"{{% if add_generation_prompt %}}{_START}assistant\n{{% endif %}}"
+    )
+
+
+def name_tokens(config: Any, processor: Any) -> None:
+    """Let each `image_token_id` and the like of the configuration be that of the tokenizer."""
+    tokenizer = processor.tokenizer
+    for name in [*config.to_dict(), "vision_start_token_id"]:
+        if found := re.fullmatch(r"(\w+_token)_(id|index)", name):
+            token = getattr(processor, found[1], None) or getattr(tokenizer, found[1], None)
+            if isinstance(token, str):
+                setattr(config, name, tokenizer.convert_tokens_to_ids(token))
