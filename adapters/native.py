@@ -8,6 +8,7 @@ placeholders included, comes with the checkpoint's own processor.
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from functools import cached_property
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
@@ -51,6 +52,8 @@ class Native(ChatMllm, Mllm):
     """Whether sound that comes with a picture is woven into it, as Qwen's omni models do."""
     processor: dict[str, Any] = field(default_factory=dict)
     """Further arguments of the processor's call."""
+    packages: dict[str, str] = field(default_factory=dict)
+    """What the class needs beside transformers: a package's name, and the extra that brings it."""
     shrink: dict[str, Any] = field(default_factory=dict)
     """For dry runs: sizes that the rule for miniatures misses, by dotted name."""
 
@@ -81,6 +84,7 @@ class Native(ChatMllm, Mllm):
     def write_miniature(self, folder: Path, seed: int) -> dict[str, Path]:
         from baselines.native.miniature import write_miniature
 
+        self._check_packages()
         write_miniature(folder, self.architecture, self.shrink, seed)
         return {"model": folder}
 
@@ -204,8 +208,18 @@ class Native(ChatMllm, Mllm):
 
         return ChatProcessor(self.parts["model"], self.processor)
 
+    def _check_packages(self) -> None:
+        """Raises PrerequisiteError where a package is missing."""
+        for package, extra in self.packages.items():
+            if find_spec(package) is None:
+                raise PrerequisiteError(
+                    f"{self.architecture} needs the package {package}, which is not installed; "
+                    f"pip install 'ovmer[{extra}]'"
+                )
+
     def _check_inputs(self) -> None:
         """Raises PrerequisiteError where the model does not take what it is to be given."""
+        self._check_packages()
         name = self._processor.name
         if AUDIO in self.modalities and not self._processor.takes("audio"):
             raise PrerequisiteError(

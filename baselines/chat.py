@@ -119,7 +119,7 @@ def context_of(folder: Path, config: Any = AutoConfig, what: str = _WHAT) -> int
     """
     try:
         text = config.from_pretrained(folder, local_files_only=True).get_text_config()
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, ImportError) as error:
         raise _no_model(folder, what, error) from error
     return int(getattr(text, "max_position_embeddings", 0) or 0)
 
@@ -145,7 +145,7 @@ def load_chat_model(
             use_safetensors=True,
             output_loading_info=True,
         )
-    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+    except (OSError, ValueError, KeyError, ImportError, RuntimeError, SafetensorError) as error:
         if isinstance(error, torch.OutOfMemoryError):
             raise
         raise _no_model(folder, what, error) from error

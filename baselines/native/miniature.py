@@ -8,6 +8,7 @@ The processor is the real one with its default settings, around the small tokeni
 are.
 """
 
+import copy
 import inspect
 import json
 import re
@@ -67,7 +68,7 @@ def write_miniature(folder: Path, architecture: str, shrink: Mapping[str, Any], 
     cls = class_named(architecture)
     try:
         _write(folder, cls, shrink, seed)
-    except (TypeError, ValueError, AttributeError, KeyError, IndexError, RuntimeError) as error:
+    except (LookupError, AttributeError, ImportError, RuntimeError, TypeError, ValueError) as error:
         raise PrerequisiteError(
             f"no miniature can be made of {architecture} ({type(error).__name__}: "
             f"{first_line(error)}); set what it lacks under baseline.shrink, or run it without "
@@ -88,7 +89,8 @@ def _write(folder: Path, cls: Any, shrink: Mapping[str, Any], seed: int) -> None
     folder.mkdir(parents=True, exist_ok=True)
     processor.save_pretrained(folder)
     torch.manual_seed(seed)
-    model = cls(config).eval()
+    model = cls(copy.deepcopy(config)).eval()
+    model.config = config  # as it was: timm's builders, in Gemma 3n, write into theirs
     model.load_state_dict(random_tensors(model, seed), strict=False)
     model.generation_config.eos_token_id = tokenizer.eos_token_id
     model.generation_config.pad_token_id = tokenizer.pad_token_id
@@ -110,6 +112,12 @@ def _config(cls: type[PreTrainedConfig], tokenizer: Any, shrink: Mapping[str, An
     for part in (config, *(getattr(config, name) for name in config.sub_configs)):
         if "mrope_section" in getattr(part, "ignore_keys_at_rope_validation", ()):
             part.rope_parameters["mrope_section"] = _MROPE
+    # Gemma 3n embeds the last ids, first those of pictures, then those of sound, by themselves.
+    end = len(tokenizer)
+    for part in reversed([getattr(config, name) for name in config.sub_configs]):
+        if hasattr(part, "vocab_offset"):
+            end -= part.vocab_size
+            part.vocab_offset = end
     # transformers asks the whole, vLLM the part.
     if (tied := getattr(config, "tie_word_embeddings", None)) is not None:
         config.get_text_config().tie_word_embeddings = tied

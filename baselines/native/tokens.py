@@ -42,7 +42,10 @@ _START, _END = "<|im_start|>", "<|im_end|>"
 def small_tokenizer(
     processor: type[ProcessorMixin], names: Mapping[str, str]
 ) -> PreTrainedTokenizerFast:
-    """A tokenizer for `processor`; `names` are the model's own for what it calls `image_token`."""
+    """A tokenizer for `processor`; `names` are the model's own for what it calls `image_token`.
+
+    These have the last ids, in their order.
+    """
     bpe = Tokenizer(models.BPE())
     bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     bpe.decoder = decoders.ByteLevel()
@@ -56,6 +59,7 @@ def small_tokenizer(
         for each in parameters
         if each.name.endswith("_token") and isinstance(each.default, str)
     }
+    named = {each: token for each, token in named.items() if each not in names}
     named |= names
     return PreTrainedTokenizerFast(
         tokenizer_object=bpe,

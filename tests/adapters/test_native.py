@@ -201,6 +201,14 @@ def test_inputs_that_the_model_lacks_are_named_before_the_first_clip(small):
         deaf.prepare(None, None, "hello")
 
 
+def test_a_missing_package_is_named_before_anything_is_read(monkeypatch):
+    monkeypatch.setattr("adapters.native.find_spec", lambda name: None)
+    adapter = configured("gemma3n")
+    for use in (lambda: adapter.miniature(Path("/nowhere")), lambda: adapter.load(MACHINE)):
+        with pytest.raises(PrerequisiteError, match=r"the package timm.*'ovmer\[gemma3n\]'"):
+            use()
+
+
 def test_switches_that_do_not_reach_a_chat_model_are_refused(small):
     engine = {"name": "transformers", "compile": True}
     with pytest.raises(PrerequisiteError, match=r"compile .* leave them as they are"):
