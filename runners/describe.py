@@ -16,10 +16,10 @@ from pathlib import Path
 from adapters.base import AUDIO, SUBTITLE, VIDEO
 from baselines.errors import PrerequisiteError
 from runners import cli
+from runners.describing.pipeline import Pipeline, Request
+from runners.folder.records import Prediction
 from runners.job import Job
-from runners.pipeline import Pipeline, Request
 from runners.progress import say
-from runners.records import Prediction
 
 
 @cli.command

@@ -20,9 +20,9 @@ from typing import Any
 from baselines.errors import PrerequisiteError
 from runners import cli
 from runners.config import Settings, settings_from_json
+from runners.folder.run_folder import RunFolder
 from runners.job import Job
 from runners.progress import say
-from runners.run_folder import RunFolder
 
 _KEYS = ("extractor", "metric", "subtitle", "on_error", "outputs", "machine", "dry_run")
 
@@ -95,9 +95,9 @@ def _aimed(extractor: dict[str, Any], made: Settings, given: set[str]) -> dict[s
 
 
 def _reread(jobs: Sequence[Job], wanted: Settings) -> int:
-    from runners.comparison import comparison
     from runners.extraction import make_extractors
-    from runners.work import reread
+    from runners.sweeping.comparison import comparison
+    from runners.sweeping.work import reread
 
     states = []
     for merge in (False, True):

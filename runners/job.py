@@ -25,7 +25,7 @@ from runners.explain import explain
 
 _NOT_FIELDS = frozenset({"name", "title", "adapter", "status", "generation", "needs"})
 """Keys of conf/baseline/*.yaml that are not fields of the adapter (`generation`: see `_fields`;
-`needs`: what a cluster is asked for, see submit.py)."""
+`needs`: what a cluster is asked for, see sweeping/submit.py)."""
 _PRESETS = ("paper", "greedy")
 
 

@@ -10,7 +10,7 @@ from typing import Self
 from tqdm import tqdm
 
 from baselines.errors import Status
-from runners.records import Labelled, Prediction
+from runners.folder.records import Labelled, Prediction
 
 _LINE_SECONDS = 10.0  # between lines where stderr is no terminal
 _SHOWN = 5  # failed clips that a summary names for each status

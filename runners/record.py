@@ -12,8 +12,8 @@ from typing import Any
 from adapters.registry import near
 from baselines.errors import PrerequisiteError
 from runners.config import SUBTITLE, settings_from_json
+from runners.folder.run_folder import RunFolder
 from runners.job import Job
-from runners.run_folder import RunFolder
 from runners.scoring import Scores
 
 

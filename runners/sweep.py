@@ -3,18 +3,19 @@
     python -m runners.sweep baseline=lexicon
     python -m runners.sweep -m baseline=random,lexicon,video_llava dry_run=true
 
-Hydra says which jobs there are; running them is ours: here (jobs.py), or on a cluster (submit.py).
-With another launcher of Hydra's than the basic one and submitit each job runs where that launcher
-puts it.
+Hydra says which jobs there are; running them is ours (runners/sweeping/): as processes here, or as
+jobs of a cluster. With another launcher of Hydra's than the basic one and submitit each job runs
+where that launcher puts it.
 """
 
 import os
 import sys
 from collections.abc import Sequence
 
-from runners import cli, submit
+from runners import cli
 from runners.config import CONF, CONFIG_NAME, VERSION_BASE, register, settings_of
 from runners.job import Job
+from runners.sweeping import submit
 
 
 @cli.command
@@ -38,7 +39,7 @@ def main() -> int:
         if told.mode is RunMode.RUN or told.runtime.choices["hydra/launcher"] == "basic":
             composed.append((config, overrides))
         else:
-            from runners.work import work
+            from runners.sweeping.work import work
 
             work(Job(settings_of(config), overrides))
 
@@ -48,7 +49,9 @@ def main() -> int:
     hydra.main(str(CONF), CONFIG_NAME, VERSION_BASE)(enter)()
     if not composed:  # it was about the configuration, or another launcher has run the jobs
         return cli.FINE
-    from runners.jobs import run_jobs  # not before: --help need not wait for what runs a job
+    from runners.sweeping.jobs import (
+        run_jobs,  # not before: --help need not wait for what runs a job
+    )
 
     jobs = [Job(settings_of(config), overrides) for config, overrides in composed]
     status = run_jobs(jobs, launcher)

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from baselines.errors import PrerequisiteError
+from runners.folder.run_folder import RunFolder
 from runners.progress import say
-from runners.run_folder import RunFolder
 
 
 @dataclass(frozen=True)

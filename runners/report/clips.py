@@ -14,7 +14,7 @@ import numpy as np
 
 from baselines.errors import Status
 from runners.data import Clip
-from runners.records import Labelled, Prediction
+from runners.folder.records import Labelled, Prediction
 from runners.report.boards import Board, Row
 from runners.scoring.parsing import PARSERS
 from runners.scoring.vocabulary import MAPPINGS, WHEELS, Vocabulary

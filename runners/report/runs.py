@@ -16,13 +16,13 @@ from baselines.errors import PrerequisiteError, Status
 from runners.config import Settings, settings_from_json
 from runners.data import Clip, read_dataset
 from runners.extraction.base import Described
+from runners.folder.records import Labelled, Prediction
+from runners.folder.run_folder import RunFolder
 from runners.job import Job
 from runners.progress import say
-from runners.records import Labelled, Prediction
-from runners.run_folder import RunFolder
 from runners.scoring import Metric, make_metric
 from runners.scoring.vocabulary import SHIPPED
-from runners.state import identity_text, label_key
+from runners.sweeping.state import identity_text, label_key
 
 
 @dataclass

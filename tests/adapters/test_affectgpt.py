@@ -20,8 +20,8 @@ from adapters.affectgpt import (
 )
 from adapters.base import Answer, Machine
 from baselines.errors import CheckpointError, ClipError, MissingModality, PrerequisiteError
-from runners.run_folder import RunFolder
-from runners.work import work
+from runners.folder.run_folder import RunFolder
+from runners.sweeping.work import work
 from tests.adapters.media_files import SHARED, greys, tone, write_video, write_wav
 from tests.runners.jobs import job
 

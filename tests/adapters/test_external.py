@@ -17,7 +17,7 @@ from baselines.errors import (
     Timeout,
     Unreadable,
 )
-from runners.pipeline import Pipeline, Request
+from runners.describing.pipeline import Pipeline, Request
 
 HEAD = """\
 import json, os, signal, subprocess, sys, time

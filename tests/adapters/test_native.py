@@ -16,7 +16,7 @@ from adapters.media import read_frames, read_sound
 from adapters.media.sampling import linspace
 from adapters.native import Native
 from baselines.errors import CheckpointError, MissingModality, PrerequisiteError
-from runners.pipeline import Pipeline, Request
+from runners.describing.pipeline import Pipeline, Request
 
 ROOT = Path(__file__).parents[2]
 SAMPLE = ROOT / "runners" / "data" / "sample"

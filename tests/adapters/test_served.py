@@ -19,7 +19,7 @@ from adapters.thinking import CUT_WHILE_THINKING
 from baselines.decoding.server_settings import ServerSettings, parameters
 from baselines.decoding.settings import GenerationSettings
 from baselines.errors import PrerequisiteError, Status
-from runners.pipeline import Pipeline, Request
+from runners.describing.pipeline import Pipeline, Request
 from tests.adapters.media_files import greys, numbers, tone, write_video, write_wav
 from tests.extraction.fake_server import MODEL, Misbehaviour, completion, error, serving
 from tests.runners.jobs import job

@@ -107,7 +107,7 @@ def prepared(place: Path) -> Path:
         *("baseline=scripted", "dataset=ovmerd", f"dataset.root={data}", f"outputs={place}"),
         "dataset.check_files=false",
     )
-    from runners.work import work
+    from runners.sweeping.work import work
 
     work(made)
     (made.folder / "labels.jsonl").unlink()

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from adapters import media
 from adapters.base import VIDEO, Adapter, Prepared
-from runners.pipeline import Pipeline, Request
+from runners.describing.pipeline import Pipeline, Request
 
 SAMPLE = Path(__file__).parents[2] / "runners" / "data" / "sample" / "video"
 CLIPS = 120

@@ -15,9 +15,9 @@ from pathlib import Path
 import ray
 
 from runners.data import read_dataset
-from runners.feed import Feed
-from runners.launchers import make_launcher
-from runners.state import look
+from runners.describing.feed import Feed
+from runners.describing.launchers import make_launcher
+from runners.sweeping.state import look
 from tests.benchmarks.decoding import write_clips
 from tests.runners.jobs import job
 

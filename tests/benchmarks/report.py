@@ -22,8 +22,8 @@ from typing import Any
 
 from adapters.words import wheel_words
 from baselines.errors import Status
-from runners.records import Labelled, Prediction
-from runners.run_folder import RunFolder
+from runners.folder.records import Labelled, Prediction
+from runners.folder.run_folder import RunFolder
 from tests.report.browser import Browser
 from tests.runners.conftest import write_tables
 from tests.runners.jobs import job

@@ -135,14 +135,14 @@ def test_the_wrong_split_says_which_there_are(tmp_path: Path) -> None:
 
 class _Command:
     def __reduce__(self) -> tuple[Any, tuple[str]]:
-        return print, ("code of the file was run",)
+        return eval, ("print('code of the file was run')",)
 
 
 def test_a_label_file_runs_no_code(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     root = write_dataset(tmp_path, "meld")
     evil = np.array({"a": {"emo": _Command()}}, dtype=object)
     np.savez(root / "label.npz", test_corpus=evil)
-    with pytest.raises(PrerequisiteError, match=r"no file of labels \(it asks for builtins.print"):
+    with pytest.raises(PrerequisiteError, match=r"no file of labels \(it asks for builtins.eval"):
         read_dataset(settings_of("meld") | {"root": str(root)})
     assert capsys.readouterr().out == ""
 

@@ -8,11 +8,11 @@ import pytest
 
 from baselines.errors import PrerequisiteError
 from runners.data import read_dataset
+from runners.folder.run_folder import RunFolder
 from runners.job import Job
-from runners.jobs import run_jobs
-from runners.run_folder import RunFolder
-from runners.state import look
-from runners.work import work
+from runners.sweeping.jobs import run_jobs
+from runners.sweeping.state import look
+from runners.sweeping.work import work
 from tests.extraction.fake_server import Misbehaviour, error, serving
 from tests.runners.conftest import Command, command, data
 from tests.runners.jobs import job

@@ -6,11 +6,11 @@ import pytest
 
 from baselines.errors import Status
 from runners.data import read_dataset
-from runners.records import Prediction
+from runners.folder.records import Prediction
 from runners.report.boards import make_boards
 from runners.report.page import write_page
 from runners.report.runs import collect
-from runners.work import work
+from runners.sweeping.work import work
 from tests.report.folders import MEGABYTE, SCRIPT, said, write_run
 from tests.runners.conftest import command
 from tests.runners.jobs import job

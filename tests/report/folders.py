@@ -6,8 +6,8 @@ from dataclasses import asdict
 from pathlib import Path
 
 from baselines.errors import Status
-from runners.records import Labelled, Prediction
-from runners.run_folder import RunFolder
+from runners.folder.records import Labelled, Prediction
+from runners.folder.run_folder import RunFolder
 from tests.runners.jobs import job
 
 SCRIPT = "<script>window.hacked = 1</script><img src=x onerror='window.hacked = 1'>"

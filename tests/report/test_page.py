@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from baselines.errors import Status
-from runners.records import Prediction
+from runners.folder.records import Prediction
 from runners.report.boards import make_boards
 from runners.report.page import write_page
 from runners.report.runs import collect

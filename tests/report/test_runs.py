@@ -16,7 +16,7 @@ from runners.report.boards import make_boards
 from runners.report.clips import SEPARATOR
 from runners.report.page import write_page
 from runners.report.runs import collect
-from runners.work import work
+from runners.sweeping.work import work
 from tests.report.folders import MEGABYTE, SCRIPT, change_settings, said, write_run
 from tests.runners.jobs import job
 

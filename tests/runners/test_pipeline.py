@@ -8,7 +8,7 @@ from adapters.base import Adapter, Answer, Prepared
 from adapters.heuristic import Random
 from adapters.scripted import Scripted
 from baselines.errors import ClipError, PrerequisiteError, Refused, Status
-from runners.pipeline import Pipeline, Request, clip_seed
+from runners.describing.pipeline import Pipeline, Request, clip_seed
 
 NAMES = "abcdef"
 

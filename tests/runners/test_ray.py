@@ -12,7 +12,7 @@ import pytest
 import ray
 
 from baselines.errors import ClipError, PrerequisiteError
-from runners.work import work
+from runners.sweeping.work import work
 from tests.runners.conftest import write_tables
 from tests.runners.jobs import job
 

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from baselines.errors import PrerequisiteError, Status
-from runners.records import Labelled, Prediction, RecordWriter, read_records
+from runners.folder.records import Labelled, Prediction, RecordWriter, read_records
 
 FULL = Path("/dev/full")
 GOOD = Prediction(

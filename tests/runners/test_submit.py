@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from runners import submit
+from runners.sweeping import submit
 from tests.runners.jobs import job
 
 

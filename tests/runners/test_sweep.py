@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from runners.jobs import MODEL_MODULES
-from runners.run_folder import RunFolder
+from runners.folder.run_folder import RunFolder
+from runners.sweeping.jobs import MODEL_MODULES
 from tests.runners.conftest import start, write_tables
 
 PLUGIN = """

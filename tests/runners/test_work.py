@@ -8,13 +8,13 @@ import pytest
 
 from baselines.errors import ClipError, PrerequisiteError
 from runners.data import read_dataset
+from runners.folder.run_folder import RunFolder
 from runners.job import Job
 from runners.papers.results import read_result
 from runners.record import add_to_run
-from runners.run_folder import RunFolder
 from runners.scoring import make_metric
-from runners.state import look
-from runners.work import work
+from runners.sweeping.state import look
+from runners.sweeping.work import work
 from tests.runners.jobs import job
 
 

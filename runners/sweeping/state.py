@@ -17,11 +17,11 @@ from typing import Any
 from adapters.base import AUDIO, SUBTITLE, VIDEO
 from baselines.errors import PrerequisiteError, Status
 from runners.data import Clip
+from runners.describing.pipeline import Request
 from runners.extraction import Described, Extractor, make_extractors
+from runners.folder.records import Labelled, Prediction
+from runners.folder.run_folder import RunFolder
 from runners.job import Job
-from runners.pipeline import Request
-from runners.records import Labelled, Prediction
-from runners.run_folder import RunFolder
 from runners.scoring import Metric, make_metric
 
 _LASTING = frozenset({Status.UNREADABLE, Status.MISSING_MODALITY})

@@ -20,13 +20,13 @@ from typing import Any
 from adapters.mllm import Mllm
 from baselines.errors import PrerequisiteError
 from runners import cli
-from runners.comparison import comparison
 from runners.data import Clip, read_dataset
 from runners.job import Job
 from runners.progress import say
-from runners.state import State, look
-from runners.submit import submit
-from runners.work import work
+from runners.sweeping.comparison import comparison
+from runners.sweeping.state import State, look
+from runners.sweeping.submit import submit
+from runners.sweeping.work import work
 
 _SECONDS_TO_END = 30.0  # that a job has when its sweep is stopped; its records are safe anyway
 
@@ -162,8 +162,8 @@ def _one_by_one(jobs: Sequence[Job]) -> Iterator[tuple[int, int]]:
 def _shared_modules(jobs: Sequence[Job]) -> list[str]:
     """None of them touches a device when it is imported: what has seen CUDA cannot be forked."""
     if any(isinstance(job.adapter, Mllm) for job in jobs):
-        return ["runners.work", *MODEL_MODULES]
-    return ["runners.work"]
+        return ["runners.sweeping.work", *MODEL_MODULES]
+    return ["runners.sweeping.work"]
 
 
 def _in_a_process(job: Job, context: ForkServerContext) -> int:

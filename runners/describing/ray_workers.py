@@ -23,11 +23,11 @@ from typing import Any
 
 from adapters.base import Adapter
 from baselines.errors import OvmerError, PrerequisiteError, Status
-from runners.feed import Feed
-from runners.pipeline import Request
+from runners.describing.feed import Feed
+from runners.describing.pipeline import Request
+from runners.describing.speed import Speed
+from runners.folder.records import Prediction
 from runners.progress import say
-from runners.records import Prediction
-from runners.speed import Speed
 
 _STARTED, _LOADED = "started", "loaded"
 _DEATHS = 2

@@ -25,8 +25,8 @@ from typing import TypeVar
 
 from adapters.base import MEDIA, Adapter, Answer, Prepared
 from baselines.errors import ClipError, MissingModality, PrerequisiteError, Status
-from runners.records import Prediction
-from runners.speed import Speed
+from runners.describing.speed import Speed
+from runners.folder.records import Prediction
 
 _ENCODED_AT_ONCE = 8
 

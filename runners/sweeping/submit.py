@@ -74,7 +74,7 @@ class _Task:
     job: Job
 
     def __call__(self) -> int:
-        from runners.work import work
+        from runners.sweeping.work import work
 
         told = f"{self.job.label}: "
         return cli.run(lambda: cli.FINE if work(self.job).is_fine else cli.FAILED, told)

@@ -26,7 +26,7 @@ def provenance() -> dict[str, Any]:
     return {
         "python": platform.python_version(),
         "packages": {name: found for name in _PACKAGES if (found := _version(name))},
-        **_commit(Path(__file__).parents[1]),
+        **_commit(Path(__file__).parents[2]),
         "platform": platform.platform(),
         "cores": os.cpu_count(),
         "gpus": _gpus(),

@@ -6,7 +6,7 @@ from typing import Any
 from tabulate import tabulate
 
 from baselines.errors import Status
-from runners.state import State
+from runners.sweeping.state import State
 
 _FIGURES = ("M-avg", "level1", "level2")
 """What is shown of a metric's figures beside its primary one, where it has them."""

@@ -19,7 +19,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from baselines.errors import PrerequisiteError
-from runners.records import Labelled, Prediction, RecordWriter, read_records
+from runners.folder.records import Labelled, Prediction, RecordWriter, read_records
 
 _SHOWN = 80  # characters of a value in a message
 

@@ -5,8 +5,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 from adapters.base import Adapter, Machine
+from runners.describing.pipeline import Pipeline
 from runners.job import Job
-from runners.pipeline import Pipeline
 
 
 @dataclass(frozen=True)

@@ -14,11 +14,11 @@ from omegaconf.errors import OmegaConfBaseException
 
 from adapters.registry import near
 from baselines.errors import PrerequisiteError
+from runners.describing.feed import Feed
+from runners.describing.pipeline import Request
+from runners.describing.speed import Speed
 from runners.explain import explain
-from runners.feed import Feed
-from runners.pipeline import Request
-from runners.records import Prediction
-from runners.speed import Speed
+from runners.folder.records import Prediction
 
 
 class Launcher(Protocol):
@@ -55,7 +55,7 @@ def make_launcher(settings: Mapping[str, Any], feed: Feed) -> Launcher:
         return Here(feed)
     if name != "ray":
         raise PrerequisiteError(f"launcher.name is {name!r}; {near(name, ['local', 'ray'])}")
-    from runners.ray_workers import RayOptions, RayWorkers
+    from runners.describing.ray_workers import RayOptions, RayWorkers
 
     try:
         options = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(RayOptions), settings))

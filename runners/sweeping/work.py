@@ -10,17 +10,17 @@ from typing import Any
 from baselines.errors import ClipError, PrerequisiteError
 from runners.config import settings_as_json
 from runners.data import read_dataset
-from runners.exchange import write_exchange_files
+from runners.describing.feed import Feed
+from runners.describing.launchers import make_launcher
 from runners.extraction import Extracted, Extractor
-from runners.feed import Feed
+from runners.folder.exchange import write_exchange_files
+from runners.folder.provenance import provenance
+from runners.folder.records import Labelled
+from runners.folder.run_folder import RunFolder
 from runners.job import Job
-from runners.launchers import make_launcher
 from runners.progress import Progress, count_words, failure_lines, reading_lines, say
-from runners.provenance import provenance
-from runners.records import Labelled
-from runners.run_folder import RunFolder
 from runners.scoring.repeats import repeats_as_json
-from runners.state import Reading, State, look
+from runners.sweeping.state import Reading, State, look
 
 
 def work(job: Job) -> State:
