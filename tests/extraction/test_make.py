@@ -21,7 +21,8 @@ def settings(*overrides: str) -> dict:
 @pytest.mark.parametrize("name", SHIPPED)
 def test_every_shipped_extractor_can_be_made(name: str):
     made = make_extractors(job(f"extractor={name}").settings.extractor)
-    assert [each.identity["name"] for each in made] == [name]
+    # qwen25_paper is qwen25 under other settings, so that it keeps what that one has labelled.
+    assert [each.identity["name"] for each in made] == [name.removesuffix("_paper")]
 
 
 def test_the_papers_preset_is_the_authors_setting():

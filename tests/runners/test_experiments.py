@@ -58,3 +58,8 @@ def test_combinations_join_the_runs_of_the_experiment_before() -> None:
     for name in {Path(each).name.partition("-")[0] for pair in joined for each in pair}:
         single = job("experiment=ovmer", f"baseline={name}", "dataset=ovmerd", "outputs=o")
         assert any(str(single.folder) in pair for pair in joined)
+
+
+def test_a_table_can_be_had_without_a_language_model() -> None:
+    made = job("experiment=mer_unibench", "dataset=sample", "baseline=lexicon", "extractor=lexicon")
+    assert made.extraction == "lexicon"
