@@ -9,7 +9,6 @@ in the truth at all.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -17,9 +16,9 @@ import numpy as np
 from baselines.errors import PrerequisiteError
 from runners.scoring.base import one_of
 from runners.scoring.labels import Encoded, overlap
-from runners.scoring.result import Contributions, FloatArray, Scores, mean, ratio
+from runners.scoring.result import FloatArray, Scores, mean, ratio
 from runners.scoring.vocabulary import MAPPINGS, WHEELS
-from runners.scoring.words import WordMetric, unknown_rows
+from runners.scoring.words import WordMetric
 
 INDEX_WORDS: dict[str, tuple[str, ...]] = {
     "none": (),
@@ -64,18 +63,7 @@ class HitRateMetric(WordMetric):
         values = np.concatenate(
             [self._contributions(len(clips), predicted, true, wheel) for wheel in WHEELS], axis=1
         )
-        return Scores(
-            metric=self.name,
-            primary=self.primary,
-            conditions=self.conditions,
-            comparable=self.vocabulary.comparable,
-            contributions=Contributions(clips, self.columns, values),
-            aggregate=self.aggregate,
-            counted=np.any(values[:, 2::3] > 0, axis=1),
-            notes=self.notes(predicted, true),
-            unknown=partial(unknown_rows, predicted, true),
-            tables=partial(self.tables, clips, predicted, true),
-        )
+        return self.scores(clips, predicted, true, values)
 
     def _words(self, truth: Sequence[Any]) -> Sequence[Any]:
         """The truth with indices turned into words."""

@@ -13,15 +13,14 @@ F = 2 * precision * recall / (precision + recall)  (AffectGPT repository, OV-MER
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import numpy as np
 
 from runners.scoring.labels import Encoded, Overlap, overlap
-from runners.scoring.result import Contributions, FloatArray, Scores, mean, ratio
+from runners.scoring.result import FloatArray, Scores, mean, ratio
 from runners.scoring.vocabulary import LEVELS, MAPPINGS, WHEELS
-from runners.scoring.words import WordMetric, unknown_rows
+from runners.scoring.words import WordMetric
 
 _PARTS = ("precision", "recall", "counted")
 
@@ -44,18 +43,7 @@ class WheelMetric(WordMetric):
         true = self.encode(clips, truth, "truth")
         overlaps = [self._overlap(len(clips), predicted, true, each) for each in range(12)]
         values = np.concatenate([_contributions(each) for each in overlaps], axis=1)
-        return Scores(
-            metric=self.name,
-            primary=self.primary,
-            conditions=self.conditions,
-            comparable=self.vocabulary.comparable,
-            contributions=Contributions(clips, self.columns, values),
-            aggregate=self.aggregate,
-            counted=np.any(values[:, 2::3] > 0, axis=1),
-            notes=self.notes(predicted, true),
-            unknown=partial(unknown_rows, predicted, true),
-            tables=partial(self.tables, clips, predicted, true),
-        )
+        return self.scores(clips, predicted, true, values)
 
     def _overlap(self, clips: int, predicted: Encoded, true: Encoded, mapping: int) -> Overlap:
         ours, theirs = (side.codes(self.vocabulary, mapping) for side in (predicted, true))

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -10,7 +10,7 @@ import numpy as np
 from runners.scoring.base import Metric, one_of
 from runners.scoring.labels import Encoded, Ints, encode, parse_all, parser_notes
 from runners.scoring.parsing import PARSERS, friendly_list
-from runners.scoring.result import Rows
+from runners.scoring.result import Contributions, FloatArray, Rows, Scores
 from runners.scoring.vocabulary import MAPPINGS, SHIPPED, UNKNOWN, Vocabulary, load_vocabulary
 
 NO_OVERLAP = {"zero": 0.0, "undefined": float("nan")}
@@ -56,6 +56,24 @@ class WordMetric(Metric):
 
     def encode(self, clips: Sequence[str], cells: Sequence[Any], whose: str) -> Encoded:
         return encode(parse_all(clips, cells, PARSERS[self.parser], whose), self.vocabulary)
+
+    def scores(
+        self, clips: tuple[str, ...], predicted: Encoded, true: Encoded, values: FloatArray
+    ) -> Scores:
+        """The scores of what clips contribute (clips x columns), every third of which says whether
+        a clip counts."""
+        return Scores(
+            metric=self.name,
+            primary=self.primary,
+            conditions=self.conditions,
+            comparable=self.vocabulary.comparable,
+            contributions=Contributions(clips, self.columns, values),
+            aggregate=self.aggregate,
+            counted=np.any(values[:, 2::3] > 0, axis=1),
+            notes=self.notes(predicted, true),
+            unknown=partial(unknown_rows, predicted, true),
+            tables=partial(self.tables, clips, predicted, true),
+        )
 
     def tables(self, clips: Sequence[str], predicted: Encoded, true: Encoded) -> dict[str, Rows]:
         """What the breakdown shows beside the contributions of each clip."""
