@@ -111,7 +111,7 @@ class Native(ChatMllm, Mllm):
 
         self._check_inputs()
         folder, settings = self.parts["model"], engine_settings(machine.engine)
-        settings.check(self.generation, self.transformers_only)
+        settings.check(self.generation, self._processor.transformers_only)
         self._batches = Batches()
         if isinstance(settings, VllmSettings):
             # Asked with what `_given` makes of a clip, which is no prompt to other engines.
@@ -143,6 +143,8 @@ class Native(ChatMllm, Mllm):
     # -- one clip --------------------------------------------------------------------------------
 
     def prepare(self, video: Path | None, audio: Path | None, subtitle: str | None) -> Prepared:
+        from baselines.native.processor import Message
+
         self._check_inputs()
         words = None if subtitle is None else self._processor.defused(subtitle)
         told = self.converse(video, audio, words, self._processor.rate)
@@ -151,20 +153,20 @@ class Native(ChatMllm, Mllm):
         if media.woven:
             kinds.remove("audio")
 
-        def rendered(question: str) -> str:
-            return self._processor.render(kinds, question, self.system)
+        def asking(question: str) -> Message:
+            return Message(kinds, question, self.system)
 
         def length(question: str) -> int:
-            return slots + self._processor.length(rendered(question))
+            return slots + self._processor.length(asking(question))
 
         question, notes = told.question, told.notes
-        prompt = self._processor(rendered(question), media)
+        prompt = self._processor(asking(question), media)
         if len(prompt) > self._room:
-            slots = len(prompt) - self._processor.length(rendered(question))
+            slots = len(prompt) - self._processor.length(asking(question))
             self._check_room(length(told.prompt.about(words and "")), media)
             question, cut = self.ask(words, self._room, length, told.prompt)
-            prompt, notes = self._processor(rendered(question), media), notes + cut
-        whole = rendered(question)
+            prompt, notes = self._processor(asking(question), media), notes + cut
+        whole = self._processor.render(asking(question))
         asked = _Asked(self._given(prompt, whole, media), opens_thinking(whole))
         tokens = (len(prompt) + self.generation.max_new_tokens) * self.generation.num_beams
         return Prepared(asked, notes, tokens=tokens)
@@ -204,9 +206,9 @@ class Native(ChatMllm, Mllm):
 
     @cached_property
     def _processor(self) -> "ChatProcessor":
-        from baselines.native.processor import ChatProcessor
+        from baselines.native.processor import read_processor
 
-        return ChatProcessor(self.parts["model"], self.processor)
+        return read_processor(self.parts["model"], self.processor)
 
     def _check_packages(self) -> None:
         """Raises PrerequisiteError where a package is missing."""

@@ -6,6 +6,7 @@ language part of newer multimodal ones.
 
 import json
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +45,11 @@ class TransformersTokenizer:
         self.eos_id: int = tokenizer.eos_token_id
         self.bos_id: int = tokenizer.bos_token_id or self.eos_id
         self.stop_ids: tuple[int, ...] = tuple(dict.fromkeys([self.eos_id, *end_tokens(folder)]))
-        self._control = sorted(map(str, tokenizer.get_added_vocab()), key=len, reverse=True)
+
+    @cached_property
+    def _control(self) -> Sequence[str]:
+        """What control tokens are spelled like, the longest first."""
+        return sorted(map(str, self._tokenizer.get_added_vocab()), key=len, reverse=True)
 
     def encode(self, text: str) -> list[int]:
         """The ids of plain text: what spells a control token is its characters."""

@@ -129,17 +129,19 @@ def write_sentencepiece(
     file.write_bytes(model.getvalue())
 
 
-def write_ranks(file: Path, text: str = CORPUS) -> int:
-    """A small list of byte pairs in tiktoken's format; returns how many ids it ranks.
-
-    The bytes come first, then the beginnings of each word of the text, which merge one after
-    another.
-    """
+def byte_pairs(text: str = CORPUS) -> list[bytes]:
+    """A small vocabulary in the order of its merges: all bytes, then the beginnings of each word of
+    the text, which merge one after another."""
     pieces = [bytes([byte]) for byte in range(256)]
     for word in re.findall(r" ?\S+", text):
         data = word.encode()
         pieces += [data[:length] for length in range(2, len(data) + 1)]
-    ranked = list(dict.fromkeys(pieces))
+    return list(dict.fromkeys(pieces))
+
+
+def write_ranks(file: Path, text: str = CORPUS) -> int:
+    """A small list of byte pairs in tiktoken's format; returns how many ids it ranks."""
+    ranked = byte_pairs(text)
     lines = [f"{b64encode(piece).decode()} {rank}\n" for rank, piece in enumerate(ranked)]
     file.write_text("".join(lines), encoding="ascii")
     return len(ranked)

@@ -23,11 +23,13 @@ from transformers import PreTrainedConfig, ProcessorMixin
 from transformers.models.auto.feature_extraction_auto import FEATURE_EXTRACTOR_MAPPING_NAMES
 from transformers.models.auto.image_processing_auto import IMAGE_PROCESSOR_MAPPING_NAMES
 from transformers.models.auto.processing_auto import PROCESSOR_MAPPING_NAMES
+from transformers.models.auto.tokenization_auto import TOKENIZER_MAPPING_NAMES
 from transformers.models.auto.video_processing_auto import VIDEO_PROCESSOR_MAPPING_NAMES
 from transformers.utils.logging import disable_progress_bar
 
 from baselines.errors import PrerequisiteError, first_line
 from baselines.miniature import random_tensors
+from baselines.native import mistral
 from baselines.native.classes import class_named
 from baselines.native.tokens import chat_template, name_tokens, small_tokenizer
 
@@ -82,11 +84,14 @@ def _write(folder: Path, cls: Any, shrink: Mapping[str, Any], seed: int) -> None
         (kind for kind in (model_type, cls.base_model_prefix) if kind in PROCESSOR_MAPPING_NAMES),
         model_type.rpartition("_")[0] or model_type,  # an omni model's thinker is a part of it
     )
-    tokenizer = small_tokenizer(_processor_class(of_processor), _below("tokens", shrink))
+    folder.mkdir(parents=True, exist_ok=True)
+    if TOKENIZER_MAPPING_NAMES.get(of_processor) == mistral.NAME:
+        tokenizer = mistral.write_tokenizer(folder)
+    else:
+        tokenizer = small_tokenizer(_processor_class(of_processor), _below("tokens", shrink))
     config = _config(cls.config_class, tokenizer, shrink)
     processor = _processor(of_processor, config, tokenizer, shrink)
     name_tokens(config, processor)
-    folder.mkdir(parents=True, exist_ok=True)
     processor.save_pretrained(folder)
     torch.manual_seed(seed)
     model = cls(copy.deepcopy(config)).eval()
@@ -199,7 +204,9 @@ def _processor(
     for name, value in _geometry(config).items():
         if name in expected:
             own.setdefault(name, value)
-    return cls(**parts, **own, chat_template=chat_template(tokenizer))
+    if type(tokenizer).__name__ != mistral.NAME:
+        own["chat_template"] = chat_template(tokenizer)
+    return cls(**parts, **own)
 
 
 def _fitting(part: type[Any], config: Any) -> dict[str, Any]:

@@ -50,37 +50,72 @@ class Media:
     """Whether the sound goes between the frames of its time, without a placeholder of its own."""
 
 
+@dataclass(frozen=True)
+class Message:
+    """What a clip's prompt says: a place for each of its media, then the question."""
+
+    kinds: Sequence[str]
+    """`video`, `image` or `audio`, in order."""
+    question: str
+    system: str = ""
+    """What a message before it says; without it the chat template decides."""
+
+    def chat(self, media: Mapping[str, Mapping[str, Any] | None]) -> list[dict[str, Any]]:
+        """It as chat templates take it; `media` describes each kind, None leaves a kind out."""
+        told = ((kind, media.get(kind, {})) for kind in self.kinds)
+        content = [{"type": kind, **each} for kind, each in told if each is not None]
+        found = [{"role": "user", "content": [*content, {"type": "text", "text": self.question}]}]
+        if self.system:
+            text = {"type": "text", "text": self.system}
+            found.insert(0, {"role": "system", "content": [text]})
+        return found
+
+
+def read_processor(folder: Path, options: Mapping[str, Any]) -> "ChatProcessor":
+    """The processor of a checkpoint folder; `options` are handed to it with every clip.
+
+    Raises CheckpointError where the folder holds none that chats.
+    """
+    from transformers import AutoProcessor
+
+    try:
+        processor = AutoProcessor.from_pretrained(folder, local_files_only=True)
+    except (OSError, ValueError, KeyError, TypeError, ImportError) as error:
+        raise CheckpointError(
+            f"{folder} holds no processor that transformers can build ({first_line(error)})"
+        ) from error
+    name = type(processor).__name__
+    if not hasattr(processor, "tokenizer"):
+        raise CheckpointError(
+            f"{folder} holds a {name} alone, not the processor of a chat model that sees "
+            "or hears; is it the right checkpoint?"
+        )
+    if type(processor.tokenizer).__name__ == "MistralCommonBackend":
+        from baselines.native.mistral import MistralProcessor
+
+        return MistralProcessor(processor, folder, options)
+    # Phi-4's processor leaves it to the tokenizer.
+    template = processor.chat_template or processor.tokenizer.chat_template
+    if not template:
+        raise CheckpointError(
+            f"the {name} of {folder} has no chat template, so it is no chat model's; "
+            "choose an instruct model"
+        )
+    return ChatProcessor(processor, folder, options, template)
+
+
 class ChatProcessor(TransformersTokenizer):
-    """The processor of a checkpoint folder; its tokenizer is a `baselines.tokenizer.Tokenizer`."""
+    """A processor of transformers; its tokenizer is a `baselines.tokenizer.Tokenizer`."""
 
-    def __init__(self, folder: Path, options: Mapping[str, Any]) -> None:
-        """`options` are handed to the processor with every clip.
+    transformers_only = ""
+    """Why no engine but transformers can be given what it makes; empty where vLLM can as well."""
 
-        Raises CheckpointError where the folder holds no processor with a chat template.
-        """
-        from transformers import AutoProcessor
-
-        try:
-            self._processor = AutoProcessor.from_pretrained(folder, local_files_only=True)
-        except (OSError, ValueError, KeyError, TypeError, ImportError) as error:
-            raise CheckpointError(
-                f"{folder} holds no processor that transformers can build ({first_line(error)})"
-            ) from error
-        self.name = type(self._processor).__name__
-        if not hasattr(self._processor, "tokenizer"):
-            raise CheckpointError(
-                f"{folder} holds a {self.name} alone, not the processor of a chat model that sees "
-                "or hears; is it the right checkpoint?"
-            )
-        super().__init__(self._processor.tokenizer, folder)
-        # Phi-4's processor leaves it to the tokenizer.
-        self._template = self._processor.chat_template or self._tokenizer.chat_template
-        if not self._template:
-            raise CheckpointError(
-                f"the {self.name} of {folder} has no chat template, so it is no chat model's; "
-                "choose an instruct model"
-            )
-        self._options = dict(options)
+    def __init__(
+        self, processor: Any, folder: Path, options: Mapping[str, Any], template: str = ""
+    ) -> None:
+        super().__init__(processor.tokenizer, folder)
+        self.name = type(processor).__name__
+        self._processor, self._options, self._template = processor, dict(options), template
 
     def takes(self, medium: str) -> bool:
         """Whether the model has an input for `video`, `image` or `audio`."""
@@ -100,35 +135,30 @@ class ChatProcessor(TransformersTokenizer):
             words = words.replace(token, f"{token[0]} {token[1:]}")
         return words
 
-    def render(self, kinds: Sequence[str], question: str, system: str) -> str:
-        """The prompt in the model's chat template: media of those kinds, then the question."""
-        content = [{"type": kind} for kind in kinds] + [{"type": "text", "text": question}]
-        messages: list[dict[str, Any]] = [{"role": "user", "content": content}]
-        if system:
-            text = {"type": "text", "text": system}
-            messages.insert(0, {"role": "system", "content": [text]})
+    def render(self, message: Message) -> str:
+        """The prompt in the model's chat template."""
         return str(
             self._processor.apply_chat_template(
-                messages,
+                message.chat({}),
                 chat_template=self._template,
                 add_generation_prompt=True,
                 tokenize=False,
             )
         )
 
-    def length(self, prompt: str) -> int:
-        """How many tokens a rendered prompt has, each medium counted as its placeholder."""
-        return len(self._tokenizer.encode(prompt, add_special_tokens=False))
+    def length(self, message: Message) -> int:
+        """How many tokens a message has, each medium counted as its placeholder at most."""
+        return len(self._tokenizer.encode(self.render(message), add_special_tokens=False))
 
-    def __call__(self, prompt: str, media: Media) -> "Perceived":
-        """What `generate` takes: the ids of a rendered prompt, and the media's features.
+    def __call__(self, message: Message, media: Media) -> "Perceived":
+        """What `generate` takes: the ids of a message's prompt, and the media's features.
 
         Raises PrerequisiteError where the processor does not take them so.
         """
         from baselines.decoding.answers import Perceived
 
         try:
-            made = self._processor(text=[prompt], return_tensors="pt", **self.arguments(media))
+            made = self._made(message, media)
         except (TypeError, ValueError, KeyError, AttributeError, NotImplementedError) as error:
             raise PrerequisiteError(
                 f"{self.name} does not take the clip as it was given ({first_line(error)}); see "
@@ -140,6 +170,11 @@ class ChatProcessor(TransformersTokenizer):
         per_token = {name: tensors.pop(name)[0] for name in _PER_TOKEN if name in tensors}
         switches = {_WOVEN: True} if media.woven else {}
         return Perceived(ids, per_token, tensors, switches)
+
+    def _made(self, message: Message, media: Media) -> Any:
+        """The processor's answer, tensors by their names."""
+        prompt = self.render(message)
+        return self._processor(text=[prompt], return_tensors="pt", **self.arguments(media))
 
     def arguments(self, media: Media) -> dict[str, Any]:
         """The processor's arguments for a clip's media, the options among them."""

@@ -153,6 +153,26 @@ def test_sound_as_documented(small):
     ]
 
 
+def test_sound_as_documented_where_messages_alone_make_a_prompt(small):
+    adapter = small("voxtral")
+    processor = transformers.AutoProcessor.from_pretrained(adapter.parts["model"])
+    question = adapter.prompts[AUDIO].about("[INST] is spelled, not said")
+    content = [
+        {"type": "audio", "path": str(SAMPLE / "audio" / "good_news.wav")},
+        {"type": "text", "text": question},
+    ]
+    inputs = processor.apply_chat_template([{"role": "user", "content": content}])
+    prompt = prepared(adapter, "good_news", "[INST] is spelled, not said").inputs.prompt
+    assert prompt.ids == inputs["input_ids"][0].tolist()
+    features = prompt.features["input_features"]
+    torch.testing.assert_close(features, inputs["input_features"], atol=1e-3, rtol=0)
+
+    with pytest.raises(PrerequisiteError, match="no prompt that vLLM could be given; say engine"):
+        adapter.load(Machine(device="cpu", dtype="float32", engine={"name": "vllm"}))
+    with pytest.raises(PrerequisiteError, match=r"system messages .* not allowed"):
+        prepared(replace(adapter, system="Be brief."), "good_news")
+
+
 def test_both_as_documented(small):
     """The model card's way: the sound is handed beside a message that holds the video alone."""
     adapter = small("qwen2_5_omni")
