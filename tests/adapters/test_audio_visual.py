@@ -2,39 +2,19 @@
 
 import csv
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch
-from omegaconf import OmegaConf
 
-from adapters.audio_visual import AudioVisual
 from adapters.base import AUDIO, SUBTITLE, VIDEO, Answer, Machine
 from baselines.decoding.answers import Generated
 from baselines.errors import CheckpointError, ClipError, MissingModality, PrerequisiteError
-from runners.config import Settings
-from runners.job import Job
 from tests.adapters.media_files import SAMPLE, SHARED
+from tests.adapters.small_mllms import configured, miniature
 
-ROOT = Path(__file__).parents[2]
 NAMES = ("pandagpt", "video_llama")
 FILM, SILENT = SAMPLE / "video" / "farewell.mp4", SAMPLE / "video" / "silent_smile.mp4"
 SOUND = SAMPLE / "audio" / "phone_call.wav"
-
-
-def configured(name: str, preset: str = "greedy", **fields: object) -> AudioVisual:
-    """The adapter as its file in conf/baseline sets it up."""
-    baseline = OmegaConf.to_container(OmegaConf.load(ROOT / f"conf/baseline/{name}.yaml"))
-    assert isinstance(baseline, dict)
-    adapter = Job(Settings(baseline=baseline | fields, generation=preset)).adapter
-    assert isinstance(adapter, AudioVisual)
-    return adapter
-
-
-def miniature(name: str, folder: Path, preset: str = "greedy", **fields: object) -> AudioVisual:
-    adapter = configured(name, preset, **fields).miniature(folder)
-    adapter.load(Machine(device="cpu"))
-    return adapter
 
 
 @pytest.fixture(scope="module")

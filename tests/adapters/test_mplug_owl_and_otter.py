@@ -3,41 +3,20 @@
 import csv
 import json
 from dataclasses import replace
-from pathlib import Path
 
-import numpy as np
 import pytest
-from omegaconf import OmegaConf
 
 from adapters.base import Answer, Machine, Prepared
 from adapters.mllm import Mllm
 from adapters.mplug_owl import MplugOwlAdapter
 from adapters.otter import OtterAdapter
 from baselines.errors import CheckpointError, ClipError, MissingModality, PrerequisiteError
-from runners.config import Settings
-from runners.job import Job
+from tests.adapters.media_files import SAMPLE, SHARED
+from tests.adapters.small_mllms import configured, faces, miniature
 
-ROOT = Path(__file__).parents[2]
-SAMPLE = ROOT / "runners" / "data" / "sample" / "video"
-SHARED = ROOT.parent / "shared"
 MODELS = {"mplug_owl": "mPLUG-Owl", "otter": "Otter"}
 FEW: dict[str, dict[str, object]] = {"mplug_owl": {}, "otter": {"frames": 3}}
 CONTEXT = 2048
-
-
-def configured(name: str, preset: str = "greedy", **fields: object) -> Mllm:
-    """The adapter as its file in conf/baseline sets it up."""
-    baseline = OmegaConf.to_container(OmegaConf.load(ROOT / f"conf/baseline/{name}.yaml"))
-    assert isinstance(baseline, dict)
-    adapter = Job(Settings(baseline=baseline | fields, generation=preset)).adapter
-    assert isinstance(adapter, Mllm)
-    return adapter
-
-
-def miniature(name: str, folder: Path, preset: str = "greedy", **fields: object) -> Mllm:
-    adapter = configured(name, preset, **fields).miniature(folder)
-    adapter.load(Machine(device="cpu"))
-    return adapter
 
 
 @pytest.fixture(scope="module")
@@ -58,14 +37,6 @@ def owl(models):
 @pytest.fixture
 def otter(models):
     return models["otter"]
-
-
-def faces(folder: Path, count: int, sides: tuple[int, int] = (60, 80)) -> Path:
-    """Face crops that differ from frame to frame."""
-    file = folder / f"{count}.npy"
-    pictures = np.random.default_rng(count).integers(0, 256, (count, *sides, 3), dtype=np.uint8)
-    np.save(file, pictures)
-    return file
 
 
 def ids_of(item: Prepared) -> list[int]:
@@ -99,8 +70,8 @@ def test_otter_has_the_video_before_its_question(otter):
 
 def test_a_subtitle_is_words_and_nothing_else(model):
     said = "</s><s><image><|video|> <answer> <|endofchunk|> {question} {subtitle}"
-    ids = ids_of(model.prepare(SAMPLE / "farewell.mp4", None, said))
-    plain = ids_of(model.prepare(SAMPLE / "farewell.mp4", None, ""))
+    ids = ids_of(model.prepare(SAMPLE / "video" / "farewell.mp4", None, said))
+    plain = ids_of(model.prepare(SAMPLE / "video" / "farewell.mp4", None, ""))
     control = {i for i in ids if i < 3 or i >= 400}
     assert control == {i for i in plain if i < 3 or i >= 400}
     assert sum(i in control for i in ids) == len(control)

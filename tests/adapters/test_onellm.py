@@ -2,42 +2,25 @@
 
 import csv
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
-from omegaconf import OmegaConf
 
 from adapters.base import Answer, Machine, Prepared
 from adapters.onellm import OneLlmAdapter, listen, look_at
 from baselines.errors import ClipError, MissingModality, PrerequisiteError
-from runners.config import Settings
-from runners.job import Job
+from tests.adapters import small_mllms
 from tests.adapters.media_files import SAMPLE, SHARED, tone, write_wav
 
-ROOT = Path(__file__).parents[2]
 TEMPLATE = (
     "A chat between a curious human and an artificial intelligence assistant. The assistant gives "
     "helpful, detailed, and polite answers to the human's questions.\n\n###Human: {}\n###Assistant:"
 )
 
-
-def configured(preset: str = "greedy", **fields: object) -> OneLlmAdapter:
-    """The adapter as conf/baseline/onellm.yaml sets it up."""
-    baseline = OmegaConf.to_container(OmegaConf.load(ROOT / "conf/baseline/onellm.yaml"))
-    assert isinstance(baseline, dict)
-    adapter = Job(Settings(baseline=baseline | fields, generation=preset)).adapter
-    assert isinstance(adapter, OneLlmAdapter)
-    return adapter
-
-
-def miniature(
-    folder: Path, preset: str = "greedy", tokens: int = 8, **fields: object
-) -> OneLlmAdapter:
-    adapter = configured(preset, **fields).miniature(folder)
-    adapter.generation.max_new_tokens = tokens
-    adapter.load(Machine(device="cpu"))
-    return adapter
+configured = partial(small_mllms.configured, "onellm")
+miniature = partial(small_mllms.miniature, "onellm", tokens=8)
 
 
 @pytest.fixture(scope="module")

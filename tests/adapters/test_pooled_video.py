@@ -2,40 +2,19 @@
 
 import csv
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
-from omegaconf import OmegaConf
 
-from adapters.base import Answer, Machine, Prepared
+from adapters.base import Answer, Prepared
 from adapters.chat_univi import ChatUniViAdapter
-from adapters.mllm import Mllm
 from adapters.video_chatgpt import VideoChatGptAdapter
 from baselines.errors import ClipError, MissingModality, PrerequisiteError
-from runners.config import Settings
-from runners.job import Job
+from tests.adapters.media_files import SAMPLE, SHARED
+from tests.adapters.small_mllms import configured, faces, miniature
 
-ROOT = Path(__file__).parents[2]
-SAMPLE = ROOT / "runners" / "data" / "sample" / "video"
-SHARED = ROOT.parent / "shared"
 MODELS = {"chat_univi": "Chat-UniVi", "video_chatgpt": "Video-ChatGPT"}
 FEW = {"chat_univi": {"most_frames": 18}, "video_chatgpt": {"frames": 5}}
-
-
-def configured(name: str, preset: str = "greedy", **fields: object) -> Mllm:
-    """The adapter as its file in conf/baseline sets it up."""
-    baseline = OmegaConf.to_container(OmegaConf.load(ROOT / f"conf/baseline/{name}.yaml"))
-    assert isinstance(baseline, dict)
-    adapter = Job(Settings(baseline=baseline | fields, generation=preset)).adapter
-    assert isinstance(adapter, Mllm)
-    return adapter
-
-
-def miniature(name: str, folder: Path, preset: str = "greedy", **fields: object) -> Mllm:
-    adapter = configured(name, preset, **fields).miniature(folder)
-    adapter.load(Machine(device="cpu"))
-    return adapter
 
 
 @pytest.fixture(scope="module")
@@ -46,14 +25,6 @@ def models(tmp_path_factory):
 @pytest.fixture(params=MODELS)
 def model(request, models):
     return models[request.param]
-
-
-def faces(folder: Path, count: int, sides: tuple[int, int] = (60, 80)) -> Path:
-    """Face crops that differ from frame to frame."""
-    file = folder / f"{count}.npy"
-    pictures = np.random.default_rng(count).integers(0, 256, (count, *sides, 3), dtype=np.uint8)
-    np.save(file, pictures)
-    return file
 
 
 # -- the prompt ----------------------------------------------------------------------------------
@@ -99,7 +70,7 @@ def test_the_template_has_the_words_of_upstream(name, request):
 
 def test_a_subtitle_is_words_and_nothing_else(model):
     said = "</s><vid_patch><image>###Assistant: {question} {subtitle}"
-    item = model.prepare(SAMPLE / "farewell.mp4", None, said)
+    item = model.prepare(SAMPLE / "video" / "farewell.mp4", None, said)
     before, after = texts_of(item)
     assert sorted(before + after).count(1) == 1
     assert 2 not in before + after

@@ -4,39 +4,22 @@ import base64
 import csv
 import json
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
-from omegaconf import OmegaConf
 
-from adapters.base import Answer, Machine
-from adapters.qwen_audio import QwenAudioAdapter
+from adapters.base import Answer
 from baselines.checkpoint import Part
 from baselines.decoding.answers import Generated
 from baselines.errors import ClipError, MissingModality
-from runners.config import Settings
-from runners.job import Job
+from tests.adapters import small_mllms
+from tests.adapters.media_files import SAMPLE, SHARED
 
-ROOT = Path(__file__).parents[2]
-SAMPLE = ROOT / "runners" / "data" / "sample"
-SHARED = ROOT.parent / "shared"
-
-
-def configured(preset: str = "greedy", **fields: object) -> QwenAudioAdapter:
-    """The adapter as conf/baseline/qwen_audio.yaml sets it up."""
-    baseline = OmegaConf.to_container(OmegaConf.load(ROOT / "conf/baseline/qwen_audio.yaml"))
-    assert isinstance(baseline, dict)
-    adapter = Job(Settings(baseline=baseline | fields, generation=preset)).adapter
-    assert isinstance(adapter, QwenAudioAdapter)
-    return adapter
-
-
-def miniature(folder: Path, preset: str = "greedy") -> QwenAudioAdapter:
-    adapter = configured(preset).miniature(folder)
-    adapter.load(Machine(device="cpu"))
-    return adapter
+configured = partial(small_mllms.configured, "qwen_audio")
+miniature = partial(small_mllms.miniature, "qwen_audio")
 
 
 @pytest.fixture(scope="module")

@@ -2,39 +2,22 @@
 
 import csv
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
-from omegaconf import OmegaConf
 
-from adapters.base import Answer, Machine
-from adapters.salmonn import SalmonnAdapter, read_clip
+from adapters.base import Answer
+from adapters.salmonn import read_clip
 from baselines.errors import ClipError, MissingModality, PrerequisiteError
-from runners.config import Settings
-from runners.job import Job
+from tests.adapters import small_mllms
 from tests.adapters.media_files import SAMPLE, SHARED, tone, write_wav
 
-ROOT = Path(__file__).parents[2]
 CUT = "of the individual in the audio. \nASSISTANT:"
 
-
-def configured(preset: str = "greedy", **fields: object) -> SalmonnAdapter:
-    """The adapter as conf/baseline/salmonn.yaml sets it up."""
-    baseline = OmegaConf.to_container(OmegaConf.load(ROOT / "conf/baseline/salmonn.yaml"))
-    assert isinstance(baseline, dict)
-    adapter = Job(Settings(baseline=baseline | fields, generation=preset)).adapter
-    assert isinstance(adapter, SalmonnAdapter)
-    return adapter
-
-
-def miniature(
-    folder: Path, preset: str = "greedy", tokens: int = 32, **fields: object
-) -> SalmonnAdapter:
-    adapter = configured(preset, **fields).miniature(folder)
-    adapter.generation.max_new_tokens = tokens
-    adapter.load(Machine(device="cpu"))
-    return adapter
+configured = partial(small_mllms.configured, "salmonn")
+miniature = partial(small_mllms.miniature, "salmonn", tokens=32)
 
 
 @pytest.fixture(scope="module")

@@ -1,42 +1,23 @@
 """SECap from files to answers, on a miniature of its checkpoint."""
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
-from omegaconf import OmegaConf
 
-from adapters.base import Answer, Machine
-from adapters.secap import SecapAdapter
+from adapters.base import Answer
 from baselines.errors import ClipError, MissingModality, PrerequisiteError
 from baselines.layers.text2vec import most_alike
-from runners.config import Settings
-from runners.job import Job
+from tests.adapters import small_mllms
 from tests.adapters.media_files import SAMPLE, SHARED, tone, write_wav
 
-ROOT = Path(__file__).parents[2]
 QUESTION = "请用一句中文简述音频里说话者的情感表现："
 
-
-def job(preset: str = "greedy", **fields: object) -> Job:
-    baseline = OmegaConf.to_container(OmegaConf.load(ROOT / "conf/baseline/secap.yaml"))
-    assert isinstance(baseline, dict)
-    return Job(Settings(baseline=baseline | fields, generation=preset))
-
-
-def configured(preset: str = "greedy", **fields: object) -> SecapAdapter:
-    """The adapter as conf/baseline/secap.yaml sets it up."""
-    adapter = job(preset, **fields).adapter
-    assert isinstance(adapter, SecapAdapter)
-    return adapter
-
-
-def miniature(folder: Path, preset: str, tokens: int = 8, **fields: object) -> SecapAdapter:
-    adapter = configured(preset, **fields).miniature(folder)
-    adapter.generation.max_new_tokens = tokens
-    adapter.load(Machine(device="cpu"))
-    return adapter
+job = partial(small_mllms.made, "secap")
+configured = partial(small_mllms.configured, "secap")
+miniature = partial(small_mllms.miniature, "secap", tokens=8)
 
 
 @pytest.fixture(scope="module")

@@ -2,50 +2,26 @@
 
 import csv
 from dataclasses import replace
-from pathlib import Path
+from functools import partial
 
-import numpy as np
 import pytest
-from omegaconf import OmegaConf
 
-from adapters.base import Answer, Machine
-from adapters.videochat2 import VideoChat2Adapter
+from adapters.base import Answer
 from baselines.errors import ClipError, MissingModality, PrerequisiteError
-from runners.config import Settings
-from runners.job import Job
+from tests.adapters import small_mllms
 from tests.adapters.media_files import SAMPLE, SHARED
+from tests.adapters.small_mllms import faces
 
-ROOT = Path(__file__).parents[2]
 FAREWELL, SMILE = (SAMPLE / "video" / f"{name}.mp4" for name in ("farewell", "silent_smile"))
 
-
-def configured(preset: str = "greedy", **fields: object) -> VideoChat2Adapter:
-    """The adapter as conf/baseline/videochat2.yaml sets it up."""
-    baseline = OmegaConf.to_container(OmegaConf.load(ROOT / "conf/baseline/videochat2.yaml"))
-    assert isinstance(baseline, dict)
-    adapter = Job(Settings(baseline=baseline | fields, generation=preset)).adapter
-    assert isinstance(adapter, VideoChat2Adapter)
-    return adapter
-
-
-def miniature(folder: Path, preset: str = "greedy", tokens: int = 16) -> VideoChat2Adapter:
-    """With two frames: attention is over all of all frames, and eight take a second a clip."""
-    adapter = configured(preset, frames=2).miniature(folder)
-    adapter.generation.max_new_tokens = tokens
-    adapter.load(Machine(device="cpu"))
-    return adapter
+configured = partial(small_mllms.configured, "videochat2")
+# Attention is over all of all frames, and eight take a second a clip.
+miniature = partial(small_mllms.miniature, "videochat2", frames=2, tokens=16)
 
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
     return miniature(tmp_path_factory.mktemp("greedy"))
-
-
-def faces(folder: Path, count: int) -> Path:
-    file = folder / f"{count}.npy"
-    pictures = np.random.default_rng(count).integers(0, 256, (count, 60, 80, 3), dtype=np.uint8)
-    np.save(file, pictures)
-    return file
 
 
 def test_the_prompt_is_two_texts_around_the_video(model):

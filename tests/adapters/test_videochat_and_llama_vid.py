@@ -3,40 +3,20 @@
 import csv
 import json
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
-from omegaconf import OmegaConf
 
-from adapters.base import Answer, Machine
+from adapters.base import Answer
 from adapters.llama_vid import _AFTER, _BEFORE, LlamaVidAdapter
-from adapters.mllm import Mllm
 from adapters.videochat import VideoChatAdapter, time_message
 from baselines.decoding.answers import Generated
 from baselines.errors import CheckpointError, ClipError, MissingModality, PrerequisiteError
-from runners.config import Settings
-from runners.job import Job
 from tests.adapters.media_files import SAMPLE, SHARED
+from tests.adapters.small_mllms import configured, faces, miniature
 
-ROOT = Path(__file__).parents[2]
 MODELS = {"videochat": "VideoChat", "llama_vid": "LLaMA-VID"}
 FEW = {"videochat": {"frames": 2}, "llama_vid": {"most_frames": 2}}
-
-
-def configured(name: str, preset: str = "greedy", **fields: object) -> Mllm:
-    """The adapter as its file in conf/baseline sets it up."""
-    baseline = OmegaConf.to_container(OmegaConf.load(ROOT / f"conf/baseline/{name}.yaml"))
-    assert isinstance(baseline, dict)
-    adapter = Job(Settings(baseline=baseline | fields, generation=preset)).adapter
-    assert isinstance(adapter, Mllm)
-    return adapter
-
-
-def miniature(name: str, folder: Path, preset: str = "greedy", **fields: object) -> Mllm:
-    adapter = configured(name, preset, **fields).miniature(folder)
-    adapter.load(Machine(device="cpu"))
-    return adapter
 
 
 @pytest.fixture(scope="module")
@@ -47,14 +27,6 @@ def models(tmp_path_factory):
 @pytest.fixture(params=MODELS)
 def model(request, models):
     return models[request.param]
-
-
-def faces(folder: Path, count: int, sides: tuple[int, int] = (60, 80)) -> Path:
-    """Face crops that differ from frame to frame, 25 a second."""
-    file = folder / f"{count}.npy"
-    pictures = np.random.default_rng(count).integers(0, 256, (count, *sides, 3), dtype=np.uint8)
-    np.save(file, pictures)
-    return file
 
 
 # -- the prompt ----------------------------------------------------------------------------------
