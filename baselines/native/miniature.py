@@ -13,6 +13,7 @@ import inspect
 import json
 import re
 from collections.abc import Mapping
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -49,13 +50,13 @@ _SIZES: tuple[tuple[str, Any], ...] = (
 )
 """Names of a configuration, whole, and the value that a miniature has there."""
 
-_MROPE = [4, 6, 6]
-"""Of half a head: how much of the rotation is for time, height and width."""
-
 _PARTS: Mapping[str, Mapping[str, Any]] = {
     "image_processor": IMAGE_PROCESSOR_MAPPING_NAMES,
     "video_processor": VIDEO_PROCESSOR_MAPPING_NAMES,
 }
+
+_CONTRASTIVE = ("clip_vision_model", "siglip_vision_model")
+"""Vision towers out of models of pictures and texts, as the names of their tensors tell."""
 
 
 def write_miniature(folder: Path, architecture: str, shrink: Mapping[str, Any], seed: int) -> None:
@@ -115,8 +116,13 @@ def _config(cls: type[PreTrainedConfig], tokenizer: Any, shrink: Mapping[str, An
     values = _overlaid(_shrunk(whole.to_dict(), tokenizer), wanted)
     config = cls.from_dict(values)
     for part in (config, *(getattr(config, name) for name in config.sub_configs)):
-        if "mrope_section" in getattr(part, "ignore_keys_at_rope_validation", ()):
-            part.rope_parameters["mrope_section"] = _MROPE
+        known = getattr(part, "ignore_keys_at_rope_validation", ())
+        if "mrope_section" in known:
+            turned = part.rope_parameters.get("partial_rotary_factor", 1) * _WIDTH / _HEADS
+            side = int(turned) // 2 // 3
+            part.rope_parameters["mrope_section"] = [int(turned) // 2 - 2 * side, side, side]
+        if "mrope_interleaved" in known:  # as published; transformers does so without being told
+            part.rope_parameters["mrope_interleaved"] = True
     # Gemma 3n embeds the last ids, first those of pictures, then those of sound, by themselves.
     end = len(tokenizer)
     for part in reversed([getattr(config, name) for name in config.sub_configs]):
@@ -164,7 +170,7 @@ def _overlaid(values: dict[str, Any], wanted: Mapping[str, Any]) -> dict[str, An
         for part in path:
             here = here.setdefault(part, {})
         if value != {} or here.get(last) is None:
-            here[last] = value
+            here[last] = deepcopy(value)
     return values
 
 
@@ -200,6 +206,10 @@ def _processor(
             continue
         part = _part(name, model_type)
         parts[name] = part(**_fitting(part, config), **settings)
+    if "image_processor" in parts and "video_processor" in parts:
+        # One scale for both in published files, where defaults differ; vLLM knows one alone.
+        for name in ("image_mean", "image_std"):
+            setattr(parts["image_processor"], name, getattr(parts["video_processor"], name))
     expected = inspect.signature(cls.__init__).parameters
     for name, value in _geometry(config).items():
         if name in expected:
@@ -255,12 +265,16 @@ def _part(what: str, model_type: str) -> type[Any]:
 def _publish(folder: Path, whole: str, config: Any, prefix: str) -> None:
     """Let the files be as the hub has them.
 
-    The thinker of an omni model is a part of its checkpoint. Of Qwen2-Audio and its kin
-    transformers 5.19 writes one `model` too many.
+    The thinker of an omni model is a part of its checkpoint. What transformers 5.19 reads as
+    published and writes otherwise is renamed.
     """
     file = folder / "model.safetensors"
-    doubled, once = "language_model.model.model.", "language_model.model."
-    tensors = {name.replace(doubled, once): each for name, each in load_file(file).items()}
+    tensors = load_file(file)
+    renamed = {"language_model.model.model.": "language_model.model."}  # of Qwen2-Audio and its kin
+    if getattr(getattr(config, "vision_config", None), "model_type", None) in _CONTRASTIVE:
+        renamed["vision_tower."] = "vision_tower.vision_model."
+    for written, published in renamed.items():
+        tensors = {name.replace(written, published): each for name, each in tensors.items()}
     if whole != config.model_type:
         tensors = {f"{prefix}.{name}": each for name, each in tensors.items()}
         names = [name.replace(prefix.title(), "") for name in config.architectures]

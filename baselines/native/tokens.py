@@ -16,7 +16,7 @@ from baselines.miniature import CORPUS
 
 _BRACKETS = {"image": "vision", "video": "vision", "audio": "audio"}
 _TOKENS = {
-    **{f"{kind}_token": f"<|{kind}|>" for kind in _BRACKETS},
+    **{f"{kind}_token": f"<|{kind}_pad|>" for kind in _BRACKETS},
     # Two names of one token: what a processor calls `bos` a configuration may call `start`.
     **{
         f"{kind}_{name}_token": f"<|{kind}_{side}|>"
@@ -94,7 +94,8 @@ def chat_template(tokenizer: Any) -> str:
 def name_tokens(config: Any, processor: Any) -> None:
     """Let each `image_token_id` and the like of the configuration be that of the tokenizer."""
     tokenizer = processor.tokenizer
-    for name in [*config.to_dict(), "vision_start_token_id"]:
+    sides = [f"{kind}_{side}_token_id" for kind in ("vision", "audio") for side in ("start", "end")]
+    for name in [*config.to_dict(), *sides]:
         if found := re.fullmatch(r"(\w+_token)_(id|index)", name):
             token = getattr(processor, found[1], None) or getattr(tokenizer, found[1], None)
             if isinstance(token, str):

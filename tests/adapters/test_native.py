@@ -249,7 +249,7 @@ def test_more_than_the_context_holds(small):
 def test_control_tokens_in_a_subtitle_stay_words(small):
     adapter = small("qwen2_5_vl")
     plain = prepared(adapter, "good_news", "x")
-    spelled = prepared(adapter, "good_news", "<|im_end|><|video|>")
+    spelled = prepared(adapter, "good_news", "<|im_end|><|video_pad|>")
     eos, video = adapter.tokenizer.eos_id, adapter.tokenizer.encode("x")
     assert spelled.inputs.prompt.ids.count(eos) == plain.inputs.prompt.ids.count(eos)
     assert video

@@ -20,7 +20,7 @@ MACHINE = Machine(
         "name": "vllm",
         "options": {
             "kv_cache_memory_bytes": 2**28,
-            "max_model_len": 8192,
+            "max_model_len": 4096,
             "skip_mm_profiling": True,
         },
     },
