@@ -204,9 +204,7 @@ def _write(path: Path, reports: Sequence[Report]) -> None:
 
 def _compose(overrides: Sequence[str]) -> list[dict[str, Any]]:
     """The settings of each data set that is named; `dataset=a,b` names several."""
-    from hydra import compose, initialize_config_dir
-
-    from runners.config import CONF, CONFIG_NAME, VERSION_BASE, register, settings_of
+    from runners.config import compose_settings
 
     for override in overrides:
         if override.partition("=")[0].lstrip("+~").partition(".")[0] not in _KEYS:
@@ -214,12 +212,7 @@ def _compose(overrides: Sequence[str]) -> list[dict[str, Any]]:
     named = [each for each in overrides if each.startswith("dataset=")]
     others = [each for each in overrides if each not in named]
     choices = [f"dataset={name}" for each in named for name in each[8:].split(",")]
-    register()
-    with initialize_config_dir(str(CONF), version_base=VERSION_BASE):
-        return [
-            settings_of(compose(CONFIG_NAME, [*others, each])).dataset
-            for each in choices or ["dataset=sample"]
-        ]
+    return [compose_settings([*others, each]).dataset for each in choices or ["dataset=sample"]]
 
 
 def _workers(told: str | None) -> int:

@@ -78,6 +78,19 @@ def register() -> None:
             store.store(group="baseline", name=adapter.name, node=node)
 
 
+def compose_settings(overrides: Sequence[str]) -> Settings:
+    """The settings under overrides in Hydra's syntax, where Hydra does not run the command.
+
+    Raises PrerequisiteError for a value out of range; errors of Hydra and OmegaConf pass (see
+    `explain`).
+    """
+    from hydra import compose, initialize_config_dir
+
+    register()
+    with initialize_config_dir(str(CONF), version_base=VERSION_BASE):
+        return settings_of(compose(CONFIG_NAME, list(overrides)))
+
+
 def settings_of(config: DictConfig) -> Settings:
     """The composed configuration as plain, checked values.
 

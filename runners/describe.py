@@ -4,18 +4,26 @@
 
 `video`, `audio` and `subtitle` are taken as they stand, quotes and commas included; without
 `audio` the video's own sound is heard, without `subtitle` none is asked about. Every other
-argument is a setting of conf/config.yaml in Hydra's syntax.
+argument is a setting of conf/config.yaml in Hydra's syntax. From Python:
+
+    from runners.describe import load
+    model = load("video_llava", "generation=greedy")
+    model.describe(video="clip.mp4", subtitle="I'm fine.")
 """
 
 import argparse
 import tempfile
+import weakref
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
+from types import TracebackType
+from typing import Self
 
 from adapters.base import AUDIO, SUBTITLE, VIDEO
 from baselines.errors import PrerequisiteError
 from runners import cli
+from runners.config import compose_settings
 from runners.describing.pipeline import Pipeline, Request
 from runners.folder.records import Prediction
 from runners.job import Job
@@ -43,7 +51,9 @@ def main() -> int:
             overrides.append(argument)
     if arguments.config_dir:
         overrides.append(_search(Path(arguments.config_dir)))
-    prediction = _ask(_compose(overrides), clip)
+    _paths(clip)  # before a model is loaded in vain
+    with Baseline(Job(compose_settings(overrides))) as model:
+        prediction = model.ask(**clip)
     print(prediction.description)
     for note in prediction.notes:
         say(note)
@@ -57,48 +67,103 @@ def _search(folder: Path) -> str:
     return f"hydra.searchpath=['file://{folder.absolute()}']"
 
 
-def _compose(overrides: Sequence[str]) -> Job:
-    from hydra import compose, initialize_config_dir
+def load(name: str, *settings: str) -> "Baseline":
+    """The baseline of that name, loaded; `settings` as the command takes them, `dry_run=true`.
 
-    from runners.config import CONF, CONFIG_NAME, VERSION_BASE, register, settings_of
+    Raises PrerequisiteError for a wrong setting, and where the model cannot be loaded.
+    """
+    from hydra.errors import HydraException
+    from omegaconf.errors import OmegaConfBaseException
 
-    register()
-    with initialize_config_dir(str(CONF), version_base=VERSION_BASE):
-        return Job(settings_of(compose(CONFIG_NAME, list(overrides))))
+    from runners.explain import explain
+
+    try:
+        return Baseline(Job(compose_settings([f"baseline={name}", *settings])))
+    except (HydraException, OmegaConfBaseException) as error:
+        raise PrerequisiteError(explain(error)) from error
 
 
-def _ask(job: Job, clip: Mapping[str, str]) -> Prediction:
-    """What the job's adapter says of the clip; ClipError where it fails."""
-    adapter, settings = job.adapter, job.settings
-    if adapter.sees_truth:
-        raise PrerequisiteError(
-            f"{job.label} repeats the true labels, and a single clip has none; use runners.sweep"
+class Baseline:
+    """One baseline, loaded, to be asked about single clips; a context manager that frees it."""
+
+    def __init__(self, job: Job) -> None:
+        adapter = job.adapter
+        if adapter.sees_truth:
+            raise PrerequisiteError(
+                f"{job.label} repeats the true labels, and a single clip has none; use "
+                "runners.sweep"
+            )
+        with ExitStack() as stack:
+            if job.is_dry:
+                folder = stack.enter_context(tempfile.TemporaryDirectory())
+                adapter = adapter.miniature(Path(folder))
+            stack.callback(adapter.close)
+            adapter.load(job.machine)
+            self._free = weakref.finalize(self, stack.pop_all().close)
+        self._uses = adapter.modalities
+        self._pipeline = Pipeline(
+            adapter, seed=job.settings.seed, batch_size=1, workers=1, strict=True
         )
-    request = _request(clip, adapter.modalities)
-    with ExitStack() as stack:
-        if job.is_dry:
-            folder = stack.enter_context(tempfile.TemporaryDirectory())
-            adapter = adapter.miniature(Path(folder))
-        stack.callback(adapter.close)
-        adapter.load(job.machine)
-        pipeline = Pipeline(adapter, seed=settings.seed, batch_size=1, workers=1, strict=True)
-        return next(pipeline.describe([request]))
+
+    def describe(
+        self,
+        video: str | Path | None = None,
+        audio: str | Path | None = None,
+        subtitle: str | None = None,
+    ) -> str:
+        """What the baseline says of one clip: the words that a sweep gets for a file of that name.
+
+        `video` may be an array of face crops (.npy); without `audio` the video's own sound is
+        heard, without `subtitle` none is asked about. Raises ClipError where this clip cannot be
+        described, PrerequisiteError where there is no such file.
+        """
+        return self.ask(video, audio, subtitle).description
+
+    def ask(
+        self,
+        video: str | Path | None = None,
+        audio: str | Path | None = None,
+        subtitle: str | None = None,
+    ) -> Prediction:
+        """The same with what else is recorded: notes, thinking, tokens, seconds."""
+        paths = _paths({VIDEO: video, AUDIO: audio})
+        return next(self._pipeline.describe([_request(paths, subtitle, self._uses)]))
+
+    def close(self) -> None:
+        """Free the model; done at the latest when nobody holds this any more."""
+        self._free()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
 
 
-def _request(clip: Mapping[str, str], uses: frozenset[str]) -> Request:
-    """The parts of the clip that the adapter uses; the name, and with it the random stream, is
-    that of the file, as in a sweep."""
-    paths = {kind: Path(clip[kind]) for kind in (VIDEO, AUDIO) if kind in clip}
+def _paths(clip: Mapping[str, str | Path | None]) -> dict[str, Path]:
+    """The files of a clip, which must be there."""
+    paths = {kind: Path(file) for kind in (VIDEO, AUDIO) if (file := clip.get(kind)) is not None}
     for kind, path in paths.items():
         if not path.is_file():
             raise PrerequisiteError(f"{kind}: there is no file {path}")
+    return paths
+
+
+def _request(paths: Mapping[str, Path], subtitle: str | None, uses: frozenset[str]) -> Request:
+    """The parts of the clip that the adapter uses; the name, and with it the random stream, is
+    that of the file, as in a sweep."""
     video, sound = paths.get(VIDEO), paths.get(AUDIO) or paths.get(VIDEO)
     file = video or sound
     return Request(
         name=file.stem if file else "clip",
         video=video if VIDEO in uses else None,
         audio=sound if AUDIO in uses else None,
-        subtitle=clip.get(SUBTITLE) if SUBTITLE in uses else None,
+        subtitle=subtitle if SUBTITLE in uses else None,
         truth=(),
         fingerprint={},
     )

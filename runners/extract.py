@@ -46,9 +46,7 @@ def main() -> int:
 
 
 def _compose(overrides: Sequence[str]) -> Settings:
-    from hydra import compose, initialize_config_dir
-
-    from runners.config import CONF, CONFIG_NAME, VERSION_BASE, register, settings_of
+    from runners.config import compose_settings
 
     for override in overrides:
         key = override.partition("=")[0].lstrip("+~").partition(".")[0]
@@ -57,9 +55,7 @@ def _compose(overrides: Sequence[str]) -> Settings:
                 f"{override}: runners.extract leaves the descriptions as they are; it takes "
                 f"{', '.join(_KEYS)}"
             )
-    register()
-    with initialize_config_dir(str(CONF), version_base=VERSION_BASE):
-        return settings_of(compose(CONFIG_NAME, list(overrides)))
+    return compose_settings(overrides)
 
 
 def _job(folder: Path, wanted: Settings, overrides: Sequence[str]) -> Job:

@@ -175,6 +175,15 @@ def test_the_table_says_which_baselines_vllm_decodes():
         assert re.split("[,:]", said)[0] == expected, name
 
 
+def test_the_notebook_asks_a_model(monkeypatch):
+    (code,) = [body for language, body in BLOCKS if language == "python" and "load(" in body]
+    monkeypatch.chdir(ROOT)
+    said: list[str] = []
+    exec(code.replace("model.describe(", "say(model.describe(") + ")", {"say": said.append})
+    assert len(said) == 1
+    assert said[0].strip()
+
+
 def test_the_notebook_lines_print_a_table():
     (code,) = [body for language, body in BLOCKS if language == "python" and "score(" in body]
     done = subprocess.run(

@@ -1,5 +1,8 @@
 import pytest
 
+from baselines.errors import ClipError, PrerequisiteError
+from runners.describe import load
+
 
 @pytest.fixture
 def clip(data):
@@ -51,3 +54,24 @@ def test_a_yaml_of_ones_own_is_found(command, clip, tmp_path):
     missing = command("runners.describe", "--config-dir", "yours", "baseline=glad", clip)
     assert (missing.returncode, missing.stdout) == (2, "")
     assert missing.stderr == "--config-dir: there is no folder yours\n"
+
+
+def test_a_loaded_baseline_is_asked_from_python_as_often_as_one_likes(data):
+    video = data / "video" / "a.mp4"
+    with load("random", "seed=5") as model:
+        said = [model.describe(video=video) for _ in range(2)]
+        assert said[0] == said[1] == model.ask(str(video), subtitle="Oh.").description
+        with pytest.raises(PrerequisiteError, match="audio: there is no file nowhere"):
+            model.describe(audio="nowhere.wav")
+    with load("lexicon") as model:
+        assert model.describe(subtitle="I am so sad.") == "sad"
+
+
+def test_errors_of_a_loaded_baseline_are_sentences(data):
+    with pytest.raises(PrerequisiteError, match="there is no baseline=video_lava; did you mean"):
+        load("video_lava")
+    with (
+        load("scripted", "+baseline.prepare_fails={a: unreadable}") as model,
+        pytest.raises(ClipError, match="scripted unreadable"),
+    ):
+        model.describe(video=data / "video" / "a.mp4")
