@@ -12,8 +12,12 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
+import numpy as np
+
 from adapters.base import AUDIO, VIDEO, Adapter, Answer, Machine, Prepared
-from adapters.chat_mllm import ChatMllm, Conversation
+from adapters.chat_mllm import ChatMllm
+from adapters.media import Frames, Samples, read_frames
+from adapters.media.sampling import linspace
 from adapters.mllm import Mllm, Model
 from adapters.registry import register
 from adapters.thinking import CUT_WHILE_THINKING, opens_thinking, split_thinking
@@ -28,6 +32,8 @@ if TYPE_CHECKING:
     from baselines.native.vllm import ChatVllm, Shown
 
 _PICTURES = ("video", "images")
+_MANY = 64
+"""More frames than so are not read before some of them were tried."""
 
 
 @dataclass(frozen=True)
@@ -148,13 +154,10 @@ class Native(ChatMllm, Mllm):
         self._check_inputs()
         words = None if subtitle is None else self._processor.defused(subtitle)
         told = self.converse(video, audio, words, self._processor.rate)
-        media = self._media(told)
-        kinds = [part.kind for part in told.parts(self.picture) if part.kind != "text"]
-        if media.woven:
-            kinds.remove("audio")
+        media = self._media(told.frames, told.sound)
 
         def asking(question: str) -> Message:
-            return Message(kinds, question, self.system)
+            return Message(media.kinds, question, self.system)
 
         def length(question: str) -> int:
             return slots + self._processor.length(asking(question))
@@ -163,13 +166,19 @@ class Native(ChatMllm, Mllm):
         prompt = self._processor(asking(question), media)
         if len(prompt) > self._room:
             slots = len(prompt) - self._processor.length(asking(question))
-            self._check_room(length(told.prompt.about(words and "")), media)
+            shown = 0 if told.frames is None else len(told.frames.indices)
+            self._check_room(length(told.prompt.about(words and "")), shown)
             question, cut = self.ask(words, self._room, length, told.prompt)
             prompt, notes = self._processor(asking(question), media), notes + cut
         whole = self._processor.render(asking(question))
         asked = _Asked(self._given(prompt, whole, media), opens_thinking(whole))
         tokens = (len(prompt) + self.generation.max_new_tokens) * self.generation.num_beams
         return Prepared(asked, notes, tokens=tokens)
+
+    def _look(self, path: Path) -> Frames:
+        if self.frames > _MANY:
+            self._check_many(path)
+        return super()._look(path)
 
     def _given(self, prompt: "Perceived", whole: str, media: "Media") -> "Perceived | Shown":
         """What the engine takes: vLLM runs the processor itself."""
@@ -183,10 +192,9 @@ class Native(ChatMllm, Mllm):
         """The items as they are: the class of transformers has its encoders within `generate`."""
         return batch
 
-    def _media(self, told: Conversation) -> "Media":
+    def _media(self, frames: Frames | None, sound: Samples | None) -> "Media":
         from baselines.native.processor import Media
 
-        frames, sound = told.frames, told.sound
         if frames is None:
             return Media(sound=sound)
         if self.picture == "images":
@@ -247,17 +255,50 @@ class Native(ChatMllm, Mllm):
 
         return context_of(self.parts["model"], self.architecture) - self.generation.max_new_tokens
 
-    def _check_room(self, needed: int, media: "Media") -> None:
+    def _check_room(self, needed: int, frames: int) -> None:
         """Raises PrerequisiteError where not even the media and the bare question fit."""
         if needed <= self._room:
             return
-        frames = len(media.images) if media.video is None else len(media.video)
-        remedy = "baseline.seconds" if not frames else "baseline.frames"
-        what = f"{frames} frames" if frames else "the sound"
+        what, remedy = f"{frames} frames", "baseline.frames"
+        if not frames:
+            what, remedy = "the sound", "baseline.seconds"
         raise PrerequisiteError(
             f"with {what} a prompt takes {needed} tokens, but the model's context leaves it "
             f"{self._room} beside {self.generation.max_new_tokens} new ones; lower {remedy}"
         )
+
+    def _check_many(self, path: Path) -> None:
+        """Raises PrerequisiteError where part of the frames would fill the context by itself.
+
+        How many tokens frames take depends on their number and size, and grows with both.
+        """
+        first = read_frames(path, lambda count, rate: [0])
+        wanted = len(self._indices(first.count, first.fps))
+        if (key := (wanted, first.pixels.shape)) in self._tried:
+            return
+        if self.picture == "images":  # each by itself
+            one, two = self._tokens_of(1, first), self._tokens_of(2, first)
+            self._check_room(one + (wanted - 1) * (two - one), wanted)
+        else:
+            some = _MANY
+            while some < wanted:
+                self._check_room(self._tokens_of(some, first), some)
+                some *= 2
+        self._tried.add(key)
+
+    def _tokens_of(self, some: int, first: Frames) -> int:
+        """How long a prompt with so many frames of a clip is, and nothing else."""
+        from baselines.native.processor import Message
+
+        pixels = np.zeros((some, *first.pixels.shape[1:]), np.uint8)
+        places = tuple(linspace(first.count, some, rounded=True))
+        media = self._media(Frames(pixels, places, first.fps, first.count), None)
+        return self._processor.length_with(Message(media.kinds, "", self.system), media)
+
+    @cached_property
+    def _tried(self) -> set[tuple[int, tuple[int, ...]]]:
+        """Numbers of frames, and their shapes, of which a large part fits the context."""
+        return set()
 
     # -- the answer ------------------------------------------------------------------------------
 

@@ -5,7 +5,7 @@ that a clip's tokens do not depend on its neighbours.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -48,6 +48,21 @@ class Media:
     sound: NDArray[np.float32] | None = None
     woven: bool = False
     """Whether the sound goes between the frames of its time, without a placeholder of its own."""
+
+    @property
+    def kinds(self) -> list[str]:
+        """What has a place of its own in a message, in order."""
+        seen = ["image"] * len(self.images) if self.video is None else ["video"]
+        return seen if self.sound is None or self.woven else [*seen, "audio"]
+
+    def emptied(self) -> "Media":
+        """The same, but of the frames there are only the shapes."""
+
+        def blank(frames: NDArray[np.uint8]) -> Any:
+            return torch.empty(frames.shape, dtype=torch.uint8, device="meta")
+
+        video = None if self.video is None else blank(self.video)
+        return replace(self, video=video, images=[blank(frame) for frame in self.images])
 
 
 @dataclass(frozen=True)
@@ -149,6 +164,17 @@ class ChatProcessor(TransformersTokenizer):
     def length(self, message: Message) -> int:
         """How many tokens a message has, each medium counted as its placeholder at most."""
         return len(self._tokenizer.encode(self.render(message), add_special_tokens=False))
+
+    def length_with(self, message: Message, media: Media) -> int:
+        """How many tokens a message has with media of that size, whatever they show.
+
+        Most processors need no more than tensors without content for it, which takes no time.
+        """
+        try:
+            made = self._made(message, media.emptied())
+        except (RuntimeError, TypeError, ValueError):
+            made = self._made(message, media)
+        return len(made["input_ids"][0])
 
     def __call__(self, message: Message, media: Media) -> "Perceived":
         """What `generate` takes: the ids of a message's prompt, and the media's features.

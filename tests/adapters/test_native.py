@@ -246,6 +246,20 @@ def test_more_than_the_context_holds(small):
         prepared(tight, "good_news", "hello")
 
 
+@pytest.mark.parametrize("name", ["qwen2_5_vl", "llava_next_video", "phi4_multimodal"])
+def test_far_too_many_frames_are_not_even_read(small, monkeypatch, name):
+    adapter = replace(small(name), frames=4000)
+    with monkeypatch.context() as patch:
+        patch.delattr("adapters.chat_mllm.read_frames")
+        with pytest.raises(PrerequisiteError, match=r"with \d+ frames a prompt takes \d+ tokens"):
+            prepared(adapter, "good_news")
+    if name == "qwen2_5_vl":
+        fitting = replace(adapter, frames=100)
+        assert len(fitting._tried) == 0
+        assert len(prepared(fitting, "good_news").inputs.prompt) > 64 // 2 * 144
+        assert len(fitting._tried) == 1
+
+
 def test_control_tokens_in_a_subtitle_stay_words(small):
     adapter = small("qwen2_5_vl")
     plain = prepared(adapter, "good_news", "x")
