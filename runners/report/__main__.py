@@ -83,7 +83,7 @@ def _report(paths: Sequence[str], settings: dict[str, str]) -> None:
             runs_told = ", ".join(names) if len(names) <= 5 else f"{len(names)} runs"
             say(f"{board.dataset}: {warning} ({runs_told})")
     size = write_page(output, boards, embed=_TRUTH[settings.get("embed", "false")])
-    print(f"{len(runs)} runs, {len(boards)} leaderboards, {size / 1e6:.1f} MB -> {output}")
+    print(f"runs: {len(runs)}, leaderboards: {len(boards)}, {size / 1e6:.1f} MB -> {output}")
 
 
 if __name__ == "__main__":

@@ -248,7 +248,7 @@ def test_the_command_writes_a_page_where_the_runs_are(command, tmp_path):
     work(job("baseline=lexicon", f"outputs={tmp_path / 'outputs'}"))
     done = command("runners.report", "outputs/sample/lexicon")
     assert done.returncode == 0, done.stderr
-    assert "1 runs, 1 leaderboards" in done.stdout
+    assert "runs: 1, leaderboards: 1" in done.stdout
     page = tmp_path / "outputs" / "sample" / "report.html"
     assert parts(page)["index-0"]["names"][0] == "good_news"
     assert not list(page.parent.glob(".*.new"))
