@@ -25,7 +25,7 @@ from transformers import (
 )
 from transformers.utils.logging import disable_progress_bar
 
-from baselines.device import resolve
+from baselines.device import check_room, resolve, too_small
 from baselines.errors import CheckpointError, first_line
 from baselines.miniature import CORPUS, random_tensors
 
@@ -136,12 +136,13 @@ def load_chat_model(
 
     `model` is its class, `what` it is called in messages. `dtype=auto` is the checkpoint's own on a
     GPU (Qwen2.5 overflows in float16) and float32 on the CPU. Raises CheckpointError where tensors
-    are missing or of another shape.
+    are missing or of another shape, PrerequisiteError where the GPU is too small.
     """
     disable_progress_bar()
     place = resolve(device, dtype)
     kind = "auto" if dtype == "auto" and place.device.type != "cpu" else place.dtype
     try:
+        check_room(_size(folder, model, kind), place.device, "")
         loaded, found = model.from_pretrained(
             folder,
             dtype=kind,
@@ -150,9 +151,9 @@ def load_chat_model(
             use_safetensors=True,
             output_loading_info=True,
         )
+    except torch.OutOfMemoryError as error:
+        raise too_small(f"it was full before all weights of {folder} were read", "") from error
     except (OSError, ValueError, KeyError, ImportError, RuntimeError, SafetensorError) as error:
-        if isinstance(error, torch.OutOfMemoryError):
-            raise
         raise _no_model(folder, what, error) from error
     if absent := [*found["missing_keys"], *found["mismatched_keys"]]:
         raise CheckpointError(
@@ -162,6 +163,17 @@ def load_chat_model(
     loaded.eval().requires_grad_(False)
     assert isinstance(loaded, PreTrainedModel)
     return loaded
+
+
+def _size(folder: Path, model: Any, kind: Any) -> int:
+    """Bytes of the weights, without reading them: a checkpoint's files may hold more."""
+    config = getattr(model, "config_class", AutoConfig).from_pretrained(
+        folder, local_files_only=True
+    )
+    with torch.device("meta"):
+        built = getattr(model, "from_config", model)(config)
+    dtype = (config.dtype or torch.float32) if kind == "auto" else kind
+    return sum(each.numel() for each in built.parameters()) * dtype.itemsize
 
 
 def _no_model(folder: Path, what: str, error: Exception) -> CheckpointError:

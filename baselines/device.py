@@ -24,11 +24,15 @@ class Place:
 GIB = 2**30
 WORKING = 3 * GIB // 2
 """For what passes through the layers, CUDA's own share included."""
+_SMALLER = "set machine.dtype=float16 or engine.quantization=4bit, "
 
 
 def free_memory(device: torch.device) -> int | None:
-    """Bytes of a GPU's memory that nobody holds; None for other devices."""
-    return torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else None
+    """Bytes of a GPU's memory that no tensor and no other program holds; None for other devices."""
+    if device.type != "cuda":
+        return None
+    kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    return torch.cuda.mem_get_info(device)[0] + kept
 
 
 def memory_of(device: torch.device) -> int | None:
@@ -36,16 +40,23 @@ def memory_of(device: torch.device) -> int | None:
     return torch.cuda.mem_get_info(device)[1] if device.type == "cuda" else None
 
 
-def check_room(weights: int, device: torch.device) -> None:
+def check_room(weights: int, device: torch.device, remedy: str = _SMALLER) -> None:
     """Raises PrerequisiteError where a GPU's free memory is less than `weights` bytes and the work
     on a clip take. It is the least that is needed: what a batch takes beyond it, is halved."""
     free = free_memory(device)
     if free is not None and free < weights + WORKING:
-        raise PrerequisiteError(
-            f"the GPU is too small: the weights take {gib(weights)} and a clip about "
-            f"{gib(WORKING)} more, but {gib(free)} of {device} are free; end what else is on it, "
-            "set machine.dtype=float16 or engine.quantization=4bit, or use a larger GPU"
+        raise too_small(
+            f"the weights take {gib(weights)} and a clip about {gib(WORKING)} more, but "
+            f"{gib(free)} of {device} are free",
+            remedy,
         )
+
+
+def too_small(why: str, remedy: str = _SMALLER) -> PrerequisiteError:
+    """What is raised for a GPU without room; `remedy` is said beside those that always help."""
+    return PrerequisiteError(
+        f"the GPU is too small: {why}; end what else is on it, {remedy}or use a larger GPU"
+    )
 
 
 def gib(size: float) -> str:

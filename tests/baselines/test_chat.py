@@ -2,13 +2,15 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
 from baselines.chat import ChatTokenizer, context_of, load_chat_model, write_miniature
-from baselines.errors import CheckpointError
+from baselines.device import WORKING
+from baselines.errors import CheckpointError, PrerequisiteError
 
 
 @pytest.fixture(scope="module")
@@ -73,6 +75,28 @@ def test_the_model_is_frozen_in_its_place(folder: Path):
     assert model.dtype == torch.float32
     assert not any(each.requires_grad for each in model.parameters())
     assert context_of(folder) == 16384
+
+
+def test_a_gpu_that_is_too_small_is_told_before_a_weight_is_read(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+):
+    weights = sum(each.nbytes for each in load_file(folder / "model.safetensors").values())
+    monkeypatch.setattr("baselines.device.free_memory", lambda device: WORKING + weights - 1)
+    with monkeypatch.context() as unread:
+        unread.setattr("transformers.AutoModelForCausalLM.from_pretrained", pytest.fail)
+        with pytest.raises(PrerequisiteError, match=r"GPU is too small: the weights take 0\.0 GiB"):
+            load_chat_model(folder, "cpu", "auto")
+    monkeypatch.setattr("baselines.device.free_memory", lambda device: WORKING + weights)
+    load_chat_model(folder, "cpu", "auto")
+
+
+def test_a_gpu_that_fills_up_all_the_same_is_told(folder: Path, monkeypatch: pytest.MonkeyPatch):
+    def full(*args: Any, **kwargs: Any) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB.\nMore.")
+
+    monkeypatch.setattr("transformers.AutoModelForCausalLM.from_pretrained", full)
+    with pytest.raises(PrerequisiteError, match=r"it was full before .*; end what else is on it"):
+        load_chat_model(folder, "cpu", "auto")
 
 
 def copied(folder: Path, to: Path) -> Path:
