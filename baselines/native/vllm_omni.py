@@ -1,21 +1,55 @@
-"""Qwen2.5-Omni's thinker in vLLM, with the sound where the model was taught to expect it.
+"""The thinkers of Qwen's omni models in vLLM, with the sound where they were taught to expect it.
 
-vLLM 0.32 has sound woven into a video (`use_audio_in_video`) wrong in two ways: it lays the frames
-out as if they were a second apart, whatever their distance in time; and from there on the tokens'
-places in time and picture are those of their neighbours. Here both are as transformers has them.
-The class goes by a name of its own, so that vLLM's is left as it is for everybody else.
+vLLM 0.32 has sound woven into a video (`use_audio_in_video`) wrong. For Qwen2.5-Omni it lays the
+frames out as if they were a second apart, whatever their distance in time; for both, the tokens'
+places in time and picture are not always those of the tokens that stand there. Here the order and
+the places are as transformers has them. But in vLLM places are whole numbers: Qwen3-Omni's frames,
+between two thirteenths of a second in transformers, come down to the earlier one.
+
+The classes go by names of their own, so that vLLM's are left as they are for everybody else.
 """
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from transformers import Qwen2_5OmniThinkerForConditionalGeneration as Reference
-from vllm.model_executor.models import qwen2_5_omni_thinker as original
+from transformers import Qwen2_5OmniThinkerForConditionalGeneration as Reference2_5
+from transformers import Qwen3OmniMoeThinkerForConditionalGeneration as Reference3
+from vllm.model_executor.models import qwen2_5_omni_thinker as original2_5
+from vllm.model_executor.models import qwen3_omni_moe_thinker as original3
 from vllm.multimodal import MULTIMODAL_REGISTRY
 
 
-class Processor(original.Qwen2_5OmniThinkerMultiModalProcessor):
+class _Placed:
+    """The places of a woven prompt's tokens, by the method of transformers' class."""
+
+    def get_mrope_input_positions(
+        self, input_tokens: list[int], mm_features: list[Any]
+    ) -> tuple[torch.Tensor, int]:
+        """The places (3 x tokens: time, height, width), and how far they run past the tokens."""
+
+        def all_of(name: str) -> torch.Tensor | None:
+            found = [each.data[name].data for each in mm_features if name in each.data]
+            return torch.stack([each.squeeze() for each in found]) if found else None
+
+        woven = all_of("use_audio_in_video")
+        if woven is None or not woven.any():
+            return super().get_mrope_input_positions(input_tokens, mm_features)  # type: ignore[misc]
+        self.spatial_merge_size = self.config.vision_config.spatial_merge_size  # type: ignore[attr-defined]
+        tokens = torch.tensor([input_tokens])
+        found, _ = self.get_rope_index(  # type: ignore[attr-defined]
+            tokens,
+            attention_mask=torch.ones_like(tokens),
+            video_grid_thw=all_of("video_grid_thw"),
+            use_audio_in_video=True,
+            audio_seqlens=all_of("audio_feature_lengths"),
+            second_per_grids=all_of("second_per_grid_ts"),
+        )
+        places = found[:, 0].long()
+        return places, int(places.max()) + 1 - len(input_tokens)
+
+
+class Processor2_5(original2_5.Qwen2_5OmniThinkerMultiModalProcessor):
     """Weaves by the distance in time that the checkpoint's processor tells."""
 
     def _get_prompt_updates(
@@ -29,35 +63,25 @@ class Processor(original.Qwen2_5OmniThinkerMultiModalProcessor):
 
 
 @MULTIMODAL_REGISTRY.register_processor(
-    Processor,
-    info=original.Qwen2_5OmniThinkerProcessingInfo,
-    dummy_inputs=original.Qwen2_5OmniThinkerDummyInputsBuilder,
+    Processor2_5,
+    info=original2_5.Qwen2_5OmniThinkerProcessingInfo,
+    dummy_inputs=original2_5.Qwen2_5OmniThinkerDummyInputsBuilder,
 )
-class Thinker(original.Qwen2_5OmniThinkerForConditionalGeneration):
-    """vLLM's modules with transformers' places."""
+class Thinker2_5(_Placed, original2_5.Qwen2_5OmniThinkerForConditionalGeneration):
+    """Qwen2.5-Omni's."""
 
-    get_rope_index = Reference.get_rope_index
-    get_llm_pos_ids_for_vision = Reference.get_llm_pos_ids_for_vision
-    get_chunked_index = Reference.get_chunked_index
+    get_rope_index = Reference2_5.get_rope_index
+    get_llm_pos_ids_for_vision = Reference2_5.get_llm_pos_ids_for_vision
+    get_chunked_index = Reference2_5.get_chunked_index
 
-    def get_mrope_input_positions(
-        self, input_tokens: list[int], mm_features: list[Any]
-    ) -> tuple[torch.Tensor, int]:
-        """The places (3 x tokens: time, height, width), and how far they run past the tokens."""
 
-        def all_of(name: str) -> torch.Tensor | None:
-            found = [each.data[name].data for each in mm_features if name in each.data]
-            return torch.stack([each.squeeze() for each in found]) if found else None
+@MULTIMODAL_REGISTRY.register_processor(
+    original3.Qwen3OmniMoeThinkerMultiModalProcessor,
+    info=original3.Qwen3OmniMoeThinkerProcessingInfo,
+    dummy_inputs=original3.Qwen3OmniMoeThinkerDummyInputsBuilder,
+)
+class Thinker3(_Placed, original3.Qwen3OmniMoeThinkerForConditionalGeneration):
+    """Qwen3-Omni's."""
 
-        woven = all_of("use_audio_in_video")
-        if woven is None or not woven.any():
-            return super().get_mrope_input_positions(input_tokens, mm_features)
-        self.spatial_merge_size = self.config.vision_config.spatial_merge_size
-        places, past = self.get_rope_index(
-            torch.tensor([input_tokens]),
-            video_grid_thw=all_of("video_grid_thw"),
-            use_audio_in_video=True,
-            audio_seqlens=all_of("audio_feature_lengths"),
-            second_per_grids=all_of("second_per_grid_ts"),
-        )
-        return places[:, 0], int(past)
+    get_rope_index = Reference3.get_rope_index
+    get_llm_pos_ids_for_vision = Reference3.get_llm_pos_ids_for_vision
