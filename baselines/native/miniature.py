@@ -32,7 +32,7 @@ from baselines.errors import PrerequisiteError, first_line
 from baselines.miniature import random_tensors
 from baselines.native import mistral
 from baselines.native.classes import class_named
-from baselines.native.tokens import chat_template, name_tokens, small_tokenizer
+from baselines.native.tokens import THINKING, chat_template, name_tokens, small_tokenizer
 
 _WIDTH, _LAYERS, _HEADS = 64, 2, 2  # heads of 32, the smallest that vLLM takes on a CPU
 
@@ -50,6 +50,9 @@ _SIZES: tuple[tuple[str, Any], ...] = (
 )
 """Names of a configuration, whole, and the value that a miniature has there."""
 
+_APT = 4
+"""How much larger the logits of a token are that is to be written within some dozen."""
+
 _PARTS: Mapping[str, Mapping[str, Any]] = {
     "image_processor": IMAGE_PROCESSOR_MAPPING_NAMES,
     "video_processor": VIDEO_PROCESSOR_MAPPING_NAMES,
@@ -64,7 +67,8 @@ def write_miniature(folder: Path, architecture: str, shrink: Mapping[str, Any], 
 
     `shrink` holds values for dotted names of the configuration, `text_config.head_dim`, of the
     processor's parts, `processor.video_processor.size`, and for the tokens of its tokenizer,
-    `tokens.image_token`. Raises PrerequisiteError where transformers has no such architecture, or
+    `tokens.image_token`; with `thinks: true` the template opens a thinking part, which the model is
+    apt to end. Raises PrerequisiteError where transformers has no such architecture, or
     it cannot be built with these sizes.
     """
     disable_progress_bar()
@@ -89,7 +93,8 @@ def _write(folder: Path, cls: Any, shrink: Mapping[str, Any], seed: int) -> None
     if TOKENIZER_MAPPING_NAMES.get(of_processor) == mistral.NAME:
         tokenizer = mistral.write_tokenizer(folder)
     else:
-        tokenizer = small_tokenizer(_processor_class(of_processor), _below("tokens", shrink))
+        names, thinks = _below("tokens", shrink), "thinks" in shrink
+        tokenizer = small_tokenizer(_processor_class(of_processor), names, thinks)
     config = _config(cls.config_class, tokenizer, shrink)
     processor = _processor(of_processor, config, tokenizer, shrink)
     name_tokens(config, processor)
@@ -98,6 +103,9 @@ def _write(folder: Path, cls: Any, shrink: Mapping[str, Any], seed: int) -> None
     model = cls(copy.deepcopy(config)).eval()
     model.config = config  # as it was: timm's builders, in Gemma 3n, write into theirs
     model.load_state_dict(random_tensors(model, seed), strict=False)
+    if "thinks" in shrink:
+        end = tokenizer.convert_tokens_to_ids(THINKING[1])
+        model.get_output_embeddings().weight.data[end] *= _APT
     model.generation_config.eos_token_id = tokenizer.eos_token_id
     model.generation_config.pad_token_id = tokenizer.pad_token_id
     model.half().save_pretrained(folder)
@@ -109,7 +117,7 @@ def _config(cls: type[PreTrainedConfig], tokenizer: Any, shrink: Mapping[str, An
     wanted = {
         name: value
         for name, value in shrink.items()
-        if name.partition(".")[0] not in ("processor", "tokens")
+        if name.partition(".")[0] not in ("processor", "tokens", "thinks")
     }
     # First what is not there by default, then its size.
     whole = cls.from_dict(_overlaid(cls().to_dict(), wanted))
@@ -215,7 +223,7 @@ def _processor(
         if name in expected:
             own.setdefault(name, value)
     if type(tokenizer).__name__ != mistral.NAME:
-        own["chat_template"] = chat_template(tokenizer)
+        own["chat_template"] = chat_template(tokenizer, "thinks" in shrink)
     return cls(**parts, **own)
 
 

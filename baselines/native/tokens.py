@@ -36,15 +36,16 @@ _TOKENS = {
     # Of the Gemmas.
     **{f"{side}{kind}_token": f"<{side}_{kind}>" for side in ("bo", "eo") for kind in "iav"},
 }
+THINKING = ("<think>", "</think>")
 _START, _END = "<|im_start|>", "<|im_end|>"
 
 
 def small_tokenizer(
-    processor: type[ProcessorMixin], names: Mapping[str, str]
+    processor: type[ProcessorMixin], names: Mapping[str, str], thinks: bool
 ) -> PreTrainedTokenizerFast:
     """A tokenizer for `processor`; `names` are the model's own for what it calls `image_token`.
 
-    These have the last ids, in their order.
+    These have the last ids, in their order; but for the markers of thinking, which are written.
     """
     bpe = Tokenizer(models.BPE())
     bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -61,7 +62,7 @@ def small_tokenizer(
     }
     named = {each: token for each, token in named.items() if each not in names}
     named |= names
-    return PreTrainedTokenizerFast(
+    tokenizer = PreTrainedTokenizerFast(
         tokenizer_object=bpe,
         bos_token=_START,
         eos_token=_END,
@@ -69,10 +70,14 @@ def small_tokenizer(
         padding_side="left",
         extra_special_tokens=named,
     )
+    if thinks:
+        tokenizer.add_tokens(list(THINKING))
+    return tokenizer
 
 
-def chat_template(tokenizer: Any) -> str:
+def chat_template(tokenizer: Any, thinks: bool) -> str:
     """ChatML; a placeholder stands between its brackets, where the processor names any."""
+    opening = f"{THINKING[0]}\n" if thinks else ""
     kinds = [
         f"{{% elif part.type == '{kind}' %}}{getattr(tokenizer, f'{bracket}_bos_token')}"
         f"{getattr(tokenizer, f'{kind}_token')}{getattr(tokenizer, f'{bracket}_eos_token')}"
@@ -87,7 +92,7 @@ def chat_template(tokenizer: Any) -> str:
         "{% endfor %}{% endif %}"
         f"{_END}\n"
         "{% endfor %}"
-        f"{{% if add_generation_prompt %}}{_START}assistant\n{{% endif %}}"
+        f"{{% if add_generation_prompt %}}{_START}assistant\n{opening}{{% endif %}}"
     )
 
 

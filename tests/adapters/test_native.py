@@ -15,6 +15,7 @@ from adapters.base import AUDIO, VIDEO, Answer, Machine, Prepared
 from adapters.media import read_frames, read_sound
 from adapters.media.sampling import linspace
 from adapters.native import Native
+from adapters.thinking import CUT_WHILE_THINKING
 from baselines.errors import CheckpointError, MissingModality, PrerequisiteError
 from runners.describing.pipeline import Pipeline, Request
 
@@ -80,7 +81,8 @@ def test_a_batch_gives_each_clip_what_it_gets_alone(small, name):
     alone = [adapter.generate([item])[0] for item in items]
     assert together == alone
     assert all(isinstance(each, Answer) and each.new_tokens > 0 for each in alone)
-    assert len({each.text for each in alone}) > 1
+    assert len({each.thinking + each.text for each in alone}) > 1
+    assert any(each.thinking for each in alone) == ("thinks" in adapter.shrink)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -139,6 +141,20 @@ def test_video_as_documented(small):
     assert told(adapter, "good_news") == [
         each for each in tokens if each != adapter.tokenizer.eos_id
     ]
+
+
+def test_what_is_thought_is_parted_from_what_is_answered(small):
+    adapter = small("qwen3_omni_thinking")
+    generation = replace(adapter.generation, max_new_tokens=32)
+    longer = replace(adapter, generation=generation)
+    longer.load(MACHINE)
+    answers = longer.generate([prepared(longer, name) for name in CLIPS])
+    assert all(each.thinking and "think>" not in each.text for each in answers)
+    whole = [each for each in answers if each.text]
+    cut = [each for each in answers if not each.text]
+    assert whole
+    assert not any(each.notes for each in whole)
+    assert all(each.notes == (CUT_WHILE_THINKING,) and each.new_tokens == 32 for each in cut)
 
 
 def test_sound_as_documented(small):
