@@ -204,7 +204,7 @@ def _write(path: Path, reports: Sequence[Report]) -> None:
 
 def _compose(overrides: Sequence[str]) -> list[dict[str, Any]]:
     """The settings of each data set that is named; `dataset=a,b` names several."""
-    from runners.config import compose_settings
+    from runners.config import settings_from_overrides
 
     for override in overrides:
         if override.partition("=")[0].lstrip("+~").partition(".")[0] not in _KEYS:
@@ -212,7 +212,9 @@ def _compose(overrides: Sequence[str]) -> list[dict[str, Any]]:
     named = [each for each in overrides if each.startswith("dataset=")]
     others = [each for each in overrides if each not in named]
     choices = [f"dataset={name}" for each in named for name in each[8:].split(",")]
-    return [compose_settings([*others, each]).dataset for each in choices or ["dataset=sample"]]
+    return [
+        settings_from_overrides([*others, each]).dataset for each in choices or ["dataset=sample"]
+    ]
 
 
 def _workers(told: str | None) -> int:

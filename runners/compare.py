@@ -1,18 +1,26 @@
 """Compare two or more runs on the same clips: difference, interval, p value.
 
 python -m runners.compare runs=[outputs/ovmerd/salmonn,outputs/ovmerd/video_llava] truth=true.csv
+
+Of run folders of one baseline (on another engine, in another data type, with another seed) it also
+says whether the model's words differ, and where they part first.
 """
 
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import combinations, takewhile
 from pathlib import Path
 
 from baselines.errors import PrerequisiteError
 from runners import cli
+from runners.folder.run_folder import RunFolder
 from runners.score import CommonSettings, compose_settings, read_truth, score_file
 from runners.scoring import make_metric
 from runners.scoring.compare import compare, comparison_rows
 from runners.scoring.grouping import GroupingMetric
 from runners.scoring.report import compare_text, write_tables
+
+_SHOWN = 30  # characters on each side of where words part
 
 
 @dataclass
@@ -55,10 +63,46 @@ def _compare(settings: CompareSettings) -> int:
     )
     figure = settings.figure or metric.primary
     print(compare_text(runs, comparisons, figure, settings.confidence))
+    places = {names[path]: Path(path).expanduser() for path in paths}
+    for line in _words({name: RunFolder(path) for name, path in places.items() if path.is_dir()}):
+        print(line)
     if settings.output is not None:
         output = Path(settings.output)
         write_tables(output.parent, {output.stem: comparison_rows(comparisons)})
     return cli.FINE
+
+
+def _words(folders: Mapping[str, RunFolder]) -> Iterator[str]:
+    """How often runs of one baseline said different things of the same clip."""
+    made = {name: each.read_json("run.json").get("settings") for name, each in folders.items()}
+    said = {
+        name: (told["baseline"]["name"], folders[name].read_predictions())
+        for name, told in made.items()
+        if told
+    }
+    for (one, (baseline, first)), (other, (same, second)) in combinations(said.items(), 2):
+        both = [name for name, each in first.items() if not (each.failed or name not in second)]
+        both = [name for name in both if not second[name].failed]
+        if baseline != same or not both:
+            continue
+        pairs = {name: (first[name].description, second[name].description) for name in both}
+        differing = [name for name, (ours, theirs) in pairs.items() if ours != theirs]
+        if not differing:
+            yield f"- {one} and {other}: the same words of all {len(both)} clips"
+            continue
+        ours, theirs = pairs[differing[0]]
+        alike = takewhile(lambda pair: pair[0] == pair[1], zip(ours, theirs, strict=False))
+        at = sum(1 for _ in alike)
+        yield (
+            f"- {one} and {other}: other words of {len(differing)} of {len(both)} clips; in "
+            f"{differing[0]} they part at {_around(ours, at)!r} and {_around(theirs, at)!r}"
+        )
+
+
+def _around(text: str, at: int) -> str:
+    """Some of a text on both sides of a place."""
+    start, end = max(0, at - _SHOWN), at + _SHOWN
+    return "..." * (start > 0) + text[start:end] + "..." * (end < len(text))
 
 
 def _names(paths: list[str]) -> dict[str, str]:

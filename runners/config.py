@@ -78,7 +78,7 @@ def register() -> None:
             store.store(group="baseline", name=adapter.name, node=node)
 
 
-def compose_settings(overrides: Sequence[str]) -> Settings:
+def settings_from_overrides(overrides: Sequence[str]) -> Settings:
     """The settings under overrides in Hydra's syntax, where Hydra does not run the command.
 
     Raises PrerequisiteError for a value out of range; errors of Hydra and OmegaConf pass (see

@@ -23,7 +23,7 @@ from typing import Self
 from adapters.base import AUDIO, SUBTITLE, VIDEO
 from baselines.errors import PrerequisiteError
 from runners import cli
-from runners.config import compose_settings
+from runners.config import settings_from_overrides
 from runners.describing.pipeline import Pipeline, Request
 from runners.folder.records import Prediction
 from runners.job import Job
@@ -52,7 +52,7 @@ def main() -> int:
     if arguments.config_dir:
         overrides.append(_search(Path(arguments.config_dir)))
     _paths(clip)  # before a model is loaded in vain
-    with Baseline(Job(compose_settings(overrides))) as model:
+    with Baseline(Job(settings_from_overrides(overrides))) as model:
         prediction = model.ask(**clip)
     print(prediction.description)
     for note in prediction.notes:
@@ -78,7 +78,7 @@ def load(name: str, *settings: str) -> "Baseline":
     from runners.explain import explain
 
     try:
-        return Baseline(Job(compose_settings([f"baseline={name}", *settings])))
+        return Baseline(Job(settings_from_overrides([f"baseline={name}", *settings])))
     except (HydraException, OmegaConfBaseException) as error:
         raise PrerequisiteError(explain(error)) from error
 

@@ -46,7 +46,7 @@ def main() -> int:
 
 
 def _compose(overrides: Sequence[str]) -> Settings:
-    from runners.config import compose_settings
+    from runners.config import settings_from_overrides
 
     for override in overrides:
         key = override.partition("=")[0].lstrip("+~").partition(".")[0]
@@ -55,7 +55,7 @@ def _compose(overrides: Sequence[str]) -> Settings:
                 f"{override}: runners.extract leaves the descriptions as they are; it takes "
                 f"{', '.join(_KEYS)}"
             )
-    return compose_settings(overrides)
+    return settings_from_overrides(overrides)
 
 
 def _job(folder: Path, wanted: Settings, overrides: Sequence[str]) -> Job:

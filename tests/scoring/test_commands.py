@@ -140,6 +140,34 @@ def test_compare(files: Path) -> None:
     assert float(row["p"]) == pytest.approx(2 / 201)
 
 
+def test_compare_says_where_words_of_one_baseline_part(tmp_path: Path) -> None:
+    said = {"talker": "is glad.", "talker-vllm": "is sad.", "talker-again": "is glad."}
+    for name, last in said.items():
+        folder = tmp_path / name
+        folder.mkdir()
+        (folder / "run.json").write_text('{"settings": {"baseline": {"name": "talker"}}}', "utf-8")
+        records = [
+            {"name": "a", "status": "ok", "description": "The same."},
+            {"name": "b", "status": "ok", "description": f"{'The person ' * 5}{last}"},
+            {"name": "c", "status": "crashed", "description": ""},
+        ]
+        labels = [{"name": each, "labels": ["glad"], "raw": "", "key": each} for each in "ab"]
+        for file, lines in (("predictions.jsonl", records), ("labels.jsonl", labels)):
+            text = "".join(json.dumps(line) + "\n" for line in lines)
+            (folder / file).write_text(text, "utf-8")
+    (tmp_path / "truth.csv").write_text("name,openset\na,glad\nb,sad\n", "utf-8")
+    runs = ",".join(str(tmp_path / each) for each in ("talker", "talker-vllm", "talker-again"))
+    done = run("compare", f"runs=[{runs}]", f"truth={tmp_path}/truth.csv", cache=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    told = done.stdout.splitlines()
+    before = ("The person " * 5 + "is ")[-30:]
+    assert (
+        "- talker and talker-vllm: other words of 1 of 2 clips; in b they part at "
+        f"'...{before}glad.' and '...{before}sad.'"
+    ) in told
+    assert "- talker and talker-again: the same words of all 2 clips" in told
+
+
 @pytest.mark.parametrize(
     ("module", "arguments", "words"),
     [
