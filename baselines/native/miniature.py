@@ -102,10 +102,11 @@ def _write(folder: Path, cls: Any, shrink: Mapping[str, Any], seed: int) -> None
     torch.manual_seed(seed)
     model = cls(copy.deepcopy(config)).eval()
     model.config = config  # as it was: timm's builders, in Gemma 3n, write into theirs
-    model.load_state_dict(random_tensors(model, seed), strict=False)
+    tensors = random_tensors(model, seed)
     if "thinks" in shrink:
-        end = tokenizer.convert_tokens_to_ids(THINKING[1])
-        model.get_output_embeddings().weight.data[end] *= _APT
+        (head,) = (name for name in tensors if name.endswith("lm_head.weight"))
+        tensors[head][tokenizer.convert_tokens_to_ids(THINKING[1])] *= _APT
+    model.load_state_dict(tensors, strict=False)
     model.generation_config.eos_token_id = tokenizer.eos_token_id
     model.generation_config.pad_token_id = tokenizer.pad_token_id
     model.half().save_pretrained(folder)
@@ -176,7 +177,9 @@ def _overlaid(values: dict[str, Any], wanted: Mapping[str, Any]) -> dict[str, An
         *path, last = name.split(".")
         here = values
         for part in path:
-            here = here.setdefault(part, {})
+            if here.get(part) is None:
+                here[part] = {}
+            here = here[part]
         if value != {} or here.get(last) is None:
             here[last] = deepcopy(value)
     return values
