@@ -1,6 +1,6 @@
 """What every engine gives: answers, and where they end."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import takewhile
 from typing import Protocol, runtime_checkable
@@ -38,6 +38,8 @@ class Perceived:
     per_token: Mapping[str, Tensor]
     features: Mapping[str, Tensor]
     switches: Mapping[str, bool] = field(default_factory=dict)
+    packed: Collection[str] = ()
+    """Features that stand one after another along their last axis instead."""
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -45,7 +47,10 @@ class Perceived:
     @property
     def kind(self) -> tuple[tuple[str, object], ...]:
         """What must be the same for all prompts of a batch."""
-        shapes = {name: tuple(each.shape[1:]) for name, each in self.features.items()}
+        shapes = {
+            name: tuple(each.shape[:-1] if name in self.packed else each.shape[1:])
+            for name, each in self.features.items()
+        }
         return tuple(sorted((shapes | dict(self.switches)).items()))
 
 

@@ -147,7 +147,8 @@ class TransformersEngine:
             for name in prompts[0].per_token
         }
         for name in prompts[0].features:
-            features = torch.cat([prompt.features[name] for prompt in prompts])
+            axis = -1 if name in prompts[0].packed else 0
+            features = torch.cat([prompt.features[name] for prompt in prompts], axis)
             media[name] = features.to(device, dtype if features.is_floating_point() else None)
         return media | dict(prompts[0].switches)
 

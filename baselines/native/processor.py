@@ -32,6 +32,9 @@ _WOVEN = "use_audio_in_video"
 """What Qwen's omni models call it, in the processor (the order of the placeholders) and in the
 model (their places in time) alike."""
 
+_PACKED = {"pixel_values": "target_sizes", "pixel_values_videos": "target_sizes_videos"}
+"""Of MiniCPM-V, whose patches of all frames are one row: what says where each frame ends."""
+
 _OF_THE_MEDIA = ("video_metadata", "do_sample_frames", "sampling_rate")
 """Arguments that vLLM is told with the media themselves."""
 
@@ -195,7 +198,8 @@ class ChatProcessor(TransformersTokenizer):
         tensors.pop("attention_mask", None)
         per_token = {name: tensors.pop(name)[0] for name in _PER_TOKEN if name in tensors}
         switches = {_WOVEN: True} if media.woven else {}
-        return Perceived(ids, per_token, tensors, switches)
+        packed = [name for name, ends in _PACKED.items() if ends in tensors]
+        return Perceived(ids, per_token, tensors, switches, packed)
 
     def _made(self, message: Message, media: Media) -> Any:
         """The processor's answer, tensors by their names."""

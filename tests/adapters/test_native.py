@@ -122,9 +122,10 @@ def told(adapter: Native, name: str) -> list[int]:
     return list(answer.ids)
 
 
-def test_video_as_documented(small):
-    adapter = small("qwen2_5_vl")
-    frames, _ = media("good_news", adapter.frames, 16000)
+@pytest.mark.parametrize("name", ["minicpm_v4_6", "qwen2_5_vl", "qwen3_5"])
+def test_video_as_documented(small, name):
+    adapter = small(name)
+    frames = adapter._look(SAMPLE / "video" / "good_news.mp4")
     question = adapter.prompts[VIDEO].without_subtitle
     when = {
         "fps": frames.fps,
@@ -136,7 +137,7 @@ def test_video_as_documented(small):
         [{"type": "video", "video": frames.pixels}, {"type": "text", "text": question}],
         video_metadata=[when],
         do_sample_frames=False,
-        cap_pixels_per_frame=True,
+        **adapter.processor.get("videos_kwargs", {}),
     )
     assert told(adapter, "good_news") == [
         each for each in tokens if each != adapter.tokenizer.eos_id
