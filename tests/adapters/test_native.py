@@ -238,10 +238,10 @@ def test_inputs_that_the_model_lacks_are_named_before_the_first_clip(small):
         deaf.prepare(None, None, "hello")
 
 
-def test_a_missing_package_is_named_before_anything_is_read(monkeypatch):
+def test_a_missing_package_is_named_before_anything_is_read(monkeypatch, tmp_path):
     monkeypatch.setattr("adapters.native.find_spec", lambda name: None)
     adapter = configured("gemma3n")
-    for use in (lambda: adapter.miniature(Path("/nowhere")), lambda: adapter.load(MACHINE)):
+    for use in (lambda: adapter.miniature(tmp_path), lambda: adapter.load(MACHINE)):
         with pytest.raises(PrerequisiteError, match=r"the package timm.*'ovmer\[gemma3n\]'"):
             use()
 
@@ -304,7 +304,7 @@ def test_processors_of_another_kind(small, tmp_path):
         replace(adapter, checkpoint={"model": part}).load(MACHINE)
 
 
-def test_settings_that_cannot_work_are_named():
+def test_settings_that_cannot_work_are_named(tmp_path):
     with pytest.raises(PrerequisiteError, match=r"baseline\.architecture is missing"):
         Native()
     with pytest.raises(PrerequisiteError, match=r"baseline\.picture is 'film'"):
@@ -317,7 +317,7 @@ def test_settings_that_cannot_work_are_named():
         ("WhisperForConditionalGeneration", r"no miniature can be made of Whisper\w+ \(TypeError"),
     ):
         with pytest.raises(PrerequisiteError, match=words):
-            Native(architecture=name).miniature(Path("/nowhere"))
+            Native(architecture=name).miniature(tmp_path)
 
 
 def test_frames_by_the_second(small):

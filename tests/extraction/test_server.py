@@ -291,7 +291,7 @@ def test_where_the_server_is_comes_from_the_setting_then_from_the_environment(
     with pytest.raises(PrerequisiteError, match="OPENAI_BASE_URL"):
         ServerCompletion(MODEL, Sampling(), spilled)
     assert "secret" not in os.environ["OPENAI_BASE_URL"]
-    monkeypatch.setenv("OPENAI_BASE_URL", server.url.replace("127", "me:secret@127"))
+    monkeypatch.setenv("OPENAI_BASE_URL", server.url.replace("//", "//me:secret@"))
     _, sentence = stopped(
         ServerCompletion(MODEL, Sampling(), ServerSettings()).complete(questions(1))
     )
