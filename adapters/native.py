@@ -277,23 +277,30 @@ class Native(ChatMllm, Mllm):
         if (key := (wanted, first.pixels.shape)) in self._tried:
             return
         if self.picture == "images":  # each by itself
-            one, two = self._tokens_of(1, first), self._tokens_of(2, first)
+            one, two = (self._tokens_of(some, first) for some in (1, 2))
             self._check_room(one + (wanted - 1) * (two - one), wanted)
         else:
             some = _MANY
             while some < wanted:
                 self._check_room(self._tokens_of(some, first), some)
                 some *= 2
+            self._check_room(self._tokens_of(wanted, first, work=False), wanted)
         self._tried.add(key)
 
-    def _tokens_of(self, some: int, first: Frames) -> int:
-        """How long a prompt with so many frames of a clip is, and nothing else."""
+    def _tokens_of(self, some: int, first: Frames, *, work: bool = True) -> int:
+        """How long a prompt with so many frames of a clip is, and nothing else.
+
+        Without `work` 0 where that would take as long as with the frames themselves.
+        """
         from baselines.native.processor import Message
 
         pixels = np.zeros((some, *first.pixels.shape[1:]), np.uint8)
         places = tuple(linspace(first.count, some, rounded=True))
         media = self._media(Frames(pixels, places, first.fps, first.count), None)
-        return self._processor.length_with(Message(media.kinds, "", self.system), media)
+        message = Message(media.kinds, "", self.system)
+        if (needed := self._processor.length_with(message, media)) is not None:
+            return needed
+        return len(self._processor(message, media)) if work else 0
 
     @cached_property
     def _tried(self) -> set[tuple[int, tuple[int, ...]]]:

@@ -168,16 +168,15 @@ class ChatProcessor(TransformersTokenizer):
         """How many tokens a message has, each medium counted as its placeholder at most."""
         return len(self._tokenizer.encode(self.render(message), add_special_tokens=False))
 
-    def length_with(self, message: Message, media: Media) -> int:
-        """How many tokens a message has with media of that size, whatever they show.
+    def length_with(self, message: Message, media: Media) -> int | None:
+        """How many tokens a message has with media of that size, told without a look at them.
 
-        Most processors need no more than tensors without content for it, which takes no time.
+        None for the few processors that look at what the media show.
         """
         try:
-            made = self._made(message, media.emptied())
+            return len(self._made(message, media.emptied())["input_ids"][0])
         except (RuntimeError, TypeError, ValueError):
-            made = self._made(message, media)
-        return len(made["input_ids"][0])
+            return None
 
     def __call__(self, message: Message, media: Media) -> "Perceived":
         """What `generate` takes: the ids of a message's prompt, and the media's features.
