@@ -39,6 +39,20 @@ _AT_ONCE = 16
 """Requests that are added between two steps: more would keep finished answers waiting."""
 
 
+def imported(switch: str) -> Any:
+    """vLLM's package; a PrerequisiteError, naming the setting `switch`, where there is none."""
+    for name, value in (_QUIET | _SPAWN).items():
+        os.environ.setdefault(name, value)
+    try:
+        import vllm
+    except ImportError as error:
+        raise PrerequisiteError(
+            f"{switch}=vllm needs vLLM, which cannot be imported ({error}); install it with "
+            f"pip install 'ovmer[vllm]', or say {switch}=transformers"
+        ) from error
+    return vllm
+
+
 class OfflineVllm:
     """One engine with one model, from construction to `close`."""
 
@@ -50,16 +64,8 @@ class OfflineVllm:
         `switch` is the setting that chose vLLM and `options_key` the one that holds the options;
         messages name them. Raises PrerequisiteError where vLLM is missing or cannot start.
         """
-        for name, value in (_QUIET | _SPAWN).items():
-            os.environ.setdefault(name, value)
-        try:
-            import torch
-            from vllm import LLM
-        except ImportError as error:
-            raise PrerequisiteError(
-                f"{switch}=vllm needs vLLM, which cannot be imported ({error}); install it with "
-                f"pip install 'ovmer[vllm]', or say {switch}=transformers"
-            ) from error
+        vllm = imported(switch)
+        import torch
         from accelerate.utils.memory import clear_device_cache
 
         clear_device_cache(garbage_collection=True)  # what the model before us had
@@ -69,7 +75,7 @@ class OfflineVllm:
                 os.environ.setdefault(name, value)
         try:
             with _scannable_modules():
-                self._engine = LLM(str(model), **options).llm_engine
+                self._engine = vllm.LLM(str(model), **options).llm_engine
         except (RuntimeError, ValueError, TypeError, AttributeError, KeyError) as error:
             raise PrerequisiteError(
                 f"vLLM could not start with {model} ({first_line(error)}; its own messages stand "

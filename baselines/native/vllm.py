@@ -6,6 +6,7 @@ call are in the engine at once. Greedy tokens in float32 are those of transforme
 depend on the clip's seed alone, as there, but are other draws.
 """
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 from baselines.decoding.answers import Answers, Generated
 from baselines.decoding.settings import GenerationSettings
 from baselines.decoding.vllm_engine import sampling
-from baselines.decoding.vllm_offline import OfflineVllm, Request
+from baselines.decoding.vllm_offline import OfflineVllm, Request, imported
+from baselines.errors import PrerequisiteError
 from baselines.native.processor import ChatProcessor, Media
 from baselines.native.vllm_plugin import CORRECTED
 
@@ -48,8 +50,10 @@ class ChatVllm:
     ) -> None:
         """`options` are arguments of `vllm.LLM`.
 
-        Raises PrerequisiteError where vLLM is missing or cannot start with this model.
+        Raises PrerequisiteError where vLLM is missing, has no class for this model, or cannot start
+        with it.
         """
+        _check_class(folder, architecture)
         self._processor, self._settings = processor, settings
         self._answers = Answers(processor, settings)
         # Every clip is seen once: a cache of processed media would only take memory.
@@ -104,3 +108,17 @@ class ChatVllm:
     def close(self) -> None:
         """End the engine's processes and give the memory back."""
         self._vllm.close()
+
+
+def _check_class(folder: Path, architecture: str) -> None:
+    """Raises PrerequisiteError where vLLM would run the checkpoint by its generic class.
+
+    That one, in vLLM 0.32, stumbles over some processors at the first clip, and misses others.
+    """
+    vllm = imported("engine")
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    known = vllm.ModelRegistry.get_supported_archs()
+    if architecture not in CORRECTED and not known & set(config.get("architectures") or ()):
+        raise PrerequisiteError(
+            f"vLLM {vllm.__version__} has no class for {architecture}; say engine=transformers"
+        )
