@@ -304,6 +304,21 @@ def test_processors_of_another_kind(small, tmp_path):
         replace(adapter, checkpoint={"model": part}).load(MACHINE)
 
 
+def test_a_part_that_was_saved_alone_is_read_as_well(small, tmp_path):
+    """Fine-tunes of an omni model hold the part that writes text and no other."""
+    whole = small("qwen2_5_omni")
+    weights = ("config.json", "model.safetensors")
+    shutil.copytree(whole.parts["model"], tmp_path, dirs_exist_ok=True)
+    for name in weights:
+        (tmp_path / name).unlink()
+    whole._model.llm.save_pretrained(tmp_path)
+    part = replace(whole.checkpoint["model"], path=str(tmp_path))
+    alone = replace(whole, checkpoint={"model": part})
+    alone.load(MACHINE)
+    item = prepared(alone, "good_news")
+    assert alone.generate([item]) == whole.generate([prepared(whole, "good_news")])
+
+
 def test_settings_that_cannot_work_are_named(tmp_path):
     with pytest.raises(PrerequisiteError, match=r"baseline\.architecture is missing"):
         Native()
