@@ -232,12 +232,13 @@ class ChatProcessor(TransformersTokenizer):
         return given
 
     def options(self, media: Media) -> dict[str, Any]:
-        """What the processor is told of a clip beside its media, in one level, as vLLM wants it."""
-        told = self.arguments(media)
-        flat: dict[str, Any] = {}
-        for name, value in told.items():
+        """What the processor is told of a clip beside its media, as vLLM wants it."""
+        told: dict[str, Any] = {}
+        for name, value in self.arguments(media).items():
             if name.endswith("_kwargs"):
-                flat |= {key: each for key, each in value.items() if key not in _OF_THE_MEDIA}
+                told[name] = {key: each for key, each in value.items() if key not in _OF_THE_MEDIA}
             elif name not in ("videos", "images", "audio"):
-                flat[name] = value
-        return flat
+                told[name] = value
+        if media.woven:
+            told[_WOVEN] = True  # which vLLM looks for here
+        return told
