@@ -112,9 +112,9 @@ def read_processor(folder: Path, options: Mapping[str, Any]) -> "ChatProcessor":
         from baselines.native.mistral import MistralProcessor
 
         return MistralProcessor(processor, folder, options)
-    # Phi-4's processor leaves it to the tokenizer.
-    template = processor.chat_template or processor.tokenizer.chat_template
-    if not template:
+    # Phi-4's processor leaves it to the tokenizer; others choose by what is asked.
+    template = None if processor.chat_template else processor.tokenizer.chat_template
+    if not (processor.chat_template or template):
         raise CheckpointError(
             f"the {name} of {folder} has no chat template, so it is no chat model's; "
             "choose an instruct model"
@@ -129,7 +129,7 @@ class ChatProcessor(TransformersTokenizer):
     """Why no engine but transformers can be given what it makes; empty where vLLM can as well."""
 
     def __init__(
-        self, processor: Any, folder: Path, options: Mapping[str, Any], template: str = ""
+        self, processor: Any, folder: Path, options: Mapping[str, Any], template: str | None = None
     ) -> None:
         super().__init__(processor.tokenizer, folder)
         self.name = type(processor).__name__
@@ -161,6 +161,7 @@ class ChatProcessor(TransformersTokenizer):
                 chat_template=self._template,
                 add_generation_prompt=True,
                 tokenize=False,
+                processor_kwargs={"padding": False},  # SmolVLM's warns of its own where it has none
             )
         )
 
@@ -209,7 +210,7 @@ class ChatProcessor(TransformersTokenizer):
         """The processor's arguments for a clip's media, the options among them."""
         given: dict[str, Any] = {}
         if media.video is not None:
-            given["videos"] = [media.video]
+            given["videos"] = [[media.video]]
             when = dict(media.when or {})
             given["videos_kwargs"] = {
                 "video_metadata": [when],

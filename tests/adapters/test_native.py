@@ -122,7 +122,7 @@ def told(adapter: Native, name: str) -> list[int]:
     return list(answer.ids)
 
 
-@pytest.mark.parametrize("name", ["minicpm_v4_6", "qwen2_5_vl", "qwen3_5"])
+@pytest.mark.parametrize("name", ["minicpm_v4_6", "qwen2_5_vl", "qwen3_5", "smolvlm2"])
 def test_video_as_documented(small, name):
     adapter = small(name)
     frames = adapter._look(SAMPLE / "video" / "good_news.mp4")
