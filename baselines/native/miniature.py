@@ -8,7 +8,6 @@ The processor is the real one with its default settings, around the small tokeni
 are.
 """
 
-import copy
 import inspect
 import json
 import re
@@ -100,7 +99,7 @@ def _write(folder: Path, cls: Any, shrink: Mapping[str, Any], seed: int) -> None
     name_tokens(config, processor)
     processor.save_pretrained(folder)
     torch.manual_seed(seed)
-    model = cls(copy.deepcopy(config)).eval()
+    model = cls(deepcopy(config)).eval()
     model.config = config  # as it was: timm's builders, in Gemma 3n, write into theirs
     tensors = random_tensors(model, seed)
     if "thinks" in shrink:
