@@ -1,7 +1,8 @@
 """What vLLM is told in each of its processes, by the entry point `vllm.general_plugins`."""
 
 _CLASSES = {
-    "Gemma4ForConditionalGeneration": "baselines.native.vllm_gemma4:Gemma4",
+    "Gemma3nForConditionalGeneration": "baselines.native.vllm_gemma:Gemma3n",
+    "Gemma4ForConditionalGeneration": "baselines.native.vllm_gemma:Gemma4",
     "Qwen2_5OmniThinkerForConditionalGeneration": "baselines.native.vllm_omni:Thinker2_5",
     "Qwen3OmniMoeThinkerForConditionalGeneration": "baselines.native.vllm_omni:Thinker3",
 }

@@ -61,6 +61,7 @@ def _round_down_places(monkeypatch) -> None:
             pytest.param(name, marks=pytest.mark.by_hand)
             for name in (
                 "audio_flamingo3",
+                "gemma3n",
                 "glm4_1v",
                 "llava_next_video",
                 "llava_onevision",
