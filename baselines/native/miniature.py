@@ -88,7 +88,6 @@ def _write(folder: Path, cls: Any, shrink: Mapping[str, Any], seed: int) -> None
         (kind for kind in (model_type, cls.base_model_prefix) if kind in PROCESSOR_MAPPING_NAMES),
         model_type.rpartition("_")[0] or model_type,  # an omni model's thinker is a part of it
     )
-    folder.mkdir(parents=True, exist_ok=True)
     if TOKENIZER_MAPPING_NAMES.get(of_processor) == mistral.NAME:
         tokenizer = mistral.write_tokenizer(folder)
     else:

@@ -87,6 +87,7 @@ def write_tokenizer(folder: Path) -> MistralCommonBackend:
             "chunk_length_s": 30.0,
         },
     }
+    folder.mkdir(parents=True, exist_ok=True)
     file = folder / "tekken.json"
     file.write_text(json.dumps(told), encoding="utf-8")
     return MistralCommonBackend(file)
