@@ -214,7 +214,7 @@ class Native(ChatMllm, Mllm):
 
     @cached_property
     def _processor(self) -> "ChatProcessor":
-        from baselines.native.processor import read_processor
+        from baselines.native.model import read_processor
 
         return read_processor(self.parts["model"], self.processor)
 

@@ -1,13 +1,18 @@
-"""The class of transformers around a chat MLLM, loaded strictly."""
+"""What a checkpoint folder of a chat MLLM holds: the model, loaded strictly, and its processor."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
-from transformers import PreTrainedModel
+from transformers import AutoProcessor, PreTrainedModel
 
 from baselines.chat import context_of as context_by
 from baselines.chat import load_chat_model
 from baselines.decoding.answers import Perceived
+from baselines.errors import CheckpointError, first_line
 from baselines.native.classes import class_named
+from baselines.native.mistral import NAME, MistralProcessor
+from baselines.native.processor import ChatProcessor
 
 
 class ChatModel:
@@ -32,3 +37,32 @@ class ChatModel:
 def context_of(folder: Path, architecture: str) -> int:
     """How many tokens, answer included, the model is made for."""
     return context_by(folder, class_named(architecture).config_class, architecture)
+
+
+def read_processor(folder: Path, options: Mapping[str, Any]) -> ChatProcessor:
+    """The processor of a checkpoint folder; `options` are handed to it with every clip.
+
+    Raises CheckpointError where the folder holds none that chats.
+    """
+    try:
+        processor = AutoProcessor.from_pretrained(folder, local_files_only=True)
+    except (OSError, ValueError, KeyError, TypeError, ImportError) as error:
+        raise CheckpointError(
+            f"{folder} holds no processor that transformers can build ({first_line(error)})"
+        ) from error
+    name = type(processor).__name__
+    if not hasattr(processor, "tokenizer"):
+        raise CheckpointError(
+            f"{folder} holds a {name} alone, not the processor of a chat model that sees "
+            "or hears; is it the right checkpoint?"
+        )
+    if type(processor.tokenizer).__name__ == NAME:
+        return MistralProcessor(processor, folder, options)
+    # Phi-4's processor leaves it to the tokenizer; others choose by what is asked.
+    template = None if processor.chat_template else processor.tokenizer.chat_template
+    if not (processor.chat_template or template):
+        raise CheckpointError(
+            f"the {name} of {folder} has no chat template, so it is no chat model's; "
+            "choose an instruct model"
+        )
+    return ChatProcessor(processor, folder, options, template)

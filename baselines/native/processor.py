@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from baselines.chat import TransformersTokenizer
-from baselines.errors import CheckpointError, PrerequisiteError, first_line
+from baselines.errors import PrerequisiteError, first_line
 
 if TYPE_CHECKING:
     from baselines.decoding.answers import Perceived
@@ -87,39 +87,6 @@ class Message:
             text = {"type": "text", "text": self.system}
             found.insert(0, {"role": "system", "content": [text]})
         return found
-
-
-def read_processor(folder: Path, options: Mapping[str, Any]) -> "ChatProcessor":
-    """The processor of a checkpoint folder; `options` are handed to it with every clip.
-
-    Raises CheckpointError where the folder holds none that chats.
-    """
-    from transformers import AutoProcessor
-
-    try:
-        processor = AutoProcessor.from_pretrained(folder, local_files_only=True)
-    except (OSError, ValueError, KeyError, TypeError, ImportError) as error:
-        raise CheckpointError(
-            f"{folder} holds no processor that transformers can build ({first_line(error)})"
-        ) from error
-    name = type(processor).__name__
-    if not hasattr(processor, "tokenizer"):
-        raise CheckpointError(
-            f"{folder} holds a {name} alone, not the processor of a chat model that sees "
-            "or hears; is it the right checkpoint?"
-        )
-    if type(processor.tokenizer).__name__ == "MistralCommonBackend":
-        from baselines.native.mistral import MistralProcessor
-
-        return MistralProcessor(processor, folder, options)
-    # Phi-4's processor leaves it to the tokenizer; others choose by what is asked.
-    template = None if processor.chat_template else processor.tokenizer.chat_template
-    if not (processor.chat_template or template):
-        raise CheckpointError(
-            f"the {name} of {folder} has no chat template, so it is no chat model's; "
-            "choose an instruct model"
-        )
-    return ChatProcessor(processor, folder, options, template)
 
 
 class ChatProcessor(TransformersTokenizer):
