@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
+
 from baselines.decoding.answers import Answers, Generated
 from baselines.decoding.settings import GenerationSettings
 from baselines.decoding.vllm_engine import sampling
@@ -50,10 +52,10 @@ class ChatVllm:
     ) -> None:
         """`options` are arguments of `vllm.LLM`.
 
-        Raises PrerequisiteError where vLLM is missing, has no class for this model, or cannot start
+        Raises PrerequisiteError where vLLM is missing, has no class for this model or cannot start
         with it.
         """
-        _check_class(folder, architecture)
+        _check(folder, architecture, options.get("dtype", "auto"))
         self._processor, self._settings = processor, settings
         self._answers = Answers(processor, settings)
         # Every clip is seen once: a cache of processed media would only take memory.
@@ -110,10 +112,11 @@ class ChatVllm:
         self._vllm.close()
 
 
-def _check_class(folder: Path, architecture: str) -> None:
-    """Raises PrerequisiteError where vLLM would run the checkpoint by its generic class.
+def _check(folder: Path, architecture: str, dtype: str) -> None:
+    """Raises PrerequisiteError where vLLM cannot run the checkpoint.
 
-    That one, in vLLM 0.32, stumbles over some processors at the first clip, and misses others.
+    Without a class it would take its generic one, which in vLLM 0.32 stumbles over some processors
+    at the first clip, and misses others.
     """
     vllm = imported("engine")
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
@@ -121,4 +124,10 @@ def _check_class(folder: Path, architecture: str) -> None:
     if architecture not in CORRECTED and not known & set(config.get("architectures") or ()):
         raise PrerequisiteError(
             f"vLLM {vllm.__version__} has no class for {architecture}; say engine=transformers"
+        )
+    layers = config.get("text_config", config).get("layer_types") or ()
+    if "linear_attention" in layers and dtype == "float32" and not torch.cuda.is_available():
+        raise PrerequisiteError(
+            f"vLLM {vllm.__version__} computes the linear attention of {architecture} on a CPU in "
+            "bfloat16 alone; say machine.dtype=bfloat16 or engine=transformers"
         )

@@ -3,6 +3,7 @@
 _CLASSES = {
     "Gemma3nForConditionalGeneration": "baselines.native.vllm_gemma:Gemma3n",
     "Gemma4ForConditionalGeneration": "baselines.native.vllm_gemma:Gemma4",
+    "MiniCPMV4_6ForConditionalGeneration": "baselines.native.vllm_minicpm:MiniCpm",
     "Qwen2_5OmniThinkerForConditionalGeneration": "baselines.native.vllm_omni:Thinker2_5",
     "Qwen3OmniMoeThinkerForConditionalGeneration": "baselines.native.vllm_omni:Thinker3",
 }

@@ -1,6 +1,7 @@
 """Chat MLLMs in vLLM's own multimodal engine: the tokens are transformers'."""
 
 import json
+from dataclasses import replace
 from importlib.util import find_spec
 from typing import cast
 
@@ -20,7 +21,6 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore"),  # of vLLM, in our process
 ]
 
-PHI = "Phi4MultimodalForCausalLM"
 MACHINE = Machine(
     device="cpu",
     dtype="float32",
@@ -65,6 +65,7 @@ def _round_down_places(monkeypatch) -> None:
                 "glm4_1v",
                 "llava_next_video",
                 "llava_onevision",
+                "minicpm_v4_6",
                 "qwen3_omni_thinking",
             )
         ),
@@ -74,11 +75,13 @@ def test_greedy_tokens_are_those_of_transformers(name, tmp_path, monkeypatch):
     adapter = configured(name).miniature(tmp_path)
     if name.startswith("qwen3_omni"):
         _round_down_places(monkeypatch)
-    adapter.load(Machine(device="cpu", dtype="float32"))
+    # On a CPU vLLM has linear attention in bfloat16 alone.
+    dtype = "bfloat16" if name == "minicpm_v4_6" else "float32"
+    adapter.load(Machine(device="cpu", dtype=dtype))
     clips = list(zip(CLIPS, SUBTITLES, strict=True))
     expected = adapter.generate([prepared(adapter, *clip) for clip in clips])
     adapter.close()
-    adapter.load(MACHINE)
+    adapter.load(replace(MACHINE, dtype=dtype))
     try:
         assert adapter.generate([prepared(adapter, *clip) for clip in clips]) == expected
         assert adapter.generate([prepared(adapter, *clips[0])]) == expected[:1]
@@ -86,8 +89,21 @@ def test_greedy_tokens_are_those_of_transformers(name, tmp_path, monkeypatch):
         adapter.close()
 
 
-def test_a_model_without_a_class_in_vllm_is_refused_before_it_is_loaded(tmp_path):
-    (tmp_path / "config.json").write_text(json.dumps({"architectures": [PHI]}), encoding="utf-8")
-    settings = GenerationSettings(max_new_tokens=1)
-    with pytest.raises(PrerequisiteError, match=rf"no class for {PHI}; say engine=transformers$"):
-        ChatVllm(tmp_path, PHI, cast(ChatProcessor, None), settings, {})
+@pytest.mark.parametrize(
+    ("architecture", "layers", "sentence"),
+    [
+        ("Phi4MultimodalForCausalLM", "full_attention", "has no class for Phi4MultimodalForCausal"),
+        ("Qwen3_5ForConditionalGeneration", "linear_attention", r"say machine\.dtype=bfloat16 or "),
+    ],
+)
+def test_what_vllm_cannot_run_is_refused_before_it_is_loaded(
+    architecture, layers, sentence, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    config = {"architectures": [architecture], "text_config": {"layer_types": [layers]}}
+    (tmp_path / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    settings, options = GenerationSettings(max_new_tokens=1), {"dtype": "float32"}
+    with pytest.raises(
+        PrerequisiteError, match=rf"^vLLM [\d.]+ .*{sentence}.*engine=transformers$"
+    ):
+        ChatVllm(tmp_path, architecture, cast(ChatProcessor, None), settings, options)
