@@ -15,6 +15,10 @@ CORRECTED = {architecture: f"Ovmer{architecture}" for architecture in _CLASSES}
 def register() -> None:
     """Name our classes to vLLM, which imports them when it is asked for one."""
     from vllm import ModelRegistry
+    from vllm.model_executor.models.config import MODELS_CONFIG_MAP as SETTINGS
 
     for architecture, where in _CLASSES.items():
-        ModelRegistry.register_model(CORRECTED[architecture], where)
+        name = CORRECTED[architecture]
+        ModelRegistry.register_model(name, where)
+        if architecture in SETTINGS:  # Gemma 4's heads of two sizes ask for one kernel on a GPU
+            SETTINGS[name] = SETTINGS[architecture]
