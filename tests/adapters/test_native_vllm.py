@@ -50,8 +50,6 @@ def _round_down_places(monkeypatch) -> None:
 @pytest.mark.parametrize(
     "name",
     [
-        "gemma4",
-        "internvl3",
         "qwen2_5_omni",
         "qwen2_5_vl",
         "qwen2_audio",
@@ -62,7 +60,9 @@ def _round_down_places(monkeypatch) -> None:
             for name in (
                 "audio_flamingo3",
                 "gemma3n",
+                "gemma4",
                 "glm4_1v",
+                "internvl3",
                 "llava_next_video",
                 "llava_onevision",
                 "minicpm_v4_6",

@@ -50,8 +50,10 @@ def completion(words: str | None, finish_reason: str = "stop") -> Misbehaviour:
 
 
 @contextmanager
-def serving(script: Script, models: Misbehaviour | None = None) -> Iterator[FakeServer]:
-    """A server on a free port; `models` is what its list of models answers."""
+def serving(
+    script: Script, models: Misbehaviour | None = None, port: int = 0
+) -> Iterator[FakeServer]:
+    """A server, without `port` on a free one; `models` is what its list of models answers."""
     listing = models or Misbehaviour(body=json.dumps({"data": [{"id": MODEL}, {"id": "other"}]}))
     seen = FakeServer("", [], [], [])
     stop, lock = threading.Event(), threading.Lock()
@@ -92,7 +94,7 @@ def serving(script: Script, models: Misbehaviour | None = None) -> Iterator[Fake
                 self.wfile.write(b" ")
                 self.wfile.flush()
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server = ThreadingHTTPServer(("127.0.0.1", port), Handler)
     server.daemon_threads = True
     server.handle_error = lambda *args: None  # type: ignore[method-assign]  # broken pipes
     thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
