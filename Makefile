@@ -21,10 +21,10 @@ lint: $(VENV)/.test
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-# Two processes more than there are cores, as some tests wait for servers; the files in the order of
+# One process more than there are cores, as some tests wait for a server; the files in the order of
 # tests/conftest.py, the longest first.
 unit: $(VENV)/.test $(VENV)/.vllm chromium
-	$(BIN)/pytest -n $$(( $$(nproc) + 2 )) --dist loadfile --no-loadscope-reorder
+	$(BIN)/pytest -n $$(( $$(nproc) + 1 )) --dist loadfile --no-loadscope-reorder
 
 # The report is tested in headless Chromium; where it cannot be had, those tests are skipped.
 chromium:
