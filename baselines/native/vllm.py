@@ -2,8 +2,8 @@
 
 vLLM is given what `ChatProcessor` is given, the rendered prompt and the media as arrays, and runs
 the checkpoint's processor itself; so both engines see the same frames and samples. All clips of a
-call are in the engine at once. Greedy tokens in float32 are those of transformers; sampled ones
-depend on the clip's seed alone, as there, but are other draws.
+call are in the engine at once. The README says of which models the greedy tokens are known to be
+those of transformers; sampled ones depend on the clip's seed alone, as there, but are other draws.
 """
 
 import json
