@@ -10,7 +10,7 @@ unexport PYTHONDONTWRITEBYTECODE
 .PHONY: demo test lint unit chromium clean
 
 demo: $(VENV)/.base
-	$(BIN)/python -m runners.sweep -m \
+	$(BIN)/ovmer sweep -m \
 	    baseline=empty,random,lexicon,ground_truth,video_llava dataset=sample dry_run=true \
 	    || [ $$? -eq 1 ]  # 1: clips failed; one has no picture, which Video-LLaVA needs
 
@@ -19,7 +19,9 @@ test: lint unit
 lint: $(VENV)/.test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy
+	mkdir -p $(VENV)/typing/ovmer
+	ln -sfn $(CURDIR)/adapters $(CURDIR)/baselines $(CURDIR)/conf $(CURDIR)/runners $(CURDIR)/ovmer/* $(VENV)/typing/ovmer
+	MYPYPATH=$(VENV)/typing $(BIN)/mypy
 
 # One process more than there are cores, as some tests wait for a server; the files in the order of
 # tests/conftest.py, the longest first.

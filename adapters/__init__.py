@@ -1,6 +1,9 @@
 """What a newcomer extends: one file per MLLM, each behind `describe(video, audio, subtitle)`."""
 
-from adapters.base import (
+if __name__ != "ovmer.adapters":
+    raise ImportError("this package is imported as ovmer.adapters; install the project to use it")
+
+from ovmer.adapters.base import (
     AUDIO,
     SUBTITLE,
     VIDEO,
@@ -11,8 +14,14 @@ from adapters.base import (
     require_audio,
     require_video,
 )
-from adapters.registry import register
-from baselines.errors import ClipError, MissingModality, PrerequisiteError, Refused, Unreadable
+from ovmer.adapters.registry import register
+from ovmer.baselines.errors import (
+    ClipError,
+    MissingModality,
+    PrerequisiteError,
+    Refused,
+    Unreadable,
+)
 
 __all__ = [
     "AUDIO",

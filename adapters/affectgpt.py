@@ -15,16 +15,16 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from adapters.base import Prepared, require_audio, require_video
-from adapters.media import Samples, read_frames, read_sound
-from adapters.media.sampling import strided, window_starts
-from adapters.mllm import Mllm, Model, Question
-from adapters.registry import near, register
-from baselines.errors import CheckpointError, PrerequisiteError
-from baselines.tokenizer import Tokenizer
+from ovmer.adapters.base import Prepared, require_audio, require_video
+from ovmer.adapters.media import Samples, read_frames, read_sound
+from ovmer.adapters.media.sampling import strided, window_starts
+from ovmer.adapters.mllm import Mllm, Model, Question
+from ovmer.adapters.registry import near, register
+from ovmer.baselines.errors import CheckpointError, PrerequisiteError
+from ovmer.baselines.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
-    from baselines.device import Place
+    from ovmer.baselines.device import Place
 
 FACE, FRAME = "face", "frame"
 LABELS = "labels"
@@ -103,14 +103,14 @@ class AffectGptAdapter(Mllm):
             self.checkpoint = {**self.checkpoint, "trained": replace(trained, files=[wanted])}
 
     def read_tokenizer(self) -> Tokenizer:
-        from baselines.chat import ChatTokenizer
+        from ovmer.baselines.chat import ChatTokenizer
 
         tokenizer = ChatTokenizer(self.parts["llm"])
         tokenizer.encode("")  # settles how it encodes, which threads must not do side by side
         return tokenizer
 
     def build(self, place: "Place") -> Model:
-        from baselines.affectgpt import AffectGpt
+        from ovmer.baselines.affectgpt import AffectGpt
 
         return AffectGpt.load(
             trained=checkpoint_file(self.parts["trained"], self.release, self._epoch),
@@ -121,7 +121,7 @@ class AffectGptAdapter(Mllm):
         )
 
     def write_miniature(self, folder: Path, seed: int) -> dict[str, Path]:
-        from baselines.affectgpt import write_miniature
+        from ovmer.baselines.affectgpt import write_miniature
 
         name = _name(self._epoch).replace("*", "loss_0.000")
         parts = write_miniature(folder, seed, f"{self.release}/{name}")
@@ -130,7 +130,7 @@ class AffectGptAdapter(Mllm):
     def prepare(self, video: Path | None, audio: Path | None, subtitle: str | None) -> Prepared:
         import torch
 
-        from baselines.affectgpt import AffectGptInputs, preprocess
+        from ovmer.baselines.affectgpt import AffectGptInputs, preprocess
 
         frames = look(require_video(video), self.release)
         sound = preprocess(listen(require_audio(audio)))
@@ -212,7 +212,7 @@ def look(path: Path, release: str) -> NDArray[np.uint8]:
     Upstream's load_face never turns the faces to RGB, in training as afterwards. Raises
     PrerequisiteError where frames are given to a release that looks at faces, or the reverse.
     """
-    from baselines.affectgpt import SIDE
+    from ovmer.baselines.affectgpt import SIDE
 
     wanted, given = RELEASES[release].looks_at, FACE if path.suffix == ".npy" else FRAME
     if wanted != given:
@@ -226,8 +226,8 @@ def look(path: Path, release: str) -> NDArray[np.uint8]:
 
 def listen(path: Path) -> Samples:
     """8 x 32000: stretches of 2 s at 16 kHz, spread over the sound, which is 2 s long at least."""
-    from baselines.affectgpt import SECONDS
-    from baselines.layers.hubert import SAMPLE_RATE
+    from ovmer.baselines.affectgpt import SECONDS
+    from ovmer.baselines.layers.hubert import SAMPLE_RATE
 
     length = SECONDS * SAMPLE_RATE
     sound = read_sound(path, SAMPLE_RATE, resampling="sinc_hann")

@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
-from adapters.base import AUDIO, MEDIA, SUBTITLE, VIDEO, Adapter, require_audio, require_video
-from adapters.mllm import Mllm, Question
-from baselines.errors import MissingModality, PrerequisiteError
+from ovmer.adapters.base import AUDIO, MEDIA, SUBTITLE, VIDEO, Adapter, require_audio, require_video
+from ovmer.adapters.mllm import Mllm, Question
+from ovmer.baselines.errors import MissingModality, PrerequisiteError
 
 BOTH = "both"
 _USED = {VIDEO: {VIDEO}, AUDIO: {AUDIO}, BOTH: MEDIA}

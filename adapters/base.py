@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
 
-from baselines.errors import ClipError, MissingModality
+from ovmer.baselines.errors import ClipError, MissingModality
 
 VIDEO, AUDIO, SUBTITLE = "video", "audio", "subtitle"
 MEDIA = frozenset({VIDEO, AUDIO})

@@ -9,12 +9,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from adapters.audio_visual import BOTH, Perceiver
-from adapters.base import AUDIO, VIDEO
-from adapters.media import Frames, Samples, read_frames, read_sound
-from adapters.media.sampling import linspace
-from adapters.mllm import Question
-from baselines.errors import PrerequisiteError
+from ovmer.adapters.audio_visual import BOTH, Perceiver
+from ovmer.adapters.base import AUDIO, VIDEO
+from ovmer.adapters.media import Frames, Samples, read_frames, read_sound
+from ovmer.adapters.media.sampling import linspace
+from ovmer.adapters.mllm import Question
+from ovmer.baselines.errors import PrerequisiteError
 
 # The authors' questions to models of each kind (MERTools 89120b78, MER2025_Track23): to
 # Video-LLaVA and four more; to Qwen-Audio; and as the first, with the sound where their question

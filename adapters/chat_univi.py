@@ -8,16 +8,16 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from adapters.base import Prepared
-from adapters.frame_a_second import FrameASecond
-from adapters.mllm import VICUNA_SYSTEM
-from adapters.registry import register
-from baselines.tokenizer import LlamaTokenizer
+from ovmer.adapters.base import Prepared
+from ovmer.adapters.frame_a_second import FrameASecond
+from ovmer.adapters.mllm import VICUNA_SYSTEM
+from ovmer.adapters.registry import register
+from ovmer.baselines.tokenizer import LlamaTokenizer
 
 if TYPE_CHECKING:
-    from baselines.chat_univi import ChatUniVi, Sizes
-    from baselines.decoding.answers import Prompt
-    from baselines.device import Place
+    from ovmer.baselines.chat_univi import ChatUniVi, Sizes
+    from ovmer.baselines.decoding.answers import Prompt
+    from ovmer.baselines.device import Place
 
 # Template `simple` (ChatUniVi/conversation.py), which starts with an exchange of its own. The slots
 # of the frames touch, so the video takes a single one.
@@ -36,7 +36,7 @@ class ChatUniViAdapter(FrameASecond):
 
     @cached_property
     def _sizes(self) -> "Sizes":
-        from baselines.chat_univi import Sizes
+        from ovmer.baselines.chat_univi import Sizes
 
         return Sizes.read(self.parts["llm"], self.parts["tower"])
 
@@ -44,19 +44,19 @@ class ChatUniViAdapter(FrameASecond):
         return LlamaTokenizer(self.parts["llm"] / "tokenizer.model")
 
     def build(self, place: "Place") -> "ChatUniVi":
-        from baselines.chat_univi import ChatUniVi
+        from ovmer.baselines.chat_univi import ChatUniVi
 
         return ChatUniVi.load(self.parts["llm"], self.parts["tower"], place)
 
     def write_miniature(self, folder: Path, seed: int) -> dict[str, Path]:
-        from baselines.chat_univi import write_miniature
+        from ovmer.baselines.chat_univi import write_miniature
 
         return write_miniature(folder, seed)
 
     def prepare(self, video: Path | None, audio: Path | None, subtitle: str | None) -> Prepared:
         import torch
 
-        from baselines.layers.clip_vision import shortest_side_crop
+        from ovmer.baselines.layers.clip_vision import shortest_side_crop
 
         frames = self.look(video)
         texts, notes = self._texts(subtitle, len(frames.indices))
@@ -79,8 +79,8 @@ class ChatUniViAdapter(FrameASecond):
         return (before, after(question)), notes
 
     def embed(self, item: Prepared) -> "Prompt":
-        from baselines.chat_univi import ChatUniViInputs
-        from baselines.layers.density_peaks import uniform
+        from ovmer.baselines.chat_univi import ChatUniViInputs
+        from ovmer.baselines.layers.density_peaks import uniform
 
         texts, frames = item.inputs
         return self._model.embed(ChatUniViInputs(texts, frames, uniform(item.seed)))

@@ -3,7 +3,7 @@
 Run the parts first, each asked without the subtitle; then, with the subtitle merged in by a
 language model,
 
-    python -m runners.sweep baseline=combined baseline.name=salmonn+mplug_owl subtitle=merge \\
+    ovmer sweep baseline=combined baseline.name=salmonn+mplug_owl subtitle=merge \\
         baseline.runs=[outputs/ovmerd/salmonn-nosub,outputs/ovmerd/mplug_owl-nosub] extractor=qwen25
 
 The prompt with which the authors merged two clues and a subtitle was not published. Here both clues
@@ -15,9 +15,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
 
-from adapters.base import Adapter, Prepared
-from adapters.registry import register
-from baselines.errors import ClipError, PrerequisiteError
+from ovmer.adapters.base import Adapter, Prepared
+from ovmer.adapters.registry import register
+from ovmer.baselines.errors import ClipError, PrerequisiteError
 
 _JOIN = "；"
 

@@ -17,11 +17,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
-from adapters.base import AUDIO, SUBTITLE, VIDEO, Adapter, Answer, Feeding, Machine, Prepared
-from adapters.registry import register
-from adapters.thinking import split_thinking
-from adapters.worker import Died, Worker
-from baselines.errors import (
+from ovmer.adapters.base import AUDIO, SUBTITLE, VIDEO, Adapter, Answer, Feeding, Machine, Prepared
+from ovmer.adapters.registry import register
+from ovmer.adapters.thinking import split_thinking
+from ovmer.adapters.worker import Died, Worker
+from ovmer.baselines.errors import (
     ClipError,
     MissingModality,
     OutOfMemory,

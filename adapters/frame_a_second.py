@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
-from adapters.base import SUBTITLE, VIDEO, require_video
-from adapters.media import Frames, read_frames
-from adapters.media.sampling import per_second
-from adapters.mllm import Mllm
-from baselines.errors import PrerequisiteError
+from ovmer.adapters.base import SUBTITLE, VIDEO, require_video
+from ovmer.adapters.media import Frames, read_frames
+from ovmer.adapters.media.sampling import per_second
+from ovmer.adapters.mllm import Mllm
+from ovmer.baselines.errors import PrerequisiteError
 
 
 @dataclass

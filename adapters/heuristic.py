@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
-from adapters.base import SUBTITLE, Adapter, Prepared
-from adapters.lexicon import find_emotions
-from adapters.registry import register
-from adapters.words import wheel_words
-from baselines.errors import PrerequisiteError
+from ovmer.adapters.base import SUBTITLE, Adapter, Prepared
+from ovmer.adapters.lexicon import find_emotions
+from ovmer.adapters.registry import register
+from ovmer.adapters.words import wheel_words
+from ovmer.baselines.errors import PrerequisiteError
 
 BASIC_EMOTIONS = ("neutral", "angry", "happy", "sad", "worried", "surprise")
 """The six words of the MER challenges, in the authors' index order (MER2023 toolkit, config.py)."""
@@ -71,7 +71,7 @@ class GroundTruth(Adapter):
 
     def describe(self, video: Path | None, audio: Path | None, subtitle: str | None) -> str:
         raise PrerequisiteError(
-            "ground_truth has no truth for a single file; run it over a data set with runners.sweep"
+            "ground_truth has no truth for a single file; run it over a data set with ovmer sweep"
         )
 
     def generate(self, batch: list[Prepared]) -> Sequence[str]:

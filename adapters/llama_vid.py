@@ -8,16 +8,16 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from adapters.base import Prepared
-from adapters.frame_a_second import FrameASecond
-from adapters.mllm import VICUNA_SYSTEM
-from adapters.registry import register
-from baselines.checkpoint import file_of
-from baselines.tokenizer import BertTokenizer, LlamaTokenizer
+from ovmer.adapters.base import Prepared
+from ovmer.adapters.frame_a_second import FrameASecond
+from ovmer.adapters.mllm import VICUNA_SYSTEM
+from ovmer.adapters.registry import register
+from ovmer.baselines.checkpoint import file_of
+from ovmer.baselines.tokenizer import BertTokenizer, LlamaTokenizer
 
 if TYPE_CHECKING:
-    from baselines.device import Place
-    from baselines.llama_vid import LlamaVid, Sizes
+    from ovmer.baselines.device import Place
+    from ovmer.baselines.llama_vid import LlamaVid, Sizes
 
 # Template `llava_v1` (llamavid/conversation.py), split at the slot; each side is tokenised as a
 # text of its own. The model was trained with a "curious user"; the authors ran it like this.
@@ -38,13 +38,13 @@ class LlamaVidAdapter(FrameASecond):
 
     @cached_property
     def _vision(self) -> Path:
-        from baselines.layers.eva_vit import EVA_FILE
+        from ovmer.baselines.layers.eva_vit import EVA_FILE
 
         return file_of(self.parts["vision"], EVA_FILE)
 
     @cached_property
     def _sizes(self) -> "Sizes":
-        from baselines.llama_vid import Sizes
+        from ovmer.baselines.llama_vid import Sizes
 
         return Sizes.read(self.parts["llm"], self._vision)
 
@@ -56,20 +56,20 @@ class LlamaVidAdapter(FrameASecond):
         return LlamaTokenizer(self.parts["llm"] / "tokenizer.model")
 
     def build(self, place: "Place") -> "LlamaVid":
-        from baselines.llama_vid import LlamaVid
+        from ovmer.baselines.llama_vid import LlamaVid
 
         return LlamaVid.load(self.parts["llm"], self._vision, self.parts["bert"], place)
 
     def write_miniature(self, folder: Path, seed: int) -> dict[str, Path]:
-        from baselines.llama_vid import write_miniature
+        from ovmer.baselines.llama_vid import write_miniature
 
         return write_miniature(folder, seed)
 
     def prepare(self, video: Path | None, audio: Path | None, subtitle: str | None) -> Prepared:
         import torch
 
-        from baselines.layers.clip_vision import shortest_side_crop
-        from baselines.llama_vid import LONGEST_QUESTION, POSITIONS, LlamaVidInputs
+        from ovmer.baselines.layers.clip_vision import shortest_side_crop
+        from ovmer.baselines.llama_vid import LONGEST_QUESTION, POSITIONS, LlamaVidInputs
 
         frames = self.look(video)
         encode = self.tokenizer.encode

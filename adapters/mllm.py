@@ -19,15 +19,15 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
 
-from adapters.base import Adapter, Answer, Feeding, Machine, Prepared
-from baselines.checkpoint import Part, locate
-from baselines.decoding.settings import GenerationSettings
-from baselines.errors import ClipError, PrerequisiteError
-from baselines.tokenizer import Tokenizer, fit
+from ovmer.adapters.base import Adapter, Answer, Feeding, Machine, Prepared
+from ovmer.baselines.checkpoint import Part, locate
+from ovmer.baselines.decoding.settings import GenerationSettings
+from ovmer.baselines.errors import ClipError, PrerequisiteError
+from ovmer.baselines.tokenizer import Tokenizer, fit
 
 if TYPE_CHECKING:
-    from baselines.decoding.answers import Generated, Prompt
-    from baselines.device import Place
+    from ovmer.baselines.decoding.answers import Generated, Prompt
+    from ovmer.baselines.device import Place
 
 MINIATURE_NEW_TOKENS = 32
 """Miniatures answer at most this long: random weights hardly ever say the end token."""
@@ -154,10 +154,10 @@ class Mllm(Adapter, ABC):
         return prompt.about(kept), notes
 
     def load(self, machine: Machine) -> None:
-        from baselines.decoding.batches import Batches
-        from baselines.decoding.engines import cache_folder, engine_settings
-        from baselines.device import resolve
-        from baselines.llm_folder import LlmFolder
+        from ovmer.baselines.decoding.batches import Batches
+        from ovmer.baselines.decoding.engines import cache_folder, engine_settings
+        from ovmer.baselines.device import resolve
+        from ovmer.baselines.llm_folder import LlmFolder
 
         settings = engine_settings(machine.engine)
         settings.check(self.generation, self.transformers_only)
@@ -179,7 +179,7 @@ class Mllm(Adapter, ABC):
 
     def _encoded(self, batch: Sequence[Prepared]) -> list[Prepared]:
         """The items with their prompts in the place of their inputs; encoded ones as they are."""
-        from baselines.transfer import Beside
+        from ovmer.baselines.transfer import Beside
 
         todo = [item for item in batch if not isinstance(item.inputs, _Encoded)]
         with Beside(self._device) as beside:
@@ -202,7 +202,7 @@ class Mllm(Adapter, ABC):
     @property
     def feeding(self) -> Feeding:
         """A stream for engines that batch by themselves; a port may answer in its own way."""
-        from baselines.decoding.answers import StreamingEngine
+        from ovmer.baselines.decoding.answers import StreamingEngine
 
         streams = isinstance(getattr(self, "_engine", None), StreamingEngine)
         return "stream" if streams and type(self)._answer is Mllm._answer else "batch"

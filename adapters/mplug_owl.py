@@ -8,17 +8,17 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
-from adapters.base import SUBTITLE, VIDEO, Prepared, require_video
-from adapters.media import read_frames
-from adapters.media.sampling import segment_offsets
-from adapters.mllm import Mllm
-from adapters.registry import register
-from baselines.errors import PrerequisiteError
-from baselines.tokenizer import LlamaTokenizer
+from ovmer.adapters.base import SUBTITLE, VIDEO, Prepared, require_video
+from ovmer.adapters.media import read_frames
+from ovmer.adapters.media.sampling import segment_offsets
+from ovmer.adapters.mllm import Mllm
+from ovmer.adapters.registry import register
+from ovmer.baselines.errors import PrerequisiteError
+from ovmer.baselines.tokenizer import LlamaTokenizer
 
 if TYPE_CHECKING:
-    from baselines.device import Place
-    from baselines.mplug_owl import MplugOwl, Sizes
+    from ovmer.baselines.device import Place
+    from ovmer.baselines.mplug_owl import MplugOwl, Sizes
 
 # OV-MER's main-video.py. The indentation is that of their Python code, inside a text of several
 # lines. Upstream's tokenizer takes what stands before and after `<|video|>` as texts of their own.
@@ -59,7 +59,7 @@ class MplugOwlAdapter(Mllm):
 
     @cached_property
     def _sizes(self) -> "Sizes":
-        from baselines.mplug_owl import Sizes
+        from ovmer.baselines.mplug_owl import Sizes
 
         return Sizes.read(self.parts["model"])
 
@@ -67,19 +67,19 @@ class MplugOwlAdapter(Mllm):
         return LlamaTokenizer(self.parts["model"] / "tokenizer.model")
 
     def build(self, place: "Place") -> "MplugOwl":
-        from baselines.mplug_owl import MplugOwl
+        from ovmer.baselines.mplug_owl import MplugOwl
 
         return MplugOwl.load(self.parts["model"], place)
 
     def write_miniature(self, folder: Path, seed: int) -> dict[str, Path]:
-        from baselines.mplug_owl import write_miniature
+        from ovmer.baselines.mplug_owl import write_miniature
 
         return write_miniature(folder, seed)
 
     def prepare(self, video: Path | None, audio: Path | None, subtitle: str | None) -> Prepared:
         import torch
 
-        from baselines.mplug_owl import IMAGE, MplugOwlInputs
+        from ovmer.baselines.mplug_owl import IMAGE, MplugOwlInputs
 
         frames = read_frames(
             require_video(video),

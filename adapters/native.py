@@ -14,22 +14,22 @@ from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 import numpy as np
 
-from adapters.base import AUDIO, VIDEO, Adapter, Answer, Machine, Prepared
-from adapters.chat_mllm import ChatMllm
-from adapters.media import Frames, Samples, read_frames
-from adapters.media.sampling import linspace
-from adapters.mllm import Mllm, Model
-from adapters.registry import register
-from adapters.thinking import CUT_WHILE_THINKING, opens_thinking, split_thinking
-from baselines.errors import ClipError, PrerequisiteError
-from baselines.tokenizer import Tokenizer
+from ovmer.adapters.base import AUDIO, VIDEO, Adapter, Answer, Machine, Prepared
+from ovmer.adapters.chat_mllm import ChatMllm
+from ovmer.adapters.media import Frames, Samples, read_frames
+from ovmer.adapters.media.sampling import linspace
+from ovmer.adapters.mllm import Mllm, Model
+from ovmer.adapters.registry import register
+from ovmer.adapters.thinking import CUT_WHILE_THINKING, opens_thinking, split_thinking
+from ovmer.baselines.errors import ClipError, PrerequisiteError
+from ovmer.baselines.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
-    from baselines.decoding.answers import Generated, Perceived
-    from baselines.decoding.engines import VllmSettings
-    from baselines.device import Place
-    from baselines.native.processor import ChatProcessor, Media
-    from baselines.native.vllm import ChatVllm, Shown
+    from ovmer.baselines.decoding.answers import Generated, Perceived
+    from ovmer.baselines.decoding.engines import VllmSettings
+    from ovmer.baselines.device import Place
+    from ovmer.baselines.native.processor import ChatProcessor, Media
+    from ovmer.baselines.native.vllm import ChatVllm, Shown
 
 _PICTURES = ("video", "images")
 _MANY = 64
@@ -88,7 +88,7 @@ class Native(ChatMllm, Mllm):
         raise NotImplementedError("load() builds the model, whose data type is its own")
 
     def write_miniature(self, folder: Path, seed: int) -> dict[str, Path]:
-        from baselines.native.miniature import write_miniature
+        from ovmer.baselines.native.miniature import write_miniature
 
         self._check_packages()
         write_miniature(folder, self.architecture, self.shrink, seed)
@@ -98,7 +98,7 @@ class Native(ChatMllm, Mllm):
         """With `engine=server` the clips go to a server that has the model under its hub id."""
         if machine.engine["name"] != "server":
             return self
-        from adapters.served import Served
+        from ovmer.adapters.served import Served
 
         shared = {each.name: getattr(self, each.name) for each in fields(ChatMllm)}
         part = self.checkpoint["model"]
@@ -110,10 +110,10 @@ class Native(ChatMllm, Mllm):
         )
 
     def load(self, machine: Machine) -> None:
-        from baselines.decoding.batches import Batches
-        from baselines.decoding.engines import VllmSettings, engine_settings
-        from baselines.decoding.transformers_engine import TransformersEngine
-        from baselines.native.model import ChatModel
+        from ovmer.baselines.decoding.batches import Batches
+        from ovmer.baselines.decoding.engines import VllmSettings, engine_settings
+        from ovmer.baselines.decoding.transformers_engine import TransformersEngine
+        from ovmer.baselines.native.model import ChatModel
 
         self._check_inputs()
         folder, settings = self.parts["model"], engine_settings(machine.engine)
@@ -133,8 +133,8 @@ class Native(ChatMllm, Mllm):
         self._engine = TransformersEngine(self._model.llm, self.tokenizer, self.generation)
 
     def _vllm(self, folder: Path, settings: "VllmSettings", machine: Machine) -> "ChatVllm":
-        from baselines.device import resolve
-        from baselines.native.vllm import ChatVllm
+        from ovmer.baselines.device import resolve
+        from ovmer.baselines.native.vllm import ChatVllm
 
         place = resolve(machine.device, machine.dtype)
         is_own = machine.dtype == "auto" and place.device.type == "cuda"
@@ -149,7 +149,7 @@ class Native(ChatMllm, Mllm):
     # -- one clip --------------------------------------------------------------------------------
 
     def prepare(self, video: Path | None, audio: Path | None, subtitle: str | None) -> Prepared:
-        from baselines.native.processor import Message
+        from ovmer.baselines.native.processor import Message
 
         self._check_inputs()
         words = None if subtitle is None else self._processor.defused(subtitle)
@@ -184,7 +184,7 @@ class Native(ChatMllm, Mllm):
         """What the engine takes: vLLM runs the processor itself."""
         if not self._shows:
             return prompt
-        from baselines.native.vllm import Shown
+        from ovmer.baselines.native.vllm import Shown
 
         return Shown(whole, media, len(prompt))
 
@@ -193,7 +193,7 @@ class Native(ChatMllm, Mllm):
         return batch
 
     def _media(self, frames: Frames | None, sound: Samples | None) -> "Media":
-        from baselines.native.processor import Media
+        from ovmer.baselines.native.processor import Media
 
         if frames is None:
             return Media(sound=sound)
@@ -214,7 +214,7 @@ class Native(ChatMllm, Mllm):
 
     @cached_property
     def _processor(self) -> "ChatProcessor":
-        from baselines.native.model import read_processor
+        from ovmer.baselines.native.model import read_processor
 
         return read_processor(self.parts["model"], self.processor)
 
@@ -251,7 +251,7 @@ class Native(ChatMllm, Mllm):
     @cached_property
     def _room(self) -> int:
         """How many tokens the context leaves a prompt."""
-        from baselines.native.model import context_of
+        from ovmer.baselines.native.model import context_of
 
         return context_of(self.parts["model"], self.architecture) - self.generation.max_new_tokens
 
@@ -292,7 +292,7 @@ class Native(ChatMllm, Mllm):
 
         Without `work` 0 where that would take as long as with the frames themselves.
         """
-        from baselines.native.processor import Message
+        from ovmer.baselines.native.processor import Message
 
         pixels = np.zeros((some, *first.pixels.shape[1:]), np.uint8)
         places = tuple(linspace(first.count, some, rounded=True))

@@ -9,17 +9,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from adapters.audio_visual import AudioVisual
-from adapters.base import AUDIO, VIDEO, Prepared, require_audio, require_video
-from adapters.media import Samples, read_frames, read_sound
-from adapters.media.sampling import windows
-from adapters.mllm import VICUNA_SYSTEM, Model, Question
-from adapters.registry import register
-from baselines.layers.kaldi_fbank import FRAME, SAMPLE_RATE, SHIFT
-from baselines.tokenizer import LlamaTokenizer
+from ovmer.adapters.audio_visual import AudioVisual
+from ovmer.adapters.base import AUDIO, VIDEO, Prepared, require_audio, require_video
+from ovmer.adapters.media import Samples, read_frames, read_sound
+from ovmer.adapters.media.sampling import windows
+from ovmer.adapters.mllm import VICUNA_SYSTEM, Model, Question
+from ovmer.adapters.registry import register
+from ovmer.baselines.layers.kaldi_fbank import FRAME, SAMPLE_RATE, SHIFT
+from ovmer.baselines.tokenizer import LlamaTokenizer
 
 if TYPE_CHECKING:
-    from baselines.device import Place
+    from ovmer.baselines.device import Place
 
 # Template `v1` (data/conversation_lib.py). One text; the clip goes between its start token and it.
 BEFORE = f"{VICUNA_SYSTEM}\n\n###Human: "
@@ -54,17 +54,17 @@ class OneLlmAdapter(AudioVisual):
         return LlamaTokenizer(self.parts["model"] / "tokenizer.model")
 
     def build(self, place: "Place") -> Model:
-        from baselines.onellm import OneLlm
+        from ovmer.baselines.onellm import OneLlm
 
         return OneLlm.load(self.parts["model"], place, forgetful=self.quirks == "paper")
 
     def write_miniature(self, folder: Path, seed: int) -> dict[str, Path]:
-        from baselines.onellm import write_miniature
+        from ovmer.baselines.onellm import write_miniature
 
         return write_miniature(folder, seed)
 
     def prepare(self, video: Path | None, audio: Path | None, subtitle: str | None) -> Prepared:
-        from baselines.onellm import (
+        from ovmer.baselines.onellm import (
             CONTEXT,
             MEL_FRAMES,
             POSITIONS,

@@ -8,16 +8,16 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, cast
 
-from adapters.base import SUBTITLE, VIDEO, Prepared, require_video
-from adapters.media import read_frames
-from adapters.media.sampling import whole_steps
-from adapters.mllm import Mllm
-from adapters.registry import register
-from baselines.errors import CheckpointError, PrerequisiteError
+from ovmer.adapters.base import SUBTITLE, VIDEO, Prepared, require_video
+from ovmer.adapters.media import read_frames
+from ovmer.adapters.media.sampling import whole_steps
+from ovmer.adapters.mllm import Mllm
+from ovmer.adapters.registry import register
+from ovmer.baselines.errors import CheckpointError, PrerequisiteError
 
 if TYPE_CHECKING:
-    from baselines.device import Place
-    from baselines.otter import Otter, OtterTokenizer, Sizes
+    from ovmer.baselines.device import Place
+    from ovmer.baselines.otter import Otter, OtterTokenizer, Sizes
 
 # `<image>User: {} GPT:<answer>` (OV-MER's main-video.py), whose tokenizer takes what stands between
 # the control tokens as a text of its own.
@@ -40,7 +40,7 @@ class OtterAdapter(Mllm):
 
     @cached_property
     def _sizes(self) -> "Sizes":
-        from baselines.otter import Sizes
+        from ovmer.baselines.otter import Sizes
 
         sizes = Sizes.read(self.parts["model"])
         most = sizes.most_frames or self.frames
@@ -51,7 +51,7 @@ class OtterAdapter(Mllm):
         return sizes
 
     def read_tokenizer(self) -> "OtterTokenizer":
-        from baselines.otter import OtterTokenizer
+        from ovmer.baselines.otter import OtterTokenizer
 
         tokenizer = OtterTokenizer(self.parts["tokenizer"] / "tokenizer.model")
         if tokenizer.answer_id >= self._sizes.vocabulary:
@@ -62,21 +62,21 @@ class OtterAdapter(Mllm):
         return tokenizer
 
     def build(self, place: "Place") -> "Otter":
-        from baselines.otter import Otter
+        from ovmer.baselines.otter import Otter
 
         image_id = cast("OtterTokenizer", self.tokenizer).image_id
         return Otter.load(self.parts["model"], image_id, place)
 
     def write_miniature(self, folder: Path, seed: int) -> dict[str, Path]:
-        from baselines.otter import write_miniature
+        from ovmer.baselines.otter import write_miniature
 
         return write_miniature(folder, seed)
 
     def prepare(self, video: Path | None, audio: Path | None, subtitle: str | None) -> Prepared:
         import torch
 
-        from baselines.layers.clip_vision import shortest_side_crop
-        from baselines.otter import OtterInputs
+        from ovmer.baselines.layers.clip_vision import shortest_side_crop
+        from ovmer.baselines.otter import OtterInputs
 
         frames = read_frames(require_video(video), lambda count, _: whole_steps(count, self.frames))
         ids, notes = self._ids(subtitle)

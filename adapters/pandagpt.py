@@ -8,19 +8,19 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from adapters.audio_visual import AudioVisual
-from adapters.base import Prepared
-from adapters.media import Samples, read_frames, read_windows
-from adapters.media.sampling import windows
-from adapters.mllm import Model
-from adapters.registry import register
-from baselines.checkpoint import file_of, read_json
-from baselines.layers.kaldi_fbank import SAMPLE_RATE
-from baselines.tokenizer import LlamaTokenizer
+from ovmer.adapters.audio_visual import AudioVisual
+from ovmer.adapters.base import Prepared
+from ovmer.adapters.media import Samples, read_frames, read_windows
+from ovmer.adapters.media.sampling import windows
+from ovmer.adapters.mllm import Model
+from ovmer.adapters.registry import register
+from ovmer.baselines.checkpoint import file_of, read_json
+from ovmer.baselines.layers.kaldi_fbank import SAMPLE_RATE
+from ovmer.baselines.tokenizer import LlamaTokenizer
 
 if TYPE_CHECKING:
-    from baselines.decoding.answers import Generated
-    from baselines.device import Place
+    from ovmer.baselines.decoding.answers import Generated
+    from ovmer.baselines.device import Place
 
 # `load_and_transform_video_data` and `..._audio_data` of PandaGPT's copy of ImageBind.
 _VIDEO_CLIPS, _AUDIO_CLIPS = 5, 3
@@ -44,8 +44,8 @@ class PandaGptAdapter(AudioVisual):
         return tokenizer
 
     def build(self, place: "Place") -> Model:
-        from baselines.layers.imagebind import IMAGEBIND_FILE
-        from baselines.pandagpt import CONNECTOR_FILE, PandaGpt
+        from ovmer.baselines.layers.imagebind import IMAGEBIND_FILE
+        from ovmer.baselines.pandagpt import CONNECTOR_FILE, PandaGpt
 
         return PandaGpt.load(
             connector=file_of(self.parts["connector"], CONNECTOR_FILE),
@@ -55,13 +55,13 @@ class PandaGptAdapter(AudioVisual):
         )
 
     def write_miniature(self, folder: Path, seed: int) -> dict[str, Path]:
-        from baselines.pandagpt import write_miniature
+        from ovmer.baselines.pandagpt import write_miniature
 
         return write_miniature(folder, seed)
 
     def prepare(self, video: Path | None, audio: Path | None, subtitle: str | None) -> Prepared:
-        from baselines.layers.imagebind import mel_pictures, views
-        from baselines.pandagpt import PandaGptInputs
+        from ovmer.baselines.layers.imagebind import mel_pictures, views
+        from ovmer.baselines.pandagpt import PandaGptInputs
 
         seen, heard, prompt, notes = self.perceive(
             video,
@@ -92,7 +92,7 @@ class PandaGptAdapter(AudioVisual):
 
     @cached_property
     def _context(self) -> int:
-        from baselines.llama import llama_config
+        from ovmer.baselines.llama import llama_config
 
         return int(llama_config(read_json(self.parts["llm"])).max_position_embeddings)
 

@@ -10,16 +10,16 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, cast
 
-from adapters.base import AUDIO, SUBTITLE, Prepared, require_audio
-from adapters.media import read_sound
-from adapters.mllm import Mllm
-from adapters.registry import register
+from ovmer.adapters.base import AUDIO, SUBTITLE, Prepared, require_audio
+from ovmer.adapters.media import read_sound
+from ovmer.adapters.mllm import Mllm
+from ovmer.adapters.registry import register
 
 if TYPE_CHECKING:
-    from baselines.decoding.answers import Generated
-    from baselines.device import Place
-    from baselines.qwen import QwenTokenizer
-    from baselines.qwen_audio import QwenAudio
+    from ovmer.baselines.decoding.answers import Generated
+    from ovmer.baselines.device import Place
+    from ovmer.baselines.qwen import QwenTokenizer
+    from ovmer.baselines.qwen_audio import QwenAudio
 
 # ChatML (make_context in qwen_generation_utils.py); `from_list_format` puts the sound first and
 # numbers it, and its path stands where the tower's vectors go.
@@ -38,28 +38,28 @@ class QwenAudioAdapter(Mllm):
 
     @cached_property
     def _context(self) -> int:
-        from baselines.qwen import qwen2_config
-        from baselines.qwen_audio import read_config
+        from ovmer.baselines.qwen import qwen2_config
+        from ovmer.baselines.qwen_audio import read_config
 
         return qwen2_config(read_config(self.parts["model"])).max_position_embeddings
 
     def read_tokenizer(self) -> "QwenTokenizer":
-        from baselines.qwen_audio import read_tokenizer
+        from ovmer.baselines.qwen_audio import read_tokenizer
 
         return read_tokenizer(self.parts["model"])
 
     def build(self, place: "Place") -> "QwenAudio":
-        from baselines.qwen_audio import QwenAudio
+        from ovmer.baselines.qwen_audio import QwenAudio
 
         return QwenAudio.load(self.parts["model"], place)
 
     def write_miniature(self, folder: Path, seed: int) -> dict[str, Path]:
-        from baselines.qwen_audio import write_miniature
+        from ovmer.baselines.qwen_audio import write_miniature
 
         return write_miniature(folder, seed)
 
     def prepare(self, video: Path | None, audio: Path | None, subtitle: str | None) -> Prepared:
-        from baselines.qwen_audio import (
+        from ovmer.baselines.qwen_audio import (
             MAX_SECONDS,
             SAMPLE_RATE,
             QwenAudioInputs,

@@ -12,38 +12,38 @@ from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from typing import TypeVar
 
-from adapters.base import Adapter
-from baselines.errors import PrerequisiteError
-from baselines.errors import near as near
+from ovmer.adapters.base import Adapter
+from ovmer.baselines.errors import PrerequisiteError
+from ovmer.baselines.errors import near as near
 
 GROUP = "ovmer.adapters"
 
 BUILT_IN: Mapping[str, str] = {
-    "combined": "adapters.combined",
-    "external": "adapters.external",
-    "empty": "adapters.heuristic",
-    "random": "adapters.heuristic",
-    "ground_truth": "adapters.heuristic",
-    "lexicon": "adapters.heuristic",
-    "scripted": "adapters.scripted",
-    "served": "adapters.served",
-    "affectgpt": "adapters.affectgpt",
-    "chat_univi": "adapters.chat_univi",
-    "video_chatgpt": "adapters.video_chatgpt",
-    "videochat": "adapters.videochat",
-    "llama_vid": "adapters.llama_vid",
-    "native": "adapters.native",
-    "mplug_owl": "adapters.mplug_owl",
-    "onellm": "adapters.onellm",
-    "otter": "adapters.otter",
-    "pandagpt": "adapters.pandagpt",
-    "qwen_audio": "adapters.qwen_audio",
-    "salmonn": "adapters.salmonn",
-    "video_llama": "adapters.video_llama",
-    "video_llava": "adapters.video_llava",
-    "video_llava_hf": "adapters.video_llava",
-    "videochat2": "adapters.videochat2",
-    "secap": "adapters.secap",
+    "combined": "ovmer.adapters.combined",
+    "external": "ovmer.adapters.external",
+    "empty": "ovmer.adapters.heuristic",
+    "random": "ovmer.adapters.heuristic",
+    "ground_truth": "ovmer.adapters.heuristic",
+    "lexicon": "ovmer.adapters.heuristic",
+    "scripted": "ovmer.adapters.scripted",
+    "served": "ovmer.adapters.served",
+    "affectgpt": "ovmer.adapters.affectgpt",
+    "chat_univi": "ovmer.adapters.chat_univi",
+    "video_chatgpt": "ovmer.adapters.video_chatgpt",
+    "videochat": "ovmer.adapters.videochat",
+    "llama_vid": "ovmer.adapters.llama_vid",
+    "native": "ovmer.adapters.native",
+    "mplug_owl": "ovmer.adapters.mplug_owl",
+    "onellm": "ovmer.adapters.onellm",
+    "otter": "ovmer.adapters.otter",
+    "pandagpt": "ovmer.adapters.pandagpt",
+    "qwen_audio": "ovmer.adapters.qwen_audio",
+    "salmonn": "ovmer.adapters.salmonn",
+    "video_llama": "ovmer.adapters.video_llama",
+    "video_llava": "ovmer.adapters.video_llava",
+    "video_llava_hf": "ovmer.adapters.video_llava",
+    "videochat2": "ovmer.adapters.videochat2",
+    "secap": "ovmer.adapters.secap",
 }
 
 _registered: dict[str, type[Adapter]] = {}
@@ -114,6 +114,6 @@ def _load(point: EntryPoint) -> type[Adapter]:
         ) from error
     if not (isinstance(found, type) and issubclass(found, Adapter)):
         raise PrerequisiteError(
-            f"the adapter {point.name!r} ({point.value}) is no subclass of adapters.Adapter"
+            f"the adapter {point.name!r} ({point.value}) is no subclass of ovmer.adapters.Adapter"
         )
     return found

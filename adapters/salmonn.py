@@ -13,17 +13,17 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from adapters.base import AUDIO, SUBTITLE, Answer, Prepared, require_audio
-from adapters.media import read_sound
-from adapters.mllm import Mllm, Model
-from adapters.registry import register
-from baselines.checkpoint import file_of
-from baselines.errors import ClipError
-from baselines.tokenizer import LlamaTokenizer
+from ovmer.adapters.base import AUDIO, SUBTITLE, Answer, Prepared, require_audio
+from ovmer.adapters.media import read_sound
+from ovmer.adapters.mllm import Mllm, Model
+from ovmer.adapters.registry import register
+from ovmer.baselines.checkpoint import file_of
+from ovmer.baselines.errors import ClipError
+from ovmer.baselines.tokenizer import LlamaTokenizer
 
 if TYPE_CHECKING:
-    from baselines.device import Place
-    from baselines.salmonn import Sizes
+    from ovmer.baselines.device import Place
+    from ovmer.baselines.salmonn import Sizes
 
 Samples = NDArray[np.float32]
 
@@ -62,7 +62,7 @@ class SalmonnAdapter(Mllm):
         return LlamaTokenizer(self.parts["llm"] / "tokenizer.model")
 
     def build(self, place: "Place") -> Model:
-        from baselines.salmonn import BEATS_FILE, CONNECTOR_FILE, Salmonn
+        from ovmer.baselines.salmonn import BEATS_FILE, CONNECTOR_FILE, Salmonn
 
         return Salmonn.load(
             connector=file_of(self.parts["connector"], CONNECTOR_FILE),
@@ -74,13 +74,13 @@ class SalmonnAdapter(Mllm):
         )
 
     def write_miniature(self, folder: Path, seed: int) -> dict[str, Path]:
-        from baselines.salmonn import write_miniature
+        from ovmer.baselines.salmonn import write_miniature
 
         return write_miniature(folder, seed)
 
     def prepare(self, video: Path | None, audio: Path | None, subtitle: str | None) -> Prepared:
-        from baselines.layers.kaldi_fbank import SAMPLE_RATE
-        from baselines.salmonn import LONGEST_SECONDS, SalmonnInputs, preprocess
+        from ovmer.baselines.layers.kaldi_fbank import SAMPLE_RATE
+        from ovmer.baselines.salmonn import LONGEST_SECONDS, SalmonnInputs, preprocess
 
         sound = read_clip(require_audio(audio))
         question, notes = self.ask(
@@ -119,8 +119,8 @@ class SalmonnAdapter(Mllm):
 
     def _failure(self, sound: Samples, prompt_tokens: int) -> str | None:
         """Why the authors' code gives no answer to a clip, if so."""
-        from baselines.layers.beats import SHORTEST_SAMPLES
-        from baselines.layers.kaldi_fbank import SAMPLE_RATE
+        from ovmer.baselines.layers.beats import SHORTEST_SAMPLES
+        from ovmer.baselines.layers.kaldi_fbank import SAMPLE_RATE
 
         if len(sound) < SHORTEST_SAMPLES:
             return f"{_PAPER_FAILS}a sound of {1000 * len(sound) // SAMPLE_RATE} ms"
@@ -130,15 +130,15 @@ class SalmonnAdapter(Mllm):
 
     @cached_property
     def _sizes(self) -> "Sizes":
-        from baselines.salmonn import Sizes
+        from ovmer.baselines.salmonn import Sizes
 
         return Sizes.read(self.parts["llm"], self.parts["whisper"])
 
 
 def read_clip(path: Path) -> Samples:
     """Samples [n] as SALMONN's code reads them: first channel, 30 s, resampled to 16 kHz by FFT."""
-    from baselines.layers.kaldi_fbank import SAMPLE_RATE
-    from baselines.salmonn import LONGEST_SECONDS
+    from ovmer.baselines.layers.kaldi_fbank import SAMPLE_RATE
+    from ovmer.baselines.salmonn import LONGEST_SECONDS
 
     return read_sound(
         path, SAMPLE_RATE, channels="first", resampling="fft", max_seconds=LONGEST_SECONDS

@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
 
-from adapters.base import AUDIO, SUBTITLE, VIDEO, Adapter, Answer, Prepared
-from adapters.registry import register
-from baselines.errors import (
+from ovmer.adapters.base import AUDIO, SUBTITLE, VIDEO, Adapter, Answer, Prepared
+from ovmer.adapters.registry import register
+from ovmer.baselines.errors import (
     ClipError,
     MissingModality,
     OutOfMemory,

@@ -13,16 +13,16 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
-from adapters.base import AUDIO, Answer, Machine, Prepared, require_audio
-from adapters.media import read_sound
-from adapters.mllm import Mllm, Model
-from adapters.registry import register
-from baselines.checkpoint import file_of
-from baselines.errors import ClipError, PrerequisiteError
-from baselines.tokenizer import LlamaTokenizer
+from ovmer.adapters.base import AUDIO, Answer, Machine, Prepared, require_audio
+from ovmer.adapters.media import read_sound
+from ovmer.adapters.mllm import Mllm, Model
+from ovmer.adapters.registry import register
+from ovmer.baselines.checkpoint import file_of
+from ovmer.baselines.errors import ClipError, PrerequisiteError
+from ovmer.baselines.tokenizer import LlamaTokenizer
 
 if TYPE_CHECKING:
-    from baselines.device import Place
+    from ovmer.baselines.device import Place
 
 
 @register("secap")
@@ -49,30 +49,30 @@ class SecapAdapter(Mllm):
         return LlamaTokenizer(self.parts["llm"] / "tokenizer.model")
 
     def build(self, place: "Place") -> Model:
-        from baselines.secap import MODEL_FILE, Secap
+        from ovmer.baselines.secap import MODEL_FILE, Secap
 
         parts = self.parts
         model = file_of(parts["model"], MODEL_FILE)
         return Secap.load(model, parts["hubert"], parts["bert"], parts["llm"], place)
 
     def load(self, machine: Machine) -> None:
-        from baselines.device import resolve
-        from baselines.layers.text2vec import Text2Vec
+        from ovmer.baselines.device import resolve
+        from ovmer.baselines.layers.text2vec import Text2Vec
 
         super().load(machine)
         place = resolve(machine.device, machine.dtype)
         self._vectors = Text2Vec.load(self.parts["similarity"], place)
 
     def write_miniature(self, folder: Path, seed: int) -> dict[str, Path]:
-        from baselines.secap import write_miniature
+        from ovmer.baselines.secap import write_miniature
 
         return write_miniature(folder, seed)
 
     def prepare(self, video: Path | None, audio: Path | None, subtitle: str | None) -> Prepared:
         import torch
 
-        from baselines.layers.hubert import SAMPLE_RATE, normalise
-        from baselines.secap import SHORTEST_SAMPLES, SecapInputs
+        from ovmer.baselines.layers.hubert import SAMPLE_RATE, normalise
+        from ovmer.baselines.secap import SHORTEST_SAMPLES, SecapInputs
 
         sound = read_sound(require_audio(audio), SAMPLE_RATE, resampling="sinc_hann")
         sound = np.pad(sound, (0, max(0, SHORTEST_SAMPLES - len(sound))))
@@ -85,7 +85,7 @@ class SecapAdapter(Mllm):
 
     def _chosen(self, item: Prepared) -> Answer | ClipError:
         """One of several answers, each drawn with a random stream of its own."""
-        from baselines.layers.text2vec import most_alike
+        from ovmer.baselines.layers.text2vec import most_alike
 
         stream = Random(item.seed)
         draws = [replace(item, seed=stream.getrandbits(63)) for _ in range(self.candidates)]

@@ -12,18 +12,18 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from adapters.base import Answer, Feeding, Machine, Prepared
-from adapters.chat_mllm import ChatMllm, Part
-from adapters.media import encode
-from adapters.registry import register
-from adapters.thinking import CUT_WHILE_THINKING, split_thinking
-from baselines.decoding.server import ServerClient, ServerReply
-from baselines.decoding.server_settings import ServerSettings, parameters
-from baselines.decoding.settings import GenerationSettings
-from baselines.errors import ClipError, PrerequisiteError
+from ovmer.adapters.base import Answer, Feeding, Machine, Prepared
+from ovmer.adapters.chat_mllm import ChatMllm, Part
+from ovmer.adapters.media import encode
+from ovmer.adapters.registry import register
+from ovmer.adapters.thinking import CUT_WHILE_THINKING, split_thinking
+from ovmer.baselines.decoding.server import ServerClient, ServerReply
+from ovmer.baselines.decoding.server_settings import ServerSettings, parameters
+from ovmer.baselines.decoding.settings import GenerationSettings
+from ovmer.baselines.errors import ClipError, PrerequisiteError
 
 if TYPE_CHECKING:
-    from baselines.decoding.miniature_server import MiniatureServer
+    from ovmer.baselines.decoding.miniature_server import MiniatureServer
 
 _RATE = 16_000
 """Samples a second: what the encoders of speech all hear."""
@@ -102,7 +102,7 @@ class Served(ChatMllm):
 
     def miniature(self, folder: Path, seed: int = 0) -> Self:
         """Asks a server of this process, which answers with what it was sent."""
-        from baselines.decoding.miniature_server import MiniatureServer
+        from ovmer.baselines.decoding.miniature_server import MiniatureServer
 
         dry = replace(self)
         dry._miniature = MiniatureServer()

@@ -9,21 +9,21 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
-from adapters.audio_visual import AudioVisual
-from adapters.base import AUDIO, VIDEO, Prepared
-from adapters.media import Frames, Samples, read_frames, read_windows
-from adapters.media.sampling import strided
-from adapters.mllm import Model
-from adapters.registry import register
-from adapters.videochat import time_message
-from baselines.checkpoint import file_of, locate
-from baselines.errors import PrerequisiteError
-from baselines.layers.kaldi_fbank import SAMPLE_RATE
-from baselines.tokenizer import LlamaTokenizer
+from ovmer.adapters.audio_visual import AudioVisual
+from ovmer.adapters.base import AUDIO, VIDEO, Prepared
+from ovmer.adapters.media import Frames, Samples, read_frames, read_windows
+from ovmer.adapters.media.sampling import strided
+from ovmer.adapters.mllm import Model
+from ovmer.adapters.registry import register
+from ovmer.adapters.videochat import time_message
+from ovmer.baselines.checkpoint import file_of, locate
+from ovmer.baselines.errors import PrerequisiteError
+from ovmer.baselines.layers.kaldi_fbank import SAMPLE_RATE
+from ovmer.baselines.tokenizer import LlamaTokenizer
 
 if TYPE_CHECKING:
-    from baselines.device import Place
-    from baselines.video_llama import HearingFiles, SeeingFiles, Sizes
+    from ovmer.baselines.device import Place
+    from ovmer.baselines.video_llama import HearingFiles, SeeingFiles, Sizes
 
 # conversation_video.py, `upload_video` and `upload_video_without_audio`, in the template of Llama 2
 # with an empty system text; each piece is tokenised by itself. The runs of blanks are the
@@ -90,10 +90,10 @@ class VideoLlamaAdapter(AudioVisual):
     @cached_property
     def _files(self) -> "tuple[SeeingFiles | None, HearingFiles | None, Path]":
         """The files of the wanted branches, and the folder of the language model."""
-        from baselines.layers.eva_vit import EVA_FILE
-        from baselines.layers.imagebind import IMAGEBIND_FILE
-        from baselines.layers.qformer import BLIP2_FILE
-        from baselines.video_llama import HEARING_FILE, SEEING_FILE, HearingFiles, SeeingFiles
+        from ovmer.baselines.layers.eva_vit import EVA_FILE
+        from ovmer.baselines.layers.imagebind import IMAGEBIND_FILE
+        from ovmer.baselines.layers.qformer import BLIP2_FILE
+        from ovmer.baselines.video_llama import HEARING_FILE, SEEING_FILE, HearingFiles, SeeingFiles
 
         parts, seeing, hearing = self.parts, None, None
         if VIDEO in self.modalities:
@@ -111,7 +111,7 @@ class VideoLlamaAdapter(AudioVisual):
 
     @cached_property
     def _sizes(self) -> "Sizes":
-        from baselines.video_llama import Sizes
+        from ovmer.baselines.video_llama import Sizes
 
         return Sizes.read(*self._files)
 
@@ -119,20 +119,20 @@ class VideoLlamaAdapter(AudioVisual):
         return LlamaTokenizer(self._llm / "tokenizer.model")
 
     def build(self, place: "Place") -> Model:
-        from baselines.video_llama import VideoLlama
+        from ovmer.baselines.video_llama import VideoLlama
 
         return VideoLlama.load(*self._files, place)
 
     def write_miniature(self, folder: Path, seed: int) -> dict[str, Path]:
-        from baselines.video_llama import write_miniature
+        from ovmer.baselines.video_llama import write_miniature
 
         return write_miniature(folder, seed)
 
     def prepare(self, video: Path | None, audio: Path | None, subtitle: str | None) -> Prepared:
         import torch
 
-        from baselines.layers.imagebind import mel_pictures
-        from baselines.video_llama import VideoLlamaInputs
+        from ovmer.baselines.layers.imagebind import mel_pictures
+        from ovmer.baselines.video_llama import VideoLlamaInputs
 
         seen, heard, prompt, notes = self.perceive(
             video, audio, self._look, lambda path: mel_pictures(listen(path))

@@ -11,19 +11,19 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
-from adapters.base import SUBTITLE, VIDEO, Prepared, require_video
-from adapters.media import read_frames
-from adapters.media.sampling import segment_offsets
-from adapters.mllm import Mllm, Model
-from adapters.registry import register
-from baselines.checkpoint import file_of
-from baselines.errors import PrerequisiteError
-from baselines.tokenizer import LlamaTokenizer
+from ovmer.adapters.base import SUBTITLE, VIDEO, Prepared, require_video
+from ovmer.adapters.media import read_frames
+from ovmer.adapters.media.sampling import segment_offsets
+from ovmer.adapters.mllm import Mllm, Model
+from ovmer.adapters.registry import register
+from ovmer.baselines.checkpoint import file_of
+from ovmer.baselines.errors import PrerequisiteError
+from ovmer.baselines.tokenizer import LlamaTokenizer
 
 if TYPE_CHECKING:
-    from baselines.decoding.answers import Generated
-    from baselines.device import Place
-    from baselines.videochat import Sizes
+    from ovmer.baselines.decoding.answers import Generated
+    from ovmer.baselines.device import Place
+    from ovmer.baselines.videochat import Sizes
 
 
 _END = "</s>"
@@ -52,9 +52,9 @@ class VideoChatAdapter(Mllm):
     @cached_property
     def _files(self) -> tuple[Path, Path, Path, Path]:
         """Where the four parts are: three files and the folder of the language model."""
-        from baselines.layers.eva_vit import EVA_FILE
-        from baselines.layers.qformer import BLIP2_FILE
-        from baselines.videochat import TRAINED_FILE
+        from ovmer.baselines.layers.eva_vit import EVA_FILE
+        from ovmer.baselines.layers.qformer import BLIP2_FILE
+        from ovmer.baselines.videochat import TRAINED_FILE
 
         parts = self.parts
         return (
@@ -66,7 +66,7 @@ class VideoChatAdapter(Mllm):
 
     @cached_property
     def _sizes(self) -> "Sizes":
-        from baselines.videochat import Sizes
+        from ovmer.baselines.videochat import Sizes
 
         return Sizes.read(*self._files)
 
@@ -74,20 +74,20 @@ class VideoChatAdapter(Mllm):
         return LlamaTokenizer(self.parts["llm"] / "tokenizer.model")
 
     def build(self, place: "Place") -> Model:
-        from baselines.videochat import VideoChat
+        from ovmer.baselines.videochat import VideoChat
 
         return VideoChat.load(*self._files, place)
 
     def write_miniature(self, folder: Path, seed: int) -> dict[str, Path]:
-        from baselines.videochat import write_miniature
+        from ovmer.baselines.videochat import write_miniature
 
         return write_miniature(folder, seed)
 
     def prepare(self, video: Path | None, audio: Path | None, subtitle: str | None) -> Prepared:
         import torch
 
-        from baselines.layers.clip_vision import shortest_side_crop
-        from baselines.videochat import VideoChatInputs
+        from ovmer.baselines.layers.clip_vision import shortest_side_crop
+        from ovmer.baselines.videochat import VideoChatInputs
 
         frames = read_frames(
             require_video(video), lambda count, _: segment_offsets(count, self.frames)

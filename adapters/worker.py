@@ -22,7 +22,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
-from baselines.errors import ClipError, OvmerError, Timeout
+from ovmer.baselines.errors import ClipError, OvmerError, Timeout
 
 LONGEST_LINE = 1 << 20
 """Bytes; a description takes a few hundred, and thinking some ten thousand."""

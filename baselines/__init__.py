@@ -2,3 +2,6 @@
 
 Nothing here knows of clips, prompts or Hydra, and nothing here imports `adapters` or `runners`.
 """
+
+if __name__ != "ovmer.baselines":
+    raise ImportError("this package is imported as ovmer.baselines; install the project to use it")

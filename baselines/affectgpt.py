@@ -28,22 +28,22 @@ from transformers import (
     Qwen2ForCausalLM,
 )
 
-from baselines import chat
-from baselines.checkpoint import read_json
-from baselines.device import Place
-from baselines.errors import CheckpointError
-from baselines.layers.clip_vision import normalise as to_pixels
-from baselines.layers.hubert import (
+from ovmer.baselines import chat
+from ovmer.baselines.checkpoint import read_json
+from ovmer.baselines.device import Place
+from ovmer.baselines.errors import CheckpointError
+from ovmer.baselines.layers.clip_vision import normalise as to_pixels
+from ovmer.baselines.layers.hubert import (
     HUBERT_NAMES,
     hubert_config,
     normalise,
     write_hubert_miniature,
 )
-from baselines.lora import LORA_KEYS, merge_lora, random_lora
-from baselines.miniature import publish, random_tensors, write_json
-from baselines.splice import splice
-from baselines.weight_files import read_tensors
-from baselines.weights import join, load_strict, rename, renames, weightless
+from ovmer.baselines.lora import LORA_KEYS, merge_lora, random_lora
+from ovmer.baselines.miniature import publish, random_tensors, write_json
+from ovmer.baselines.splice import splice
+from ovmer.baselines.weight_files import read_tensors
+from ovmer.baselines.weights import join, load_strict, rename, renames, weightless
 
 SIDE = 224
 """Pixels of a frame."""

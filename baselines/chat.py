@@ -25,9 +25,9 @@ from transformers import (
 )
 from transformers.utils.logging import disable_progress_bar
 
-from baselines.device import check_room, resolve, too_small
-from baselines.errors import CheckpointError, first_line
-from baselines.miniature import CORPUS, random_tensors
+from ovmer.baselines.device import check_room, resolve, too_small
+from ovmer.baselines.errors import CheckpointError, first_line
+from ovmer.baselines.miniature import CORPUS, random_tensors
 
 # Without any of these transformers makes a tokenizer that knows no words, and does not complain.
 _VOCABULARIES = (("tokenizer.json",), ("vocab.json", "merges.txt"), ("tokenizer.model",))
@@ -37,7 +37,7 @@ _MARK = "\ue000"  # a character of private use: no template and no prompt holds 
 
 
 class TransformersTokenizer:
-    """A tokenizer of transformers as a `baselines.tokenizer.Tokenizer`."""
+    """A tokenizer of transformers as a `ovmer.baselines.tokenizer.Tokenizer`."""
 
     def __init__(self, tokenizer: Any, folder: Path) -> None:
         """`folder` is the checkpoint's, whose generation settings say what ends an answer."""

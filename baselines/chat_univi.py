@@ -22,28 +22,28 @@ import torch
 from torch import Tensor, nn
 from transformers import CLIPVisionConfig, LlamaForCausalLM
 
-from baselines.checkpoint import read_json
-from baselines.device import Place
-from baselines.errors import CheckpointError
-from baselines.layers.clip_vision import (
+from ovmer.baselines.checkpoint import read_json
+from ovmer.baselines.device import Place
+from ovmer.baselines.errors import CheckpointError
+from ovmer.baselines.layers.clip_vision import (
     ClipVision,
     clip_keys,
     clip_vision_config,
     normalise,
     write_clip_miniature,
 )
-from baselines.layers.density_peaks import Draw, TokenMerging
-from baselines.llama import llama_config
-from baselines.miniature import (
+from ovmer.baselines.layers.density_peaks import Draw, TokenMerging
+from ovmer.baselines.llama import llama_config
+from ovmer.baselines.miniature import (
     publish,
     random_tensors,
     write_json,
     write_sentencepiece,
     write_torch_shards,
 )
-from baselines.splice import splice
-from baselines.weight_files import read_tensors
-from baselines.weights import join, load_strict, rename, weightless
+from ovmer.baselines.splice import splice
+from ovmer.baselines.weight_files import read_tensors
+from ovmer.baselines.weights import join, load_strict, rename, weightless
 
 LLM_KEYS = (
     (r"rotary_emb\.inv_freq$", None),  # computed

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from baselines.errors import CheckpointError
+from ovmer.baselines.errors import CheckpointError
 
 
 @dataclass

@@ -5,10 +5,10 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from baselines.errors import PrerequisiteError
+from ovmer.baselines.errors import PrerequisiteError
 
 if TYPE_CHECKING:
-    from baselines.llm_folder import LlmFolder
+    from ovmer.baselines.llm_folder import LlmFolder
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,8 @@ from typing import Any
 from torch import Tensor
 from transformers import LlamaConfig
 
-from baselines.errors import CheckpointError
-from baselines.weight_files import LazyTensor, Tensors
+from ovmer.baselines.errors import CheckpointError
+from ovmer.baselines.weight_files import LazyTensor, Tensors
 
 _REQUIRED = (
     "vocab_size",

@@ -22,11 +22,11 @@ import torch
 from torch import Tensor, nn
 from transformers import Blip2VisionConfig, LlamaConfig, LlamaForCausalLM
 
-from baselines.checkpoint import read_json
-from baselines.device import Place
-from baselines.errors import CheckpointError
-from baselines.layers.clip_vision import normalise
-from baselines.layers.eva_vit import (
+from ovmer.baselines.checkpoint import read_json
+from ovmer.baselines.device import Place
+from ovmer.baselines.errors import CheckpointError
+from ovmer.baselines.layers.clip_vision import normalise
+from ovmer.baselines.layers.eva_vit import (
     EVA_FILE,
     EVA_HEADS,
     EvaVit,
@@ -34,9 +34,9 @@ from baselines.layers.eva_vit import (
     read_eva,
     write_eva_miniature,
 )
-from baselines.layers.qformer import QFormer, QFormerConfig, published_qformer, qformer_keys
-from baselines.llama import llama_config
-from baselines.miniature import (
+from ovmer.baselines.layers.qformer import QFormer, QFormerConfig, published_qformer, qformer_keys
+from ovmer.baselines.llama import llama_config
+from ovmer.baselines.miniature import (
     publish,
     random_tensors,
     write_json,
@@ -44,9 +44,9 @@ from baselines.miniature import (
     write_torch_shards,
     write_wordpieces,
 )
-from baselines.splice import splice
-from baselines.weight_files import read_tensors
-from baselines.weights import join, load_strict, rename, weightless
+from ovmer.baselines.splice import splice
+from ovmer.baselines.weight_files import read_tensors
+from ovmer.baselines.weights import join, load_strict, rename, weightless
 
 LONGEST_QUESTION = 256
 """Tokens of the question that the Q-Former reads; a longer one loses its start."""

@@ -24,8 +24,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from baselines.errors import PrerequisiteError
-from baselines.weight_files import LazyTensor, Tensors
+from ovmer.baselines.errors import PrerequisiteError
+from ovmer.baselines.weight_files import LazyTensor, Tensors
 
 SHARD_BYTES = 2 * 2**30
 """Held in memory until it is written."""

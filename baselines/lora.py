@@ -7,8 +7,8 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from baselines.errors import CheckpointError
-from baselines.weight_files import LazyTensor, Tensors
+from ovmer.baselines.errors import CheckpointError
+from ovmer.baselines.weight_files import LazyTensor, Tensors
 
 # The spellings of peft before and since 0.3; after these renames a pair is MODULE.lora_A, .lora_B.
 LORA_KEYS = ((r"\.(lora_[AB])(\.default)?\.weight$", r".\1"),)

@@ -18,7 +18,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from baselines.weights import Renames, renamed
+from ovmer.baselines.weights import Renames, renamed
 
 # Words of the prompts and of likely answers, plus what tokenizers are known to stumble over:
 # runs of blanks, line breaks, digits, other scripts.

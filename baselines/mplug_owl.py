@@ -21,21 +21,21 @@ from torch.nn.functional import scaled_dot_product_attention, silu
 from transformers import CLIPVisionConfig, LlamaForCausalLM
 from transformers.models.clip.modeling_clip import CLIPMLP
 
-from baselines.checkpoint import read_json
-from baselines.device import Place
-from baselines.errors import CheckpointError
-from baselines.layers.clip_vision import clip_vision_config, normalise
-from baselines.llama import llama_config
-from baselines.miniature import (
+from ovmer.baselines.checkpoint import read_json
+from ovmer.baselines.device import Place
+from ovmer.baselines.errors import CheckpointError
+from ovmer.baselines.layers.clip_vision import clip_vision_config, normalise
+from ovmer.baselines.llama import llama_config
+from ovmer.baselines.miniature import (
     publish,
     random_tensors,
     write_json,
     write_sentencepiece,
     write_torch_shards,
 )
-from baselines.splice import splice
-from baselines.weight_files import read_tensors
-from baselines.weights import load_strict, rename, weightless
+from ovmer.baselines.splice import splice
+from ovmer.baselines.weight_files import read_tensors
+from ovmer.baselines.weights import load_strict, rename, weightless
 
 IMAGE = 224
 """Side of a frame in pixels (`load_video` of processing_mplug_owl.py)."""

@@ -28,22 +28,22 @@ from torch.nn.functional import gelu, pad, scaled_dot_product_attention, silu
 from transformers import Cache, CLIPVisionConfig, LlamaConfig, LlamaForCausalLM
 from transformers.models.llama.modeling_llama import LlamaRMSNorm
 
-from baselines.checkpoint import file_of, read_json
-from baselines.device import Place
-from baselines.errors import CheckpointError, MissingModality
-from baselines.images import three_crops
-from baselines.layers.clip_vision import (
+from ovmer.baselines.checkpoint import file_of, read_json
+from ovmer.baselines.device import Place
+from ovmer.baselines.errors import CheckpointError, MissingModality
+from ovmer.baselines.images import three_crops
+from ovmer.baselines.layers.clip_vision import (
     OPEN_CLIP_FUSED,
     OPEN_CLIP_NAMES,
     ClipVision,
     open_clip_config,
 )
-from baselines.layers.kaldi_fbank import FRAME, kaldi_fbank
-from baselines.llama import META_NAMES, from_meta, llama_config, meta_config, to_meta
-from baselines.miniature import fuse, publish, random_tensors, write_json, write_sentencepiece
-from baselines.splice import splice
-from baselines.weight_files import Tensors, read_tensors
-from baselines.weights import load_strict, rename, renames, split, weightless
+from ovmer.baselines.layers.kaldi_fbank import FRAME, kaldi_fbank
+from ovmer.baselines.llama import META_NAMES, from_meta, llama_config, meta_config, to_meta
+from ovmer.baselines.miniature import fuse, publish, random_tensors, write_json, write_sentencepiece
+from ovmer.baselines.splice import splice
+from ovmer.baselines.weight_files import Tensors, read_tensors
+from ovmer.baselines.weights import load_strict, rename, renames, split, weightless
 
 VIDEO, AUDIO = "video", "audio"
 """The senses that are read, by their published names."""

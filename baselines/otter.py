@@ -25,22 +25,22 @@ from torch.nn.functional import scaled_dot_product_attention
 from transformers import CLIPVisionConfig, LlamaConfig, LlamaForCausalLM
 from transformers.models.llama.modeling_llama import LlamaDecoderLayer
 
-from baselines.checkpoint import read_json
-from baselines.decoding.answers import Conditioned
-from baselines.device import Place
-from baselines.errors import CheckpointError
-from baselines.layers.clip_vision import ClipVision, clip_keys, clip_vision_config, normalise
-from baselines.llama import llama_config
-from baselines.miniature import (
+from ovmer.baselines.checkpoint import read_json
+from ovmer.baselines.decoding.answers import Conditioned
+from ovmer.baselines.device import Place
+from ovmer.baselines.errors import CheckpointError
+from ovmer.baselines.layers.clip_vision import ClipVision, clip_keys, clip_vision_config, normalise
+from ovmer.baselines.llama import llama_config
+from ovmer.baselines.miniature import (
     publish,
     random_tensors,
     write_json,
     write_sentencepiece,
     write_torch_shards,
 )
-from baselines.tokenizer import LlamaTokenizer
-from baselines.weight_files import read_tensors
-from baselines.weights import load_strict, rename, weightless
+from ovmer.baselines.tokenizer import LlamaTokenizer
+from ovmer.baselines.weight_files import read_tensors
+from ovmer.baselines.weights import load_strict, rename, weightless
 
 # Sizes that neither file nor configuration tells: the defaults of upstream's classes.
 _PERCEIVER_LAYERS = 6

@@ -17,9 +17,9 @@ import torch
 from torch import Tensor, nn
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from baselines.checkpoint import read_json
-from baselines.device import Place
-from baselines.layers.imagebind import (
+from ovmer.baselines.checkpoint import read_json
+from ovmer.baselines.device import Place
+from ovmer.baselines.layers.imagebind import (
     AUDIO,
     AUDIO_HEADS,
     IMAGEBIND_FILE,
@@ -31,18 +31,18 @@ from baselines.layers.imagebind import (
     VisionTower,
     imagebind_keys,
 )
-from baselines.llama import LLAMA_KEYS, MINI_LLAMA1, llama_config
-from baselines.lora import LORA_KEYS, attention_modules, merge_lora, random_lora
-from baselines.miniature import (
+from ovmer.baselines.llama import LLAMA_KEYS, MINI_LLAMA1, llama_config
+from ovmer.baselines.lora import LORA_KEYS, attention_modules, merge_lora, random_lora
+from ovmer.baselines.miniature import (
     publish,
     random_tensors,
     write_json,
     write_sentencepiece,
     write_torch_shards,
 )
-from baselines.splice import splice
-from baselines.weight_files import read_tensors
-from baselines.weights import join, load_strict, rename, weightless
+from ovmer.baselines.splice import splice
+from ovmer.baselines.weight_files import read_tensors
+from ovmer.baselines.weights import join, load_strict, rename, weightless
 
 CONNECTOR_FILE = "pytorch_model.pt"
 

@@ -18,8 +18,8 @@ from typing import Any
 import tiktoken
 from transformers import Qwen2Config
 
-from baselines.errors import CheckpointError
-from baselines.weights import Renames
+from ovmer.baselines.errors import CheckpointError
+from ovmer.baselines.weights import Renames
 
 IGNORED: Renames = ((r"(attn\.masked_bias|logn_tensor|rotary_emb\.inv_freq)$", None),)
 """Computed, not learnt; older files hold them."""

@@ -24,10 +24,10 @@ from torch.nn.functional import avg_pool1d, gelu
 from transformers import Qwen2ForCausalLM, WhisperConfig, WhisperFeatureExtractor
 from transformers.models.whisper.modeling_whisper import WhisperEncoderLayer
 
-from baselines.checkpoint import read_json
-from baselines.device import Place
-from baselines.errors import CheckpointError
-from baselines.miniature import (
+from ovmer.baselines.checkpoint import read_json
+from ovmer.baselines.device import Place
+from ovmer.baselines.errors import CheckpointError
+from ovmer.baselines.miniature import (
     fuse,
     publish,
     random_tensors,
@@ -35,10 +35,10 @@ from baselines.miniature import (
     write_ranks,
     write_safetensors_shards,
 )
-from baselines.qwen import FUSED, IGNORED, LLM_NAMES, QwenTokenizer, qwen2_config
-from baselines.splice import splice
-from baselines.weight_files import read_tensors
-from baselines.weights import load_strict, rename, renames, split, weightless
+from ovmer.baselines.qwen import FUSED, IGNORED, LLM_NAMES, QwenTokenizer, qwen2_config
+from ovmer.baselines.splice import splice
+from ovmer.baselines.weight_files import read_tensors
+from ovmer.baselines.weights import load_strict, rename, renames, split, weightless
 
 SAMPLE_RATE = 16000
 MAX_SECONDS = 30

@@ -23,23 +23,23 @@ from torch import Tensor, nn
 from transformers import LlamaConfig, LlamaForCausalLM, WhisperConfig, WhisperFeatureExtractor
 from transformers.models.whisper.modeling_whisper import WhisperEncoder
 
-from baselines.checkpoint import read_json
-from baselines.device import Place
-from baselines.layers.beats import BEATS_KEYS, BEATS_SWITCHES, Beats, BeatsConfig, beats_fbank
-from baselines.layers.kaldi_fbank import SAMPLE_RATE
-from baselines.layers.qformer import QFormer, QFormerConfig, published_qformer, qformer_keys
-from baselines.llama import LLAMA_KEYS, MINI_LLAMA2, llama_config
-from baselines.lora import LORA_KEYS, attention_modules, merge_lora, random_lora
-from baselines.miniature import (
+from ovmer.baselines.checkpoint import read_json
+from ovmer.baselines.device import Place
+from ovmer.baselines.layers.beats import BEATS_KEYS, BEATS_SWITCHES, Beats, BeatsConfig, beats_fbank
+from ovmer.baselines.layers.kaldi_fbank import SAMPLE_RATE
+from ovmer.baselines.layers.qformer import QFormer, QFormerConfig, published_qformer, qformer_keys
+from ovmer.baselines.llama import LLAMA_KEYS, MINI_LLAMA2, llama_config
+from ovmer.baselines.lora import LORA_KEYS, attention_modules, merge_lora, random_lora
+from ovmer.baselines.miniature import (
     publish,
     random_tensors,
     write_json,
     write_sentencepiece,
     write_torch_shards,
 )
-from baselines.splice import splice
-from baselines.weight_files import read_entry, read_tensors
-from baselines.weights import join, load_strict, rename, weightless
+from ovmer.baselines.splice import splice
+from ovmer.baselines.weight_files import read_entry, read_tensors
+from ovmer.baselines.weights import join, load_strict, rename, weightless
 
 CONNECTOR_FILE = "salmonn_7b_v0.pth"
 BEATS_FILE = "BEATs_iter3_plus_AS2M_finetuned_on_AS2M_cpt2.pt"

@@ -18,17 +18,17 @@ import torch
 from torch import Tensor, nn
 from transformers import HubertConfig, HubertModel, LlamaConfig, LlamaForCausalLM
 
-from baselines.checkpoint import read_json
-from baselines.device import Place
-from baselines.errors import CheckpointError
-from baselines.layers.hubert import HUBERT_NAMES, hubert_config, write_hubert_miniature
-from baselines.layers.qformer import QFormer, QFormerConfig, published_qformer, qformer_keys
-from baselines.layers.text2vec import write_text2vec_miniature
-from baselines.llama import MINI_LLAMA1, llama_config
-from baselines.miniature import publish, random_tensors, write_json, write_sentencepiece
-from baselines.splice import splice
-from baselines.weight_files import read_tensors
-from baselines.weights import load_strict, rename, renames, weightless
+from ovmer.baselines.checkpoint import read_json
+from ovmer.baselines.device import Place
+from ovmer.baselines.errors import CheckpointError
+from ovmer.baselines.layers.hubert import HUBERT_NAMES, hubert_config, write_hubert_miniature
+from ovmer.baselines.layers.qformer import QFormer, QFormerConfig, published_qformer, qformer_keys
+from ovmer.baselines.layers.text2vec import write_text2vec_miniature
+from ovmer.baselines.llama import MINI_LLAMA1, llama_config
+from ovmer.baselines.miniature import publish, random_tensors, write_json, write_sentencepiece
+from ovmer.baselines.splice import splice
+from ovmer.baselines.weight_files import read_tensors
+from ovmer.baselines.weights import load_strict, rename, renames, weightless
 
 MODEL_FILE = "model.ckpt"
 

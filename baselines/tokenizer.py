@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol
 
-from baselines.errors import CheckpointError, PrerequisiteError
+from ovmer.baselines.errors import CheckpointError, PrerequisiteError
 
 
 class Tokenizer(Protocol):

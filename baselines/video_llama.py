@@ -18,11 +18,11 @@ import torch
 from torch import Tensor, nn
 from transformers import Blip2VisionConfig, LlamaConfig, LlamaForCausalLM
 
-from baselines.checkpoint import read_json
-from baselines.device import Place
-from baselines.errors import CheckpointError
-from baselines.layers.clip_vision import normalise
-from baselines.layers.eva_vit import (
+from ovmer.baselines.checkpoint import read_json
+from ovmer.baselines.device import Place
+from ovmer.baselines.errors import CheckpointError
+from ovmer.baselines.layers.clip_vision import normalise
+from ovmer.baselines.layers.eva_vit import (
     EVA_FILE,
     EVA_HEADS,
     EvaVit,
@@ -30,7 +30,7 @@ from baselines.layers.eva_vit import (
     read_eva,
     write_eva_miniature,
 )
-from baselines.layers.imagebind import (
+from ovmer.baselines.layers.imagebind import (
     AUDIO,
     AUDIO_HEADS,
     IMAGEBIND_FILE,
@@ -39,7 +39,7 @@ from baselines.layers.imagebind import (
     TowerConfig,
     imagebind_keys,
 )
-from baselines.layers.qformer import (
+from ovmer.baselines.layers.qformer import (
     BLIP2_FILE,
     BLIP2_KEYS,
     QFormer,
@@ -47,17 +47,17 @@ from baselines.layers.qformer import (
     published_qformer,
     qformer_keys,
 )
-from baselines.llama import LLAMA_KEYS, MINI_LLAMA2, llama_config
-from baselines.miniature import (
+from ovmer.baselines.llama import LLAMA_KEYS, MINI_LLAMA2, llama_config
+from ovmer.baselines.miniature import (
     publish,
     random_tensors,
     write_json,
     write_sentencepiece,
     write_torch_shards,
 )
-from baselines.splice import splice
-from baselines.weight_files import Tensors, read_tensors
-from baselines.weights import join, load_strict, rename, weightless
+from ovmer.baselines.splice import splice
+from ovmer.baselines.weight_files import Tensors, read_tensors
+from ovmer.baselines.weights import join, load_strict, rename, weightless
 
 SEEING_FILE = "VL_LLaMA_2_7B_Finetuned.pth"
 HEARING_FILE = "AL_LLaMA_2_7B_Finetuned.pth"

@@ -14,14 +14,14 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from transformers import LlamaForCausalLM, VideoLlavaConfig, VideoLlavaModel
 
-from baselines.checkpoint import read_json
-from baselines.device import Place
-from baselines.layers.clip_vision import normalise, shortest_side_crop
-from baselines.miniature import publish, random_tensors, write_json, write_sentencepiece
-from baselines.splice import splice
-from baselines.video_llava import Sizes, VideoLlavaInputs
-from baselines.weight_files import read_tensors
-from baselines.weights import load_strict, rename, weightless
+from ovmer.baselines.checkpoint import read_json
+from ovmer.baselines.device import Place
+from ovmer.baselines.layers.clip_vision import normalise, shortest_side_crop
+from ovmer.baselines.miniature import publish, random_tensors, write_json, write_sentencepiece
+from ovmer.baselines.splice import splice
+from ovmer.baselines.video_llava import Sizes, VideoLlavaInputs
+from ovmer.baselines.weight_files import read_tensors
+from ovmer.baselines.weights import load_strict, rename, weightless
 
 KEYS = (
     (r"^image_tower\.", None),  # not on a video's path

@@ -19,11 +19,11 @@ import torch
 from torch import Tensor, nn
 from transformers import Blip2VisionConfig, LlamaConfig, LlamaForCausalLM
 
-from baselines.checkpoint import read_json
-from baselines.device import Place
-from baselines.errors import CheckpointError
-from baselines.layers.clip_vision import normalise
-from baselines.layers.eva_vit import (
+from ovmer.baselines.checkpoint import read_json
+from ovmer.baselines.device import Place
+from ovmer.baselines.errors import CheckpointError
+from ovmer.baselines.layers.clip_vision import normalise
+from ovmer.baselines.layers.eva_vit import (
     EVA_FILE,
     EVA_HEADS,
     EvaVit,
@@ -31,24 +31,24 @@ from baselines.layers.eva_vit import (
     read_eva,
     write_eva_miniature,
 )
-from baselines.layers.qformer import (
+from ovmer.baselines.layers.qformer import (
     BLIP2_FILE,
     BLIP2_KEYS,
     QFormer,
     QFormerConfig,
     published_qformer,
 )
-from baselines.llama import LLAMA_KEYS, MINI_LLAMA1, llama_config
-from baselines.miniature import (
+from ovmer.baselines.llama import LLAMA_KEYS, MINI_LLAMA1, llama_config
+from ovmer.baselines.miniature import (
     publish,
     random_tensors,
     write_json,
     write_sentencepiece,
     write_torch_shards,
 )
-from baselines.splice import splice
-from baselines.weight_files import Tensors, read_tensors
-from baselines.weights import join, load_strict, rename, weightless
+from ovmer.baselines.splice import splice
+from ovmer.baselines.weight_files import Tensors, read_tensors
+from ovmer.baselines.weights import join, load_strict, rename, weightless
 
 TRAINED_FILE = "videochat_7b.pth"
 

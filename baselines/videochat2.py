@@ -16,25 +16,25 @@ import torch
 from torch import Tensor, nn
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from baselines.checkpoint import file_of, read_json
-from baselines.device import Place
-from baselines.errors import CheckpointError
-from baselines.layers.clip_vision import normalise
-from baselines.layers.qformer import QFormer, QFormerConfig, published_qformer, qformer_keys
-from baselines.layers.umt_vit import GRID, UmtConfig, UmtVit
-from baselines.llama import LLAMA_KEYS, MINI_LLAMA1, llama_config
-from baselines.lora import LORA_KEYS, attention_modules, merge_lora, random_lora
-from baselines.miniature import (
+from ovmer.baselines.checkpoint import file_of, read_json
+from ovmer.baselines.device import Place
+from ovmer.baselines.errors import CheckpointError
+from ovmer.baselines.layers.clip_vision import normalise
+from ovmer.baselines.layers.qformer import QFormer, QFormerConfig, published_qformer, qformer_keys
+from ovmer.baselines.layers.umt_vit import GRID, UmtConfig, UmtVit
+from ovmer.baselines.llama import LLAMA_KEYS, MINI_LLAMA1, llama_config
+from ovmer.baselines.lora import LORA_KEYS, attention_modules, merge_lora, random_lora
+from ovmer.baselines.miniature import (
     publish,
     random_tensors,
     write_json,
     write_sentencepiece,
     write_torch_shards,
 )
-from baselines.splice import splice
-from baselines.videochat import Sizes, VideoChatInputs
-from baselines.weight_files import Tensors, nesting, read_tensors
-from baselines.weights import load_strict, rename, weightless
+from ovmer.baselines.splice import splice
+from ovmer.baselines.videochat import Sizes, VideoChatInputs
+from ovmer.baselines.weight_files import Tensors, nesting, read_tensors
+from ovmer.baselines.weights import load_strict, rename, weightless
 
 STAGE_FILES = ("umt_l16_qformer.pth", "videochat2_7b_stage2.pth", "videochat2_7b_stage3.pth")
 """What the authors' script loads, in its order: a later file overrides an earlier one."""

@@ -16,7 +16,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from baselines.errors import CheckpointError, first_line
+from ovmer.baselines.errors import CheckpointError, first_line
 
 REMAP_AFTER = 256 * 2**20
 """Bytes read from a mapped file before it is mapped anew, which gives its pages back."""

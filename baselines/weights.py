@@ -1,7 +1,7 @@
 """Published weight files -> the tensors of a module, strictly and without a second copy in memory.
 
-A checkpoint is a dict of `LazyTensor` (`baselines.weight_files`): names and shapes are known, data
-is read when asked for.
+A checkpoint is a dict of `LazyTensor` (`ovmer.baselines.weight_files`): names and shapes are known,
+data is read when asked for.
 What a port has to say about a file is a table of renames, applied to that dict:
 
     KEYS = (
@@ -32,9 +32,9 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.initialization import no_init_weights
 
-from baselines.device import Place, check_room
-from baselines.errors import CheckpointError
-from baselines.weight_files import LazyTensor, Tensors, some
+from ovmer.baselines.device import Place, check_room
+from ovmer.baselines.errors import CheckpointError
+from ovmer.baselines.weight_files import LazyTensor, Tensors, some
 
 Renames = Sequence[tuple[str, str | None]]
 

@@ -18,7 +18,7 @@ from collections.abc import Callable
 from types import FrameType
 from typing import NoReturn
 
-from baselines.errors import ClipError, PrerequisiteError
+from ovmer.baselines.errors import ClipError, PrerequisiteError
 
 FINE, FAILED, UNABLE, STOPPED = 0, 1, 2, 130
 
@@ -56,7 +56,7 @@ def run(body: Callable[[], int], who: str = "") -> int:
     except PrerequisiteError as error:
         return _say(f"{who}{error}", UNABLE)
     except _of_hydra() as error:  # before OSError, which some of these are too
-        from runners.explain import explain
+        from ovmer.runners.explain import explain
 
         return _say(f"{who}{explain(error)}", UNABLE)
     except OSError as error:

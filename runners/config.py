@@ -13,9 +13,9 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from adapters import registry
-from adapters.registry import near
-from baselines.errors import PrerequisiteError
+from ovmer.adapters import registry
+from ovmer.adapters.registry import near
+from ovmer.baselines.errors import PrerequisiteError
 
 CONF = Path(__file__).parents[1] / "conf"
 """As a path, since a folder `conf` where the user stands would hide the package of that name."""

@@ -9,7 +9,7 @@ from omegaconf.errors import (
 )
 from yaml import YAMLError
 
-from adapters.registry import near
+from ovmer.adapters.registry import near
 
 
 def explain(error: Exception, group: str = "") -> str:

@@ -16,12 +16,12 @@ from typing import Any
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from adapters import registry
-from adapters.base import SUBTITLE, VIDEO, Adapter, Machine
-from baselines.decoding.engines import words_depend_on
-from baselines.errors import PrerequisiteError
-from runners.config import Settings
-from runners.explain import explain
+from ovmer.adapters import registry
+from ovmer.adapters.base import SUBTITLE, VIDEO, Adapter, Machine
+from ovmer.baselines.decoding.engines import words_depend_on
+from ovmer.baselines.errors import PrerequisiteError
+from ovmer.runners.config import Settings
+from ovmer.runners.explain import explain
 
 _NOT_FIELDS = frozenset({"name", "title", "adapter", "status", "generation", "needs"})
 """Keys of conf/baseline/*.yaml that are not fields of the adapter (`generation`: see `_fields`;

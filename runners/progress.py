@@ -9,8 +9,8 @@ from typing import Self
 
 from tqdm import tqdm
 
-from baselines.errors import Status
-from runners.folder.records import Labelled, Prediction
+from ovmer.baselines.errors import Status
+from ovmer.runners.folder.records import Labelled, Prediction
 
 _LINE_SECONDS = 10.0  # between lines where stderr is no terminal
 _SHOWN = 5  # failed clips that a summary names for each status

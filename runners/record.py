@@ -9,12 +9,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from adapters.registry import near
-from baselines.errors import PrerequisiteError
-from runners.config import SUBTITLE, settings_from_json
-from runners.folder.run_folder import RunFolder
-from runners.job import Job
-from runners.scoring import Scores
+from ovmer.adapters.registry import near
+from ovmer.baselines.errors import PrerequisiteError
+from ovmer.runners.config import SUBTITLE, settings_from_json
+from ovmer.runners.folder.run_folder import RunFolder
+from ovmer.runners.job import Job
+from ovmer.runners.scoring import Scores
 
 
 @dataclass
@@ -75,7 +75,7 @@ def record(settings: RecordSettings, scores: Scores, origin: Origin) -> Path | N
 def add_to_run(path: Path, scores: Scores) -> bool:
     """Keep the scores of a run folder's labels in its scores.json; False where `path` is none.
 
-    The labels are those of the run's last session, which `runners.score` and `group` read too.
+    The labels are those of the run's last session, which `ovmer score` and `group` read too.
     """
     folder = RunFolder(path)
     told = folder.read_json("run.json") if path.is_dir() else {}

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from adapters import registry
-from adapters.base import AUDIO, MEDIA, VIDEO
+from ovmer.adapters import registry
+from ovmer.adapters.base import AUDIO, MEDIA, VIDEO
 
 ROOT = Path(__file__).parents[1]
 ROWS = {

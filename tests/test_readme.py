@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from adapters.mllm import Mllm
-from baselines.decoding.engines import EngineSettings, engine_settings
-from baselines.errors import PrerequisiteError
+from ovmer.adapters.mllm import Mllm
+from ovmer.baselines.decoding.engines import EngineSettings, engine_settings
+from ovmer.baselines.errors import PrerequisiteError
 from tests.data.layouts import write_dataset
 from tests.runners.folders import write_run
 from tests.runners.jobs import job
@@ -26,28 +26,28 @@ BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```", README, flags=re.M | re.S)
 
 
 def commands() -> list[str]:
-    """Every `python -m runners...` line of the README, continuation lines joined."""
+    """Every `ovmer ...` line of the README, continuation lines joined."""
     text = "\n".join(body for language, body in BLOCKS if language == "bash")
     lines = text.replace("\\\n", " ").splitlines()
-    return [line.split("  #")[0].strip() for line in lines if line.startswith("python -m runners.")]
+    return [line.split("  #")[0].strip() for line in lines if line.startswith("ovmer ")]
 
 
 def run(command: str, folder: Path, *paths: Path) -> subprocess.CompletedProcess[str]:
     words = shlex.split(command.replace("/data/mer2025-dataset", str(SAMPLE)))
     words = [each for word in words for each in expanded(word, folder)]
-    words[0] = sys.executable
+    words[:1] = [sys.executable, "-m", "ovmer"]
     if "hydra/launcher=submitit_slurm" in words:  # no cluster here
         words = [each for each in words if not each.startswith("hydra")]
         words.append("hydra/launcher=submitit_local")
-    if words[2] in ("runners.sweep", "runners.describe", "runners.extract"):
+    if words[3] in ("sweep", "describe", "extract"):
         words.append("dry_run=true")  # no checkpoints here
     if "data_root=/data" in words:  # data sets in their layouts, and of a whole table one cell
         words[words.index("data_root=/data")] = f"data_root={folder}"
         for name in ("mer2023", "meld", "cmumosi"):
             write_dataset(folder, name)
-        if words[2] == "runners.sweep":
+        if words[3] == "sweep":
             words += ["dataset=meld", "baseline=video_llava", "limit=2"]
-    elif words[2] == "runners.sweep":
+    elif words[3] == "sweep":
         words.append("dataset.clips=[good_news]")
     path = os.pathsep.join([*map(str, paths), str(ROOT)])
     return subprocess.run(
@@ -103,27 +103,25 @@ def tables(tmp_path) -> Path:
         for each in commands()
         if "fetch" not in each
         and "baseline=qwen2_vl" not in each  # it has a test of its own
-        and "experiment=ovmer" not in each  # runs before runners.extract
+        and "experiment=ovmer" not in each  # runs before ovmer extract
     ],
 )
 def test_command_runs(command, package, tables):
-    if "runners.extract" in command:  # of finished runs, which the command before it makes
+    if "ovmer extract" in command:  # of finished runs, which the command before it makes
         assert run(commands()[commands().index(command) - 1], tables, package).returncode == 0
-    if "runners.report" in command:
-        sweep = "python -m runners.sweep baseline=lexicon dataset=sample"
+    if "ovmer report" in command:
+        sweep = "ovmer sweep baseline=lexicon dataset=sample"
         assert run(sweep, tables, package).returncode == 0
-    if "runners.tables" in command:
+    if "ovmer tables" in command:
         write_run(tables / "outputs", "otter", "ovmerd", {"M-avg": 0.4})
     done = run(command, tables, package)
-    # The data sets made here are not whole, which runners.check says with 1.
-    assert done.returncode == ("runners.check" in command), done.stdout + done.stderr
+    # The data sets made here are not whole, which ovmer check says with 1.
+    assert done.returncode == ("ovmer check" in command), done.stdout + done.stderr
     assert done.stdout.strip()
 
 
 def test_the_example_takes_part_in_a_sweep(package, tmp_path):
-    done = run(
-        "python -m runners.sweep -m baseline=loudness,random dataset=sample", tmp_path, package
-    )
+    done = run("ovmer sweep -m baseline=loudness,random dataset=sample", tmp_path, package)
     rows = [line.split() for line in done.stdout.splitlines()]
     assert any(row[:1] == ["loudness"] for row in rows), done.stdout + done.stderr
     told = {path.parent.name for path in tmp_path.glob("outputs/*/*/predictions.jsonl")}

@@ -6,9 +6,9 @@ names the file and the reason; nothing else is raised for a file's sake, and no 
 decord, PyAV, soundfile and librosa are imported by the first call that needs them.
 """
 
-from adapters.media import sampling
-from adapters.media.frames import Frames, read_frames
-from adapters.media.sound import Channels, Resampling, Samples, read_sound, read_windows
+from ovmer.adapters.media import sampling
+from ovmer.adapters.media.frames import Frames, read_frames
+from ovmer.adapters.media.sound import Channels, Resampling, Samples, read_sound, read_windows
 
 __all__ = [
     "Channels",

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from baselines.errors import MissingModality, Unreadable
+from ovmer.baselines.errors import MissingModality, Unreadable
 
 if TYPE_CHECKING:
     from av.audio.stream import AudioStream

@@ -17,9 +17,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from adapters.media.container import open_container, require_codec, require_file, where
-from adapters.media.sampling import Rule
-from baselines.errors import MissingModality, Unreadable
+from ovmer.adapters.media.container import open_container, require_codec, require_file, where
+from ovmer.adapters.media.sampling import Rule
+from ovmer.baselines.errors import MissingModality, Unreadable
 
 # Arrays of face crops carry no rate. OpenFace writes one crop a frame, and 25 frames a second is
 # our assumption for them; it matters only to the rules that count seconds.

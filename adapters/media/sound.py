@@ -16,9 +16,9 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from adapters.media.container import open_container, require_codec, require_file, where
-from adapters.media.sampling import window_starts
-from baselines.errors import MissingModality, Unreadable
+from ovmer.adapters.media.container import open_container, require_codec, require_file, where
+from ovmer.adapters.media.sampling import window_starts
+from ovmer.baselines.errors import MissingModality, Unreadable
 
 Samples = NDArray[np.float32]
 

@@ -7,9 +7,9 @@ from typing import Protocol, runtime_checkable
 
 from torch import Tensor
 
-from baselines.decoding.settings import GenerationSettings
-from baselines.errors import ClipError
-from baselines.tokenizer import Tokenizer
+from ovmer.baselines.decoding.settings import GenerationSettings
+from ovmer.baselines.errors import ClipError
+from ovmer.baselines.tokenizer import Tokenizer
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from typing import TypeVar
 
 from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
 
-from baselines.errors import ClipError, OutOfMemory
+from ovmer.baselines.errors import ClipError, OutOfMemory
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")

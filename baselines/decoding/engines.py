@@ -5,16 +5,16 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from baselines.decoding.server_settings import ServerSettings
-from baselines.decoding.settings import GenerationSettings
-from baselines.errors import PrerequisiteError
-from baselines.tokenizer import Tokenizer
+from ovmer.baselines.decoding.server_settings import ServerSettings
+from ovmer.baselines.decoding.settings import GenerationSettings
+from ovmer.baselines.errors import PrerequisiteError
+from ovmer.baselines.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
     import torch
 
-    from baselines.decoding.answers import Engine
-    from baselines.device import Place
+    from ovmer.baselines.decoding.answers import Engine
+    from ovmer.baselines.device import Place
 
 _LEAVE_WORDS = {"quantization": "none", "compile": False, "attention": "auto", "context": 0}
 """Keys that change the words, and the values that leave them as they are."""
@@ -104,8 +104,8 @@ class TransformersSettings(EngineSettings):
         generation: GenerationSettings,
         place: "Place",
     ) -> "Engine":
-        from baselines.decoding.switches import choose_attention, compiled, read_quantized
-        from baselines.decoding.transformers_engine import TransformersEngine
+        from ovmer.baselines.decoding.switches import choose_attention, compiled, read_quantized
+        from ovmer.baselines.decoding.transformers_engine import TransformersEngine
 
         if place.llm_folder is not None:
             model.llm = read_quantized(place.llm_folder.path, self.quantization, place)
@@ -144,9 +144,9 @@ class VllmSettings(EngineSettings):
         generation: GenerationSettings,
         place: "Place",
     ) -> "Engine":
-        from baselines.decoding.memory import check_memory, needs_of
-        from baselines.decoding.vllm_engine import VllmEngine
-        from baselines.device import memory_of
+        from ovmer.baselines.decoding.memory import check_memory, needs_of
+        from ovmer.baselines.decoding.vllm_engine import VllmEngine
+        from ovmer.baselines.device import memory_of
 
         assert place.llm_folder is not None
         path = place.llm_folder.path
@@ -185,7 +185,7 @@ class ServedSettings(EngineSettings):
         generation: GenerationSettings,
         place: "Place",
     ) -> "Engine":
-        from baselines.decoding.server_engine import ServerEngine
+        from ovmer.baselines.decoding.server_engine import ServerEngine
 
         assert place.llm_folder is not None
         return ServerEngine(place.llm_folder.path, tokenizer, generation, self.server)

@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from baselines.device import WORKING, gib
-from baselines.errors import PrerequisiteError
+from ovmer.baselines.device import WORKING, gib
+from ovmer.baselines.errors import PrerequisiteError
 
 
 @dataclass(frozen=True)

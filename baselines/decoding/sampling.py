@@ -19,7 +19,7 @@ from transformers import (
     TopPLogitsWarper,
 )
 
-from baselines.decoding.settings import GenerationSettings
+from ovmer.baselines.decoding.settings import GenerationSettings
 
 
 class DrawPerRow(LogitsProcessor):

@@ -16,8 +16,8 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from baselines.decoding.server_settings import NO_KEY, ServerSettings
-from baselines.errors import ClipError, PrerequisiteError, Refused, Timeout, first_line, near
+from ovmer.baselines.decoding.server_settings import NO_KEY, ServerSettings
+from ovmer.baselines.errors import ClipError, PrerequisiteError, Refused, Timeout, first_line, near
 
 if TYPE_CHECKING:
     from openai import APIStatusError, AsyncOpenAI

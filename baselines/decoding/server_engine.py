@@ -14,13 +14,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from baselines.decoding.answers import Answers, Generated, Prompt
-from baselines.decoding.server import ServerClient
-from baselines.decoding.server_settings import ServerSettings
-from baselines.decoding.settings import GenerationSettings
-from baselines.decoding.vllm_engine import embeddings, sampling
-from baselines.errors import ClipError, PrerequisiteError, first_line
-from baselines.tokenizer import Tokenizer
+from ovmer.baselines.decoding.answers import Answers, Generated, Prompt
+from ovmer.baselines.decoding.server import ServerClient
+from ovmer.baselines.decoding.server_settings import ServerSettings
+from ovmer.baselines.decoding.settings import GenerationSettings
+from ovmer.baselines.decoding.vllm_engine import embeddings, sampling
+from ovmer.baselines.errors import ClipError, PrerequisiteError, first_line
+from ovmer.baselines.tokenizer import Tokenizer
 
 _CHECK_SECONDS = 30.0
 

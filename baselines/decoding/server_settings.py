@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
-from baselines.decoding.settings import GenerationSettings
-from baselines.errors import PrerequisiteError, first_line
+from ovmer.baselines.decoding.settings import GenerationSettings
+from ovmer.baselines.errors import PrerequisiteError, first_line
 
 _PLAIN = GenerationSettings()
 _OURS_ALONE = ("num_beams", "no_repeat_ngram_size", "max_length", "bad_words")

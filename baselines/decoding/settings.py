@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from baselines.errors import PrerequisiteError
+from ovmer.baselines.errors import PrerequisiteError
 
 
 @dataclass

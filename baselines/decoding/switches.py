@@ -6,8 +6,8 @@ from typing import Any
 import torch
 from transformers import AutoModelForCausalLM, BitsAndBytesConfig, PreTrainedModel
 
-from baselines.device import Place
-from baselines.errors import PrerequisiteError
+from ovmer.baselines.device import Place
+from ovmer.baselines.errors import PrerequisiteError
 
 
 def read_quantized(folder: Path, quantization: str, place: Place) -> PreTrainedModel:

@@ -14,10 +14,10 @@ from transformers import (
     StoppingCriteriaList,
 )
 
-from baselines.decoding.answers import Answers, Conditioned, Generated, Perceived, Prompt
-from baselines.decoding.sampling import penalties, samplers
-from baselines.decoding.settings import GenerationSettings
-from baselines.tokenizer import Tokenizer
+from ovmer.baselines.decoding.answers import Answers, Conditioned, Generated, Perceived, Prompt
+from ovmer.baselines.decoding.sampling import penalties, samplers
+from ovmer.baselines.decoding.settings import GenerationSettings
+from ovmer.baselines.tokenizer import Tokenizer
 
 
 class TransformersEngine:

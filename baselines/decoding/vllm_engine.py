@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
-from baselines.decoding.answers import Answers, Generated, Prompt
-from baselines.decoding.settings import GenerationSettings
-from baselines.decoding.vllm_offline import OfflineVllm, Request
-from baselines.tokenizer import Tokenizer
+from ovmer.baselines.decoding.answers import Answers, Generated, Prompt
+from ovmer.baselines.decoding.settings import GenerationSettings
+from ovmer.baselines.decoding.vllm_offline import OfflineVllm, Request
+from ovmer.baselines.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
     from vllm import SamplingParams

@@ -17,7 +17,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from baselines.errors import PrerequisiteError, first_line
+from ovmer.baselines.errors import PrerequisiteError, first_line
 
 if TYPE_CHECKING:
     from vllm import RequestOutput, SamplingParams

@@ -16,8 +16,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from baselines.errors import CheckpointError
-from baselines.layers.kaldi_fbank import FRAME, SHIFT, Floats, kaldi_fbank
+from ovmer.baselines.errors import CheckpointError
+from ovmer.baselines.layers.kaldi_fbank import FRAME, SHIFT, Floats, kaldi_fbank
 
 MEL_BINS = 128
 PATCH = 16

@@ -21,12 +21,12 @@ from torch import Tensor, nn
 from transformers import CLIPVisionConfig
 from transformers.models.clip.modeling_clip import CLIPEncoderLayer, CLIPVisionEmbeddings
 
-from baselines.checkpoint import read_json
-from baselines.errors import CheckpointError
-from baselines.images import CLIP_MEAN, CLIP_STD
-from baselines.miniature import publish, random_tensors, write_json
-from baselines.weight_files import Tensors
-from baselines.weights import Renames, weightless
+from ovmer.baselines.checkpoint import read_json
+from ovmer.baselines.errors import CheckpointError
+from ovmer.baselines.images import CLIP_MEAN, CLIP_STD
+from ovmer.baselines.miniature import publish, random_tensors, write_json
+from ovmer.baselines.weight_files import Tensors
+from ovmer.baselines.weights import Renames, weightless
 
 _FIELDS = (
     "hidden_size",

@@ -16,10 +16,10 @@ from torch import Tensor, nn
 from transformers import Blip2VisionConfig
 from transformers.models.blip_2.modeling_blip_2 import Blip2EncoderLayer, Blip2VisionEmbeddings
 
-from baselines.errors import CheckpointError
-from baselines.miniature import publish, random_tensors
-from baselines.weight_files import LazyTensor, Tensors, read_tensors
-from baselines.weights import Renames, check_heads, rename, weightless
+from ovmer.baselines.errors import CheckpointError
+from ovmer.baselines.miniature import publish, random_tensors
+from ovmer.baselines.weight_files import LazyTensor, Tensors, read_tensors
+from ovmer.baselines.weights import Renames, check_heads, rename, weightless
 
 EVA_FILE = "eva_vit_g.pth"
 EVA_HEADS = 16

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 from transformers import HubertConfig, HubertModel
 
-from baselines.checkpoint import read_json
-from baselines.miniature import publish, random_tensors, write_json
-from baselines.weights import renames, weightless
+from ovmer.baselines.checkpoint import read_json
+from ovmer.baselines.miniature import publish, random_tensors, write_json
+from ovmer.baselines.weights import renames, weightless
 
 SAMPLE_RATE = 16000
 

@@ -19,11 +19,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import gelu, normalize, pad
 
-from baselines.errors import CheckpointError, MissingModality
-from baselines.images import three_crops
-from baselines.layers.kaldi_fbank import FRAME, kaldi_fbank
-from baselines.weight_files import Tensors
-from baselines.weights import Renames, check_heads
+from ovmer.baselines.errors import CheckpointError, MissingModality
+from ovmer.baselines.images import three_crops
+from ovmer.baselines.layers.kaldi_fbank import FRAME, kaldi_fbank
+from ovmer.baselines.weight_files import Tensors
+from ovmer.baselines.weights import Renames, check_heads
 
 IMAGEBIND_FILE = "imagebind_huge.pth"
 VISION, AUDIO = "vision", "audio"

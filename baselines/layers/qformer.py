@@ -18,9 +18,9 @@ from transformers import (
     InstructBlipQFormerModel,
 )
 
-from baselines.errors import CheckpointError
-from baselines.weight_files import Tensors
-from baselines.weights import Renames, check_heads
+from ovmer.baselines.errors import CheckpointError
+from ovmer.baselines.weight_files import Tensors
+from ovmer.baselines.weights import Renames, check_heads
 
 _CROSS_KEY = "crossattention.attention.key.weight"
 _FFN = "intermediate_query.dense.weight"

@@ -15,12 +15,12 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 from transformers import BertConfig, BertModel
 
-from baselines.checkpoint import read_json
-from baselines.device import Place
-from baselines.miniature import CORPUS, random_tensors, write_json, write_wordpieces
-from baselines.tokenizer import BertTokenizer
-from baselines.weight_files import read_tensors
-from baselines.weights import load_strict, rename, weightless
+from ovmer.baselines.checkpoint import read_json
+from ovmer.baselines.device import Place
+from ovmer.baselines.miniature import CORPUS, random_tensors, write_json, write_wordpieces
+from ovmer.baselines.tokenizer import BertTokenizer
+from ovmer.baselines.weight_files import read_tensors
+from ovmer.baselines.weights import load_strict, rename, weightless
 
 # The file is an ERNIE's, which SECap's code reads as a BERT's: without the embedding of tasks.
 KEYS = (

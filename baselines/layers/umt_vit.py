@@ -18,9 +18,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from baselines.errors import CheckpointError
-from baselines.weight_files import Tensors
-from baselines.weights import check_heads
+from ovmer.baselines.errors import CheckpointError
+from ovmer.baselines.weight_files import Tensors
+from ovmer.baselines.weights import check_heads
 
 GRID = 14
 """Patches along each side of a frame."""

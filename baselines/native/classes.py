@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from baselines.errors import PrerequisiteError
+from ovmer.baselines.errors import PrerequisiteError
 
 
 def class_named(name: str) -> type[Any]:

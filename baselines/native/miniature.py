@@ -4,8 +4,8 @@ The architecture's configuration class, as transformers has it by default, is sh
 names, for the names of sizes hardly differ between models; so a model that nobody has thought of
 here has its miniature too. What a model's code wants otherwise stands under `shrink` in its yaml.
 The processor is the real one with its default settings, around the small tokenizer of
-`baselines.native.tokens`. Everything is written with `save_pretrained`, as published checkpoints
-are.
+`ovmer.baselines.native.tokens`. Everything is written with `save_pretrained`, as published
+checkpoints are.
 """
 
 import inspect
@@ -27,11 +27,11 @@ from transformers.models.auto.tokenization_auto import TOKENIZER_MAPPING_NAMES
 from transformers.models.auto.video_processing_auto import VIDEO_PROCESSOR_MAPPING_NAMES
 from transformers.utils.logging import disable_progress_bar
 
-from baselines.errors import PrerequisiteError, first_line
-from baselines.miniature import random_tensors
-from baselines.native import mistral
-from baselines.native.classes import class_named
-from baselines.native.tokens import THINKING, chat_template, name_tokens, small_tokenizer
+from ovmer.baselines.errors import PrerequisiteError, first_line
+from ovmer.baselines.miniature import random_tensors
+from ovmer.baselines.native import mistral
+from ovmer.baselines.native.classes import class_named
+from ovmer.baselines.native.tokens import THINKING, chat_template, name_tokens, small_tokenizer
 
 _WIDTH, _LAYERS, _HEADS = 64, 2, 2  # heads of 32, the smallest that vLLM takes on a CPU
 

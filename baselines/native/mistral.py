@@ -13,8 +13,8 @@ from typing import Any
 import soundfile
 from transformers import MistralCommonBackend
 
-from baselines.miniature import CORPUS, byte_pairs
-from baselines.native.processor import ChatProcessor, Media, Message
+from ovmer.baselines.miniature import CORPUS, byte_pairs
+from ovmer.baselines.native.processor import ChatProcessor, Media, Message
 
 NAME = MistralCommonBackend.__name__
 

@@ -6,13 +6,13 @@ from typing import Any
 
 from transformers import AutoProcessor, PreTrainedModel
 
-from baselines.chat import context_of as context_by
-from baselines.chat import load_chat_model
-from baselines.decoding.answers import Perceived
-from baselines.errors import CheckpointError, first_line
-from baselines.native.classes import class_named
-from baselines.native.mistral import NAME, MistralProcessor
-from baselines.native.processor import ChatProcessor
+from ovmer.baselines.chat import context_of as context_by
+from ovmer.baselines.chat import load_chat_model
+from ovmer.baselines.decoding.answers import Perceived
+from ovmer.baselines.errors import CheckpointError, first_line
+from ovmer.baselines.native.classes import class_named
+from ovmer.baselines.native.mistral import NAME, MistralProcessor
+from ovmer.baselines.native.processor import ChatProcessor
 
 
 class ChatModel:

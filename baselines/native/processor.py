@@ -13,11 +13,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from baselines.chat import TransformersTokenizer
-from baselines.errors import PrerequisiteError, first_line
+from ovmer.baselines.chat import TransformersTokenizer
+from ovmer.baselines.errors import PrerequisiteError, first_line
 
 if TYPE_CHECKING:
-    from baselines.decoding.answers import Perceived
+    from ovmer.baselines.decoding.answers import Perceived
 
 _PER_TOKEN = ("mm_token_type_ids", "token_type_ids")
 _PART_OF = {
@@ -90,7 +90,7 @@ class Message:
 
 
 class ChatProcessor(TransformersTokenizer):
-    """A processor of transformers; its tokenizer is a `baselines.tokenizer.Tokenizer`."""
+    """A processor of transformers; its tokenizer is a `ovmer.baselines.tokenizer.Tokenizer`."""
 
     transformers_only = ""
     """Why no engine but transformers can be given what it makes; empty where vLLM can as well."""
@@ -151,7 +151,7 @@ class ChatProcessor(TransformersTokenizer):
 
         Raises PrerequisiteError where the processor does not take them so.
         """
-        from baselines.decoding.answers import Perceived
+        from ovmer.baselines.decoding.answers import Perceived
 
         try:
             made = self._made(message, media)

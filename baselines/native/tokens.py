@@ -12,7 +12,7 @@ from typing import Any
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast, ProcessorMixin
 
-from baselines.miniature import CORPUS
+from ovmer.baselines.miniature import CORPUS
 
 _BRACKETS = {"image": "vision", "video": "vision", "audio": "audio"}
 _TOKENS = {

@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from baselines.decoding.answers import Answers, Generated
-from baselines.decoding.settings import GenerationSettings
-from baselines.decoding.vllm_engine import sampling
-from baselines.decoding.vllm_offline import OfflineVllm, Request, imported
-from baselines.errors import PrerequisiteError
-from baselines.native.processor import ChatProcessor, Media
-from baselines.native.vllm_plugin import CORRECTED
+from ovmer.baselines.decoding.answers import Answers, Generated
+from ovmer.baselines.decoding.settings import GenerationSettings
+from ovmer.baselines.decoding.vllm_engine import sampling
+from ovmer.baselines.decoding.vllm_offline import OfflineVllm, Request, imported
+from ovmer.baselines.errors import PrerequisiteError
+from ovmer.baselines.native.processor import ChatProcessor, Media
+from ovmer.baselines.native.vllm_plugin import CORRECTED
 
 if TYPE_CHECKING:
     from vllm import SamplingParams

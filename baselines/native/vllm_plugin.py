@@ -1,11 +1,11 @@
 """What vLLM is told in each of its processes, by the entry point `vllm.general_plugins`."""
 
 _CLASSES = {
-    "Gemma3nForConditionalGeneration": "baselines.native.vllm_gemma:Gemma3n",
-    "Gemma4ForConditionalGeneration": "baselines.native.vllm_gemma:Gemma4",
-    "MiniCPMV4_6ForConditionalGeneration": "baselines.native.vllm_minicpm:MiniCpm",
-    "Qwen2_5OmniThinkerForConditionalGeneration": "baselines.native.vllm_omni:Thinker2_5",
-    "Qwen3OmniMoeThinkerForConditionalGeneration": "baselines.native.vllm_omni:Thinker3",
+    "Gemma3nForConditionalGeneration": "ovmer.baselines.native.vllm_gemma:Gemma3n",
+    "Gemma4ForConditionalGeneration": "ovmer.baselines.native.vllm_gemma:Gemma4",
+    "MiniCPMV4_6ForConditionalGeneration": "ovmer.baselines.native.vllm_minicpm:MiniCpm",
+    "Qwen2_5OmniThinkerForConditionalGeneration": "ovmer.baselines.native.vllm_omni:Thinker2_5",
+    "Qwen3OmniMoeThinkerForConditionalGeneration": "ovmer.baselines.native.vllm_omni:Thinker3",
 }
 
 CORRECTED = {architecture: f"Ovmer{architecture}" for architecture in _CLASSES}

@@ -1,6 +1,6 @@
 """Data sets on disk -> `Clip`s. One reader; what differs between data sets is configuration."""
 
-from runners.data.reader import Clip, DatasetSettings, Subtitle, read_dataset
-from runners.data.truth import Labels
+from ovmer.runners.data.reader import Clip, DatasetSettings, Subtitle, read_dataset
+from ovmer.runners.data.truth import Labels
 
 __all__ = ["Clip", "DatasetSettings", "Labels", "Subtitle", "read_dataset"]

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from baselines.errors import PrerequisiteError
+from ovmer.baselines.errors import PrerequisiteError
 
 _HARMLESS = frozenset(
     {

@@ -22,10 +22,10 @@ from typing import Any
 from omegaconf import OmegaConf
 from omegaconf.errors import ConfigKeyError, MissingMandatoryValue, ValidationError
 
-from adapters.registry import near
-from baselines.errors import PrerequisiteError
-from runners.data.table import read_columns
-from runners.data.truth import Labels, read_truth
+from ovmer.adapters.registry import near
+from ovmer.baselines.errors import PrerequisiteError
+from ovmer.runners.data.table import read_columns
+from ovmer.runners.data.truth import Labels, read_truth
 
 _PACKAGE = "{package}"  # in `root`: the folder of this module, where the sample data set lies
 

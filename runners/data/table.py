@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TextIO
 
-from baselines.errors import PrerequisiteError
+from ovmer.baselines.errors import PrerequisiteError
 
 # What pandas.read_csv takes for a missing value (`na_values` in its documentation), exactly.
 # fmt: off

@@ -12,10 +12,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from baselines.errors import PrerequisiteError
-from runners.data.corpus import read_corpus
-from runners.data.table import read_columns
-from runners.scoring.parsing import string_to_list
+from ovmer.baselines.errors import PrerequisiteError
+from ovmer.runners.data.corpus import read_corpus
+from ovmer.runners.data.table import read_columns
+from ovmer.runners.scoring.parsing import string_to_list
 
 
 @dataclass

@@ -4,9 +4,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
-from adapters.base import Adapter, Machine
-from runners.describing.pipeline import Pipeline
-from runners.job import Job
+from ovmer.adapters.base import Adapter, Machine
+from ovmer.runners.describing.pipeline import Pipeline
+from ovmer.runners.job import Job
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """Where the clips of one run are described: in this process, or by the workers of a Ray cluster.
 
-    python -m runners.sweep baseline=video_llava launcher=ray launcher.workers=4
+    ovmer sweep baseline=video_llava launcher=ray launcher.workers=4
 
 The run folder stays with this process either way: it alone writes records, each as it is done.
 """
@@ -12,13 +12,13 @@ from typing import Any, Protocol
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from adapters.registry import near
-from baselines.errors import PrerequisiteError
-from runners.describing.feed import Feed
-from runners.describing.pipeline import Request
-from runners.describing.speed import Speed
-from runners.explain import explain
-from runners.folder.records import Prediction
+from ovmer.adapters.registry import near
+from ovmer.baselines.errors import PrerequisiteError
+from ovmer.runners.describing.feed import Feed
+from ovmer.runners.describing.pipeline import Request
+from ovmer.runners.describing.speed import Speed
+from ovmer.runners.explain import explain
+from ovmer.runners.folder.records import Prediction
 
 
 class Launcher(Protocol):
@@ -55,7 +55,7 @@ def make_launcher(settings: Mapping[str, Any], feed: Feed) -> Launcher:
         return Here(feed)
     if name != "ray":
         raise PrerequisiteError(f"launcher.name is {name!r}; {near(name, ['local', 'ray'])}")
-    from runners.describing.ray_workers import RayOptions, RayWorkers
+    from ovmer.runners.describing.ray_workers import RayOptions, RayWorkers
 
     try:
         options = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(RayOptions), settings))

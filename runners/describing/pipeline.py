@@ -23,10 +23,10 @@ from itertools import chain, islice, starmap
 from pathlib import Path
 from typing import TypeVar
 
-from adapters.base import MEDIA, Adapter, Answer, Prepared
-from baselines.errors import ClipError, MissingModality, PrerequisiteError, Status
-from runners.describing.speed import Speed
-from runners.folder.records import Prediction
+from ovmer.adapters.base import MEDIA, Adapter, Answer, Prepared
+from ovmer.baselines.errors import ClipError, MissingModality, PrerequisiteError, Status
+from ovmer.runners.describing.speed import Speed
+from ovmer.runners.folder.records import Prediction
 
 _ENCODED_AT_ONCE = 8
 

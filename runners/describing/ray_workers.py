@@ -21,13 +21,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from adapters.base import Adapter
-from baselines.errors import OvmerError, PrerequisiteError, Status
-from runners.describing.feed import Feed
-from runners.describing.pipeline import Request
-from runners.describing.speed import Speed
-from runners.folder.records import Prediction
-from runners.progress import say
+from ovmer.adapters.base import Adapter
+from ovmer.baselines.errors import OvmerError, PrerequisiteError, Status
+from ovmer.runners.describing.feed import Feed
+from ovmer.runners.describing.pipeline import Request
+from ovmer.runners.describing.speed import Speed
+from ovmer.runners.folder.records import Prediction
+from ovmer.runners.progress import say
 
 _STARTED, _LOADED = "started", "loaded"
 _DEATHS = 2

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from runners.folder.records import Prediction
+from ovmer.runners.folder.records import Prediction
 
 _MB = 2**20
 

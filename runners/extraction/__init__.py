@@ -1,6 +1,6 @@
 """Descriptions -> open-vocabulary labels."""
 
-from runners.extraction.base import Described, Extracted, Extractor
-from runners.extraction.make import make_extractors, make_language_model
+from ovmer.runners.extraction.base import Described, Extracted, Extractor
+from ovmer.runners.extraction.make import make_extractors, make_language_model
 
 __all__ = ["Described", "Extracted", "Extractor", "make_extractors", "make_language_model"]

@@ -4,9 +4,9 @@ import hashlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from baselines.errors import ClipError
-from runners.extraction.cache import Answers
-from runners.extraction.engines.base import Engine, Outcome, Question, Sampling
+from ovmer.baselines.errors import ClipError
+from ovmer.runners.extraction.cache import Answers
+from ovmer.runners.extraction.engines.base import Engine, Outcome, Question, Sampling
 
 
 class LanguageModel:

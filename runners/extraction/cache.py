@@ -15,8 +15,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from baselines.errors import PrerequisiteError
-from runners.extraction.engines.base import Question, Reply
+from ovmer.baselines.errors import PrerequisiteError
+from ovmer.runners.extraction.engines.base import Question, Reply
 
 _FILE = "answers.sqlite"
 _NETWORK_DISKS = frozenset("nfs nfs4 cifs smb3 lustre gpfs beegfs ceph afs fuse.sshfs 9p".split())

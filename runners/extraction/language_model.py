@@ -15,12 +15,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from baselines.errors import ClipError
-from runners.extraction.ask import LanguageModel
-from runners.extraction.base import Described, Extracted
-from runners.extraction.engines.base import Reply
-from runners.extraction.steps import STEPS, Asked, clean_reply, merging
-from runners.scoring.parsing import PARSERS, string_to_list
+from ovmer.baselines.errors import ClipError
+from ovmer.runners.extraction.ask import LanguageModel
+from ovmer.runners.extraction.base import Described, Extracted
+from ovmer.runners.extraction.engines.base import Reply
+from ovmer.runners.extraction.steps import STEPS, Asked, clean_reply, merging
+from ovmer.runners.scoring.parsing import PARSERS, string_to_list
 
 _CHINESE = re.compile(r"[\u4e00-\u9fff]")
 _IN_OTHER = {"english": _CHINESE, "chinese": re.compile(r"[A-Za-z]{2}")}

@@ -5,9 +5,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from adapters.lexicon import conclusion, find_emotions
-from runners.extraction.base import Described, Extracted
-from runners.scoring.parsing import string_to_list
+from ovmer.adapters.lexicon import conclusion, find_emotions
+from ovmer.runners.extraction.base import Described, Extracted
+from ovmer.runners.scoring.parsing import string_to_list
 
 # What AffectGPT is trained to say, and the example in the authors' prompt for extraction.
 _STATED = re.compile(r"\bemotional states? (?:is|are) ([^.!?\n]*)", re.IGNORECASE)

@@ -8,19 +8,19 @@ from typing import Any, TypeVar
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from adapters.registry import near
-from baselines.decoding.server_settings import ServerSettings
-from baselines.errors import PrerequisiteError
-from runners.extraction.ask import LanguageModel
-from runners.extraction.base import Extractor
-from runners.extraction.engines.base import Engine, Sampling
-from runners.extraction.engines.local import TransformersCompletion
-from runners.extraction.engines.server import ServerCompletion
-from runners.extraction.engines.vllm import VllmCompletion
-from runners.extraction.engines.where import Model
-from runners.extraction.language_model import Chain, LanguageModelExtractor
-from runners.extraction.lexicon import LexiconExtractor
-from runners.scoring.parsing import PARSERS
+from ovmer.adapters.registry import near
+from ovmer.baselines.decoding.server_settings import ServerSettings
+from ovmer.baselines.errors import PrerequisiteError
+from ovmer.runners.extraction.ask import LanguageModel
+from ovmer.runners.extraction.base import Extractor
+from ovmer.runners.extraction.engines.base import Engine, Sampling
+from ovmer.runners.extraction.engines.local import TransformersCompletion
+from ovmer.runners.extraction.engines.server import ServerCompletion
+from ovmer.runners.extraction.engines.vllm import VllmCompletion
+from ovmer.runners.extraction.engines.where import Model
+from ovmer.runners.extraction.language_model import Chain, LanguageModelExtractor
+from ovmer.runners.extraction.lexicon import LexiconExtractor
+from ovmer.runners.scoring.parsing import PARSERS
 
 _ENGINES = ("transformers", "vllm", "server")
 _TRANSLATE = ("none", "english", "chinese")
@@ -173,7 +173,7 @@ def _checked(schema: type[S], settings: Mapping[str, Any]) -> S:
     try:
         found = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(schema), dict(settings)))
     except OmegaConfBaseException as error:
-        from runners.explain import explain  # brings Hydra with it
+        from ovmer.runners.explain import explain  # brings Hydra with it
 
         raise PrerequisiteError(explain(error, "extractor")) from error
     assert isinstance(found, schema)

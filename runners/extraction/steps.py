@@ -14,7 +14,7 @@ from functools import cache
 from importlib.resources import files
 from typing import Any
 
-from runners.scoring.parsing import listlist_to_list, string_to_list
+from ovmer.runners.scoring.parsing import listlist_to_list, string_to_list
 
 _SLOT = re.compile(r"\{([a-z_]+)\}")
 _LEADS = "输入 输出 翻译 让我们来翻译一下： output Output input Input".split()
@@ -61,7 +61,7 @@ class Step:
 
 @cache
 def _prompts() -> Mapping[str, str]:
-    text = files("runners.extraction").joinpath("prompts.json").read_text(encoding="utf-8")
+    text = files("ovmer.runners.extraction").joinpath("prompts.json").read_text(encoding="utf-8")
     prompts: dict[str, str] = json.loads(text)
     return prompts
 

@@ -16,8 +16,8 @@ import io
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from runners.folder.records import Prediction
-from runners.folder.run_folder import RunFolder
+from ovmer.runners.folder.records import Prediction
+from ovmer.runners.folder.run_folder import RunFolder
 
 
 def write_exchange_files(

@@ -16,7 +16,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar
 
-from baselines.errors import PrerequisiteError, Status
+from ovmer.baselines.errors import PrerequisiteError, Status
 
 _FSYNC_SECONDS = 1.0
 

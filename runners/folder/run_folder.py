@@ -18,8 +18,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from baselines.errors import PrerequisiteError
-from runners.folder.records import Labelled, Prediction, RecordWriter, read_records
+from ovmer.baselines.errors import PrerequisiteError
+from ovmer.runners.folder.records import Labelled, Prediction, RecordWriter, read_records
 
 _SHOWN = 80  # characters of a value in a message
 

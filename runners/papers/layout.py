@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from importlib.resources import files
 from typing import Any
 
-from adapters.registry import near
-from baselines.errors import PrerequisiteError
+from ovmer.adapters.registry import near
+from ovmer.baselines.errors import PrerequisiteError
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ class Layout:
 
 
 def layout_names() -> list[str]:
-    folder = files("runners.papers").joinpath("layouts")
+    folder = files("ovmer.runners.papers").joinpath("layouts")
     return sorted(each.name.removesuffix(".yaml") for each in folder.iterdir())
 
 
@@ -89,7 +89,7 @@ def read_layout(name: str) -> Layout:
 
     if name not in layout_names():
         raise PrerequisiteError(f"there is no layout={name}; {near(name, layout_names())}")
-    path = files("runners.papers").joinpath("layouts", f"{name}.yaml")
+    path = files("ovmer.runners.papers").joinpath("layouts", f"{name}.yaml")
     told: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
     tables = told["table"] if isinstance(told["table"], list) else [told["table"]]
     columns = tuple(_column(each) for each in told["columns"])
@@ -113,7 +113,7 @@ def _column(told: dict[str, Any]) -> Column:
 
 
 def _published(file: str, tables: Sequence[str]) -> dict[tuple[str, str, str, str], Published]:
-    path = files("runners.papers").joinpath("published", file)
+    path = files("ovmer.runners.papers").joinpath("published", file)
     rows = csv.DictReader(path.read_text(encoding="utf-8").splitlines())
     return {
         (row["model"], row["inputs"], row["dataset"], row["metric"]): Published(

@@ -3,8 +3,8 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from runners.papers.layout import Column
-from runners.papers.table import Cell, Table
+from ovmer.runners.papers.layout import Column
+from ovmer.runners.papers.table import Cell, Table
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

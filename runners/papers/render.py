@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 
 from tabulate import tabulate
 
-from runners.papers.table import Cell, Line, Table
+from ovmer.runners.papers.table import Cell, Line, Table
 
 _EMPTY = "–"
 Raise = Callable[[str], str]

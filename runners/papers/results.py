@@ -1,6 +1,6 @@
 """Run folders as the tables see them: whose figures, and how they were made.
 
-Our own runs and imported predictions (`runners.score record.baseline=...`) are read alike.
+Our own runs and imported predictions (`ovmer.runners.score record.baseline=...`) are read alike.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from baselines.errors import PrerequisiteError
-from runners.folder.run_folder import RunFolder
-from runners.progress import say
+from ovmer.baselines.errors import PrerequisiteError
+from ovmer.runners.folder.run_folder import RunFolder
+from ovmer.runners.progress import say
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,7 @@ def read_results(paths: Sequence[Path]) -> list[Result]:
             found.append(result)
     if not found:
         named = ", ".join(map(str, paths))
-        raise PrerequisiteError(f"{named} holds no run folder; runners.sweep makes them")
+        raise PrerequisiteError(f"{named} holds no run folder; ovmer sweep makes them")
     return found
 
 

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from runners.papers.layout import Column, Layout, Published, Row
-from runners.papers.results import Result, Scored
+from ovmer.runners.papers.layout import Column, Layout, Published, Row
+from ovmer.runners.papers.results import Result, Scored
 
 _ASKED = {
     "prompt": "asked with the subtitle",
@@ -200,7 +200,7 @@ def _why_empty(row: Row, column: Column, results: Sequence[Result]) -> str:
         return "no true labels to score against"
     if result.scored:
         have = ", ".join(dict.fromkeys(scored.metric for scored in result.scored))
-        hint = "; groups: python -m runners.group" if column.metric == "grouping" else ""
+        hint = "; groups: ovmer group" if column.metric == "grouping" else ""
         return f"scored with {have}, not with {column.metric}{hint}"
     return result.problem or "not scored"
 
@@ -213,7 +213,7 @@ def _marks(
     if result.is_dry or extractor.get("model") == "miniature":
         yield Mark("dry run on a random miniature: the figure means nothing")
     if not entry.get("comparable_with_papers", True):
-        yield Mark("shipped vocabulary; the authors': python -m runners.fetch wheels")
+        yield Mark("shipped vocabulary; the authors': ovmer fetch wheels")
     edition = entry.get("conditions", {}).get("vocabulary", layout.edition)
     if edition != layout.edition and entry.get("comparable_with_papers", True):
         yield Mark(f"vocabulary {edition}, print's is {layout.edition}")

@@ -17,17 +17,17 @@ from typing import Any
 
 import numpy as np
 
-from baselines.errors import Status
-from runners.report.runs import Run
-from runners.scoring import Contributions, Scores
-from runners.scoring.compare import Comparison, compare_drawn
-from runners.scoring.result import FloatArray, ratio
-from runners.scoring.vocabulary import MAPPINGS
+from ovmer.baselines.errors import Status
+from ovmer.runners.report.runs import Run
+from ovmer.runners.scoring import Contributions, Scores
+from ovmer.runners.scoring.compare import Comparison, compare_drawn
+from ovmer.runners.scoring.result import FloatArray, ratio
+from ovmer.runners.scoring.vocabulary import MAPPINGS
 
 _REPLICATES, _DRAWS = 10_000, 100_000_000
-"""Behind p values: as many as in runners.compare, or fewer where that were more draws of clips."""
+"""Behind p values: as many as in ovmer compare, or fewer where that were more draws of clips."""
 _INTERVALS = 1000
-"""Of these, behind intervals, as in runners.score: the same draws, so the same digits."""
+"""Of these, behind intervals, as in ovmer score: the same draws, so the same digits."""
 _CONFIDENCE = 0.95
 _HEADLINES = ("M-avg", "level1", "level2")
 

@@ -12,13 +12,13 @@ from typing import Any
 
 import numpy as np
 
-from baselines.errors import Status
-from runners.data import Clip
-from runners.folder.records import Labelled, Prediction
-from runners.report.boards import Board, Row
-from runners.scoring.parsing import PARSERS
-from runners.scoring.vocabulary import MAPPINGS, WHEELS, Vocabulary
-from runners.scoring.words import WordMetric
+from ovmer.baselines.errors import Status
+from ovmer.runners.data import Clip
+from ovmer.runners.folder.records import Labelled, Prediction
+from ovmer.runners.report.boards import Board, Row
+from ovmer.runners.scoring.parsing import PARSERS
+from ovmer.runners.scoring.vocabulary import MAPPINGS, WHEELS, Vocabulary
+from ovmer.runners.scoring.words import WordMetric
 
 _SHARD_CHARACTERS = 1_500_000
 _SHARD_CLIPS = 500

@@ -12,17 +12,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from baselines.errors import PrerequisiteError, Status
-from runners.config import Settings, settings_from_json
-from runners.data import Clip, read_dataset
-from runners.extraction.base import Described
-from runners.folder.records import Labelled, Prediction
-from runners.folder.run_folder import RunFolder
-from runners.job import Job
-from runners.progress import say
-from runners.scoring import Metric, make_metric
-from runners.scoring.vocabulary import SHIPPED
-from runners.sweeping.state import identity_text, label_key
+from ovmer.baselines.errors import PrerequisiteError, Status
+from ovmer.runners.config import Settings, settings_from_json
+from ovmer.runners.data import Clip, read_dataset
+from ovmer.runners.extraction.base import Described
+from ovmer.runners.folder.records import Labelled, Prediction
+from ovmer.runners.folder.run_folder import RunFolder
+from ovmer.runners.job import Job
+from ovmer.runners.progress import say
+from ovmer.runners.scoring import Metric, make_metric
+from ovmer.runners.scoring.vocabulary import SHIPPED
+from ovmer.runners.sweeping.state import identity_text, label_key
 
 
 @dataclass

@@ -7,9 +7,9 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from baselines.errors import PrerequisiteError
-from runners.scoring.parsing import Labels
-from runners.scoring.result import FloatArray, Scores
+from ovmer.baselines.errors import PrerequisiteError
+from ovmer.runners.scoring.parsing import Labels
+from ovmer.runners.scoring.result import FloatArray, Scores
 
 MISSING = ("error", "zero", "skip")
 """A clip without a prediction: an error; counted as no labels; left out."""

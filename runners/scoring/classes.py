@@ -19,9 +19,9 @@ from typing import Any
 
 import numpy as np
 
-from runners.scoring.base import Metric, one_of, wrong_value
-from runners.scoring.parsing import string_to_list
-from runners.scoring.result import Contributions, FloatArray, Scores, ratio
+from ovmer.runners.scoring.base import Metric, one_of, wrong_value
+from ovmer.runners.scoring.parsing import string_to_list
+from ovmer.runners.scoring.result import Contributions, FloatArray, Scores, ratio
 
 NONE = -1
 """As a true class: the clip is dropped; as a predicted one: it is wrong."""

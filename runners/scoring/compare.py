@@ -12,9 +12,9 @@ from itertools import combinations
 
 import numpy as np
 
-from adapters.registry import near
-from baselines.errors import PrerequisiteError
-from runners.scoring.result import FloatArray, Rows, Scores
+from ovmer.adapters.registry import near
+from ovmer.baselines.errors import PrerequisiteError
+from ovmer.runners.scoring.result import FloatArray, Rows, Scores
 
 
 @dataclass(frozen=True)

@@ -18,8 +18,8 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from baselines.errors import PrerequisiteError
-from runners.data.table import MISSING
+from ovmer.baselines.errors import PrerequisiteError
+from ovmer.runners.data.table import MISSING
 
 NAME_COLUMNS = ("name", "names", "filename", "filenames", "clip", "sample", "video", "file", "id")
 _LARGEST_CELL = 2**31 - 1  # characters; the csv module refuses more than 131,072 by default

@@ -19,12 +19,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from baselines.errors import PrerequisiteError
-from runners.scoring.base import Metric, one_of
-from runners.scoring.files import Columns, read_labels
-from runners.scoring.labels import Flat, parse_all, parser_notes
-from runners.scoring.parsing import PARSERS, friendly_list, listlist_to_list
-from runners.scoring.result import Contributions, FloatArray, Scores, ratio
+from ovmer.baselines.errors import PrerequisiteError
+from ovmer.runners.scoring.base import Metric, one_of
+from ovmer.runners.scoring.files import Columns, read_labels
+from ovmer.runners.scoring.labels import Flat, parse_all, parser_notes
+from ovmer.runners.scoring.parsing import PARSERS, friendly_list, listlist_to_list
+from ovmer.runners.scoring.result import Contributions, FloatArray, Scores, ratio
 
 
 @dataclass

@@ -13,12 +13,12 @@ from typing import Any
 
 import numpy as np
 
-from baselines.errors import PrerequisiteError
-from runners.scoring.base import one_of
-from runners.scoring.labels import Encoded, overlap
-from runners.scoring.result import FloatArray, Scores, mean, ratio
-from runners.scoring.vocabulary import MAPPINGS, WHEELS
-from runners.scoring.words import WordMetric
+from ovmer.baselines.errors import PrerequisiteError
+from ovmer.runners.scoring.base import one_of
+from ovmer.runners.scoring.labels import Encoded, overlap
+from ovmer.runners.scoring.result import FloatArray, Scores, mean, ratio
+from ovmer.runners.scoring.vocabulary import MAPPINGS, WHEELS
+from ovmer.runners.scoring.words import WordMetric
 
 INDEX_WORDS: dict[str, tuple[str, ...]] = {
     "none": (),

@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from runners.scoring.base import wrong_value
-from runners.scoring.parsing import Parser
-from runners.scoring.vocabulary import UNKNOWN, Vocabulary
+from ovmer.runners.scoring.base import wrong_value
+from ovmer.runners.scoring.parsing import Parser
+from ovmer.runners.scoring.vocabulary import UNKNOWN, Vocabulary
 
 Ints = npt.NDArray[np.int64]
 Bits = npt.NDArray[np.uint64]

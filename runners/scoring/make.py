@@ -6,19 +6,19 @@ from importlib import import_module
 from importlib.resources import files
 from typing import Any
 
-from adapters.registry import near
-from baselines.errors import PrerequisiteError
-from runners.scoring.base import Metric
-from runners.scoring.parsing import Labels
-from runners.scoring.result import Scores
+from ovmer.adapters.registry import near
+from ovmer.baselines.errors import PrerequisiteError
+from ovmer.runners.scoring.base import Metric
+from ovmer.runners.scoring.parsing import Labels
+from ovmer.runners.scoring.result import Scores
 
 KINDS: Mapping[str, str] = {
-    "wheel": "runners.scoring.wheel:WheelMetric",
-    "hit_rate": "runners.scoring.hit_rate:HitRateMetric",
-    "grouping": "runners.scoring.grouping:GroupingMetric",
-    "sentiment": "runners.scoring.classes:SentimentMetric",
-    "single_label": "runners.scoring.classes:SingleLabelMetric",
-    "preference": "runners.scoring.classes:PreferenceMetric",
+    "wheel": "ovmer.runners.scoring.wheel:WheelMetric",
+    "hit_rate": "ovmer.runners.scoring.hit_rate:HitRateMetric",
+    "grouping": "ovmer.runners.scoring.grouping:GroupingMetric",
+    "sentiment": "ovmer.runners.scoring.classes:SentimentMetric",
+    "single_label": "ovmer.runners.scoring.classes:SingleLabelMetric",
+    "preference": "ovmer.runners.scoring.classes:PreferenceMetric",
 }
 """What `kind` in `conf/metric/NAME.yaml` may be; it is the name itself unless given."""
 
@@ -52,7 +52,7 @@ def metric_settings(name: str) -> dict[str, Any]:
     """What `conf/metric/NAME.yaml` holds; raises PrerequisiteError for an unknown name."""
     import yaml
 
-    folder = files("conf").joinpath("metric")
+    folder = files("ovmer.conf").joinpath("metric")
     path = folder.joinpath(f"{name}.yaml")
     if not path.is_file():
         known = [each.name.removesuffix(".yaml") for each in folder.iterdir()]

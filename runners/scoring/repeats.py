@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from statistics import fmean, stdev
 from typing import Any
 
-from runners.scoring.result import Scores
+from ovmer.runners.scoring.result import Scores
 
 
 def repeats_as_json(scores: Sequence[Scores]) -> dict[str, Any]:

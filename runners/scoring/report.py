@@ -7,8 +7,8 @@ from pathlib import Path
 
 from tabulate import tabulate
 
-from runners.scoring.compare import Comparison
-from runners.scoring.result import Rows, Scores
+from ovmer.runners.scoring.compare import Comparison
+from ovmer.runners.scoring.result import Rows, Scores
 
 _MARK = "*"
 

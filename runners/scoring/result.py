@@ -98,7 +98,7 @@ class Scores:
         return f"<{self.metric}: {figure}, {self.n_clips} clips, {self.n_counted} count>"
 
     def __str__(self) -> str:
-        from runners.scoring.report import score_text
+        from ovmer.runners.scoring.report import score_text
 
         return score_text(self)
 

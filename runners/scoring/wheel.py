@@ -17,10 +17,10 @@ from typing import Any
 
 import numpy as np
 
-from runners.scoring.labels import Encoded, Overlap, overlap
-from runners.scoring.result import FloatArray, Scores, mean, ratio
-from runners.scoring.vocabulary import LEVELS, MAPPINGS, WHEELS
-from runners.scoring.words import WordMetric
+from ovmer.runners.scoring.labels import Encoded, Overlap, overlap
+from ovmer.runners.scoring.result import FloatArray, Scores, mean, ratio
+from ovmer.runners.scoring.vocabulary import LEVELS, MAPPINGS, WHEELS
+from ovmer.runners.scoring.words import WordMetric
 
 _PARTS = ("precision", "recall", "counted")
 

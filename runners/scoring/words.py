@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from runners.scoring.base import Metric, one_of
-from runners.scoring.labels import Encoded, Ints, encode, parse_all, parser_notes
-from runners.scoring.parsing import PARSERS, friendly_list
-from runners.scoring.result import Contributions, FloatArray, Rows, Scores
-from runners.scoring.vocabulary import MAPPINGS, SHIPPED, UNKNOWN, Vocabulary, load_vocabulary
+from ovmer.runners.scoring.base import Metric, one_of
+from ovmer.runners.scoring.labels import Encoded, Ints, encode, parse_all, parser_notes
+from ovmer.runners.scoring.parsing import PARSERS, friendly_list
+from ovmer.runners.scoring.result import Contributions, FloatArray, Rows, Scores
+from ovmer.runners.scoring.vocabulary import MAPPINGS, SHIPPED, UNKNOWN, Vocabulary, load_vocabulary
 
 NO_OVERLAP = {"zero": 0.0, "undefined": float("nan")}
 """What F is without overlap, and all three where no clip counts: MER2026's code says 0, the code
@@ -91,7 +91,7 @@ class WordMetric(Metric):
         if self.vocabulary.name == SHIPPED:
             notes.append(
                 "shipped vocabulary (five wheels and a lemmatiser, no synonyms): "
-                "not comparable with papers; get theirs with `python -m runners.fetch wheels`"
+                "not comparable with papers; get theirs with `ovmer fetch wheels`"
             )
         for whose, side in (("predictions", predicted), ("truth", true)):
             unknown = int((side.row == UNKNOWN).sum())

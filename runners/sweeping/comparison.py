@@ -5,8 +5,8 @@ from typing import Any
 
 from tabulate import tabulate
 
-from baselines.errors import Status
-from runners.sweeping.state import State
+from ovmer.baselines.errors import Status
+from ovmer.runners.sweeping.state import State
 
 _FIGURES = ("M-avg", "level1", "level2")
 """What is shown of a metric's figures beside its primary one, where it has them."""

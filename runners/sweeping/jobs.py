@@ -17,21 +17,21 @@ from multiprocessing.connection import wait
 from multiprocessing.context import ForkServerContext
 from typing import Any
 
-from adapters.mllm import Mllm
-from baselines.errors import PrerequisiteError
-from runners import cli
-from runners.data import Clip, read_dataset
-from runners.job import Job
-from runners.progress import say
-from runners.sweeping.comparison import comparison
-from runners.sweeping.state import State, look
-from runners.sweeping.submit import submit
-from runners.sweeping.work import work
+from ovmer.adapters.mllm import Mllm
+from ovmer.baselines.errors import PrerequisiteError
+from ovmer.runners import cli
+from ovmer.runners.data import Clip, read_dataset
+from ovmer.runners.job import Job
+from ovmer.runners.progress import say
+from ovmer.runners.sweeping.comparison import comparison
+from ovmer.runners.sweeping.state import State, look
+from ovmer.runners.sweeping.submit import submit
+from ovmer.runners.sweeping.work import work
 
 _SECONDS_TO_END = 30.0  # that a job has when its sweep is stopped; its records are safe anyway
 
 MODEL_MODULES = (
-    "baselines.decoding.transformers_engine",
+    "ovmer.baselines.decoding.transformers_engine",
     "transformers.models.auto.modeling_auto",
 )
 """With what they import, most of torch and transformers."""
@@ -113,7 +113,7 @@ def _plan(jobs: Sequence[Job]) -> list[_Planned]:
 
 
 def _warn_of_gaps(settings: Mapping[str, Any], clips: Sequence[Clip]) -> None:
-    """Say what a data set lacks that is only half there; `runners.check` says which clips."""
+    """Say what a data set lacks that is only half there; `ovmer check` says which clips."""
     if not settings.get("check_files", True):
         return
     lacking = {
@@ -162,8 +162,8 @@ def _one_by_one(jobs: Sequence[Job]) -> Iterator[tuple[int, int]]:
 def _shared_modules(jobs: Sequence[Job]) -> list[str]:
     """None of them touches a device when it is imported: what has seen CUDA cannot be forked."""
     if any(isinstance(job.adapter, Mllm) for job in jobs):
-        return ["runners.sweeping.work", *MODEL_MODULES]
-    return ["runners.sweeping.work"]
+        return ["ovmer.runners.sweeping.work", *MODEL_MODULES]
+    return ["ovmer.runners.sweeping.work"]
 
 
 def _in_a_process(job: Job, context: ForkServerContext) -> int:

@@ -14,15 +14,15 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from adapters.base import AUDIO, SUBTITLE, VIDEO
-from baselines.errors import PrerequisiteError, Status
-from runners.data import Clip
-from runners.describing.pipeline import Request
-from runners.extraction import Described, Extractor, make_extractors
-from runners.folder.records import Labelled, Prediction
-from runners.folder.run_folder import RunFolder
-from runners.job import Job
-from runners.scoring import Metric, make_metric
+from ovmer.adapters.base import AUDIO, SUBTITLE, VIDEO
+from ovmer.baselines.errors import PrerequisiteError, Status
+from ovmer.runners.data import Clip
+from ovmer.runners.describing.pipeline import Request
+from ovmer.runners.extraction import Described, Extractor, make_extractors
+from ovmer.runners.folder.records import Labelled, Prediction
+from ovmer.runners.folder.run_folder import RunFolder
+from ovmer.runners.job import Job
+from ovmer.runners.scoring import Metric, make_metric
 
 _LASTING = frozenset({Status.UNREADABLE, Status.MISSING_MODALITY})
 """Failures that lie in the clip's files: tried again only when those have changed. The cause of the

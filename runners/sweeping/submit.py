@@ -1,6 +1,6 @@
 """The jobs of a sweep as jobs of a Slurm cluster, each with the machine that its baseline needs.
 
-    python -m runners.sweep -m baseline=video_llava,salmonn,lexicon hydra/launcher=submitit_slurm \\
+    ovmer sweep -m baseline=video_llava,salmonn,lexicon hydra/launcher=submitit_slurm \\
         hydra.launcher.partition=gpu
 
 The presets (conf/hydra/launcher/) speak the language of Hydra's submitit launcher. That launcher
@@ -15,11 +15,11 @@ from dataclasses import dataclass, replace
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
-from baselines.errors import PrerequisiteError
-from runners import cli
-from runners.config import CONF, CONFIG_NAME, VERSION_BASE
-from runners.job import Job
-from runners.progress import say
+from ovmer.baselines.errors import PrerequisiteError
+from ovmer.runners import cli
+from ovmer.runners.config import CONF, CONFIG_NAME, VERSION_BASE
+from ovmer.runners.job import Job
+from ovmer.runners.progress import say
 
 if TYPE_CHECKING:
     import submitit
@@ -74,7 +74,7 @@ class _Task:
     job: Job
 
     def __call__(self) -> int:
-        from runners.sweeping.work import work
+        from ovmer.runners.sweeping.work import work
 
         told = f"{self.job.label}: "
         return cli.run(lambda: cli.FINE if work(self.job).is_fine else cli.FAILED, told)

@@ -7,20 +7,20 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
 
-from baselines.errors import ClipError, PrerequisiteError
-from runners.config import settings_as_json
-from runners.data import read_dataset
-from runners.describing.feed import Feed
-from runners.describing.launchers import make_launcher
-from runners.extraction import Extracted, Extractor
-from runners.folder.exchange import write_exchange_files
-from runners.folder.provenance import provenance
-from runners.folder.records import Labelled
-from runners.folder.run_folder import RunFolder
-from runners.job import Job
-from runners.progress import Progress, count_words, failure_lines, reading_lines, say
-from runners.scoring.repeats import repeats_as_json
-from runners.sweeping.state import Reading, State, look
+from ovmer.baselines.errors import ClipError, PrerequisiteError
+from ovmer.runners.config import settings_as_json
+from ovmer.runners.data import read_dataset
+from ovmer.runners.describing.feed import Feed
+from ovmer.runners.describing.launchers import make_launcher
+from ovmer.runners.extraction import Extracted, Extractor
+from ovmer.runners.folder.exchange import write_exchange_files
+from ovmer.runners.folder.provenance import provenance
+from ovmer.runners.folder.records import Labelled
+from ovmer.runners.folder.run_folder import RunFolder
+from ovmer.runners.job import Job
+from ovmer.runners.progress import Progress, count_words, failure_lines, reading_lines, say
+from ovmer.runners.scoring.repeats import repeats_as_json
+from ovmer.runners.sweeping.state import Reading, State, look
 
 
 def work(job: Job) -> State:

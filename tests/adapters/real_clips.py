@@ -8,9 +8,9 @@ from collections.abc import Collection
 
 import pytest
 
-from adapters.base import AUDIO, VIDEO, Answer
-from adapters.mllm import Mllm
-from baselines.errors import ClipError
+from ovmer.adapters.base import AUDIO, VIDEO, Answer
+from ovmer.adapters.mllm import Mllm
+from ovmer.baselines.errors import ClipError
 from tests.adapters.media_files import SHARED
 
 WITHOUT_PICTURE = {

@@ -5,10 +5,10 @@ from pathlib import Path
 import numpy as np
 from omegaconf import OmegaConf
 
-from adapters.base import Machine
-from adapters.mllm import Mllm
-from runners.config import CONF, Settings
-from runners.job import Job
+from ovmer.adapters.base import Machine
+from ovmer.adapters.mllm import Mllm
+from ovmer.runners.config import CONF, Settings
+from ovmer.runners.job import Job
 
 
 def made(name: str, preset: str = "greedy", **fields: object) -> Job:

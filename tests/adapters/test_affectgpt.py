@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from adapters.affectgpt import (
+from ovmer.adapters.affectgpt import (
     RELEASES,
     AffectGptAdapter,
     checkpoint_file,
@@ -18,10 +18,10 @@ from adapters.affectgpt import (
     look,
     look_at,
 )
-from adapters.base import Answer, Machine
-from baselines.errors import CheckpointError, ClipError, MissingModality, PrerequisiteError
-from runners.folder.run_folder import RunFolder
-from runners.sweeping.work import work
+from ovmer.adapters.base import Answer, Machine
+from ovmer.baselines.errors import CheckpointError, ClipError, MissingModality, PrerequisiteError
+from ovmer.runners.folder.run_folder import RunFolder
+from ovmer.runners.sweeping.work import work
 from tests.adapters.media_files import SHARED, greys, tone, write_video, write_wav
 from tests.runners.jobs import job
 

@@ -5,9 +5,9 @@ from dataclasses import replace
 import pytest
 import torch
 
-from adapters.base import AUDIO, SUBTITLE, VIDEO, Machine
-from baselines.decoding.answers import Generated
-from baselines.errors import CheckpointError, MissingModality, PrerequisiteError
+from ovmer.adapters.base import AUDIO, SUBTITLE, VIDEO, Machine
+from ovmer.baselines.decoding.answers import Generated
+from ovmer.baselines.errors import CheckpointError, MissingModality, PrerequisiteError
 from tests.adapters.media_files import SAMPLE
 from tests.adapters.real_clips import WITHOUT_EITHER, ask_about
 from tests.adapters.small_mllms import configured, miniature

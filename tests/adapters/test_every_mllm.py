@@ -19,14 +19,14 @@ import yaml
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from adapters import registry
-from adapters.audio_visual import AudioVisual
-from adapters.base import AUDIO, MEDIA, VIDEO, Answer, Machine, Prepared
-from adapters.mllm import SLOT, Mllm
-from adapters.native import Native
-from baselines.errors import CheckpointError
-from runners.config import Settings
-from runners.job import Job
+from ovmer.adapters import registry
+from ovmer.adapters.audio_visual import AudioVisual
+from ovmer.adapters.base import AUDIO, MEDIA, VIDEO, Answer, Machine, Prepared
+from ovmer.adapters.mllm import SLOT, Mllm
+from ovmer.adapters.native import Native
+from ovmer.baselines.errors import CheckpointError
+from ovmer.runners.config import Settings
+from ovmer.runners.job import Job
 from tests.adapters.media_files import SAMPLE, SHARED, tone, write_video, write_wav
 
 CONF = Path(__file__).parents[2] / "conf" / "baseline"

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from adapters.base import Answer, Machine, Prepared
-from adapters.external import External
-from baselines.errors import (
+from ovmer.adapters.base import Answer, Machine, Prepared
+from ovmer.adapters.external import External
+from ovmer.baselines.errors import (
     ClipError,
     MissingModality,
     PrerequisiteError,
@@ -17,7 +17,7 @@ from baselines.errors import (
     Timeout,
     Unreadable,
 )
-from runners.describing.pipeline import Pipeline, Request
+from ovmer.runners.describing.pipeline import Pipeline, Request
 
 HEAD = """\
 import json, os, signal, subprocess, sys, time

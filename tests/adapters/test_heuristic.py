@@ -2,10 +2,10 @@ from pathlib import Path
 
 import pytest
 
-from adapters.base import Prepared
-from adapters.heuristic import BASIC_EMOTIONS, Empty, GroundTruth, Lexicon, Random
-from adapters.words import wheel_words
-from baselines.errors import PrerequisiteError
+from ovmer.adapters.base import Prepared
+from ovmer.adapters.heuristic import BASIC_EMOTIONS, Empty, GroundTruth, Lexicon, Random
+from ovmer.adapters.words import wheel_words
+from ovmer.baselines.errors import PrerequisiteError
 
 
 def draw(random: Random, seeds: range) -> list[str]:

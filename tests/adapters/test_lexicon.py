@@ -1,6 +1,6 @@
 import pytest
 
-from adapters.lexicon import conclusion, emotion_words, find_emotions
+from ovmer.adapters.lexicon import conclusion, emotion_words, find_emotions
 
 
 @pytest.mark.parametrize(

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from adapters.media import Frames, read_frames, read_sound, sampling
-from baselines.errors import ClipError, MissingModality, Unreadable
+from ovmer.adapters.media import Frames, read_frames, read_sound, sampling
+from ovmer.baselines.errors import ClipError, MissingModality, Unreadable
 from tests.adapters.media_files import SAMPLE, SHARED, tone, write_sound_only, write_wav
 
 BAD = SHARED / "bad_clips" / "mer2025-dataset"

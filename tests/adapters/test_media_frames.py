@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from av.filter import Graph
 
-from adapters.media import read_frames, sampling
-from baselines.errors import MissingModality, Unreadable
+from ovmer.adapters.media import read_frames, sampling
+from ovmer.baselines.errors import MissingModality, Unreadable
 from tests.adapters.media_files import (
     SAMPLE,
     greys,

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from adapters.media import sampling
+from ovmer.adapters.media import sampling
 
 COUNTS = st.integers(1, 2000)
 NUMBERS = st.integers(1, 128)

@@ -9,8 +9,8 @@ import pytest
 import scipy.signal
 from numpy.typing import NDArray
 
-from adapters.media import Resampling, read_sound
-from baselines.errors import MissingModality, Unreadable
+from ovmer.adapters.media import Resampling, read_sound
+from ovmer.baselines.errors import MissingModality, Unreadable
 from tests.adapters.media_files import (
     SAMPLE,
     SHARED,

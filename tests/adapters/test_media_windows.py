@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from adapters.media import read_sound, read_windows
-from baselines.errors import MissingModality
+from ovmer.adapters.media import read_sound, read_windows
+from ovmer.baselines.errors import MissingModality
 from tests.adapters.media_files import SAMPLE, tone, write_wav
 
 

@@ -5,11 +5,11 @@ from dataclasses import replace
 
 import pytest
 
-from adapters.base import Answer, Machine, Prepared
-from adapters.mllm import Mllm
-from adapters.mplug_owl import MplugOwlAdapter
-from adapters.otter import OtterAdapter
-from baselines.errors import CheckpointError, MissingModality, PrerequisiteError
+from ovmer.adapters.base import Answer, Machine, Prepared
+from ovmer.adapters.mllm import Mllm
+from ovmer.adapters.mplug_owl import MplugOwlAdapter
+from ovmer.adapters.otter import OtterAdapter
+from ovmer.baselines.errors import CheckpointError, MissingModality, PrerequisiteError
 from tests.adapters.media_files import SAMPLE
 from tests.adapters.real_clips import WITHOUT_PICTURE, ask_about
 from tests.adapters.small_mllms import configured, faces, miniature

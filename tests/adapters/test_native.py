@@ -10,14 +10,14 @@ import transformers
 import yaml
 from omegaconf import OmegaConf
 
-from adapters import registry
-from adapters.base import AUDIO, VIDEO, Answer, Machine, Prepared
-from adapters.media import read_frames, read_sound
-from adapters.media.sampling import linspace
-from adapters.native import Native
-from adapters.thinking import CUT_WHILE_THINKING
-from baselines.errors import CheckpointError, MissingModality, PrerequisiteError
-from runners.describing.pipeline import Pipeline, Request
+from ovmer.adapters import registry
+from ovmer.adapters.base import AUDIO, VIDEO, Answer, Machine, Prepared
+from ovmer.adapters.media import read_frames, read_sound
+from ovmer.adapters.media.sampling import linspace
+from ovmer.adapters.native import Native
+from ovmer.adapters.thinking import CUT_WHILE_THINKING
+from ovmer.baselines.errors import CheckpointError, MissingModality, PrerequisiteError
+from ovmer.runners.describing.pipeline import Pipeline, Request
 
 ROOT = Path(__file__).parents[2]
 SAMPLE = ROOT / "runners" / "data" / "sample"
@@ -238,7 +238,7 @@ def test_inputs_that_the_model_lacks_are_named_before_the_first_clip(small):
 
 
 def test_a_missing_package_is_named_before_anything_is_read(monkeypatch, tmp_path):
-    monkeypatch.setattr("adapters.native.find_spec", lambda name: None)
+    monkeypatch.setattr("ovmer.adapters.native.find_spec", lambda name: None)
     adapter = configured("gemma3n")
     for use in (lambda: adapter.miniature(tmp_path), lambda: adapter.load(MACHINE)):
         with pytest.raises(PrerequisiteError, match=r"the package timm.*'ovmer\[gemma3n\]'"):
@@ -266,7 +266,7 @@ def test_more_than_the_context_holds(small):
 def test_far_too_many_frames_are_not_even_read(small, monkeypatch, name):
     adapter = replace(small(name), frames=4000)
     with monkeypatch.context() as patch:
-        patch.delattr("adapters.chat_mllm.read_frames")
+        patch.delattr("ovmer.adapters.chat_mllm.read_frames")
         with pytest.raises(PrerequisiteError, match=r"with \d+ frames a prompt takes \d+ tokens"):
             prepared(adapter, "good_news")
     if name == "qwen2_5_vl":

@@ -8,11 +8,11 @@ from typing import cast
 import pytest
 import transformers
 
-from adapters.base import Machine
-from baselines.decoding.settings import GenerationSettings
-from baselines.errors import PrerequisiteError
-from baselines.native.processor import ChatProcessor
-from baselines.native.vllm import ChatVllm
+from ovmer.adapters.base import Machine
+from ovmer.baselines.decoding.settings import GenerationSettings
+from ovmer.baselines.errors import PrerequisiteError
+from ovmer.baselines.native.processor import ChatProcessor
+from ovmer.baselines.native.vllm import ChatVllm
 from tests.adapters.test_native import CLIPS, SUBTITLES, configured, prepared
 
 pytestmark = [

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from adapters.base import Machine, Prepared
-from adapters.onellm import OneLlmAdapter, listen, look_at
-from baselines.errors import MissingModality, PrerequisiteError
+from ovmer.adapters.base import Machine, Prepared
+from ovmer.adapters.onellm import OneLlmAdapter, listen, look_at
+from ovmer.baselines.errors import MissingModality, PrerequisiteError
 from tests.adapters import small_mllms
 from tests.adapters.media_files import SAMPLE, tone, write_wav
 from tests.adapters.real_clips import WITHOUT_PICTURE, WITHOUT_SOUND, ask_about

@@ -5,10 +5,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from adapters.base import Prepared
-from adapters.chat_univi import ChatUniViAdapter
-from adapters.video_chatgpt import VideoChatGptAdapter
-from baselines.errors import MissingModality, PrerequisiteError
+from ovmer.adapters.base import Prepared
+from ovmer.adapters.chat_univi import ChatUniViAdapter
+from ovmer.adapters.video_chatgpt import VideoChatGptAdapter
+from ovmer.baselines.errors import MissingModality, PrerequisiteError
 from tests.adapters.media_files import SAMPLE
 from tests.adapters.real_clips import WITHOUT_PICTURE, ask_about
 from tests.adapters.small_mllms import configured, faces, miniature
@@ -56,7 +56,7 @@ def test_video_chatgpt_asks_before_the_video(models):
 @pytest.mark.parametrize("name", MODELS)
 def test_the_template_has_the_words_of_upstream(name, request):
     """The golden ids come from a stand-in that gives each word its number."""
-    from adapters import chat_univi, video_chatgpt
+    from ovmer.adapters import chat_univi, video_chatgpt
 
     template = {
         "chat_univi": chat_univi._BEFORE,

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 import soundfile
 
-from baselines.checkpoint import Part
-from baselines.decoding.answers import Generated
-from baselines.errors import MissingModality
+from ovmer.baselines.checkpoint import Part
+from ovmer.baselines.decoding.answers import Generated
+from ovmer.baselines.errors import MissingModality
 from tests.adapters import small_mllms
 from tests.adapters.media_files import SAMPLE
 from tests.adapters.real_clips import WITHOUT_SOUND, ask_about

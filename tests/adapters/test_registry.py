@@ -6,9 +6,9 @@ from importlib.metadata import EntryPoint
 
 import pytest
 
-from adapters import Adapter, registry
-from adapters.base import Prepared
-from baselines.errors import MissingModality, PrerequisiteError
+from ovmer.adapters import Adapter, registry
+from ovmer.adapters.base import Prepared
+from ovmer.baselines.errors import MissingModality, PrerequisiteError
 
 
 @pytest.fixture
@@ -24,8 +24,8 @@ def plugins(monkeypatch):
 
 def test_listing_imports_neither_adapters_nor_torch():
     code = (
-        "import sys; from adapters.registry import names; names(); "
-        "print([m for m in ('torch', 'transformers', 'adapters.heuristic') if m in sys.modules])"
+        "import sys; from ovmer.adapters.registry import names; names(); "
+        "print(sorted({'torch', 'transformers', 'ovmer.adapters.heuristic'} & set(sys.modules)))"
     )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert out.stdout.strip() == "[]"
@@ -42,20 +42,20 @@ def test_unknown_name_offers_the_near_ones():
 
 
 def test_plugin_is_found_and_listed(plugins):
-    plugins(my_model="adapters.heuristic:Empty")
+    plugins(my_model="ovmer.adapters.heuristic:Empty")
     assert registry.get("my_model").__name__ == "Empty"
-    assert registry.Listing("my_model", "adapters.heuristic:Empty") in registry.names()
+    assert registry.Listing("my_model", "ovmer.adapters.heuristic:Empty") in registry.names()
 
 
 def test_dotted_path_needs_no_installation():
-    assert registry.get("adapters.heuristic:Lexicon").__name__ == "Lexicon"
+    assert registry.get("ovmer.adapters.heuristic:Lexicon").__name__ == "Lexicon"
 
 
 @pytest.mark.parametrize(
     ("value", "message"),
     [
         ("no_such_package:Model", r"cannot be imported: ModuleNotFoundError: .*no_such_package"),
-        ("adapters.heuristic:Nothing", r"cannot be imported: AttributeError"),
+        ("ovmer.adapters.heuristic:Nothing", r"cannot be imported: AttributeError"),
         ("pathlib:Path", r"is no subclass of adapters.Adapter"),
     ],
 )

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from adapters.salmonn import read_clip
-from baselines.errors import MissingModality, PrerequisiteError
+from ovmer.adapters.salmonn import read_clip
+from ovmer.baselines.errors import MissingModality, PrerequisiteError
 from tests.adapters import small_mllms
 from tests.adapters.media_files import SAMPLE, tone, write_wav
 from tests.adapters.real_clips import WITHOUT_SOUND, ask_about

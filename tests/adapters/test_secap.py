@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from baselines.errors import MissingModality, PrerequisiteError
-from baselines.layers.text2vec import most_alike
+from ovmer.baselines.errors import MissingModality, PrerequisiteError
+from ovmer.baselines.layers.text2vec import most_alike
 from tests.adapters import small_mllms
 from tests.adapters.media_files import SAMPLE, tone, write_wav
 from tests.adapters.real_clips import WITHOUT_SOUND, ask_about

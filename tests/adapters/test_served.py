@@ -11,15 +11,15 @@ import pytest
 import soundfile
 from PIL import Image
 
-from adapters.base import Machine
-from adapters.media import read_frames, read_sound
-from adapters.native import Native
-from adapters.served import Served
-from adapters.thinking import CUT_WHILE_THINKING
-from baselines.decoding.server_settings import ServerSettings, parameters
-from baselines.decoding.settings import GenerationSettings
-from baselines.errors import PrerequisiteError, Status
-from runners.describing.pipeline import Pipeline, Request
+from ovmer.adapters.base import Machine
+from ovmer.adapters.media import read_frames, read_sound
+from ovmer.adapters.native import Native
+from ovmer.adapters.served import Served
+from ovmer.adapters.thinking import CUT_WHILE_THINKING
+from ovmer.baselines.decoding.server_settings import ServerSettings, parameters
+from ovmer.baselines.decoding.settings import GenerationSettings
+from ovmer.baselines.errors import PrerequisiteError, Status
+from ovmer.runners.describing.pipeline import Pipeline, Request
 from tests.adapters.media_files import greys, numbers, tone, write_video, write_wav
 from tests.extraction.fake_server import MODEL, Misbehaviour, completion, error, serving
 from tests.runners.jobs import job
@@ -33,7 +33,7 @@ def surroundings(monkeypatch):
     monkeypatch.delenv("OPENAI_BASE_URL", raising=False)
     monkeypatch.setattr("openai._base_client.INITIAL_RETRY_DELAY", 0.01)
     monkeypatch.setattr("openai._base_client.MAX_RETRY_DELAY", 0.05)
-    monkeypatch.setattr("baselines.decoding.server._PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr("ovmer.baselines.decoding.server._PAUSE_SECONDS", 0.01)
 
 
 @pytest.fixture(scope="module")

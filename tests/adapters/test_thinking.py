@@ -1,6 +1,6 @@
 import pytest
 
-from adapters.thinking import opens_thinking, split_thinking
+from ovmer.adapters.thinking import opens_thinking, split_thinking
 
 
 @pytest.mark.parametrize(

@@ -9,13 +9,13 @@ import pytest
 import torch
 import yaml
 
-from adapters.base import Answer, Machine, Prepared
-from adapters.mllm import MINIATURE_NEW_TOKENS, Mllm
-from adapters.video_llava import VideoLlavaAdapter
-from baselines.errors import CheckpointError, MissingModality, PrerequisiteError
-from baselines.weight_files import read_tensors
-from runners.config import Settings
-from runners.job import Job
+from ovmer.adapters.base import Answer, Machine, Prepared
+from ovmer.adapters.mllm import MINIATURE_NEW_TOKENS, Mllm
+from ovmer.adapters.video_llava import VideoLlavaAdapter
+from ovmer.baselines.errors import CheckpointError, MissingModality, PrerequisiteError
+from ovmer.baselines.weight_files import read_tensors
+from ovmer.runners.config import Settings
+from ovmer.runners.job import Job
 
 ROOT = Path(__file__).parents[2]
 SHARED = ROOT / ".." / "shared"

@@ -5,7 +5,7 @@ from functools import partial
 
 import pytest
 
-from baselines.errors import MissingModality, PrerequisiteError
+from ovmer.baselines.errors import MissingModality, PrerequisiteError
 from tests.adapters import small_mllms
 from tests.adapters.media_files import SAMPLE
 from tests.adapters.real_clips import WITHOUT_PICTURE, ask_about

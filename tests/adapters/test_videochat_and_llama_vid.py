@@ -6,10 +6,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from adapters.llama_vid import _AFTER, _BEFORE, LlamaVidAdapter
-from adapters.videochat import VideoChatAdapter, time_message
-from baselines.decoding.answers import Generated
-from baselines.errors import CheckpointError, MissingModality, PrerequisiteError
+from ovmer.adapters.llama_vid import _AFTER, _BEFORE, LlamaVidAdapter
+from ovmer.adapters.videochat import VideoChatAdapter, time_message
+from ovmer.baselines.decoding.answers import Generated
+from ovmer.baselines.errors import CheckpointError, MissingModality, PrerequisiteError
 from tests.adapters.media_files import SAMPLE
 from tests.adapters.real_clips import WITHOUT_PICTURE, ask_about
 from tests.adapters.small_mllms import configured, faces, miniature

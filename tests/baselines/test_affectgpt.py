@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import torch
 
-from baselines.affectgpt import AffectGpt, preprocess, write_miniature
-from baselines.device import Place
-from baselines.errors import CheckpointError
+from ovmer.baselines.affectgpt import AffectGpt, preprocess, write_miniature
+from ovmer.baselines.device import Place
+from ovmer.baselines.errors import CheckpointError
 
 CPU = Place(torch.device("cpu"), torch.float32)
 LORA = "llama_model.base_model.model.model.layers.1.mlp.down_proj.lora_B.default.weight"

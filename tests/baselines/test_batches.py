@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import pytest
 import torch
 
-from baselines.decoding.batches import Batches
-from baselines.errors import OutOfMemory
+from ovmer.baselines.decoding.batches import Batches
+from ovmer.baselines.errors import OutOfMemory
 
 
 class Device:

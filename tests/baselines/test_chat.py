@@ -8,9 +8,9 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from baselines.chat import ChatTokenizer, context_of, load_chat_model, write_miniature
-from baselines.device import WORKING
-from baselines.errors import CheckpointError, PrerequisiteError
+from ovmer.baselines.chat import ChatTokenizer, context_of, load_chat_model, write_miniature
+from ovmer.baselines.device import WORKING
+from ovmer.baselines.errors import CheckpointError, PrerequisiteError
 
 
 @pytest.fixture(scope="module")
@@ -81,12 +81,12 @@ def test_a_gpu_that_is_too_small_is_told_before_a_weight_is_read(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ):
     weights = sum(each.nbytes for each in load_file(folder / "model.safetensors").values())
-    monkeypatch.setattr("baselines.device.free_memory", lambda device: WORKING + weights - 1)
+    monkeypatch.setattr("ovmer.baselines.device.free_memory", lambda device: WORKING + weights - 1)
     with monkeypatch.context() as unread:
         unread.setattr("transformers.AutoModelForCausalLM.from_pretrained", pytest.fail)
         with pytest.raises(PrerequisiteError, match=r"GPU is too small: the weights take 0\.0 GiB"):
             load_chat_model(folder, "cpu", "auto")
-    monkeypatch.setattr("baselines.device.free_memory", lambda device: WORKING + weights)
+    monkeypatch.setattr("ovmer.baselines.device.free_memory", lambda device: WORKING + weights)
     load_chat_model(folder, "cpu", "auto")
 
 

@@ -7,8 +7,8 @@ import huggingface_hub.constants
 import pytest
 from huggingface_hub.errors import LocalEntryNotFoundError
 
-from baselines.checkpoint import Part, file_of, locate, read_json
-from baselines.errors import CheckpointError
+from ovmer.baselines.checkpoint import Part, file_of, locate, read_json
+from ovmer.baselines.errors import CheckpointError
 
 
 def test_a_local_path_takes_the_place_of_the_repository(tmp_path: Path) -> None:

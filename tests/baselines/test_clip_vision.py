@@ -7,9 +7,9 @@ import pytest
 import torch
 from transformers import CLIPImageProcessorPil, CLIPVisionModel
 
-from baselines.device import Place
-from baselines.errors import CheckpointError
-from baselines.layers.clip_vision import (
+from ovmer.baselines.device import Place
+from ovmer.baselines.errors import CheckpointError
+from ovmer.baselines.layers.clip_vision import (
     ClipVision,
     clip_keys,
     clip_vision_config,
@@ -17,8 +17,8 @@ from baselines.layers.clip_vision import (
     shortest_side_crop,
     write_clip_miniature,
 )
-from baselines.weight_files import read_tensors
-from baselines.weights import load_strict, rename, weightless
+from ovmer.baselines.weight_files import read_tensors
+from ovmer.baselines.weights import load_strict, rename, weightless
 
 CPU = Place(torch.device("cpu"), torch.float32)
 

@@ -9,12 +9,12 @@ from scipy.stats import chisquare
 from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM, LogitsProcessorList
 
-from baselines.decoding.answers import Generated
-from baselines.decoding.sampling import DrawPerRow, samplers
-from baselines.decoding.settings import GenerationSettings
-from baselines.decoding.transformers_engine import TransformersEngine
-from baselines.errors import PrerequisiteError
-from baselines.miniature import random_tensors
+from ovmer.baselines.decoding.answers import Generated
+from ovmer.baselines.decoding.sampling import DrawPerRow, samplers
+from ovmer.baselines.decoding.settings import GenerationSettings
+from ovmer.baselines.decoding.transformers_engine import TransformersEngine
+from ovmer.baselines.errors import PrerequisiteError
+from ovmer.baselines.miniature import random_tensors
 
 VOCABULARY, WIDTH = 60, 32
 GREEDY = GenerationSettings(max_new_tokens=12)

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from baselines.layers.density_peaks import TokenMerging, density_peaks, mean_tokens, uniform
+from ovmer.baselines.layers.density_peaks import TokenMerging, density_peaks, mean_tokens, uniform
 
 
 def blobs(sizes: list[int], width: int = 8, spread: float = 0.01) -> tuple[torch.Tensor, list[int]]:

@@ -9,16 +9,16 @@ import torch
 from omegaconf import OmegaConf
 from transformers import LlamaForCausalLM
 
-from baselines.decoding import switches
-from baselines.decoding.engines import VllmSettings, engine_settings
-from baselines.decoding.memory import Needs, check_memory, needs_of
-from baselines.decoding.settings import GenerationSettings
-from baselines.device import GIB, Place
-from baselines.errors import PrerequisiteError
-from baselines.llama import llama_config
-from baselines.llm_folder import LlmFolder
-from baselines.miniature import random_tensors
-from baselines.salmonn import Salmonn, write_miniature
+from ovmer.baselines.decoding import switches
+from ovmer.baselines.decoding.engines import VllmSettings, engine_settings
+from ovmer.baselines.decoding.memory import Needs, check_memory, needs_of
+from ovmer.baselines.decoding.settings import GenerationSettings
+from ovmer.baselines.device import GIB, Place
+from ovmer.baselines.errors import PrerequisiteError
+from ovmer.baselines.llama import llama_config
+from ovmer.baselines.llm_folder import LlmFolder
+from ovmer.baselines.miniature import random_tensors
+from ovmer.baselines.salmonn import Salmonn, write_miniature
 from tests.baselines.test_decoding import Letters
 
 CPU = Place(torch.device("cpu"), torch.float32)

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch.nn.functional import interpolate
 
-from baselines.images import CLIP_MEAN, CLIP_STD, three_crops
+from ovmer.baselines.images import CLIP_MEAN, CLIP_STD, three_crops
 
 
 @pytest.mark.parametrize(

@@ -6,9 +6,9 @@ import shutil
 import pytest
 import torch
 
-from baselines.device import Place
-from baselines.errors import CheckpointError
-from baselines.llama_vid import LlamaVid, Sizes, write_miniature
+from ovmer.baselines.device import Place
+from ovmer.baselines.errors import CheckpointError
+from ovmer.baselines.llama_vid import LlamaVid, Sizes, write_miniature
 
 CPU = Place(torch.device("cpu"), torch.float32)
 

@@ -4,10 +4,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from baselines.errors import CheckpointError
-from baselines.lora import LORA_KEYS, merge_lora
-from baselines.weight_files import LazyTensor, Tensors
-from baselines.weights import rename
+from ovmer.baselines.errors import CheckpointError
+from ovmer.baselines.lora import LORA_KEYS, merge_lora
+from ovmer.baselines.weight_files import LazyTensor, Tensors
+from ovmer.baselines.weights import rename
 
 
 def lazy(tensors: dict[str, Tensor]) -> Tensors:

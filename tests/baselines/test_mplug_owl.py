@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from baselines.device import Place
-from baselines.errors import CheckpointError
-from baselines.mplug_owl import LocalTemporal, MplugOwl, Sizes, _inner_width, write_miniature
+from ovmer.baselines.device import Place
+from ovmer.baselines.errors import CheckpointError
+from ovmer.baselines.mplug_owl import LocalTemporal, MplugOwl, Sizes, _inner_width, write_miniature
 
 CPU = Place(torch.device("cpu"), torch.float32)
 GOLDEN = Path(__file__).parents[1] / "golden" / "mplug_owl" / "checkpoint"

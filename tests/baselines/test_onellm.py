@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 import torch
 
-from baselines.device import Place
-from baselines.errors import CheckpointError, MissingModality
-from baselines.llama import from_meta, to_meta
-from baselines.onellm import (
+from ovmer.baselines.device import Place
+from ovmer.baselines.errors import CheckpointError, MissingModality
+from ovmer.baselines.llama import from_meta, to_meta
+from ovmer.baselines.onellm import (
     AUDIO,
     PARAMS_FILE,
     POSITIONS,
@@ -21,7 +21,7 @@ from baselines.onellm import (
     mel_picture,
     write_miniature,
 )
-from baselines.weight_files import LazyTensor
+from ovmer.baselines.weight_files import LazyTensor
 
 CPU = Place(torch.device("cpu"), torch.float32)
 

@@ -9,11 +9,17 @@ from dataclasses import replace
 import pytest
 import torch
 
-from baselines import pandagpt, video_llama
-from baselines.device import Place
-from baselines.errors import CheckpointError
-from baselines.pandagpt import PandaGpt, PandaGptInputs
-from baselines.video_llama import HearingFiles, SeeingFiles, Sizes, VideoLlama, VideoLlamaInputs
+from ovmer.baselines import pandagpt, video_llama
+from ovmer.baselines.device import Place
+from ovmer.baselines.errors import CheckpointError
+from ovmer.baselines.pandagpt import PandaGpt, PandaGptInputs
+from ovmer.baselines.video_llama import (
+    HearingFiles,
+    SeeingFiles,
+    Sizes,
+    VideoLlama,
+    VideoLlamaInputs,
+)
 
 CPU = Place(torch.device("cpu"), torch.float32)
 MEL = torch.randn(8, 1, 128, 204, generator=torch.Generator().manual_seed(1))

@@ -5,12 +5,12 @@ import unicodedata
 import pytest
 import torch
 
-from baselines.errors import CheckpointError
-from baselines.miniature import fuse, write_ranks
-from baselines.qwen import FUSED, LLM_NAMES, QwenTokenizer, qwen2_config
-from baselines.qwen_audio import AUDIO_TOKENS
-from baselines.weight_files import LazyTensor
-from baselines.weights import rename, renames, split
+from ovmer.baselines.errors import CheckpointError
+from ovmer.baselines.miniature import fuse, write_ranks
+from ovmer.baselines.qwen import FUSED, LLM_NAMES, QwenTokenizer, qwen2_config
+from ovmer.baselines.qwen_audio import AUDIO_TOKENS
+from ovmer.baselines.weight_files import LazyTensor
+from ovmer.baselines.weights import rename, renames, split
 
 PUBLISHED = {
     "vocab_size": 155947,

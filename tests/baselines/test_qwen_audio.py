@@ -8,9 +8,9 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from baselines.device import Place
-from baselines.errors import CheckpointError
-from baselines.qwen_audio import (
+from ovmer.baselines.device import Place
+from ovmer.baselines.errors import CheckpointError
+from ovmer.baselines.qwen_audio import (
     QwenAudio,
     QwenAudioInputs,
     _extractor,

@@ -7,9 +7,9 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from baselines.device import Place
-from baselines.errors import CheckpointError
-from baselines.salmonn import Salmonn, Sizes, preprocess, write_miniature
+from ovmer.baselines.device import Place
+from ovmer.baselines.errors import CheckpointError
+from ovmer.baselines.salmonn import Salmonn, Sizes, preprocess, write_miniature
 
 CPU = Place(torch.device("cpu"), torch.float32)
 

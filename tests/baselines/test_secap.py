@@ -3,10 +3,10 @@
 import pytest
 import torch
 
-from baselines.device import Place
-from baselines.errors import CheckpointError
-from baselines.layers.hubert import normalise
-from baselines.secap import SHORTEST_SAMPLES, Secap, SecapInputs, write_miniature
+from ovmer.baselines.device import Place
+from ovmer.baselines.errors import CheckpointError
+from ovmer.baselines.layers.hubert import normalise
+from ovmer.baselines.secap import SHORTEST_SAMPLES, Secap, SecapInputs, write_miniature
 
 CPU = Place(torch.device("cpu"), torch.float32)
 SIZES = ("hubert", "bert", "llm")

@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import BertTokenizer as Theirs
 
-from baselines.errors import CheckpointError, PrerequisiteError
-from baselines.miniature import write_sentencepiece, write_wordpieces
-from baselines.tokenizer import BertTokenizer, LlamaTokenizer, fit
+from ovmer.baselines.errors import CheckpointError, PrerequisiteError
+from ovmer.baselines.miniature import write_sentencepiece, write_wordpieces
+from ovmer.baselines.tokenizer import BertTokenizer, LlamaTokenizer, fit
 
 
 @pytest.fixture(scope="module")

@@ -3,7 +3,7 @@ from dataclasses import dataclass, field
 import pytest
 import torch
 
-from baselines.transfer import Beside, _each_tensor
+from ovmer.baselines.transfer import Beside, _each_tensor
 
 
 @dataclass(frozen=True)

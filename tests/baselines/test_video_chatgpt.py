@@ -5,9 +5,9 @@ import pytest
 import torch
 from torch.nn.functional import interpolate
 
-from baselines.device import Place
-from baselines.errors import CheckpointError
-from baselines.video_chatgpt import ADAPTER_FILE, VideoChatGpt, pool, squash, write_miniature
+from ovmer.baselines.device import Place
+from ovmer.baselines.errors import CheckpointError
+from ovmer.baselines.video_chatgpt import ADAPTER_FILE, VideoChatGpt, pool, squash, write_miniature
 
 CPU = Place(torch.device("cpu"), torch.float32)
 

@@ -7,10 +7,10 @@ import pytest
 import torch
 from torch import nn
 
-from baselines import video_llava, video_llava_hf
-from baselines.device import Place
-from baselines.errors import CheckpointError
-from baselines.splice import splice
+from ovmer.baselines import video_llava, video_llava_hf
+from ovmer.baselines.device import Place
+from ovmer.baselines.errors import CheckpointError
+from ovmer.baselines.splice import splice
 
 PLACE = Place(torch.device("cpu"), torch.float32)
 

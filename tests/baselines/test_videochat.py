@@ -8,9 +8,9 @@ from types import ModuleType
 import pytest
 import torch
 
-from baselines.device import Place
-from baselines.errors import CheckpointError
-from baselines.videochat import Sizes, VideoChat, write_miniature
+from ovmer.baselines.device import Place
+from ovmer.baselines.errors import CheckpointError
+from ovmer.baselines.videochat import Sizes, VideoChat, write_miniature
 
 CPU = Place(torch.device("cpu"), torch.float32)
 

@@ -3,10 +3,10 @@
 import pytest
 import torch
 
-from baselines.device import Place
-from baselines.errors import CheckpointError
-from baselines.videochat import Sizes
-from baselines.videochat2 import STAGE_FILES, VideoChat2, read_sizes, write_miniature
+from ovmer.baselines.device import Place
+from ovmer.baselines.errors import CheckpointError
+from ovmer.baselines.videochat import Sizes
+from ovmer.baselines.videochat2 import STAGE_FILES, VideoChat2, read_sizes, write_miniature
 
 CPU = Place(torch.device("cpu"), torch.float32)
 
@@ -44,7 +44,7 @@ def test_the_last_stage_that_has_a_tensor_counts(parts):
 
 
 def test_low_rank_adapters_change_queries_and_values_alone(parts):
-    from baselines.weight_files import read_tensors
+    from ovmer.baselines.weight_files import read_tensors
 
     base = {key: tensor.read().float() for key, tensor in read_tensors(parts["llm"]).items()}
     adapted = VideoChat2.load(**parts, place=CPU).llm.state_dict()

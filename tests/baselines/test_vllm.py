@@ -18,16 +18,16 @@ import torch
 from torch import Tensor
 from transformers import LlamaForCausalLM
 
-from adapters.base import Answer, Machine
-from adapters.mllm import Mllm
-from baselines.decoding.answers import Generated
-from baselines.decoding.engines import engine_settings
-from baselines.decoding.settings import GenerationSettings
-from baselines.decoding.transformers_engine import TransformersEngine
-from baselines.decoding.vllm_engine import VllmEngine
-from baselines.decoding.vllm_offline import OfflineVllm
-from baselines.device import Place
-from baselines.errors import ClipError, PrerequisiteError
+from ovmer.adapters.base import Answer, Machine
+from ovmer.adapters.mllm import Mllm
+from ovmer.baselines.decoding.answers import Generated
+from ovmer.baselines.decoding.engines import engine_settings
+from ovmer.baselines.decoding.settings import GenerationSettings
+from ovmer.baselines.decoding.transformers_engine import TransformersEngine
+from ovmer.baselines.decoding.vllm_engine import VllmEngine
+from ovmer.baselines.decoding.vllm_offline import OfflineVllm
+from ovmer.baselines.device import Place
+from ovmer.baselines.errors import ClipError, PrerequisiteError
 from tests.baselines.test_decoding import Letters
 from tests.baselines.test_engines import Modules
 from tests.runners.jobs import job
@@ -120,7 +120,7 @@ def test_a_sampled_answer_depends_on_its_prompt_and_seed_alone(
 def test_answers_are_streamed_and_few_prompts_are_drawn_ahead(
     vllm: OfflineVllm, prompts: list[Tensor], monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr("baselines.decoding.vllm_offline.IN_FLIGHT", 4)
+    monkeypatch.setattr("ovmer.baselines.decoding.vllm_offline.IN_FLIGHT", 4)
     engine, drawn, got = VllmEngine(vllm, Letters(), GREEDY), list[int](), dict[int, Generated]()
 
     def asked() -> Iterator[tuple[int, tuple[Tensor, int]]]:

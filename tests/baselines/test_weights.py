@@ -12,11 +12,11 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from baselines.device import WORKING, Place
-from baselines.errors import CheckpointError, PrerequisiteError
-from baselines.miniature import random_tensors, write_torch_shards
-from baselines.weight_files import read_entry, read_tensors
-from baselines.weights import join, load_strict, rename, weightless
+from ovmer.baselines.device import WORKING, Place
+from ovmer.baselines.errors import CheckpointError, PrerequisiteError
+from ovmer.baselines.miniature import random_tensors, write_torch_shards
+from ovmer.baselines.weight_files import read_entry, read_tensors
+from ovmer.baselines.weights import join, load_strict, rename, weightless
 
 CPU = torch.device("cpu")
 KEYS = ((r"inv_freq$", None), (r"^old\.", ""))
@@ -239,8 +239,8 @@ import sys
 from pathlib import Path
 import torch
 from torch import nn
-from baselines import weight_files, weights
-from baselines.device import Place
+from ovmer.baselines import weight_files, weights
+from ovmer.baselines.device import Place
 
 def memory(field):
     status = Path("/proc/self/status").read_text()
@@ -280,9 +280,9 @@ def test_a_gpu_that_is_too_small_is_told_before_a_weight_is_read(
     with weightless():
         net = nn.Linear(2**10, 2**10, bias=False)
     place = Place(torch.device("cpu"), torch.float16)
-    monkeypatch.setattr("baselines.device.free_memory", lambda device: WORKING + 2**21 - 1)
+    monkeypatch.setattr("ovmer.baselines.device.free_memory", lambda device: WORKING + 2**21 - 1)
     with pytest.raises(PrerequisiteError, match=r"weights take 0\.0 GiB and a clip about 1\.5 GiB"):
         load_strict(net, tensors, place)
     assert net.weight.is_meta
-    monkeypatch.setattr("baselines.device.free_memory", lambda device: WORKING + 2**21)
+    monkeypatch.setattr("ovmer.baselines.device.free_memory", lambda device: WORKING + 2**21)
     load_strict(net, tensors, place)

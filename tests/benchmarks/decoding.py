@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from adapters import media
-from adapters.base import AUDIO, VIDEO, Adapter, Prepared
+from ovmer.adapters import media
+from ovmer.adapters.base import AUDIO, VIDEO, Adapter, Prepared
 from tests.runners.conftest import write_tables
 
 NAME = "tests.benchmarks.decoding:Decoding"

@@ -11,8 +11,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from adapters.base import Machine, Prepared
-from adapters.external import External
+from ovmer.adapters.base import Machine, Prepared
+from ovmer.adapters.external import External
 from tests.runners.conftest import write_tables
 
 CALLS = 5_000
@@ -53,13 +53,17 @@ def _calls(python: str, worker: Path) -> float:
 
 def _sweep(python: str, worker: Path) -> float:
     root = write_tables(worker.parent / "data", [f"sample_{n:08}" for n in range(CALLS)])
-    words = f"""runners.sweep baseline=external baseline.python={python} baseline.worker={worker}
+    words = f"""sweep baseline=external
+        baseline.python={python} baseline.worker={worker}
         dataset=ovmerd dataset.root={root} dataset.check_files=false
         outputs={worker.parent}/outputs"""
     started = time.perf_counter()
     with open(os.devnull, "w") as nowhere:
         subprocess.run(
-            [sys.executable, "-m", *words.split()], stdout=nowhere, stderr=nowhere, check=True
+            [sys.executable, "-m", "ovmer", *words.split()],
+            stdout=nowhere,
+            stderr=nowhere,
+            check=True,
         )
     return time.perf_counter() - started
 

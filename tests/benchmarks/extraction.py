@@ -19,15 +19,15 @@ import tempfile
 import time
 from pathlib import Path
 
-from baselines.chat import write_miniature
-from runners.extraction import Described, make_extractors
-from runners.extraction.cache import Answers
-from runners.extraction.engines import Engine, Question, Reply, Sampling
-from runners.extraction.engines.local import TransformersCompletion
-from runners.extraction.engines.vllm import VllmCompletion
-from runners.extraction.engines.where import Model
-from runners.extraction.steps import STEPS
-from runners.scoring import make_metric
+from ovmer.baselines.chat import write_miniature
+from ovmer.runners.extraction import Described, make_extractors
+from ovmer.runners.extraction.cache import Answers
+from ovmer.runners.extraction.engines import Engine, Question, Reply, Sampling
+from ovmer.runners.extraction.engines.local import TransformersCompletion
+from ovmer.runners.extraction.engines.vllm import VllmCompletion
+from ovmer.runners.extraction.engines.where import Model
+from ovmer.runners.extraction.steps import STEPS
+from ovmer.runners.scoring import make_metric
 from tests.runners.jobs import job
 
 SHARED = Path(__file__).parents[2] / ".." / "shared"
@@ -74,7 +74,7 @@ def cached() -> None:
     with tempfile.TemporaryDirectory() as name:
         place = Path(name)
         run = prepared(place)
-        command = [sys.executable, "-m", "runners.extract", str(run), *told(place)]
+        command = [sys.executable, "-m", "ovmer", "extract", str(run), *told(place)]
         for what in ("answers known, labels to do", "nothing to do"):
             started, used = time.perf_counter(), processor()
             subprocess.run(command, check=True, capture_output=True)
@@ -107,7 +107,7 @@ def prepared(place: Path) -> Path:
         *("baseline=scripted", "dataset=ovmerd", f"dataset.root={data}", f"outputs={place}"),
         "dataset.check_files=false",
     )
-    from runners.sweeping.work import work
+    from ovmer.runners.sweeping.work import work
 
     work(made)
     (made.folder / "labels.jsonl").unlink()

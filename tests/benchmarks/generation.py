@@ -18,12 +18,12 @@ import torch
 from torch import Tensor
 from transformers import LlamaForCausalLM
 
-from baselines.decoding.answers import Engine
-from baselines.decoding.settings import GenerationSettings
-from baselines.decoding.transformers_engine import TransformersEngine
-from baselines.decoding.vllm_engine import VllmEngine
-from baselines.device import Place, resolve
-from baselines.llama import llama_config
+from ovmer.baselines.decoding.answers import Engine
+from ovmer.baselines.decoding.settings import GenerationSettings
+from ovmer.baselines.decoding.transformers_engine import TransformersEngine
+from ovmer.baselines.decoding.vllm_engine import VllmEngine
+from ovmer.baselines.device import Place, resolve
+from ovmer.baselines.llama import llama_config
 from tests.baselines.test_decoding import Letters
 
 NEW_TOKENS = 64

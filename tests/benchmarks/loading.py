@@ -17,11 +17,11 @@ from typing import Any
 import torch
 from transformers import LlamaForCausalLM
 
-from baselines.llama import llama_config
-from baselines.lora import attention_modules
-from baselines.miniature import publish, write_json, write_torch_shards
-from baselines.video_llava import PUBLISHED, VideoLlava
-from baselines.weights import weightless
+from ovmer.baselines.llama import llama_config
+from ovmer.baselines.lora import attention_modules
+from ovmer.baselines.miniature import publish, write_json, write_torch_shards
+from ovmer.baselines.video_llava import PUBLISHED, VideoLlava
+from ovmer.baselines.weights import weightless
 
 LLM: dict[str, Any] = {
     "model_type": "llava",
@@ -50,13 +50,13 @@ LOAD = """
 import sys, time
 from pathlib import Path
 import torch
-from baselines.device import resolve
-from baselines.llama import llama_config
-from baselines.checkpoint import read_json
-from baselines.lora import attention_modules, merge_lora
-from baselines.video_llava import VideoLlava
-from baselines.weight_files import read_tensors
-from baselines.weights import load_strict, rename, weightless
+from ovmer.baselines.device import resolve
+from ovmer.baselines.llama import llama_config
+from ovmer.baselines.checkpoint import read_json
+from ovmer.baselines.lora import attention_modules, merge_lora
+from ovmer.baselines.video_llava import VideoLlava
+from ovmer.baselines.weight_files import read_tensors
+from ovmer.baselines.weights import load_strict, rename, weightless
 from transformers import LlamaForCausalLM
 
 def memory(field):
@@ -75,7 +75,7 @@ else:
         model = torch.nn.ModuleDict({"llm": LlamaForCausalLM(config)})
     base = rename(read_tensors(folder / "llm"), [("^", "llm.")])
     modules = attention_modules("llm", config.num_hidden_layers, "qkvo")
-    merged = merge_lora(base, read_tensors(folder / "adapters.pth"), 32, modules)
+    merged = merge_lora(base, read_tensors(folder / "ovmer.adapters.pth"), 32, modules)
     del base
     load_strict(model, merged, place)
 seconds = time.perf_counter() - started
@@ -121,7 +121,7 @@ def write_adapted(folder: Path, layers: int) -> None:
         for module in attention_modules("llm", layers, "qkvo")
         for side, shape in (("A", (rank, width)), ("B", (width, rank)))
     }
-    torch.save(adapters, folder / "adapters.pth")
+    torch.save(adapters, folder / "ovmer.adapters.pth")
 
 
 def main() -> None:

@@ -27,9 +27,11 @@ def main() -> None:
     count = int(sys.argv[1]) if len(sys.argv) > 1 else CLIPS
     with tempfile.TemporaryDirectory() as folder:
         overrides = write_clips(Path(folder, "data"), count)
-        arguments = ["runners.sweep", *overrides, f"outputs={folder}/outputs", "batch_size=4"]
+        arguments = ["sweep", *overrides, f"outputs={folder}/outputs", "batch_size=4"]
         process = subprocess.Popen(
-            [sys.executable, "-m", *arguments], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+            [sys.executable, "-m", "ovmer", *arguments],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
         )
         seen = _watch(process, Path(folder, "outputs"), count)
     if process.returncode:

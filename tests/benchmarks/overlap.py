@@ -12,9 +12,9 @@ from collections.abc import Sequence
 from itertools import cycle, islice
 from pathlib import Path
 
-from adapters import media
-from adapters.base import VIDEO, Adapter, Prepared
-from runners.describing.pipeline import Pipeline, Request
+from ovmer.adapters import media
+from ovmer.adapters.base import VIDEO, Adapter, Prepared
+from ovmer.runners.describing.pipeline import Pipeline, Request
 
 SAMPLE = Path(__file__).parents[2] / "runners" / "data" / "sample" / "video"
 CLIPS = 120

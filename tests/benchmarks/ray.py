@@ -14,10 +14,10 @@ from pathlib import Path
 
 import ray
 
-from runners.data import read_dataset
-from runners.describing.feed import Feed
-from runners.describing.launchers import make_launcher
-from runners.sweeping.state import look
+from ovmer.runners.data import read_dataset
+from ovmer.runners.describing.feed import Feed
+from ovmer.runners.describing.launchers import make_launcher
+from ovmer.runners.sweeping.state import look
 from tests.benchmarks.decoding import write_clips
 from tests.runners.jobs import job
 

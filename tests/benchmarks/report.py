@@ -20,10 +20,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from adapters.words import wheel_words
-from baselines.errors import Status
-from runners.folder.records import Labelled, Prediction
-from runners.folder.run_folder import RunFolder
+from ovmer.adapters.words import wheel_words
+from ovmer.baselines.errors import Status
+from ovmer.runners.folder.records import Labelled, Prediction
+from ovmer.runners.folder.run_folder import RunFolder
 from tests.report.browser import Browser
 from tests.runners.conftest import write_tables
 from tests.runners.jobs import job
@@ -64,7 +64,7 @@ def main(clips: int, baselines: int) -> None:
         root = Path(folder)
         _make(root, clips, baselines)
         start = time.monotonic()
-        command = [sys.executable, "-m", "runners.report", str(root / "outputs")]
+        command = [sys.executable, "-m", "ovmer", "report", str(root / "outputs")]
         done = subprocess.run(command, capture_output=True, text=True, check=True)
         used = resource.getrusage(resource.RUSAGE_CHILDREN)
         processor = used.ru_utime + used.ru_stime

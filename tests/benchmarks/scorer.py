@@ -3,7 +3,7 @@
 20,000 invented clips with zero to nine labels on each side, a sixth of them outside the
 vocabulary; all twelve wheel metrics and their averages. Times are the best of five, since other
 work on the machine only ever adds; processor time tells how busy it was. Without a folder the
-tables that `runners.fetch` brought are used, else the shipped ones.
+tables that `ovmer fetch` brought are used, else the shipped ones.
 """
 
 import csv
@@ -16,8 +16,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from runners.scoring import make_metric
-from runners.scoring.vocabulary import load_vocabulary
+from ovmer.runners.scoring import make_metric
+from ovmer.runners.scoring.vocabulary import load_vocabulary
 
 CLIPS = 20_000
 REPLICATES = 1_000
@@ -43,7 +43,7 @@ def main() -> None:
             with path.open("w", newline="", encoding="utf-8") as file:
                 csv.writer(file).writerows([("name", "openset"), *labels.items()])
         command = [
-            *(sys.executable, "-m", "runners.score"),
+            *(sys.executable, "-m", "ovmer", "score"),
             *(f"predictions={paths[0]}", f"truth={paths[1]}", f"metric.wheel_root={root}"),
         ]
         _show("whole command", lambda: _run([*command, "bootstrap=0"]), 1.5)

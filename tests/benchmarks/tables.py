@@ -13,7 +13,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from runners.papers.layout import read_layout
+from ovmer.runners.papers.layout import read_layout
 from tests.data.layouts import write_dataset
 from tests.runners.folders import write_unibench
 
@@ -26,16 +26,16 @@ def main() -> None:
         rows = [row.baseline for row in read_layout("mer_unibench").rows if row.baseline]
         write_unibench(folder / "outputs", list(dict.fromkeys(rows))[:15])
         print("table of 15 baselines x 9 data sets, md, tex, csv, png")
-        timed(folder, "runners.tables", "outputs", "layout=mer_unibench")
+        timed(folder, "tables", "outputs", "layout=mer_unibench")
         root = write_dataset(folder, "meld", clips=1000)
         print("check of 1,000 clips: video, audio and faces")
-        timed(folder, "runners.check", "dataset=meld", f"data_root={root.parent}")
+        timed(folder, "check", "dataset=meld", f"data_root={root.parent}")
 
 
 def timed(folder: Path, *arguments: str) -> None:
     begin, before = time.monotonic(), os.times()
     subprocess.run(
-        [sys.executable, "-m", *arguments],
+        [sys.executable, "-m", "ovmer", *arguments],
         cwd=folder,
         env=os.environ | {"PYTHONPATH": str(ROOT)},
         stdout=subprocess.DEVNULL,

@@ -27,7 +27,7 @@ def main() -> None:
         for baseline in BASELINES:
             arguments = [
                 *(
-                    "runners.sweep",
+                    "sweep",
                     f"baseline={baseline}",
                     "dataset=ovmerd",
                     f"dataset.root={root}",
@@ -47,7 +47,9 @@ def _measure(arguments: list[str]) -> tuple[float, float, float]:
     """Seconds on the clock, seconds of the processor, and peak memory in MB of a command."""
     started = time.perf_counter()
     process = subprocess.Popen(
-        [sys.executable, "-m", *arguments], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        [sys.executable, "-m", "ovmer", *arguments],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
     )
     _, status, usage = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)

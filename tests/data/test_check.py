@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from baselines.errors import PrerequisiteError
-from runners.check import Report, check, text
-from runners.data.probe import probe
+from ovmer.baselines.errors import PrerequisiteError
+from ovmer.runners.commands.check import Report, check, text
+from ovmer.runners.data.probe import probe
 from tests.data.layouts import settings_of, write_dataset
 from tests.make_sample import SAMPLE
 from tests.runners.conftest import command  # noqa: F401
@@ -92,9 +92,7 @@ def test_a_pipe_or_folder_is_no_clip(tmp_path: Path) -> None:
 def test_the_command_checks_several(root: Path, command, tmp_path: Path) -> None:  # noqa: F811
     write_dataset(tmp_path, "sims")
     (root / "subvideo" / "test_dia0_utt0.mp4").unlink()
-    done = command(
-        "runners.check", "dataset=meld,sims,iemocap", f"data_root={tmp_path}", "output=gaps.csv"
-    )
+    done = command("check", "dataset=meld,sims,iemocap", f"data_root={tmp_path}", "output=gaps.csv")
     assert done.returncode == 2, done.stderr
     assert "meld: 6 clips of 2,610 expected" in done.stdout
     assert "sims: 6 clips of 457 expected" in done.stdout
@@ -104,6 +102,6 @@ def test_the_command_checks_several(root: Path, command, tmp_path: Path) -> None
 
 
 def test_the_command_refuses_what_it_does_not_take(command) -> None:  # noqa: F811
-    done = command("runners.check", "dataset=sample", "seed=1")
+    done = command("check", "dataset=sample", "seed=1")
     assert done.returncode == 2
-    assert done.stderr.startswith("seed=1: runners.check takes dataset, data_root, limit")
+    assert done.stderr.startswith("seed=1: ovmer check takes dataset, data_root, limit")

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from baselines.errors import PrerequisiteError
-from runners.config import CONF
-from runners.data import read_dataset
-from runners.data.corpus import _unpickled
+from ovmer.baselines.errors import PrerequisiteError
+from ovmer.runners.config import CONF
+from ovmer.runners.data import read_dataset
+from ovmer.runners.data.corpus import _unpickled
 from tests.data.layouts import names_of, settings_of, write_dataset, write_labels
 from tests.runners.jobs import job
 

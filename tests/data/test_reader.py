@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from baselines.errors import PrerequisiteError
-from runners.data import Clip, read_dataset
+from ovmer.baselines.errors import PrerequisiteError
+from ovmer.runners.data import Clip, read_dataset
 from tests.runners.jobs import job
 
 REPOSITORY = Path(__file__).parents[2]
@@ -251,7 +251,7 @@ def test_twenty_thousand_clips_are_read_at_once(tmp_path: Path) -> None:
 
 def test_reading_a_data_set_imports_nothing_heavy() -> None:
     code = (
-        "import sys; import runners.data.reader, runners.scoring.parsing;"
+        "import sys; import ovmer.runners.data.reader, runners.scoring.parsing;"
         "print([m for m in ('torch', 'pandas', 'decord', 'librosa', 'av') if m in sys.modules])"
     )
     done = subprocess.run(

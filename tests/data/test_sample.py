@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from adapters.media import read_frames, read_sound, sampling
-from baselines.errors import MissingModality
-from runners.data import Clip, read_dataset
+from ovmer.adapters.media import read_frames, read_sound, sampling
+from ovmer.baselines.errors import MissingModality
+from ovmer.runners.data import Clip, read_dataset
 from tests.make_sample import SAMPLE, SCENES
 from tests.runners.jobs import job
 

@@ -4,8 +4,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from runners.extraction.ask import LanguageModel
-from runners.extraction.engines import Outcome, Question, Reply, Sampling
+from ovmer.runners.extraction.ask import LanguageModel
+from ovmer.runners.extraction.engines import Outcome, Question, Reply, Sampling
 
 
 class ScriptedEngine:

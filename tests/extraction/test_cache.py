@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from baselines.errors import PrerequisiteError
-from runners.extraction.cache import Answers
-from runners.extraction.engines import Question, Reply
+from ovmer.baselines.errors import PrerequisiteError
+from ovmer.runners.extraction.cache import Answers
+from ovmer.runners.extraction.engines import Question, Reply
 
 ASKER = {"engine": "transformers", "model": "qwen", "revision": "1", "temperature": 0.0}
 

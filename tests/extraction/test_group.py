@@ -37,7 +37,7 @@ def group(n: int, request: dict) -> str | Misbehaviour:
 
 def test_labels_are_grouped_and_scored(files: list[str], tmp_path: Path, command: Command):
     with serving(group) as server:
-        ran = command("runners.group", *files, *asking(server.url))
+        ran = command("group", *files, *asking(server.url))
     assert ran.returncode == 0, ran.stderr
     lines = (tmp_path / "groups.jsonl").read_text().splitlines()
     assert [json.loads(line) for line in lines] == [
@@ -47,7 +47,7 @@ def test_labels_are_grouped_and_scored(files: list[str], tmp_path: Path, command
     assert "accuracy  100.00" in ran.stdout
     assert "recall     75.00" in ran.stdout
     scored = command(
-        "runners.score", *files[:2], *files[3:], "metric=grouping", "metric.replies=groups.jsonl"
+        "score", *files[:2], *files[3:], "metric=grouping", "metric.replies=groups.jsonl"
     )
     assert scored.stdout == ran.stdout
 
@@ -57,13 +57,13 @@ def test_a_clip_without_a_reply_is_told_and_does_not_count(
 ):
     (tmp_path / "pred.csv").write_text(PREDICTIONS.replace("tired", "weary"))
     with serving(group) as server:
-        ran = command("runners.group", *files, *asking(server.url))
+        ran = command("group", *files, *asking(server.url))
     assert ran.returncode == 1
     assert "b: the server refused the question with 400" in ran.stderr
     assert "1 of 2 clips have no reply and do not count" in ran.stdout
 
 
 def test_an_extractor_without_a_model_cannot_group(files: list[str], command: Command):
-    ran = command("runners.group", *files, "extractor=lexicon")
+    ran = command("group", *files, "extractor=lexicon")
     assert ran.returncode == 2
     assert ran.stderr == "extractor=lexicon has no language model; add extractor=qwen25\n"

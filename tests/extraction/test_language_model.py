@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from baselines.errors import PrerequisiteError, Timeout
-from runners.extraction import Described, Extracted
-from runners.extraction.engines import Reply, Sampling
-from runners.extraction.language_model import Chain, LanguageModelExtractor
+from ovmer.baselines.errors import PrerequisiteError, Timeout
+from ovmer.runners.extraction import Described, Extracted
+from ovmer.runners.extraction.engines import Reply, Sampling
+from ovmer.runners.extraction.language_model import Chain, LanguageModelExtractor
 from tests.extraction.scripted import ScriptedEngine, scripted
 
 SAMPLED = Sampling(temperature=0.7)

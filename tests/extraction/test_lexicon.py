@@ -1,7 +1,7 @@
 import pytest
 
-from runners.extraction import Described
-from runners.extraction.lexicon import LexiconExtractor
+from ovmer.runners.extraction import Described
+from ovmer.runners.extraction.lexicon import LexiconExtractor
 
 
 def test_descriptions_are_searched_and_labels_are_parsed():

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from baselines.errors import CheckpointError, ClipError, PrerequisiteError
-from runners.extraction.ask import LanguageModel
-from runners.extraction.engines import Outcome, Question, Sampling
-from runners.extraction.engines.local import TransformersCompletion
-from runners.extraction.engines.where import Model
+from ovmer.baselines.errors import CheckpointError, ClipError, PrerequisiteError
+from ovmer.runners.extraction.ask import LanguageModel
+from ovmer.runners.extraction.engines import Outcome, Question, Sampling
+from ovmer.runners.extraction.engines.local import TransformersCompletion
+from ovmer.runners.extraction.engines.where import Model
 
 GREEDY = Sampling(repetition_penalty=1.05, max_tokens=24)
 PAPER = Sampling(temperature=0.7, top_p=0.8, repetition_penalty=1.05, max_tokens=24)
@@ -124,7 +124,7 @@ def test_a_hub_model_that_cannot_be_had_is_told(monkeypatch: pytest.MonkeyPatch)
 
 def test_planning_imports_no_torch():
     code = (
-        "import sys; from runners.extraction.make import make_extractors; "
+        "import sys; from ovmer.runners.extraction.make import make_extractors; "
         "from tests.runners.jobs import job; "
         "made = job('extractor=qwen25', 'dry_run=true'); "
         "print(make_extractors(made.settings.extractor)[0].identity['model']); "

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from baselines.errors import PrerequisiteError
-from runners.config import CONF
-from runners.extraction import make_extractors, make_language_model
+from ovmer.baselines.errors import PrerequisiteError
+from ovmer.runners.config import CONF
+from ovmer.runners.extraction import make_extractors, make_language_model
 from tests.runners.jobs import job
 
 SHARED = Path(__file__).parents[2] / ".." / "shared"

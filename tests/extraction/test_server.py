@@ -9,10 +9,10 @@ from dataclasses import replace
 
 import pytest
 
-from baselines.decoding.server_settings import ServerSettings
-from baselines.errors import ClipError, PrerequisiteError, Refused, Timeout
-from runners.extraction.engines import Outcome, Question, Reply, Sampling
-from runners.extraction.engines.server import ServerCompletion
+from ovmer.baselines.decoding.server_settings import ServerSettings
+from ovmer.baselines.errors import ClipError, PrerequisiteError, Refused, Timeout
+from ovmer.runners.extraction.engines import Outcome, Question, Reply, Sampling
+from ovmer.runners.extraction.engines.server import ServerCompletion
 from tests.extraction.fake_server import MODEL, FakeServer, Misbehaviour, completion, error, serving
 
 QUICK = ServerSettings(retries=2, timeout=20.0)
@@ -25,7 +25,7 @@ def surroundings(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr("openai._base_client.INITIAL_RETRY_DELAY", 0.01)
     monkeypatch.setattr("openai._base_client.MAX_RETRY_DELAY", 0.05)
-    monkeypatch.setattr("baselines.decoding.server._PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr("ovmer.baselines.decoding.server._PAUSE_SECONDS", 0.01)
 
 
 def engine(

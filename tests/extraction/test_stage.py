@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from baselines.errors import PrerequisiteError
-from runners.data import read_dataset
-from runners.folder.run_folder import RunFolder
-from runners.job import Job
-from runners.sweeping.jobs import run_jobs
-from runners.sweeping.state import look
-from runners.sweeping.work import work
+from ovmer.baselines.errors import PrerequisiteError
+from ovmer.runners.data import read_dataset
+from ovmer.runners.folder.run_folder import RunFolder
+from ovmer.runners.job import Job
+from ovmer.runners.sweeping.jobs import run_jobs
+from ovmer.runners.sweeping.state import look
+from ovmer.runners.sweeping.work import work
 from tests.extraction.fake_server import Misbehaviour, error, serving
 from tests.runners.conftest import Command, command, data
 from tests.runners.jobs import job
@@ -211,8 +211,8 @@ def test_another_extractor_reads_what_is_there(
     work(made)
     before = (made.folder / "predictions.jsonl").read_bytes()
     with serving(by_length) as server:
-        ran = command("runners.extract", str(made.folder), *asking(server.url))
-        again = command("runners.extract", str(made.folder), *asking(server.url))
+        ran = command("extract", str(made.folder), *asking(server.url))
+        again = command("extract", str(made.folder), *asking(server.url))
         asked = len(server.requests)
     assert ran.returncode == again.returncode == 0
     assert asked == 1
@@ -240,7 +240,7 @@ def test_what_cannot_be_read_again_is_told(
     made = job("baseline=scripted", *base)
     work(made)
     ran = command(
-        "runners.extract",
+        "extract",
         *(each.format(folder=made.folder, root=tmp_path) for each in arguments),
     )
     assert ran.returncode == 2

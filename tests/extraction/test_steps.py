@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from runners.extraction.steps import STEPS, Asked, clean_reply, grouping, merging
+from ovmer.runners.extraction.steps import STEPS, Asked, clean_reply, grouping, merging
 
 SHARED = Path(__file__).parents[2] / ".." / "shared"
 GOLDEN = Path(__file__).parents[1] / "golden" / "scorer" / "cases.json"

@@ -32,7 +32,7 @@ NAMES = "abcdefghijkl"
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a data set and the miniature, in which the commands run."""
-    from baselines.chat import write_miniature
+    from ovmer.baselines.chat import write_miniature
     from tests.runners.conftest import write_tables
 
     folder = tmp_path_factory.mktemp("vllm")
@@ -54,7 +54,7 @@ def arguments(outputs: str, *more: str) -> list[str]:
 
 def sweep(place: Path, *told: str) -> "subprocess.Popen[str]":
     return subprocess.Popen(
-        [sys.executable, "-m", "runners.sweep", *told],
+        [sys.executable, "-m", "ovmer", "sweep", *told],
         cwd=place,
         env=os.environ | ENVIRONMENT | {"PYTHONPATH": str(Path(__file__).parents[2])},
         stdout=subprocess.PIPE,

@@ -95,8 +95,8 @@ def greedy(
 
     Greedily, or by a search over `num_beams`; `others` are further fields of GenerationSettings.
     """
-    from baselines.decoding.settings import GenerationSettings
-    from baselines.decoding.transformers_engine import TransformersEngine
+    from ovmer.baselines.decoding.settings import GenerationSettings
+    from ovmer.baselines.decoding.transformers_engine import TransformersEngine
 
     settings = GenerationSettings(max_new_tokens=new_tokens, num_beams=num_beams, **others)
     engine = TransformersEngine(llm, _Ids(eos_id), settings)  # type: ignore[arg-type]
@@ -120,9 +120,9 @@ def eva_heads(file: Path, pixels: Array, golden: Array, tolerance: float) -> int
     """The number of heads of the EVA-ViT in `file`, which gives the golden output for `pixels`."""
     import torch
 
-    from baselines.device import Place
-    from baselines.layers.eva_vit import EvaVit, read_eva
-    from baselines.weights import load_strict, weightless
+    from ovmer.baselines.device import Place
+    from ovmer.baselines.layers.eva_vit import EvaVit, read_eva
+    from ovmer.baselines.weights import load_strict, weightless
 
     @torch.inference_mode()
     def output(count: int) -> Array:

@@ -9,13 +9,13 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from adapters.media.sampling import per_second
-from baselines.checkpoint import read_json
-from baselines.device import Place
-from baselines.layers.clip_vision import normalise, shortest_side_crop
-from baselines.layers.eva_vit import EVA_FILE
-from baselines.llama_vid import LONGEST_QUESTION, LlamaVid, LlamaVidInputs, Sizes
-from baselines.tokenizer import BertTokenizer
+from ovmer.adapters.media.sampling import per_second
+from ovmer.baselines.checkpoint import read_json
+from ovmer.baselines.device import Place
+from ovmer.baselines.layers.clip_vision import normalise, shortest_side_crop
+from ovmer.baselines.layers.eva_vit import EVA_FILE
+from ovmer.baselines.llama_vid import LONGEST_QUESTION, LlamaVid, LlamaVidInputs, Sizes
+from ovmer.baselines.tokenizer import BertTokenizer
 from tests.golden_checks import assert_close, eva_heads, greedy, until
 
 # Our code and upstream's differ in the order of float32 additions alone: 7e-7 was measured.

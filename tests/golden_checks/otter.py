@@ -8,14 +8,14 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from adapters.media.sampling import whole_steps
-from baselines.decoding.answers import Conditioned
-from baselines.decoding.settings import GenerationSettings
-from baselines.decoding.transformers_engine import TransformersEngine
-from baselines.device import Place
-from baselines.layers.clip_vision import normalise, shortest_side_crop
-from baselines.otter import Otter, OtterInputs, OtterLlama, Sizes
-from baselines.weight_files import read_tensors
+from ovmer.adapters.media.sampling import whole_steps
+from ovmer.baselines.decoding.answers import Conditioned
+from ovmer.baselines.decoding.settings import GenerationSettings
+from ovmer.baselines.decoding.transformers_engine import TransformersEngine
+from ovmer.baselines.device import Place
+from ovmer.baselines.layers.clip_vision import normalise, shortest_side_crop
+from ovmer.baselines.otter import Otter, OtterInputs, OtterLlama, Sizes
+from ovmer.baselines.weight_files import read_tensors
 from tests.golden_checks import assert_close, until
 
 # Our code and upstream's differ in the order of float32 additions alone: 9e-7 was measured.

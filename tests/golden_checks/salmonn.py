@@ -12,10 +12,17 @@ import torch
 from torch import Tensor
 from transformers import LlamaForCausalLM
 
-from adapters.salmonn import read_clip
-from baselines.checkpoint import read_json
-from baselines.device import Place
-from baselines.salmonn import BEATS_FILE, CONNECTOR_FILE, Salmonn, SalmonnInputs, Sizes, preprocess
+from ovmer.adapters.salmonn import read_clip
+from ovmer.baselines.checkpoint import read_json
+from ovmer.baselines.device import Place
+from ovmer.baselines.salmonn import (
+    BEATS_FILE,
+    CONNECTOR_FILE,
+    Salmonn,
+    SalmonnInputs,
+    Sizes,
+    preprocess,
+)
 from tests.golden_checks import assert_close, greedy, until
 
 # Our code and upstream's differ in the order of float32 additions, and upstream's filter bank is

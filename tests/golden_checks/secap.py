@@ -10,11 +10,11 @@ import soundfile
 import torch
 from torch import Tensor
 
-from adapters.media import read_sound
-from baselines.checkpoint import read_json
-from baselines.device import Place
-from baselines.layers.hubert import SAMPLE_RATE, normalise
-from baselines.secap import MODEL_FILE, Secap, SecapInputs
+from ovmer.adapters.media import read_sound
+from ovmer.baselines.checkpoint import read_json
+from ovmer.baselines.device import Place
+from ovmer.baselines.layers.hubert import SAMPLE_RATE, normalise
+from ovmer.baselines.secap import MODEL_FILE, Secap, SecapInputs
 from tests.golden_checks import assert_close, greedy, until
 
 # Our code and upstream's differ in the order of float32 additions alone: 5e-7 was measured, and

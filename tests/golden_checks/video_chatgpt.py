@@ -8,11 +8,17 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from adapters.media.sampling import segment_middles
-from baselines.checkpoint import read_json
-from baselines.device import Place
-from baselines.layers.clip_vision import normalise
-from baselines.video_chatgpt import MOST_FRAMES, Sizes, VideoChatGpt, VideoChatGptInputs, squash
+from ovmer.adapters.media.sampling import segment_middles
+from ovmer.baselines.checkpoint import read_json
+from ovmer.baselines.device import Place
+from ovmer.baselines.layers.clip_vision import normalise
+from ovmer.baselines.video_chatgpt import (
+    MOST_FRAMES,
+    Sizes,
+    VideoChatGpt,
+    VideoChatGptInputs,
+    squash,
+)
 from tests.golden_checks import assert_close, greedy, until
 
 # Our code and upstream's differ in the order of float32 additions alone: 1.2e-6 was measured.

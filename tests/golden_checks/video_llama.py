@@ -10,16 +10,16 @@ import soundfile
 import torch
 from torch import Tensor
 
-from adapters.media import Frames
-from adapters.media.sampling import strided
-from adapters.video_llama import listen, pieces
-from baselines.checkpoint import read_json
-from baselines.device import Place
-from baselines.layers.clip_vision import normalise
-from baselines.layers.eva_vit import EVA_FILE
-from baselines.layers.imagebind import IMAGEBIND_FILE, mel_pictures
-from baselines.layers.qformer import BLIP2_FILE
-from baselines.video_llama import (
+from ovmer.adapters.media import Frames
+from ovmer.adapters.media.sampling import strided
+from ovmer.adapters.video_llama import listen, pieces
+from ovmer.baselines.checkpoint import read_json
+from ovmer.baselines.device import Place
+from ovmer.baselines.layers.clip_vision import normalise
+from ovmer.baselines.layers.eva_vit import EVA_FILE
+from ovmer.baselines.layers.imagebind import IMAGEBIND_FILE, mel_pictures
+from ovmer.baselines.layers.qformer import BLIP2_FILE
+from ovmer.baselines.video_llama import (
     HEARING_FILE,
     SEEING_FILE,
     Heads,

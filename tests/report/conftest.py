@@ -4,13 +4,13 @@ from pathlib import Path
 
 import pytest
 
-from baselines.errors import Status
-from runners.data import read_dataset
-from runners.folder.records import Prediction
-from runners.report.boards import make_boards
-from runners.report.page import write_page
-from runners.report.runs import collect
-from runners.sweeping.work import work
+from ovmer.baselines.errors import Status
+from ovmer.runners.data import read_dataset
+from ovmer.runners.folder.records import Prediction
+from ovmer.runners.report.boards import make_boards
+from ovmer.runners.report.page import write_page
+from ovmer.runners.report.runs import collect
+from ovmer.runners.sweeping.work import work
 from tests.report.folders import MEGABYTE, SCRIPT, said, write_run
 from tests.runners.conftest import command
 from tests.runners.jobs import job

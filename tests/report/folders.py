@@ -5,9 +5,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from baselines.errors import Status
-from runners.folder.records import Labelled, Prediction
-from runners.folder.run_folder import RunFolder
+from ovmer.baselines.errors import Status
+from ovmer.runners.folder.records import Labelled, Prediction
+from ovmer.runners.folder.run_folder import RunFolder
 from tests.runners.jobs import job
 
 SCRIPT = "<script>window.hacked = 1</script><img src=x onerror='window.hacked = 1'>"

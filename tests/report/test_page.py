@@ -4,11 +4,11 @@ from dataclasses import replace
 
 import pytest
 
-from baselines.errors import Status
-from runners.folder.records import Prediction
-from runners.report.boards import make_boards
-from runners.report.page import write_page
-from runners.report.runs import collect
+from ovmer.baselines.errors import Status
+from ovmer.runners.folder.records import Prediction
+from ovmer.runners.report.boards import make_boards
+from ovmer.runners.report.page import write_page
+from ovmer.runners.report.runs import collect
 from tests.report.browser import Browser
 from tests.report.folders import said, write_run
 from tests.runners.conftest import write_tables

@@ -10,13 +10,13 @@ from dataclasses import asdict
 import numpy as np
 import pytest
 
-from baselines.errors import PrerequisiteError
-from runners.report.__main__ import read_arguments
-from runners.report.boards import make_boards
-from runners.report.clips import SEPARATOR
-from runners.report.page import write_page
-from runners.report.runs import collect
-from runners.sweeping.work import work
+from ovmer.baselines.errors import PrerequisiteError
+from ovmer.runners.report.__main__ import read_arguments
+from ovmer.runners.report.boards import make_boards
+from ovmer.runners.report.clips import SEPARATOR
+from ovmer.runners.report.page import write_page
+from ovmer.runners.report.runs import collect
+from ovmer.runners.sweeping.work import work
 from tests.report.folders import MEGABYTE, SCRIPT, change_settings, said, write_run
 from tests.runners.jobs import job
 
@@ -148,7 +148,7 @@ def test_a_data_set_that_has_moved_is_found_by_root(outputs, tmp_path):
     assert told["rows"][0]["figures"][0] == pytest.approx([0.29252, 0.08571, 0.47833], abs=1e-5)
     assert not told["comparable"]
 
-    from runners.data import reader
+    from ovmer.runners.data import reader
 
     place = root.replace("{package}", str(reader.Path(reader.__file__).parent))
     (found,) = collect([folder], reader.Path(place))
@@ -246,7 +246,7 @@ def test_the_page_is_a_file_in_a_folder_that_is_there(tmp_path):
 
 def test_the_command_writes_a_page_where_the_runs_are(command, tmp_path):
     work(job("baseline=lexicon", f"outputs={tmp_path / 'outputs'}"))
-    done = command("runners.report", "outputs/sample/lexicon")
+    done = command("report", "outputs/sample/lexicon")
     assert done.returncode == 0, done.stderr
     assert "runs: 1, leaderboards: 1" in done.stdout
     page = tmp_path / "outputs" / "sample" / "report.html"

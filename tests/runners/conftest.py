@@ -40,11 +40,11 @@ def data(tmp_path: Path) -> Path:
 
 
 def start(arguments: Sequence[str], cwd: Path, path: Path | None = None) -> "subprocess.Popen[str]":
-    """`python -m ARGUMENTS` in `cwd`; `path` goes before the search path for modules."""
+    """`ovmer ARGUMENTS` in `cwd`; `path` goes before the search path for modules."""
     repository = Path(__file__).parents[2]
     found = [str(each) for each in (path, repository) if each]
     return subprocess.Popen(
-        [sys.executable, "-m", *arguments],
+        [sys.executable, "-m", "ovmer", *arguments],
         cwd=cwd,
         env=os.environ | {"PYTHONPATH": os.pathsep.join(found)},
         stdout=subprocess.PIPE,
@@ -55,7 +55,7 @@ def start(arguments: Sequence[str], cwd: Path, path: Path | None = None) -> "sub
 
 @pytest.fixture
 def command(tmp_path: Path) -> Command:
-    """Run `python -m ARGUMENTS` to its end."""
+    """Run `ovmer ARGUMENTS` to its end."""
 
     def run(*arguments: str, path: Path | None = None) -> subprocess.CompletedProcess[str]:
         process = start(arguments, tmp_path, path)

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from runners.papers.layout import Column, read_layout
+from ovmer.runners.papers.layout import Column, read_layout
 
 
 def write_run(

@@ -2,8 +2,8 @@
 
 from hydra import compose, initialize_config_dir
 
-from runners.config import CONF, CONFIG_NAME, VERSION_BASE, register, settings_of
-from runners.job import Job
+from ovmer.runners.config import CONF, CONFIG_NAME, VERSION_BASE, register, settings_of
+from ovmer.runners.job import Job
 
 
 def job(*overrides: str) -> Job:

@@ -6,10 +6,10 @@ import pytest
 from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 
-from baselines.errors import PrerequisiteError
-from runners.config import CONF
-from runners.explain import explain
-from runners.list import STATUS
+from ovmer.baselines.errors import PrerequisiteError
+from ovmer.runners.commands.list import STATUS
+from ovmer.runners.config import CONF
+from ovmer.runners.explain import explain
 from tests.runners.jobs import job
 
 GOLDEN = Path(__file__).parents[1] / "golden"

@@ -1,7 +1,7 @@
 import pytest
 
-from baselines.errors import ClipError, PrerequisiteError
-from runners.describe import load
+from ovmer.baselines.errors import ClipError, PrerequisiteError
+from ovmer.runners.commands.describe import load
 
 
 @pytest.fixture
@@ -10,21 +10,21 @@ def clip(data):
 
 
 def test_it_prints_the_description_and_nothing_else(command, clip):
-    done = command("runners.describe", "baseline=scripted", clip)
+    done = command("describe", "baseline=scripted", clip)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout == "The person smiles; he is happy and a little surprised.\n"
 
 
 def test_the_words_of_the_subtitle_are_taken_as_they_stand(command):
     odd = 'subtitle=I\'m {happy}, (really) = "so" ${sad}: [x]'
-    done = command("runners.describe", "baseline=lexicon", odd)
+    done = command("describe", "baseline=lexicon", odd)
     assert (done.returncode, done.stdout) == (0, "happy, sad\n")
 
 
 def test_it_says_what_a_sweep_says(command, clip, on_data, tmp_path):
-    command("runners.sweep", "baseline=random", *on_data)
+    command("sweep", "baseline=random", *on_data)
     table = next(tmp_path.glob("outputs/*/random/predictions.csv")).read_text("utf-8")
-    said = command("runners.describe", "baseline=random", clip).stdout.strip()
+    said = command("describe", "baseline=random", clip).stdout.strip()
     assert f"a,ok,[{said}],{said},\n" in table.replace("\r\n", "\n")
 
 
@@ -39,7 +39,7 @@ def test_it_says_what_a_sweep_says(command, clip, on_data, tmp_path):
 )
 def test_what_goes_wrong_is_one_sentence(command, clip, arguments, status, said):
     given = [clip] if len(arguments) == 2 and "video" not in arguments[1] else []
-    done = command("runners.describe", *arguments, *given)
+    done = command("describe", *arguments, *given)
     assert (done.returncode, done.stdout) == (status, "")
     assert done.stderr.startswith(said)
     assert done.stderr.count("\n") == 1
@@ -49,9 +49,9 @@ def test_a_yaml_of_ones_own_is_found(command, clip, tmp_path):
     (tmp_path / "mine" / "baseline").mkdir(parents=True)
     yaml = "name: glad\ntitle: Glad\nadapter: scripted\ndefault: Glad.\n"
     (tmp_path / "mine" / "baseline" / "glad.yaml").write_text(yaml, encoding="utf-8")
-    done = command("runners.describe", "--config-dir", "mine", "baseline=glad", clip)
+    done = command("describe", "--config-dir", "mine", "baseline=glad", clip)
     assert (done.returncode, done.stdout) == (0, "Glad.\n")
-    missing = command("runners.describe", "--config-dir", "yours", "baseline=glad", clip)
+    missing = command("describe", "--config-dir", "yours", "baseline=glad", clip)
     assert (missing.returncode, missing.stdout) == (2, "")
     assert missing.stderr == "--config-dir: there is no folder yours\n"
 

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 import yaml
 
-from runners.config import CONF
-from runners.papers.layout import layout_names, read_layout
+from ovmer.runners.config import CONF
+from ovmer.runners.papers.layout import layout_names, read_layout
 from tests.runners.jobs import job
 
 NAMES = sorted(path.stem for path in (CONF / "experiment").glob("*.yaml"))

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from adapters.base import Adapter
-from adapters.heuristic import Random
-from baselines.errors import PrerequisiteError
-from runners.config import settings_as_json
+from ovmer.adapters.base import Adapter
+from ovmer.adapters.heuristic import Random
+from ovmer.baselines.errors import PrerequisiteError
+from ovmer.runners.config import settings_as_json
 from tests.runners.jobs import job
 
 

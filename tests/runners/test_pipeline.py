@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from adapters.base import Adapter, Answer, Prepared
-from adapters.heuristic import Random
-from adapters.scripted import Scripted
-from baselines.errors import ClipError, PrerequisiteError, Refused, Status
-from runners.describing.pipeline import Pipeline, Request, clip_seed
+from ovmer.adapters.base import Adapter, Answer, Prepared
+from ovmer.adapters.heuristic import Random
+from ovmer.adapters.scripted import Scripted
+from ovmer.baselines.errors import ClipError, PrerequisiteError, Refused, Status
+from ovmer.runners.describing.pipeline import Pipeline, Request, clip_seed
 
 NAMES = "abcdef"
 

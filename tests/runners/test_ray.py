@@ -11,8 +11,8 @@ import psutil
 import pytest
 import ray
 
-from baselines.errors import ClipError, PrerequisiteError
-from runners.sweeping.work import work
+from ovmer.baselines.errors import ClipError, PrerequisiteError
+from ovmer.runners.sweeping.work import work
 from tests.runners.conftest import write_tables
 from tests.runners.jobs import job
 

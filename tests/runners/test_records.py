@@ -3,8 +3,8 @@ from pathlib import Path
 
 import pytest
 
-from baselines.errors import PrerequisiteError, Status
-from runners.folder.records import Labelled, Prediction, RecordWriter, read_records
+from ovmer.baselines.errors import PrerequisiteError, Status
+from ovmer.runners.folder.records import Labelled, Prediction, RecordWriter, read_records
 
 FULL = Path("/dev/full")
 GOOD = Prediction(

@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
-from runners.papers.layout import read_layout
-from runners.papers.results import read_results
-from runners.papers.table import make_table
-from runners.record import Origin, RecordSettings, record
-from runners.scoring import make_metric, metric_settings
-from runners.scoring.files import Columns, read_labels
+from ovmer.runners.papers.layout import read_layout
+from ovmer.runners.papers.results import read_results
+from ovmer.runners.papers.table import make_table
+from ovmer.runners.record import Origin, RecordSettings, record
+from ovmer.runners.scoring import make_metric, metric_settings
+from ovmer.runners.scoring.files import Columns, read_labels
 
 SHARED = Path(__file__).parents[3] / "shared"
 REPLAY = SHARED / "golden" / "scorer" / "replay.json"

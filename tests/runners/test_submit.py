@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from runners.sweeping import submit
+from ovmer.runners.sweeping import submit
 from tests.runners.jobs import job
 
 
@@ -54,9 +54,9 @@ def test_only_submitit_is_kept_from_hydra(arguments, ours):
 
 
 def test_jobs_run_by_submitit_and_the_finished_one_is_not_handed_over(command, on_data, tmp_path):
-    assert command("runners.sweep", "baseline=empty", *on_data).returncode == 0
+    assert command("sweep", "baseline=empty", *on_data).returncode == 0
     here = "hydra/launcher=submitit_local"
-    done = command("runners.sweep", "-m", "baseline=empty,random", here, *on_data)
+    done = command("sweep", "-m", "baseline=empty,random", here, *on_data)
     assert done.returncode == 0, done.stderr
     (line,) = [each for each in done.stderr.splitlines() if "submitted" in each]
     assert "random as local job" in line
@@ -70,7 +70,7 @@ def test_jobs_run_by_submitit_and_the_finished_one_is_not_handed_over(command, o
 def test_a_job_that_dies_is_told_and_the_others_go_on(command, on_data, tmp_path):
     dies = "++baseline.generate_fails={c: die},{}"
     here = ("hydra/launcher=submitit_local", "batch_size=1")
-    done = command("runners.sweep", "-m", "baseline=scripted", dies, *here, *on_data)
+    done = command("sweep", "-m", "baseline=scripted", dies, *here, *on_data)
     assert done.returncode == 1
     assert "scripted-generate_fails_c_die died on the cluster" in done.stderr
     assert "the same command resumes it" in done.stderr
@@ -80,7 +80,7 @@ def test_a_job_that_dies_is_told_and_the_others_go_on(command, on_data, tmp_path
 
 
 def test_without_slurm_it_is_one_sentence(command, on_data):
-    done = command("runners.sweep", "-m", "baseline=empty,random", SLURM, *on_data)
+    done = command("sweep", "-m", "baseline=empty,random", SLURM, *on_data)
     assert done.returncode == 2
     assert "empty cannot be handed to slurm" in done.stderr.splitlines()[-1]
     assert "Traceback" not in done.stderr

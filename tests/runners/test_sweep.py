@@ -12,12 +12,12 @@ from pathlib import Path
 
 import pytest
 
-from runners.folder.run_folder import RunFolder
-from runners.sweeping.jobs import MODEL_MODULES
+from ovmer.runners.folder.run_folder import RunFolder
+from ovmer.runners.sweeping.jobs import MODEL_MODULES
 from tests.runners.conftest import start, write_tables
 
 PLUGIN = """
-from adapters import Adapter
+from ovmer.adapters import Adapter
 
 class Mood(Adapter):
     modalities = frozenset({"subtitle"})
@@ -27,8 +27,8 @@ class Mood(Adapter):
 """
 
 BARE = """
-from adapters import Adapter
-from baselines.errors import PrerequisiteError
+from ovmer.adapters import Adapter
+from ovmer.baselines.errors import PrerequisiteError
 
 class Bare(Adapter):
     def load(self, machine):
@@ -46,7 +46,7 @@ def records(folder):
 
 
 def test_a_sweep_prints_one_table_and_the_second_time_nothing_else(command, on_data, tmp_path):
-    arguments = ["runners.sweep", "-m", "baseline=empty,random,ground_truth", *on_data]
+    arguments = ["sweep", "-m", "baseline=empty,random,ground_truth", *on_data]
     first = command(*arguments)
     assert first.returncode == 0, first.stderr
     rows = {line.split()[0]: line.split() for line in first.stdout.splitlines()}
@@ -63,7 +63,7 @@ def test_a_sweep_prints_one_table_and_the_second_time_nothing_else(command, on_d
 
 
 def test_a_job_that_is_killed_is_told_and_the_others_go_on(command, on_data, tmp_path):
-    arguments = ["runners.sweep", "-m", "baseline=scripted", *on_data, "batch_size=1"]
+    arguments = ["sweep", "-m", "baseline=scripted", *on_data, "batch_size=1"]
     done = command(*arguments, "++baseline.generate_fails={c: die},{}")
     assert done.returncode == 1
     dead, alive = "scripted-generate_fails_c_die", "scripted-generate_fails"
@@ -76,7 +76,7 @@ def test_a_job_that_is_killed_is_told_and_the_others_go_on(command, on_data, tmp
 
 def test_clips_that_fail_make_the_status_one_and_are_summed_up(command, on_data):
     fails = "+baseline.prepare_fails={b: unreadable, e: unreadable, f: refused}"
-    done = command("runners.sweep", "baseline=scripted", *on_data, fails)
+    done = command("sweep", "baseline=scripted", *on_data, fails)
     assert done.returncode == 1
     assert "3 ok, 2 unreadable, 1 refused" in done.stderr
     assert "  unreadable e: e: scripted unreadable" in done.stderr
@@ -92,7 +92,7 @@ def test_clips_that_fail_make_the_status_one_and_are_summed_up(command, on_data)
     ],
 )
 def test_what_cannot_start_is_one_sentence(command, on_data, arguments, status, said):
-    done = command("runners.sweep", *arguments, *on_data)
+    done = command("sweep", *arguments, *on_data)
     assert (done.returncode, done.stdout) == (status, "")
     *plan, sentence = done.stderr.splitlines()
     assert said in sentence
@@ -103,9 +103,7 @@ def test_one_job_that_cannot_start_does_not_keep_the_others(command, on_data, tm
     (tmp_path / "mine" / "baseline").mkdir(parents=True)
     settings = "name: broken\nadapter: no.module:X\n"
     (tmp_path / "mine" / "baseline" / "broken.yaml").write_text(settings)
-    done = command(
-        "runners.sweep", "--config-dir", "mine", "-m", "baseline=broken,random", *on_data
-    )
+    done = command("sweep", "--config-dir", "mine", "-m", "baseline=broken,random", *on_data)
     assert done.returncode == 1
     assert "cannot start  broken on ovmerd: the adapter 'no.module:X'" in done.stderr
     assert list(folders(tmp_path)) == ["random"]
@@ -122,11 +120,11 @@ def test_a_baseline_without_weights_is_marked_in_the_table_and_the_rest_runs(
         settings = f"name: {name}\ntitle: {name}\nadapter: bare:Bare\n"
         (tmp_path / "mine" / "baseline" / f"bare_{name}.yaml").write_text(settings)
     baselines = ["--config-dir", "mine", "-m", "baseline=bare_otter,bare_mine,random"]
-    done = command("runners.sweep", *baselines, *on_data, path=site)
+    done = command("sweep", *baselines, *on_data, path=site)
     assert done.returncode == 1
     assert "otter: there are no weights of Bare here; get them" in done.stderr
     assert "Traceback" not in done.stderr
-    told = command("runners.tables", "outputs", "layout=ovmer", "formats=csv", path=site)
+    told = command("tables", "outputs", "layout=ovmer", "formats=csv", path=site)
     assert told.returncode == 0, told.stderr
     text = (tmp_path / "tables" / "ovmer.csv").read_text("utf-8")
     rows = csv.DictReader(text.splitlines())
@@ -148,7 +146,7 @@ def test_a_plug_in_of_another_package_takes_part(command, on_data, tmp_path):
     (tmp_path / "mine" / "baseline").mkdir(parents=True)
     (tmp_path / "mine" / "baseline" / "mood.yaml").write_text("title: The mood of a subtitle\n")
     baselines = ["--config-dir", "mine", "-m", "baseline=mood,lost,random"]
-    done = command("runners.sweep", *baselines, *on_data, path=site)
+    done = command("sweep", *baselines, *on_data, path=site)
     assert done.returncode == 1
     assert "Warning" not in done.stderr
     assert (
@@ -161,9 +159,9 @@ def test_a_plug_in_of_another_package_takes_part(command, on_data, tmp_path):
         "She is happy.",
         "She is sad.",
     }
-    listed = command("runners.list", path=site)
+    listed = command("list", path=site)
     assert "plug-in mood:Mood" in listed.stdout
-    helped = command("runners.sweep", "--help", path=site)
+    helped = command("sweep", "--help", path=site)
     assert "mood" in helped.stdout
 
 
@@ -172,7 +170,7 @@ def test_killed_ten_times_it_ends_as_if_undisturbed(command, tmp_path):
     root = write_tables(tmp_path / "data", names)
     slow = "baseline.generate_seconds=0.002"
     settings = ["dataset=ovmerd", f"dataset.root={root}", "dataset.check_files=false"]
-    arguments = ["runners.sweep", "baseline=scripted", slow, "batch_size=4", *settings]
+    arguments = ["sweep", "baseline=scripted", slow, "batch_size=4", *settings]
     assert command(*arguments, "outputs=whole").returncode == 0
     cut = tmp_path / "cut"
     ends = [*range(5, 240, 25)]
@@ -209,7 +207,7 @@ def _words(folder):
 def test_stopped_by_a_signal_it_can_be_resumed(command, on_data, tmp_path, mode):
     slow = ["baseline=scripted", "baseline.generate_seconds=0.5", "batch_size=1", *on_data]
     sweep = ["seed=0,1"] if mode else []
-    run = start(["runners.sweep", *mode, *slow, *sweep], tmp_path)
+    run = start(["sweep", *mode, *slow, *sweep], tmp_path)
     deadline = time.monotonic() + 60
     while not _lines(tmp_path / "outputs") and time.monotonic() < deadline:
         time.sleep(0.01)
@@ -228,7 +226,7 @@ def test_stopped_by_a_signal_it_can_be_resumed(command, on_data, tmp_path, mode)
 
 def test_a_job_ends_with_its_sweep(on_data, tmp_path):
     slow = ["baseline=scripted", "baseline.generate_seconds=0.5", "batch_size=1", *on_data]
-    run = start(["runners.sweep", "-m", "seed=0,1", *slow], tmp_path)
+    run = start(["sweep", "-m", "seed=0,1", *slow], tmp_path)
     deadline = time.monotonic() + 60
     while not _lines(tmp_path / "outputs") and time.monotonic() < deadline:
         time.sleep(0.01)
@@ -256,14 +254,21 @@ def test_what_jobs_share_asks_for_no_gpu_when_it_is_imported():
 @pytest.mark.parametrize(
     ("module", "words"),
     [
-        ("runners.sweep", ["ground_truth", "ovmerd", "on_error: record", "runners.describe"]),
-        ("runners.list", ["ground_truth", "subtitle"]),
-        ("runners.describe", ["baseline=", "video="]),
+        ("sweep", ["ground_truth", "ovmerd", "on_error: record", "ovmer describe"]),
+        ("list", ["ground_truth", "subtitle"]),
+        ("describe", ["baseline=", "video="]),
     ],
 )
-def test_help_imports_no_torch(command, module, words):
-    arguments = [] if module == "runners.list" else ["--help"]
-    done = command("tests.runners.imported", module, *arguments)
+def test_help_imports_no_torch(module, words):
+    code = (
+        "import atexit, sys; from ovmer.runners.commands import main\n"
+        "atexit.register(lambda: print(*{n.split('.')[0] for n in sys.modules}, file=sys.stderr))\n"
+        "main()"
+    )
+    arguments = [module] if module == "list" else [module, "--help"]
+    done = subprocess.run(
+        [sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stderr
     assert all(word in done.stdout for word in words)
     heavy = {"torch", "transformers", "pandas", "decord", "librosa", "vllm"}
@@ -273,7 +278,7 @@ def test_help_imports_no_torch(command, module, words):
 def test_a_folder_called_conf_where_the_user_stands_is_not_ours(command, on_data, tmp_path):
     (tmp_path / "conf" / "baseline").mkdir(parents=True)
     (tmp_path / "conf" / "config.yaml").write_text("nothing: of ours\n")
-    assert command("runners.sweep", "baseline=random", *on_data).returncode == 0
+    assert command("sweep", "baseline=random", *on_data).returncode == 0
 
 
 def test_a_full_disk_is_one_sentence_and_nothing_is_lost(command, tmp_path):
@@ -281,7 +286,7 @@ def test_a_full_disk_is_one_sentence_and_nothing_is_lost(command, tmp_path):
     names = [f"clip{number:03}" for number in range(240)]
     root = write_tables(tmp_path / "data", names)
     data = ["dataset=ovmerd", f"dataset.root={root}", "dataset.check_files=false"]
-    arguments = ["-m", "runners.sweep", "baseline=scripted", *data]
+    arguments = ["-m", "ovmer", "sweep", "baseline=scripted", *data]
     small = f"ulimit -f 16; exec {shlex.join([sys.executable, *arguments])}"
     repository = str(Path(__file__).parents[2])
     full = subprocess.run(

@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from baselines.errors import PrerequisiteError
-from runners.config import CONF
-from runners.papers.layout import layout_names, read_layout
-from runners.papers.render import latex, markdown, plain, tidy
-from runners.papers.results import read_results
-from runners.papers.table import Cell, Table, make_table
-from runners.tables import write
+from ovmer.baselines.errors import PrerequisiteError
+from ovmer.runners.commands.tables import write
+from ovmer.runners.config import CONF
+from ovmer.runners.papers.layout import layout_names, read_layout
+from ovmer.runners.papers.render import latex, markdown, plain, tidy
+from ovmer.runners.papers.results import read_results
+from ovmer.runners.papers.table import Cell, Table, make_table
 from tests.runners.folders import write_run, write_unibench
 
 WHEEL = {"M-avg": 0.4722, "M1": 0.2843}
@@ -274,10 +274,10 @@ def test_the_command_from_imported_predictions_to_the_table(
     (tmp_path / "truth.csv").write_text("name,openset\na,happy\nb,sad\n", "utf-8")
     (tmp_path / "pred.csv").write_text("name,openset\na,joyful\nb,sad\n", "utf-8")
     told = ["record.baseline=otter", "record.dataset=ovmerd", "record.subtitle=merge"]
-    done = command("runners.score", "predictions=pred.csv", "truth=truth.csv", *told)
+    done = command("score", "predictions=pred.csv", "truth=truth.csv", *told)
     assert done.returncode == 0, done.stderr
     assert "outputs/ovmerd/otter-imported" in done.stdout
-    done = command("runners.tables", "outputs", "layout=ovmer")
+    done = command("tables", "outputs", "layout=ovmer")
     assert done.returncode == 0, done.stderr
     assert "imported predictions" in done.stdout
     assert "2 clips, not the whole data set" in done.stdout
@@ -296,6 +296,6 @@ def test_the_command_from_imported_predictions_to_the_table(
 )
 def test_a_mistake_is_one_sentence(command, tmp_path, arguments, sentence) -> None:
     (tmp_path / "outputs").mkdir()
-    done = command("runners.tables", *arguments)
+    done = command("tables", *arguments)
     assert done.returncode == 2
     assert done.stderr.startswith(sentence)

@@ -6,15 +6,15 @@ import os
 import numpy as np
 import pytest
 
-from baselines.errors import ClipError, PrerequisiteError
-from runners.data import read_dataset
-from runners.folder.run_folder import RunFolder
-from runners.job import Job
-from runners.papers.results import read_result
-from runners.record import add_to_run
-from runners.scoring import make_metric
-from runners.sweeping.state import look
-from runners.sweeping.work import work
+from ovmer.baselines.errors import ClipError, PrerequisiteError
+from ovmer.runners.data import read_dataset
+from ovmer.runners.folder.run_folder import RunFolder
+from ovmer.runners.job import Job
+from ovmer.runners.papers.results import read_result
+from ovmer.runners.record import add_to_run
+from ovmer.runners.scoring import make_metric
+from ovmer.runners.sweeping.state import look
+from ovmer.runners.sweeping.work import work
 from tests.runners.jobs import job
 
 

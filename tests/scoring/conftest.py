@@ -10,14 +10,14 @@ from typing import Any
 
 import pytest
 
-from runners.scoring.tables import wheel_root
+from ovmer.runners.scoring.tables import wheel_root
 
 ROOT = Path(__file__).parents[2]
 SHARED = ROOT / ".." / "shared"
 CASES = ROOT / "tests" / "golden" / "scorer" / "cases.json"
 EDITIONS = ("mer2025", "mer2026")
 
-# Before the cache is moved: what `python -m runners.fetch wheels` has brought.
+# Before the cache is moved: what `ovmer fetch wheels` has brought.
 _FETCHED = wheel_root()
 
 
@@ -42,7 +42,7 @@ def official() -> str:
     for folder in (SHARED / "emotion_wheel", _FETCHED):
         if (folder / "synonym.xlsx").is_file():
             return str(folder.resolve())
-    pytest.skip("the authors' word tables are absent: get them with `runners.fetch wheels`")
+    pytest.skip("the authors' word tables are absent: get them with `ovmer.runners.fetch wheels`")
 
 
 @pytest.fixture(scope="session")

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from baselines.errors import PrerequisiteError
-from runners.scoring import Scores, score
-from runners.scoring.files import Columns, read_labels
-from runners.scoring.vocabulary import SHIPPED
+from ovmer.baselines.errors import PrerequisiteError
+from ovmer.runners.scoring import Scores, score
+from ovmer.runners.scoring.files import Columns, read_labels
+from ovmer.runners.scoring.vocabulary import SHIPPED
 
 OPENSET = Columns(("openset", "labels"))
 

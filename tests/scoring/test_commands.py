@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from runners.scoring import make_metric, metric_settings
+from ovmer.runners.scoring import make_metric, metric_settings
 from tests.scoring.conftest import ROOT, environment
 
 
 def run(module: str, *arguments: str, cache: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", f"runners.{module}", *arguments],
+        [sys.executable, "-m", "ovmer", module, *arguments],
         cwd=ROOT,
         env=environment(XDG_CACHE_HOME=str(cache)),
         capture_output=True,
@@ -39,7 +39,7 @@ class Inside:
         """Exit status, stdout, stderr."""
         self._patch.setattr(sys, "argv", [module, *arguments])
         with pytest.raises(SystemExit) as caught:
-            import_module(f"runners.{module}").main()
+            import_module(f"ovmer.runners.commands.{module}").main()
         captured = self._capture.readouterr()
         return int(caught.value.code or 0), captured.out, captured.err
 
@@ -198,7 +198,7 @@ def test_mistakes_are_one_sentence(
 def test_a_reader_that_has_seen_enough_is_no_error_with_a_trace(files: Path) -> None:
     told = [f"predictions={files}/good.csv", f"truth={files}/truth.csv", "bootstrap=0"]
     process = subprocess.Popen(
-        [sys.executable, "-m", "runners.score", *told],
+        [sys.executable, "-m", "ovmer", "score", *told],
         cwd=ROOT,
         env=environment(XDG_CACHE_HOME=str(files)),
         stdout=subprocess.PIPE,

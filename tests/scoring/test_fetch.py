@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from baselines.errors import PrerequisiteError
-from runners.fetch import fetch_wheels
-from runners.scoring.tables import TABLES, read_tables
+from ovmer.baselines.errors import PrerequisiteError
+from ovmer.runners.commands.fetch import fetch_wheels
+from ovmer.runners.scoring.tables import TABLES, read_tables
 
 SOURCES = {f"/{table.source}": table.path for table in TABLES}
 

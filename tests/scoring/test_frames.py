@@ -1,6 +1,6 @@
 import pytest
 
-from runners.scoring import score
+from ovmer.runners.scoring import score
 
 
 def test_a_notebook_gets_data_frames_whose_means_are_the_figures():

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from runners.scoring import Scores, make_metric, score
-from runners.scoring.classes import read_preference
-from runners.scoring.parsing import listlist_to_list, string_to_list
-from runners.scoring.vocabulary import MAPPINGS, load_vocabulary
+from ovmer.runners.scoring import Scores, make_metric, score
+from ovmer.runners.scoring.classes import read_preference
+from ovmer.runners.scoring.parsing import listlist_to_list, string_to_list
+from ovmer.runners.scoring.vocabulary import MAPPINGS, load_vocabulary
 from tests.scoring.conftest import EDITIONS, read_openset
 
 RULE = {"mer2025": "undefined", "mer2026": "zero"}

@@ -6,7 +6,7 @@ import time
 import numpy as np
 import pytest
 
-from runners.scoring.parsing import friendly_list, string_to_list
+from ovmer.runners.scoring.parsing import friendly_list, string_to_list
 
 
 @pytest.mark.parametrize(

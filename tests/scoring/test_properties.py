@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from runners.scoring import Scores, make_metric
-from runners.scoring.parsing import string_to_list
-from runners.scoring.vocabulary import MAPPINGS, SHIPPED, load_vocabulary
+from ovmer.runners.scoring import Scores, make_metric
+from ovmer.runners.scoring.parsing import string_to_list
+from ovmer.runners.scoring.vocabulary import MAPPINGS, SHIPPED, load_vocabulary
 from tests.scoring.conftest import ROOT, environment
 
 WORDS = ["happy", "joyful", "Sad", "sadness", "scared", "angry", "mad", "neutral", "开心", " calm "]
@@ -108,7 +108,7 @@ def test_contributions_can_be_aggregated_again(cases: dict[str, Any]) -> None:
 
 _CHILD = """
 import json, sys
-from runners.scoring import score
+from ovmer.runners.scoring import score
 case = json.load(open(sys.argv[1], encoding="utf-8"))["openset"]["nasty"]
 out = {}
 for name, more in (("wheel", {}), ("hit_rate", {}), ("grouping", {"replies": {

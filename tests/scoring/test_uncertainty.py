@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from baselines.errors import PrerequisiteError
-from runners.scoring import Contributions, Scores, make_metric, score
-from runners.scoring.compare import compare, holm
-from runners.scoring.vocabulary import SHIPPED
+from ovmer.baselines.errors import PrerequisiteError
+from ovmer.runners.scoring import Contributions, Scores, make_metric, score
+from ovmer.runners.scoring.compare import compare, holm
+from ovmer.runners.scoring.vocabulary import SHIPPED
 
 
 def accuracy(hits: np.ndarray[Any, Any], metric: str = "accuracy") -> Scores:

@@ -5,10 +5,16 @@ from pathlib import Path
 
 import pytest
 
-from baselines.errors import PrerequisiteError
-from runners.scoring import make_metric, score
-from runners.scoring.tables import TABLES, Words, cache_root, wheel_root
-from runners.scoring.vocabulary import MAPPINGS, SHIPPED, _compile, _vocabulary, load_vocabulary
+from ovmer.baselines.errors import PrerequisiteError
+from ovmer.runners.scoring import make_metric, score
+from ovmer.runners.scoring.tables import TABLES, Words, cache_root, wheel_root
+from ovmer.runners.scoring.vocabulary import (
+    MAPPINGS,
+    SHIPPED,
+    _compile,
+    _vocabulary,
+    load_vocabulary,
+)
 from tests.scoring.conftest import EDITIONS
 
 

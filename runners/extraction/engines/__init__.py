@@ -7,6 +7,6 @@
 Making an engine loads nothing; the first question does.
 """
 
-from runners.extraction.engines.base import Engine, Outcome, Question, Reply, Sampling
+from ovmer.runners.extraction.engines.base import Engine, Outcome, Question, Reply, Sampling
 
 __all__ = ["Engine", "Outcome", "Question", "Reply", "Sampling"]

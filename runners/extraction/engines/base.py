@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
-from baselines.errors import ClipError, PrerequisiteError
+from ovmer.baselines.errors import ClipError, PrerequisiteError
 
 
 @dataclass

@@ -6,13 +6,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from baselines.errors import ClipError
-from runners.extraction.engines.base import Outcome, Question, Reply, Sampling
-from runners.extraction.engines.where import Model
+from ovmer.baselines.errors import ClipError
+from ovmer.runners.extraction.engines.base import Outcome, Question, Reply, Sampling
+from ovmer.runners.extraction.engines.where import Model
 
 if TYPE_CHECKING:
-    from baselines.chat import ChatTokenizer
-    from baselines.decoding.transformers_engine import TransformersEngine
+    from ovmer.baselines.chat import ChatTokenizer
+    from ovmer.baselines.decoding.transformers_engine import TransformersEngine
 
 
 @dataclass
@@ -56,8 +56,8 @@ class TransformersCompletion:
         return {"engine": "transformers", **self._model.version(), "dtype": self._dtype}
 
     def complete(self, questions: Sequence[Question]) -> Iterator[tuple[int, Outcome]]:
-        from baselines.chat import context_of
-        from baselines.decoding.batches import Batches
+        from ovmer.baselines.chat import context_of
+        from ovmer.baselines.decoding.batches import Batches
 
         context = context_of(self._folder)
         prompts = tokenised(self._tokenizer, questions, context, self._sampling)
@@ -93,15 +93,15 @@ class TransformersCompletion:
 
     @cached_property
     def _tokenizer(self) -> "ChatTokenizer":
-        from baselines.chat import ChatTokenizer
+        from ovmer.baselines.chat import ChatTokenizer
 
         return ChatTokenizer(self._folder)
 
     @cached_property
     def _engine(self) -> "TransformersEngine":
-        from baselines.chat import load_chat_model
-        from baselines.decoding.settings import GenerationSettings
-        from baselines.decoding.transformers_engine import TransformersEngine
+        from ovmer.baselines.chat import load_chat_model
+        from ovmer.baselines.decoding.settings import GenerationSettings
+        from ovmer.baselines.decoding.transformers_engine import TransformersEngine
 
         sampling = self._sampling
         settings = GenerationSettings(

@@ -9,10 +9,10 @@ the server makes of them.
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from baselines.decoding.server import ServerClient
-from baselines.decoding.server_settings import ServerSettings
-from baselines.errors import ClipError, PrerequisiteError
-from runners.extraction.engines.base import Outcome, Question, Reply, Sampling
+from ovmer.baselines.decoding.server import ServerClient
+from ovmer.baselines.decoding.server_settings import ServerSettings
+from ovmer.baselines.errors import ClipError, PrerequisiteError
+from ovmer.runners.extraction.engines.base import Outcome, Question, Reply, Sampling
 
 
 class ServerCompletion:

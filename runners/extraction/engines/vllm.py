@@ -5,15 +5,15 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from baselines.decoding.vllm_offline import OfflineVllm
-from runners.extraction.engines.base import Outcome, Question, Reply, Sampling
-from runners.extraction.engines.local import tokenised
-from runners.extraction.engines.where import Model
+from ovmer.baselines.decoding.vllm_offline import OfflineVllm
+from ovmer.runners.extraction.engines.base import Outcome, Question, Reply, Sampling
+from ovmer.runners.extraction.engines.local import tokenised
+from ovmer.runners.extraction.engines.where import Model
 
 if TYPE_CHECKING:
     from vllm import RequestOutput, SamplingParams
 
-    from baselines.chat import ChatTokenizer
+    from ovmer.baselines.chat import ChatTokenizer
 
 
 class VllmCompletion:
@@ -78,7 +78,7 @@ class VllmCompletion:
 
     @cached_property
     def _tokenizer(self) -> "ChatTokenizer":
-        from baselines.chat import ChatTokenizer
+        from ovmer.baselines.chat import ChatTokenizer
 
         return ChatTokenizer(self._folder)
 

@@ -12,8 +12,8 @@ from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from baselines.checkpoint import download
-from baselines.errors import PrerequisiteError
+from ovmer.baselines.checkpoint import download
+from ovmer.baselines.errors import PrerequisiteError
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _FILES = ("*.json", "*.safetensors", "*.txt", "*.model", "*.jinja")
@@ -83,7 +83,7 @@ class Model:
 
 def _write_miniature(folder: Path) -> None:
     """At one stroke, since several jobs may want it at once."""
-    from baselines.chat import write_miniature
+    from ovmer.baselines.chat import write_miniature
 
     folder.parent.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(dir=folder.parent, prefix=".miniature-") as fresh:

@@ -25,9 +25,9 @@ from pathlib import Path
 from typing import Any, BinaryIO
 from urllib.parse import quote
 
-from baselines.errors import PrerequisiteError
-from runners.report.boards import Board
-from runners.report.clips import index, shard, shard_starts
+from ovmer.baselines.errors import PrerequisiteError
+from ovmer.runners.report.boards import Board
+from ovmer.runners.report.clips import index, shard, shard_starts
 
 _STYLES = ("vendor/bootstrap.min.css", "style.css")
 _LIBRARIES = ("vendor/preact.min.umd.js", "vendor/preact-hooks.umd.js", "vendor/htm.umd.js")

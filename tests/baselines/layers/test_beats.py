@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from baselines.errors import CheckpointError
-from baselines.layers.beats import (
+from ovmer.baselines.errors import CheckpointError
+from ovmer.baselines.layers.beats import (
     BEATS_SWITCHES,
     SHORTEST_SAMPLES,
     Beats,

@@ -3,10 +3,10 @@
 import pytest
 import torch
 
-from baselines.device import Place
-from baselines.errors import CheckpointError
-from baselines.layers.eva_vit import EvaVit, read_eva, write_eva_miniature
-from baselines.weights import load_strict, weightless
+from ovmer.baselines.device import Place
+from ovmer.baselines.errors import CheckpointError
+from ovmer.baselines.layers.eva_vit import EvaVit, read_eva, write_eva_miniature
+from ovmer.baselines.weights import load_strict, weightless
 
 CPU = torch.device("cpu")
 

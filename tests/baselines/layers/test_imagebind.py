@@ -5,8 +5,8 @@ import pytest
 import torch
 from torch.nn import functional
 
-from baselines.errors import CheckpointError, MissingModality
-from baselines.layers.imagebind import (
+from ovmer.baselines.errors import CheckpointError, MissingModality
+from ovmer.baselines.layers.imagebind import (
     IMAGEBIND_PUBLISHED,
     AudioTower,
     TowerConfig,
@@ -15,8 +15,8 @@ from baselines.layers.imagebind import (
     mel_pictures,
     views,
 )
-from baselines.weight_files import LazyTensor
-from baselines.weights import rename, renamed
+from ovmer.baselines.weight_files import LazyTensor
+from ovmer.baselines.weights import rename, renamed
 
 SIZES = TowerConfig(heads=3, width=24, layers=2, ffn=48, output=20)
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from baselines.layers.kaldi_fbank import SAMPLE_RATE, kaldi_fbank
+from ovmer.baselines.layers.kaldi_fbank import SAMPLE_RATE, kaldi_fbank
 
 
 def tone(hertz: float, samples: int = 1600) -> np.ndarray:

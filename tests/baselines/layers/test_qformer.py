@@ -7,10 +7,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from baselines.errors import CheckpointError
-from baselines.layers.qformer import QFormer, QFormerConfig, published_qformer, qformer_keys
-from baselines.weight_files import LazyTensor, Tensors
-from baselines.weights import rename
+from ovmer.baselines.errors import CheckpointError
+from ovmer.baselines.layers.qformer import QFormer, QFormerConfig, published_qformer, qformer_keys
+from ovmer.baselines.weight_files import LazyTensor, Tensors
+from ovmer.baselines.weights import rename
 
 HEADS, WIDTH, SEEN, FFN, WORDS = 3, 12, 20, 16, 50
 

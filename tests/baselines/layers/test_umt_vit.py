@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 from transformers import VideoMAEConfig, VideoMAEModel
 
-from baselines.layers.umt_vit import UmtConfig, UmtVit, positions
+from ovmer.baselines.layers.umt_vit import UmtConfig, UmtVit, positions
 
 CONFIG = UmtConfig(width=32, layers=2, heads=4, hidden=64, patch=2)
 SIZE = 28  # 14 patches of 2 pixels

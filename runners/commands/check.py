@@ -1,7 +1,7 @@
 """Say what of a data set is there: before a sweep, rather than after a night of it.
 
-    python -m runners.check dataset=meld data_root=/data
-    python -m runners.check dataset=mer2023,mer2024,ovmerdplus data_root=/data output=gaps.csv
+    ovmer check dataset=meld data_root=/data
+    ovmer check dataset=mer2023,mer2024,ovmerdplus data_root=/data output=gaps.csv
 
 Counts the clips of the label table, finds and opens their files in parallel (first frame only), and
 says what is missing, unreadable, without sound, without subtitle or without labels. Exits with 1
@@ -23,12 +23,12 @@ from typing import Any
 
 from tabulate import tabulate
 
-from baselines.errors import PrerequisiteError
-from runners import cli
-from runners.data import Clip, read_dataset
-from runners.data.probe import Probe, probe
-from runners.data.reader import dataset_root
-from runners.progress import Progress
+from ovmer.baselines.errors import PrerequisiteError
+from ovmer.runners import cli
+from ovmer.runners.data import Clip, read_dataset
+from ovmer.runners.data.probe import Probe, probe
+from ovmer.runners.data.reader import dataset_root
+from ovmer.runners.progress import Progress
 
 _KEYS = ("dataset", "data_root", "limit")
 _KINDS = ("video", "audio", "face")
@@ -67,7 +67,7 @@ class Report:
 def main() -> int:
     """The command: probe, print the report, write the gaps."""
     parser = argparse.ArgumentParser(
-        prog="python -m runners.check",
+        prog="ovmer check",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -204,11 +204,11 @@ def _write(path: Path, reports: Sequence[Report]) -> None:
 
 def _compose(overrides: Sequence[str]) -> list[dict[str, Any]]:
     """The settings of each data set that is named; `dataset=a,b` names several."""
-    from runners.config import settings_from_overrides
+    from ovmer.runners.config import settings_from_overrides
 
     for override in overrides:
         if override.partition("=")[0].lstrip("+~").partition(".")[0] not in _KEYS:
-            raise PrerequisiteError(f"{override}: runners.check takes {', '.join(_KEYS)}")
+            raise PrerequisiteError(f"{override}: ovmer check takes {', '.join(_KEYS)}")
     named = [each for each in overrides if each.startswith("dataset=")]
     others = [each for each in overrides if each not in named]
     choices = [f"dataset={name}" for each in named for name in each[8:].split(",")]
@@ -223,7 +223,3 @@ def _workers(told: str | None) -> int:
     if not told.isdecimal() or int(told) < 1:
         raise PrerequisiteError(f"workers is {told}; give at least 1")
     return int(told)
-
-
-if __name__ == "__main__":
-    main()

@@ -1,4 +1,4 @@
-"""List the baselines: `python -m runners.list`.
+"""List the baselines: `ovmer list`.
 
 Those of this project come from conf/baseline/, with what they use of a clip and how far they can be
 trusted to be what they are called (`status`); those of other packages are named, but not imported.
@@ -10,9 +10,9 @@ from typing import Any
 import yaml
 from tabulate import tabulate
 
-from adapters import registry
-from adapters.base import AUDIO, MEDIA, SUBTITLE, VIDEO
-from runners import cli
+from ovmer.adapters import registry
+from ovmer.adapters.base import AUDIO, MEDIA, SUBTITLE, VIDEO
+from ovmer.runners import cli
 
 STATUS = {
     "golden": "our port; agrees, stage by stage, with numbers recorded from the authors' own code",
@@ -66,7 +66,3 @@ def _row(settings: dict[str, Any]) -> list[str]:
     kinds = [kind for kind in (VIDEO, AUDIO, SUBTITLE) if kind in uses]
     status = settings.get("status", "")
     return [settings["name"], settings["title"], " ".join(kinds), settings["adapter"], status]
-
-
-if __name__ == "__main__":
-    main()

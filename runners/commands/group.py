@@ -1,8 +1,8 @@
 """Ask a language model which of each clip's labels mean the same, and score by that.
 
-python -m runners.group predictions=outputs/ovmerd/salmonn truth=true.csv replies=groups.jsonl
+ovmer group predictions=outputs/ovmerd/salmonn truth=true.csv replies=groups.jsonl
 
-The replies serve `python -m runners.score metric=grouping metric.replies=groups.jsonl` as well. The
+The replies serve `ovmer score metric=grouping metric.replies=groups.jsonl` as well. The
 papers asked gpt-3.5-turbo-16k-0613, which has been withdrawn: figures from another model are their
 own, and the model must be named with them.
 """
@@ -13,19 +13,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from baselines.errors import ClipError
-from runners import cli
-from runners.config import MachineSettings
-from runners.extraction import make_language_model
-from runners.extraction.steps import clean_reply, grouping
-from runners.progress import Progress, say
-from runners.record import Origin, RecordSettings, add_to_run, record
-from runners.score import CommonSettings, compose_settings, read_truth
-from runners.scoring import make_metric
-from runners.scoring.files import Columns, read_labels
-from runners.scoring.labels import parse_all
-from runners.scoring.parsing import string_to_list
-from runners.scoring.report import score_text
+from ovmer.baselines.errors import ClipError
+from ovmer.runners import cli
+from ovmer.runners.commands.score import CommonSettings, compose_settings, read_truth
+from ovmer.runners.config import MachineSettings
+from ovmer.runners.extraction import make_language_model
+from ovmer.runners.extraction.steps import clean_reply, grouping
+from ovmer.runners.progress import Progress, say
+from ovmer.runners.record import Origin, RecordSettings, add_to_run, record
+from ovmer.runners.scoring import make_metric
+from ovmer.runners.scoring.files import Columns, read_labels
+from ovmer.runners.scoring.labels import parse_all
+from ovmer.runners.scoring.parsing import string_to_list
+from ovmer.runners.scoring.report import score_text
 
 
 @dataclass
@@ -63,9 +63,9 @@ def main() -> int:
     print(score_text(scores))
     kept = record(settings.record, scores, Origin(settings.predictions, settings.truth))
     if kept is not None:
-        print(f"- kept for runners.tables in {kept}")
+        print(f"- kept for ovmer tables in {kept}")
     elif add_to_run(Path(settings.predictions).expanduser(), scores):
-        print(f"- kept in {settings.predictions}/scores.json, for runners.tables")
+        print(f"- kept in {settings.predictions}/scores.json, for ovmer tables")
     if settings.output is not None:
         text = json.dumps(scores.as_json(), ensure_ascii=False, indent=2)
         Path(settings.output).expanduser().write_text(text + "\n", encoding="utf-8")
@@ -97,7 +97,3 @@ def _ask(
     finally:
         model.engine.close()
     return replies
-
-
-if __name__ == "__main__":
-    main()

@@ -1,6 +1,6 @@
 """Compare two or more runs on the same clips: difference, interval, p value.
 
-python -m runners.compare runs=[outputs/ovmerd/salmonn,outputs/ovmerd/video_llava] truth=true.csv
+ovmer compare runs=[outputs/ovmerd/salmonn,outputs/ovmerd/video_llava] truth=true.csv
 
 Of run folders of one baseline (on another engine, in another data type, with another seed) it also
 says whether the model's words differ, and where they part first.
@@ -11,14 +11,14 @@ from dataclasses import dataclass, field
 from itertools import combinations, takewhile
 from pathlib import Path
 
-from baselines.errors import PrerequisiteError
-from runners import cli
-from runners.folder.run_folder import RunFolder
-from runners.score import CommonSettings, compose_settings, read_truth, score_file
-from runners.scoring import make_metric
-from runners.scoring.compare import compare, comparison_rows
-from runners.scoring.grouping import GroupingMetric
-from runners.scoring.report import compare_text, write_tables
+from ovmer.baselines.errors import PrerequisiteError
+from ovmer.runners import cli
+from ovmer.runners.commands.score import CommonSettings, compose_settings, read_truth, score_file
+from ovmer.runners.folder.run_folder import RunFolder
+from ovmer.runners.scoring import make_metric
+from ovmer.runners.scoring.compare import compare, comparison_rows
+from ovmer.runners.scoring.grouping import GroupingMetric
+from ovmer.runners.scoring.report import compare_text, write_tables
 
 _SHOWN = 30  # characters on each side of where words part
 
@@ -48,7 +48,7 @@ def _compare(settings: CompareSettings) -> int:
     if isinstance(metric, GroupingMetric):
         raise PrerequisiteError(
             "metric=grouping needs recorded groups for each run; score each in Python and hand the "
-            "scores to runners.scoring.compare.compare"
+            "scores to ovmer.runners.scoring.compare.compare"
         )
     truth = read_truth(settings, metric)
     runs = {names[path]: score_file(settings, metric, path, truth) for path in paths}
@@ -110,7 +110,3 @@ def _names(paths: list[str]) -> dict[str, str]:
     short = {path: Path(path).name or path for path in paths}
     alike = len(set(short.values())) < len(short)
     return {path: path for path in paths} if alike else short
-
-
-if __name__ == "__main__":
-    main()

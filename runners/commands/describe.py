@@ -1,12 +1,12 @@
 """Ask one baseline about one clip.
 
-    python -m runners.describe baseline=video_llava video=clip.mp4 subtitle="I'm fine."
+    ovmer describe baseline=video_llava video=clip.mp4 subtitle="I'm fine."
 
 `video`, `audio` and `subtitle` are taken as they stand, quotes and commas included; without
 `audio` the video's own sound is heard, without `subtitle` none is asked about. Every other
 argument is a setting of conf/config.yaml in Hydra's syntax. From Python:
 
-    from runners.describe import load
+    from ovmer.runners.commands.describe import load
     model = load("video_llava", "generation=greedy")
     model.describe(video="clip.mp4", subtitle="I'm fine.")
 """
@@ -19,21 +19,21 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Self
 
-from adapters.base import AUDIO, SUBTITLE, VIDEO
-from baselines.errors import PrerequisiteError
-from runners import cli
-from runners.config import settings_from_overrides
-from runners.describing.pipeline import Pipeline, Request
-from runners.folder.records import Prediction
-from runners.job import Job
-from runners.progress import say
+from ovmer.adapters.base import AUDIO, SUBTITLE, VIDEO
+from ovmer.baselines.errors import PrerequisiteError
+from ovmer.runners import cli
+from ovmer.runners.config import settings_from_overrides
+from ovmer.runners.describing.pipeline import Pipeline, Request
+from ovmer.runners.folder.records import Prediction
+from ovmer.runners.job import Job
+from ovmer.runners.progress import say
 
 
 @cli.command
 def main() -> int:
     """The command: the description on stdout, what must be known about it on stderr."""
     parser = argparse.ArgumentParser(
-        prog="python -m runners.describe",
+        prog="ovmer describe",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -74,7 +74,7 @@ def load(name: str, *settings: str) -> "Baseline":
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException
 
-    from runners.explain import explain
+    from ovmer.runners.explain import explain
 
     try:
         return Baseline(Job(settings_from_overrides([f"baseline={name}", *settings])))
@@ -89,8 +89,7 @@ class Baseline:
         adapter = job.adapter
         if adapter.sees_truth:
             raise PrerequisiteError(
-                f"{job.label} repeats the true labels, and a single clip has none; use "
-                "runners.sweep"
+                f"{job.label} repeats the true labels, and a single clip has none; use ovmer sweep"
             )
         with ExitStack() as stack:
             if job.is_dry:
@@ -161,7 +160,3 @@ def _request(paths: Mapping[str, Path], subtitle: str | None, uses: frozenset[st
         truth=(),
         fingerprint={},
     )
-
-
-if __name__ == "__main__":
-    main()

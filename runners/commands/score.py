@@ -1,7 +1,7 @@
 """Score a file of predictions against a file of true labels.
 
-python -m runners.score predictions=outputs/ovmerd/lexicon truth=track2_train_ovmerd.csv
-python -m runners.score predictions=pred.csv truth=true.csv metric=hit_rate breakdown=tables
+ovmer score predictions=outputs/ovmerd/lexicon truth=track2_train_ovmerd.csv
+ovmer score predictions=pred.csv truth=true.csv metric=hit_rate breakdown=tables
 """
 
 import argparse
@@ -11,13 +11,13 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any, TypeVar
 
-from baselines.errors import PrerequisiteError
-from runners import cli
-from runners.record import Origin, RecordSettings, record
-from runners.scoring import Metric, Scores, make_metric
-from runners.scoring.base import MISSING, one_of
-from runners.scoring.files import Columns, Read, read_labels
-from runners.scoring.report import score_text, write_tables
+from ovmer.baselines.errors import PrerequisiteError
+from ovmer.runners import cli
+from ovmer.runners.record import Origin, RecordSettings, record
+from ovmer.runners.scoring import Metric, Scores, make_metric
+from ovmer.runners.scoring.base import MISSING, one_of
+from ovmer.runners.scoring.files import Columns, Read, read_labels
+from ovmer.runners.scoring.report import score_text, write_tables
 
 _MANDATORY = "???"
 
@@ -77,10 +77,10 @@ def compose_settings(name: str, schema: type[S], about: str) -> S:
 
     Raises PrerequisiteError and the errors of Hydra, which `cli.run` turns into a sentence.
     """
-    root = files("conf")
+    root = files("ovmer.conf")
     metrics = sorted(each.name.removesuffix(".yaml") for each in root.joinpath("metric").iterdir())
     parser = argparse.ArgumentParser(
-        prog=f"python -m runners.{name}",
+        prog=f"ovmer {name}",
         description=about,
         epilog=f"{root.joinpath(f'{name}.yaml').read_text()}\nmetric: {', '.join(metrics)}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -94,7 +94,7 @@ def compose_settings(name: str, schema: type[S], about: str) -> S:
     from omegaconf import OmegaConf
 
     ConfigStore.instance().store(name=f"{name}_schema", node=schema)
-    with initialize_config_module("conf", version_base="1.3"):
+    with initialize_config_module("ovmer.conf", version_base="1.3"):
         settings = OmegaConf.to_object(compose(name, overrides))
     assert isinstance(settings, schema)
     return settings
@@ -112,7 +112,7 @@ def _score(settings: ScoreSettings) -> int:
         print(f"- breakdown: {', '.join(str(path) for path in paths)}")
     kept = record(settings.record, scores, Origin(settings.predictions, settings.truth))
     if kept is not None:
-        print(f"- kept for runners.tables in {kept}")
+        print(f"- kept for ovmer tables in {kept}")
     if settings.output is not None:
         text = json.dumps(scores.as_json(), ensure_ascii=False, indent=2)
         Path(settings.output).expanduser().write_text(text + "\n", encoding="utf-8")
@@ -136,7 +136,3 @@ def read_truth(settings: CommonSettings, metric: Metric) -> Read:
     """The true labels, by the columns that the metric looks for."""
     columns = Columns(metric.truth_columns, settings.columns.name, settings.columns.truth)
     return read_labels(settings.truth, columns, settings.allow_pickle)
-
-
-if __name__ == "__main__":
-    main()

@@ -1,7 +1,7 @@
 """Describe, extract and score: one baseline, or a sweep over several.
 
-    python -m runners.sweep baseline=lexicon
-    python -m runners.sweep -m baseline=random,lexicon,video_llava dry_run=true
+    ovmer sweep baseline=lexicon
+    ovmer sweep -m baseline=random,lexicon,video_llava dry_run=true
 
 Hydra says which jobs there are; running them is ours (runners/sweeping/): as processes here, or as
 jobs of a cluster. With another launcher of Hydra's than the basic one and submitit each job runs
@@ -12,10 +12,10 @@ import os
 import sys
 from collections.abc import Sequence
 
-from runners import cli
-from runners.config import CONF, CONFIG_NAME, VERSION_BASE, register, settings_of
-from runners.job import Job
-from runners.sweeping import submit
+from ovmer.runners import cli
+from ovmer.runners.config import CONF, CONFIG_NAME, VERSION_BASE, register, settings_of
+from ovmer.runners.job import Job
+from ovmer.runners.sweeping import submit
 
 
 @cli.command
@@ -39,7 +39,7 @@ def main() -> int:
         if told.mode is RunMode.RUN or told.runtime.choices["hydra/launcher"] == "basic":
             composed.append((config, overrides))
         else:
-            from runners.sweeping.work import work
+            from ovmer.runners.sweeping.work import work
 
             work(Job(settings_of(config), overrides))
 
@@ -49,14 +49,14 @@ def main() -> int:
     hydra.main(str(CONF), CONFIG_NAME, VERSION_BASE)(enter)()
     if not composed:  # it was about the configuration, or another launcher has run the jobs
         return cli.FINE
-    from runners.sweeping.jobs import (
+    from ovmer.runners.sweeping.jobs import (
         run_jobs,  # not before: --help need not wait for what runs a job
     )
 
     jobs = [Job(settings_of(config), overrides) for config, overrides in composed]
     status = run_jobs(jobs, launcher)
     for outputs, experiment in sorted(tables):
-        print(f"the paper's table: python -m runners.tables {outputs} layout={experiment}")
+        print(f"the paper's table: ovmer tables {outputs} layout={experiment}")
     return status
 
 
@@ -76,7 +76,3 @@ def _compose_once() -> None:
             whole(sweeper, batch)
 
     setattr(Sweeper, whole.__name__, validate)
-
-
-if __name__ == "__main__":
-    main()

@@ -1,6 +1,6 @@
 """Fetch what cannot ship with the package.
 
-    python -m runners.fetch wheels
+    ovmer fetch wheels
 
 downloads the authors' word tables (300 kB, Apache-2.0) at a pinned commit, each checked against
 its checksum. What is there already is left alone, what was cut goes on where it stopped.
@@ -15,10 +15,10 @@ import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 
-from baselines.errors import PrerequisiteError
-from runners import cli
-from runners.scoring.tables import COMMIT, EDITIONS, REPOSITORY, TABLES, Table, wheel_root
-from runners.scoring.vocabulary import load_vocabulary
+from ovmer.baselines.errors import PrerequisiteError
+from ovmer.runners import cli
+from ovmer.runners.scoring.tables import COMMIT, EDITIONS, REPOSITORY, TABLES, Table, wheel_root
+from ovmer.runners.scoring.vocabulary import load_vocabulary
 
 _SECONDS = 30  # without a byte, after which a server counts as gone
 _CHUNK = 1 << 16
@@ -28,7 +28,7 @@ _CHUNK = 1 << 16
 def main() -> int:
     """The command."""
     parser = argparse.ArgumentParser(
-        prog="python -m runners.fetch",
+        prog="ovmer fetch",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -114,7 +114,3 @@ def _append(url: str, part: Path) -> None:
             file.write(chunk)
         if answer.length:  # the connection ended early, which read() does not mind
             raise http.client.IncompleteRead(b"", answer.length)
-
-
-if __name__ == "__main__":
-    main()

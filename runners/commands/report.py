@@ -1,7 +1,7 @@
 """One HTML page about run folders: leaderboard, gallery of clips, comparison of two runs.
 
-    python -m runners.report outputs/ovmerd/*
-    python -m runners.report outputs output=page.html root=/data/mer2025-dataset embed=true
+    ovmer report outputs/ovmerd/*
+    ovmer report outputs output=page.html root=/data/mer2025-dataset embed=true
 
 Folders are searched for runs. The page needs neither network nor server; it finds the clips' video
 and sound by their place relative to it, or holds them itself.
@@ -18,9 +18,9 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from baselines.errors import PrerequisiteError
-from runners import cli
-from runners.progress import say
+from ovmer.baselines.errors import PrerequisiteError
+from ovmer.runners import cli
+from ovmer.runners.progress import say
 
 _SETTINGS = ("output", "root", "embed")
 _TRUTH = {"true": True, "false": False}
@@ -30,7 +30,7 @@ _TRUTH = {"true": True, "false": False}
 def main() -> int:
     """The command: writes the page and prints where it is."""
     parser = argparse.ArgumentParser(
-        prog="python -m runners.report",
+        prog="ovmer report",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -66,9 +66,9 @@ def _is_setting(argument: str) -> bool:
 
 
 def _report(paths: Sequence[str], settings: dict[str, str]) -> None:
-    from runners.report.boards import make_boards
-    from runners.report.page import write_page
-    from runners.report.runs import collect
+    from ovmer.runners.report.boards import make_boards
+    from ovmer.runners.report.page import write_page
+    from ovmer.runners.report.runs import collect
 
     runs = collect(paths, Path(settings["root"]).expanduser() if "root" in settings else None)
     above = Path(os.path.commonpath([run.path.resolve() for run in runs]))
@@ -84,7 +84,3 @@ def _report(paths: Sequence[str], settings: dict[str, str]) -> None:
             say(f"{board.dataset}: {warning} ({runs_told})")
     size = write_page(output, boards, embed=_TRUTH[settings.get("embed", "false")])
     print(f"runs: {len(runs)}, leaderboards: {len(boards)}, {size / 1e6:.1f} MB -> {output}")
-
-
-if __name__ == "__main__":
-    main()

@@ -1,9 +1,9 @@
 """A paper's table with our figures in it, beside those in print.
 
-    python -m runners.tables outputs layout=mer_unibench
-    python -m runners.tables outputs/ovmerd layout=ovmer output=report
+    ovmer tables outputs layout=mer_unibench
+    ovmer tables outputs/ovmerd layout=ovmer output=report
 
-Reads run folders, finished or not, and imported predictions (runners.score record.baseline=...).
+Reads run folders, finished or not, and imported predictions (ovmer score record.baseline=...).
 Prints the table; writes LAYOUT.md, .tex (booktabs), .csv (one row a cell), .png (forest plot).
 
   layout    which table, see below
@@ -15,12 +15,12 @@ import argparse
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from adapters.registry import near
-from baselines.errors import PrerequisiteError
-from runners import cli
-from runners.papers.layout import layout_names, read_layout
-from runners.papers.results import read_results
-from runners.papers.table import Table, make_table
+from ovmer.adapters.registry import near
+from ovmer.baselines.errors import PrerequisiteError
+from ovmer.runners import cli
+from ovmer.runners.papers.layout import layout_names, read_layout
+from ovmer.runners.papers.results import read_results
+from ovmer.runners.papers.table import Table, make_table
 
 _DEFAULTS = {"layout": "", "output": "tables", "formats": "md,tex,csv,png"}
 _PLOTS = ("png", "pdf", "svg")
@@ -30,7 +30,7 @@ _PLOTS = ("png", "pdf", "svg")
 def main() -> int:
     """The command: print the table, write the files."""
     parser = argparse.ArgumentParser(
-        prog="python -m runners.tables",
+        prog="ovmer tables",
         description=__doc__,
         epilog=f"layouts: {', '.join(layout_names())}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -43,7 +43,7 @@ def main() -> int:
         raise PrerequisiteError(f"say layout= and one of {', '.join(layout_names())}")
     layout = read_layout(settings["layout"])
     table = make_table(layout, read_results(folders or [Path("outputs")]))
-    from runners.papers.render import plain
+    from ovmer.runners.papers.render import plain
 
     print(plain(table))
     written = write(table, Path(settings["output"]).expanduser(), settings["formats"].split(","))
@@ -53,7 +53,7 @@ def main() -> int:
 
 def write(table: Table, folder: Path, formats: Sequence[str]) -> list[Path]:
     """Write the table in each of the formats; PrerequisiteError for an unknown one."""
-    from runners.papers.render import latex, markdown, tidy
+    from ovmer.runners.papers.render import latex, markdown, tidy
 
     texts: Mapping[str, Callable[[Table], str]] = {"md": markdown, "tex": latex, "csv": tidy}
     known = [*texts, *_PLOTS]
@@ -67,7 +67,7 @@ def write(table: Table, folder: Path, formats: Sequence[str]) -> list[Path]:
         if each in texts:
             path.write_text(texts[each](table), encoding="utf-8")
         else:
-            from runners.papers.plot import forest
+            from ovmer.runners.papers.plot import forest
 
             forest(table, path)
         paths.append(path)
@@ -82,7 +82,3 @@ def _settings(given: Sequence[str]) -> dict[str, str]:
             raise PrerequisiteError(f"there is no key {key}; {near(key, settings)}")
         settings[key] = value
     return settings
-
-
-if __name__ == "__main__":
-    main()

@@ -1,6 +1,6 @@
 """Find labels in descriptions that exist, with another extractor, and score them.
 
-    python -m runners.extract outputs/ovmerd/video_llava outputs/ovmerd/salmonn extractor=qwen25
+    ovmer extract outputs/ovmerd/video_llava outputs/ovmerd/salmonn extractor=qwen25
 
 Descriptions are not touched, and no baseline is loaded; the language model is, once for all the
 folders. The labels of each extractor stay in `labels.jsonl` side by side, its figures in
@@ -17,12 +17,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from baselines.errors import PrerequisiteError
-from runners import cli
-from runners.config import Settings, settings_from_json
-from runners.folder.run_folder import RunFolder
-from runners.job import Job
-from runners.progress import say
+from ovmer.baselines.errors import PrerequisiteError
+from ovmer.runners import cli
+from ovmer.runners.config import Settings, settings_from_json
+from ovmer.runners.folder.run_folder import RunFolder
+from ovmer.runners.job import Job
+from ovmer.runners.progress import say
 
 _KEYS = ("extractor", "metric", "subtitle", "on_error", "outputs", "machine", "dry_run")
 
@@ -31,7 +31,7 @@ _KEYS = ("extractor", "metric", "subtitle", "on_error", "outputs", "machine", "d
 def main() -> int:
     """The command: extract, score, print the table."""
     parser = argparse.ArgumentParser(
-        prog="python -m runners.extract",
+        prog="ovmer extract",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -46,13 +46,13 @@ def main() -> int:
 
 
 def _compose(overrides: Sequence[str]) -> Settings:
-    from runners.config import settings_from_overrides
+    from ovmer.runners.config import settings_from_overrides
 
     for override in overrides:
         key = override.partition("=")[0].lstrip("+~").partition(".")[0]
         if key not in _KEYS:
             raise PrerequisiteError(
-                f"{override}: runners.extract leaves the descriptions as they are; it takes "
+                f"{override}: ovmer extract leaves the descriptions as they are; it takes "
                 f"{', '.join(_KEYS)}"
             )
     return settings_from_overrides(overrides)
@@ -78,7 +78,7 @@ def _job(folder: Path, wanted: Settings, overrides: Sequence[str]) -> Job:
     if settings.subtitle != "prompt" and Job(made).uses_subtitle:
         raise PrerequisiteError(
             f"{folder} was asked with the subtitle in the prompt, so subtitle={settings.subtitle} "
-            f"needs descriptions of its own: runners.sweep subtitle={settings.subtitle}"
+            f"needs descriptions of its own: ovmer sweep subtitle={settings.subtitle}"
         )
     return Job(settings, tuple(overrides), at=folder)
 
@@ -91,9 +91,9 @@ def _aimed(extractor: dict[str, Any], made: Settings, given: set[str]) -> dict[s
 
 
 def _reread(jobs: Sequence[Job], wanted: Settings) -> int:
-    from runners.extraction import make_extractors
-    from runners.sweeping.comparison import comparison
-    from runners.sweeping.work import reread
+    from ovmer.runners.extraction import make_extractors
+    from ovmer.runners.sweeping.comparison import comparison
+    from ovmer.runners.sweeping.work import reread
 
     states = []
     for merge in (False, True):
@@ -112,7 +112,3 @@ def _reread(jobs: Sequence[Job], wanted: Settings) -> int:
             say(f"{state.job.label}: {len(state.to_describe)} clips are not described yet")
     print(comparison(states))
     return cli.FINE if all(state.is_fine for state in states) else cli.FAILED
-
-
-if __name__ == "__main__":
-    main()

@@ -1,0 +1,1 @@
+"""Multimodal LLMs for open-vocabulary emotion recognition, behind one interface."""
