@@ -174,7 +174,7 @@ def test_the_table_says_which_baselines_vllm_decodes():
 
 
 def test_the_notebook_asks_a_model(monkeypatch):
-    (code,) = [body for language, body in BLOCKS if language == "python" and "load(" in body]
+    (code,) = [body for language, body in BLOCKS if language == "python" and "ovmer.load(" in body]
     monkeypatch.chdir(ROOT)
     said: list[str] = []
     exec(code.replace("model.describe(", "say(model.describe(") + ")", {"say": said.append})
@@ -183,7 +183,7 @@ def test_the_notebook_asks_a_model(monkeypatch):
 
 
 def test_the_notebook_lines_print_a_table():
-    (code,) = [body for language, body in BLOCKS if language == "python" and "score(" in body]
+    (code,) = [body for language, body in BLOCKS if language == "python" and "ovmer.score(" in body]
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
     )

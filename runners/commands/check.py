@@ -12,7 +12,6 @@ Settings are those of conf/config.yaml in Hydra's syntax: dataset, its keys, dat
   workers   files open at a time    [four for each core]
 """
 
-import argparse
 import csv
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -25,6 +24,7 @@ from tabulate import tabulate
 
 from ovmer.baselines.errors import PrerequisiteError
 from ovmer.runners import cli
+from ovmer.runners.commands.arguments import parse
 from ovmer.runners.data import Clip, read_dataset
 from ovmer.runners.data.probe import Probe, probe
 from ovmer.runners.data.reader import dataset_root
@@ -66,26 +66,18 @@ class Report:
 @cli.command
 def main() -> int:
     """The command: probe, print the report, write the gaps."""
-    parser = argparse.ArgumentParser(
-        prog="ovmer check",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("setting", nargs="+", metavar="key=value")
-    given: Sequence[str] = parser.parse_args().setting
-    told = dict(each.split("=", 1) for each in given if each.startswith(("output=", "workers=")))
-    overrides = [each for each in given if each.partition("=")[0] not in told]
-    workers = _workers(told.get("workers"))
+    given = parse(__doc__, ("output", "workers"), _KEYS)
+    workers = _workers(given.settings.get("workers"))
     reports, unread = [], []
-    for settings in _compose(overrides):
+    for settings in _compose(given.overrides):
         try:
             reports.append(check(settings, workers))
             print(text(reports[-1]) + "\n")
         except PrerequisiteError as error:
             unread.append(f"{settings['name']}: {error}")
             print(f"{unread[-1]}\n")
-    if "output" in told:
-        _write(Path(told["output"]).expanduser(), reports)
+    if "output" in given.settings:
+        _write(Path(given.settings["output"]).expanduser(), reports)
     if unread:
         return cli.UNABLE
     return cli.FINE if all(report.is_whole for report in reports) else cli.FAILED
@@ -206,9 +198,6 @@ def _compose(overrides: Sequence[str]) -> list[dict[str, Any]]:
     """The settings of each data set that is named; `dataset=a,b` names several."""
     from ovmer.runners.config import settings_from_overrides
 
-    for override in overrides:
-        if override.partition("=")[0].lstrip("+~").partition(".")[0] not in _KEYS:
-            raise PrerequisiteError(f"{override}: ovmer check takes {', '.join(_KEYS)}")
     named = [each for each in overrides if each.startswith("dataset=")]
     others = [each for each in overrides if each not in named]
     choices = [f"dataset={name}" for each in named for name in each[8:].split(",")]

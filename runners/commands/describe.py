@@ -4,159 +4,26 @@
 
 `video`, `audio` and `subtitle` are taken as they stand, quotes and commas included; without
 `audio` the video's own sound is heard, without `subtitle` none is asked about. Every other
-argument is a setting of conf/config.yaml in Hydra's syntax. From Python:
-
-    from ovmer.runners.commands.describe import load
-    model = load("video_llava", "generation=greedy")
-    model.describe(video="clip.mp4", subtitle="I'm fine.")
+argument is a setting of conf/config.yaml in Hydra's syntax.
 """
 
-import argparse
-import tempfile
-import weakref
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
-from pathlib import Path
-from typing import Self
-
 from ovmer.adapters.base import AUDIO, SUBTITLE, VIDEO
-from ovmer.baselines.errors import PrerequisiteError
 from ovmer.runners import cli
+from ovmer.runners.commands.arguments import parse
 from ovmer.runners.config import settings_from_overrides
-from ovmer.runners.describing.pipeline import Pipeline, Request
-from ovmer.runners.folder.records import Prediction
+from ovmer.runners.describing.baseline import Baseline, existing_paths
 from ovmer.runners.job import Job
 from ovmer.runners.progress import say
 
 
 @cli.command
 def main() -> int:
-    """The command: the description on stdout, what must be known about it on stderr."""
-    parser = argparse.ArgumentParser(
-        prog="ovmer describe",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("setting", nargs="+", metavar="key=value")
-    parser.add_argument("--config-dir", help="a folder with yaml files of your own, as of a sweep")
-    arguments = parser.parse_args()
-    given: Sequence[str] = arguments.setting
-    clip, overrides = dict[str, str](), list[str]()
-    for argument in given:
-        key, _, value = argument.partition("=")
-        if key in (VIDEO, AUDIO, SUBTITLE):
-            clip[key] = value
-        else:
-            overrides.append(argument)
-    if arguments.config_dir:
-        overrides.append(_search(Path(arguments.config_dir)))
-    _paths(clip)  # before a model is loaded in vain
-    with Baseline(Job(settings_from_overrides(overrides))) as model:
-        prediction = model.ask(**clip)
+    """Print the description on stdout, notes about it on stderr."""
+    given = parse(__doc__, (VIDEO, AUDIO, SUBTITLE), overrides=None)
+    existing_paths(given.settings)  # before the model is loaded
+    with Baseline(Job(settings_from_overrides(given.overrides))) as model:
+        prediction = model.ask(**given.settings)
     print(prediction.description)
     for note in prediction.notes:
         say(note)
     return cli.FINE
-
-
-def _search(folder: Path) -> str:
-    """What Hydra's own --config-dir comes to."""
-    if not folder.is_dir():
-        raise PrerequisiteError(f"--config-dir: there is no folder {folder}")
-    return f"hydra.searchpath=['file://{folder.absolute()}']"
-
-
-def load(name: str, *settings: str) -> "Baseline":
-    """The baseline of that name, loaded; `settings` as the command takes them, `dry_run=true`.
-
-    Raises PrerequisiteError for a wrong setting, and where the model cannot be loaded.
-    """
-    from hydra.errors import HydraException
-    from omegaconf.errors import OmegaConfBaseException
-
-    from ovmer.runners.explain import explain
-
-    try:
-        return Baseline(Job(settings_from_overrides([f"baseline={name}", *settings])))
-    except (HydraException, OmegaConfBaseException) as error:
-        raise PrerequisiteError(explain(error)) from error
-
-
-class Baseline:
-    """One baseline, loaded, to be asked about single clips; a context manager that frees it."""
-
-    def __init__(self, job: Job) -> None:
-        adapter = job.adapter
-        if adapter.sees_truth:
-            raise PrerequisiteError(
-                f"{job.label} repeats the true labels, and a single clip has none; use ovmer sweep"
-            )
-        with ExitStack() as stack:
-            if job.is_dry:
-                folder = stack.enter_context(tempfile.TemporaryDirectory())
-                adapter = adapter.miniature(Path(folder))
-            stack.callback(adapter.close)
-            adapter.load(job.machine)
-            self._free = weakref.finalize(self, stack.pop_all().close)
-        self._uses = adapter.modalities
-        self._pipeline = Pipeline(
-            adapter, seed=job.settings.seed, batch_size=1, workers=1, strict=True
-        )
-
-    def describe(
-        self,
-        video: str | Path | None = None,
-        audio: str | Path | None = None,
-        subtitle: str | None = None,
-    ) -> str:
-        """What the baseline says of one clip: the words that a sweep gets for a file of that name.
-
-        `video` may be an array of face crops (.npy); without `audio` the video's own sound is
-        heard, without `subtitle` none is asked about. Raises ClipError where this clip cannot be
-        described, PrerequisiteError where there is no such file.
-        """
-        return self.ask(video, audio, subtitle).description
-
-    def ask(
-        self,
-        video: str | Path | None = None,
-        audio: str | Path | None = None,
-        subtitle: str | None = None,
-    ) -> Prediction:
-        """The same with what else is recorded: notes, thinking, tokens, seconds."""
-        paths = _paths({VIDEO: video, AUDIO: audio})
-        return next(self._pipeline.describe([_request(paths, subtitle, self._uses)]))
-
-    def close(self) -> None:
-        """Free the model; done at the latest when nobody holds this any more."""
-        self._free()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *raised: object) -> None:
-        self.close()
-
-
-def _paths(clip: Mapping[str, str | Path | None]) -> dict[str, Path]:
-    """The files of a clip, which must be there."""
-    paths = {kind: Path(file) for kind in (VIDEO, AUDIO) if (file := clip.get(kind)) is not None}
-    for kind, path in paths.items():
-        if not path.is_file():
-            raise PrerequisiteError(f"{kind}: there is no file {path}")
-    return paths
-
-
-def _request(paths: Mapping[str, Path], subtitle: str | None, uses: frozenset[str]) -> Request:
-    """The parts of the clip that the adapter uses; the name, and with it the random stream, is
-    that of the file, as in a sweep."""
-    video, sound = paths.get(VIDEO), paths.get(AUDIO) or paths.get(VIDEO)
-    file = video or sound
-    return Request(
-        name=file.stem if file else "clip",
-        video=video if VIDEO in uses else None,
-        audio=sound if AUDIO in uses else None,
-        subtitle=subtitle if SUBTITLE in uses else None,
-        truth=(),
-        fingerprint={},
-    )

@@ -11,7 +11,6 @@ subtitle=merge or none (for descriptions that were asked for without the subtitl
 outputs (where the answers of language models are kept), machine, dry_run.
 """
 
-import argparse
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -19,7 +18,8 @@ from typing import Any
 
 from ovmer.baselines.errors import PrerequisiteError
 from ovmer.runners import cli
-from ovmer.runners.config import Settings, settings_from_json
+from ovmer.runners.commands.arguments import parse
+from ovmer.runners.config import Settings, settings_from_json, settings_from_overrides
 from ovmer.runners.folder.run_folder import RunFolder
 from ovmer.runners.job import Job
 from ovmer.runners.progress import say
@@ -30,32 +30,12 @@ _KEYS = ("extractor", "metric", "subtitle", "on_error", "outputs", "machine", "d
 @cli.command
 def main() -> int:
     """The command: extract, score, print the table."""
-    parser = argparse.ArgumentParser(
-        prog="ovmer extract",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("argument", nargs="+", metavar="FOLDER or key=value")
-    given: Sequence[str] = parser.parse_args().argument
-    folders = [Path(each) for each in given if "=" not in each or Path(each).is_dir()]
-    overrides = [each for each in given if "=" in each and not Path(each).is_dir()]
+    given = parse(__doc__, overrides=_KEYS, paths="FOLDER")
+    folders, overrides = [Path(each) for each in given.paths], given.overrides
     if not folders:
         raise PrerequisiteError("name the run folders to read, e.g. outputs/ovmerd/video_llava")
-    wanted = _compose(overrides)
+    wanted = settings_from_overrides(overrides)
     return _reread([_job(folder, wanted, overrides) for folder in folders], wanted)
-
-
-def _compose(overrides: Sequence[str]) -> Settings:
-    from ovmer.runners.config import settings_from_overrides
-
-    for override in overrides:
-        key = override.partition("=")[0].lstrip("+~").partition(".")[0]
-        if key not in _KEYS:
-            raise PrerequisiteError(
-                f"{override}: ovmer extract leaves the descriptions as they are; it takes "
-                f"{', '.join(_KEYS)}"
-            )
-    return settings_from_overrides(overrides)
 
 
 def _job(folder: Path, wanted: Settings, overrides: Sequence[str]) -> Job:

@@ -1,4 +1,4 @@
-"""List the baselines: `ovmer list`.
+"""List the baselines.
 
 Those of this project come from conf/baseline/, with what they use of a clip and how far they can be
 trusted to be what they are called (`status`); those of other packages are named, but not imported.
@@ -13,6 +13,8 @@ from tabulate import tabulate
 from ovmer.adapters import registry
 from ovmer.adapters.base import AUDIO, MEDIA, SUBTITLE, VIDEO
 from ovmer.runners import cli
+from ovmer.runners.commands.arguments import parse
+from ovmer.runners.config import CONF
 
 STATUS = {
     "golden": "our port; agrees, stage by stage, with numbers recorded from the authors' own code",
@@ -26,6 +28,7 @@ STATUS = {
 @cli.command
 def main() -> int:
     """The command: print the table."""
+    parse(__doc__)
     rows = [_row(settings) for settings in _shipped()]
     built_in = registry.BUILT_IN
     rows += [
@@ -41,8 +44,7 @@ def main() -> int:
 
 
 def _shipped() -> list[dict[str, Any]]:
-    folder = Path(__file__).parents[1] / "conf" / "baseline"  # as in runners/config.py
-    return [_settings(path) for path in sorted(folder.glob("*.yaml"))]
+    return [_settings(path) for path in sorted((CONF / "baseline").glob("*.yaml"))]
 
 
 def _settings(path: Path) -> dict[str, Any]:

@@ -12,7 +12,6 @@ settings:
   embed=true      put video and sound into the page: for a few clips, or it grows too large to open
 """
 
-import argparse
 import gc
 import os
 from collections.abc import Sequence
@@ -20,52 +19,23 @@ from pathlib import Path
 
 from ovmer.baselines.errors import PrerequisiteError
 from ovmer.runners import cli
+from ovmer.runners.commands.arguments import parse
 from ovmer.runners.progress import say
-
-_SETTINGS = ("output", "root", "embed")
-_TRUTH = {"true": True, "false": False}
 
 
 @cli.command
 def main() -> int:
     """The command: writes the page and prints where it is."""
-    parser = argparse.ArgumentParser(
-        prog="ovmer report",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("argument", nargs="+", metavar="FOLDER or key=value")
-    given: Sequence[str] = parser.parse_args().argument
+    given = parse(__doc__, ("output", "root", "embed"), paths="FOLDER")
+    if not given.paths:
+        raise PrerequisiteError("name the run folders, e.g. outputs/ovmerd/*")
+    embed = given.one_of("embed", ("false", "true")) == "true"
     gc.disable()  # records live to the end: walking them over and over takes a quarter of the time
-    _report(*read_arguments(given))
+    _report(given.paths, given.settings, embed)
     return cli.FINE
 
 
-def read_arguments(given: Sequence[str]) -> tuple[list[str], dict[str, str]]:
-    """(folders, settings); raises PrerequisiteError for what is neither."""
-    paths = [each for each in given if not _is_setting(each)]
-    settings = dict(each.split("=", 1) for each in given if _is_setting(each))
-    if not paths:
-        raise PrerequisiteError("name the run folders, e.g. outputs/ovmerd/*")
-    if settings.get("embed", "false") not in _TRUTH:
-        raise PrerequisiteError(f"embed is {settings['embed']!r}; it is true or false")
-    return paths, settings
-
-
-def _is_setting(argument: str) -> bool:
-    """Raises PrerequisiteError for what looks like a setting that there is not."""
-    key, equals, _ = argument.partition("=")
-    if not equals or Path(argument).exists():
-        return False
-    if key not in _SETTINGS:
-        raise PrerequisiteError(
-            f"{argument}: there is no folder of that name, and no setting {key}"
-            f"; settings are {', '.join(_SETTINGS)}"
-        )
-    return True
-
-
-def _report(paths: Sequence[str], settings: dict[str, str]) -> None:
+def _report(paths: Sequence[str], settings: dict[str, str], embed: bool) -> None:
     from ovmer.runners.report.boards import make_boards
     from ovmer.runners.report.page import write_page
     from ovmer.runners.report.runs import collect
@@ -82,5 +52,5 @@ def _report(paths: Sequence[str], settings: dict[str, str]) -> None:
         for warning, names in board.warnings.items():
             runs_told = ", ".join(names) if len(names) <= 5 else f"{len(names)} runs"
             say(f"{board.dataset}: {warning} ({runs_told})")
-    size = write_page(output, boards, embed=_TRUTH[settings.get("embed", "false")])
+    size = write_page(output, boards, embed=embed)
     print(f"runs: {len(runs)}, leaderboards: {len(boards)}, {size / 1e6:.1f} MB -> {output}")

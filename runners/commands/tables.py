@@ -11,13 +11,12 @@ Prints the table; writes LAYOUT.md, .tex (booktabs), .csv (one row a cell), .png
   formats   which of them         [md,tex,csv,png]; pdf and svg can be had too
 """
 
-import argparse
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from ovmer.adapters.registry import near
-from ovmer.baselines.errors import PrerequisiteError
+from ovmer.baselines.errors import PrerequisiteError, near
 from ovmer.runners import cli
+from ovmer.runners.commands.arguments import parse
 from ovmer.runners.papers.layout import layout_names, read_layout
 from ovmer.runners.papers.results import read_results
 from ovmer.runners.papers.table import Table, make_table
@@ -29,20 +28,14 @@ _PLOTS = ("png", "pdf", "svg")
 @cli.command
 def main() -> int:
     """The command: print the table, write the files."""
-    parser = argparse.ArgumentParser(
-        prog="ovmer tables",
-        description=__doc__,
-        epilog=f"layouts: {', '.join(layout_names())}",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+    given = parse(
+        __doc__, list(_DEFAULTS), paths="FOLDER", epilog=f"layouts: {', '.join(layout_names())}"
     )
-    parser.add_argument("argument", nargs="+", metavar="FOLDER or key=value")
-    given: Sequence[str] = parser.parse_args().argument
-    folders = [Path(each) for each in given if "=" not in each or Path(each).is_dir()]
-    settings = _settings([each for each in given if "=" in each and not Path(each).is_dir()])
+    settings = _DEFAULTS | given.settings
     if not settings["layout"]:
         raise PrerequisiteError(f"say layout= and one of {', '.join(layout_names())}")
     layout = read_layout(settings["layout"])
-    table = make_table(layout, read_results(folders or [Path("outputs")]))
+    table = make_table(layout, read_results([Path(each) for each in given.paths or ["outputs"]]))
     from ovmer.runners.papers.render import plain
 
     print(plain(table))
@@ -72,13 +65,3 @@ def write(table: Table, folder: Path, formats: Sequence[str]) -> list[Path]:
             forest(table, path)
         paths.append(path)
     return paths
-
-
-def _settings(given: Sequence[str]) -> dict[str, str]:
-    settings = dict(_DEFAULTS)
-    for each in given:
-        key, _, value = each.partition("=")
-        if key not in settings:
-            raise PrerequisiteError(f"there is no key {key}; {near(key, settings)}")
-        settings[key] = value
-    return settings

@@ -56,7 +56,7 @@ def test_dotted_path_needs_no_installation():
     [
         ("no_such_package:Model", r"cannot be imported: ModuleNotFoundError: .*no_such_package"),
         ("ovmer.adapters.heuristic:Nothing", r"cannot be imported: AttributeError"),
-        ("pathlib:Path", r"is no subclass of adapters.Adapter"),
+        ("pathlib:Path", r"is no subclass of ovmer.adapters.Adapter"),
     ],
 )
 def test_broken_plugin_is_named_and_the_rest_works(plugins, value, message):

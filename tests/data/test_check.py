@@ -104,4 +104,4 @@ def test_the_command_checks_several(root: Path, command, tmp_path: Path) -> None
 def test_the_command_refuses_what_it_does_not_take(command) -> None:  # noqa: F811
     done = command("check", "dataset=sample", "seed=1")
     assert done.returncode == 2
-    assert done.stderr.startswith("seed=1: ovmer check takes dataset, data_root, limit")
+    assert "ovmer check takes output, workers, dataset, data_root, limit" in done.stderr

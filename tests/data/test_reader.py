@@ -251,7 +251,7 @@ def test_twenty_thousand_clips_are_read_at_once(tmp_path: Path) -> None:
 
 def test_reading_a_data_set_imports_nothing_heavy() -> None:
     code = (
-        "import sys; import ovmer.runners.data.reader, runners.scoring.parsing;"
+        "import sys; import ovmer.runners.data.reader, ovmer.runners.scoring.parsing;"
         "print([m for m in ('torch', 'pandas', 'decord', 'librosa', 'av') if m in sys.modules])"
     )
     done = subprocess.run(

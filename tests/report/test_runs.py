@@ -5,13 +5,14 @@ import gzip
 import json
 import re
 import shutil
+import sys
 from dataclasses import asdict
 
 import numpy as np
 import pytest
 
 from ovmer.baselines.errors import PrerequisiteError
-from ovmer.runners.report.__main__ import read_arguments
+from ovmer.runners.commands import report
 from ovmer.runners.report.boards import make_boards
 from ovmer.runners.report.clips import SEPARATOR
 from ovmer.runners.report.page import write_page
@@ -226,16 +227,19 @@ def test_a_metric_over_classes_has_a_gallery_too(tmp_path):
         (["nowhere"], "there is no folder nowhere"),
         (["."], "no run folders there"),
         (["output=page.html"], "name the run folders"),
-        (["ouput=page.html", "."], "no setting ouput"),
+        (["ouput=page.html", "."], "there is no key ouput"),
         ([".", "embed=perhaps"], "embed is 'perhaps'"),
     ],
 )
-def test_what_is_wrong_is_one_sentence(arguments, sentence, tmp_path, monkeypatch):
+def test_what_is_wrong_is_one_sentence(arguments, sentence, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(PrerequisiteError) as caught:
-        collect(read_arguments(arguments)[0])
-    assert sentence in str(caught.value)
-    assert "\n" not in str(caught.value)
+    monkeypatch.setattr(sys, "argv", ["ovmer report", *arguments])
+    with pytest.raises(SystemExit) as ended:
+        report.main()
+    said = capsys.readouterr().err
+    assert ended.value.code == 2
+    assert sentence in said
+    assert said.count("\n") == 1
 
 
 def test_the_page_is_a_file_in_a_folder_that_is_there(tmp_path):

@@ -1,7 +1,7 @@
 import pytest
 
+from ovmer import load
 from ovmer.baselines.errors import ClipError, PrerequisiteError
-from ovmer.runners.commands.describe import load
 
 
 @pytest.fixture

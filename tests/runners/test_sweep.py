@@ -302,7 +302,7 @@ def test_a_full_disk_is_one_sentence_and_nothing_is_lost(command, tmp_path):
     (folder,) = folders(tmp_path).values()
     before = (folder / "predictions.jsonl").read_bytes()
     assert before
-    done = command(*arguments[1:])
+    done = command(*arguments[2:])
     assert done.returncode == 0, done.stderr
     assert [each["name"] for each in records(folder)] == names
     whole = before[: before.rfind(b"\n") + 1]

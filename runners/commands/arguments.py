@@ -1,0 +1,76 @@
+"""The command line of the commands that are not Hydra applications: paths and key=value."""
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ovmer.baselines.errors import PrerequisiteError, near
+
+
+@dataclass
+class Arguments:
+    """A parsed command line."""
+
+    paths: list[str] = field(default_factory=list)
+    """Arguments that are no key=value, or that name a file or folder that exists."""
+    settings: dict[str, str] = field(default_factory=dict)
+    """The command's own settings, as typed."""
+    overrides: list[str] = field(default_factory=list)
+    """Settings of conf/config.yaml, in Hydra's syntax."""
+
+    def one_of(self, key: str, choices: Sequence[str]) -> str:
+        """The value of a setting, `choices[0]` by default; PrerequisiteError for another value."""
+        value = self.settings.get(key, choices[0])
+        if value not in choices:
+            raise PrerequisiteError(f"{key} is {value!r}; it is {' or '.join(choices)}")
+        return value
+
+
+def parse(
+    about: str | None,
+    settings: Sequence[str] = (),
+    overrides: Sequence[str] | None = (),
+    paths: str = "",
+    epilog: str = "",
+) -> Arguments:
+    """Parse `sys.argv`; `--help` prints `about` and `epilog`.
+
+    `settings` are the command's own keys and `overrides` the top-level keys of conf/config.yaml
+    that it takes (None: all). `paths` names the arguments that are no key=value; empty where there
+    are none. Raises PrerequisiteError for an argument that is none of these.
+    """
+    parser = argparse.ArgumentParser(
+        description=about, epilog=epilog, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    has_keys = bool(settings) or overrides is None or bool(overrides)
+    if kinds := " or ".join([*([paths] if paths else []), *(["key=value"] if has_keys else [])]):
+        parser.add_argument("argument", nargs="*", metavar=kinds)
+    if overrides is None:
+        parser.add_argument("--config-dir", type=Path, help="a folder with yaml files of your own")
+    parsed = parser.parse_args()
+    found = Arguments()
+    if getattr(parsed, "config_dir", None):
+        found.overrides.append(_search_path(parsed.config_dir))
+    for argument in getattr(parsed, "argument", []):
+        key, equals, value = argument.partition("=")
+        group = key.lstrip("+~").partition(".")[0]
+        if paths and (not equals or Path(argument).exists()):
+            found.paths.append(argument)
+        elif equals and key in settings:
+            found.settings[key] = value
+        elif overrides is None or group in overrides:
+            found.overrides.append(argument)
+        else:
+            known = [*settings, *(overrides or ())]
+            hint = near(group, known) if equals else "write key=value"
+            takes = f"{parser.prog} takes {', '.join(known)}"
+            raise PrerequisiteError(f"there is no key {key} ({argument}); {hint}; {takes}")
+    return found
+
+
+def _search_path(folder: Path) -> str:
+    """The override that does what Hydra's own --config-dir does."""
+    if not folder.is_dir():
+        raise PrerequisiteError(f"--config-dir: there is no folder {folder}")
+    return f"hydra.searchpath=['file://{folder.absolute()}']"
