@@ -63,9 +63,9 @@ def parse(
             found.overrides.append(argument)
         else:
             known = [*settings, *(overrides or ())]
-            hint = near(group, known) if equals else "write key=value"
-            takes = f"{parser.prog} takes {', '.join(known)}"
-            raise PrerequisiteError(f"there is no key {key} ({argument}); {hint}; {takes}")
+            if overrides:  # a key of conf/config.yaml may exist without this command taking it
+                raise PrerequisiteError(f"{argument}: {parser.prog} takes {', '.join(known)}")
+            raise PrerequisiteError(f"there is no key {key}; {near(key, known)}")
     return found
 
 

@@ -228,7 +228,7 @@ def test_another_extractor_reads_what_is_there(
     ("arguments", "sentence"),
     [
         (["extractor=qwen25"], "name the run folders to read"),
-        (["{folder}", "baseline=empty"], "leaves the descriptions as they are"),
+        (["{folder}", "baseline=empty"], "baseline=empty: ovmer extract takes extractor"),
         (["{root}", "extractor=lexicon"], "is no run folder: it holds no run.json"),
         (["{folder}", "subtitle=merge", "extractor=qwen25"], "was asked with the subtitle in the"),
         (["{folder}", "extractor=qwen26"], "there is no extractor=qwen26; did you mean qwen25"),
