@@ -5,6 +5,8 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from ovmer.baselines.cache import LANGUAGE_MODELS
+from ovmer.baselines.cache import cache_folder as user_cache_folder
 from ovmer.baselines.decoding.server_settings import ServerSettings
 from ovmer.baselines.decoding.settings import GenerationSettings
 from ovmer.baselines.errors import PrerequisiteError
@@ -19,7 +21,6 @@ if TYPE_CHECKING:
 _LEAVE_WORDS = {"quantization": "none", "compile": False, "attention": "auto", "context": 0}
 """Keys that change the words, and the values that leave them as they are."""
 _OF_THE_RUNNER = frozenset({"batch_size", "batch_tokens"})
-_CACHE = "~/.cache/ovmer/llm"
 
 
 @dataclass
@@ -27,8 +28,8 @@ class EngineSettings:
     """What the engines have in common."""
 
     name: str
-    cache: str = _CACHE
-    """Where language models are kept, see `LlmFolder`."""
+    cache: str = ""
+    """Folder for language models, see `LlmFolder`; empty is the user's cache folder."""
 
     lacks: ClassVar[Mapping[str, str]] = {}
     """Generation settings that the engine cannot follow, and what they are called."""
@@ -206,7 +207,7 @@ def engine_settings(given: Mapping[str, Any]) -> EngineSettings:
     _one_of("name", given.get("name"), tuple(_KINDS))
     kind = _KINDS[given["name"]]
     if kind is ServedSettings:
-        cache = given.get("cache", _CACHE)
+        cache = given.get("cache", "")
         return ServedSettings(given["name"], cache, ServerSettings.of_engine(given))
     values = {key: value for key, value in given.items() if key not in _OF_THE_RUNNER}
     known = [each.name for each in fields(kind)]
@@ -226,8 +227,10 @@ def words_depend_on(given: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def cache_folder(settings: EngineSettings) -> Path:
-    """Where language models are kept."""
-    return Path(settings.cache).expanduser()
+    """The folder for language models."""
+    if settings.cache:
+        return Path(settings.cache).expanduser()
+    return user_cache_folder(LANGUAGE_MODELS)
 
 
 def _one_of(key: str, value: object, choices: tuple[object, ...]) -> None:

@@ -20,6 +20,7 @@ COMMANDS = (
     "group",
     "check",
     "fetch",
+    "cache",
 )
 """In the order of `ovmer --help`."""
 

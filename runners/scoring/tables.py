@@ -6,12 +6,12 @@ refused, since one changed row moves every figure.
 
 import csv
 import hashlib
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from io import BytesIO, StringIO
 from pathlib import Path
 
+from ovmer.baselines.cache import WORD_TABLES, cache_folder
 from ovmer.baselines.errors import PrerequisiteError
 from ovmer.runners.scoring.parsing import string_to_list
 
@@ -32,6 +32,13 @@ class Table:
     path: str
     source: str
     sha256: str
+
+    def is_in(self, root: Path) -> bool:
+        """Whether `root` holds this file, as published."""
+        try:
+            return hashlib.sha256((root / self.path).read_bytes()).hexdigest() == self.sha256
+        except OSError:
+            return False
 
 
 _FORMS = {
@@ -75,14 +82,14 @@ class Words:
     """Wheels 1 to 5, each its rows (level 1, level 2, level 3) in published order."""
 
 
-def cache_root() -> Path:
-    """The user's cache folder of this project (XDG_CACHE_HOME is honoured)."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ovmer"
-
-
 def wheel_root() -> Path:
-    """Where `ovmer fetch wheels` puts the tables unless told otherwise."""
-    return cache_root() / "emotion_wheel"
+    """The folder that `ovmer fetch wheels` fills by default."""
+    return cache_folder(WORD_TABLES)
+
+
+def is_complete(root: Path) -> bool:
+    """Whether `root` holds every table, as published."""
+    return all(table.is_in(root) for table in TABLES)
 
 
 def read_tables(root: Path, edition: str) -> dict[str, bytes]:

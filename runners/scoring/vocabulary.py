@@ -28,12 +28,13 @@ import numpy as np
 import numpy.typing as npt
 
 from ovmer.adapters.words import wheel_rows, wheel_words
+from ovmer.baselines.cache import VOCABULARIES, cache_folder
 from ovmer.baselines.errors import PrerequisiteError
 from ovmer.runners.scoring.tables import (
     EDITIONS,
     WheelRow,
     Words,
-    cache_root,
+    is_complete,
     parse_tables,
     read_tables,
     wheel_root,
@@ -93,7 +94,7 @@ def load_vocabulary(root: str | Path = "auto", edition: str = "mer2025") -> Voca
     """The vocabulary of an edition from the tables in `root`.
 
     `shipped` is the small one of this package; `auto` is the folder that `ovmer fetch` fills
-    where it exists, else `shipped`.
+    where it is complete, else `shipped`.
 
     Raises PrerequisiteError for an unknown edition and for tables that are missing or changed.
     """
@@ -102,7 +103,7 @@ def load_vocabulary(root: str | Path = "auto", edition: str = "mer2025") -> Voca
             f"metric.edition is {edition!r}; choose one of {', '.join(EDITIONS)}"
         )
     if str(root) == "auto":
-        root = wheel_root() if wheel_root().is_dir() else SHIPPED
+        root = wheel_root() if is_complete(wheel_root()) else SHIPPED
     if str(root) == SHIPPED:
         return _shipped()
     folder = Path(root).expanduser()
@@ -121,7 +122,7 @@ def _compiled(name: str, made_from: list[bytes], words: Callable[[], Words]) -> 
     digest = hashlib.sha256(str(_FORMAT).encode())
     for content in made_from:
         digest.update(hashlib.sha256(content).digest())
-    path = cache_root() / "vocabulary" / f"{name}-{digest.hexdigest()[:16]}.json"
+    path = cache_folder(VOCABULARIES) / f"{name}-{digest.hexdigest()[:16]}.json"
     compiled = _read_compiled(path)
     if compiled is None:
         compiled = _compile(words())

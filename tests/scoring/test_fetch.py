@@ -1,5 +1,6 @@
-"""Fetching from a server of our own: whole, cut and resumed, wrong, absent."""
+"""Fetching from a server of our own: whole, cut, wrong, absent."""
 
+import sys
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -8,22 +9,23 @@ from pathlib import Path
 import pytest
 
 from ovmer.baselines.errors import PrerequisiteError
-from ovmer.runners.commands.fetch import fetch_wheels
-from ovmer.runners.scoring.tables import TABLES, read_tables
+from ovmer.runners.commands import main
+from ovmer.runners.scoring.download import download_tables
+from ovmer.runners.scoring.tables import TABLES, is_complete, read_tables, wheel_root
+from ovmer.runners.scoring.vocabulary import SHIPPED, load_vocabulary
 
 SOURCES = {f"/{table.source}": table.path for table in TABLES}
 
 
 class _Server(ThreadingHTTPServer):
-    """Serves the tables; `cut` bytes at most an answer, `spoilt` replaces the words."""
+    """Serves the tables; `cut` bytes at most of an answer, `spoilt` replaces the words."""
 
     def __init__(self, root: str) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
         self.root = Path(root)
         self.cut: int | None = None
         self.spoilt: bytes | None = None
-        self.knows_ranges = True
-        self.asked: list[tuple[str, str | None]] = []
+        self.asked: list[str] = []
 
     @property
     def url(self) -> str:
@@ -34,21 +36,15 @@ class _Handler(BaseHTTPRequestHandler):
     server: _Server
 
     def do_GET(self) -> None:
-        span = self.headers.get("Range") if self.server.knows_ranges else None
-        self.server.asked.append((self.path, span))
+        self.server.asked.append(self.path)
         if self.path not in SOURCES:
             self.send_error(404)
             return
         content = self.server.spoilt or (self.server.root / SOURCES[self.path]).read_bytes()
-        start = int(span.removeprefix("bytes=").removesuffix("-")) if span else 0
-        if start >= len(content):
-            self.send_error(416)
-            return
-        self.send_response(206 if span else 200)
-        self.send_header("Content-Length", str(len(content) - start))
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(content)))
         self.end_headers()
-        rest = content[start:]
-        self.wfile.write(rest if self.server.cut is None else rest[: self.server.cut])
+        self.wfile.write(content[: self.server.cut])
 
     def log_message(self, *args: object) -> None:
         pass
@@ -64,49 +60,59 @@ def server(official: str) -> Iterator[_Server]:
         thread.join()
 
 
-def test_whole(server: _Server, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    fetch_wheels(tmp_path, server.url)
-    assert len(read_tables(tmp_path, "mer2025")) == len(read_tables(tmp_path, "mer2026")) == 7
-    assert "mer2025: 7386 word forms\nmer2026: 7356 word forms\n" in capsys.readouterr().out
-    assert not list(tmp_path.rglob("*.part"))
-    asked = len(server.asked)
-    assert asked == len(TABLES) == 8
-    (tmp_path / "wheel2.xlsx").write_bytes(b"damaged")
-    fetch_wheels(tmp_path, server.url)
-    assert len(server.asked) == asked + 1  # what is there is left alone
+def test_whole(server: _Server, tmp_path: Path) -> None:
+    root = download_tables(tmp_path / "wheels", server.url)
+    assert len(read_tables(root, "mer2025")) == len(read_tables(root, "mer2026")) == 7
+    assert [path.name for path in tmp_path.iterdir()] == ["wheels"]
+    assert len(server.asked) == len(TABLES) == 8
+    (root / "wheel2.xlsx").write_bytes(b"damaged")
+    download_tables(root, server.url)
+    assert len(server.asked) == 9  # what is there is left alone
+    assert is_complete(root)
 
 
-@pytest.mark.parametrize("knows_ranges", [True, False])
-def test_cut_and_resumed(server: _Server, tmp_path: Path, knows_ranges: bool) -> None:
-    server.knows_ranges = knows_ranges
+def test_a_download_that_is_cut_leaves_nothing(server: _Server, tmp_path: Path) -> None:
     server.cut = 1000
-    with pytest.raises(PrerequisiteError, match="goes on where this stopped"):
-        fetch_wheels(tmp_path, server.url)
-    assert (tmp_path / "format.csv.part").stat().st_size == 1000
-    server.cut = None
-    fetch_wheels(tmp_path, server.url)
-    spans = [
-        span for path, span in server.asked if path.endswith("Track23/emotion_wheel/format.csv")
-    ]
-    assert spans == [None, "bytes=1000-" if knows_ranges else None]
-
-
-def test_a_part_that_is_longer_than_the_file(server: _Server, tmp_path: Path) -> None:
-    (tmp_path / "format.csv.part").write_bytes(b"x" * 200_000)
-    fetch_wheels(tmp_path, server.url)
-    assert len(read_tables(tmp_path, "mer2025")) == 7
+    with pytest.raises(PrerequisiteError, match="run the command again"):
+        download_tables(tmp_path / "wheels", server.url)
+    assert not list(tmp_path.iterdir())
 
 
 def test_another_file_in_its_place(server: _Server, tmp_path: Path) -> None:
     server.spoilt = b"<html>sign in</html>"
     with pytest.raises(PrerequisiteError, match="is not the published file"):
-        fetch_wheels(tmp_path, server.url)
+        download_tables(tmp_path / "wheels", server.url)
     assert not list(tmp_path.iterdir())
 
 
 def test_no_such_file_and_no_server(server: _Server, tmp_path: Path) -> None:
     with pytest.raises(PrerequisiteError, match="answers 404"):
-        fetch_wheels(tmp_path, f"{server.url}/elsewhere")
+        download_tables(tmp_path / "wheels", f"{server.url}/elsewhere")
     for url in ("http://127.0.0.1:1", "nonsense"):
         with pytest.raises(PrerequisiteError, match=r"cannot be fetched .* machine with internet"):
-            fetch_wheels(tmp_path, url)
+            download_tables(tmp_path / "wheels", url)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_cache_folder_that_is_incomplete_counts_as_absent() -> None:
+    wheel_root().mkdir(parents=True)
+    try:
+        assert load_vocabulary("auto").name == SHIPPED
+    finally:
+        wheel_root().rmdir()
+
+
+def test_the_cache_is_shown_and_cleared(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    model = tmp_path / "ovmer" / "llm" / "vicuna" / "model.safetensors"
+    model.parent.mkdir(parents=True)
+    model.write_bytes(bytes(2_000_000))
+    for arguments, size in ((["cache"], "0.002 GB"), (["cache", "clear=llm"], "0.000 GB")):
+        monkeypatch.setattr(sys, "argv", ["ovmer", *arguments])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        assert ended.value.code == 0
+        assert capsys.readouterr().out.splitlines()[2].split()[1:3] == size.split()
+    assert not model.parent.parent.exists()

@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from ovmer.baselines.cache import VOCABULARIES, cache_folder
 from ovmer.baselines.errors import PrerequisiteError
 from ovmer.runners.scoring import make_metric, score
-from ovmer.runners.scoring.tables import TABLES, Words, cache_root, wheel_root
+from ovmer.runners.scoring.tables import TABLES, Words, wheel_root
 from ovmer.runners.scoring.vocabulary import (
     MAPPINGS,
     SHIPPED,
@@ -94,7 +95,7 @@ def test_the_compiled_vocabulary_is_the_same_and_a_damaged_one_is_made_anew(
     official: str, edition: str
 ) -> None:
     first = load_vocabulary(official, edition)
-    (path,) = (cache_root() / "vocabulary").glob(f"{edition}-*.json")
+    (path,) = cache_folder(VOCABULARIES).glob(f"{edition}-*.json")
     for damage in (path.read_text(encoding="utf-8"), "{", "[]", "{}"):
         path.write_text(damage, encoding="utf-8")
         again = load_vocabulary(official, edition)

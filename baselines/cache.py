@@ -1,0 +1,20 @@
+"""The user's cache folder: language models, word tables, compiled vocabularies."""
+
+from pathlib import Path
+
+from platformdirs import user_cache_path
+
+LANGUAGE_MODELS = "llm"
+WORD_TABLES = "emotion_wheel"
+VOCABULARIES = "vocabulary"
+KINDS = {
+    LANGUAGE_MODELS: "language models as engines read them, 14 GB for each of 7B",
+    WORD_TABLES: "the authors' word tables, from `ovmer fetch wheels`",
+    VOCABULARIES: "word tables, compiled",
+}
+"""Folders below the cache folder; all but the word tables are made again when needed."""
+
+
+def cache_folder(kind: str) -> Path:
+    """The folder of one of KINDS; follows XDG_CACHE_HOME where the system has it."""
+    return user_cache_path("ovmer", appauthor=False) / kind
