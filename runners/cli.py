@@ -1,8 +1,8 @@
-"""What every command shares: errors as one sentence, and the exit status.
+"""Errors as one sentence and the exit status, for every command.
 
     0    all is well
     1    it ran, but a clip failed or a job of the sweep died
-    2    it could not start, or could not go on: the sentence says what to mend
+    2    it could not start, or could not go on: the sentence says what to fix
     130  stopped; what was finished is kept, and the same command goes on from there
 
 `OVMER_DEBUG=1` shows the stack trace as well.
@@ -36,7 +36,7 @@ def command(body: Callable[[], int]) -> Callable[[], NoReturn]:
 
 
 def run(body: Callable[[], int], who: str = "") -> int:
-    """The exit status of `body`; an error that the user can mend becomes one sentence.
+    """Run `body` and return its exit status; an error that the user can fix becomes one sentence.
 
     `who` goes before the sentence where several jobs speak.
     """
@@ -63,7 +63,7 @@ def run(body: Callable[[], int], who: str = "") -> int:
         if error.filename is None and error.errno not in _OF_THE_DISK:
             raise
         where = f"{error.filename}: " if error.filename else ""
-        return _say(f"{who}{where}{error.strerror}; mend this and run again", UNABLE)
+        return _say(f"{who}{where}{error.strerror}; fix this and run again", UNABLE)
 
 
 def _of_hydra() -> tuple[type[Exception], ...]:

@@ -110,7 +110,7 @@ def settings_of(config: DictConfig) -> Settings:
     return settings
 
 
-_PLACES = (
+_PATHS = (
     ("dataset", "root"),
     ("metric", "wheel_root"),
     ("metric", "replies"),
@@ -119,17 +119,17 @@ _PLACES = (
 
 
 def settings_as_json(settings: Settings) -> dict[str, Any]:
-    """What `run.json` holds of the settings: places made absolute, as it may be read elsewhere."""
-    told = asdict(settings)
-    for group, key in _PLACES:
-        if key in told[group]:
-            value = told[group][key]
+    """The settings as `run.json` holds them: paths made absolute, as it may be read elsewhere."""
+    values = asdict(settings)
+    for group, key in _PATHS:
+        if key in values[group]:
+            value = values[group][key]
             many = isinstance(value, list)
-            told[group][key] = [_placed(each) for each in value] if many else _placed(value)
-    return told
+            values[group][key] = [_absolute(each) for each in value] if many else _absolute(value)
+    return values
 
 
-def _placed(value: Any) -> Any:
+def _absolute(value: Any) -> Any:
     if isinstance(value, str) and (path := Path(value).expanduser()).exists():
         return str(path.resolve())
     return value

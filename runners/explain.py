@@ -45,7 +45,7 @@ def explain(error: Exception, group: str = "") -> str:
 
 
 def _hint(error: OmegaConfBaseException) -> str:
-    """What is said after an unknown key."""
+    """The hint after an unknown key."""
     parent = error.parent_node
     known = [str(key) for key in parent] if isinstance(parent, DictConfig) else []
     return near(str(error.key), known) if known else "put + before it to add it"

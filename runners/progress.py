@@ -1,4 +1,4 @@
-"""What a run says while it works, on stderr: stdout is for results."""
+"""Progress and notes of a run, on stderr: stdout is for results."""
 
 import sys
 import time
@@ -34,7 +34,7 @@ class Progress:
         self._started = self._said = time.monotonic()
 
     def add(self, done: Prediction | None = None) -> None:
-        """One more clip is done; the first failure of each kind is told at once."""
+        """Count one more clip; the first failure of each kind is printed at once."""
         self._count += 1
         if done is not None and done.failed:
             if not self._failed[done.status]:
@@ -77,7 +77,7 @@ def failure_lines(failed: Sequence[Prediction]) -> list[str]:
 
 
 def reading_lines(labelled: Sequence[Labelled]) -> list[str]:
-    """What was wrong with answers of the extractor: how many, and the first few of each kind."""
+    """Notes on answers of the extractor: how many, and the first few of each kind."""
     names: dict[str, list[str]] = {}
     for each in labelled:
         for note in each.notes:

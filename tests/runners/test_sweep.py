@@ -297,7 +297,7 @@ def test_a_full_disk_is_one_sentence_and_nothing_is_lost(command, tmp_path):
         text=True,
     )
     assert full.returncode == 2
-    assert full.stderr.splitlines()[-1].endswith("File too large; mend this and run again")
+    assert full.stderr.splitlines()[-1].endswith("File too large; fix this and run again")
     assert "Traceback" not in full.stderr
     (folder,) = folders(tmp_path).values()
     before = (folder / "predictions.jsonl").read_bytes()
