@@ -27,8 +27,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ovmer.adapters.words import wheel_rows, wheel_words
 from ovmer.baselines.errors import PrerequisiteError
+from ovmer.baselines.words import wheel_rows, wheel_words
 from ovmer.runners.scoring.tables import (
     EDITIONS,
     WheelRow,
