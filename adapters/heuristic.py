@@ -9,8 +9,8 @@ from typing import ClassVar
 from ovmer.adapters.base import SUBTITLE, Adapter, Prepared
 from ovmer.adapters.lexicon import find_emotions
 from ovmer.adapters.registry import register
-from ovmer.adapters.words import wheel_words
 from ovmer.baselines.errors import PrerequisiteError
+from ovmer.baselines.words import wheel_words
 
 BASIC_EMOTIONS = ("neutral", "angry", "happy", "sad", "worried", "surprise")
 """The six words of the MER challenges, in the authors' index order (MER2023 toolkit, config.py)."""

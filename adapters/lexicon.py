@@ -29,7 +29,7 @@ _SCOPE = 6
 def emotion_words() -> dict[str, str]:
     """Every form of the list -> its label, all lower-case."""
     words: dict[str, str] = {}
-    with files("ovmer.adapters.words").joinpath("emotions.csv").open(encoding="utf-8") as table:
+    with files("ovmer.baselines.words").joinpath("emotions.csv").open(encoding="utf-8") as table:
         for row in csv.DictReader(table):
             for form in (row["label"], *row["forms"].split()):
                 words[form] = row["label"]

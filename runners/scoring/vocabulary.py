@@ -27,9 +27,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ovmer.adapters.words import wheel_rows, wheel_words
 from ovmer.baselines.cache import VOCABULARIES, cache_folder
 from ovmer.baselines.errors import PrerequisiteError
+from ovmer.baselines.words import wheel_rows, wheel_words
 from ovmer.runners.scoring.tables import (
     EDITIONS,
     WheelRow,

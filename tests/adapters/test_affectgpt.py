@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ovmer.adapters.affectgpt import (
+from ovmer.adapters.base import Answer, Machine
+from ovmer.adapters.models.affectgpt import (
     RELEASES,
     AffectGptAdapter,
     checkpoint_file,
@@ -18,7 +19,6 @@ from ovmer.adapters.affectgpt import (
     look,
     look_at,
 )
-from ovmer.adapters.base import Answer, Machine
 from ovmer.baselines.errors import CheckpointError, ClipError, MissingModality, PrerequisiteError
 from ovmer.runners.folder.run_folder import RunFolder
 from ovmer.runners.sweeping.work import work

@@ -4,8 +4,8 @@ import pytest
 
 from ovmer.adapters.base import Prepared
 from ovmer.adapters.heuristic import BASIC_EMOTIONS, Empty, GroundTruth, Lexicon, Random
-from ovmer.adapters.words import wheel_words
 from ovmer.baselines.errors import PrerequisiteError
+from ovmer.baselines.words import wheel_words
 
 
 def draw(random: Random, seeds: range) -> list[str]:

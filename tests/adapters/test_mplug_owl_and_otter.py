@@ -7,8 +7,8 @@ import pytest
 
 from ovmer.adapters.base import Answer, Machine, Prepared
 from ovmer.adapters.mllm import Mllm
-from ovmer.adapters.mplug_owl import MplugOwlAdapter
-from ovmer.adapters.otter import OtterAdapter
+from ovmer.adapters.models.mplug_owl import MplugOwlAdapter
+from ovmer.adapters.models.otter import OtterAdapter
 from ovmer.baselines.errors import CheckpointError, MissingModality, PrerequisiteError
 from tests.adapters.media_files import SAMPLE
 from tests.adapters.real_clips import WITHOUT_PICTURE, ask_about

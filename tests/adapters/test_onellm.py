@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from ovmer.adapters.base import Machine, Prepared
-from ovmer.adapters.onellm import OneLlmAdapter, listen, look_at
+from ovmer.adapters.models.onellm import OneLlmAdapter, listen, look_at
 from ovmer.baselines.errors import MissingModality, PrerequisiteError
 from tests.adapters import small_mllms
 from tests.adapters.media_files import SAMPLE, tone, write_wav

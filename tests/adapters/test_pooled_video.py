@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from ovmer.adapters.base import Prepared
-from ovmer.adapters.chat_univi import ChatUniViAdapter
-from ovmer.adapters.video_chatgpt import VideoChatGptAdapter
+from ovmer.adapters.models.chat_univi import ChatUniViAdapter
+from ovmer.adapters.models.video_chatgpt import VideoChatGptAdapter
 from ovmer.baselines.errors import MissingModality, PrerequisiteError
 from tests.adapters.media_files import SAMPLE
 from tests.adapters.real_clips import WITHOUT_PICTURE, ask_about
@@ -56,7 +56,7 @@ def test_video_chatgpt_asks_before_the_video(models):
 @pytest.mark.parametrize("name", MODELS)
 def test_the_template_has_the_words_of_upstream(name, request):
     """The golden ids come from a stand-in that gives each word its number."""
-    from ovmer.adapters import chat_univi, video_chatgpt
+    from ovmer.adapters.models import chat_univi, video_chatgpt
 
     template = {
         "chat_univi": chat_univi._BEFORE,

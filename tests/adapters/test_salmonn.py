@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ovmer.adapters.salmonn import read_clip
+from ovmer.adapters.models.salmonn import read_clip
 from ovmer.baselines.errors import MissingModality, PrerequisiteError
 from tests.adapters import small_mllms
 from tests.adapters.media_files import SAMPLE, tone, write_wav

@@ -11,7 +11,7 @@ import yaml
 
 from ovmer.adapters.base import Answer, Machine, Prepared
 from ovmer.adapters.mllm import MINIATURE_NEW_TOKENS, Mllm
-from ovmer.adapters.video_llava import VideoLlavaAdapter
+from ovmer.adapters.models.video_llava import VideoLlavaAdapter
 from ovmer.baselines.errors import CheckpointError, MissingModality, PrerequisiteError
 from ovmer.baselines.weight_files import read_tensors
 from ovmer.runners.config import Settings

@@ -6,8 +6,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from ovmer.adapters.llama_vid import _AFTER, _BEFORE, LlamaVidAdapter
-from ovmer.adapters.videochat import VideoChatAdapter, time_message
+from ovmer.adapters.models.llama_vid import _AFTER, _BEFORE, LlamaVidAdapter
+from ovmer.adapters.models.videochat import VideoChatAdapter, time_message
 from ovmer.baselines.decoding.answers import Generated
 from ovmer.baselines.errors import CheckpointError, MissingModality, PrerequisiteError
 from tests.adapters.media_files import SAMPLE

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import torch
 
-from ovmer.baselines.affectgpt import AffectGpt, preprocess, write_miniature
 from ovmer.baselines.device import Place
 from ovmer.baselines.errors import CheckpointError
+from ovmer.baselines.models.affectgpt import AffectGpt, preprocess, write_miniature
 
 CPU = Place(torch.device("cpu"), torch.float32)
 LORA = "llama_model.base_model.model.model.layers.1.mlp.down_proj.lora_B.default.weight"

@@ -5,10 +5,10 @@ import json
 import pytest
 import torch
 
-from ovmer.baselines.chat_univi import ChatUniVi, EventMerging, Sizes, write_miniature
 from ovmer.baselines.device import Place
 from ovmer.baselines.errors import CheckpointError
 from ovmer.baselines.layers.density_peaks import uniform
+from ovmer.baselines.models.chat_univi import ChatUniVi, EventMerging, Sizes, write_miniature
 
 CPU = Place(torch.device("cpu"), torch.float32)
 RATES = {

@@ -18,7 +18,7 @@ from ovmer.baselines.errors import PrerequisiteError
 from ovmer.baselines.llama import llama_config
 from ovmer.baselines.llm_folder import LlmFolder
 from ovmer.baselines.miniature import random_tensors
-from ovmer.baselines.salmonn import Salmonn, write_miniature
+from ovmer.baselines.models.salmonn import Salmonn, write_miniature
 from tests.baselines.test_decoding import Letters
 
 CPU = Place(torch.device("cpu"), torch.float32)

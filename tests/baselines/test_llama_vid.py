@@ -8,7 +8,7 @@ import torch
 
 from ovmer.baselines.device import Place
 from ovmer.baselines.errors import CheckpointError
-from ovmer.baselines.llama_vid import LlamaVid, Sizes, write_miniature
+from ovmer.baselines.models.llama_vid import LlamaVid, Sizes, write_miniature
 
 CPU = Place(torch.device("cpu"), torch.float32)
 

@@ -9,7 +9,13 @@ import torch
 
 from ovmer.baselines.device import Place
 from ovmer.baselines.errors import CheckpointError
-from ovmer.baselines.mplug_owl import LocalTemporal, MplugOwl, Sizes, _inner_width, write_miniature
+from ovmer.baselines.models.mplug_owl import (
+    LocalTemporal,
+    MplugOwl,
+    Sizes,
+    _inner_width,
+    write_miniature,
+)
 
 CPU = Place(torch.device("cpu"), torch.float32)
 GOLDEN = Path(__file__).parents[1] / "golden" / "mplug_owl" / "checkpoint"

@@ -10,7 +10,7 @@ import torch
 from ovmer.baselines.device import Place
 from ovmer.baselines.errors import CheckpointError, MissingModality
 from ovmer.baselines.llama import from_meta, to_meta
-from ovmer.baselines.onellm import (
+from ovmer.baselines.models.onellm import (
     AUDIO,
     PARAMS_FILE,
     POSITIONS,

@@ -10,7 +10,7 @@ from transformers import LlamaForCausalLM
 
 from ovmer.baselines.device import Place
 from ovmer.baselines.errors import CheckpointError
-from ovmer.baselines.otter import Otter, OtterTokenizer, Perceiver, Sizes, write_miniature
+from ovmer.baselines.models.otter import Otter, OtterTokenizer, Perceiver, Sizes, write_miniature
 
 CPU = Place(torch.device("cpu"), torch.float32)
 GOLDEN = Path(__file__).parents[1] / "golden" / "otter" / "checkpoint"

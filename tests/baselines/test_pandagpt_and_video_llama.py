@@ -9,11 +9,11 @@ from dataclasses import replace
 import pytest
 import torch
 
-from ovmer.baselines import pandagpt, video_llama
 from ovmer.baselines.device import Place
 from ovmer.baselines.errors import CheckpointError
-from ovmer.baselines.pandagpt import PandaGpt, PandaGptInputs
-from ovmer.baselines.video_llama import (
+from ovmer.baselines.models import pandagpt, video_llama
+from ovmer.baselines.models.pandagpt import PandaGpt, PandaGptInputs
+from ovmer.baselines.models.video_llama import (
     HearingFiles,
     SeeingFiles,
     Sizes,

@@ -7,8 +7,8 @@ import torch
 
 from ovmer.baselines.errors import CheckpointError
 from ovmer.baselines.miniature import fuse, write_ranks
+from ovmer.baselines.models.qwen_audio import AUDIO_TOKENS
 from ovmer.baselines.qwen import FUSED, LLM_NAMES, QwenTokenizer, qwen2_config
-from ovmer.baselines.qwen_audio import AUDIO_TOKENS
 from ovmer.baselines.weight_files import LazyTensor
 from ovmer.baselines.weights import rename, renames, split
 

@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 
 from ovmer.baselines.device import Place
 from ovmer.baselines.errors import CheckpointError
-from ovmer.baselines.qwen_audio import (
+from ovmer.baselines.models.qwen_audio import (
     QwenAudio,
     QwenAudioInputs,
     _extractor,

@@ -9,7 +9,7 @@ from safetensors.torch import load_file, save_file
 
 from ovmer.baselines.device import Place
 from ovmer.baselines.errors import CheckpointError
-from ovmer.baselines.salmonn import Salmonn, Sizes, preprocess, write_miniature
+from ovmer.baselines.models.salmonn import Salmonn, Sizes, preprocess, write_miniature
 
 CPU = Place(torch.device("cpu"), torch.float32)
 

@@ -6,7 +6,7 @@ import torch
 from ovmer.baselines.device import Place
 from ovmer.baselines.errors import CheckpointError
 from ovmer.baselines.layers.hubert import normalise
-from ovmer.baselines.secap import SHORTEST_SAMPLES, Secap, SecapInputs, write_miniature
+from ovmer.baselines.models.secap import SHORTEST_SAMPLES, Secap, SecapInputs, write_miniature
 
 CPU = Place(torch.device("cpu"), torch.float32)
 SIZES = ("hubert", "bert", "llm")

@@ -7,7 +7,13 @@ from torch.nn.functional import interpolate
 
 from ovmer.baselines.device import Place
 from ovmer.baselines.errors import CheckpointError
-from ovmer.baselines.video_chatgpt import ADAPTER_FILE, VideoChatGpt, pool, squash, write_miniature
+from ovmer.baselines.models.video_chatgpt import (
+    ADAPTER_FILE,
+    VideoChatGpt,
+    pool,
+    squash,
+    write_miniature,
+)
 
 CPU = Place(torch.device("cpu"), torch.float32)
 

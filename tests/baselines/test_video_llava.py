@@ -7,9 +7,9 @@ import pytest
 import torch
 from torch import nn
 
-from ovmer.baselines import video_llava, video_llava_hf
 from ovmer.baselines.device import Place
 from ovmer.baselines.errors import CheckpointError
+from ovmer.baselines.models import video_llava, video_llava_hf
 from ovmer.baselines.splice import splice
 
 PLACE = Place(torch.device("cpu"), torch.float32)

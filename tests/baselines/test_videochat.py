@@ -10,7 +10,7 @@ import torch
 
 from ovmer.baselines.device import Place
 from ovmer.baselines.errors import CheckpointError
-from ovmer.baselines.videochat import Sizes, VideoChat, write_miniature
+from ovmer.baselines.models.videochat import Sizes, VideoChat, write_miniature
 
 CPU = Place(torch.device("cpu"), torch.float32)
 

@@ -5,8 +5,8 @@ import torch
 
 from ovmer.baselines.device import Place
 from ovmer.baselines.errors import CheckpointError
-from ovmer.baselines.videochat import Sizes
-from ovmer.baselines.videochat2 import STAGE_FILES, VideoChat2, read_sizes, write_miniature
+from ovmer.baselines.models.videochat import Sizes
+from ovmer.baselines.models.videochat2 import STAGE_FILES, VideoChat2, read_sizes, write_miniature
 
 CPU = Place(torch.device("cpu"), torch.float32)
 

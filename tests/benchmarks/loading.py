@@ -20,7 +20,7 @@ from transformers import LlamaForCausalLM
 from ovmer.baselines.llama import llama_config
 from ovmer.baselines.lora import attention_modules
 from ovmer.baselines.miniature import publish, write_json, write_torch_shards
-from ovmer.baselines.video_llava import PUBLISHED, VideoLlava
+from ovmer.baselines.models.video_llava import PUBLISHED, VideoLlava
 from ovmer.baselines.weights import weightless
 
 LLM: dict[str, Any] = {
@@ -54,7 +54,7 @@ from ovmer.baselines.device import resolve
 from ovmer.baselines.llama import llama_config
 from ovmer.baselines.checkpoint import read_json
 from ovmer.baselines.lora import attention_modules, merge_lora
-from ovmer.baselines.video_llava import VideoLlava
+from ovmer.baselines.models.video_llava import VideoLlava
 from ovmer.baselines.weight_files import read_tensors
 from ovmer.baselines.weights import load_strict, rename, weightless
 from transformers import LlamaForCausalLM

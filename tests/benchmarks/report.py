@@ -20,8 +20,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from ovmer.adapters.words import wheel_words
 from ovmer.baselines.errors import Status
+from ovmer.baselines.words import wheel_words
 from ovmer.runners.folder.records import Labelled, Prediction
 from ovmer.runners.folder.run_folder import RunFolder
 from tests.report.browser import Browser

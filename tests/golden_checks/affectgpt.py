@@ -10,11 +10,11 @@ import soundfile
 import torch
 from torch import Tensor
 
-from ovmer.adapters.affectgpt import FACE, RELEASES, listen, look, look_at
-from ovmer.baselines.affectgpt import AffectGpt, AffectGptInputs, preprocess
+from ovmer.adapters.models.affectgpt import FACE, RELEASES, listen, look, look_at
 from ovmer.baselines.device import Place
 from ovmer.baselines.layers.clip_vision import normalise
 from ovmer.baselines.layers.hubert import SAMPLE_RATE
+from ovmer.baselines.models.affectgpt import AffectGpt, AffectGptInputs, preprocess
 from tests.golden_checks import assert_close, greedy
 
 # Our code and upstream's differ in the order of float32 additions alone, low-rank adapters being

@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 
 from ovmer.adapters.media.sampling import per_second
-from ovmer.baselines.chat_univi import ChatUniVi, ChatUniViInputs, Sizes
 from ovmer.baselines.checkpoint import read_json
 from ovmer.baselines.device import Place
 from ovmer.baselines.layers.clip_vision import normalise, shortest_side_crop
 from ovmer.baselines.layers.density_peaks import Draw
+from ovmer.baselines.models.chat_univi import ChatUniVi, ChatUniViInputs, Sizes
 from tests.golden_checks import assert_close, greedy, until
 
 # Our code and upstream's differ in the order of float32 additions alone: 6e-7 was measured.

@@ -14,7 +14,7 @@ from ovmer.baselines.checkpoint import read_json
 from ovmer.baselines.device import Place
 from ovmer.baselines.layers.clip_vision import normalise, shortest_side_crop
 from ovmer.baselines.layers.eva_vit import EVA_FILE
-from ovmer.baselines.llama_vid import LONGEST_QUESTION, LlamaVid, LlamaVidInputs, Sizes
+from ovmer.baselines.models.llama_vid import LONGEST_QUESTION, LlamaVid, LlamaVidInputs, Sizes
 from ovmer.baselines.tokenizer import BertTokenizer
 from tests.golden_checks import assert_close, eva_heads, greedy, until
 

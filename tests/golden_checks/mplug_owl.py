@@ -12,7 +12,7 @@ from ovmer.adapters.media.sampling import segment_offsets
 from ovmer.baselines.checkpoint import read_json
 from ovmer.baselines.device import Place
 from ovmer.baselines.layers.clip_vision import normalise
-from ovmer.baselines.mplug_owl import MplugOwl, MplugOwlInputs, Sizes
+from ovmer.baselines.models.mplug_owl import MplugOwl, MplugOwlInputs, Sizes
 from tests.golden_checks import assert_close, greedy, until
 
 # Our code and upstream's differ in the order of float32 additions alone: 7e-7 was measured.

@@ -10,9 +10,17 @@ import soundfile
 import torch
 from torch import Tensor
 
-from ovmer.adapters.onellm import AFTER, BEFORE, listen, look_at
+from ovmer.adapters.models.onellm import AFTER, BEFORE, listen, look_at
 from ovmer.baselines.device import Place
-from ovmer.baselines.onellm import AUDIO, POSITIONS, VIDEO, OneLlm, OneLlmInputs, mel_picture, views
+from ovmer.baselines.models.onellm import (
+    AUDIO,
+    POSITIONS,
+    VIDEO,
+    OneLlm,
+    OneLlmInputs,
+    mel_picture,
+    views,
+)
 from tests.golden_checks import assert_close, greedy, heads
 
 # Our code and upstream's differ in the order of float32 additions alone: 4e-6 was measured.

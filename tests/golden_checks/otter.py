@@ -14,7 +14,7 @@ from ovmer.baselines.decoding.settings import GenerationSettings
 from ovmer.baselines.decoding.transformers_engine import TransformersEngine
 from ovmer.baselines.device import Place
 from ovmer.baselines.layers.clip_vision import normalise, shortest_side_crop
-from ovmer.baselines.otter import Otter, OtterInputs, OtterLlama, Sizes
+from ovmer.baselines.models.otter import Otter, OtterInputs, OtterLlama, Sizes
 from ovmer.baselines.weight_files import read_tensors
 from tests.golden_checks import assert_close, until
 

@@ -10,11 +10,11 @@ import soundfile
 import torch
 from torch import Tensor
 
-from ovmer.adapters.pandagpt import AFTER, BEFORE, listen, look_at
+from ovmer.adapters.models.pandagpt import AFTER, BEFORE, listen, look_at
 from ovmer.baselines.checkpoint import read_json
 from ovmer.baselines.device import Place
 from ovmer.baselines.layers.imagebind import mel_pictures, views
-from ovmer.baselines.pandagpt import PandaGpt, PandaGptInputs
+from ovmer.baselines.models.pandagpt import PandaGpt, PandaGptInputs
 from tests.golden_checks import assert_close, assert_mostly_close, greedy, heads, until
 
 # Our code and upstream's differ in the order of float32 additions alone: 2e-6 was measured.

@@ -10,7 +10,13 @@ import torch
 from torch.nn.functional import gelu
 
 from ovmer.baselines.device import Place
-from ovmer.baselines.qwen_audio import SAMPLE_RATE, QwenAudio, QwenAudioInputs, preprocess, slots
+from ovmer.baselines.models.qwen_audio import (
+    SAMPLE_RATE,
+    QwenAudio,
+    QwenAudioInputs,
+    preprocess,
+    slots,
+)
 from tests.golden_checks import assert_close, greedy, until
 
 # Our code and upstream's differ in the order of float32 additions alone: 1.2e-6 was measured.

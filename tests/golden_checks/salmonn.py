@@ -12,10 +12,10 @@ import torch
 from torch import Tensor
 from transformers import LlamaForCausalLM
 
-from ovmer.adapters.salmonn import read_clip
+from ovmer.adapters.models.salmonn import read_clip
 from ovmer.baselines.checkpoint import read_json
 from ovmer.baselines.device import Place
-from ovmer.baselines.salmonn import (
+from ovmer.baselines.models.salmonn import (
     BEATS_FILE,
     CONNECTOR_FILE,
     Salmonn,

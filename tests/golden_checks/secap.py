@@ -14,7 +14,7 @@ from ovmer.adapters.media import read_sound
 from ovmer.baselines.checkpoint import read_json
 from ovmer.baselines.device import Place
 from ovmer.baselines.layers.hubert import SAMPLE_RATE, normalise
-from ovmer.baselines.secap import MODEL_FILE, Secap, SecapInputs
+from ovmer.baselines.models.secap import MODEL_FILE, Secap, SecapInputs
 from tests.golden_checks import assert_close, greedy, until
 
 # Our code and upstream's differ in the order of float32 additions alone: 5e-7 was measured, and

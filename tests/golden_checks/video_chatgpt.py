@@ -12,7 +12,7 @@ from ovmer.adapters.media.sampling import segment_middles
 from ovmer.baselines.checkpoint import read_json
 from ovmer.baselines.device import Place
 from ovmer.baselines.layers.clip_vision import normalise
-from ovmer.baselines.video_chatgpt import (
+from ovmer.baselines.models.video_chatgpt import (
     MOST_FRAMES,
     Sizes,
     VideoChatGpt,

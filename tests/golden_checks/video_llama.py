@@ -12,14 +12,14 @@ from torch import Tensor
 
 from ovmer.adapters.media import Frames
 from ovmer.adapters.media.sampling import strided
-from ovmer.adapters.video_llama import listen, pieces
+from ovmer.adapters.models.video_llama import listen, pieces
 from ovmer.baselines.checkpoint import read_json
 from ovmer.baselines.device import Place
 from ovmer.baselines.layers.clip_vision import normalise
 from ovmer.baselines.layers.eva_vit import EVA_FILE
 from ovmer.baselines.layers.imagebind import IMAGEBIND_FILE, mel_pictures
 from ovmer.baselines.layers.qformer import BLIP2_FILE
-from ovmer.baselines.video_llama import (
+from ovmer.baselines.models.video_llama import (
     HEARING_FILE,
     SEEING_FILE,
     Heads,

@@ -10,7 +10,7 @@ import torch
 from ovmer.adapters.media.sampling import linspace
 from ovmer.baselines.checkpoint import read_json
 from ovmer.baselines.device import Place
-from ovmer.baselines.video_llava import Sizes, VideoLlava, VideoLlavaInputs, preprocess
+from ovmer.baselines.models.video_llava import Sizes, VideoLlava, VideoLlavaInputs, preprocess
 from tests.golden_checks import assert_close, greedy, until
 
 # Our code and upstream's differ in the order of float32 additions alone: 5e-7 was measured.

@@ -9,13 +9,13 @@ import torch
 from torch import Tensor
 
 from ovmer.adapters.media.sampling import segment_offsets
-from ovmer.adapters.videochat import VideoChatAdapter, time_message
+from ovmer.adapters.models.videochat import VideoChatAdapter, time_message
 from ovmer.baselines.checkpoint import read_json
 from ovmer.baselines.device import Place
 from ovmer.baselines.layers.clip_vision import normalise, shortest_side_crop
 from ovmer.baselines.layers.eva_vit import EVA_FILE
 from ovmer.baselines.layers.qformer import BLIP2_FILE
-from ovmer.baselines.videochat import TRAINED_FILE, Sizes, VideoChat, VideoChatInputs
+from ovmer.baselines.models.videochat import TRAINED_FILE, Sizes, VideoChat, VideoChatInputs
 from tests.golden_checks import assert_close, eva_heads, greedy, heads, until
 
 # Our code and upstream's differ in the order of float32 additions alone: 1.1e-6 was measured.

@@ -10,13 +10,13 @@ import torch
 from torch import Tensor
 
 from ovmer.adapters.media.sampling import segment_offsets
-from ovmer.adapters.videochat2 import VideoChat2Adapter
+from ovmer.adapters.models.videochat2 import VideoChat2Adapter
 from ovmer.baselines.checkpoint import read_json
 from ovmer.baselines.device import Place
 from ovmer.baselines.layers.clip_vision import normalise, shortest_side_crop
 from ovmer.baselines.layers.umt_vit import positions
-from ovmer.baselines.videochat import VideoChatInputs
-from ovmer.baselines.videochat2 import VideoChat2, read_sizes
+from ovmer.baselines.models.videochat import VideoChatInputs
+from ovmer.baselines.models.videochat2 import VideoChat2, read_sizes
 from tests.golden_checks import assert_close, greedy, heads, until
 from tests.golden_checks.videochat import assert_asked
 

@@ -18,7 +18,7 @@ from ovmer.baselines.tokenizer import LlamaTokenizer
 
 if TYPE_CHECKING:
     from ovmer.baselines.device import Place
-    from ovmer.baselines.mplug_owl import MplugOwl, Sizes
+    from ovmer.baselines.models.mplug_owl import MplugOwl, Sizes
 
 # OV-MER's main-video.py. The indentation is that of their Python code, inside a text of several
 # lines. Upstream's tokenizer takes what stands before and after `<|video|>` as texts of their own.
@@ -59,7 +59,7 @@ class MplugOwlAdapter(Mllm):
 
     @cached_property
     def _sizes(self) -> "Sizes":
-        from ovmer.baselines.mplug_owl import Sizes
+        from ovmer.baselines.models.mplug_owl import Sizes
 
         return Sizes.read(self.parts["model"])
 
@@ -67,19 +67,19 @@ class MplugOwlAdapter(Mllm):
         return LlamaTokenizer(self.parts["model"] / "tokenizer.model")
 
     def build(self, place: "Place") -> "MplugOwl":
-        from ovmer.baselines.mplug_owl import MplugOwl
+        from ovmer.baselines.models.mplug_owl import MplugOwl
 
         return MplugOwl.load(self.parts["model"], place)
 
     def write_miniature(self, folder: Path, seed: int) -> dict[str, Path]:
-        from ovmer.baselines.mplug_owl import write_miniature
+        from ovmer.baselines.models.mplug_owl import write_miniature
 
         return write_miniature(folder, seed)
 
     def prepare(self, video: Path | None, audio: Path | None, subtitle: str | None) -> Prepared:
         import torch
 
-        from ovmer.baselines.mplug_owl import IMAGE, MplugOwlInputs
+        from ovmer.baselines.models.mplug_owl import IMAGE, MplugOwlInputs
 
         frames = read_frames(
             require_video(video),

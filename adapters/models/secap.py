@@ -49,7 +49,7 @@ class SecapAdapter(Mllm):
         return LlamaTokenizer(self.parts["llm"] / "tokenizer.model")
 
     def build(self, place: "Place") -> Model:
-        from ovmer.baselines.secap import MODEL_FILE, Secap
+        from ovmer.baselines.models.secap import MODEL_FILE, Secap
 
         parts = self.parts
         model = file_of(parts["model"], MODEL_FILE)
@@ -64,7 +64,7 @@ class SecapAdapter(Mllm):
         self._vectors = Text2Vec.load(self.parts["similarity"], place)
 
     def write_miniature(self, folder: Path, seed: int) -> dict[str, Path]:
-        from ovmer.baselines.secap import write_miniature
+        from ovmer.baselines.models.secap import write_miniature
 
         return write_miniature(folder, seed)
 
@@ -72,7 +72,7 @@ class SecapAdapter(Mllm):
         import torch
 
         from ovmer.baselines.layers.hubert import SAMPLE_RATE, normalise
-        from ovmer.baselines.secap import SHORTEST_SAMPLES, SecapInputs
+        from ovmer.baselines.models.secap import SHORTEST_SAMPLES, SecapInputs
 
         sound = read_sound(require_audio(audio), SAMPLE_RATE, resampling="sinc_hann")
         sound = np.pad(sound, (0, max(0, SHORTEST_SAMPLES - len(sound))))

@@ -17,7 +17,7 @@ from ovmer.baselines.errors import CheckpointError, PrerequisiteError
 
 if TYPE_CHECKING:
     from ovmer.baselines.device import Place
-    from ovmer.baselines.otter import Otter, OtterTokenizer, Sizes
+    from ovmer.baselines.models.otter import Otter, OtterTokenizer, Sizes
 
 # `<image>User: {} GPT:<answer>` (OV-MER's main-video.py), whose tokenizer takes what stands between
 # the control tokens as a text of its own.
@@ -40,7 +40,7 @@ class OtterAdapter(Mllm):
 
     @cached_property
     def _sizes(self) -> "Sizes":
-        from ovmer.baselines.otter import Sizes
+        from ovmer.baselines.models.otter import Sizes
 
         sizes = Sizes.read(self.parts["model"])
         most = sizes.most_frames or self.frames
@@ -51,7 +51,7 @@ class OtterAdapter(Mllm):
         return sizes
 
     def read_tokenizer(self) -> "OtterTokenizer":
-        from ovmer.baselines.otter import OtterTokenizer
+        from ovmer.baselines.models.otter import OtterTokenizer
 
         tokenizer = OtterTokenizer(self.parts["tokenizer"] / "tokenizer.model")
         if tokenizer.answer_id >= self._sizes.vocabulary:
@@ -62,13 +62,13 @@ class OtterAdapter(Mllm):
         return tokenizer
 
     def build(self, place: "Place") -> "Otter":
-        from ovmer.baselines.otter import Otter
+        from ovmer.baselines.models.otter import Otter
 
         image_id = cast("OtterTokenizer", self.tokenizer).image_id
         return Otter.load(self.parts["model"], image_id, place)
 
     def write_miniature(self, folder: Path, seed: int) -> dict[str, Path]:
-        from ovmer.baselines.otter import write_miniature
+        from ovmer.baselines.models.otter import write_miniature
 
         return write_miniature(folder, seed)
 
@@ -76,7 +76,7 @@ class OtterAdapter(Mllm):
         import torch
 
         from ovmer.baselines.layers.clip_vision import shortest_side_crop
-        from ovmer.baselines.otter import OtterInputs
+        from ovmer.baselines.models.otter import OtterInputs
 
         frames = read_frames(require_video(video), lambda count, _: whole_steps(count, self.frames))
         ids, notes = self._ids(subtitle)

@@ -45,7 +45,7 @@ class PandaGptAdapter(AudioVisual):
 
     def build(self, place: "Place") -> Model:
         from ovmer.baselines.layers.imagebind import IMAGEBIND_FILE
-        from ovmer.baselines.pandagpt import CONNECTOR_FILE, PandaGpt
+        from ovmer.baselines.models.pandagpt import CONNECTOR_FILE, PandaGpt
 
         return PandaGpt.load(
             connector=file_of(self.parts["connector"], CONNECTOR_FILE),
@@ -55,13 +55,13 @@ class PandaGptAdapter(AudioVisual):
         )
 
     def write_miniature(self, folder: Path, seed: int) -> dict[str, Path]:
-        from ovmer.baselines.pandagpt import write_miniature
+        from ovmer.baselines.models.pandagpt import write_miniature
 
         return write_miniature(folder, seed)
 
     def prepare(self, video: Path | None, audio: Path | None, subtitle: str | None) -> Prepared:
         from ovmer.baselines.layers.imagebind import mel_pictures, views
-        from ovmer.baselines.pandagpt import PandaGptInputs
+        from ovmer.baselines.models.pandagpt import PandaGptInputs
 
         seen, heard, prompt, notes = self.perceive(
             video,

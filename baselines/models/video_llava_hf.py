@@ -18,8 +18,8 @@ from ovmer.baselines.checkpoint import read_json
 from ovmer.baselines.device import Place
 from ovmer.baselines.layers.clip_vision import normalise, shortest_side_crop
 from ovmer.baselines.miniature import publish, random_tensors, write_json, write_sentencepiece
+from ovmer.baselines.models.video_llava import Sizes, VideoLlavaInputs
 from ovmer.baselines.splice import splice
-from ovmer.baselines.video_llava import Sizes, VideoLlavaInputs
 from ovmer.baselines.weight_files import read_tensors
 from ovmer.baselines.weights import load_strict, rename, weightless
 

@@ -110,7 +110,7 @@ class AffectGptAdapter(Mllm):
         return tokenizer
 
     def build(self, place: "Place") -> Model:
-        from ovmer.baselines.affectgpt import AffectGpt
+        from ovmer.baselines.models.affectgpt import AffectGpt
 
         return AffectGpt.load(
             trained=checkpoint_file(self.parts["trained"], self.release, self._epoch),
@@ -121,7 +121,7 @@ class AffectGptAdapter(Mllm):
         )
 
     def write_miniature(self, folder: Path, seed: int) -> dict[str, Path]:
-        from ovmer.baselines.affectgpt import write_miniature
+        from ovmer.baselines.models.affectgpt import write_miniature
 
         name = _name(self._epoch).replace("*", "loss_0.000")
         parts = write_miniature(folder, seed, f"{self.release}/{name}")
@@ -130,7 +130,7 @@ class AffectGptAdapter(Mllm):
     def prepare(self, video: Path | None, audio: Path | None, subtitle: str | None) -> Prepared:
         import torch
 
-        from ovmer.baselines.affectgpt import AffectGptInputs, preprocess
+        from ovmer.baselines.models.affectgpt import AffectGptInputs, preprocess
 
         frames = look(require_video(video), self.release)
         sound = preprocess(listen(require_audio(audio)))
@@ -212,7 +212,7 @@ def look(path: Path, release: str) -> NDArray[np.uint8]:
     Upstream's load_face never turns the faces to RGB, in training as afterwards. Raises
     PrerequisiteError where frames are given to a release that looks at faces, or the reverse.
     """
-    from ovmer.baselines.affectgpt import SIDE
+    from ovmer.baselines.models.affectgpt import SIDE
 
     wanted, given = RELEASES[release].looks_at, FACE if path.suffix == ".npy" else FRAME
     if wanted != given:
@@ -226,8 +226,8 @@ def look(path: Path, release: str) -> NDArray[np.uint8]:
 
 def listen(path: Path) -> Samples:
     """8 x 32000: stretches of 2 s at 16 kHz, spread over the sound, which is 2 s long at least."""
-    from ovmer.baselines.affectgpt import SECONDS
     from ovmer.baselines.layers.hubert import SAMPLE_RATE
+    from ovmer.baselines.models.affectgpt import SECONDS
 
     length = SECONDS * SAMPLE_RATE
     sound = read_sound(path, SAMPLE_RATE, resampling="sinc_hann")

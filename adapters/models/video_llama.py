@@ -14,8 +14,8 @@ from ovmer.adapters.base import AUDIO, VIDEO, Prepared
 from ovmer.adapters.media import Frames, Samples, read_frames, read_windows
 from ovmer.adapters.media.sampling import strided
 from ovmer.adapters.mllm import Model
+from ovmer.adapters.models.videochat import time_message
 from ovmer.adapters.registry import register
-from ovmer.adapters.videochat import time_message
 from ovmer.baselines.checkpoint import file_of, locate
 from ovmer.baselines.errors import PrerequisiteError
 from ovmer.baselines.layers.kaldi_fbank import SAMPLE_RATE
@@ -23,7 +23,7 @@ from ovmer.baselines.tokenizer import LlamaTokenizer
 
 if TYPE_CHECKING:
     from ovmer.baselines.device import Place
-    from ovmer.baselines.video_llama import HearingFiles, SeeingFiles, Sizes
+    from ovmer.baselines.models.video_llama import HearingFiles, SeeingFiles, Sizes
 
 # conversation_video.py, `upload_video` and `upload_video_without_audio`, in the template of Llama 2
 # with an empty system text; each piece is tokenised by itself. The runs of blanks are the
@@ -93,7 +93,12 @@ class VideoLlamaAdapter(AudioVisual):
         from ovmer.baselines.layers.eva_vit import EVA_FILE
         from ovmer.baselines.layers.imagebind import IMAGEBIND_FILE
         from ovmer.baselines.layers.qformer import BLIP2_FILE
-        from ovmer.baselines.video_llama import HEARING_FILE, SEEING_FILE, HearingFiles, SeeingFiles
+        from ovmer.baselines.models.video_llama import (
+            HEARING_FILE,
+            SEEING_FILE,
+            HearingFiles,
+            SeeingFiles,
+        )
 
         parts, seeing, hearing = self.parts, None, None
         if VIDEO in self.modalities:
@@ -111,7 +116,7 @@ class VideoLlamaAdapter(AudioVisual):
 
     @cached_property
     def _sizes(self) -> "Sizes":
-        from ovmer.baselines.video_llama import Sizes
+        from ovmer.baselines.models.video_llama import Sizes
 
         return Sizes.read(*self._files)
 
@@ -119,12 +124,12 @@ class VideoLlamaAdapter(AudioVisual):
         return LlamaTokenizer(self._llm / "tokenizer.model")
 
     def build(self, place: "Place") -> Model:
-        from ovmer.baselines.video_llama import VideoLlama
+        from ovmer.baselines.models.video_llama import VideoLlama
 
         return VideoLlama.load(*self._files, place)
 
     def write_miniature(self, folder: Path, seed: int) -> dict[str, Path]:
-        from ovmer.baselines.video_llama import write_miniature
+        from ovmer.baselines.models.video_llama import write_miniature
 
         return write_miniature(folder, seed)
 
@@ -132,7 +137,7 @@ class VideoLlamaAdapter(AudioVisual):
         import torch
 
         from ovmer.baselines.layers.imagebind import mel_pictures
-        from ovmer.baselines.video_llama import VideoLlamaInputs
+        from ovmer.baselines.models.video_llama import VideoLlamaInputs
 
         seen, heard, prompt, notes = self.perceive(
             video, audio, self._look, lambda path: mel_pictures(listen(path))

@@ -23,7 +23,7 @@ from ovmer.baselines.tokenizer import LlamaTokenizer
 
 if TYPE_CHECKING:
     from ovmer.baselines.device import Place
-    from ovmer.baselines.salmonn import Sizes
+    from ovmer.baselines.models.salmonn import Sizes
 
 Samples = NDArray[np.float32]
 
@@ -62,7 +62,7 @@ class SalmonnAdapter(Mllm):
         return LlamaTokenizer(self.parts["llm"] / "tokenizer.model")
 
     def build(self, place: "Place") -> Model:
-        from ovmer.baselines.salmonn import BEATS_FILE, CONNECTOR_FILE, Salmonn
+        from ovmer.baselines.models.salmonn import BEATS_FILE, CONNECTOR_FILE, Salmonn
 
         return Salmonn.load(
             connector=file_of(self.parts["connector"], CONNECTOR_FILE),
@@ -74,13 +74,13 @@ class SalmonnAdapter(Mllm):
         )
 
     def write_miniature(self, folder: Path, seed: int) -> dict[str, Path]:
-        from ovmer.baselines.salmonn import write_miniature
+        from ovmer.baselines.models.salmonn import write_miniature
 
         return write_miniature(folder, seed)
 
     def prepare(self, video: Path | None, audio: Path | None, subtitle: str | None) -> Prepared:
         from ovmer.baselines.layers.kaldi_fbank import SAMPLE_RATE
-        from ovmer.baselines.salmonn import LONGEST_SECONDS, SalmonnInputs, preprocess
+        from ovmer.baselines.models.salmonn import LONGEST_SECONDS, SalmonnInputs, preprocess
 
         sound = read_clip(require_audio(audio))
         question, notes = self.ask(
@@ -130,7 +130,7 @@ class SalmonnAdapter(Mllm):
 
     @cached_property
     def _sizes(self) -> "Sizes":
-        from ovmer.baselines.salmonn import Sizes
+        from ovmer.baselines.models.salmonn import Sizes
 
         return Sizes.read(self.parts["llm"], self.parts["whisper"])
 
@@ -138,7 +138,7 @@ class SalmonnAdapter(Mllm):
 def read_clip(path: Path) -> Samples:
     """Samples [n] as SALMONN's code reads them: first channel, 30 s, resampled to 16 kHz by FFT."""
     from ovmer.baselines.layers.kaldi_fbank import SAMPLE_RATE
-    from ovmer.baselines.salmonn import LONGEST_SECONDS
+    from ovmer.baselines.models.salmonn import LONGEST_SECONDS
 
     return read_sound(
         path, SAMPLE_RATE, channels="first", resampling="fft", max_seconds=LONGEST_SECONDS

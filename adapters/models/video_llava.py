@@ -2,7 +2,7 @@
 
 Video and subtitle; a clip without a picture is recorded as `missing_modality`. The two are
 different models: the conversion dropped the video tower's attention over time (see
-baselines/video_llava.py).
+baselines/models/video_llava.py).
 """
 
 from collections.abc import Sequence
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
     from ovmer.baselines.decoding.answers import Prompt
     from ovmer.baselines.device import Place
-    from ovmer.baselines.video_llava import Sizes, VideoLlava, VideoLlavaInputs
-    from ovmer.baselines.video_llava_hf import VideoLlavaHf
+    from ovmer.baselines.models.video_llava import Sizes, VideoLlava, VideoLlavaInputs
+    from ovmer.baselines.models.video_llava_hf import VideoLlavaHf
 
 
 @register("video_llava")
@@ -49,17 +49,17 @@ class VideoLlavaAdapter(Mllm):
         return LlamaTokenizer(self.parts["llm"] / "tokenizer.model")
 
     def build(self, place: "Place") -> Model:
-        from ovmer.baselines.video_llava import VideoLlava
+        from ovmer.baselines.models.video_llava import VideoLlava
 
         return VideoLlava.load(self.parts["llm"], self.parts["tower"], place)
 
     def write_miniature(self, folder: Path, seed: int) -> dict[str, Path]:
-        from ovmer.baselines.video_llava import write_miniature
+        from ovmer.baselines.models.video_llava import write_miniature
 
         return write_miniature(folder, seed)
 
     def prepare(self, video: Path | None, audio: Path | None, subtitle: str | None) -> Prepared:
-        from ovmer.baselines.video_llava import VideoLlavaInputs
+        from ovmer.baselines.models.video_llava import VideoLlavaInputs
 
         frames = read_frames(require_video(video), lambda count, _: linspace(count, self.frames))
         slots = self.frames * self._sizes.positions
@@ -89,7 +89,7 @@ class VideoLlavaAdapter(Mllm):
         return [[self.tokenizer.bos_id, *encode(self._before)], *between, after]
 
     def _pixels(self, frames: Frames) -> "Tensor":
-        from ovmer.baselines.video_llava import preprocess
+        from ovmer.baselines.models.video_llava import preprocess
 
         return preprocess(frames.pixels, self._sizes.image)
 
@@ -103,7 +103,7 @@ class VideoLlavaAdapter(Mllm):
         return sizes
 
     def _read_sizes(self) -> "Sizes":
-        from ovmer.baselines.video_llava import Sizes
+        from ovmer.baselines.models.video_llava import Sizes
 
         return Sizes.read(self.parts["llm"], self.parts["tower"])
 
@@ -122,12 +122,12 @@ class VideoLlavaHfAdapter(VideoLlavaAdapter):
         return LlamaTokenizer(self.parts["model"] / "tokenizer.model")
 
     def build(self, place: "Place") -> Model:
-        from ovmer.baselines.video_llava_hf import VideoLlavaHf
+        from ovmer.baselines.models.video_llava_hf import VideoLlavaHf
 
         return VideoLlavaHf.load(self.parts["model"], place)
 
     def write_miniature(self, folder: Path, seed: int) -> dict[str, Path]:
-        from ovmer.baselines.video_llava_hf import write_miniature
+        from ovmer.baselines.models.video_llava_hf import write_miniature
 
         return write_miniature(folder, seed)
 
@@ -137,11 +137,11 @@ class VideoLlavaHfAdapter(VideoLlavaAdapter):
         return [*before, after[1:]]
 
     def _pixels(self, frames: Frames) -> "Tensor":
-        from ovmer.baselines.video_llava_hf import preprocess
+        from ovmer.baselines.models.video_llava_hf import preprocess
 
         return preprocess(frames.pixels, self._sizes.image)
 
     def _read_sizes(self) -> "Sizes":
-        from ovmer.baselines.video_llava_hf import read_sizes
+        from ovmer.baselines.models.video_llava_hf import read_sizes
 
         return read_sizes(self.parts["model"])

@@ -17,7 +17,7 @@ from ovmer.baselines.tokenizer import BertTokenizer, LlamaTokenizer
 
 if TYPE_CHECKING:
     from ovmer.baselines.device import Place
-    from ovmer.baselines.llama_vid import LlamaVid, Sizes
+    from ovmer.baselines.models.llama_vid import LlamaVid, Sizes
 
 # Template `llava_v1` (llamavid/conversation.py), split at the slot; each side is tokenised as a
 # text of its own. The model was trained with a "curious user"; the authors ran it like this.
@@ -44,7 +44,7 @@ class LlamaVidAdapter(FrameASecond):
 
     @cached_property
     def _sizes(self) -> "Sizes":
-        from ovmer.baselines.llama_vid import Sizes
+        from ovmer.baselines.models.llama_vid import Sizes
 
         return Sizes.read(self.parts["llm"], self._vision)
 
@@ -56,12 +56,12 @@ class LlamaVidAdapter(FrameASecond):
         return LlamaTokenizer(self.parts["llm"] / "tokenizer.model")
 
     def build(self, place: "Place") -> "LlamaVid":
-        from ovmer.baselines.llama_vid import LlamaVid
+        from ovmer.baselines.models.llama_vid import LlamaVid
 
         return LlamaVid.load(self.parts["llm"], self._vision, self.parts["bert"], place)
 
     def write_miniature(self, folder: Path, seed: int) -> dict[str, Path]:
-        from ovmer.baselines.llama_vid import write_miniature
+        from ovmer.baselines.models.llama_vid import write_miniature
 
         return write_miniature(folder, seed)
 
@@ -69,7 +69,7 @@ class LlamaVidAdapter(FrameASecond):
         import torch
 
         from ovmer.baselines.layers.clip_vision import shortest_side_crop
-        from ovmer.baselines.llama_vid import LONGEST_QUESTION, POSITIONS, LlamaVidInputs
+        from ovmer.baselines.models.llama_vid import LONGEST_QUESTION, POSITIONS, LlamaVidInputs
 
         frames = self.look(video)
         encode = self.tokenizer.encode

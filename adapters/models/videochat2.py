@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from ovmer.adapters.mllm import Model
+from ovmer.adapters.models.videochat import VideoChatAdapter
 from ovmer.adapters.registry import register
-from ovmer.adapters.videochat import VideoChatAdapter
 from ovmer.baselines.errors import PrerequisiteError
 
 if TYPE_CHECKING:
     from ovmer.baselines.device import Place
-    from ovmer.baselines.videochat import Sizes
+    from ovmer.baselines.models.videochat import Sizes
 
 
 @register("videochat2")
@@ -34,16 +34,16 @@ class VideoChat2Adapter(VideoChatAdapter):
 
     @cached_property
     def _sizes(self) -> "Sizes":
-        from ovmer.baselines.videochat2 import read_sizes
+        from ovmer.baselines.models.videochat2 import read_sizes
 
         return read_sizes(self.parts["stages"], self.parts["llm"])
 
     def build(self, place: "Place") -> Model:
-        from ovmer.baselines.videochat2 import VideoChat2
+        from ovmer.baselines.models.videochat2 import VideoChat2
 
         return VideoChat2.load(self.parts["stages"], self.parts["llm"], place)
 
     def write_miniature(self, folder: Path, seed: int) -> dict[str, Path]:
-        from ovmer.baselines.videochat2 import write_miniature
+        from ovmer.baselines.models.videochat2 import write_miniature
 
         return write_miniature(folder, seed)

@@ -23,7 +23,7 @@ from ovmer.baselines.tokenizer import LlamaTokenizer
 if TYPE_CHECKING:
     from ovmer.baselines.decoding.answers import Generated
     from ovmer.baselines.device import Place
-    from ovmer.baselines.videochat import Sizes
+    from ovmer.baselines.models.videochat import Sizes
 
 
 _END = "</s>"
@@ -54,7 +54,7 @@ class VideoChatAdapter(Mllm):
         """Where the four parts are: three files and the folder of the language model."""
         from ovmer.baselines.layers.eva_vit import EVA_FILE
         from ovmer.baselines.layers.qformer import BLIP2_FILE
-        from ovmer.baselines.videochat import TRAINED_FILE
+        from ovmer.baselines.models.videochat import TRAINED_FILE
 
         parts = self.parts
         return (
@@ -66,7 +66,7 @@ class VideoChatAdapter(Mllm):
 
     @cached_property
     def _sizes(self) -> "Sizes":
-        from ovmer.baselines.videochat import Sizes
+        from ovmer.baselines.models.videochat import Sizes
 
         return Sizes.read(*self._files)
 
@@ -74,12 +74,12 @@ class VideoChatAdapter(Mllm):
         return LlamaTokenizer(self.parts["llm"] / "tokenizer.model")
 
     def build(self, place: "Place") -> Model:
-        from ovmer.baselines.videochat import VideoChat
+        from ovmer.baselines.models.videochat import VideoChat
 
         return VideoChat.load(*self._files, place)
 
     def write_miniature(self, folder: Path, seed: int) -> dict[str, Path]:
-        from ovmer.baselines.videochat import write_miniature
+        from ovmer.baselines.models.videochat import write_miniature
 
         return write_miniature(folder, seed)
 
@@ -87,7 +87,7 @@ class VideoChatAdapter(Mllm):
         import torch
 
         from ovmer.baselines.layers.clip_vision import shortest_side_crop
-        from ovmer.baselines.videochat import VideoChatInputs
+        from ovmer.baselines.models.videochat import VideoChatInputs
 
         frames = read_frames(
             require_video(video), lambda count, _: segment_offsets(count, self.frames)

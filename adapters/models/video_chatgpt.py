@@ -19,7 +19,7 @@ from ovmer.baselines.tokenizer import LlamaTokenizer
 
 if TYPE_CHECKING:
     from ovmer.baselines.device import Place
-    from ovmer.baselines.video_chatgpt import Sizes, VideoChatGpt
+    from ovmer.baselines.models.video_chatgpt import Sizes, VideoChatGpt
 
 # Template `video-chatgpt_v1` (video_chatgpt/video_conversation.py); a blank is missing in the first
 # text as published. The video comes after the question, and upstream's tokenizer takes what follows
@@ -55,7 +55,7 @@ class VideoChatGptAdapter(Mllm):
 
     @cached_property
     def _sizes(self) -> "Sizes":
-        from ovmer.baselines.video_chatgpt import Sizes
+        from ovmer.baselines.models.video_chatgpt import Sizes
 
         return Sizes.read(self.parts["llm"], self.parts["tower"])
 
@@ -63,20 +63,20 @@ class VideoChatGptAdapter(Mllm):
         return LlamaTokenizer(self.parts["llm"] / "tokenizer.model")
 
     def build(self, place: "Place") -> "VideoChatGpt":
-        from ovmer.baselines.video_chatgpt import VideoChatGpt
+        from ovmer.baselines.models.video_chatgpt import VideoChatGpt
 
         parts = self.parts
         return VideoChatGpt.load(parts["llm"], parts["adapter"], parts["tower"], place)
 
     def write_miniature(self, folder: Path, seed: int) -> dict[str, Path]:
-        from ovmer.baselines.video_chatgpt import write_miniature
+        from ovmer.baselines.models.video_chatgpt import write_miniature
 
         return write_miniature(folder, seed)
 
     def prepare(self, video: Path | None, audio: Path | None, subtitle: str | None) -> Prepared:
         import torch
 
-        from ovmer.baselines.video_chatgpt import VideoChatGptInputs, squash
+        from ovmer.baselines.models.video_chatgpt import VideoChatGptInputs, squash
 
         frames = read_frames(
             require_video(video), lambda count, _: segment_middles(count, self.frames)

@@ -18,8 +18,8 @@ from ovmer.adapters.registry import register
 if TYPE_CHECKING:
     from ovmer.baselines.decoding.answers import Generated
     from ovmer.baselines.device import Place
+    from ovmer.baselines.models.qwen_audio import QwenAudio
     from ovmer.baselines.qwen import QwenTokenizer
-    from ovmer.baselines.qwen_audio import QwenAudio
 
 # ChatML (make_context in qwen_generation_utils.py); `from_list_format` puts the sound first and
 # numbers it, and its path stands where the tower's vectors go.
@@ -38,28 +38,28 @@ class QwenAudioAdapter(Mllm):
 
     @cached_property
     def _context(self) -> int:
+        from ovmer.baselines.models.qwen_audio import read_config
         from ovmer.baselines.qwen import qwen2_config
-        from ovmer.baselines.qwen_audio import read_config
 
         return qwen2_config(read_config(self.parts["model"])).max_position_embeddings
 
     def read_tokenizer(self) -> "QwenTokenizer":
-        from ovmer.baselines.qwen_audio import read_tokenizer
+        from ovmer.baselines.models.qwen_audio import read_tokenizer
 
         return read_tokenizer(self.parts["model"])
 
     def build(self, place: "Place") -> "QwenAudio":
-        from ovmer.baselines.qwen_audio import QwenAudio
+        from ovmer.baselines.models.qwen_audio import QwenAudio
 
         return QwenAudio.load(self.parts["model"], place)
 
     def write_miniature(self, folder: Path, seed: int) -> dict[str, Path]:
-        from ovmer.baselines.qwen_audio import write_miniature
+        from ovmer.baselines.models.qwen_audio import write_miniature
 
         return write_miniature(folder, seed)
 
     def prepare(self, video: Path | None, audio: Path | None, subtitle: str | None) -> Prepared:
-        from ovmer.baselines.qwen_audio import (
+        from ovmer.baselines.models.qwen_audio import (
             MAX_SECONDS,
             SAMPLE_RATE,
             QwenAudioInputs,

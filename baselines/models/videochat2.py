@@ -31,8 +31,8 @@ from ovmer.baselines.miniature import (
     write_sentencepiece,
     write_torch_shards,
 )
+from ovmer.baselines.models.videochat import Sizes, VideoChatInputs
 from ovmer.baselines.splice import splice
-from ovmer.baselines.videochat import Sizes, VideoChatInputs
 from ovmer.baselines.weight_files import Tensors, nesting, read_tensors
 from ovmer.baselines.weights import load_strict, rename, weightless
 

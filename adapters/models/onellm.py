@@ -54,17 +54,17 @@ class OneLlmAdapter(AudioVisual):
         return LlamaTokenizer(self.parts["model"] / "tokenizer.model")
 
     def build(self, place: "Place") -> Model:
-        from ovmer.baselines.onellm import OneLlm
+        from ovmer.baselines.models.onellm import OneLlm
 
         return OneLlm.load(self.parts["model"], place, forgetful=self.quirks == "paper")
 
     def write_miniature(self, folder: Path, seed: int) -> dict[str, Path]:
-        from ovmer.baselines.onellm import write_miniature
+        from ovmer.baselines.models.onellm import write_miniature
 
         return write_miniature(folder, seed)
 
     def prepare(self, video: Path | None, audio: Path | None, subtitle: str | None) -> Prepared:
-        from ovmer.baselines.onellm import (
+        from ovmer.baselines.models.onellm import (
             CONTEXT,
             MEL_FRAMES,
             POSITIONS,

@@ -15,9 +15,9 @@ from ovmer.adapters.registry import register
 from ovmer.baselines.tokenizer import LlamaTokenizer
 
 if TYPE_CHECKING:
-    from ovmer.baselines.chat_univi import ChatUniVi, Sizes
     from ovmer.baselines.decoding.answers import Prompt
     from ovmer.baselines.device import Place
+    from ovmer.baselines.models.chat_univi import ChatUniVi, Sizes
 
 # Template `simple` (ChatUniVi/conversation.py), which starts with an exchange of its own. The slots
 # of the frames touch, so the video takes a single one.
@@ -36,7 +36,7 @@ class ChatUniViAdapter(FrameASecond):
 
     @cached_property
     def _sizes(self) -> "Sizes":
-        from ovmer.baselines.chat_univi import Sizes
+        from ovmer.baselines.models.chat_univi import Sizes
 
         return Sizes.read(self.parts["llm"], self.parts["tower"])
 
@@ -44,12 +44,12 @@ class ChatUniViAdapter(FrameASecond):
         return LlamaTokenizer(self.parts["llm"] / "tokenizer.model")
 
     def build(self, place: "Place") -> "ChatUniVi":
-        from ovmer.baselines.chat_univi import ChatUniVi
+        from ovmer.baselines.models.chat_univi import ChatUniVi
 
         return ChatUniVi.load(self.parts["llm"], self.parts["tower"], place)
 
     def write_miniature(self, folder: Path, seed: int) -> dict[str, Path]:
-        from ovmer.baselines.chat_univi import write_miniature
+        from ovmer.baselines.models.chat_univi import write_miniature
 
         return write_miniature(folder, seed)
 
@@ -79,8 +79,8 @@ class ChatUniViAdapter(FrameASecond):
         return (before, after(question)), notes
 
     def embed(self, item: Prepared) -> "Prompt":
-        from ovmer.baselines.chat_univi import ChatUniViInputs
         from ovmer.baselines.layers.density_peaks import uniform
+        from ovmer.baselines.models.chat_univi import ChatUniViInputs
 
         texts, frames = item.inputs
         return self._model.embed(ChatUniViInputs(texts, frames, uniform(item.seed)))
