@@ -38,7 +38,7 @@ def test_a_row_agrees_with_what_is_run(name):
     named = set(re.findall(r"[\w.-]+/[\w.-]+", checkpoint))
     assert named <= repos
     assert named or not repos
-    module = import_module(f"ovmer.baselines.{name}")
+    module = import_module(f"ovmer.baselines.models.{name}")
     assert ("LoRA" in llm) == hasattr(module, "merge_lora")
 
     assert {"logits", "ids"} <= set(re.findall(r"\w+", stages))
