@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from ovmer.runners.scoring.base import Metric, one_of, wrong_value
-from ovmer.runners.scoring.parsing import string_to_list
+from ovmer.runners.scoring.parsing import string_to_list, visible
 from ovmer.runners.scoring.result import Contributions, FloatArray, Scores, ratio
 
 NONE = -1
@@ -109,6 +109,7 @@ def _contributions(pairs: Pairs, classes: int) -> FloatArray:
 
 def _text(cell: Any) -> str:
     """A reply as text: nothing is "", and a list (as run folders hold) its labels, joined."""
+    cell = visible(cell)
     return cell if isinstance(cell, str) else ", ".join(string_to_list(cell))
 
 
