@@ -25,6 +25,7 @@ NAME_COLUMNS = ("name", "names", "filename", "filenames", "clip", "sample", "vid
 _LARGEST_CELL = 2**31 - 1  # characters; the csv module refuses more than 131,072 by default
 _BROKEN = (zipfile.BadZipFile, pickle.UnpicklingError)
 
+
 @dataclass(frozen=True)
 class Columns:
     """Where to look in a table; None: by the header."""

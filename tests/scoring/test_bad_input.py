@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from ovmer.baselines.errors import PrerequisiteError
+from ovmer.runners.folder.exchange import read_labels
 from ovmer.runners.scoring import Scores, score
-from ovmer.runners.scoring.files import Columns, read_labels
+from ovmer.runners.scoring.label_files import Columns
 from ovmer.runners.scoring.vocabulary import SHIPPED
 
 OPENSET = Columns(("openset", "labels"))
