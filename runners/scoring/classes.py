@@ -57,6 +57,7 @@ class ClassMetric(Metric):
     def _score(
         self, clips: tuple[str, ...], predictions: Sequence[Any], truth: Sequence[Any]
     ) -> Scores:
+        predictions, truth = ([visible(cell) for cell in side] for side in (predictions, truth))
         pairs, notes = self._pairs(clips, predictions, truth)
         values = np.concatenate(
             [_contributions(pairs[prefix], len(names)) for prefix, names in self.tasks.items()],
@@ -109,7 +110,6 @@ def _contributions(pairs: Pairs, classes: int) -> FloatArray:
 
 def _text(cell: Any) -> str:
     """A reply as text: nothing is "", and a list (as run folders hold) its labels, joined."""
-    cell = visible(cell)
     return cell if isinstance(cell, str) else ", ".join(string_to_list(cell))
 
 
