@@ -16,6 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 from ovmer.adapters import registry
 from ovmer.adapters.registry import near
 from ovmer.baselines.errors import PrerequisiteError
+from ovmer.runners.typed import from_json
 
 CONF = Path(__file__).parents[1] / "conf"
 """As a path, since a folder `conf` where the user stands would hide the package of that name."""
@@ -138,8 +139,8 @@ def _absolute(value: Any) -> Any:
 def settings_from_json(values: Mapping[str, Any], folder: Path) -> Settings:
     """The settings that `run.json` holds; PrerequisiteError where they are another version's."""
     try:
-        return Settings(**{**values, "machine": MachineSettings(**values["machine"])})
-    except (TypeError, KeyError) as error:
+        return from_json(Settings, values)
+    except ValueError as error:
         raise PrerequisiteError(
             f"{folder} was made by another version of this project ({error}); run its sweep again"
         ) from error

@@ -16,9 +16,9 @@ from ovmer.runners import cli
 from ovmer.runners.commands.score import CommonSettings, compose_settings, read_truth, score_file
 from ovmer.runners.folder.run_folder import RunFolder
 from ovmer.runners.scoring import make_metric
-from ovmer.runners.scoring.compare import compare, comparison_rows
 from ovmer.runners.scoring.grouping import GroupingMetric
-from ovmer.runners.scoring.report import compare_text, write_tables
+from ovmer.runners.scoring.result import write_csvs
+from ovmer.runners.scoring.significance import compare, compare_text, comparison_rows
 
 _SHOWN = 30  # characters on each side of where words part
 
@@ -48,7 +48,7 @@ def _compare(settings: CompareSettings) -> int:
     if isinstance(metric, GroupingMetric):
         raise PrerequisiteError(
             "metric=grouping needs recorded groups for each run; score each in Python and hand the "
-            "scores to ovmer.runners.scoring.compare.compare"
+            "scores to ovmer.runners.scoring.significance.compare"
         )
     truth = read_truth(settings, metric)
     runs = {names[path]: score_file(settings, metric, path, truth) for path in paths}
@@ -68,17 +68,17 @@ def _compare(settings: CompareSettings) -> int:
         print(line)
     if settings.output is not None:
         output = Path(settings.output)
-        write_tables(output.parent, {output.stem: comparison_rows(comparisons)})
+        write_csvs(output.parent, {output.stem: comparison_rows(comparisons)})
     return cli.FINE
 
 
 def _words(folders: Mapping[str, RunFolder]) -> Iterator[str]:
     """How often runs of one baseline said different things of the same clip."""
-    made = {name: each.read_json("run.json").get("settings") for name, each in folders.items()}
+    made = {name: each.find_info() for name, each in folders.items()}
     said = {
-        name: (told["baseline"]["name"], folders[name].read_predictions())
-        for name, told in made.items()
-        if told
+        name: (info.baseline, folders[name].read_predictions())
+        for name, info in made.items()
+        if info is not None and info.imported is None
     }
     for (one, (baseline, first)), (other, (same, second)) in combinations(said.items(), 2):
         both = [name for name, each in first.items() if not (each.failed or name not in second)]

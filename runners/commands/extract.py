@@ -43,10 +43,15 @@ def _job(folder: Path, wanted: Settings, overrides: Sequence[str]) -> Job:
 
     Raises PrerequisiteError for a folder that is none, or is of another version's making.
     """
-    told = RunFolder(folder).read_json("run.json")
-    if "settings" not in told:
-        raise PrerequisiteError(f"{folder} is no run folder: it holds no run.json with settings")
-    made = settings_from_json(told["settings"], folder)
+    info = RunFolder(folder).info()
+    if info.imported is not None:
+        raise PrerequisiteError(f"{folder} holds imported predictions, and not what was said")
+    made = settings_from_json(info.settings, folder)
+    if ":" in str(made.baseline.get("adapter")):  # a folder that was received could run any code
+        raise PrerequisiteError(
+            f"{folder} was made by the adapter {made.baseline['adapter']}, and no code that a file "
+            "names is imported; install it under a name of its own (entry point ovmer.adapters)"
+        )
     given = {override.partition("=")[0] for override in overrides}
     settings = replace(
         made,
@@ -72,7 +77,7 @@ def _aimed(extractor: dict[str, Any], made: Settings, given: set[str]) -> dict[s
 
 def _reread(jobs: Sequence[Job], wanted: Settings) -> int:
     from ovmer.runners.extraction import make_extractors
-    from ovmer.runners.sweeping.comparison import comparison
+    from ovmer.runners.sweeping.summary import summary
     from ovmer.runners.sweeping.work import reread
 
     states = []
@@ -90,5 +95,5 @@ def _reread(jobs: Sequence[Job], wanted: Settings) -> int:
     for state in states:
         if state.to_describe:
             say(f"{state.job.label}: {len(state.to_describe)} clips are not described yet")
-    print(comparison(states))
+    print(summary(states))
     return cli.FINE if all(state.is_fine for state in states) else cli.FAILED

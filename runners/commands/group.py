@@ -19,13 +19,13 @@ from ovmer.runners.commands.score import CommonSettings, compose_settings, read_
 from ovmer.runners.config import MachineSettings
 from ovmer.runners.extraction import make_language_model
 from ovmer.runners.extraction.steps import clean_reply, grouping
+from ovmer.runners.folder.exchange import read_labels
+from ovmer.runners.folder.imported import Origin, RecordSettings, add_to_run, record
 from ovmer.runners.progress import Progress, say
-from ovmer.runners.record import Origin, RecordSettings, add_to_run, record
 from ovmer.runners.scoring import make_metric
-from ovmer.runners.scoring.files import Columns, read_labels
+from ovmer.runners.scoring.label_files import Columns
 from ovmer.runners.scoring.labels import parse_all
 from ovmer.runners.scoring.parsing import string_to_list
-from ovmer.runners.scoring.report import score_text
 
 
 @dataclass
@@ -49,7 +49,7 @@ def main() -> int:
     metric = make_metric({**settings.metric, "replies": {}})
     truth = read_truth(settings, metric)
     columns = Columns(metric.answer_columns, settings.columns.name, settings.columns.predictions)
-    answers = read_labels(settings.predictions, columns, settings.allow_pickle)
+    answers = read_labels(Path(settings.predictions).expanduser(), columns, settings.allow_pickle)
     clips = sorted(answers.values.keys() & truth.values.keys())
     replies = _ask(settings, clips, answers.values, truth.values)
     lines = [json.dumps({"name": name, "reply": replies[name]}) + "\n" for name in sorted(replies)]
@@ -60,7 +60,7 @@ def main() -> int:
     scores.notes.extend(answers.notes + truth.notes)
     if settings.bootstrap:
         scores = scores.with_intervals(settings.bootstrap, settings.seed, settings.confidence)
-    print(score_text(scores))
+    print(scores)
     kept = record(settings.record, scores, Origin(settings.predictions, settings.truth))
     if kept is not None:
         print(f"- kept for ovmer tables in {kept}")

@@ -13,11 +13,12 @@ from typing import Any, TypeVar
 
 from ovmer.baselines.errors import PrerequisiteError
 from ovmer.runners import cli
-from ovmer.runners.record import Origin, RecordSettings, record
+from ovmer.runners.folder.exchange import read_labels
+from ovmer.runners.folder.imported import Origin, RecordSettings, record
 from ovmer.runners.scoring import Metric, Scores, make_metric
 from ovmer.runners.scoring.base import MISSING, one_of
-from ovmer.runners.scoring.files import Columns, Read, read_labels
-from ovmer.runners.scoring.report import score_text, write_tables
+from ovmer.runners.scoring.label_files import Columns, Read
+from ovmer.runners.scoring.result import write_csvs
 
 _MANDATORY = "???"
 
@@ -106,9 +107,9 @@ def _score(settings: ScoreSettings) -> int:
     scores = score_file(settings, metric, settings.predictions)
     if settings.bootstrap:
         scores = scores.with_intervals(settings.bootstrap, settings.seed, settings.confidence)
-    print(score_text(scores))
+    print(scores)
     if settings.breakdown is not None:
-        paths = write_tables(settings.breakdown, scores.breakdown())
+        paths = write_csvs(settings.breakdown, scores.breakdown())
         print(f"- breakdown: {', '.join(str(path) for path in paths)}")
     kept = record(settings.record, scores, Origin(settings.predictions, settings.truth))
     if kept is not None:
@@ -126,7 +127,7 @@ def score_file(
     if truth is None:
         truth = read_truth(settings, metric)
     columns = Columns(metric.answer_columns, settings.columns.name, settings.columns.predictions)
-    answers = read_labels(predictions, columns, settings.allow_pickle)
+    answers = read_labels(Path(predictions).expanduser(), columns, settings.allow_pickle)
     scores = metric.score(answers.values, truth.values, settings.missing)
     scores.notes.extend(answers.notes + truth.notes)
     return scores
@@ -135,4 +136,4 @@ def score_file(
 def read_truth(settings: CommonSettings, metric: Metric) -> Read:
     """The true labels, by the columns that the metric looks for."""
     columns = Columns(metric.truth_columns, settings.columns.name, settings.columns.truth)
-    return read_labels(settings.truth, columns, settings.allow_pickle)
+    return read_labels(Path(settings.truth).expanduser(), columns, settings.allow_pickle)

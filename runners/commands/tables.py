@@ -19,7 +19,7 @@ from ovmer.runners import cli
 from ovmer.runners.commands.arguments import parse
 from ovmer.runners.papers.layout import layout_names, read_layout
 from ovmer.runners.papers.results import read_results
-from ovmer.runners.papers.table import Table, make_table
+from ovmer.runners.papers.table import PaperTable, make_table
 
 _DEFAULTS = {"layout": "", "output": "tables", "formats": "md,tex,csv,png"}
 _PLOTS = ("png", "pdf", "svg")
@@ -44,11 +44,11 @@ def main() -> int:
     return cli.FINE
 
 
-def write(table: Table, folder: Path, formats: Sequence[str]) -> list[Path]:
+def write(table: PaperTable, folder: Path, formats: Sequence[str]) -> list[Path]:
     """Write the table in each of the formats; PrerequisiteError for an unknown one."""
     from ovmer.runners.papers.render import latex, markdown, tidy
 
-    texts: Mapping[str, Callable[[Table], str]] = {"md": markdown, "tex": latex, "csv": tidy}
+    texts: Mapping[str, Callable[[PaperTable], str]] = {"md": markdown, "tex": latex, "csv": tidy}
     known = [*texts, *_PLOTS]
     for each in formats:
         if each not in known:

@@ -11,14 +11,7 @@ from pathlib import Path
 from typing import TextIO
 
 from ovmer.baselines.errors import PrerequisiteError
-
-# What pandas.read_csv takes for a missing value (`na_values` in its documentation), exactly.
-# fmt: off
-MISSING = frozenset({
-    "", "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN",
-    "<NA>", "N/A", "NA", "NULL", "NaN", "None", "n/a", "nan", "null",
-})
-# fmt: on
+from ovmer.runners.scoring.parsing import MISSING
 
 
 def read_columns(path: Path, key: str, column: str | None) -> Iterator[tuple[str, str | None]]:

@@ -1,7 +1,12 @@
-"""What a run leaves on disk: records as they are done, and what others read.
+"""A run on disk: the one place that writes and reads run folders.
 
-records.py      one JSON object a line
-run_folder.py   the folder, and who may write to it
-provenance.py   code, packages and machine, for run.json
-exchange.py     predictions.csv and the authors' npz files
+run_folder.py    the folder, who may write to it, and how folders are found
+records.py       predictions and labels, one JSON object a line
+run_json.py      typed run.json: identity, settings, sessions
+scores_json.py   typed scores.json
+exchange.py      predictions.csv and the authors' npz files
+imported.py      scores of predictions that others made
+frames.py        run folders as data frames
+disk.py          locks, replacing and reading files safely
+provenance.py    code, packages and machine, for run.json
 """

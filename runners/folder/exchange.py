@@ -4,7 +4,7 @@
 array; `<baseline>-openset.npz` holds `filenames` and `fileitems`, the labels as texts in brackets
 (AffectGPT repository, OV-MER/main-ovmer.py and the label extraction after it). Their readers look
 up every clip of the data set, so one that failed stands there with an empty text; that it failed,
-and why, is said in `predictions.csv` alone.
+and why, is said in `predictions.csv` alone, which is what scores and comparisons read.
 
 Of a challenge's candidates, which have no truth, there is also `submission.csv`: name, and the
 column that the organisers' scorers read (MERTools: MER2025_Track1, MER2026_Track1 and 2). For
@@ -14,10 +14,23 @@ Track 2 of MER2025 CodaLab took `*-openset.npz` (README of MER2025_Track23).
 import csv
 import io
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
+from ovmer.baselines.errors import PrerequisiteError
 from ovmer.runners.folder.records import Prediction
 from ovmer.runners.folder.run_folder import RunFolder
+from ovmer.runners.folder.run_json import ANSWERED
+from ovmer.runners.scoring.label_files import (
+    Columns,
+    Read,
+    collect,
+    read_label_file,
+    read_separated,
+)
+
+_TABLE, _SUBMISSION = "predictions.csv", "submission.csv"
 
 
 def write_exchange_files(
@@ -38,20 +51,53 @@ def write_exchange_files(
     for each in predictions:
         openset = opensets[each.name] if each.name in labels else ""
         writer.writerow([each.name, each.status, openset, each.description, each.error or ""])
-    folder.replace("predictions.csv", table.getvalue().encode("utf-8", "replace"))
+    folder.replace(_TABLE, table.getvalue().encode("utf-8", "replace"))
     if submission is not None:
-        folder.replace("submission.csv", _submission(submission, opensets).encode())
-    _write_npz(
-        folder,
-        f"results-{baseline}.npz",
-        name2reason={each.name: each.description for each in predictions},
-    )
-    _write_npz(
-        folder,
-        f"{baseline}-openset.npz",
-        filenames=list(opensets),
-        fileitems=list(opensets.values()),
-    )
+        folder.replace(_SUBMISSION, _submission(submission, opensets).encode())
+    reasons, items = _npz_names(baseline)
+    _write_npz(folder, reasons, name2reason={each.name: each.description for each in predictions})
+    _write_npz(folder, items, filenames=list(opensets), fileitems=list(opensets.values()))
+
+
+def has_exchange_files(folder: RunFolder, baseline: str, submission: str | None) -> bool:
+    """Whether all files that `write_exchange_files` writes are still there."""
+    names = [_TABLE, *_npz_names(baseline), *([] if submission is None else [_SUBMISSION])]
+    return all((folder.path / name).is_file() for name in names)
+
+
+def read_labels(path: Path, columns: Columns, allow_pickle: bool = False) -> Read:
+    """Labels by clip, of a file or as the last session of a run folder left them.
+
+    Clips that failed are left out. Raises PrerequisiteError for a folder or file without labels.
+    """
+    if not path.is_dir():
+        return read_label_file(path, columns, allow_pickle)
+    table = path / _TABLE
+    if not table.exists():
+        return _unfinished(path)
+    content = read_separated(table)
+    rows = list(content.rows)
+    status = next((at for at, name in content.header.items() if name == "status"), None)
+    kept = rows if status is None else [row for row in rows if row[status] in ANSWERED]
+    if rows and not kept:
+        raise PrerequisiteError(f"every clip in {path} failed, so there is nothing to score")
+    found = collect(table, replace(content, rows=kept), columns)
+    if len(kept) < len(rows):
+        found.notes.append(f"{len(rows) - len(kept)} of {len(rows)} clips in {path} failed")
+    return found
+
+
+def _unfinished(path: Path) -> Read:
+    """The last labels of each clip, where no session has come to its end."""
+    labelled = RunFolder(path).read_labels().values()
+    labels = {each.name: list(each.labels) for each in labelled if each.error is None}
+    if not labels:
+        raise PrerequisiteError(f"{path} is no run folder with labels: it holds no {_TABLE}")
+    return Read(labels, [f"{path} is unfinished: read what it holds so far"])
+
+
+def _npz_names(baseline: str) -> tuple[str, str]:
+    return f"results-{baseline}.npz", f"{baseline}-openset.npz"
 
 
 def _submission(column: str, opensets: Mapping[str, str]) -> str:

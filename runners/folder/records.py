@@ -6,9 +6,10 @@ second, so that a machine that dies loses about a second's. A last line that was
 when the file is next opened for writing. Of several records of one clip the last one holds.
 """
 
-import fcntl
+import hashlib
 import json
 import os
+import stat
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
@@ -17,6 +18,9 @@ from types import TracebackType
 from typing import Any, Generic, Self, TypeVar
 
 from ovmer.baselines.errors import PrerequisiteError, Status
+from ovmer.runners.folder.disk import force_to_disk, lock, read_bytes
+from ovmer.runners.folder.run_json import ANSWERED
+from ovmer.runners.typed import from_json
 
 _FSYNC_SECONDS = 1.0
 
@@ -39,11 +43,13 @@ class Prediction:
     thinking: str = ""
     """What the model thought before it answered; no part of the description, and not scored."""
     fingerprint: Mapping[str, str] = field(default_factory=dict)
-    """What the answer was made from, see `run_folder.fingerprint`."""
+    """Of the clip's files and words that the answer was made from."""
+    made_by: str = ""
+    """`identity_digest` of the run."""
 
     @property
     def failed(self) -> bool:
-        return self.status not in (Status.OK, Status.EMPTY)
+        return self.status not in ANSWERED
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +61,7 @@ class Labelled:
     raw: str
     """The extractor's answer before it was parsed."""
     key: str
-    """Hash of the description and of the extractor's settings: either one changed, it is redone."""
+    """See `label_key`."""
     notes: tuple[str, ...] = ()
     trail: Mapping[str, str] = field(default_factory=dict)
     """What stands between description and labels, by step."""
@@ -66,64 +72,80 @@ class Labelled:
 R = TypeVar("R", Prediction, Labelled)
 
 
+def label_key(name: str, text: str, subtitle: str | None, is_labels: bool, extractor: str) -> str:
+    """Under which the labels that an extractor finds in a description are kept.
+
+    A hash of the description and of the extractor (`identity_text`): labels do not outlive either.
+    """
+    merged = "-" if subtitle is None else f"+{subtitle}"
+    return digest(name, text, merged, str(is_labels), extractor, size=12)
+
+
+def identity_text(identity: Mapping[str, Any]) -> str:
+    """An extractor's identity as `label_key` takes it."""
+    return json.dumps(dict(identity), sort_keys=True, default=str)
+
+
+def digest(*words: str, size: int = 6) -> str:
+    """Hash of texts, in hexadecimal; `size` is in bytes."""
+    # The lengths keep ("ab", "c") and ("a", "bc") apart.
+    text = "".join(f"{len(word)}:{word}" for word in words)
+    return hashlib.blake2b(text.encode("utf-8", "replace"), digest_size=size).hexdigest()
+
+
 def read_records(path: Path, kind: type[R]) -> list[R]:
     """The records of a file in the order they were made; none if there is no file.
 
     A last line without its end is left out. Raises PrerequisiteError for any other line that is
     no record.
     """
-    lines = _whole_lines(path)
+    content = read_bytes(path) or b""
+    lines = content.decode("utf-8", "replace").split("\n")[:-1]
     try:
         # All at once, which takes half the time of line by line.
-        return [_revive(kind, values) for values in json.loads(f"[{','.join(lines)}]")]
-    except (ValueError, TypeError, AttributeError):
-        for number, line in enumerate(lines, start=1):
-            _check(path, number, line, kind)
-        raise
+        values = json.loads(f"[{','.join(lines)}]")
+        if len(values) == len(lines):
+            return [from_json(kind, each) for each in values]
+    except (ValueError, RecursionError):
+        pass
+    return [_record(path, number, line, kind) for number, line in enumerate(lines, start=1)]
 
 
-def _check(path: Path, number: int, line: str, kind: type[R]) -> None:
+def _record(path: Path, number: int, line: str, kind: type[R]) -> R:
     try:
-        _revive(kind, json.loads(line))
-    except (ValueError, TypeError, AttributeError) as error:
+        return from_json(kind, json.loads(line))
+    except (ValueError, RecursionError) as error:
         raise PrerequisiteError(
             f"{path}, line {number} is no record ({error}); remove that line, or the file"
         ) from error
-
-
-def _whole_lines(path: Path) -> list[str]:
-    try:
-        lines = path.read_bytes().decode("utf-8", "replace").split("\n")
-    except FileNotFoundError:
-        return []
-    return lines[:-1]  # what follows the last line end: nothing, or a line that was cut
-
-
-def _revive(kind: type[R], values: dict[str, Any]) -> R:
-    for key in ("labels", "notes"):
-        if key in values:
-            values[key] = tuple(values[key])
-    if "status" in values:
-        values["status"] = Status(values["status"])
-    return kind(**values)
 
 
 class RecordWriter(Generic[R]):
     """Appends to one record file; while it is open no other process can open it so."""
 
     def __init__(self, path: Path) -> None:
-        """Raises PrerequisiteError where another process is writing."""
+        """Raises PrerequisiteError where another process is writing, or `path` is a FIFO."""
         self._path = path
         self._file = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o666)
         try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            self._cut_torn_line()
-        except BlockingIOError as error:
+            if stat.S_ISFIFO(os.fstat(self._file).st_mode):
+                raise PrerequisiteError(f"{path} is no regular file; remove it")
+            self._unlock = lock(self._file, path)
+        except BaseException:
             os.close(self._file)
-            raise PrerequisiteError(
-                f"another run is writing to {path.parent}; wait until it ends, or stop it"
-            ) from error
+            raise
+        try:
+            self._cut_torn_line()
+        except BaseException:
+            self._close()
+            raise
         self._synced = time.monotonic()
+
+    def _close(self) -> None:
+        try:
+            os.close(self._file)
+        finally:
+            self._unlock()
 
     def _cut_torn_line(self) -> None:
         size = os.fstat(self._file).st_size
@@ -146,7 +168,7 @@ class RecordWriter(Generic[R]):
             raise OSError(error.errno, error.strerror, str(self._path)) from error
 
     def sync(self) -> None:
-        os.fsync(self._file)
+        force_to_disk(self._file)
         self._synced = time.monotonic()
 
     def __enter__(self) -> Self:
@@ -164,4 +186,4 @@ class RecordWriter(Generic[R]):
             if error is None:  # else the disk has failed already, and that error says more
                 raise
         finally:
-            os.close(self._file)
+            self._close()

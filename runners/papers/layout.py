@@ -32,7 +32,7 @@ class Column:
 
 
 @dataclass(frozen=True)
-class Row:
+class PrintedRow:
     """One model as print calls it, and the baseline that is it."""
 
     model: str
@@ -63,7 +63,7 @@ class Layout:
     """prompt (one step), merge (two steps); None where print does not say."""
     edition: str
     columns: tuple[Column, ...]
-    rows: tuple[Row, ...]
+    rows: tuple[PrintedRow, ...]
     notes: tuple[str, ...]
     row_notes: Mapping[str, str]
     plot: tuple[str, ...]
@@ -71,7 +71,7 @@ class Layout:
     figures: Mapping[tuple[str, str, str, str], Published] = field(repr=False)
     """(model, inputs, data set, metric) -> what print says."""
 
-    def printed(self, row: Row, column: Column) -> Published | None:
+    def printed(self, row: PrintedRow, column: Column) -> Published | None:
         """The published figure of a cell, None where none was read."""
         if column.published is None:
             return None
@@ -99,7 +99,9 @@ def read_layout(name: str) -> Layout:
         told["subtitle"],
         told["edition"],
         columns,
-        tuple(Row(**{**each, "notes": tuple(each.get("notes", ()))}) for each in told["rows"]),
+        tuple(
+            PrintedRow(**{**each, "notes": tuple(each.get("notes", ()))}) for each in told["rows"]
+        ),
         tuple(told["notes"]),
         told.get("row_notes", {}),
         tuple(told.get("plot") or (column.title for column in columns)),

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ovmer.runners.papers.layout import Column
-from ovmer.runners.papers.table import Cell, Table
+from ovmer.runners.papers.table import Cell, PaperTable
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -13,7 +13,7 @@ _ACROSS = 5  # panels side by side
 _OURS, _ODD, _PRINT = "#1f5fa8", "#9aa5b1", "#c2410c"
 
 
-def forest(table: Table, path: Path) -> None:
+def forest(table: PaperTable, path: Path) -> None:
     """Write the plot; the ending of the path tells its kind (png, pdf, svg)."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure

@@ -9,14 +9,14 @@ from collections.abc import Callable, Sequence
 
 from tabulate import tabulate
 
-from ovmer.runners.papers.table import Cell, Line, Table
+from ovmer.runners.papers.table import Cell, Line, PaperTable
 
 _EMPTY = "–"
 Raise = Callable[[str], str]
 """Letters -> letters set above the line."""
 
 
-def plain(table: Table) -> str:
+def plain(table: PaperTable) -> str:
     """For the terminal."""
     header, body = _grid(table, lambda letters: f"^{letters}")
     align = ["left"] * 3 + ["right"] * (len(header) - 3)
@@ -24,7 +24,7 @@ def plain(table: Table) -> str:
     return "\n".join([table.layout.title, "", text, "", *_footnotes(table)])
 
 
-def markdown(table: Table) -> str:
+def markdown(table: PaperTable) -> str:
     header, body = _grid(table, lambda letters: f"<sup>{letters}</sup>")
     rows = [header, ["---"] * 3 + ["---:"] * (len(header) - 3), *body]
     lines = ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows]
@@ -32,7 +32,7 @@ def markdown(table: Table) -> str:
     return "\n".join([f"# {table.layout.title}", "", *lines, "", *notes, ""])
 
 
-def latex(table: Table) -> str:
+def latex(table: PaperTable) -> str:
     """A `table*` for booktabs, which needs no other package."""
     header, body = _grid(table, lambda letters: f"\\textsuperscript{{{letters}}}", _tex)
     columns = "lll" + "r" * (len(header) - 3)
@@ -65,7 +65,7 @@ def latex(table: Table) -> str:
     )
 
 
-def tidy(table: Table) -> str:
+def tidy(table: PaperTable) -> str:
     """One row a cell, as csv; numbers as they are, not rounded."""
     text = io.StringIO()
     rows = csv.writer(text, lineterminator="\n")
@@ -102,7 +102,7 @@ def tidy(table: Table) -> str:
 
 
 def _grid(
-    table: Table, above: Raise, escape: Callable[[str], str] = str
+    table: PaperTable, above: Raise, escape: Callable[[str], str] = str
 ) -> tuple[list[str], list[list[str]]]:
     header = ["model", "in", "", *(column.title for column in table.layout.columns)]
     body = []
@@ -115,7 +115,7 @@ def _grid(
     return header, body
 
 
-def _lines_of(table: Table, line: Line, above: Raise) -> list[tuple[str, Sequence[str]]]:
+def _lines_of(table: PaperTable, line: Line, above: Raise) -> list[tuple[str, Sequence[str]]]:
     lines: list[tuple[str, Sequence[str]]] = [
         ("ours", [_ours(table, line, cell, above) for cell in line.cells])
     ]
@@ -128,7 +128,7 @@ def _lines_of(table: Table, line: Line, above: Raise) -> list[tuple[str, Sequenc
     return lines
 
 
-def _ours(table: Table, line: Line, cell: Cell, above: Raise) -> str:
+def _ours(table: PaperTable, line: Line, cell: Cell, above: Raise) -> str:
     letters = table.cell_letters(line, cell)
     value = _EMPTY if cell.ours is None else f"{cell.ours:.2f}"
     return value + (above(letters) if letters else "")
@@ -148,7 +148,7 @@ def _difference(cell: Cell) -> str:
     return "0.00" if abs(cell.difference) < 0.005 else f"{cell.difference:+.2f}"
 
 
-def _footnotes(table: Table) -> list[str]:
+def _footnotes(table: PaperTable) -> list[str]:
     return [*(f"{letter}: {text}" for text, letter in table.letters.items()), *table.notes]
 
 

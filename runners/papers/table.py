@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from ovmer.runners.papers.layout import Column, Layout, Published, Row
-from ovmer.runners.papers.results import Result, Scored
+from ovmer.runners.folder.scores_json import StoredScores
+from ovmer.runners.papers.layout import Column, Layout, PrintedRow, Published
+from ovmer.runners.papers.results import Result
 
 _ASKED = {
     "prompt": "asked with the subtitle",
@@ -65,7 +66,7 @@ class Cell:
 class Line:
     """One model's cells."""
 
-    row: Row
+    row: PrintedRow
     cells: tuple[Cell, ...]
     is_printed: bool = True
     """False of a baseline that print has no row for."""
@@ -80,7 +81,7 @@ class Line:
 
 
 @dataclass(frozen=True)
-class Table:
+class PaperTable:
     """A printed table with our figures in it."""
 
     layout: Layout
@@ -128,11 +129,11 @@ class Table:
         return notes
 
 
-def make_table(layout: Layout, results: Sequence[Result]) -> Table:
+def make_table(layout: Layout, results: Sequence[Result]) -> PaperTable:
     """Fill the layout; below stand baselines that print has no row for."""
-    by_place: dict[tuple[str, str], list[Result]] = {}
+    by_run: dict[tuple[str, str], list[Result]] = {}
     for result in results:
-        by_place.setdefault((result.baseline, result.dataset), []).append(result)
+        by_run.setdefault((result.info.baseline, result.info.dataset), []).append(result)
     rows = [(row, True) for row in layout.rows] + [(row, False) for row in _others(layout, results)]
     lines = []
     for row, is_printed in rows:
@@ -141,38 +142,39 @@ def make_table(layout: Layout, results: Sequence[Result]) -> Table:
             if column.dataset is None:
                 cells.append(_mean(layout, row, column, cells))
             else:
-                found = by_place.get((row.baseline or "", column.dataset), [])
+                found = by_run.get((row.baseline or "", column.dataset), [])
                 cells.append(_cell(layout, row, column, found))
         if is_printed or any(cell.is_told for cell in cells):
             lines.append(Line(row, tuple(cells), is_printed))
-    return Table(layout, tuple(lines))
+    return PaperTable(layout, tuple(lines))
 
 
-def _others(layout: Layout, results: Sequence[Result]) -> Iterator[Row]:
+def _others(layout: Layout, results: Sequence[Result]) -> Iterator[PrintedRow]:
     known = {row.baseline for row in layout.rows}
     wanted = {column.dataset for column in layout.columns}
-    others = {r.baseline: r.title for r in results if r.dataset in wanted}
+    infos = [result.info for result in results if result.info.dataset in wanted]
+    others = {info.baseline: info.title for info in infos}
     for baseline, title in others.items():
         if baseline not in known:
-            yield Row(title if "+" not in baseline else baseline, baseline=baseline)
+            yield PrintedRow(title if "+" not in baseline else baseline, baseline=baseline)
 
 
-def _cell(layout: Layout, row: Row, column: Column, results: Sequence[Result]) -> Cell:
+def _cell(layout: Layout, row: PrintedRow, column: Column, results: Sequence[Result]) -> Cell:
     published = layout.printed(row, column)
     choices = []
     for result in results:
         for scored in result.scored:
-            if scored.metric == column.metric and scored.value(column.figure) is not None:
+            if scored.metric == column.metric and scored.figures.get(column.figure) is not None:
                 marks = tuple(_marks(layout, column, result, scored, published is not None))
                 choices.append((result, scored, marks))
     if not choices:
         why = _why_empty(row, column, results)
-        failed = next((each.folder for each in results if each.problem), None)
+        failed = next((each.folder for each in results if each.info.problem), None)
         return Cell(column, None, None, published, (Mark(why),), failed)
     result, scored, marks = min(
         choices, key=lambda each: (sum(mark.is_grave for mark in each[2]), len(each[2]))
     )
-    value, interval = scored.value(column.figure), scored.interval(column.figure)
+    value, interval = scored.figures.get(column.figure), scored.interval(column.figure)
     assert value is not None
     return Cell(
         column,
@@ -184,72 +186,71 @@ def _cell(layout: Layout, row: Row, column: Column, results: Sequence[Result]) -
     )
 
 
-def _why_empty(row: Row, column: Column, results: Sequence[Result]) -> str:
+def _why_empty(row: PrintedRow, column: Column, results: Sequence[Result]) -> str:
     if row.baseline is None:
         return "no baseline of this project"
     if not column.metric:
         return "no metric of this project"
     if not results:
         return _NOT_RUN
-    result = results[0]
-    if result.problem is not None and result.described < result.clips:
-        return result.problem
-    if result.described < result.clips:
-        return f"unfinished: {result.described} of {result.clips} clips are described"
-    if not result.has_truth:
+    info, all_scored = results[0].info, results[0].scored
+    if info.problem is not None and info.described < info.clips:
+        return info.problem
+    if info.described < info.clips:
+        return f"unfinished: {info.described} of {info.clips} clips are described"
+    if not info.has_truth:
         return "no true labels to score against"
-    if result.scored:
-        have = ", ".join(dict.fromkeys(scored.metric for scored in result.scored))
+    if all_scored:
+        have = ", ".join(dict.fromkeys(scored.metric for scored in all_scored))
         hint = "; groups: ovmer group" if column.metric == "grouping" else ""
         return f"scored with {have}, not with {column.metric}{hint}"
-    return result.problem or "not scored"
+    return info.problem or "not scored"
 
 
 def _marks(
-    layout: Layout, column: Column, result: Result, scored: Scored, is_printed: bool
+    layout: Layout, column: Column, result: Result, scored: StoredScores, is_printed: bool
 ) -> Iterator[Mark]:
     """What is grave first. The protocol matters only where there is print to compare with."""
-    entry, extractor = scored.entry, scored.extractor
-    if result.is_dry or extractor.get("model") == "miniature":
+    info = result.info
+    if info.is_dry or scored.extractor.get("model") == "miniature":
         yield Mark("dry run on a random miniature: the figure means nothing")
-    if not entry.get("comparable_with_papers", True):
+    if not scored.comparable_with_papers:
         yield Mark("shipped vocabulary; the authors': ovmer fetch wheels")
-    edition = entry.get("conditions", {}).get("vocabulary", layout.edition)
-    if edition != layout.edition and entry.get("comparable_with_papers", True):
+    edition = scored.conditions.get("vocabulary", layout.edition)
+    if edition != layout.edition and scored.comparable_with_papers:
         yield Mark(f"vocabulary {edition}, print's is {layout.edition}")
-    clips = int(entry.get("n_clips", 0))
-    if column.clips is not None and clips != column.clips:
-        yield Mark(f"{clips} clips, not the whole data set")
+    if column.clips is not None and scored.n_clips != column.clips:
+        yield Mark(f"{scored.n_clips} clips, not the whole data set")
     if is_printed:
         yield from _against_print(layout, result, scored)
-    if result.failed:
-        yield Mark(f"{result.failed} clips failed and count as without labels", is_grave=False)
-    if result.is_imported:
-        told = result.settings.get("extractor", {}).get("name") or "not told"
+    if info.failed:
+        yield Mark(f"{info.failed} clips failed and count as without labels", is_grave=False)
+    if info.imported is not None:
+        told = scored.extractor.get("name", "imported").replace("imported", "not told")
         yield Mark(f"imported predictions, labels by: {told}", is_grave=False)
 
 
-def _against_print(layout: Layout, result: Result, scored: Scored) -> Iterator[Mark]:
-    asked, extractor = result.asked(scored), scored.extractor
-    if layout.subtitle is not None and asked != layout.subtitle and not result.names_labels:
+def _against_print(layout: Layout, result: Result, scored: StoredScores) -> Iterator[Mark]:
+    info, asked, extractor = result.info, result.asked(scored), scored.extractor
+    if layout.subtitle is not None and asked != layout.subtitle and not info.names_labels:
         yield Mark(f"{_ASKED[asked]}; print: {_ASKED[layout.subtitle]}")
-    generation = result.settings.get("generation", "paper")
-    if result.settings.get("baseline", {}).get("generation") and generation != "paper":
+    generation = info.about.get("generation", "paper")
+    if info.about["baseline"].get("generation") and generation != "paper":
         yield Mark(f"other decoding: generation={generation}")
-    changed = [each for each in result.overrides if each.startswith(("baseline.", "+baseline."))]
+    changed = [each for each in info.overrides if each.startswith(("baseline.", "+baseline."))]
     changed = [each for each in changed if not any(key in each for key in _NO_CHANGE)]
     if changed:
         yield Mark(f"other settings: {', '.join(changed)}")
-    by_rule = extractor.get("name") == "lexicon" and not result.names_labels
-    if by_rule and not result.is_imported:
+    by_rule = extractor.get("name") == "lexicon" and not info.names_labels
+    if by_rule and info.imported is None:
         yield Mark("labels by rule (extractor=lexicon), print's by a language model")
-    if scored.entry.get("conditions", {}).get("parser", "strict") != "strict":
+    if scored.conditions.get("parser", "strict") != "strict":
         yield Mark("labels read by the friendly parser")
     if extractor.get("temperature") == 0:
         yield Mark("label step greedy, print's at temperature 0.7", is_grave=False)
 
 
-def _mean(layout: Layout, row: Row, column: Column, cells: Sequence[Cell]) -> Cell:
+def _mean(layout: Layout, row: PrintedRow, column: Column, cells: Sequence[Cell]) -> Cell:
     published = layout.printed(row, column)
     values = [cell.ours for cell in cells if cell.ours is not None]
     if len(values) < len(cells):

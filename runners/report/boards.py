@@ -20,8 +20,8 @@ import numpy as np
 from ovmer.baselines.errors import Status
 from ovmer.runners.report.runs import Run
 from ovmer.runners.scoring import Contributions, Scores
-from ovmer.runners.scoring.compare import Comparison, compare_drawn
 from ovmer.runners.scoring.result import FloatArray, ratio
+from ovmer.runners.scoring.significance import Comparison, compare_drawn
 from ovmer.runners.scoring.vocabulary import MAPPINGS
 
 _REPLICATES, _DRAWS = 10_000, 100_000_000
@@ -33,7 +33,7 @@ _HEADLINES = ("M-avg", "level1", "level2")
 
 
 @dataclass
-class Row:
+class Entry:
     """One run on its board."""
 
     run: Run
@@ -57,8 +57,8 @@ class Row:
     def figures(self) -> dict[str, float]:
         """The mean over the readings; where nothing can be scored, what scores.json says."""
         if not self.scores:
-            told = (self.run.entry or {}).get("figures", {})
-            return {name: value for name, value in told.items() if value is not None}
+            stored = {} if self.run.entry is None else self.run.entry.figures
+            return {name: value for name, value in stored.items() if value is not None}
         names = self.scores[0].figures
         return {
             name: float(np.mean([each.figures[name] for each in self.scores])) for name in names
@@ -78,13 +78,13 @@ class Row:
 class Board:
     """Rows that share clips, truth and metric: the best first, what is excluded last."""
 
-    def __init__(self, rows: Sequence[Row]) -> None:
+    def __init__(self, rows: Sequence[Entry]) -> None:
         first = rows[0].run
         self.dataset, self.metric, self.clips = first.dataset, first.metric, first.clips
         self.rows = sorted(rows, key=self._place)
         self._drawn = _draw([row for row in self.rows if row.scores])
 
-    def _place(self, row: Row) -> tuple[bool, float]:
+    def _place(self, row: Entry) -> tuple[bool, float]:
         """A perfect figure over two clips is no first place; nor is that of a dry run."""
         is_listed_last = bool(row.excluded) and not row.run.is_bound
         return is_listed_last, -row.figures.get(self.metric.primary, -1.0)
@@ -144,7 +144,7 @@ class Board:
             if note in common
         ]
 
-    def _row(self, row: Row) -> dict[str, Any]:
+    def _row(self, row: Entry) -> dict[str, Any]:
         run, common, counts = row.run, self._common_notes(), row.run.counts
         notes = [note for each in row.scores[:1] for note in each.notes if note not in common]
         return {
@@ -161,16 +161,16 @@ class Board:
             "settings": _told(run),
         }
 
-    def _figures(self, row: Row) -> list[list[float | None] | None]:
+    def _figures(self, row: Entry) -> list[list[float | None] | None]:
         """[value, low, high] of each of `figure_names`."""
         drawn = self._drawn.get(row.name)
-        told = (row.run.entry or {}).get("intervals", {}) if drawn is None else {}
+        entry = row.run.entry if drawn is None else None
         found: list[list[float | None] | None] = []
         for name in self.figure_names:
             if name not in row.figures:
                 found.append(None)
                 continue
-            low, high = told.get(name, (None, None))
+            low, high = (entry and entry.intervals.get(name)) or (None, None)
             if drawn is not None:
                 tail = (1 - _CONFIDENCE) / 2
                 low, high = np.quantile(drawn[name][:_INTERVALS], [tail, 1 - tail])
@@ -226,7 +226,7 @@ def make_boards(runs: Sequence[Run]) -> list[Board]:
     return [
         Board(
             [
-                Row(run, name, _score(run))
+                Entry(run, name, _score(run))
                 for run, name in zip(of_kind, _names(of_kind), strict=True)
             ]
         )
@@ -281,12 +281,12 @@ def _clip_scores(scores: Scores) -> FloatArray:
     return ratio((first * counted).sum(axis=1), counted.sum(axis=1), np.nan)
 
 
-def _draw(rows: Sequence[Row]) -> dict[str, dict[str, FloatArray]]:
+def _draw(rows: Sequence[Entry]) -> dict[str, dict[str, FloatArray]]:
     """Row -> figure -> its values (replicates) on resamples of clips, the same for all rows.
 
     Rows over the same clips are drawn together: the draw is what takes time.
     """
-    by_clips: dict[tuple[str, ...], list[Row]] = {}
+    by_clips: dict[tuple[str, ...], list[Entry]] = {}
     for row in rows:
         by_clips.setdefault(row.scores[0].contributions.clips, []).append(row)
     drawn: dict[str, dict[str, FloatArray]] = {}

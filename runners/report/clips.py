@@ -15,7 +15,7 @@ import numpy as np
 from ovmer.baselines.errors import Status
 from ovmer.runners.data import Clip
 from ovmer.runners.folder.records import Labelled, Prediction
-from ovmer.runners.report.boards import Board, Row
+from ovmer.runners.report.boards import Board, Entry
 from ovmer.runners.scoring.parsing import PARSERS
 from ovmer.runners.scoring.vocabulary import MAPPINGS, WHEELS, Vocabulary
 from ovmer.runners.scoring.words import WordMetric
@@ -69,7 +69,7 @@ class _Words:
         return [self._numbers.setdefault(label, len(self._numbers)) for label in clean]
 
 
-def _columns(row: Row, words: _Words) -> dict[str, Any]:
+def _columns(row: Entry, words: _Words) -> dict[str, Any]:
     """One row's answers, clip by clip."""
     run, labels = row.run, row.run.readings[0]
     statuses, found = [], []

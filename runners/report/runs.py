@@ -5,9 +5,8 @@ set has moved, that it is half finished or a dry run becomes a warning, which th
 """
 
 import json
-import os
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,14 +14,13 @@ from typing import Any
 from ovmer.baselines.errors import PrerequisiteError, Status
 from ovmer.runners.config import Settings, settings_from_json
 from ovmer.runners.data import Clip, read_dataset
-from ovmer.runners.extraction.base import Described
-from ovmer.runners.folder.records import Labelled, Prediction
-from ovmer.runners.folder.run_folder import RunFolder
+from ovmer.runners.folder.records import Labelled, Prediction, identity_text, label_key
+from ovmer.runners.folder.run_folder import RunFolder, read_folders
+from ovmer.runners.folder.run_json import RunInfo
+from ovmer.runners.folder.scores_json import StoredScores
 from ovmer.runners.job import Job
-from ovmer.runners.progress import say
 from ovmer.runners.scoring import Metric, make_metric
 from ovmer.runners.scoring.vocabulary import SHIPPED
-from ovmer.runners.sweeping.state import identity_text, label_key
 
 
 @dataclass
@@ -39,8 +37,8 @@ class Run:
     """Of clips of the data set alone."""
     readings: list[dict[str, Labelled]]
     """Labels by clip: one reading, or one for each seed of the extractor."""
-    entry: Mapping[str, Any] | None
-    """What scores.json holds for the run's own extractor and metric, if anything."""
+    entry: StoredScores | None
+    """The figures in scores.json for the run's own extractor and metric."""
     is_dry: bool
     warnings: list[str] = field(default_factory=list)
     """What a reader must know, each as `tag: sentence`."""
@@ -92,43 +90,17 @@ def collect(paths: Sequence[str | Path], root: Path | None = None) -> list[Run]:
     A folder that cannot be shown is left out with a sentence. Raises PrerequisiteError where none
     can be.
     """
-    datasets, found = Datasets(root), []
-    for folder in dict.fromkeys(found for path in paths for found in _run_folders(Path(path))):
-        try:
-            found.append(_read(folder, datasets))
-        except PrerequisiteError as error:
-            say(f"left out: {error}")
-    if not found:
-        raise PrerequisiteError(
-            f"{', '.join(map(str, paths))}: no run folders there that can be shown (they hold a "
-            "run.json); give some, e.g. outputs/sample/*"
-        )
-    return found
+    datasets = Datasets(root)
+    return read_folders([Path(path) for path in paths], lambda folder: _read(folder, datasets))
 
 
-def _run_folders(path: Path) -> Iterator[Path]:
-    if not path.is_dir():
-        raise PrerequisiteError(f"there is no folder {path}")
-    if (path / "run.json").is_file():
-        yield path
-        return
-    for folder, below, files in os.walk(path):
-        below.sort()
-        if "run.json" in files:
-            below.clear()
-            yield Path(folder)
-
-
-def _read(path: Path, datasets: "Datasets") -> Run:
-    folder = RunFolder(path)
-    told = folder.read_json("run.json")
-    if "imported" in told:
+def _read(folder: RunFolder, datasets: "Datasets") -> Run:
+    path, info = folder.path, folder.info()
+    if info.imported is not None:
         raise PrerequisiteError(
             f"{path} holds the figures of imported predictions, and not what was said"
         )
-    if "settings" not in told:
-        raise PrerequisiteError(f"{path} is no run folder: its run.json holds no settings")
-    settings = settings_from_json(told["settings"], path)
+    settings = settings_from_json(info.settings, path)
     predictions = folder.read_predictions()
     clips, warnings = datasets.clips(settings, path)
     if clips is None:
@@ -137,9 +109,7 @@ def _read(path: Path, datasets: "Datasets") -> Run:
     else:
         wanted = {clip.name for clip in clips}
         predictions = {name: each for name, each in predictions.items() if name in wanted}
-    entry = folder.read_json("scores.json").get(
-        f"{Job(settings).extraction}/{settings.metric['name']}"
-    )
+    entry = folder.read_scores().get(f"{Job(settings).extraction}/{settings.metric.get('name')}")
     run = Run(
         path,
         path.resolve().parent.name,
@@ -147,9 +117,9 @@ def _read(path: Path, datasets: "Datasets") -> Run:
         _metric(settings, entry, warnings),
         clips,
         predictions,
-        _readings(folder, settings, told, entry, clips, predictions),
+        _readings(folder, settings, info, entry, clips, predictions),
         entry,
-        bool(told.get("identity", {}).get("dry_run")),
+        info.is_dry,
         warnings,
     )
     if run.is_dry:
@@ -163,10 +133,10 @@ def _read(path: Path, datasets: "Datasets") -> Run:
     return run
 
 
-def _metric(settings: Settings, entry: Mapping[str, Any] | None, warnings: list[str]) -> Metric:
+def _metric(settings: Settings, entry: StoredScores | None, warnings: list[str]) -> Metric:
     """The run's own metric, by the vocabulary that it was scored with."""
     metric = make_metric(settings.metric)
-    then = (entry or {}).get("conditions", {}).get("vocabulary")
+    then = None if entry is None else entry.conditions.get("vocabulary")
     now = metric.conditions.get("vocabulary")
     if then == SHIPPED != now:
         return make_metric({**settings.metric, "wheel_root": SHIPPED})
@@ -178,8 +148,8 @@ def _metric(settings: Settings, entry: Mapping[str, Any] | None, warnings: list[
 def _readings(
     folder: RunFolder,
     settings: Settings,
-    told: Mapping[str, Any],
-    entry: Mapping[str, Any] | None,
+    info: RunInfo,
+    entry: StoredScores | None,
     clips: Sequence[Clip],
     predictions: Mapping[str, Prediction],
 ) -> list[dict[str, Labelled]]:
@@ -190,32 +160,32 @@ def _readings(
     """
     labelled = {key: each for key, each in folder.read_labels().items() if each.error is None}
     items = [
-        Described(
+        (
             clip.name,
             predictions[clip.name].description,
             clip.subtitle if settings.subtitle == "merge" else None,
-            told.get("answers") == "labels",
+            info.names_labels,
         )
         for clip in clips
         if clip.name in predictions and not predictions[clip.name].failed
     ]
     found = []
     for identity in _identities(entry, settings):
-        keys = {item.name: label_key(item, identity) for item in items}
+        keys = {item[0]: label_key(*item, identity) for item in items}
         found.append({name: labelled[key] for name, key in keys.items() if key in labelled})
     if any(found):
         return found
     return [{each.name: each for each in labelled.values()}]
 
 
-def _identities(entry: Mapping[str, Any] | None, settings: Settings) -> list[str]:
-    """Of the extractor, once for each seed that it was run with."""
+def _identities(entry: StoredScores | None, settings: Settings) -> list[str]:
+    """The identity of the extractor, once for each seed that it was run with."""
     if entry is None:
         return []
-    identity = entry["extractor"]
-    if "repeats" not in entry:
-        return [identity_text(identity)]
-    return [identity_text({**identity, "seed": seed}) for seed in settings.extractor["seeds"]]
+    if not entry.repeats:
+        return [identity_text(entry.extractor)]
+    seeds = settings.extractor.get("seeds") or ()
+    return [identity_text({**entry.extractor, "seed": seed}) for seed in seeds]
 
 
 class Datasets:

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from ovmer.runners.scoring.base import Metric, one_of, wrong_value
-from ovmer.runners.scoring.parsing import string_to_list
+from ovmer.runners.scoring.parsing import string_to_list, visible
 from ovmer.runners.scoring.result import Contributions, FloatArray, Scores, ratio
 
 NONE = -1
@@ -57,6 +57,7 @@ class ClassMetric(Metric):
     def _score(
         self, clips: tuple[str, ...], predictions: Sequence[Any], truth: Sequence[Any]
     ) -> Scores:
+        predictions, truth = ([visible(cell) for cell in side] for side in (predictions, truth))
         pairs, notes = self._pairs(clips, predictions, truth)
         values = np.concatenate(
             [_contributions(pairs[prefix], len(names)) for prefix, names in self.tasks.items()],

@@ -5,7 +5,7 @@ import tempfile
 from pathlib import Path
 
 from ovmer.baselines.errors import PrerequisiteError
-from ovmer.runners.scoring.tables import TABLES, is_complete, read_tables, wheel_root
+from ovmer.runners.scoring.word_tables import TABLES, is_complete, read_tables, wheel_root
 
 _SECONDS = 30  # without a byte, after which a server counts as gone
 

@@ -21,7 +21,7 @@ import numpy.typing as npt
 
 from ovmer.baselines.errors import PrerequisiteError
 from ovmer.runners.scoring.base import Metric, one_of
-from ovmer.runners.scoring.files import Columns, read_labels
+from ovmer.runners.scoring.label_files import Columns, read_label_file
 from ovmer.runners.scoring.labels import Flat, parse_all, parser_notes
 from ovmer.runners.scoring.parsing import PARSERS, friendly_list, listlist_to_list
 from ovmer.runners.scoring.result import Contributions, FloatArray, Scores, ratio
@@ -126,7 +126,7 @@ def _compare(
 def read_replies(source: Any) -> dict[str, str]:
     """Name -> reply text from a mapping, a folder or .zip of NAME.npy (MER2024's), or a table.
 
-    A table is a file that `files.read_labels` reads, with a column or key `reply`.
+    A table is a file that `read_label_file` reads, with a column or key `reply`.
 
     Raises PrerequisiteError for no source, and for one that cannot be read.
     """
@@ -141,7 +141,7 @@ def read_replies(source: Any) -> dict[str, str]:
     if path.is_dir() or path.suffix == ".zip":
         replies = _npy_texts(path)
     else:
-        found = read_labels(path, Columns(("reply",))).values
+        found = read_label_file(path, Columns(("reply",))).values
         replies = {name: reply for name, reply in found.items() if isinstance(reply, str)}
     if not replies:
         raise PrerequisiteError(f"metric.replies: {path} holds no replies")

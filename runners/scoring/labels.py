@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ovmer.runners.scoring.base import wrong_value
-from ovmer.runners.scoring.parsing import Parser
+from ovmer.runners.scoring.parsing import Parser, visible
 from ovmer.runners.scoring.vocabulary import UNKNOWN, Vocabulary
 
 Ints = npt.NDArray[np.int64]
@@ -33,6 +33,8 @@ class Flat:
     """(clips): where in `labels` each clip's end."""
     lone_brackets: int
     """Cells that are the one character `[`, on which the authors' parser throws."""
+    zero_width: int = 0
+    """Cells from which zero-width characters were removed."""
 
     @property
     def sizes(self) -> Ints:
@@ -48,24 +50,32 @@ def parse_all(clips: Sequence[str], cells: Sequence[Any], parser: Parser, whose:
     """The labels of every clip; raises PrerequisiteError naming the clip whose value is none."""
     labels: list[str] = []
     ends = []
+    changed = 0
     try:
         for cell in cells:
-            labels += parser(cell)
+            seen = visible(cell)
+            changed += seen is not cell and seen != cell
+            labels += parser(seen)
             ends.append(len(labels))
     except TypeError as error:
         raise wrong_value(clips[len(ends)], whose, str(error)) from error
     lone = sum(isinstance(cell, str) and cell == "[" for cell in cells)
-    return Flat(labels, np.array(ends, dtype=np.int64), lone)
+    return Flat(labels, np.array(ends, dtype=np.int64), lone, changed)
 
 
 def parser_notes(flat: Flat, whose: str) -> list[str]:
-    """What must be said where ours gives a result and the authors' parser none."""
-    if not flat.lone_brackets:
-        return []
-    return [
-        f"{flat.lone_brackets} cells of the {whose} are a lone `[`, on which the authors' parser "
-        "throws; they count as no labels"
-    ]
+    """Notes on cells that ours reads otherwise than the authors' parser."""
+    notes = []
+    if flat.lone_brackets:
+        notes.append(
+            f"{flat.lone_brackets} cells of the {whose} are a lone `[`, on which the authors' "
+            "parser throws; they count as no labels"
+        )
+    if flat.zero_width:
+        notes.append(
+            f"zero-width characters were removed from {flat.zero_width} cells of the {whose}"
+        )
+    return notes
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,18 @@ or the NaN that pandas puts for an empty cell)."""
 
 Parser = Callable[[Any], list[str]]
 
+# What pandas.read_csv takes for a missing value (`na_values` in its documentation), exactly. It
+# holds for cells of labels; a clip may be called NA.
+# fmt: off
+MISSING = frozenset({
+    "", "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN",
+    "<NA>", "N/A", "NA", "NULL", "NaN", "None", "n/a", "nan", "null",
+})
+# fmt: on
+
+_ZERO_WIDTH = re.compile("[\\u200b-\\u200d\\u2060\\ufeff]")
+"""Zero-width spaces and joiners and the byte-order mark: no part of any label."""
+
 _BRACKETS = re.compile(r"[\[\]]")
 _QUOTES = re.compile(r"['\"]")
 # An apostrophe separates unless it stands inside a word, as in "don't".
@@ -59,6 +71,19 @@ def friendly_list(value: Any) -> list[str]:
         texts = _json_texts(text)
         return _clean([text] if texts is None else texts)
     return _clean(_no_text(value, friendly_list))
+
+
+def visible(value: Any) -> Any:
+    """A cell or list of labels without zero-width characters; the value itself if it has none."""
+    if isinstance(value, str):
+        return value if value.isascii() else _ZERO_WIDTH.sub("", value)
+    if isinstance(value, list | tuple) and not all(map(str.isascii, filter(_is_text, value))):
+        return [label for each in value if (label := visible(each)) != "" or each == ""]
+    return value
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
 
 
 PARSERS: dict[str, Parser] = {"strict": string_to_list, "friendly": friendly_list}

@@ -10,14 +10,17 @@ on hash seeds; intervals do not depend on the platform either, because replicate
 that are rounded to multiples of a power of two, which double precision adds without error.
 """
 
+import csv
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
+from tabulate import tabulate
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -98,9 +101,37 @@ class Scores:
         return f"<{self.metric}: {figure}, {self.n_clips} clips, {self.n_counted} count>"
 
     def __str__(self) -> str:
-        from ovmer.runners.scoring.report import score_text
+        """A table in percent, and below it whatever a reader of the figures must know."""
+        mark = "" if self.comparable else "*"
+        body = [
+            [
+                name + mark,
+                percent(value),
+                percent_interval(low, high),
+                percent(precision),
+                percent(recall),
+                "" if counted is None else counted,
+            ]
+            for name, value, low, high, precision, recall, counted in self.rows()[1:]
+        ]
+        header = ["figure", "%", f"{100 * self.confidence:g} % interval", "precision", "recall"]
+        header.append("n")
+        used = [i for i in range(len(header)) if any(row[i] != "" for row in body)]
+        # The primary figure, which tables show, comes first.
+        body.sort(key=lambda row: row[0] != self.primary + mark)
+        table = tabulate(
+            [[row[i] for i in used] for row in body],
+            [header[i] for i in used],
+            colalign=["left", *["right"] * (len(used) - 1)],
+            disable_numparse=True,
+        )
+        title = f"{self.metric}: {self.n_clips} clips, {self.n_counted} of them count"
+        return "\n".join([title, "", table, "", *self.note_lines()])
 
-        return score_text(self)
+    def note_lines(self) -> list[str]:
+        """The notes as a list to print."""
+        notes = [f"- {note}" for note in self.notes]
+        return notes if self.comparable else ["* not comparable with papers", *notes]
 
     @cached_property
     def figures(self) -> dict[str, float]:
@@ -162,7 +193,7 @@ class Scores:
         return {name: DataFrame(rows, columns=header) for name, (header, *rows) in tables}
 
     def as_json(self) -> dict[str, Any]:
-        """What `scores.json` holds; an undefined figure is null, since JSON has no NaN."""
+        """The scores as plain values; an undefined figure is null, since JSON has no NaN."""
         header, *unknown = self.unknown() or [[]]
         return {
             "metric": self.metric,
@@ -182,6 +213,30 @@ class Scores:
             ],
             "notes": self.notes,
         }
+
+
+def percent(value: float | None) -> str:
+    """A figure in [0, 1] as text: `45.12`, "" for none."""
+    if value is None:
+        return ""
+    return "undefined" if math.isnan(value) else f"{100 * value:.2f}"
+
+
+def percent_interval(low: float | None, high: float | None) -> str:
+    if low is None or high is None:
+        return ""
+    return "undefined" if math.isnan(low) else f"{percent(low)} .. {percent(high)}"
+
+
+def write_csvs(folder: str | Path, tables: Mapping[str, Rows]) -> list[Path]:
+    """Write each table to FOLDER/NAME.csv; returns the paths. Raises OSError."""
+    root = Path(folder).expanduser()
+    root.mkdir(parents=True, exist_ok=True)
+    paths = [root / f"{name}.csv" for name in tables]
+    for path, rows in zip(paths, tables.values(), strict=True):
+        with path.open("w", encoding="utf-8", newline="", errors="replace") as file:
+            csv.writer(file, lineterminator="\n").writerows(rows)
+    return paths
 
 
 def _finite(value: float) -> float | None:

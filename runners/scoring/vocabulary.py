@@ -30,7 +30,7 @@ import numpy.typing as npt
 from ovmer.baselines.cache import VOCABULARIES, cache_folder
 from ovmer.baselines.errors import PrerequisiteError
 from ovmer.baselines.words import wheel_rows, wheel_words
-from ovmer.runners.scoring.tables import (
+from ovmer.runners.scoring.word_tables import (
     EDITIONS,
     WheelRow,
     Words,

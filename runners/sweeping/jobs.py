@@ -23,9 +23,9 @@ from ovmer.runners import cli
 from ovmer.runners.data import Clip, read_dataset
 from ovmer.runners.job import Job
 from ovmer.runners.progress import say
-from ovmer.runners.sweeping.comparison import comparison
 from ovmer.runners.sweeping.state import State, look
 from ovmer.runners.sweeping.submit import submit
+from ovmer.runners.sweeping.summary import summary
 from ovmer.runners.sweeping.work import work
 
 _SECONDS_TO_END = 30.0  # that a job has when its sweep is stopped; its records are safe anyway
@@ -78,7 +78,7 @@ def run_jobs(jobs: Sequence[Job], launcher: Sequence[str] = ()) -> int:
                 if ended.job.settings.on_error == "raise":
                     break
     states = [each.state for each in plan if each.state is not None]
-    print(comparison(states))
+    print(summary(states))
     fine = all(each.is_done for each in plan) and not any(state.failed for state in states)
     return status if fine else cli.FAILED
 

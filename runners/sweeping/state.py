@@ -4,7 +4,6 @@ The sweep looks to say what is done, partial and to do, the job itself to know w
 ask here, and neither torch nor a model is touched.
 """
 
-import hashlib
 import json
 import os
 from collections import Counter
@@ -12,15 +11,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 from ovmer.adapters.base import AUDIO, SUBTITLE, VIDEO
 from ovmer.baselines.errors import PrerequisiteError, Status
 from ovmer.runners.data import Clip
 from ovmer.runners.describing.pipeline import Request
 from ovmer.runners.extraction import Described, Extractor, make_extractors
-from ovmer.runners.folder.records import Labelled, Prediction
+from ovmer.runners.folder.exchange import has_exchange_files
+from ovmer.runners.folder.records import Labelled, Prediction, digest, identity_text, label_key
 from ovmer.runners.folder.run_folder import RunFolder
+from ovmer.runners.folder.scores_json import StoredScores
 from ovmer.runners.job import Job
 from ovmer.runners.scoring import Metric, make_metric
 
@@ -45,7 +45,7 @@ class Reading:
 
     def key(self, item: Described) -> str:
         """Under which the labels of one description are kept."""
-        return label_key(item, self._identity)
+        return label_key(item.name, item.text, item.subtitle, item.is_labels, self._identity)
 
     @property
     def found(self) -> dict[str, tuple[str, ...]]:
@@ -66,10 +66,10 @@ class State:
     metric: Metric
     predictions: dict[str, Prediction] = field(default_factory=dict)
     """The last record of each selected clip whose files and words are still the same."""
-    all_scores: dict[str, Any] = field(default_factory=dict)
-    """What scores.json holds, by `score_key`."""
+    all_scores: dict[str, StoredScores] = field(default_factory=dict)
+    """The entries of scores.json, by their key."""
     exported: str | None = None
-    """The `results` that the exchange files were last written from."""
+    """The `results` that the exchange files were last written from; None where one is gone."""
 
     @property
     def to_describe(self) -> list[Request]:
@@ -106,15 +106,10 @@ class State:
         return {clip.name: clip.labels for clip in self.clips if clip.labels}
 
     @property
-    def scores(self) -> dict[str, Any] | None:
+    def scores(self) -> StoredScores | None:
         """The entry of scores.json, if it was made from just these labels."""
-        entry: dict[str, Any] | None = self.all_scores.get(self.score_key)
-        return entry if entry and entry.get("digest") == self.score_digest else None
-
-    @property
-    def score_key(self) -> str:
-        """Under which the scores are kept: one folder may be scored in several ways."""
-        return f"{self.job.extraction}/{self.job.settings.metric['name']}"
+        entry = self.all_scores.get(f"{self.job.extraction}/{self.metric.name}")
+        return entry if entry and entry.digest == self.score_digest else None
 
     @property
     def score_digest(self) -> str:
@@ -123,7 +118,7 @@ class State:
         settings = {key: v for key, v in self.job.settings.metric.items() if key != "wheel_root"}
         metric = [settings, self.metric.conditions]
         found = [reading.found for reading in self.readings]
-        return _hash(json.dumps([found, self.truth, metric], sort_keys=True), size=12)
+        return digest(json.dumps([found, self.truth, metric], sort_keys=True), size=12)
 
     @property
     def results(self) -> str:
@@ -132,7 +127,7 @@ class State:
         for clip in self.clips:
             done, labels = self.predictions.get(clip.name), self.labels.get(clip.name)
             told.append(f"{clip.name} {done and done.status} {labels and labels.key}")
-        return _hash(*told, size=12)
+        return digest(*told, size=12)
 
     @property
     def labels(self) -> dict[str, Labelled]:
@@ -160,17 +155,6 @@ class State:
     def is_fine(self) -> bool:
         """Done, and every clip was answered."""
         return self.is_done and not self.failed
-
-
-def identity_text(identity: Mapping[str, Any]) -> str:
-    """An extractor's identity as `label_key` takes it."""
-    return json.dumps(dict(identity), sort_keys=True, default=str)
-
-
-def label_key(item: Described, identity: str) -> str:
-    """Under which the labels that an extractor finds in a description are kept."""
-    subtitle = "-" if item.subtitle is None else f"+{item.subtitle}"
-    return _hash(item.name, item.text, subtitle, str(item.is_labels), identity, size=12)
 
 
 def look(job: Job, clips: Sequence[Clip], extractors: Sequence[Extractor] | None = None) -> State:
@@ -201,14 +185,17 @@ def look(job: Job, clips: Sequence[Clip], extractors: Sequence[Extractor] | None
             known = labelled.get(reading.key(item))
             if known is not None and known.error is None:
                 reading.labels[item.name] = known
-    state.all_scores = folder.read_json("scores.json")
-    state.exported = folder.read_json("run.json").get("exported")
+    state.all_scores = folder.read_scores()
+    info, settings = folder.find_info(), job.settings
+    submission = None if state.truth else settings.dataset.get("submission")
+    if info is not None and has_exchange_files(folder, settings.baseline["name"], submission):
+        state.exported = info.exported
     return state
 
 
 def _predictions_of(path: Path) -> dict[str, Prediction]:
     folder = RunFolder(path)
-    if not folder.read_json("run.json"):
+    if folder.find_info() is None:
         raise PrerequisiteError(f"there is no run folder {path} to take clues from; run it first")
     return folder.read_predictions()
 
@@ -228,7 +215,7 @@ def request(job: Job, clip: Clip, clues: Sequence[str | None] = ()) -> Request:
     checked = bool(settings.dataset.get("check_files", True))
     made_from = fingerprint(video, audio, subtitle, truth, checked)
     if clues:
-        made_from["clues"] = _hash(*(f"{clue is None}{clue}" for clue in clues))
+        made_from["clues"] = digest(*(f"{clue is None}{clue}" for clue in clues))
     return Request(clip.name, video, audio, subtitle, truth, made_from, tuple(clues))
 
 
@@ -246,9 +233,9 @@ def fingerprint(
         if path is not None
     }
     if subtitle is not None:
-        found[SUBTITLE] = _hash(subtitle)
+        found[SUBTITLE] = digest(subtitle)
     if truth:
-        found["truth"] = _hash(*truth)
+        found["truth"] = digest(*truth)
     return found
 
 
@@ -268,9 +255,3 @@ def _unchanged(made_from: Mapping[str, str], now: Mapping[str, str]) -> bool:
 
 def _passing(prediction: Prediction) -> bool:
     return prediction.failed and prediction.status not in _LASTING
-
-
-def _hash(*words: str, size: int = 6) -> str:
-    # The lengths keep ("ab", "c") and ("a", "bc") apart.
-    text = "".join(f"{len(word)}:{word}" for word in words)
-    return hashlib.blake2b(text.encode("utf-8", "replace"), digest_size=size).hexdigest()

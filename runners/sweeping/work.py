@@ -2,12 +2,14 @@
 
 import os
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
-from ovmer.baselines.errors import ClipError, PrerequisiteError
+from ovmer.baselines.errors import ClipError, PrerequisiteError, Status
 from ovmer.runners.config import settings_as_json
 from ovmer.runners.data import read_dataset
 from ovmer.runners.describing.feed import Feed
@@ -15,12 +17,15 @@ from ovmer.runners.describing.launchers import make_launcher
 from ovmer.runners.extraction import Extracted, Extractor
 from ovmer.runners.folder.exchange import write_exchange_files
 from ovmer.runners.folder.provenance import provenance
-from ovmer.runners.folder.records import Labelled
+from ovmer.runners.folder.records import Labelled, Prediction
 from ovmer.runners.folder.run_folder import RunFolder
+from ovmer.runners.folder.run_json import RunInfo, identity_digest
+from ovmer.runners.folder.scores_json import stored_scores
 from ovmer.runners.job import Job
-from ovmer.runners.progress import Progress, count_words, failure_lines, reading_lines, say
-from ovmer.runners.scoring.repeats import repeats_as_json
+from ovmer.runners.progress import Progress, say
 from ovmer.runners.sweeping.state import Reading, State, look
+
+_SHOWN = 5  # failed clips that a summary names for each status
 
 
 def work(job: Job) -> State:
@@ -34,20 +39,20 @@ def work(job: Job) -> State:
     with RunFolder(job.folder) as folder:
         state = look(job, clips)
         missing = len(state.to_describe)
-        with _session(folder, state) as told:
-            _describe(folder, state, told)
+        with _session(folder, state) as info:
+            _describe(folder, state, info)
             try:
                 _extract(folder, state)
             finally:
                 for reading in state.readings:
                     reading.extractor.close()
-            _conclude(folder, state, told)
+            _conclude(folder, state, info)
     seconds = time.monotonic() - started
     say(
         f"{job.label}: {len(clips)} clips, {missing} described now in {seconds:.1f} s "
-        f"({missing / seconds:.1f} clips/s): {count_words(state.counts)} -> {job.folder}"
+        f"({missing / seconds:.1f} clips/s): {_count_words(state.counts)} -> {job.folder}"
     )
-    for line in failure_lines(state.failed):
+    for line in _failure_lines(state.failed):
         say(line)
     return state
 
@@ -60,48 +65,48 @@ def reread(job: Job, extractors: Sequence[Extractor]) -> State:
     clips = read_dataset(job.settings.dataset)
     with RunFolder(job.folder) as folder:
         state = look(job, clips, extractors)
-        with _session(folder, state) as told:
+        with _session(folder, state) as info:
             _extract(folder, state)
             if not state.to_describe:
-                _conclude(folder, state, told)
+                _conclude(folder, state, info)
     return state
 
 
-def _conclude(folder: RunFolder, state: State, told: dict[str, Any]) -> None:
+def _conclude(folder: RunFolder, state: State, info: RunInfo) -> None:
     """Score, and write what others read."""
     _score(folder, state)
     results = [state.predictions[clip.name] for clip in state.clips]
     name = state.job.settings.baseline["name"]
     column = None if state.truth else state.job.settings.dataset.get("submission")
     write_exchange_files(folder, name, results, state.readings[0].found, column)
-    state.exported = told["exported"] = state.results
+    state.exported = info.exported = state.results
 
 
 @contextmanager
-def _session(folder: RunFolder, state: State) -> Iterator[dict[str, Any]]:
+def _session(folder: RunFolder, state: State) -> Iterator[RunInfo]:
     """Keep run.json: whose folder it is before the first record, and at the end what was done.
 
     Yields what it will hold, to add to.
     """
-    job, before = state.job, folder.read_json("run.json")
+    job, before = state.job, folder.find_info()
     session: dict[str, Any] = {
         "started": _now(),
         "process": os.getpid(),
         "overrides": list(job.overrides),
     }
-    told: dict[str, Any] = {
-        "identity": job.identity,
-        "settings": settings_as_json(job.settings),
-        "answers": "labels" if job.adapter.answers_with_labels else "descriptions",
-        "clips": len(state.clips),
-        "sessions": [*before.get("sessions", []), session],
-    }
+    info = RunInfo(
+        identity=job.identity,
+        settings=settings_as_json(job.settings),
+        answers="labels" if job.adapter.answers_with_labels else "descriptions",
+        clips=len(state.clips),
+        sessions=[*(before.sessions if before else ()), session],
+    )
     started, missing = time.monotonic(), len(state.to_describe)
-    folder.write_json("run.json", told)
+    folder.write_info(info)
     try:
-        yield told
+        yield info
     except PrerequisiteError as error:
-        told["problem"] = str(error)  # for tables, which say why a figure is missing
+        info.problem = str(error)  # for tables, which say why a figure is missing
         raise
     finally:
         session |= {
@@ -110,28 +115,34 @@ def _session(folder: RunFolder, state: State) -> Iterator[dict[str, Any]]:
             "described": missing - len(state.to_describe),
             **provenance(),
         }
-        told["status"] = dict(state.counts)
-        folder.write_json("run.json", told)
+        info.status = dict(state.counts)
+        folder.write_info(info)
 
 
 def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
-def _describe(folder: RunFolder, state: State, told: dict[str, Any]) -> None:
+def _describe(folder: RunFolder, state: State, info: RunInfo) -> None:
     job, requests = state.job, state.to_describe
     if not requests:
         return
     adapter = job.adapter.miniature(folder.path / "miniature") if job.is_dry else job.adapter
+    made_by = identity_digest(job.identity)
     launcher = make_launcher(job.settings.launcher, Feed.of(job, adapter))
     try:
         with Progress(len(requests), job.label) as progress:
-            for prediction in launcher.describe(requests):
+            for found in launcher.describe(requests):
+                prediction = replace(found, made_by=made_by)
                 folder.predictions.append(prediction)
                 state.predictions[prediction.name] = prediction
-                progress.add(prediction)
+                if prediction.failed:
+                    sentence = f"{prediction.name} is {prediction.status}: {prediction.error}"
+                    progress.add(prediction.status, sentence)
+                else:
+                    progress.add()
     finally:
-        told["sessions"][-1]["speed"] = launcher.speed.as_json()
+        info.sessions[-1]["speed"] = launcher.speed.as_json()
     if launcher.speed.new_tokens:  # of what is no language model the last line says enough
         say(f"{job.label}: {launcher.speed}")
 
@@ -158,7 +169,7 @@ def _read(folder: RunFolder, state: State, reading: Reading) -> None:
             else:
                 unanswered.append(labelled)
             progress.add()
-    for line in reading_lines([reading.labels[name] for name in items if name in reading.labels]):
+    for line in _reading_lines([reading.labels[name] for name in items if name in reading.labels]):
         say(f"{label}: {line}")
     if unanswered:
         say(
@@ -175,15 +186,50 @@ def _score(folder: RunFolder, state: State) -> None:
     """A clip that failed counts as one without labels; beside that, the clips answered alone."""
     if not state.truth or state.scores is not None:
         return
-    found = [reading.found for reading in state.readings]
-    scores = [state.metric.score(labels, state.truth, missing="zero") for labels in found]
-    entry = {
-        "digest": state.score_digest,
-        "extractor": dict(state.readings[0].extractor.identity),
-        **repeats_as_json(scores),
-    }
-    if state.failed and all(labels.keys() & state.truth.keys() for labels in found):
-        scores = [state.metric.score(labels, state.truth, missing="skip") for labels in found]
-        entry["answered_only"] = repeats_as_json(scores)["figures"]
-    state.all_scores[state.score_key] = entry
-    folder.write_json("scores.json", state.all_scores)
+    labels = [reading.found for reading in state.readings]
+    scores = [state.metric.score(each, state.truth, missing="zero") for each in labels]
+    if len(scores) == 1:
+        scores = [scores[0].with_intervals()]
+    answered = None
+    if state.failed and all(each.keys() & state.truth.keys() for each in labels):
+        skipping = [state.metric.score(each, state.truth, missing="skip") for each in labels]
+        answered = stored_scores(skipping).figures
+    entry = stored_scores(
+        scores,
+        extraction=state.job.extraction,
+        extractor=dict(state.readings[0].extractor.identity),
+        digest=state.score_digest,
+        answered_only=answered,
+    )
+    state.all_scores[entry.key] = entry
+    folder.write_scores(state.all_scores.values())
+
+
+def _count_words(counts: Counter[Status]) -> str:
+    """`14 ok, 2 unreadable`, in the order of the enum."""
+    return ", ".join(f"{counts[status]} {status}" for status in Status if counts[status])
+
+
+def _failure_lines(failed: Sequence[Prediction]) -> list[str]:
+    """Name the clips that failed and why, the first few of each status."""
+    lines = []
+    for status in Status:
+        of_kind = [each for each in failed if each.status is status]
+        lines += [f"  {status} {each.name}: {each.error}" for each in of_kind[:_SHOWN]]
+        if len(of_kind) > _SHOWN:
+            lines.append(f"  {status}: {len(of_kind) - _SHOWN} more, see predictions.csv")
+    return lines
+
+
+def _reading_lines(labelled: Sequence[Labelled]) -> list[str]:
+    """Say what was wrong with answers of the extractor: how many, the first few of each kind."""
+    names: dict[str, list[str]] = {}
+    for each in labelled:
+        for note in each.notes:
+            names.setdefault(note, []).append(each.name)
+    return [
+        f"{len(of_kind)} of {len(labelled)} descriptions: {note} "
+        f"({', '.join(of_kind[:_SHOWN])}{', ...' if len(of_kind) > _SHOWN else ''}; see "
+        "labels.jsonl)"
+        for note, of_kind in names.items()
+    ]

@@ -291,7 +291,7 @@ def test_the_run_folder_says_that_the_answers_are_labels(tmp_path):
             f"outputs={tmp_path / asked}",
         )
         state = work(made)
-        assert RunFolder(made.folder).read_json("run.json")["answers"] == answers
+        assert RunFolder(made.folder).info().answers == answers
         (described,) = state.to_extract(replace(state.readings[0], labels={}))
         assert described.is_labels == (asked == "labels")
         assert described.in_sentence

@@ -8,7 +8,6 @@ of a vocabulary of 3,000, and emotions. The browser is headless Chromium (`make 
 other work is on the machine, OMP_NUM_THREADS=1 keeps the bootstrap from waiting for its threads.
 """
 
-import json
 import random
 import resource
 import subprocess
@@ -18,12 +17,12 @@ import time
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 from ovmer.baselines.errors import Status
 from ovmer.baselines.words import wheel_words
 from ovmer.runners.folder.records import Labelled, Prediction
 from ovmer.runners.folder.run_folder import RunFolder
+from ovmer.runners.folder.run_json import RunInfo
 from tests.report.browser import Browser
 from tests.runners.conftest import write_tables
 from tests.runners.jobs import job
@@ -142,12 +141,7 @@ def _make_run(root: Path, data: Path, names: list[str], number: int) -> None:
                 folder.labels.append(
                     Labelled(prediction.name, labels, f"[{', '.join(labels)}]", key)
                 )
-        told: dict[str, Any] = {
-            "identity": made.identity,
-            "settings": json.loads(json.dumps(asdict(made.settings))),
-            "answers": "descriptions",
-        }
-        folder.write_json("run.json", told)
+        folder.write_info(RunInfo(made.identity, asdict(made.settings)))
 
 
 def _answers(names: list[str], number: int) -> Iterator[tuple[Prediction, tuple[str, ...]]]:

@@ -121,9 +121,9 @@ def test_extraction_under_several_seeds_gives_mean_and_spread(base: list[str], c
     assert "qwen25: mini on server, temperature 0.7, top_p 0.8, repetition penalty 1.05" in table
     assert temperatures == {0.7}
     entry = state_of(made).scores
-    figures = [repeat["level1"] for repeat in entry["repeats"]]
+    figures = [repeat["level1"] for repeat in entry.repeats]
     assert len(set(figures)) > 1
-    assert entry["figures"]["level1"] == pytest.approx(sum(figures) / 3)
+    assert entry.figures["level1"] == pytest.approx(sum(figures) / 3)
 
 
 def test_seeds_without_dice_are_refused(base: list[str]):
@@ -219,7 +219,7 @@ def test_another_extractor_reads_what_is_there(
     assert "extractor=qwen25" in ran.stdout
     assert again.stdout == ran.stdout
     assert (made.folder / "predictions.jsonl").read_bytes() == before
-    assert set(RunFolder(made.folder).read_json("scores.json")) == {"lexicon/wheel", "qwen25/wheel"}
+    assert set(RunFolder(made.folder).read_scores()) == {"lexicon/wheel", "qwen25/wheel"}
     assert len(labels_of(made)) == 12
     assert state_of(made).labels  # the first extractor's are still there
 

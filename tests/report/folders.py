@@ -8,6 +8,7 @@ from pathlib import Path
 from ovmer.baselines.errors import Status
 from ovmer.runners.folder.records import Labelled, Prediction
 from ovmer.runners.folder.run_folder import RunFolder
+from ovmer.runners.folder.run_json import RunInfo
 from tests.runners.jobs import job
 
 SCRIPT = "<script>window.hacked = 1</script><img src=x onerror='window.hacked = 1'>"
@@ -34,15 +35,8 @@ def write_run(
             folder.predictions.append(each)
         for clip, found in labels.items():
             folder.labels.append(Labelled(clip, tuple(found), ", ".join(found), f"{name} {clip}"))
-        folder.write_json(
-            "run.json",
-            {
-                "identity": made.identity,
-                "settings": asdict(made.settings),
-                "answers": "descriptions",
-                "clips": len(predictions),
-            },
-        )
+        settings = asdict(made.settings)
+        folder.write_info(RunInfo(made.identity, settings, clips=len(predictions)))
     return made.folder
 
 

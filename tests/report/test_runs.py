@@ -38,7 +38,8 @@ def test_runs_are_found_below_the_folders_given(outputs):
 
 def test_imported_figures_without_answers_are_left_out(outputs, tmp_path, capsys):
     (tmp_path / "otter").mkdir()
-    (tmp_path / "otter" / "run.json").write_text('{"imported": {}}', "utf-8")
+    about = {"baseline": {"name": "otter"}, "dataset": {"name": "ovmerd"}}
+    (tmp_path / "otter" / "run.json").write_text(json.dumps({"imported": about}), "utf-8")
     (run,) = collect([tmp_path, outputs / "sample" / "lexicon"])
     assert run.name == "lexicon"
     assert "left out: " in (said := capsys.readouterr().err)
@@ -59,7 +60,7 @@ def test_a_folder_that_cannot_be_read_is_left_out(outputs, tmp_path, capsys):
 
 def test_the_figures_are_those_of_the_run(outputs):
     folder = outputs / "sample" / "lexicon"
-    (entry,) = json.loads((folder / "scores.json").read_text("utf-8")).values()
+    (entry,) = json.loads((folder / "scores.json").read_text("utf-8"))["scores"].values()
     (board,) = make_boards(collect([folder]))
     told = board.as_json()
     for name, (value, low, high) in zip(told["figures"], told["rows"][0]["figures"], strict=True):

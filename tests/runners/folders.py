@@ -59,6 +59,8 @@ def write_run(
             "comparable_with_papers": vocabulary != "shipped",
             "conditions": {"vocabulary": vocabulary, "parser": "strict"},
             "n_clips": clips,
+            "metric": metric,
+            "primary": next(iter(figures)),
             "extractor": told,
         }
         merged = "-merge" if subtitle == "merge" else ""

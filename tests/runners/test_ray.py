@@ -56,7 +56,7 @@ def test_two_workers_say_what_one_process_says(base):
     shared = job("baseline=random", *base)
     state = work(shared)
     alone = job("baseline=random", *base, "launcher=local", "variant=alone")
-    assert work(alone).scores["figures"] == state.scores["figures"]
+    assert work(alone).scores.figures == state.scores.figures
     assert words(shared) == words(alone)
     assert sorted(each["name"] for each in lines(shared)) == CLIPS, "each once"
     assert shared.identity == alone.identity, "how many workers is no part of a run"

@@ -9,12 +9,13 @@ from typing import Any
 
 import pytest
 
+from ovmer.runners.folder.exchange import read_labels
+from ovmer.runners.folder.imported import Origin, RecordSettings, record
 from ovmer.runners.papers.layout import read_layout
 from ovmer.runners.papers.results import read_results
 from ovmer.runners.papers.table import make_table
-from ovmer.runners.record import Origin, RecordSettings, record
 from ovmer.runners.scoring import make_metric, metric_settings
-from ovmer.runners.scoring.files import Columns, read_labels
+from ovmer.runners.scoring.label_files import Columns
 
 SHARED = Path(__file__).parents[3] / "shared"
 REPLAY = SHARED / "golden" / "scorer" / "replay.json"

@@ -15,17 +15,17 @@ from ovmer.runners.config import CONF
 from ovmer.runners.papers.layout import layout_names, read_layout
 from ovmer.runners.papers.render import latex, markdown, plain, tidy
 from ovmer.runners.papers.results import read_results
-from ovmer.runners.papers.table import Cell, Table, make_table
+from ovmer.runners.papers.table import Cell, PaperTable, make_table
 from tests.runners.folders import write_run, write_unibench
 
 WHEEL = {"M-avg": 0.4722, "M1": 0.2843}
 
 
-def table_of(outputs: Path, layout: str = "ovmer") -> Table:
+def table_of(outputs: Path, layout: str = "ovmer") -> PaperTable:
     return make_table(read_layout(layout), read_results([outputs]))
 
 
-def cell(table: Table, model: str, column: str = "M-avg", inputs: str | None = None) -> Cell:
+def cell(table: PaperTable, model: str, column: str = "M-avg", inputs: str | None = None) -> Cell:
     (line,) = (
         line
         for line in table.lines
@@ -72,7 +72,7 @@ def test_a_folder_that_cannot_be_read_is_left_out(
     (outputs / "ovmerd" / "torn").mkdir()
     (outputs / "ovmerd" / "torn" / "run.json").write_text('{"settings": {"base', "utf-8")
     (result,) = read_results([outputs])
-    assert result.baseline == "salmonn"
+    assert result.info.baseline == "salmonn"
     assert "left out: " in (said := capsys.readouterr().err)
     assert "torn/run.json is no JSON" in said
 
@@ -258,7 +258,7 @@ def test_the_files_hold_the_same_table(outputs: Path, tmp_path: Path) -> None:
 
 
 def test_a_lonely_folder_is_no_run(tmp_path: Path) -> None:
-    with pytest.raises(PrerequisiteError, match="holds no run folder"):
+    with pytest.raises(PrerequisiteError, match="no run folders there"):
         read_results([tmp_path])
     with pytest.raises(PrerequisiteError, match="there is no folder"):
         read_results([tmp_path / "gone"])

@@ -8,10 +8,9 @@ import pytest
 
 from ovmer.baselines.errors import ClipError, PrerequisiteError
 from ovmer.runners.data import read_dataset
+from ovmer.runners.folder.imported import add_to_run
 from ovmer.runners.folder.run_folder import RunFolder
 from ovmer.runners.job import Job
-from ovmer.runners.papers.results import read_result
-from ovmer.runners.record import add_to_run
 from ovmer.runners.scoring import make_metric
 from ovmer.runners.sweeping.state import look
 from ovmer.runners.sweeping.work import work
@@ -159,8 +158,8 @@ def test_clips_that_failed_count_as_no_labels_and_are_left_out_beside(base):
     answers = "+baseline.answers={a: happy,b: happy}"
     made = job("baseline=scripted", *base, "+baseline.generate_fails={b: timeout}", answers)
     scores = work(made).scores
-    assert scores["n_clips"] == 6
-    assert scores["figures"]["level1/recall"] < scores["answered_only"]["level1/recall"]
+    assert scores.n_clips == 6
+    assert scores.figures["level1/recall"] < scores.answered_only["level1/recall"]
 
 
 def test_a_data_set_without_truth_is_described_and_not_scored(base):
@@ -266,11 +265,11 @@ def test_a_run_that_cannot_start_says_why_in_its_folder(base, monkeypatch):
     monkeypatch.setattr(type(made.adapter), "load", no_weights)
     with pytest.raises(PrerequisiteError):
         work(made)
-    result = read_result(made.folder)
-    assert (result.problem, result.described) == ("there are no weights of this model; get them", 0)
+    info = RunFolder(made.folder).info()
+    assert (info.problem, info.described) == ("there are no weights of this model; get them", 0)
     monkeypatch.undo()
     work(made)
-    assert read_result(made.folder).problem is None
+    assert RunFolder(made.folder).info().problem is None
 
 
 def test_figures_that_are_found_afterwards_join_those_of_the_run(base):
@@ -280,7 +279,7 @@ def test_figures_that_are_found_afterwards_join_those_of_the_run(base):
     metric = make_metric({"name": "grouping", "replies": dict.fromkeys("abcdef", "[]")})
     scores = metric.score(state.readings[0].found, state.truth)
     assert add_to_run(made.folder, scores)
-    kept = {scored.metric: scored for scored in read_result(made.folder).scored}
-    assert kept["grouping"].value("F") == scores.figures["F"]
+    kept = {each.metric: each for each in RunFolder(made.folder).read_scores().values()}
+    assert kept["grouping"].figures["F"] == scores.figures["F"]
     assert kept["grouping"].extractor == kept["wheel"].extractor
     assert not add_to_run(made.folder / "nowhere", scores)

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from ovmer.runners.scoring.tables import wheel_root
+from ovmer.runners.scoring.word_tables import wheel_root
 
 ROOT = Path(__file__).parents[2]
 SHARED = ROOT / ".." / "shared"

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from ovmer.baselines.errors import PrerequisiteError
+from ovmer.runners.folder.exchange import read_labels
 from ovmer.runners.scoring import Scores, score
-from ovmer.runners.scoring.files import Columns, read_labels
+from ovmer.runners.scoring.label_files import Columns
 from ovmer.runners.scoring.vocabulary import SHIPPED
 
 OPENSET = Columns(("openset", "labels"))
@@ -285,3 +286,34 @@ def test_recorded_groups_in_four_shapes(tmp_path: Path) -> None:
     np.save(tmp_path / "b.npy", np.array({"x": 1}, dtype=object))
     with pytest.raises(PrerequisiteError, match="cannot be read"):
         score({"a": "happy"}, {"a": "joyful"}, "grouping", replies=str(tmp_path))
+
+
+def test_zero_width_characters_are_no_part_of_a_label() -> None:
+    predictions = {"a": "\ufeffhappy", "b": ["sa\u200bd", "\u200b"], "c": "[\u2060angry]"}
+    truth = {"a": "happy", "b": "sad", "c": "angry\ufeff"}
+    scores = wheel(predictions, truth)
+    assert scores.figures["M1"] == 1.0
+    assert any("removed from 3 cells of the predictions" in note for note in scores.notes)
+    assert any("removed from 1 cells of the truth" in note for note in scores.notes)
+    assert score({"a": "\u200bhappy"}, {"a": "happy"}, "single_label").figures["accuracy"] == 1.0
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("r.json", '{"a": "happy", "a": "sad"}'),
+        ("r.json", '[{"name": "a", "openset": "happy", "openset": "sad"}]'),
+        ("r.jsonl", '{"name": "a", "openset": "happy", "openset": "sad"}\n'),
+    ],
+)
+def test_a_key_that_stands_twice_is_refused_as_in_a_csv(
+    name: str, text: str, tmp_path: Path
+) -> None:
+    (tmp_path / name).write_text(text)
+    with pytest.raises(PrerequisiteError, match=r"says two things of .*'happy' and 'sad'"):
+        read_labels(tmp_path / name, OPENSET)
+
+
+def test_a_clip_may_be_called_na(tmp_path: Path) -> None:
+    (tmp_path / "p.csv").write_text("name,openset\nNA,happy\nnull,NA\n")
+    assert read_labels(tmp_path / "p.csv", OPENSET).values == {"NA": "happy", "null": None}

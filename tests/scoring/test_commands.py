@@ -145,7 +145,8 @@ def test_compare_says_where_words_of_one_baseline_part(tmp_path: Path) -> None:
     for name, last in said.items():
         folder = tmp_path / name
         folder.mkdir()
-        (folder / "run.json").write_text('{"settings": {"baseline": {"name": "talker"}}}', "utf-8")
+        settings = {"baseline": {"name": "talker"}, "dataset": {"name": "sample"}}
+        (folder / "run.json").write_text(json.dumps({"settings": settings}), "utf-8")
         records = [
             {"name": "a", "status": "ok", "description": "The same."},
             {"name": "b", "status": "ok", "description": f"{'The person ' * 5}{last}"},

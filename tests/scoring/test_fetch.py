@@ -11,7 +11,7 @@ import pytest
 from ovmer.baselines.errors import PrerequisiteError
 from ovmer.runners.commands import main
 from ovmer.runners.scoring.download import download_tables
-from ovmer.runners.scoring.tables import TABLES, is_complete, read_tables, wheel_root
+from ovmer.runners.scoring.word_tables import TABLES, is_complete, read_tables, wheel_root
 from ovmer.runners.scoring.vocabulary import SHIPPED, load_vocabulary
 
 SOURCES = {f"/{table.source}": table.path for table in TABLES}

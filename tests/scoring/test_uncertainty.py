@@ -9,7 +9,7 @@ import pytest
 
 from ovmer.baselines.errors import PrerequisiteError
 from ovmer.runners.scoring import Contributions, Scores, make_metric, score
-from ovmer.runners.scoring.compare import compare, holm
+from ovmer.runners.scoring.significance import compare, holm
 from ovmer.runners.scoring.vocabulary import SHIPPED
 
 

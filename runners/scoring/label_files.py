@@ -1,11 +1,11 @@
 """Files of labels -> name: labels. Whoever wrote them: we, the authors, or a spreadsheet.
 
-    folder      a run folder of ours; its failed clips are not predictions
     .csv .tsv   a header and one row a clip; pandas' missing values are no labels
     .jsonl      one object a line       .json   an object name -> labels, or a list of objects
     .npz        the authors': `filenames` and `fileitems` (labels), or `name2reason` (texts)
 
-Which column holds the names and which the labels is told by its header, or by the user.
+The header says which column holds the names and which the labels, or the user does. A file that
+says two things of one clip is refused, whatever its kind.
 """
 
 import csv
@@ -13,24 +13,17 @@ import json
 import pickle
 import zipfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from ovmer.baselines.errors import PrerequisiteError
-from ovmer.runners.data.table import MISSING
+from ovmer.runners.scoring.parsing import MISSING
 
 NAME_COLUMNS = ("name", "names", "filename", "filenames", "clip", "sample", "video", "file", "id")
 _LARGEST_CELL = 2**31 - 1  # characters; the csv module refuses more than 131,072 by default
-_FAILED = frozenset(  # of a run folder's predictions.csv; `ok` and `empty` are answers
-    {"unreadable", "missing_modality", "out_of_memory", "timeout", "refused", "crashed"}
-)
-
 _BROKEN = (zipfile.BadZipFile, pickle.UnpicklingError)
-
-Row = Any
-"""A dict of a JSON file, the list of cells of a csv file."""
 
 
 @dataclass(frozen=True)
@@ -44,12 +37,13 @@ class Columns:
 
 
 @dataclass(frozen=True)
-class _Table:
+class LabelTable:
     """What a file holds before it is known which column is which."""
 
     header: dict[Any, str]
     """Key or position of a column -> its name."""
-    rows: Iterable[Row]
+    rows: Iterable[Any]
+    """Dicts of a JSON file, lists of cells of a csv file."""
     missing: frozenset[str] = frozenset()
     """Texts that stand for nothing."""
 
@@ -62,16 +56,13 @@ class Read:
     notes: list[str] = field(default_factory=list)
 
 
-def read_labels(path: str | Path, columns: Columns, allow_pickle: bool = False) -> Read:
-    """Read a file or run folder.
+def read_label_file(path: Path, columns: Columns, allow_pickle: bool = False) -> Read:
+    """Read a file of labels.
 
     Raises PrerequisiteError with one sentence for a file that is missing, empty, not of its kind,
     without the column, or that says two things of one clip.
     """
-    path = Path(path).expanduser()
     try:
-        if path.is_dir():
-            return _read_run_folder(path, columns)
         if not path.exists():
             raise PrerequisiteError(f"there is no file or folder {path}")
         if path.stat().st_size == 0:
@@ -84,35 +75,14 @@ def read_labels(path: str | Path, columns: Columns, allow_pickle: bool = False) 
                 f"{path} is of no kind that can be read; give a run folder or one of "
                 f"{', '.join([*_READERS, '.npz'])}"
             )
-        return _collect(path, reader(path), columns)
+        return collect(path, reader(path), columns)
     except UnicodeDecodeError as error:
         raise PrerequisiteError(f"{path} is not UTF-8 text ({error.reason})") from error
     except OSError as error:
         raise PrerequisiteError(f"{path} cannot be read: {error.strerror or error}") from error
 
 
-def _read_run_folder(path: Path, columns: Columns) -> Read:
-    """The labels that the run's last session left; a failed clip is not there."""
-    csv_file, records = path / "predictions.csv", path / "labels.jsonl"
-    if not csv_file.exists():
-        if not records.exists():
-            raise PrerequisiteError(f"{path} is no run folder: it holds no predictions.csv")
-        found = _collect(records, _json_lines(records), columns, last=True)
-        found.notes.append(f"{path} is unfinished: read what it holds so far")
-        return found
-    table = _separated(csv_file)
-    rows = list(table.rows)
-    status = next((at for at, name in table.header.items() if name == "status"), None)
-    kept = rows if status is None else [row for row in rows if row[status] not in _FAILED]
-    if rows and not kept:
-        raise PrerequisiteError(f"every clip in {path} failed, so there is nothing to score")
-    found = _collect(csv_file, replace(table, rows=kept), columns)
-    if len(kept) < len(rows):
-        found.notes.append(f"{len(rows) - len(kept)} of {len(rows)} clips in {path} failed")
-    return found
-
-
-def _separated(path: Path) -> _Table:
+def read_separated(path: Path) -> LabelTable:
     """A csv or tsv file, with the missing values of pandas."""
     with path.open(encoding="utf-8-sig") as file:
         first = file.readline()
@@ -121,7 +91,7 @@ def _separated(path: Path) -> _Table:
     header = next(rows, [])
     if len(set(header)) < len(header):
         raise PrerequisiteError(f"{path} has two columns of one name: {', '.join(header)}")
-    return _Table(dict(enumerate(header)), rows, MISSING)
+    return LabelTable(dict(enumerate(header)), rows, MISSING)
 
 
 def _cells(path: Path, delimiter: str) -> Iterator[list[str]]:
@@ -144,7 +114,7 @@ def _cells(path: Path, delimiter: str) -> Iterator[list[str]]:
             raise PrerequisiteError(f"{path}, line {reader.line_num}: {error}") from error
 
 
-def _json_lines(path: Path) -> _Table:
+def _json_lines(path: Path) -> LabelTable:
     return _json_table(_parsed_lines(path), f"{path}, line")
 
 
@@ -155,7 +125,7 @@ def _parsed_lines(path: Path) -> Iterator[tuple[int, Any]]:
                 yield number, _json(line, f"{path}, line {number}")
 
 
-def _json_file(path: Path) -> _Table:
+def _json_file(path: Path) -> LabelTable:
     value = _json(path.read_text(encoding="utf-8-sig"), str(path))
     if isinstance(value, dict):
         return _pairs(value.items())
@@ -164,11 +134,11 @@ def _json_file(path: Path) -> _Table:
     raise PrerequisiteError(f"{path} holds neither a JSON object nor a list")
 
 
-def _json_table(rows: Iterable[tuple[int, Any]], where: str) -> _Table:
+def _json_table(rows: Iterable[tuple[int, Any]], where: str) -> LabelTable:
     """Objects with a name and labels each; the first one tells their keys."""
     objects = _objects(rows, where)
     first = next(objects, {})
-    return _Table({key: key for key in first}, chain([first], objects) if first else [])
+    return LabelTable({key: key for key in first}, chain([first], objects) if first else [])
 
 
 def _objects(rows: Iterable[tuple[int, Any]], where: str) -> Iterator[dict[str, Any]]:
@@ -180,19 +150,32 @@ def _objects(rows: Iterable[tuple[int, Any]], where: str) -> Iterator[dict[str, 
 
 def _json(text: str, where: str) -> Any:
     try:
-        return json.loads(text)
-    except (ValueError, RecursionError) as error:
+        return json.loads(text, object_pairs_hook=_unambiguous)
+    except (json.JSONDecodeError, RecursionError) as error:
         raise PrerequisiteError(f"{where} is no JSON ({error})") from error
+    except ValueError as error:
+        raise PrerequisiteError(f"{where}: {error}") from error
 
 
-def _pairs(pairs: Iterable[tuple[Any, Any]]) -> _Table:
-    return _Table({0: "name", 1: "labels"}, pairs)
+def _unambiguous(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    """An object; of a key that stands twice Python would silently take the second value."""
+    found: dict[str, Any] = {}
+    for key, value in pairs:
+        if repr(found.setdefault(key, value)) != repr(value):
+            raise ValueError(
+                f"it says two things of {key!r}: {found[key]!r:.60} and {value!r:.60}; remove one"
+            )
+    return found
 
 
-_READERS: dict[str, Callable[[Path], _Table]] = {
-    ".csv": _separated,
-    ".tsv": _separated,
-    ".txt": _separated,
+def _pairs(pairs: Iterable[tuple[Any, Any]]) -> LabelTable:
+    return LabelTable({0: "name", 1: "labels"}, pairs)
+
+
+_READERS: dict[str, Callable[[Path], LabelTable]] = {
+    ".csv": read_separated,
+    ".tsv": read_separated,
+    ".txt": read_separated,
     ".jsonl": _json_lines,
     ".json": _json_file,
 }
@@ -217,7 +200,7 @@ def _read_npz(path: Path, allow_pickle: bool) -> Read:
                     f"{path} holds {', '.join(archive.files) or 'nothing'}, but neither "
                     "name2reason nor filenames and fileitems"
                 )
-        found = _collect(path, table, Columns(("labels",)))
+        found = collect(path, table, Columns(("labels",)))
     except (ValueError, AttributeError, EOFError, *_BROKEN) as error:
         if "allow_pickle" in str(error):
             raise PrerequisiteError(
@@ -229,8 +212,8 @@ def _read_npz(path: Path, allow_pickle: bool) -> Read:
     return found
 
 
-def _collect(path: Path, table: _Table, columns: Columns, last: bool = False) -> Read:
-    """Rows -> name: labels. With `last` a later row of a clip replaces the earlier one."""
+def collect(path: Path, table: LabelTable, columns: Columns) -> Read:
+    """Rows -> name: labels. A name is taken as it stands: a clip may be called NA."""
     read = Read()
     if not table.header:
         raise PrerequisiteError(f"{path} holds no clips")
@@ -241,12 +224,12 @@ def _collect(path: Path, table: _Table, columns: Columns, last: bool = False) ->
             name, value = row[name_key], row[value_key]
         except KeyError as error:
             raise PrerequisiteError(f"{path} has a row without {error}: {row!r:.80}") from error
-        if name is None or name in table.missing:
+        if name is None or name == "" or name != name:
             raise PrerequisiteError(f"{path} has a row without a name: {row!r:.80}")
         name = str(name)
         if isinstance(value, str) and value in table.missing:
             value = None
-        if name in read.values and not last:
+        if name in read.values:
             if repr(read.values[name]) != repr(value):  # NaN is the same as NaN here
                 raise PrerequisiteError(
                     f"{path} says two things of clip {name!r}: {read.values[name]!r:.60} and "

@@ -6,6 +6,7 @@ from typing import Any
 from tabulate import tabulate
 
 from ovmer.baselines.errors import Status
+from ovmer.runners.folder.scores_json import StoredScores
 from ovmer.runners.sweeping.state import State
 
 _FIGURES = ("M-avg", "level1", "level2")
@@ -13,11 +14,11 @@ _FIGURES = ("M-avg", "level1", "level2")
 
 _SHOWN = 3  # rows that a note names
 
-_Scored = tuple[State, Mapping[str, Any] | None]
-"""A job and its entry of scores.json, if it has one that holds."""
+_Scored = tuple[State, StoredScores | None]
+"""A job and its figures, if it has some that hold."""
 
 
-def comparison(states: Sequence[State]) -> str:
+def summary(states: Sequence[State]) -> str:
     """The table over jobs, with the notes that a reader of its figures needs."""
     rows = [(state, state.scores) for state in states]
     figures = _figure_names([scores for _, scores in rows if scores is not None])
@@ -61,25 +62,25 @@ def _name(state: State) -> str:
     return state.job.label + ("*" if state.job.is_dry else "")
 
 
-def _figure_names(scored: Sequence[Mapping[str, Any]]) -> list[str]:
+def _figure_names(scored: Sequence[StoredScores]) -> list[str]:
     """The primary figures first, then the usual ones; only such as some row has."""
-    wanted = [*(scores["primary"] for scores in scored), *_FIGURES]
-    present = [name for name in wanted if any(name in scores["figures"] for scores in scored)]
+    wanted = [*(scores.primary for scores in scored), *_FIGURES]
+    present = [name for name in wanted if any(name in scores.figures for scores in scored)]
     return list(dict.fromkeys(present))
 
 
-def _percent(scores: Mapping[str, Any] | None, name: str) -> str:
+def _percent(scores: StoredScores | None, name: str) -> str:
     """`45.12`, or `45.12 ± 0.31` where extraction was repeated."""
-    value = None if scores is None else scores["figures"].get(name)
+    value = None if scores is None else scores.figures.get(name)
     if scores is None or value is None:
         return "-"
-    spread = scores.get("spread", {}).get(name)
+    spread = scores.spread.get(name)
     return f"{100 * value:.2f}" + ("" if spread is None else f" ± {100 * spread:.2f}")
 
 
 def _notes(rows: Sequence[_Scored], protocol: Mapping[str, str]) -> list[str]:
     notes = [", ".join(["in percent", *(f"{key}={value}" for key, value in protocol.items())])]
-    asked = [scores["extractor"] for _, scores in rows if scores and "model" in scores["extractor"]]
+    asked = [each.extractor for _, each in rows if each and "model" in each.extractor]
     notes += dict.fromkeys(map(_model, asked))
     seeds = {len(state.readings) for state, _ in rows} - {1}
     if seeds:
@@ -116,7 +117,7 @@ def _notes_of_scores(rows: Sequence[_Scored]) -> list[str]:
     """The notes of the metric, each once: what holds for all rows, then the rest and for which."""
     places: dict[str, list[str]] = {}
     for state, scores in rows:
-        for note in scores["notes"] if scores is not None else ():
+        for note in scores.notes if scores is not None else ():
             places.setdefault(note, []).append(_place(state))
     scored = sum(scores is not None for _, scores in rows)
     common = [note for note, found in places.items() if len(found) == scored]

@@ -1,20 +1,21 @@
-"""Scores of predictions that others made, kept as a run folder: tables show them like our own runs.
+"""Scores that come from outside a sweep: of predictions that others made, or found afterwards.
 
-The folder holds `run.json`, which says that the run is imported and what is known of it, and
-`scores.json`. What the predictions were made with cannot be read in them, so it is told.
+Others' predictions get a run folder with a `run.json`, which says that they are imported and what
+is known of them, and `scores.json`; tables show it like our own runs. What the predictions were
+made with cannot be read in them, so the user says it.
 """
 
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
-from ovmer.adapters.registry import near
-from ovmer.baselines.errors import PrerequisiteError
+from ovmer.baselines.errors import PrerequisiteError, Status, near
 from ovmer.runners.config import SUBTITLE, settings_from_json
 from ovmer.runners.folder.run_folder import RunFolder
+from ovmer.runners.folder.run_json import RunInfo
+from ovmer.runners.folder.scores_json import stored_scores
 from ovmer.runners.job import Job
-from ovmer.runners.scoring import Scores
+from ovmer.runners.scoring.result import Scores
 
 
 @dataclass
@@ -58,17 +59,22 @@ def record(settings: RecordSettings, scores: Scores, origin: Origin) -> Path | N
     path = Path(settings.outputs) / settings.dataset / f"{settings.baseline}-imported"
     path.mkdir(parents=True, exist_ok=True)
     folder = RunFolder(path)
-    told = folder.read_json("run.json")
-    if told and "imported" not in told:
+    before = folder.find_info()
+    if before is not None and before.imported is None:
         raise PrerequisiteError(f"{path} is a run of this project; give another record.baseline")
-    extraction = f"{settings.extractor or 'imported'}{_merged(settings)}"
-    entries = folder.read_json("scores.json")
-    entries[f"{extraction}/{scores.metric}"] = {
-        "extractor": {"name": settings.extractor or "imported"},
-        **scores.as_json(),
+    imported = {
+        "baseline": {"name": settings.baseline, "title": settings.title or settings.baseline},
+        "dataset": {"name": settings.dataset},
+        "subtitle": settings.subtitle,
+        "extractor": {"name": settings.extractor},
+        **asdict(origin),
+        "when": datetime.now(UTC).isoformat(timespec="seconds"),
     }
-    folder.write_json("run.json", _told(settings, scores, origin))
-    folder.write_json("scores.json", entries)
+    n_clips = scores.n_clips
+    folder.write_info(RunInfo(imported=imported, clips=n_clips, status={Status.OK: n_clips}))
+    extractor = settings.extractor or "imported"
+    extraction = f"{extractor}-merge" if settings.subtitle == "merge" else extractor
+    _add(folder, scores, extraction, {"name": extractor})
     return path
 
 
@@ -78,32 +84,17 @@ def add_to_run(path: Path, scores: Scores) -> bool:
     The labels are those of the run's last session, which `ovmer score` and `group` read too.
     """
     folder = RunFolder(path)
-    told = folder.read_json("run.json") if path.is_dir() else {}
-    if "settings" not in told:
+    info = folder.find_info() if path.is_dir() else None
+    if info is None or info.imported is not None:
         return False
-    job = Job(settings_from_json(told["settings"], path), at=path)
-    entries = folder.read_json("scores.json")
-    made = [entry for key, entry in entries.items() if key.startswith(f"{job.extraction}/")]
-    extractor = made[0].get("extractor") if made else {"name": job.settings.extractor["name"]}
-    entries[f"{job.extraction}/{scores.metric}"] = {"extractor": extractor, **scores.as_json()}
-    folder.write_json("scores.json", entries)
+    job = Job(settings_from_json(info.settings, path), at=path)
+    made = [each for each in folder.read_scores().values() if each.extraction == job.extraction]
+    extractor = made[0].extractor if made else {"name": job.settings.extractor["name"]}
+    _add(folder, scores, job.extraction, dict(extractor))
     return True
 
 
-def _merged(settings: RecordSettings) -> str:
-    return "-merge" if settings.subtitle == "merge" else ""
-
-
-def _told(settings: RecordSettings, scores: Scores, origin: Origin) -> dict[str, Any]:
-    return {
-        "imported": {
-            "baseline": {"name": settings.baseline, "title": settings.title or settings.baseline},
-            "dataset": {"name": settings.dataset},
-            "subtitle": settings.subtitle,
-            "extractor": {"name": settings.extractor},
-            **asdict(origin),
-            "when": datetime.now(UTC).isoformat(timespec="seconds"),
-        },
-        "clips": scores.n_clips,
-        "status": {"ok": scores.n_clips},
-    }
+def _add(folder: RunFolder, scores: Scores, extraction: str, extractor: dict[str, object]) -> None:
+    entries = folder.read_scores()
+    fresh = stored_scores([scores], extraction=extraction, extractor=extractor)
+    folder.write_scores((entries | {fresh.key: fresh}).values())

@@ -11,10 +11,10 @@ from dataclasses import dataclass, replace
 from itertools import combinations
 
 import numpy as np
+from tabulate import tabulate
 
-from ovmer.adapters.registry import near
-from ovmer.baselines.errors import PrerequisiteError
-from ovmer.runners.scoring.result import FloatArray, Rows, Scores
+from ovmer.baselines.errors import PrerequisiteError, near
+from ovmer.runners.scoring.result import FloatArray, Rows, Scores, percent, percent_interval
 
 
 @dataclass(frozen=True)
@@ -126,3 +126,39 @@ def comparison_rows(comparisons: Sequence[Comparison]) -> Rows:
             for each in comparisons
         ),
     ]
+
+
+def compare_text(
+    runs: Mapping[str, Scores], comparisons: Sequence[Comparison], figure: str, confidence: float
+) -> str:
+    """Each run's figure, then the differences with interval and p values."""
+    comparable = all(scores.comparable for scores in runs.values())
+    first = tabulate(
+        [[name, percent(scores.figures[figure])] for name, scores in runs.items()],
+        ["run", figure + ("" if comparable else "*")],
+        colalign=["left", "right"],
+        disable_numparse=True,
+    )
+    body = [
+        [
+            f"{each.first} - {each.second}",
+            f"{100 * each.difference:+.2f}",
+            percent_interval(*each.interval),
+            f"{each.p:.4f}",
+            f"{each.p_corrected:.4f}",
+        ]
+        for each in comparisons
+    ]
+    header = ["difference", "points", f"{100 * confidence:g} % interval", "p", "p (Holm)"]
+    second = tabulate(body, header, colalign=["left", *["right"] * 4], disable_numparse=True)
+    notes = {name: scores.note_lines() for name, scores in runs.items()}
+    common = [
+        note for note in next(iter(notes.values())) if all(note in each for each in notes.values())
+    ]
+    own = [
+        f"- {name}: {note.removeprefix('- ')}"
+        for name, lines in notes.items()
+        for note in lines
+        if note not in common
+    ]
+    return "\n".join([first, "", second, "", *common, *own])

@@ -26,7 +26,7 @@ _2026 = "MER2026/MER2026_Track2/emotion_wheel"
 
 
 @dataclass(frozen=True)
-class Table:
+class WordTable:
     """One published file: path under the wheel root, path in the repository, sha256."""
 
     path: str
@@ -42,12 +42,12 @@ class Table:
 
 
 _FORMS = {
-    "mer2025": Table(
+    "mer2025": WordTable(
         "format.csv",
         f"{_2025}/format.csv",
         "ba6de7d61db8e129d1d7ef8a2aae22a9e93a2c2e3e683e6f2735d04455f016f2",
     ),
-    "mer2026": Table(
+    "mer2026": WordTable(
         "mer2026/format.csv",
         f"{_2026}/format.csv",
         "82234299875465ecf6c196ace42ffbe745baaeea72b5e39de955af36929982a4",
@@ -55,7 +55,7 @@ _FORMS = {
 }
 # The same files in both editions.
 _SHARED = tuple(
-    Table(name, f"{_2025}/{name}", sha256)
+    WordTable(name, f"{_2025}/{name}", sha256)
     for name, sha256 in {
         "synonym.xlsx": "23f81f9ab1d2418aaf96775304fb5dc52c62bb5d5ef652a97471d045fc9d2e29",
         "wheel1.xlsx": "e70485d354b82a7491ff24648273182a5f4f13f92c76e6b3e4f9033f5e6afcc1",
@@ -109,7 +109,7 @@ def read_tables(root: Path, edition: str) -> dict[str, bytes]:
     return {"format.csv": _verified(path, forms), **contents}
 
 
-def _verified(path: Path, table: Table) -> bytes:
+def _verified(path: Path, table: WordTable) -> bytes:
     try:
         content = path.read_bytes()
     except OSError as error:
