@@ -13,10 +13,10 @@ import json
 import os
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from ovmer.baselines.decoding.server_settings import NO_KEY, ServerSettings
+from ovmer.baselines.decoding.answers import Generated
+from ovmer.baselines.decoding.engine_settings import NO_KEY, ServerSettings
 from ovmer.baselines.errors import ClipError, PrerequisiteError, Refused, Timeout, first_line, near
 
 if TYPE_CHECKING:
@@ -34,38 +34,18 @@ Endpoint = Literal["chat/completions", "completions"]
 """Where questions are put: with `messages` in their body, or with a `prompt` as it stands."""
 
 
-@dataclass(frozen=True, slots=True)
-class ServerReply:
-    """What a server wrote."""
-
-    text: str
-    is_cut: bool = False
-    """True where the reply was ended by its limit of tokens."""
-    prompt_tokens: int | None = None
-    new_tokens: int | None = None
-    thinking: str = ""
-    """What the server itself has parted from the text."""
-    ids: tuple[int, ...] | None = None
-    """The new token ids, where they were asked for (vLLM's `return_token_ids`)."""
-
-
-Outcome = ServerReply | ClipError
-"""A reply, or why this one question has none."""
+Outcome = Generated | ClipError
+"""An answer, or why this one question has none."""
 
 
 class ServerClient:
     """Asks many questions at once; answers come in any order."""
 
-    def __init__(self, model: str, settings: ServerSettings, *, key: str, model_key: str) -> None:
-        """`key` and `model_key` are the settings that messages name, `engine` and `baseline.model`.
-
-        Raises PrerequisiteError for a wrong setting.
-        """
-        settings.check(key)
+    def __init__(self, model: str, settings: ServerSettings, *, model_key: str) -> None:
+        """Messages name `model_key`, the setting that holds the model's name."""
         self._model, self._settings = model, settings
-        self._key, self._model_key = key, model_key
-        self._url = settings.url
-        self._place = settings.place
+        self._model_key = model_key
+        self._url, self._shown_url = settings.url, settings.shown_url
         self._failures = 0
         self._is_checked = False
 
@@ -165,8 +145,8 @@ class ServerClient:
             served = {each["id"] for each in json.loads(listing.text)["data"]}
         except openai.APIConnectionError as error:
             raise PrerequisiteError(
-                f"no server answers at {self._place} ({first_line(error.__cause__ or error)}); "
-                f"start it (vllm serve {self._model}), or correct {self._key}.base_url"
+                f"no server answers at {self._shown_url} ({first_line(error.__cause__ or error)}); "
+                f"start it (vllm serve {self._model}), or correct {self._settings.at}.base_url"
             ) from error
         except (openai.AuthenticationError, openai.PermissionDeniedError) as error:
             raise self._no_key() from error
@@ -174,7 +154,7 @@ class ServerClient:
             return  # not every server lists its models
         if served and self._model not in served:
             raise PrerequisiteError(
-                f"the server at {self._place} has no model {self._model!r}; "
+                f"the server at {self._shown_url} has no model {self._model!r}; "
                 f"{near(self._model, served)} ({self._model_key})"
             )
 
@@ -207,8 +187,9 @@ class ServerClient:
             )
         except openai.RateLimitError as error:
             return number, self._stopped(
-                f"says that there are too many requests ({_said(error)}); lower {self._key}."
-                f"concurrency, set {self._key}.per_minute, or look to your quota"
+                f"says that there are too many requests ({_said(error)}); lower "
+                f"{self._settings.at}.concurrency, set {self._settings.at}.per_minute, or look to "
+                "your quota"
             )
         except openai.InternalServerError as error:
             return number, _ServerError(
@@ -242,13 +223,13 @@ class ServerClient:
         variable = self._settings.key_variable
         state = "refuses the key in" if os.environ.get(variable) else "wants a key; set"
         return PrerequisiteError(
-            f"the server at {self._place} {state} the environment variable {variable}"
+            f"the server at {self._shown_url} {state} the environment variable {variable}"
         )
 
     def _stopped(self, what: str) -> PrerequisiteError:
         return PrerequisiteError(
-            f"the server at {self._place} {what}; what was answered is kept, the same command goes "
-            "on from there"
+            f"the server at {self._shown_url} {what}; what was answered is kept, the same "
+            "command goes on from there"
         )
 
 
@@ -285,14 +266,13 @@ def _read(text: str) -> Outcome | None:
             return Refused(f"the server withheld its answer ({refusal or reason})")
         # vLLM and hosted models differ in the name of the field.
         thinking = message.get("reasoning") or message.get("reasoning_content") or ""
-        ids = choice.get("token_ids")
-        return ServerReply(
+        return Generated(
             _whole(message.get("content") or ""),
-            reason == "length",
+            tuple(choice.get("token_ids") or ()),
             usage.get("prompt_tokens"),
             usage.get("completion_tokens"),
-            _whole(thinking),
-            None if ids is None else tuple(ids),
+            is_cut=reason == "length",
+            thinking=_whole(thinking),
         )
     except (ValueError, KeyError, IndexError, TypeError, AttributeError):
         return None

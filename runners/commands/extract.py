@@ -49,7 +49,7 @@ def _compose(overrides: Sequence[str]) -> Settings:
     from ovmer.runners.config import settings_from_overrides
 
     for override in overrides:
-        key = override.partition("=")[0].lstrip("+~").partition(".")[0]
+        key = override.partition("=")[0].lstrip("+~").rpartition("@")[2].partition(".")[0]
         if key not in _KEYS:
             raise PrerequisiteError(
                 f"{override}: ovmer extract leaves the descriptions as they are; it takes "
