@@ -313,3 +313,122 @@ def test_whoever_stops_listening_ends_the_questions():
         next(answers)
         answers.close()  # type: ignore[attr-defined]
     assert len(server.requests) < 10
+
+
+def body(**fields: object) -> Misbehaviour:
+    return Misbehaviour(body=json.dumps(fields))
+
+
+def said(content: object, **message: object) -> Misbehaviour:
+    return body(choices=[{"message": {"content": content, **message}, "finish_reason": "stop"}])
+
+
+def events(*chunks: dict[str, object]) -> Misbehaviour:
+    lines = [f"data: {json.dumps(each)}\n\n" for each in chunks]
+    return Misbehaviour(body="".join([*lines, "data: [DONE]\n\n"]))
+
+
+PARTS = [
+    {"type": "thinking", "thinking": [{"type": "text", "text": "A frown."}]},
+    {"type": "text", "text": "[angry, "},
+    {"type": "text", "text": "sad]"},
+]
+STREAM = [
+    {"choices": [{"delta": {"role": "assistant", "content": ""}}]},
+    {"choices": [{"delta": {"reasoning_content": "A frown."}}]},
+    {"choices": [{"delta": {"content": "[angry, "}}]},
+    {"choices": [{"delta": {"content": "sad]"}, "finish_reason": "length"}]},
+    {"choices": [], "usage": {"prompt_tokens": 9, "completion_tokens": 3}},
+]
+
+
+@pytest.mark.parametrize(
+    ("answer", "expected"),
+    [
+        (said(PARTS), Generated("[angry, sad]", thinking="A frown.")),
+        (said(["[angry, ", "sad]"]), Generated("[angry, sad]")),
+        (said([]), Generated("")),
+        (said("[sad]", reasoning=[{"text": "A frown."}]), Generated("[sad]", thinking="A frown.")),
+        (events(*STREAM), Generated("[angry, sad]", (), 9, 3, True, "A frown.")),
+        (
+            body(
+                choices=[{"message": {"content": "[sad]"}}],
+                usage={"prompt_tokens": "many", "completion_tokens": None},
+            ),
+            Generated("[sad]"),
+        ),
+    ],
+    ids="parts strings no-parts reasoning-parts events odd-counts".split(),
+)
+def test_answers_of_every_form_are_read(answer: Misbehaviour, expected: Generated):
+    with serving(lambda n, request: answer) as server:
+        assert ask(server) == {0: expected}
+    assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize(
+    ("trouble", "sentence"),
+    [
+        (body(choices=None, error={"code": 400, "message": "too long"}), "with 400 (too long)"),
+        (body(error={"message": "no such template"}), "the question (no such template)"),
+        (body(error="out of order"), "the question (out of order)"),
+        (events({"error": {"message": "gone", "code": "500"}}), "the server failed with 500 (gone"),
+        (body(choices=[{"error": {"code": 502, "message": "upstream"}}]), "failed with 502 (upst"),
+        (body(choices=[{"message": {"content": 7}}]), "is no completion in JSON"),
+        (body(choices=[{"message": "x"}]), "is no completion in JSON"),
+        (Misbehaviour(body="data: nothing"), "is no completion in JSON"),
+        (Misbehaviour(body='"words"'), "is no completion in JSON"),
+        (Misbehaviour(422, json.dumps({"detail": "the prompt is odd"})), "422 (the prompt is odd)"),
+    ],
+)
+def test_an_error_in_the_place_of_an_answer_is_quoted(trouble: Misbehaviour, sentence: str):
+    with serving(lambda n, request: "[sad]" if "1" in asked_of(request) else trouble) as server:
+        found = ask(server, 2)
+    assert isinstance(found[0], ClipError)
+    assert sentence in str(found[0])
+    assert found[1] == reply("[sad]")
+
+
+@pytest.mark.parametrize(
+    ("trouble", "sentence"),
+    [
+        (
+            body(choices=None, error={"code": 402, "message": "no credits"}),
+            "wants payment (no credits); look to your quota",
+        ),
+        (error(402, "no credits"), "wants payment (no credits); look to your quota"),
+        (
+            body(error={"code": 429, "message": "slow down"}),
+            "too many requests (slow down); lower extractor.engine.concurrency",
+        ),
+        (
+            Misbehaviour(
+                422, json.dumps({"detail": "Unexpected fields in the request: {'top_k'}"})
+            ),
+            "refuses a parameter with 422 (Unexpected fields in the request: {'top_k'}); set "
+            "extractor.engine.vllm_parameters=false",
+        ),
+        (
+            error(400, "Unsupported parameter: 'max_tokens'. Use 'max_completion_tokens' instead."),
+            "set extractor.engine.limit_parameter=max_completion_tokens",
+        ),
+    ],
+)
+def test_what_no_question_would_get_past_names_its_remedy(trouble: Misbehaviour, sentence: str):
+    with serving(lambda n, request: trouble) as server:
+        settings = replace(QUICK, concurrency=1)
+        answered, problem = stopped(engine(server, settings).stream(questions(9)))
+    assert not answered
+    assert sentence in problem
+
+
+def test_an_error_while_questions_are_drawn_ends_the_stream():
+    def broken() -> Asked:
+        yield 0, ("Question 0.", 0)
+        raise LookupError("the file is gone")
+
+    with (
+        serving(lambda n, request: "[]") as server,
+        pytest.raises(LookupError, match="the file is gone"),
+    ):
+        dict(engine(server).stream(broken()))
