@@ -155,7 +155,7 @@ class Mllm(Adapter, ABC):
 
     def load(self, machine: Machine) -> None:
         from ovmer.baselines.decoding.batches import Batches
-        from ovmer.baselines.decoding.engines import cache_folder, engine_settings
+        from ovmer.baselines.decoding.engine_settings import cache_folder, engine_settings
         from ovmer.baselines.device import resolve
         from ovmer.baselines.llm_folder import LlmFolder
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, fields
 from functools import cached_property
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
@@ -25,11 +25,11 @@ from ovmer.baselines.errors import ClipError, PrerequisiteError
 from ovmer.baselines.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
-    from ovmer.baselines.decoding.answers import Generated, Perceived
-    from ovmer.baselines.decoding.engines import VllmSettings
+    from ovmer.baselines.decoding.answers import Generated, Perceived, VllmPrompt
+    from ovmer.baselines.decoding.engine_settings import VllmSettings
+    from ovmer.baselines.decoding.vllm_engine import VllmEngine
     from ovmer.baselines.device import Place
     from ovmer.baselines.native.processor import ChatProcessor, Media
-    from ovmer.baselines.native.vllm import ChatVllm, Shown
 
 _PICTURES = ("video", "images")
 _MANY = 64
@@ -40,7 +40,7 @@ _MANY = 64
 class _Asked:
     """A clip's prompt, and whether its template has opened the thinking part of the answer."""
 
-    prompt: "Perceived | Shown"
+    prompt: "Perceived | VllmPrompt"
     inside: bool
 
 
@@ -66,7 +66,7 @@ class Native(ChatMllm, Mllm):
     known_quirks: ClassVar[tuple[str, ...]] = ("none",)
 
     _shows = False
-    """Whether the engine is shown the media themselves."""
+    """Whether the engine is given the media themselves."""
 
     def __post_init__(self) -> None:
         Mllm.__post_init__(self)
@@ -111,7 +111,7 @@ class Native(ChatMllm, Mllm):
 
     def load(self, machine: Machine) -> None:
         from ovmer.baselines.decoding.batches import Batches
-        from ovmer.baselines.decoding.engines import VllmSettings, engine_settings
+        from ovmer.baselines.decoding.engine_settings import VllmSettings, engine_settings
         from ovmer.baselines.decoding.transformers_engine import TransformersEngine
         from ovmer.baselines.native.model import ChatModel
 
@@ -120,11 +120,10 @@ class Native(ChatMllm, Mllm):
         settings.check(self.generation, self._processor.transformers_only)
         self._batches = Batches()
         if isinstance(settings, VllmSettings):
-            # Asked with what `_given` makes of a clip, which is no prompt to other engines.
-            self._engine = cast(Any, self._vllm(folder, settings, machine))
+            self._engine = self._vllm(folder, settings, machine)
             self._shows = True
             return
-        if settings != type(settings)(settings.name, settings.cache):
+        if settings.switches:
             raise PrerequisiteError(
                 "quantization, compile and attention of engine=transformers are not for chat MLLMs "
                 "yet; leave them as they are"
@@ -132,19 +131,16 @@ class Native(ChatMllm, Mllm):
         self._model = ChatModel.load(folder, self.architecture, machine.device, machine.dtype)
         self._engine = TransformersEngine(self._model.llm, self.tokenizer, self.generation)
 
-    def _vllm(self, folder: Path, settings: "VllmSettings", machine: Machine) -> "ChatVllm":
-        from ovmer.baselines.device import resolve
-        from ovmer.baselines.native.vllm import ChatVllm
+    def _vllm(self, folder: Path, settings: "VllmSettings", machine: Machine) -> "VllmEngine":
+        from ovmer.baselines.native.vllm import start_chat_vllm
 
-        place = resolve(machine.device, machine.dtype)
-        is_own = machine.dtype == "auto" and place.device.type == "cuda"
-        dtype = "auto" if is_own else str(place.dtype).removeprefix("torch.")
         # vLLM keeps memory for the most that a prompt may hold.
         kind, most = ("video", 1) if self.picture == "video" else ("image", self.frames)
         limits = {"video": 0, "image": 0, "audio": int(AUDIO in self.modalities)}
         limits[kind] = most if VIDEO in self.modalities else 0
-        options = {"limit_mm_per_prompt": limits} | settings.arguments(place.device, dtype)
-        return ChatVllm(folder, self.architecture, self._processor, self.generation, options)
+        own = settings.own_arguments(machine.device, machine.dtype)
+        options = {"limit_mm_per_prompt": limits} | own
+        return start_chat_vllm(folder, self.architecture, self._processor, self.generation, options)
 
     # -- one clip --------------------------------------------------------------------------------
 
@@ -180,13 +176,13 @@ class Native(ChatMllm, Mllm):
             self._check_many(path)
         return super()._look(path)
 
-    def _given(self, prompt: "Perceived", whole: str, media: "Media") -> "Perceived | Shown":
-        """What the engine takes: vLLM runs the processor itself."""
+    def _given(self, prompt: "Perceived", whole: str, media: "Media") -> "Perceived | VllmPrompt":
+        """The prompt in the engine's form: vLLM runs the processor itself."""
         if not self._shows:
             return prompt
-        from ovmer.baselines.native.vllm import Shown
+        from ovmer.baselines.native.vllm import with_media
 
-        return Shown(whole, media, len(prompt))
+        return with_media(whole, media, len(prompt), self._processor)
 
     def encode(self, batch: list[Prepared]) -> Sequence[Prepared | ClipError]:
         """The items as they are: the class of transformers has its encoders within `generate`."""

@@ -7,7 +7,7 @@ Control tokens that a subtitle spells are what the server makes of them.
 """
 
 from base64 import b64encode
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -17,8 +17,9 @@ from ovmer.adapters.chat_mllm import ChatMllm, Part
 from ovmer.adapters.media import encode
 from ovmer.adapters.registry import register
 from ovmer.adapters.thinking import CUT_WHILE_THINKING, split_thinking
-from ovmer.baselines.decoding.server import ServerClient, ServerReply
-from ovmer.baselines.decoding.server_settings import ServerSettings, parameters
+from ovmer.baselines.decoding.answers import Generated, in_order
+from ovmer.baselines.decoding.engine_settings import ServerSettings, engine_settings
+from ovmer.baselines.decoding.server_engine import ChatServer
 from ovmer.baselines.decoding.settings import GenerationSettings
 from ovmer.baselines.errors import ClipError, PrerequisiteError
 
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
 _RATE = 16_000
 """Samples a second: what the encoders of speech all hear."""
 _PICTURES = ("images", "video")
-_SEEDS = (1 << 31) - 1  # some servers take no more
 
 
 @register("served")
@@ -76,12 +76,13 @@ class Served(ChatMllm):
                 "baseline.model is missing: the model's name on the server, e.g. "
                 "baseline.model=Qwen/Qwen2.5-Omni-7B"
             )
-        settings = ServerSettings.of_engine(machine.engine)
+        settings = engine_settings(machine.engine)
+        assert isinstance(settings, ServerSettings)
         if self._miniature:
             settings.base_url = self._miniature.url
-        asked = parameters(self.generation, settings) | self.parameters
-        self._parameters = {key: value for key, value in asked.items() if value is not None}
-        self._client = ServerClient(self.model, settings, key="engine", model_key="baseline.model")
+        self._engine = ChatServer(
+            self.model, settings, self.generation, model_key="baseline.model", more=self.parameters
+        )
 
     def prepare(self, video: Path | None, audio: Path | None, subtitle: str | None) -> Prepared:
         clip = self.converse(video, audio, subtitle, _RATE)
@@ -92,13 +93,12 @@ class Served(ChatMllm):
         return Prepared(messages, clip.notes)
 
     def generate(self, batch: list[Prepared]) -> Sequence[str | Answer | ClipError]:
-        answers = dict(self.stream(batch))
-        return [answers[place] for place in range(len(batch))]
+        return in_order(self.stream(batch))
 
     def stream(self, items: Iterable[Prepared]) -> Iterator[tuple[int, Answer | ClipError]]:
-        bodies = ((place, self._body(item)) for place, item in enumerate(items))
-        for place, outcome in self._client.complete(bodies):
-            yield place, outcome if isinstance(outcome, ClipError) else self._answer(outcome)
+        asked = enumerate((item.inputs, item.seed) for item in items)
+        for index, outcome in self._engine.stream(asked):
+            yield index, outcome if isinstance(outcome, ClipError) else self._answer(outcome)
 
     def miniature(self, folder: Path, seed: int = 0) -> Self:
         """Asks a server of this process, which answers with what it was sent."""
@@ -126,11 +126,7 @@ class Served(ChatMllm):
                 return {"type": "input_audio", "input_audio": sound}
         return {"type": "text", "text": part.content}
 
-    def _body(self, item: Prepared) -> Mapping[str, Any]:
-        seed = {"seed": item.seed & _SEEDS} if self.generation.do_sample else {}
-        return {"messages": item.inputs, **seed, **self._parameters}
-
-    def _answer(self, reply: ServerReply) -> Answer:
+    def _answer(self, reply: Generated) -> Answer:
         thinking, text = split_thinking(reply.text)
         thinking = reply.thinking or thinking
         notes = list[str]()

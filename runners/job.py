@@ -18,7 +18,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from ovmer.adapters import registry
 from ovmer.adapters.base import SUBTITLE, VIDEO, Adapter, Machine
-from ovmer.baselines.decoding.engines import words_depend_on
+from ovmer.baselines.decoding.engine_settings import words_depend_on
 from ovmer.baselines.errors import PrerequisiteError
 from ovmer.runners.config import Settings
 from ovmer.runners.explain import explain

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from ovmer.adapters.mllm import Mllm
-from ovmer.baselines.decoding.engines import EngineSettings, engine_settings
+from ovmer.baselines.decoding.engine_settings import EngineSettings, engine_settings
 from ovmer.baselines.errors import PrerequisiteError
 from tests.data.layouts import write_dataset
 from tests.runners.folders import write_run

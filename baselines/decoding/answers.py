@@ -1,15 +1,19 @@
-"""What every engine gives: answers, and where they end."""
+"""Prompts, answers, the interface of the engines, and where an answer ends. Imports no torch."""
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import takewhile
-from typing import Protocol, runtime_checkable
-
-from torch import Tensor
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeVar, runtime_checkable
 
 from ovmer.baselines.decoding.settings import GenerationSettings
 from ovmer.baselines.errors import ClipError
 from ovmer.baselines.tokenizer import Tokenizer
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -20,7 +24,7 @@ class Conditioned:
     """
 
     ids: Sequence[int]
-    media: Tensor
+    media: "Tensor"
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -35,8 +39,8 @@ class Perceived:
     """
 
     ids: Sequence[int]
-    per_token: Mapping[str, Tensor]
-    features: Mapping[str, Tensor]
+    per_token: Mapping[str, "Tensor"]
+    features: Mapping[str, "Tensor"]
     switches: Mapping[str, bool] = field(default_factory=dict)
     packed: Collection[str] = ()
     """Features that stand one after another along their last axis instead."""
@@ -46,7 +50,7 @@ class Perceived:
 
     @property
     def kind(self) -> tuple[tuple[str, object], ...]:
-        """What must be the same for all prompts of a batch."""
+        """Shapes and switches that all prompts of a batch must share."""
         shapes = {
             name: tuple(each.shape[:-1] if name in self.packed else each.shape[1:])
             for name, each in self.features.items()
@@ -54,21 +58,45 @@ class Perceived:
         return tuple(sorted((shapes | dict(self.switches)).items()))
 
 
-Prompt = Tensor | Sequence[int] | Conditioned | Perceived
+@dataclass(frozen=True)
+class VllmPrompt:
+    """A prompt in a form of vLLM's own: rendered text with media, which vLLM processes itself."""
+
+    request: Mapping[str, Any]
+    length: int
+    """In tokens, each placeholder expanded."""
+
+    def __len__(self) -> int:
+        return self.length
+
+
+Prompt: TypeAlias = "Tensor | Sequence[int] | Conditioned | Perceived | VllmPrompt"
 """Embeddings (length x hidden size), or token ids, alone or with media beside them."""
 
 
 @dataclass(frozen=True)
 class Generated:
-    """One answer. `new_tokens` leaves out the end token."""
+    """One answer, before any clean-up. The counts are None where a server does not tell them."""
 
     text: str
-    ids: tuple[int, ...]
-    prompt_tokens: int
+    ids: tuple[int, ...] = ()
+    """The new token ids without the end token; empty for a server that answers in text."""
+    prompt_tokens: int | None = None
+    new_tokens: int | None = None
+    is_cut: bool = False
+    """True where the answer was ended by its limit of tokens."""
+    thinking: str = ""
+    """The part that a server itself has separated from the text."""
 
-    @property
-    def new_tokens(self) -> int:
-        return len(self.ids)
+    def __post_init__(self) -> None:
+        if self.new_tokens is None and self.ids:
+            object.__setattr__(self, "new_tokens", len(self.ids))
+
+
+Asked: TypeAlias = Iterable[tuple[int, tuple[Any, int]]]
+"""(key, (prompt, seed)): a key of the caller's own, and where the prompt's random stream starts."""
+Answered: TypeAlias = Iterator[tuple[int, Generated | ClipError]]
+"""(key, answer), in any order, each as soon as it is known."""
 
 
 class Engine(Protocol):
@@ -79,7 +107,7 @@ class Engine(Protocol):
     ) -> Sequence[Generated | ClipError]:
         """One answer per prompt, in their order. `seeds` start the random stream of each.
 
-        A ClipError in a place stands for a prompt that failed alone.
+        A ClipError stands for a prompt that failed alone.
         """
         ...
 
@@ -91,18 +119,39 @@ class Engine(Protocol):
 class StreamingEngine(Engine, Protocol):
     """An engine that keeps many prompts in flight by itself."""
 
-    def stream(
-        self, asked: Iterable[tuple[int, tuple[Prompt, int]]]
-    ) -> Iterator[tuple[int, Generated | ClipError]]:
-        """(number, (prompt, seed)), drawn as there is room -> (number, answer), in any order, each
-        as soon as it is known.
+    def stream(self, asked: Asked) -> Answered:
+        """Answer prompts, which are drawn as there is room.
 
         Raises PrerequisiteError where no further prompt can be answered.
         """
         ...
 
 
-class Answers:
+class TextEngine(Protocol):
+    """A language model that takes one user message as text. Making one loads nothing."""
+
+    @property
+    def identity(self) -> Mapping[str, Any]:
+        """Which model answers and through which engine: all but question and sampling.
+
+        Raises PrerequisiteError where the model is not to be had.
+        """
+
+    def stream(self, asked: Asked) -> Answered:
+        """Answer prompts of text. Raises PrerequisiteError where no further one can be answered;
+        what was yielded before stands."""
+
+    def close(self) -> None:
+        """Free what answering took."""
+
+
+def in_order(stream: Iterator[tuple[int, T]]) -> list[T]:
+    """The answers to prompts whose keys are 0, 1, 2, ..."""
+    found = dict(stream)
+    return [found[index] for index in range(len(found))]
+
+
+class AnswerReader:
     """Reads rows of new ids; the same for all engines."""
 
     def __init__(self, tokenizer: Tokenizer, settings: GenerationSettings) -> None:
@@ -142,7 +191,8 @@ class Answers:
         """The answer in a row of new ids, which may go on after its end token."""
         stops = self._tokenizer.stop_ids
         kept = list(takewhile(lambda token: token not in stops, ids))
-        text = self._tokenizer.decode(kept)
+        text = whole = self._tokenizer.decode(kept)
         for stop in self._settings.stop:
             text = text.split(stop, 1)[0]
-        return Generated(text, tuple(kept), prompt_tokens)
+        is_cut = text == whole and len(kept) >= self.limit(prompt_tokens)
+        return Generated(text, tuple(kept), prompt_tokens, len(kept), is_cut)

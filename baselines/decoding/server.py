@@ -13,14 +13,15 @@ import json
 import os
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from ovmer.baselines.decoding.server_settings import NO_KEY, ServerSettings
+from ovmer.baselines.decoding.answers import Generated
+from ovmer.baselines.decoding.completions import ErrorBody, message_of, read_completion
+from ovmer.baselines.decoding.engine_settings import NO_KEY, ServerSettings
 from ovmer.baselines.errors import ClipError, PrerequisiteError, Refused, Timeout, first_line, near
 
 if TYPE_CHECKING:
-    from openai import APIStatusError, AsyncOpenAI
+    from openai import AsyncOpenAI
 
 _HOPELESS = 8
 """So many failures in a row, and the run stops."""
@@ -34,38 +35,18 @@ Endpoint = Literal["chat/completions", "completions"]
 """Where questions are put: with `messages` in their body, or with a `prompt` as it stands."""
 
 
-@dataclass(frozen=True, slots=True)
-class ServerReply:
-    """What a server wrote."""
-
-    text: str
-    is_cut: bool = False
-    """True where the reply was ended by its limit of tokens."""
-    prompt_tokens: int | None = None
-    new_tokens: int | None = None
-    thinking: str = ""
-    """What the server itself has parted from the text."""
-    ids: tuple[int, ...] | None = None
-    """The new token ids, where they were asked for (vLLM's `return_token_ids`)."""
-
-
-Outcome = ServerReply | ClipError
-"""A reply, or why this one question has none."""
+Outcome = Generated | ClipError
+"""An answer, or why this one question has none."""
 
 
 class ServerClient:
     """Asks many questions at once; answers come in any order."""
 
-    def __init__(self, model: str, settings: ServerSettings, *, key: str, model_key: str) -> None:
-        """`key` and `model_key` are the settings that messages name, `engine` and `baseline.model`.
-
-        Raises PrerequisiteError for a wrong setting.
-        """
-        settings.check(key)
+    def __init__(self, model: str, settings: ServerSettings, *, model_key: str) -> None:
+        """Messages name `model_key`, the setting that holds the model's name."""
         self._model, self._settings = model, settings
-        self._key, self._model_key = key, model_key
-        self._url = settings.url
-        self._place = settings.place
+        self._model_key = model_key
+        self._url, self._shown_url = settings.url, settings.shown_url
         self._failures = 0
         self._is_checked = False
 
@@ -165,8 +146,8 @@ class ServerClient:
             served = {each["id"] for each in json.loads(listing.text)["data"]}
         except openai.APIConnectionError as error:
             raise PrerequisiteError(
-                f"no server answers at {self._place} ({first_line(error.__cause__ or error)}); "
-                f"start it (vllm serve {self._model}), or correct {self._key}.base_url"
+                f"no server answers at {self._shown_url} ({first_line(error.__cause__ or error)}); "
+                f"start it (vllm serve {self._model}), or correct {self._settings.at}.base_url"
             ) from error
         except (openai.AuthenticationError, openai.PermissionDeniedError) as error:
             raise self._no_key() from error
@@ -174,7 +155,7 @@ class ServerClient:
             return  # not every server lists its models
         if served and self._model not in served:
             raise PrerequisiteError(
-                f"the server at {self._place} has no model {self._model!r}; "
+                f"the server at {self._shown_url} has no model {self._model!r}; "
                 f"{near(self._model, served)} ({self._model_key})"
             )
 
@@ -199,25 +180,45 @@ class ServerClient:
             return number, self._stopped(
                 f"stopped answering ({first_line(error.__cause__ or error)})"
             )
-        except (openai.AuthenticationError, openai.PermissionDeniedError):
-            return number, self._no_key()
-        except openai.NotFoundError as error:
-            return number, self._stopped(
-                f"does not know the model {self._model!r} ({_said(error)})"
-            )
-        except openai.RateLimitError as error:
-            return number, self._stopped(
-                f"says that there are too many requests ({_said(error)}); lower {self._key}."
-                f"concurrency, set {self._key}.per_minute, or look to your quota"
-            )
-        except openai.InternalServerError as error:
-            return number, _ServerError(
-                f"the server failed with {error.status_code} ({_said(error)})"
-            )
+        except ErrorBody as error:
+            return number, self._failure(error.status, str(error))
         except openai.APIStatusError as error:
-            return number, Refused(
-                f"the server refused the question with {error.status_code} ({_said(error)})"
+            message = message_of(error.body) or error.response.reason_phrase
+            return number, self._failure(error.status_code, message)
+
+    def _failure(self, status: int | None, message: str) -> Outcome | PrerequisiteError:
+        """Tells the failure of one question from what concerns all, by HTTP status and message."""
+        said = self._scrubbed(message)
+        if status in (401, 403):
+            return self._no_key()
+        if status == 404:
+            return self._stopped(f"does not know the model {self._model!r} ({said})")
+        if status == 402:
+            return self._stopped(f"wants payment ({said}); look to your quota")
+        at = self._settings.at
+        if status == 429:
+            return self._stopped(
+                f"says that there are too many requests ({said}); lower {at}.concurrency, set "
+                f"{at}.per_minute, or look to your quota"
             )
+        code = f" with {status}" if status else ""
+        if status and status >= 500:
+            return _ServerError(f"the server failed{code} ({said})")
+        if remedy := self._other_parameters(message):
+            return PrerequisiteError(
+                f"the server at {self._shown_url} refuses a parameter{code} ({said}); {remedy}"
+            )
+        return Refused(f"the server refused the question{code} ({said})")
+
+    def _other_parameters(self, message: str) -> str:
+        """The setting to change where a server does not know a parameter of ours."""
+        settings, newer = self._settings, "max_completion_tokens"
+        if settings.limit_parameter != newer and newer in message:
+            return f"set {settings.at}.limit_parameter={newer}"
+        ours = ("top_k", "repetition_penalty", "min_tokens")
+        if settings.vllm_parameters and any(name in message for name in ours):
+            return f"set {settings.at}.vllm_parameters=false"
+        return ""
 
     async def _answer(
         self, client: "AsyncOpenAI", endpoint: Endpoint, body: Mapping[str, Any]
@@ -234,21 +235,33 @@ class ServerClient:
             response = await put.create(
                 model=self._model, extra_body=rest, **{first: body.get(first)}
             )
-            if (answer := _read(response.text)) is not None:
-                return answer
+            try:
+                return read_completion(response.text)
+            except ErrorBody as error:
+                # What passes is asked again, as the client does for the same status by itself.
+                passes = error.status is not None and (error.status == 429 or error.status >= 500)
+                if attempt + 1 == _ATTEMPTS or not passes:
+                    raise
+            except ValueError:
+                continue
         return _ServerError("the server's answer is no completion in JSON")
+
+    def _scrubbed(self, message: str) -> str:
+        """A server's words in short and without the key, should it repeat that."""
+        text, key = (message.splitlines() or [""])[0], self._settings.api_key
+        return (text.replace(key, "...") if key != NO_KEY else text)[:_SHOWN]
 
     def _no_key(self) -> PrerequisiteError:
         variable = self._settings.key_variable
         state = "refuses the key in" if os.environ.get(variable) else "wants a key; set"
         return PrerequisiteError(
-            f"the server at {self._place} {state} the environment variable {variable}"
+            f"the server at {self._shown_url} {state} the environment variable {variable}"
         )
 
     def _stopped(self, what: str) -> PrerequisiteError:
         return PrerequisiteError(
-            f"the server at {self._place} {what}; what was answered is kept, the same command goes "
-            "on from there"
+            f"the server at {self._shown_url} {what}; what was answered is kept, the same "
+            "command goes on from there"
         )
 
 
@@ -272,41 +285,3 @@ class _Pace:
         turn = max(now, self._next)
         self._next = turn + self._gap
         await asyncio.sleep(turn - now)
-
-
-def _read(text: str) -> Outcome | None:
-    """The reply in a completion; None where the text is something else."""
-    try:
-        body = json.loads(text)
-        choice, usage = body["choices"][0], body.get("usage") or {}
-        message = choice["message"] if "message" in choice else {"content": choice["text"]}
-        reason, refusal = choice.get("finish_reason"), message.get("refusal")
-        if reason == "content_filter" or refusal:
-            return Refused(f"the server withheld its answer ({refusal or reason})")
-        # vLLM and hosted models differ in the name of the field.
-        thinking = message.get("reasoning") or message.get("reasoning_content") or ""
-        ids = choice.get("token_ids")
-        return ServerReply(
-            _whole(message.get("content") or ""),
-            reason == "length",
-            usage.get("prompt_tokens"),
-            usage.get("completion_tokens"),
-            _whole(thinking),
-            None if ids is None else tuple(ids),
-        )
-    except (ValueError, KeyError, IndexError, TypeError, AttributeError):
-        return None
-
-
-def _whole(text: str) -> str:
-    """Without the halves of characters that JSON can spell."""
-    return text.encode("utf-8", "replace").decode()
-
-
-def _said(error: "APIStatusError") -> str:
-    """The server's own words, in short and without the key, should it repeat that."""
-    body = error.body
-    message = body.get("message") if isinstance(body, dict) else None
-    text = str(message or error.response.reason_phrase).splitlines()[0]
-    key = error.request.headers.get("Authorization", "").removeprefix("Bearer ")
-    return (text.replace(key, "...") if key not in ("", NO_KEY) else text)[:_SHOWN]

@@ -1,6 +1,7 @@
-"""How a model's answer is drawn: the keys of `generation` in `conf/baseline/NAME.yaml`."""
+"""How an answer is drawn: `generation` of a baseline's yaml, `presets` of an extractor's."""
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from typing import Any
 
 from ovmer.baselines.errors import PrerequisiteError
 
@@ -45,4 +46,27 @@ class GenerationSettings:
         ):
             if not holds:
                 value = getattr(self, name)
-                raise PrerequisiteError(f"baseline.generation.{name} is {value} but must be {rule}")
+                raise PrerequisiteError(
+                    f"{name} of the generation preset is {value} but must be {rule}"
+                )
+
+    def as_sampling(self) -> dict[str, Any]:
+        """The values that shape a text answer, in vLLM's words: part of the key of kept answers.
+
+        Keys that such answers did not always depend on are left out at their defaults, so that
+        answers that were kept before stay valid.
+        """
+        always = {
+            "temperature": self.temperature if self.do_sample else 0.0,
+            "top_p": self.top_p,
+            "top_k": self.top_k,
+            "repetition_penalty": self.repetition_penalty,
+            "max_tokens": self.max_new_tokens,
+        }
+        plain, known = asdict(GenerationSettings()), {*always, "do_sample", "max_new_tokens"}
+        more = {
+            key: value
+            for key, value in asdict(self).items()
+            if key not in known and value != plain[key]
+        }
+        return always | more

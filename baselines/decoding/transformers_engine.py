@@ -14,7 +14,13 @@ from transformers import (
     StoppingCriteriaList,
 )
 
-from ovmer.baselines.decoding.answers import Answers, Conditioned, Generated, Perceived, Prompt
+from ovmer.baselines.decoding.answers import (
+    AnswerReader,
+    Conditioned,
+    Generated,
+    Perceived,
+    Prompt,
+)
 from ovmer.baselines.decoding.sampling import penalties, samplers
 from ovmer.baselines.decoding.settings import GenerationSettings
 from ovmer.baselines.tokenizer import Tokenizer
@@ -32,7 +38,7 @@ class TransformersEngine:
         self._model = model
         self._tokenizer = tokenizer
         self._settings = settings
-        self._answers = Answers(tokenizer, settings)
+        self._reader = AnswerReader(tokenizer, settings)
         # The checkpoint's own generation settings must not fill in what ours leave open.
         model.generation_config = GenerationConfig()
 
@@ -69,7 +75,7 @@ class TransformersEngine:
     @torch.inference_mode()
     def _batch(self, prompts: Sequence[Prompt], seeds: Sequence[int]) -> list[Generated]:
         settings = self._settings
-        limits = [self._answers.limit(len(prompt)) for prompt in prompts]
+        limits = [self._reader.limit(len(prompt)) for prompt in prompts]
         inputs = self._padded(prompts)
         known = 0 if "inputs_embeds" in inputs else inputs["input_ids"].shape[1]
         processors = LogitsProcessorList(penalties(settings))
@@ -77,7 +83,7 @@ class TransformersEngine:
             processors.extend(samplers(settings, seeds))
         criteria = StoppingCriteriaList()
         if settings.stop:
-            criteria.append(_StopStrings(self._answers, known))
+            criteria.append(_StopStrings(self._reader, known))
         rows = self._model.generate(
             **inputs,
             generation_config=self._config(max(1, *limits)),
@@ -85,7 +91,7 @@ class TransformersEngine:
             stopping_criteria=criteria,
         )
         return [
-            self._answers.read(row[:limit], len(prompt))
+            self._reader.read(row[:limit], len(prompt))
             for row, limit, prompt in zip(rows[:, known:].tolist(), limits, prompts, strict=True)
         ]
 
@@ -159,10 +165,10 @@ class TransformersEngine:
 class _StopStrings(StoppingCriteria):
     """Ends each row as soon as its new text holds one of the strings."""
 
-    def __init__(self, answers: Answers, known: int) -> None:
-        self._answers = answers
+    def __init__(self, reader: AnswerReader, known: int) -> None:
+        self._reader = reader
         self._known = known
 
     def __call__(self, input_ids: Tensor, scores: Tensor, **kwargs: object) -> Tensor:
-        found = [self._answers.has_stop(row) for row in input_ids[:, self._known :].tolist()]
+        found = [self._reader.has_stop(row) for row in input_ids[:, self._known :].tolist()]
         return torch.tensor(found, device=input_ids.device)

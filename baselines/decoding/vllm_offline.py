@@ -23,14 +23,14 @@ if TYPE_CHECKING:
     from vllm import RequestOutput, SamplingParams
 
 Request = tuple[int, Any, "SamplingParams"]
-"""A number of the caller's own, a prompt in any of vLLM's forms, and how its answer is drawn."""
+"""A key of the caller's own, a prompt in any of vLLM's forms, and how its answer is drawn."""
 
 _ON_CPU = {"enforce_eager": True, "kv_cache_memory_bytes": 4 * 2**30}
 """Otherwise vLLM compiles for minutes and takes nearly all of the machine's memory."""
 _HERE = {"VLLM_ENABLE_V1_MULTIPROCESSING": "0", "VLLM_CPU_OMP_THREADS_BIND": "nobind"}
 """The engine in our process, whose threads are not bound to cores."""
 _QUIET = {"VLLM_LOGGING_LEVEL": "ERROR", "VLLM_NO_USAGE_STATS": "1"}
-# Encoders have run in this process, and what has threads of its own must not be forked.
+# Encoders have run in this process, and a process with threads must not be forked.
 _SPAWN = {"VLLM_WORKER_MULTIPROC_METHOD": "spawn"}
 
 IN_FLIGHT = 1024
@@ -39,16 +39,16 @@ _AT_ONCE = 16
 """Requests that are added between two steps: more would keep finished answers waiting."""
 
 
-def imported(switch: str) -> Any:
-    """vLLM's package; a PrerequisiteError, naming the setting `switch`, where there is none."""
+def imported(choice: str = "engine") -> Any:
+    """vLLM's package. Raises PrerequisiteError, naming the key `choice`, where it is missing."""
     for name, value in (_QUIET | _SPAWN).items():
         os.environ.setdefault(name, value)
     try:
         import vllm
     except ImportError as error:
         raise PrerequisiteError(
-            f"{switch}=vllm needs vLLM, which cannot be imported ({error}); install it with "
-            f"pip install 'ovmer[vllm]', or say {switch}=transformers"
+            f"{choice}=vllm needs vLLM, which cannot be imported ({error}); install it with "
+            f"pip install 'ovmer[vllm]', or say {choice}=transformers"
         ) from error
     return vllm
 
@@ -57,14 +57,19 @@ class OfflineVllm:
     """One engine with one model, from construction to `close`."""
 
     def __init__(
-        self, model: Path | str, *, switch: str, options_key: str, options: Mapping[str, Any]
+        self,
+        model: Path | str,
+        options: Mapping[str, Any],
+        *,
+        choice: str = "engine",
+        key: str = "engine",
     ) -> None:
         """`options` are arguments of `vllm.LLM`: data type, how much memory, how many GPUs.
 
-        `switch` is the setting that chose vLLM and `options_key` the one that holds the options;
-        messages name them. Raises PrerequisiteError where vLLM is missing or cannot start.
+        Messages name `choice`, which chooses the engine, and `key`, below which its settings are.
+        Raises PrerequisiteError where vLLM is missing or cannot start.
         """
-        vllm = imported(switch)
+        vllm = imported(choice)
         import torch
         from accelerate.utils.memory import clear_device_cache
 
@@ -79,7 +84,7 @@ class OfflineVllm:
         except (RuntimeError, ValueError, TypeError, AttributeError, KeyError) as error:
             raise PrerequisiteError(
                 f"vLLM could not start with {model} ({first_line(error)}; its own messages stand "
-                f"above); mend {options_key}, e.g. gpu_memory_utilization or max_model_len"
+                f"above); change {key}.memory or {key}.context"
             ) from error
 
     @property

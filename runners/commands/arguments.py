@@ -54,7 +54,7 @@ def parse(
         found.overrides.append(_search_path(parsed.config_dir))
     for argument in getattr(parsed, "argument", []):
         key, equals, value = argument.partition("=")
-        group = key.lstrip("+~").partition(".")[0]
+        group = key.lstrip("+~").rpartition("@")[2].partition(".")[0]
         if paths and (not equals or Path(argument).exists()):
             found.paths.append(argument)
         elif equals and key in settings:

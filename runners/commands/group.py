@@ -88,11 +88,11 @@ def _ask(
     replies = {}
     try:
         with Progress(len(clips), "groups") as progress:
-            for place, outcome in model.ask(prompts, settings.seed):
+            for index, outcome in model.ask(prompts, settings.seed):
                 if isinstance(outcome, ClipError):
-                    say(f"{clips[place]}: {outcome}")
+                    say(f"{clips[index]}: {outcome}")
                 else:
-                    replies[clips[place]] = clean_reply(outcome.text)
+                    replies[clips[index]] = clean_reply(outcome.text)
                 progress.add()
     finally:
         model.engine.close()

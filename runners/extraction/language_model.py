@@ -15,16 +15,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from ovmer.baselines.decoding.answers import Generated
+from ovmer.baselines.decoding.language_model import LanguageModel
 from ovmer.baselines.errors import ClipError
-from ovmer.runners.extraction.ask import LanguageModel
 from ovmer.runners.extraction.base import Described, Extracted
-from ovmer.runners.extraction.engines.base import Reply
 from ovmer.runners.extraction.steps import STEPS, Asked, clean_reply, merging
 from ovmer.runners.scoring.parsing import PARSERS, string_to_list
 
 _CHINESE = re.compile(r"[\u4e00-\u9fff]")
 _IN_OTHER = {"english": _CHINESE, "chinese": re.compile(r"[A-Za-z]{2}")}
-"""What a text that is to be put into a language has in it."""
+"""Characters of a text that is to be translated into a language."""
 _ECHOED = 60  # characters of a prompt's beginning that only an echo of it repeats
 _MOST_WORDS = 5  # of a label: the longest of the wheels' vocabulary; more is a sentence
 
@@ -84,12 +84,10 @@ class LanguageModelExtractor:
 
     @property
     def identity(self) -> Mapping[str, Any]:
-        sampling = self._model.sampling
         return {
             "name": self._name,
-            **self._model.engine.identity,
-            **sampling.as_dict(),
-            "seed": None if sampling.is_greedy else self._seed,
+            **self._model.identity,
+            "seed": self._seed if self._model.generation.do_sample else None,
             **asdict(self._chain),
         }
 
@@ -120,8 +118,8 @@ class LanguageModelExtractor:
             else:
                 asked.append((item, question))
         prompts = [question.prompt for _, question in asked]
-        for place, outcome in self._model.ask(prompts, self._seed):
-            item, question = asked[place]
+        for index, outcome in self._model.ask(prompts, self._seed):
+            item, question = asked[index]
             if isinstance(outcome, ClipError):
                 item.error = f"{stage}: {outcome}"
             else:
@@ -129,7 +127,7 @@ class LanguageModelExtractor:
             yield item
 
     def _question(self, stage: str, item: _Item) -> Asked | None:
-        """What is asked about an item, if anything: an empty text has no labels."""
+        """The question about an item, if there is one: an empty text has no labels."""
         chain = self._chain
         match stage:
             case "translate" if _IN_OTHER[chain.translate].search(item.text):
@@ -145,7 +143,7 @@ class LanguageModelExtractor:
                 return Asked(chain.target, {"labels": clean_reply(item.raw)})
         return None
 
-    def _take(self, stage: str, item: _Item, question: Asked, reply: Reply) -> None:
+    def _take(self, stage: str, item: _Item, question: Asked, reply: Generated) -> None:
         """Put a reply to use, and note what is wrong with it."""
         text = clean_reply(reply.text)
         item.notes += [f"{stage}: {CUT}"] * reply.is_cut

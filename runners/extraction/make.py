@@ -8,21 +8,18 @@ from typing import Any, TypeVar
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from ovmer.adapters.registry import near
-from ovmer.baselines.decoding.server_settings import ServerSettings
-from ovmer.baselines.errors import PrerequisiteError
-from ovmer.runners.extraction.ask import LanguageModel
+from ovmer.baselines.decoding.answers import TextEngine
+from ovmer.baselines.decoding.chat_models import ChatModelSource
+from ovmer.baselines.decoding.engine_settings import ServerSettings, engine_settings
+from ovmer.baselines.decoding.language_model import LanguageModel, LocalTextEngine
+from ovmer.baselines.decoding.server_engine import ChatServer
+from ovmer.baselines.decoding.settings import GenerationSettings
+from ovmer.baselines.errors import PrerequisiteError, near
 from ovmer.runners.extraction.base import Extractor
-from ovmer.runners.extraction.engines.base import Engine, Sampling
-from ovmer.runners.extraction.engines.local import TransformersCompletion
-from ovmer.runners.extraction.engines.server import ServerCompletion
-from ovmer.runners.extraction.engines.vllm import VllmCompletion
-from ovmer.runners.extraction.engines.where import Model
 from ovmer.runners.extraction.language_model import Chain, LanguageModelExtractor
 from ovmer.runners.extraction.lexicon import LexiconExtractor
 from ovmer.runners.scoring.parsing import PARSERS
 
-_ENGINES = ("transformers", "vllm", "server")
 _TRANSLATE = ("none", "english", "chinese")
 _LABELS = ("labels", "labels_mer2024", "labels_chinese")
 _MERGE = ("merge", "merge_chinese")
@@ -48,27 +45,24 @@ class LanguageModelSettings:
     kind: str = "language_model"
     name: str = ""
     model: str = ""
-    engine: str = "transformers"
+    engine: Any = None
+    """The keys of `conf/engine/NAME.yaml`."""
     sampling: str = "greedy"
-    presets: dict[str, Sampling] = field(default_factory=dict)
+    presets: dict[str, GenerationSettings] = field(default_factory=dict)
     seeds: list[int] = field(default_factory=lambda: [0])
     translate: str = "none"
     merge: str = "merge"
     labels: str = "labels"
     target: str = "labels"
     parser: str = "strict"
-    batch_size: int = 32
     device: str = "auto"
     dtype: str = "auto"
     cache: str = "outputs/.cache"
     dry_run: bool = False
-    vllm: dict[str, Any] = field(default_factory=dict)
-    server: ServerSettings = field(default_factory=ServerSettings)
 
     def check(self) -> None:
         """Raise PrerequisiteError for a value that is none of the choices."""
         for key, value, choices in (
-            ("engine", self.engine, _ENGINES),
             ("sampling", self.sampling, self.presets),
             ("translate", self.translate, _TRANSLATE),
             ("merge", self.merge, _MERGE),
@@ -78,12 +72,9 @@ class LanguageModelSettings:
         ):
             if value not in choices:
                 raise PrerequisiteError(f"extractor.{key} is {value!r}; {near(value, choices)}")
-        self.server.check("extractor.server")
-        if self.batch_size < 1:
-            raise PrerequisiteError(f"extractor.batch_size is {self.batch_size}; give at least 1")
         if not self.seeds or len(set(self.seeds)) < len(self.seeds):
             raise PrerequisiteError(f"extractor.seeds is {self.seeds}; give each seed once")
-        if len(self.seeds) > 1 and self.presets[self.sampling].is_greedy:
+        if len(self.seeds) > 1 and not self.presets[self.sampling].do_sample:
             raise PrerequisiteError(
                 f"extractor.seeds has {len(self.seeds)} seeds but sampling={self.sampling} draws "
                 "nothing, so all would agree; add extractor.sampling=paper"
@@ -147,26 +138,24 @@ def _language_model(settings: LanguageModelSettings) -> LanguageModel:
 
     (A folder is used as it is, and what stands behind a server is the server's affair.)
     """
-    sampling, cache = settings.presets[settings.sampling], Path(settings.cache)
-    engine: Engine
-    if settings.engine == "server":
-        engine = ServerCompletion(settings.model, sampling, settings.server)
-        return LanguageModel(engine, sampling, cache)
-    model = Model.named(settings.model)
-    if settings.dry_run and model.folder is None:
-        model = Model.miniature(cache / "miniature-qwen2")
-        sampling = replace(sampling, max_tokens=min(sampling.max_tokens, _MINIATURE_TOKENS))
-    if settings.engine == "vllm":
-        engine = VllmCompletion(model, sampling, dtype=settings.dtype, options=settings.vllm)
-    else:
-        engine = TransformersCompletion(
-            model,
-            sampling,
-            device=settings.device,
-            dtype=settings.dtype,
-            batch_size=settings.batch_size,
+    generation, cache = settings.presets[settings.sampling], Path(settings.cache)
+    chosen = engine_settings(settings.engine, at="extractor.engine")
+    engine: TextEngine
+    if isinstance(chosen, ServerSettings):
+        name, _, revision = settings.model.partition("@")
+        engine = ChatServer(
+            name, chosen, generation, model_key="extractor.model", revision=revision
         )
-    return LanguageModel(engine, sampling, cache)
+        return LanguageModel(engine, generation, cache)
+    source = ChatModelSource.named(settings.model)
+    if settings.dry_run and source.folder is None:
+        source = ChatModelSource.miniature(cache / "miniature-qwen2")
+        shorter = min(generation.max_new_tokens, _MINIATURE_TOKENS)
+        generation = replace(generation, max_new_tokens=shorter)
+    engine = LocalTextEngine(
+        source, chosen, generation, device=settings.device, dtype=settings.dtype
+    )
+    return LanguageModel(engine, generation, cache)
 
 
 def _checked(schema: type[S], settings: Mapping[str, Any]) -> S:

@@ -12,7 +12,7 @@ from ovmer.adapters.base import Machine
 from ovmer.baselines.decoding.settings import GenerationSettings
 from ovmer.baselines.errors import PrerequisiteError
 from ovmer.baselines.native.processor import ChatProcessor
-from ovmer.baselines.native.vllm import ChatVllm
+from ovmer.baselines.native.vllm import start_chat_vllm
 from tests.adapters.test_native import CLIPS, SUBTITLES, configured, prepared
 
 pytestmark = [
@@ -106,4 +106,4 @@ def test_what_vllm_cannot_run_is_refused_before_it_is_loaded(
     with pytest.raises(
         PrerequisiteError, match=rf"^vLLM [\d.]+ .*{sentence}.*engine=transformers$"
     ):
-        ChatVllm(tmp_path, architecture, cast(ChatProcessor, None), settings, options)
+        start_chat_vllm(tmp_path, architecture, cast(ChatProcessor, None), settings, options)

@@ -16,7 +16,8 @@ from ovmer.adapters.media import read_frames, read_sound
 from ovmer.adapters.native import Native
 from ovmer.adapters.served import Served
 from ovmer.adapters.thinking import CUT_WHILE_THINKING
-from ovmer.baselines.decoding.server_settings import ServerSettings, parameters
+from ovmer.baselines.decoding.engine_settings import ServerSettings
+from ovmer.baselines.decoding.server_engine import chat_parameters
 from ovmer.baselines.decoding.settings import GenerationSettings
 from ovmer.baselines.errors import PrerequisiteError, Status
 from ovmer.runners.describing.pipeline import Pipeline, Request
@@ -75,7 +76,6 @@ def test_a_clip_is_one_message_of_images_sound_and_words(clip):
         "max_tokens": 512,
         "top_k": 0,
         "repetition_penalty": 1.0,
-        "min_tokens": 0,
     }
     *images, sound, words = message["content"]
     assert message["role"] == "user"
@@ -297,19 +297,27 @@ def test_a_model_that_is_not_named_is_told_before_the_first_clip():
 @pytest.mark.parametrize(
     ("fields", "vllm", "sentence"),
     [
-        ({"num_beams": 4}, True, "has num_beams, of which this server knows nothing"),
-        ({"top_k": 50, "do_sample": True}, False, "has top_k, .* or set top_k to 0"),
+        (
+            {"num_beams": 4},
+            True,
+            "num_beams of the generation preset cannot be asked of this server",
+        ),
+        (
+            {"top_k": 50, "do_sample": True},
+            False,
+            "top_k of the generation preset .* or set top_k to 0",
+        ),
     ],
 )
 def test_what_a_server_cannot_do_is_no_silent_default(fields, vllm, sentence):
     settings = ServerSettings(vllm_parameters=vllm)
     with pytest.raises(PrerequisiteError, match=sentence):
-        parameters(GenerationSettings(**fields), settings)
+        chat_parameters(GenerationSettings(**fields), settings)
 
 
 def test_a_hosted_model_is_sent_what_all_servers_know():
     settings = ServerSettings(vllm_parameters=False, limit_parameter="max_completion_tokens")
-    asked = parameters(GenerationSettings(max_new_tokens=9), settings)
+    asked = chat_parameters(GenerationSettings(max_new_tokens=9), settings)
     assert asked == {"temperature": 0.0, "top_p": 1.0, "max_completion_tokens": 9}
 
 

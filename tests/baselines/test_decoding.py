@@ -185,5 +185,5 @@ def test_the_checkpoints_own_settings_do_not_creep_in(
     [("temperature", 0.0), ("top_p", 0.0), ("top_p", 1.1), ("max_new_tokens", 0), ("num_beams", 0)],
 )
 def test_settings_out_of_range_are_named(key: str, value: float) -> None:
-    with pytest.raises(PrerequisiteError, match=rf"baseline\.generation\.{key} is {value}"):
+    with pytest.raises(PrerequisiteError, match=rf"^{key} of the generation preset is {value}"):
         GenerationSettings(**{key: value})  # type: ignore[arg-type]

@@ -10,7 +10,7 @@ from omegaconf import OmegaConf
 from transformers import LlamaForCausalLM
 
 from ovmer.baselines.decoding import switches
-from ovmer.baselines.decoding.engines import VllmSettings, engine_settings
+from ovmer.baselines.decoding.engine_settings import VllmSettings, engine_settings
 from ovmer.baselines.decoding.memory import Needs, check_memory, needs_of
 from ovmer.baselines.decoding.settings import GenerationSettings
 from ovmer.baselines.device import GIB, Place
@@ -50,13 +50,22 @@ def test_the_files_of_the_group_hold_just_the_keys_of_their_engine(name: str):
 @pytest.mark.parametrize(
     ("given", "sentence"),
     [
-        ({"name": "vlm"}, "engine.name is 'vlm'; choose from transformers, vllm, server"),
-        ({"name": "vllm", "memori": 1}, "engine=vllm has no key memori; it has name, cache, mem"),
-        ({"name": "vllm", "memory": 80}, "engine.memory is 80 but must be a number from 0.05 to 1"),
-        ({"name": "vllm", "memory": "half"}, "engine.memory is 'half' but must be a number"),
+        ({"name": "vlm"}, "engine.name is 'vlm'; did you mean vllm"),
+        (
+            {"name": "vllm", "memori": 1},
+            "the engine vllm has no key engine.memori; it has name, cache, batch_size",
+        ),
+        ({"name": "vllm", "memory": 80}, "engine.memory is 80.0; give a number from 0.05 to 1"),
+        (
+            {"name": "vllm", "memory": "half"},
+            "engine.memory: Value 'half' of type 'str' could not be converted",
+        ),
         ({"name": "server", "concurrency": "many"}, "engine.concurrency: Value 'many' of type"),
         ({"name": "transformers", "quantization": "2bit"}, "choose from none, 8bit, 4bit"),
-        ({"name": "transformers", "compile": "yes"}, "engine.compile is 'yes'; choose from false"),
+        (
+            {"name": "transformers", "compile": "often"},
+            "engine.compile: Value 'often' is not a valid bool",
+        ),
     ],
 )
 def test_a_wrong_setting_is_told_in_one_sentence(given: dict[str, Any], sentence: str):

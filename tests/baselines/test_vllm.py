@@ -21,7 +21,7 @@ from transformers import LlamaForCausalLM
 from ovmer.adapters.base import Answer, Machine
 from ovmer.adapters.mllm import Mllm
 from ovmer.baselines.decoding.answers import Generated
-from ovmer.baselines.decoding.engines import engine_settings
+from ovmer.baselines.decoding.engine_settings import engine_settings
 from ovmer.baselines.decoding.settings import GenerationSettings
 from ovmer.baselines.decoding.transformers_engine import TransformersEngine
 from ovmer.baselines.decoding.vllm_engine import VllmEngine

@@ -20,12 +20,13 @@ import time
 from pathlib import Path
 
 from ovmer.baselines.chat import write_miniature
+from ovmer.baselines.decoding.answer_cache import AnswerCache
+from ovmer.baselines.decoding.answers import Generated
+from ovmer.baselines.decoding.chat_models import ChatModelSource
+from ovmer.baselines.decoding.engine_settings import engine_settings
+from ovmer.baselines.decoding.language_model import LocalTextEngine
+from ovmer.baselines.decoding.settings import GenerationSettings
 from ovmer.runners.extraction import Described, make_extractors
-from ovmer.runners.extraction.cache import Answers
-from ovmer.runners.extraction.engines import Engine, Question, Reply, Sampling
-from ovmer.runners.extraction.engines.local import TransformersCompletion
-from ovmer.runners.extraction.engines.vllm import VllmCompletion
-from ovmer.runners.extraction.engines.where import Model
 from ovmer.runners.extraction.steps import STEPS
 from ovmer.runners.scoring import make_metric
 from tests.runners.jobs import job
@@ -36,22 +37,25 @@ CLIPS = 20_000
 
 
 def engines() -> None:
-    sampling = Sampling(repetition_penalty=1.05, max_tokens=64)
+    generation = GenerationSettings(repetition_penalty=1.05, max_new_tokens=64)
     with (SHARED / "emer" / "descriptions_332.csv").open(encoding="utf-8") as file:
         texts = [row["english"] for row in csv.DictReader(file)][: QUESTIONS + WARM_UP]
-    questions = [Question(STEPS["labels"].render(reason=text)) for text in texts]
+    questions = [(STEPS["labels"].render(reason=text), 0) for text in texts]
     with tempfile.TemporaryDirectory() as place:
         write_miniature(Path(place) / "mini", layers=28, vocabulary=4000, sentences=texts)
-        model = Model.named(f"{place}/mini")
-        here = {"device": "cpu", "dtype": "float32"}
+        source = ChatModelSource.named(f"{place}/mini")
         rates = {
-            "transformers, one by one": rate(
-                TransformersCompletion(model, sampling, batch_size=1, **here), questions
-            ),
-            "transformers, padded": rate(
-                TransformersCompletion(model, sampling, batch_size=32, **here), questions
-            ),
-            "vLLM": rate(VllmCompletion(model, sampling, dtype="float32", options={}), questions),
+            what: rate(
+                LocalTextEngine(
+                    source, engine_settings(keys), generation, device="cpu", dtype="float32"
+                ),
+                questions,
+            )
+            for what, keys in {
+                "transformers, one by one": {"name": "transformers", "batch_size": 1},
+                "transformers, padded": {"name": "transformers", "batch_size": 32},
+                "vLLM": {"name": "vllm"},
+            }.items()
         }
     alone = rates["transformers, one by one"]
     for name, found in rates.items():
@@ -59,13 +63,13 @@ def engines() -> None:
     print(f"vLLM against padded batches: {rates['vLLM'] / rates['transformers, padded']:.1f} x")
 
 
-def rate(engine: Engine, questions: list[Question]) -> float:
+def rate(engine: LocalTextEngine, questions: list[tuple[str, int]]) -> float:
     """Questions a second."""
-    list(engine.complete(questions[QUESTIONS:]))
+    list(engine.stream(enumerate(questions[QUESTIONS:])))
     started = time.perf_counter()
-    found = dict(engine.complete(questions[:QUESTIONS]))
+    found = dict(engine.stream(enumerate(questions[:QUESTIONS])))
     seconds = time.perf_counter() - started
-    assert all(isinstance(each, Reply) for each in found.values())
+    assert all(isinstance(each, Generated) for each in found.values())
     engine.close()
     return len(found) / seconds
 
@@ -117,14 +121,13 @@ def prepared(place: Path) -> Path:
     for number, record in enumerate(records):
         text = f"Clip {number}. " + 8 * "He smiles, and his voice is warm and quick. "
         lines.append(json.dumps({**record, "description": text}) + "\n")
-        questions.append(Question(STEPS["labels"].render(reason=text)))
+        questions.append((STEPS["labels"].render(reason=text), 0))
     predictions.write_text("".join(lines))
     model = make_extractors(job(*told(place)).settings.extractor)[0]._model  # type: ignore[attr-defined]
-    asker = {**model.engine.identity, **model.sampling.as_dict()}
-    with Answers(place / ".cache", asker) as answers:
+    with AnswerCache(place / ".cache", model.identity) as answers:
         started = time.perf_counter()
         for number, question in enumerate(questions):
-            answers.keep(question, Reply(f"[happy, word{number % 500}]"))
+            answers.keep(question, Generated(f"[happy, word{number % 500}]"))
         print(f"{CLIPS} answers kept one by one in {time.perf_counter() - started:.2f} s")
     return made.folder
 

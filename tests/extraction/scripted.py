@@ -1,11 +1,13 @@
 """A fake engine that answers by a function, for what no model can be made to say."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from ovmer.runners.extraction.ask import LanguageModel
-from ovmer.runners.extraction.engines import Outcome, Question, Reply, Sampling
+from ovmer.baselines.decoding.answers import Answered, Asked, Generated
+from ovmer.baselines.decoding.language_model import LanguageModel
+from ovmer.baselines.decoding.settings import GenerationSettings
+from ovmer.baselines.errors import ClipError
 
 
 class ScriptedEngine:
@@ -13,23 +15,25 @@ class ScriptedEngine:
 
     identity: Mapping[str, Any] = {"engine": "scripted", "model": "script", "revision": "1"}
 
-    def __init__(self, answer: Callable[[str], str | Outcome]) -> None:
+    def __init__(self, answer: Callable[[str], str | Generated | ClipError]) -> None:
         self._answer = answer
-        self.asked: list[Question] = []
+        self.asked: list[tuple[str, int]] = []
         self.is_closed = False
 
-    def complete(self, questions: Sequence[Question]) -> Iterator[tuple[int, Outcome]]:
-        for place, question in reversed(list(enumerate(questions))):
+    def stream(self, asked: Asked) -> Answered:
+        for key, question in reversed(list(asked)):
             self.asked.append(question)
-            answer = self._answer(question.prompt)
-            yield place, Reply(answer) if isinstance(answer, str) else answer
+            answer = self._answer(question[0])
+            yield key, Generated(answer) if isinstance(answer, str) else answer
 
     def close(self) -> None:
         self.is_closed = True
 
 
 def scripted(
-    cache: Path, answer: Callable[[str], str | Outcome], sampling: Sampling | None = None
+    cache: Path,
+    answer: Callable[[str], str | Generated | ClipError],
+    generation: GenerationSettings | None = None,
 ) -> tuple[LanguageModel, ScriptedEngine]:
     engine = ScriptedEngine(answer)
-    return LanguageModel(engine, sampling or Sampling(), cache), engine
+    return LanguageModel(engine, generation or GenerationSettings(), cache), engine

@@ -22,8 +22,8 @@ def files(tmp_path: Path) -> list[str]:
 
 
 def asking(url: str) -> list[str]:
-    told = ["extractor.engine=server", "extractor.model=mini", "extractor.server.retries=0"]
-    return [*told, f"extractor.server.base_url={url}"]
+    told = ["engine@extractor.engine=server", "extractor.model=mini", "extractor.engine.retries=0"]
+    return [*told, f"extractor.engine.base_url={url}"]
 
 
 def group(n: int, request: dict) -> str | Misbehaviour:

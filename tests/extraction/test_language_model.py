@@ -4,13 +4,14 @@ from pathlib import Path
 
 import pytest
 
+from ovmer.baselines.decoding.answers import Generated
+from ovmer.baselines.decoding.settings import GenerationSettings
 from ovmer.baselines.errors import PrerequisiteError, Timeout
 from ovmer.runners.extraction import Described, Extracted
-from ovmer.runners.extraction.engines import Reply, Sampling
 from ovmer.runners.extraction.language_model import Chain, LanguageModelExtractor
 from tests.extraction.scripted import ScriptedEngine, scripted
 
-SAMPLED = Sampling(temperature=0.7)
+SAMPLED = GenerationSettings(do_sample=True, temperature=0.7)
 
 
 def last_input(prompt: str) -> str:
@@ -44,7 +45,7 @@ def extract(
 def test_a_description_becomes_labels(tmp_path: Path):
     found, engine = extract(tmp_path, [Described("a", "He sighs.")])
     assert found["a"] == Extracted("a", ("sad", "worried"), "[sad,\n worried]")
-    assert [last_input(each.prompt) for each in engine.asked] == ["He sighs.; Output: "]
+    assert [last_input(each[0]) for each in engine.asked] == ["He sighs.; Output: "]
 
 
 def test_the_same_words_are_asked_about_once_and_never_again(tmp_path: Path):
@@ -72,7 +73,7 @@ def test_labels_in_a_sentence_are_asked_for_as_the_authors_do(tmp_path: Path):
     sentence = "His emotional state is happy, glad."
     item = Described("a", sentence, is_labels=True, in_sentence=True)
     _, engine = extract(tmp_path, [item])
-    assert [last_input(each.prompt) for each in engine.asked] == [f"{sentence}; Output: "]
+    assert [last_input(each[0]) for each in engine.asked] == [f"{sentence}; Output: "]
 
 
 def test_subtitles_are_merged_before_labels_are_asked_for(tmp_path: Path):
@@ -90,7 +91,7 @@ def test_subtitles_are_merged_before_labels_are_asked_for(tmp_path: Path):
         "clue alone": "He sighs.",
         "neither": "Unable to judge the emotional state.",
     }
-    asked = {last_input(each.prompt).removesuffix("; Output: ") for each in engine.asked}
+    asked = {last_input(each[0]).removesuffix("; Output: ") for each in engine.asked}
     assert set(merged.values()) < asked
     assert len(asked) == 2 + 4
 
@@ -108,7 +109,7 @@ def test_sentiment_is_asked_of_the_labels_with_their_brackets(tmp_path: Path):
     assert found["a"].labels == ("negative",)
     assert found["a"].raw == "negative"
     assert found["a"].trail == {"labels": "[sad,\n worried]"}
-    assert last_input(engine.asked[-1].prompt) == "[sad, worried]; Output: "
+    assert last_input(engine.asked[-1][0]) == "[sad, worried]; Output: "
 
 
 @pytest.mark.parametrize(
@@ -124,18 +125,18 @@ def test_sentiment_is_asked_of_the_labels_with_their_brackets(tmp_path: Path):
             "labels: the answer is no list of labels",
         ),
         (
-            Reply("[happy, happy, hap", is_cut=True),
+            Generated("[happy, happy, hap", is_cut=True),
             ("happy", "happy", "hap"),
             "labels: the answer was cut",
         ),
     ],
 )
 def test_what_is_wrong_with_an_answer_is_noted_and_its_words_are_kept(
-    tmp_path: Path, reply: str | Reply, labels: tuple[str, ...], note: str
+    tmp_path: Path, reply: str | Generated, labels: tuple[str, ...], note: str
 ):
     found, _ = extract(tmp_path, [Described("a", "He sighs.")], answer=lambda prompt: reply)
     assert found["a"].labels == labels
-    assert found["a"].raw == (reply.text if isinstance(reply, Reply) else reply)
+    assert found["a"].raw == (reply.text if isinstance(reply, Generated) else reply)
     assert len(found["a"].notes) == 1
     assert found["a"].notes[0].startswith(note)
 
@@ -187,20 +188,18 @@ def test_what_was_answered_before_the_engine_gave_up_is_kept(tmp_path: Path):
     with pytest.raises(PrerequisiteError, match="stopped answering"):
         extract(tmp_path, items, answer=gives_up)
     _, engine = extract(tmp_path, items)
-    assert ["b" in each.prompt[-30:] or "a sighs" in each.prompt for each in engine.asked] == [
-        True
-    ] * 2
+    assert ["b" in each[0][-30:] or "a sighs" in each[0] for each in engine.asked] == [True] * 2
 
 
 def test_seeds_are_different_questions_and_greedy_has_none(tmp_path: Path):
     item = [Described("a", "He sighs.")]
-    for sampling, expected in ((SAMPLED, 2), (Sampling(), 1)):
+    for sampling, expected in ((SAMPLED, 2), (GenerationSettings(), 1)):
         model, engine = scripted(tmp_path / str(expected), answer, sampling)
         for seed in (0, 1):
             list(LanguageModelExtractor("qwen25", model, Chain(), seed).extract(item))
         assert len(engine.asked) == expected
-        assert len({each.seed for each in engine.asked}) == expected
-        assert all(0 <= each.seed < 2**31 for each in engine.asked)
+        assert len({each[1] for each in engine.asked}) == expected
+        assert all(0 <= each[1] < 2**31 for each in engine.asked)
 
 
 def test_the_identity_holds_all_that_can_change_a_label(tmp_path: Path):

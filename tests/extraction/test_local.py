@@ -6,40 +6,53 @@ from pathlib import Path
 
 import pytest
 
+from ovmer.baselines.decoding.answers import Generated
+from ovmer.baselines.decoding.chat_models import ChatModelSource
+from ovmer.baselines.decoding.engine_settings import EngineSettings, engine_settings
+from ovmer.baselines.decoding.language_model import LanguageModel, LocalTextEngine
+from ovmer.baselines.decoding.settings import GenerationSettings
 from ovmer.baselines.errors import CheckpointError, ClipError, PrerequisiteError
-from ovmer.runners.extraction.ask import LanguageModel
-from ovmer.runners.extraction.engines import Outcome, Question, Sampling
-from ovmer.runners.extraction.engines.local import TransformersCompletion
-from ovmer.runners.extraction.engines.where import Model
 
-GREEDY = Sampling(repetition_penalty=1.05, max_tokens=24)
-PAPER = Sampling(temperature=0.7, top_p=0.8, repetition_penalty=1.05, max_tokens=24)
+GREEDY = GenerationSettings(repetition_penalty=1.05, max_new_tokens=24)
+PAPER = GenerationSettings(
+    do_sample=True, temperature=0.7, top_p=0.8, repetition_penalty=1.05, max_new_tokens=24
+)
+Outcome = Generated | ClipError
 
 
 @pytest.fixture(scope="module")
-def miniature(tmp_path_factory: pytest.TempPathFactory) -> Model:
-    return Model.miniature(tmp_path_factory.mktemp("models") / "mini")
+def miniature(tmp_path_factory: pytest.TempPathFactory) -> ChatModelSource:
+    return ChatModelSource.miniature(tmp_path_factory.mktemp("models") / "mini")
+
+
+def batches(**keys: int) -> EngineSettings:
+    return engine_settings({"name": "transformers", **keys}, at="extractor.engine")
 
 
 def completed(
-    model: Model, sampling: Sampling, questions: list[Question], batch_size: int = 4
+    source: ChatModelSource,
+    generation: GenerationSettings,
+    questions: list[tuple[str, int]],
+    **keys: int,
 ) -> list[Outcome]:
-    engine = TransformersCompletion(
-        model, sampling, device="cpu", dtype="auto", batch_size=batch_size
-    )
-    found = dict(engine.complete(questions))
+    settings = batches(**{"batch_size": 4, **keys})
+    engine = LocalTextEngine(source, settings, generation, device="cpu", dtype="auto")
+    found = dict(engine.stream(enumerate(questions)))
     engine.close()
-    return [found[place] for place in range(len(questions))]
+    return [found[index] for index in range(len(questions))]
 
 
-def questions(count: int = 9) -> list[Question]:
-    return [Question(f"Why does {'he, ' * n}clip {n} sigh?", seed=n) for n in range(count)]
+def questions(count: int = 9) -> list[tuple[str, int]]:
+    return [(f"Why does {'he, ' * n}clip {n} sigh?", n) for n in range(count)]
 
 
-@pytest.mark.parametrize("sampling", [GREEDY, PAPER], ids=["greedy", "paper"])
-def test_a_batch_gives_each_question_what_it_gets_alone(miniature: Model, sampling: Sampling):
-    together = completed(miniature, sampling, questions())
-    assert together == completed(miniature, sampling, questions(), batch_size=1)
+@pytest.mark.parametrize("generation", [GREEDY, PAPER], ids=["greedy", "paper"])
+def test_a_batch_gives_each_question_what_it_gets_alone(
+    miniature: ChatModelSource, generation: GenerationSettings
+):
+    together = completed(miniature, generation, questions())
+    assert together == completed(miniature, generation, questions(), batch_size=1)
+    assert together == completed(miniature, generation, questions(), batch_tokens=100)
     assert len({each.text for each in together}) > 5  # type: ignore[union-attr]
     assert {each.is_cut for each in together} == {  # type: ignore[union-attr]
         each.new_tokens == 24  # type: ignore[union-attr]
@@ -47,28 +60,27 @@ def test_a_batch_gives_each_question_what_it_gets_alone(miniature: Model, sampli
     }
 
 
-def test_another_seed_draws_other_words(miniature: Model):
-    one, other = ([Question("Why?", seed=seed)] for seed in (1, 2))
+def test_another_seed_draws_other_words(miniature: ChatModelSource):
+    one, other = ([("Why?", seed)] for seed in (1, 2))
     assert completed(miniature, PAPER, one) != completed(miniature, PAPER, other)
     assert completed(miniature, GREEDY, one) == completed(miniature, GREEDY, other)
 
 
-def test_a_question_that_is_too_long_fails_alone(miniature: Model):
-    asked = [Question("why " * 20000), *questions(2)]
+def test_a_question_that_is_too_long_fails_alone(miniature: ChatModelSource):
+    asked = [("why " * 20000, 0), *questions(2)]
     too_long, *others = completed(miniature, GREEDY, asked)
     assert others == completed(miniature, GREEDY, questions(2))
     assert isinstance(too_long, ClipError)
     assert "the language model's context of 16384 leaves it 16360" in str(too_long)
 
 
-def test_known_answers_need_no_model(miniature: Model, tmp_path: Path):
+def test_known_answers_need_no_model(miniature: ChatModelSource, tmp_path: Path):
     folder = miniature.fetch()
-    prompts = [each.prompt for each in questions(3)]
+    prompts = [prompt for prompt, _ in questions(3)]
 
     def asked() -> tuple[LanguageModel, dict[int, Outcome]]:
-        engine = TransformersCompletion(
-            Model.named(str(folder)), GREEDY, device="cpu", dtype="auto", batch_size=4
-        )
+        source = ChatModelSource.named(str(folder))
+        engine = LocalTextEngine(source, batches(), GREEDY, device="cpu", dtype="auto")
         model = LanguageModel(engine, GREEDY, tmp_path)
         return model, dict(model.ask(prompts))
 
@@ -80,13 +92,17 @@ def test_known_answers_need_no_model(miniature: Model, tmp_path: Path):
     assert "_engine" not in vars(again.engine)
 
 
-def test_a_model_is_known_by_its_content_not_by_where_it_lies(miniature: Model, tmp_path: Path):
+def test_a_model_is_known_by_its_content_not_by_where_it_lies(
+    miniature: ChatModelSource, tmp_path: Path
+):
     folder = miniature.fetch()
     moved = tmp_path / "moved" / folder.name
     moved.mkdir(parents=True)
     for file in folder.iterdir():
         (moved / file.name).write_bytes(file.read_bytes())
-    assert Model.named(str(moved)).version() == Model.named(str(folder)).version()
+    assert (
+        ChatModelSource.named(str(moved)).version() == ChatModelSource.named(str(folder)).version()
+    )
 
     other = tmp_path / "other" / folder.name
     other.mkdir(parents=True)
@@ -95,24 +111,26 @@ def test_a_model_is_known_by_its_content_not_by_where_it_lies(miniature: Model, 
         if file.suffix == ".safetensors":
             content[4000:] = bytes(byte ^ 1 for byte in content[4000:])
         (other / file.name).write_bytes(content)
-    assert Model.named(str(other)).version() != Model.named(str(folder)).version()
+    assert (
+        ChatModelSource.named(str(other)).version() != ChatModelSource.named(str(folder)).version()
+    )
 
 
 def test_a_hub_model_is_known_by_its_commit():
     commit = "a09a35458c702b33eeacc393d103063234e8bc28"
-    named = Model.named(f"Qwen/Qwen2.5-7B-Instruct@{commit}")
+    named = ChatModelSource.named(f"Qwen/Qwen2.5-7B-Instruct@{commit}")
     assert named.version() == {"model": "Qwen/Qwen2.5-7B-Instruct", "revision": commit}
 
 
 @pytest.mark.parametrize("name", ["./models/qwen", "/models/qwen", "~/qwen", "a/b/c", "@main", ""])
 def test_a_name_that_is_neither_folder_nor_hub_id_is_told(name: str):
     with pytest.raises(PrerequisiteError, match="is neither a folder nor owner/name@revision"):
-        Model.named(name)
+        ChatModelSource.named(name)
 
 
 def test_a_hub_model_that_cannot_be_had_is_told(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    model = Model.named("nobody/no-such-model-here")
+    model = ChatModelSource.named("nobody/no-such-model-here")
     sentence = (
         r"^the extractor's language model, nobody/no-such-model-here at revision main, is not"
     )

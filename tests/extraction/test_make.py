@@ -30,7 +30,7 @@ def test_the_papers_preset_is_the_authors_setting():
     if not source.exists():
         pytest.skip("the authors' settings are not beside the checkout")
     theirs = json.loads(source.read_text(encoding="utf-8"))["qwen2.5_7b"]["sampling"]
-    ours = make_language_model(settings("extractor.sampling=paper")).sampling.as_dict()
+    ours = make_language_model(settings("extractor.sampling=paper")).generation.as_sampling()
     assert ours.pop("top_k") == 0  # off in vLLM, where the authors leave it out
     assert ours == {key: theirs[key] for key in ours}
 
@@ -43,7 +43,7 @@ def test_one_extractor_is_made_for_each_seed():
 def test_a_dry_run_takes_a_miniature_and_writes_little(tmp_path: Path):
     dry = make_language_model(settings("dry_run=true", f"outputs={tmp_path}"))
     assert dry.engine.identity["model"] == "miniature"
-    assert dry.sampling.max_tokens == 32
+    assert dry.generation.max_new_tokens == 32
     assert not list(tmp_path.iterdir())  # it is written when it is first asked
 
 
@@ -51,27 +51,34 @@ def test_a_dry_run_uses_the_folder_that_is_named(tmp_path: Path):
     (tmp_path / "config.json").write_text("{}")
     dry = make_language_model(settings("dry_run=true", f"extractor.model={tmp_path}"))
     assert dry.engine.identity["model"] == tmp_path.name
-    assert dry.sampling.max_tokens == 512
+    assert dry.generation.max_new_tokens == 512
 
 
 @pytest.mark.parametrize(
     ("mistake", "sentence"),
     [
-        ("extractor.engine=vlm", "extractor.engine is 'vlm'; did you mean vllm?"),
+        ("extractor.engine=vllm", "to choose one, say engine@extractor.engine=vllm"),
+        ("extractor.engine.name=vlm", "extractor.engine.name is 'vlm'; did you mean vllm?"),
         ("extractor.sampling=papr", "extractor.sampling is 'papr'; did you mean paper?"),
         ("extractor.translate=german", "extractor.translate is 'german'; choose one of"),
         ("extractor.target=emotion", "extractor.target is 'emotion'; did you mean basic_emotion"),
         ("extractor.labels=label", "extractor.labels is 'label'; did you mean labels"),
         ("extractor.merge=merg", "extractor.merge is 'merg'; did you mean merge"),
         ("extractor.parser=kind", "extractor.parser is 'kind'; did you mean friendly"),
-        ("extractor.batch_size=0", "extractor.batch_size is 0; give at least 1"),
+        ("extractor.engine.batch_size=0", "extractor.engine.batch_size is 0; give at least 1"),
         ("extractor.seeds=[]", "extractor.seeds is []; give each seed once"),
         ("extractor.seeds=[1,1]", "extractor.seeds is [1, 1]; give each seed once"),
         ("extractor.kind=llm", "extractor.kind is 'llm'; it is lexicon or language_model"),
         ("+extractor.modell=x", "there is no key extractor.modell; did you mean model"),
-        ("extractor.batch_size=many", "extractor.batch_size: Value 'many'"),
-        ("extractor.server.retries=-1", "extractor.server.retries is -1; give at least 0"),
-        ("extractor.presets.greedy.top_p=2", "the extractor's top_p is 2.0 but must be above 0"),
+        ("extractor.engine.batch_size=many", "extractor.engine.batch_size: Value 'many'"),
+        (
+            "+extractor.engine.retries=1",
+            "the engine transformers has no key extractor.engine.retries",
+        ),
+        (
+            "+extractor.presets.greedy.top_p=2",
+            "top_p of the generation preset is 2.0 but must be above 0",
+        ),
         ("extractor.model=./nowhere", "extractor.model=./nowhere is neither a folder nor"),
     ],
 )

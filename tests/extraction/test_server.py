@@ -4,19 +4,24 @@ import json
 import os
 import threading
 import time
-from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
 
-from ovmer.baselines.decoding.server_settings import ServerSettings
+from ovmer.baselines.decoding.answers import Answered, Asked, Generated
+from ovmer.baselines.decoding.engine_settings import ServerSettings
+from ovmer.baselines.decoding.server_engine import ChatServer
+from ovmer.baselines.decoding.settings import GenerationSettings
 from ovmer.baselines.errors import ClipError, PrerequisiteError, Refused, Timeout
-from ovmer.runners.extraction.engines import Outcome, Question, Reply, Sampling
-from ovmer.runners.extraction.engines.server import ServerCompletion
 from tests.extraction.fake_server import MODEL, FakeServer, Misbehaviour, completion, error, serving
 
-QUICK = ServerSettings(retries=2, timeout=20.0)
-PAPER = Sampling(temperature=0.7, top_p=0.8, repetition_penalty=1.05)
+QUICK = ServerSettings(retries=2, timeout=20.0, at="extractor.engine")
+PAPER = GenerationSettings(do_sample=True, temperature=0.7, top_p=0.8, repetition_penalty=1.05)
+Outcome = Generated | ClipError
+
+
+def reply(text: str, *, is_cut: bool = False) -> Generated:
+    return Generated(text, (), 9, 3, is_cut)
 
 
 @pytest.fixture(autouse=True)
@@ -29,18 +34,22 @@ def surroundings(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def engine(
-    server: FakeServer, settings: ServerSettings = QUICK, sampling: Sampling | None = None
-) -> ServerCompletion:
+    server: FakeServer,
+    settings: ServerSettings = QUICK,
+    generation: GenerationSettings | None = None,
+    model: str = MODEL,
+) -> ChatServer:
     settings = replace(settings, base_url=server.url)
-    return ServerCompletion(MODEL, sampling or Sampling(), settings)
+    generation = generation or GenerationSettings()
+    return ChatServer(model, settings, generation, model_key="extractor.model")
 
 
-def questions(count: int) -> list[Question]:
-    return [Question(f"Question {number}.", seed=number) for number in range(count)]
+def questions(count: int) -> Asked:
+    return ((number, (f"Question {number}.", number)) for number in range(count))
 
 
 def ask(server: FakeServer, count: int = 1, **how: object) -> dict[int, Outcome]:
-    return dict(engine(server, **how).complete(questions(count)))  # type: ignore[arg-type]
+    return dict(engine(server, **how).stream(questions(count)))  # type: ignore[arg-type]
 
 
 def asked_of(request: dict[str, object]) -> str:
@@ -50,12 +59,12 @@ def asked_of(request: dict[str, object]) -> str:
 def test_every_question_gets_its_own_answer():
     with serving(lambda n, request: f"[{asked_of(request)}]") as server:
         found = ask(server, 50)
-    assert found == {n: Reply(f"[Question {n}.]", False, 9, 3) for n in range(50)}
+    assert found == {n: reply(f"[Question {n}.]") for n in range(50)}
 
 
 def test_all_of_the_sampling_is_sent_and_nothing_else():
     with serving(lambda n, request: "[happy]") as server:
-        ask(server, sampling=PAPER)
+        ask(server, generation=PAPER)
         ask(server)
     sampled, greedy = server.requests
     assert sampled == {
@@ -79,8 +88,8 @@ def test_a_server_that_is_not_vllm_is_sent_what_all_know():
     assert {*server.requests[0]} == {
         *("model", "messages", "temperature", "top_p", "max_completion_tokens")
     }
-    with pytest.raises(PrerequisiteError, match=r"^repetition_penalty of the sampling cannot be"):
-        ServerCompletion(MODEL, PAPER, settings)
+    with pytest.raises(PrerequisiteError, match=r"^repetition_penalty of the generation preset"):
+        ChatServer(MODEL, settings, PAPER, model_key="extractor.model")
 
 
 def test_so_many_questions_are_in_flight_and_no_more():
@@ -95,7 +104,7 @@ def test_so_many_questions_are_in_flight_and_no_more():
 
     with serving(script) as server:
         found = ask(server, 30, settings=replace(QUICK, concurrency=5))
-    assert set(found.values()) == {Reply("[]", False, 9, 3)}
+    assert set(found.values()) == {reply("[]")}
     assert server.starts[4] - server.starts[0] < 30 * 0.02  # yet not one after the other
 
 
@@ -121,7 +130,7 @@ def test_so_many_questions_are_begun_in_a_minute():
 )
 def test_trouble_that_passes_leaves_no_trace(trouble: Misbehaviour):
     with serving(lambda n, request: "[happy]" if n else trouble) as server:
-        assert ask(server) == {0: Reply("[happy]", False, 9, 3)}
+        assert ask(server) == {0: reply("[happy]")}
     assert len(server.requests) == 2
 
 
@@ -149,28 +158,32 @@ def test_a_question_that_fails_by_itself_leaves_the_others_alone(
     assert isinstance(failed, kind)
     with pytest.raises(kind, match=sentence):
         raise failed
-    assert found == dict.fromkeys((0, 1, 3, 4), Reply("[happy]", False, 9, 3))
+    assert found == dict.fromkeys((0, 1, 3, 4), reply("[happy]"))
 
 
 @pytest.mark.parametrize("words", ["", None])
 def test_an_empty_answer_is_an_answer(words: str | None):
     with serving(lambda n, request: completion(words)) as server:
-        assert ask(server) == {0: Reply("", False, 9, 3)}
+        assert ask(server) == {0: reply("")}
     assert len(server.requests) == 1
 
 
 def test_an_answer_at_the_limit_is_marked():
     with serving(lambda n, request: completion("[happy, hap", "length")) as server:
-        assert ask(server) == {0: Reply("[happy, hap", True, 9, 3)}
+        assert ask(server) == {0: reply("[happy, hap", is_cut=True)}
 
 
 def test_halves_of_characters_do_no_harm():
     body = completion("x").body.replace('"x"', '"[\\ud83d]"')
     with serving(lambda n, request: Misbehaviour(body=body)) as server:
-        assert ask(server) == {0: Reply("[?]", False, 9, 3)}
+        assert ask(server) == {0: reply("[?]")}
 
 
-def stopped(found: Iterator[tuple[int, Outcome]]) -> tuple[dict[int, Outcome], str]:
+def from_environment() -> ChatServer:
+    return ChatServer(MODEL, ServerSettings(), GenerationSettings(), model_key="extractor.model")
+
+
+def stopped(found: Answered) -> tuple[dict[int, Outcome], str]:
     """What was answered before the engine gave up, and what it said then."""
     answered: dict[int, Outcome] = {}
     try:
@@ -184,16 +197,16 @@ def stopped(found: Iterator[tuple[int, Outcome]]) -> tuple[dict[int, Outcome], s
 def test_no_server_at_the_start():
     with serving(lambda n, request: "") as server:
         pass
-    answered, sentence = stopped(engine(server).complete(questions(3)))
+    answered, sentence = stopped(engine(server).stream(questions(3)))
     assert not answered
     assert sentence.startswith(f"no server answers at {server.url} (")
-    assert "start it (vllm serve mini), or correct extractor.server.base_url" in sentence
+    assert "start it (vllm serve mini), or correct extractor.engine.base_url" in sentence
 
 
 def test_a_server_that_goes_away_keeps_what_it_answered():
     with serving(lambda n, r: "[happy]" if n < 10 else Misbehaviour(hang_up=True)) as server:
         settings = replace(QUICK, concurrency=4)
-        answered, sentence = stopped(engine(server, settings).complete(questions(50)))
+        answered, sentence = stopped(engine(server, settings).stream(questions(50)))
     assert len(answered) == 10
     assert len(server.requests) < 10 + 4 * 3 + 1  # nobody was asked in vain after that
     assert sentence.startswith(f"the server at {server.url} stopped answering (")
@@ -213,7 +226,7 @@ def test_a_server_that_goes_away_keeps_what_it_answered():
 def test_what_concerns_every_question_stops_the_run(trouble: Misbehaviour, sentence: str):
     with serving(lambda n, request: trouble) as server:
         settings = replace(QUICK, concurrency=2)
-        answered, said = stopped(engine(server, settings).complete(questions(50)))
+        answered, said = stopped(engine(server, settings).stream(questions(50)))
     assert not answered
     assert sentence in said
     assert len(server.requests) <= 2 * 3
@@ -233,7 +246,7 @@ def test_what_concerns_every_question_stops_the_run(trouble: Misbehaviour, sente
 def test_one_failure_after_another_stops_the_run(trouble: Misbehaviour, sentence: str):
     with serving(lambda n, request: trouble) as server:
         settings = replace(QUICK, concurrency=2)
-        answered, said = stopped(engine(server, settings).complete(questions(50)))
+        answered, said = stopped(engine(server, settings).stream(questions(50)))
     assert 8 <= len(answered) <= 9
     assert all(isinstance(each, ClipError) for each in answered.values())
     assert sentence in said
@@ -241,8 +254,7 @@ def test_one_failure_after_another_stops_the_run(trouble: Misbehaviour, sentence
 
 def test_a_wrong_model_is_told_before_the_first_question():
     with serving(lambda n, request: "") as server:
-        wrong = ServerCompletion("mini2", Sampling(), replace(QUICK, base_url=server.url))
-        _, sentence = stopped(wrong.complete(questions(1)))
+        _, sentence = stopped(engine(server, model="mini2").stream(questions(1)))
     assert sentence == (
         f"the server at {server.url} has no model 'mini2'; did you mean mini? (extractor.model)"
     )
@@ -251,7 +263,7 @@ def test_a_wrong_model_is_told_before_the_first_question():
 
 def test_a_key_that_is_wanted_is_told_before_the_first_question():
     with serving(lambda n, request: "", error(401, "no")) as server:
-        _, sentence = stopped(engine(server).complete(questions(1)))
+        _, sentence = stopped(engine(server).stream(questions(1)))
     assert sentence == (
         f"the server at {server.url} wants a key; set the environment variable OPENAI_API_KEY"
     )
@@ -260,7 +272,7 @@ def test_a_key_that_is_wanted_is_told_before_the_first_question():
 @pytest.mark.parametrize("models", [error(404, "no"), Misbehaviour(body="[1]")])
 def test_a_server_need_not_list_its_models(models: Misbehaviour):
     with serving(lambda n, request: "[]", models) as server:
-        assert ask(server) == {0: Reply("[]", False, 9, 3)}
+        assert ask(server) == {0: reply("[]")}
 
 
 def test_the_key_comes_from_the_environment_and_goes_nowhere_else(monkeypatch: pytest.MonkeyPatch):
@@ -268,15 +280,15 @@ def test_the_key_comes_from_the_environment_and_goes_nowhere_else(monkeypatch: p
     settings = replace(QUICK, key_variable="MY_KEY")
     with serving(lambda n, request: "[]") as server:
         asker = engine(server, settings)
-        dict(asker.complete(questions(1)))
+        dict(asker.stream(questions(1)))
     assert server.keys == ["Bearer sk-secret"]
     assert "sk-secret" not in json.dumps([dict(asker.identity), server.requests])
     with serving(lambda n, r: error(401, "Incorrect key sk-secret"), error(404, "no")) as server:
-        _, sentence = stopped(engine(server, settings).complete(questions(1)))
+        _, sentence = stopped(engine(server, settings).stream(questions(1)))
     assert "refuses the key in the environment variable MY_KEY" in sentence
     assert "sk-secret" not in sentence
     with serving(lambda n, r: error(400, "sk-secret may not do this"), error(404, "no")) as server:
-        (refused,) = dict(engine(server, settings).complete(questions(1))).values()
+        (refused,) = dict(engine(server, settings).stream(questions(1))).values()
     assert str(refused) == "the server refused the question with 400 (... may not do this)"
 
 
@@ -285,22 +297,138 @@ def test_where_the_server_is_comes_from_the_setting_then_from_the_environment(
 ):
     with serving(lambda n, request: "[]") as server:
         monkeypatch.setenv("OPENAI_BASE_URL", server.url)
-        asker = ServerCompletion(MODEL, Sampling(), ServerSettings())
-        assert dict(asker.complete(questions(1))) == {0: Reply("[]", False, 9, 3)}
-    spilled = ServerSettings(base_url="http://me:secret@localhost/v1")
+        asker = from_environment()
+        assert dict(asker.stream(questions(1))) == {0: reply("[]")}
     with pytest.raises(PrerequisiteError, match="OPENAI_BASE_URL"):
-        ServerCompletion(MODEL, Sampling(), spilled)
+        ServerSettings(base_url="http://me:secret@localhost/v1")
     assert "secret" not in os.environ["OPENAI_BASE_URL"]
     monkeypatch.setenv("OPENAI_BASE_URL", server.url.replace("//", "//me:secret@"))
-    _, sentence = stopped(
-        ServerCompletion(MODEL, Sampling(), ServerSettings()).complete(questions(1))
-    )
+    _, sentence = stopped(from_environment().stream(questions(1)))
     assert sentence.startswith(f"no server answers at {server.url} (")
 
 
 def test_whoever_stops_listening_ends_the_questions():
     with serving(lambda n, request: "[]") as server:
-        answers = engine(server, replace(QUICK, concurrency=2)).complete(questions(100))
+        answers = engine(server, replace(QUICK, concurrency=2)).stream(questions(100))
         next(answers)
         answers.close()  # type: ignore[attr-defined]
     assert len(server.requests) < 10
+
+
+def body(**fields: object) -> Misbehaviour:
+    return Misbehaviour(body=json.dumps(fields))
+
+
+def said(content: object, **message: object) -> Misbehaviour:
+    return body(choices=[{"message": {"content": content, **message}, "finish_reason": "stop"}])
+
+
+def events(*chunks: dict[str, object]) -> Misbehaviour:
+    lines = [f"data: {json.dumps(each)}\n\n" for each in chunks]
+    return Misbehaviour(body="".join([*lines, "data: [DONE]\n\n"]))
+
+
+PARTS = [
+    {"type": "thinking", "thinking": [{"type": "text", "text": "A frown."}]},
+    {"type": "text", "text": "[angry, "},
+    {"type": "text", "text": "sad]"},
+]
+STREAM = [
+    {"choices": [{"delta": {"role": "assistant", "content": ""}}]},
+    {"choices": [{"delta": {"reasoning_content": "A frown."}}]},
+    {"choices": [{"delta": {"content": "[angry, "}}]},
+    {"choices": [{"delta": {"content": "sad]"}, "finish_reason": "length"}]},
+    {"choices": [], "usage": {"prompt_tokens": 9, "completion_tokens": 3}},
+]
+
+
+@pytest.mark.parametrize(
+    ("answer", "expected"),
+    [
+        (said(PARTS), Generated("[angry, sad]", thinking="A frown.")),
+        (said(["[angry, ", "sad]"]), Generated("[angry, sad]")),
+        (said([]), Generated("")),
+        (said("[sad]", reasoning=[{"text": "A frown."}]), Generated("[sad]", thinking="A frown.")),
+        (events(*STREAM), Generated("[angry, sad]", (), 9, 3, True, "A frown.")),
+        (
+            body(
+                choices=[{"message": {"content": "[sad]"}}],
+                usage={"prompt_tokens": "many", "completion_tokens": None},
+            ),
+            Generated("[sad]"),
+        ),
+    ],
+    ids="parts strings no-parts reasoning-parts events odd-counts".split(),
+)
+def test_answers_of_every_form_are_read(answer: Misbehaviour, expected: Generated):
+    with serving(lambda n, request: answer) as server:
+        assert ask(server) == {0: expected}
+    assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize(
+    ("trouble", "sentence"),
+    [
+        (body(choices=None, error={"code": 400, "message": "too long"}), "with 400 (too long)"),
+        (body(error={"message": "no such template"}), "the question (no such template)"),
+        (body(error="out of order"), "the question (out of order)"),
+        (events({"error": {"message": "gone", "code": "500"}}), "the server failed with 500 (gone"),
+        (body(choices=[{"error": {"code": 502, "message": "upstream"}}]), "failed with 502 (upst"),
+        (body(choices=[{"message": {"content": 7}}]), "is no completion in JSON"),
+        (body(choices=[{"message": "x"}]), "is no completion in JSON"),
+        (Misbehaviour(body="data: nothing"), "is no completion in JSON"),
+        (Misbehaviour(body='"words"'), "is no completion in JSON"),
+        (Misbehaviour(422, json.dumps({"detail": "the prompt is odd"})), "422 (the prompt is odd)"),
+    ],
+)
+def test_an_error_in_the_place_of_an_answer_is_quoted(trouble: Misbehaviour, sentence: str):
+    with serving(lambda n, request: "[sad]" if "1" in asked_of(request) else trouble) as server:
+        found = ask(server, 2)
+    assert isinstance(found[0], ClipError)
+    assert sentence in str(found[0])
+    assert found[1] == reply("[sad]")
+
+
+@pytest.mark.parametrize(
+    ("trouble", "sentence"),
+    [
+        (
+            body(choices=None, error={"code": 402, "message": "no credits"}),
+            "wants payment (no credits); look to your quota",
+        ),
+        (error(402, "no credits"), "wants payment (no credits); look to your quota"),
+        (
+            body(error={"code": 429, "message": "slow down"}),
+            "too many requests (slow down); lower extractor.engine.concurrency",
+        ),
+        (
+            Misbehaviour(
+                422, json.dumps({"detail": "Unexpected fields in the request: {'top_k'}"})
+            ),
+            "refuses a parameter with 422 (Unexpected fields in the request: {'top_k'}); set "
+            "extractor.engine.vllm_parameters=false",
+        ),
+        (
+            error(400, "Unsupported parameter: 'max_tokens'. Use 'max_completion_tokens' instead."),
+            "set extractor.engine.limit_parameter=max_completion_tokens",
+        ),
+    ],
+)
+def test_what_no_question_would_get_past_names_its_remedy(trouble: Misbehaviour, sentence: str):
+    with serving(lambda n, request: trouble) as server:
+        settings = replace(QUICK, concurrency=1)
+        answered, problem = stopped(engine(server, settings).stream(questions(9)))
+    assert not answered
+    assert sentence in problem
+
+
+def test_an_error_while_questions_are_drawn_ends_the_stream():
+    def broken() -> Asked:
+        yield 0, ("Question 0.", 0)
+        raise LookupError("the file is gone")
+
+    with (
+        serving(lambda n, request: "[]") as server,
+        pytest.raises(LookupError, match="the file is gone"),
+    ):
+        dict(engine(server).stream(broken()))

@@ -36,10 +36,10 @@ def base(data: Path, tmp_path: Path) -> list[str]:
 def asking(url: str, *more: str) -> list[str]:
     return [
         "extractor=qwen25",
-        "extractor.engine=server",
+        "engine@extractor.engine=server",
         "extractor.model=mini",
-        f"extractor.server.base_url={url}",
-        "extractor.server.retries=1",
+        f"extractor.engine.base_url={url}",
+        "extractor.engine.retries=1",
         *more,
     ]
 
@@ -143,7 +143,7 @@ def test_a_server_that_stops_half_way_is_asked_for_the_rest_only(base: list[str]
     def stops(n: int, request: dict) -> str | Misbehaviour:
         return by_length(n, request) if n < 3 else Misbehaviour(hang_up=True)
 
-    alone = "extractor.server.concurrency=1"
+    alone = "extractor.engine.concurrency=1"
     with serving(stops) as server:
         made = job(*answers, *asking(server.url, alone))
         with pytest.raises(PrerequisiteError, match=r"stopped answering .* goes on from there"):

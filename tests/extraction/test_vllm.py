@@ -48,7 +48,7 @@ def arguments(outputs: str, *more: str) -> list[str]:
         *("dataset=ovmerd", "dataset.root=data", "dataset.check_files=false"),
         *("baseline=scripted", f"outputs={outputs}", "extractor=qwen25"),
         f"+baseline.answers={{{said}}}",
-        *("extractor.dtype=float32", "extractor.presets.greedy.max_tokens=48", *more),
+        *("extractor.dtype=float32", "extractor.presets.greedy.max_new_tokens=48", *more),
     ]
 
 
@@ -95,7 +95,7 @@ def by_transformers(place: Path) -> dict[str, str]:
 def test_the_offline_engine_writes_what_transformers_writes(
     place: Path, by_transformers: dict[str, str]
 ):
-    told = arguments("vllm", "extractor.model=mini", "extractor.engine=vllm")
+    told = arguments("vllm", "extractor.model=mini", "engine@extractor.engine=vllm")
     table = finished(sweep(place, *told))
     assert "extractor=qwen25" in table
     assert replies(place, "vllm") == by_transformers
@@ -125,9 +125,9 @@ def started(place: Path, port: int | None = None) -> Iterator[VllmServer]:
 
 
 def served(outputs: str, server: VllmServer, *more: str) -> list[str]:
-    url = f"extractor.server.base_url={server.url}"
-    told = ["extractor.model=mini", "extractor.engine=server", url]
-    return arguments(outputs, *told, "extractor.server.retries=1", *more)
+    url = f"extractor.engine.base_url={server.url}"
+    told = ["extractor.model=mini", "engine@extractor.engine=server", url]
+    return arguments(outputs, *told, "extractor.engine.retries=1", *more)
 
 
 def test_the_server_writes_what_transformers_writes(
@@ -162,7 +162,7 @@ def test_a_server_that_is_killed_half_way_is_asked_for_the_rest_only(
 ):
     before = server.answered
     told = served("killed", server)
-    slowly = ["extractor.server.per_minute=120", "extractor.server.concurrency=1"]
+    slowly = ["extractor.engine.per_minute=120", "extractor.engine.concurrency=1"]
     process = sweep(place, *told, *slowly)
     while not list((place / "killed").rglob("labels.jsonl")) or len(records(place, "killed")) < 4:
         assert process.poll() is None, process.communicate()

@@ -23,7 +23,7 @@ _SAMPLES, _SAMPLE_BYTES = 64, 4096
 
 
 @dataclass(frozen=True)
-class Model:
+class ChatModelSource:
     """A model by the name that the user gave it."""
 
     name: str
@@ -33,25 +33,25 @@ class Model:
     is_miniature: bool = False
 
     @staticmethod
-    def named(text: str) -> "Model":
+    def named(text: str) -> "ChatModelSource":
         """Read the setting `extractor.model`."""
         folder = Path(text).expanduser()
         if text and folder.is_dir():
-            return Model(text, None, folder)
+            return ChatModelSource(text, None, folder)
         name, _, revision = text.partition("@")
         if not name or name.startswith((".", "/", "~")) or name.count("/") > 1:
             raise PrerequisiteError(
                 f"extractor.model={text} is neither a folder nor owner/name@revision on the hub"
             )
-        return Model(name, revision or None, None)
+        return ChatModelSource(name, revision or None, None)
 
     @staticmethod
-    def miniature(folder: Path) -> "Model":
+    def miniature(folder: Path) -> "ChatModelSource":
         """The random miniature of Qwen2.5 for dry runs, written into `folder` when first used."""
-        return Model(_MINIATURE, None, folder, is_miniature=True)
+        return ChatModelSource(_MINIATURE, None, folder, is_miniature=True)
 
     def version(self) -> dict[str, str]:
-        """What tells this model's weights from all others, wherever they lie.
+        """Name and revision, the same for the same weights wherever they lie.
 
         Raises CheckpointError for a hub model without a commit that cannot be looked up.
         """
@@ -82,7 +82,7 @@ class Model:
 
 
 def _write_miniature(folder: Path) -> None:
-    """At one stroke, since several jobs may want it at once."""
+    """Write it beside the folder and rename it, since several jobs may want it at once."""
     from ovmer.baselines.chat import write_miniature
 
     folder.parent.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""Answers that are never asked for twice, across runs and sweeps: one SQLite file.
+"""A cache of answers to text prompts, across runs and sweeps: one SQLite file.
 
 An answer is kept under the hash of everything that shapes it: engine, model, revision, sampling,
 seed and the exact prompt. It is committed as soon as it is there, so a process that is killed
@@ -11,12 +11,13 @@ import hashlib
 import json
 import sqlite3
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from ovmer.baselines.decoding.answers import Generated
 from ovmer.baselines.errors import PrerequisiteError
-from ovmer.runners.extraction.engines.base import Question, Reply
 
 _FILE = "answers.sqlite"
 _NETWORK_DISKS = frozenset("nfs nfs4 cifs smb3 lustre gpfs beegfs ceph afs fuse.sshfs 9p".split())
@@ -33,7 +34,11 @@ _FIND = "SELECT key, reply, is_cut, prompt_tokens, new_tokens FROM answers WHERE
 _KEEP = "INSERT OR IGNORE INTO answers VALUES (?, ?, ?, ?, ?, ?)"
 
 
-class Answers:
+Question = tuple[str, int]
+"""A prompt, and where its random stream starts (0 in greedy decoding)."""
+
+
+class AnswerCache:
     """The answers of one asker: a model behind an engine, under one sampling setting."""
 
     def __init__(self, folder: Path, asker: Mapping[str, Any]) -> None:
@@ -53,22 +58,24 @@ class Answers:
         except (sqlite3.Error, OSError) as error:
             raise self._problem(error) from error
 
-    def find(self, questions: Sequence[Question]) -> list[Reply | None]:
+    def find(self, questions: Sequence[Question]) -> list[Generated | None]:
         """The known answer to each question, or None."""
         keys = [self._key(question) for question in questions]
-        known: dict[bytes, Reply] = {}
+        known: dict[bytes, Generated] = {}
         try:
             for start in range(0, len(keys), _KEYS_A_QUERY):
                 some = keys[start : start + _KEYS_A_QUERY]
                 rows = self._file.execute(_FIND.format(",".join("?" * len(some))), some)
                 for key, text, is_cut, prompt_tokens, new_tokens in rows:
-                    known[key] = Reply(text, bool(is_cut), prompt_tokens, new_tokens)
+                    known[key] = Generated(text, (), prompt_tokens, new_tokens, is_cut=bool(is_cut))
         except sqlite3.Error as error:
             raise self._problem(error) from error
         return [known.get(key) for key in keys]
 
-    def keep(self, question: Question, reply: Reply) -> Reply:
-        """Keep an answer; returns the one that stands, which may be another process's."""
+    def keep(self, question: Question, reply: Generated) -> Generated:
+        """Keep an answer, without its ids and thinking; returns the one that stands, which may be
+        another process's."""
+        reply = replace(reply, ids=(), thinking="")
         row = (
             self._key(question),
             reply.text,
@@ -84,12 +91,13 @@ class Answers:
         return reply if is_first else self.find([question])[0] or reply
 
     def _key(self, question: Question) -> bytes:
-        whole = f"{self._asker}\n{question.seed}\n{question.prompt}"  # only the last has line ends
+        prompt, seed = question
+        whole = f"{self._asker}\n{seed}\n{prompt}"  # only the last has line ends
         return hashlib.blake2b(whole.encode("utf-8", "replace"), digest_size=16).digest()
 
     def _problem(self, error: Exception) -> PrerequisiteError:
         return PrerequisiteError(
-            f"the cache of answers {self._path} cannot be used ({error}); mend or remove it, or "
+            f"the cache of answers {self._path} cannot be used ({error}); repair or remove it, or "
             "name another folder with extractor.cache=FOLDER"
         )
 
@@ -111,7 +119,7 @@ def _on_network_disk(folder: Path) -> bool:
         mounts = [line.split() for line in Path("/proc/mounts").read_text().splitlines()]
     except OSError:
         return False
-    place = folder.resolve()
+    resolved = folder.resolve()
     # The innermost mount holds; of several on one point, the one that was mounted last.
-    around = [each for each in reversed(mounts) if place.is_relative_to(each[1])]
+    around = [each for each in reversed(mounts) if resolved.is_relative_to(each[1])]
     return bool(around) and max(around, key=lambda each: len(each[1]))[2] in _NETWORK_DISKS

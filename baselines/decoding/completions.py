@@ -1,0 +1,118 @@
+"""Reads the body of a server's answer: a completion in JSON or as a stream of events, or an error.
+
+Servers differ: content is a string or a list of parts (Mistral, OpenAI), thinking has a field or a
+part of its own, an error comes with status 200 (OpenRouter), and some proxies stream unasked.
+"""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from ovmer.baselines.decoding.answers import Generated
+from ovmer.baselines.errors import Refused
+
+_THINKING_FIELDS = ("reasoning", "reasoning_content", "thinking")
+_TEXT_PARTS = ("text", "output_text")
+
+
+class ErrorBody(Exception):
+    """An error in the place of a completion, with the HTTP status that it names, if any."""
+
+    def __init__(self, error: Any) -> None:
+        code = error.get("code", error.get("status")) if isinstance(error, Mapping) else None
+        self.status = int(code) if str(code).isdigit() else None
+        super().__init__(message_of(error) or "an error without a message")
+
+
+def read_completion(text: str) -> Generated | Refused:
+    """The answer in the body of a response.
+
+    Raises ErrorBody for an error, ValueError for what is no completion.
+    """
+    try:
+        body = _of_events(text) if text.lstrip().startswith("data:") else json.loads(text)
+        if body.get("error"):
+            raise ErrorBody(body["error"])
+        choice, usage = body["choices"][0], body.get("usage") or {}
+        if choice.get("error"):
+            raise ErrorBody(choice["error"])
+        message = choice["message"] if "message" in choice else {"content": choice["text"]}
+        reason, refusal = choice.get("finish_reason"), message.get("refusal")
+        if reason == "content_filter" or refusal:
+            return Refused(f"the server withheld its answer ({refusal or reason})")
+        words, thinking = _parted(message.get("content"))
+        apart = next((message[key] for key in _THINKING_FIELDS if message.get(key)), "")
+        return Generated(
+            _whole(words),
+            tuple(map(int, choice.get("token_ids") or ())),
+            _count(usage.get("prompt_tokens")),
+            _count(usage.get("completion_tokens")),
+            is_cut=reason == "length",
+            thinking=_whole(_joined(apart) or thinking),
+        )
+    except (KeyError, IndexError, TypeError, AttributeError) as error:
+        raise ValueError("no completion") from error
+
+
+def message_of(error: Any) -> str:
+    """The words of an error in any of the usual forms; empty where it has none."""
+    if isinstance(error, Mapping):
+        found = (error.get(key) for key in ("message", "detail", "error"))
+        return next((words for each in found if (words := message_of(each))), "")
+    return error if isinstance(error, str) else ""
+
+
+def _parted(content: Any) -> tuple[str, str]:
+    """(text, thinking) of a message's content; raises TypeError for neither text nor parts."""
+    if content is None or isinstance(content, str):
+        return content or "", ""
+    if not isinstance(content, list):
+        raise TypeError("the content is neither text nor a list of parts")
+    text = [part for part in content if isinstance(part, str) or part["type"] in _TEXT_PARTS]
+    thinking = [part for part in content if part not in text]
+    return _joined(text), _joined(thinking)
+
+
+def _joined(part: Any) -> str:
+    """The words of a part, or of a list of parts within each other."""
+    if isinstance(part, Mapping):
+        return _joined(next((part[key] for key in ("text", *_THINKING_FIELDS) if key in part), ""))
+    if isinstance(part, Sequence) and not isinstance(part, str):
+        return "".join(map(_joined, part))
+    return part if isinstance(part, str) else ""
+
+
+def _of_events(text: str) -> dict[str, Any]:
+    """The completion that a stream of server-sent events adds up to."""
+    lines = (line.removeprefix("data:").strip() for line in text.splitlines())
+    events = [json.loads(line) for line in lines if line.startswith("{")]
+    if error := next((each["error"] for each in events if each.get("error")), None):
+        return {"error": error}
+    choices = [each["choices"][0] for each in events if each.get("choices")]
+    deltas = [each.get("delta") or {"content": each.get("text")} for each in choices]
+    message: dict[str, Any] = {
+        key: "".join(_joined(each.get(key)) for each in deltas)
+        for key in ("content", "refusal", *_THINKING_FIELDS)
+    }
+    if not choices:
+        raise ValueError("no completion")
+    return {
+        "choices": [{"message": message, "finish_reason": _last(choices, "finish_reason")}],
+        "usage": _last(events, "usage"),
+    }
+
+
+def _last(found: Iterable[Mapping[str, Any]], key: str) -> Any:
+    values = [each[key] for each in found if each.get(key)]
+    return values[-1] if values else None
+
+
+def _count(value: Any) -> int | None:
+    """A number of tokens; None for whatever else stands there."""
+    is_count = isinstance(value, int) and not isinstance(value, bool) and value >= 0
+    return value if is_count else None
+
+
+def _whole(text: str) -> str:
+    """Without the halves of characters that JSON can spell."""
+    return text.encode("utf-8", "replace").decode()

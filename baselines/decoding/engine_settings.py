@@ -1,0 +1,390 @@
+"""The keys of `conf/engine/*.yaml`, checked, and the engines that they start.
+
+The group is used twice: `engine` decodes descriptions, `extractor.engine` answers the questions of
+extraction and grouping.
+"""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+from urllib.parse import urlsplit
+
+from ovmer.baselines.cache import LANGUAGE_MODELS
+from ovmer.baselines.cache import cache_folder as user_cache
+from ovmer.baselines.decoding.settings import GenerationSettings
+from ovmer.baselines.errors import PrerequisiteError, first_line, near
+from ovmer.baselines.tokenizer import Tokenizer
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel
+
+    from ovmer.baselines.decoding.answers import Engine
+    from ovmer.baselines.device import Place
+
+_LEAVE_WORDS = {"quantization": "none", "compile": False, "attention": "auto", "context": 0}
+"""Keys that change the words, and the values that leave them as they are."""
+_BASE_URL = "OPENAI_BASE_URL"
+_VLLM_SERVE = "http://localhost:8000/v1"
+NO_KEY = "none"  # sent to servers that want no key: the client insists on one
+
+
+@dataclass
+class EngineSettings:
+    """The keys that all engines share."""
+
+    name: str = ""
+    cache: str = ""
+    """Folder of the language models, see `LlmFolder`."""
+    batch_size: int = 64
+    """Prompts in a batch at most, where there are batches."""
+    batch_tokens: int = 0
+    """Tokens in a batch at most, padding and answers included; 0 is any number."""
+    at: str = "engine"
+    """The key of these settings, which messages name: `engine` or `extractor.engine`."""
+
+    lacks: ClassVar[Mapping[str, str]] = {}
+    """Generation settings that the engine cannot follow, and what they are called."""
+
+    def __post_init__(self) -> None:
+        self._number("batch_size", 1)
+        self._number("batch_tokens", 0)
+
+    @property
+    def choice(self) -> str:
+        """The key that chooses the engine on the command line."""
+        return self.at if self.at == "engine" else f"engine@{self.at}"
+
+    @property
+    def needs_folder(self) -> bool:
+        """Whether the language model is read from a folder of its own."""
+        return True
+
+    @property
+    def switches(self) -> dict[str, Any]:
+        """The keys that change the words, where they are not at their defaults."""
+        return words_depend_on(vars(self))
+
+    def check(self, generation: GenerationSettings, transformers_only: str = "") -> None:
+        """Raises PrerequisiteError where this engine cannot decode what is asked for.
+
+        `transformers_only` says why no engine but transformers can decode a baseline.
+        """
+        if transformers_only:
+            raise PrerequisiteError(
+                f"{self.choice}={self.name} cannot decode this baseline, because "
+                f"{transformers_only}; say {self.choice}=transformers"
+            )
+        for key, what in self.lacks.items():
+            if (value := getattr(generation, key)) != getattr(GenerationSettings(), key):
+                greedy = "generation" if self.at == "engine" else "extractor.sampling"
+                preset = f"{greedy}=greedy, or " if key == "num_beams" else ""
+                raise PrerequisiteError(
+                    f"{self.choice}={self.name} has no {what}, which the generation preset "
+                    f"asks for ({key}={value}); say {preset}{self.choice}=transformers"
+                )
+
+    def start(
+        self, model: Any, tokenizer: Tokenizer, generation: GenerationSettings, place: "Place"
+    ) -> "Engine":
+        """The engine for the modules `model`, whose language model may be in `place.llm_folder`.
+
+        Raises PrerequisiteError where it cannot start.
+        """
+        raise NotImplementedError
+
+    def start_text(
+        self,
+        folder: Path,
+        tokenizer: Tokenizer,
+        generation: GenerationSettings,
+        device: str,
+        dtype: str,
+    ) -> "Engine":
+        """The engine for token ids, with the chat model of `folder`.
+
+        Raises PrerequisiteError where it cannot start.
+        """
+        raise NotImplementedError
+
+    def _one_of(self, key: str, *choices: object) -> None:
+        if getattr(self, key) not in choices:
+            named = ", ".join(str(each).lower() for each in choices)
+            raise PrerequisiteError(
+                f"{self.at}.{key} is {getattr(self, key)!r}; choose from {named}"
+            )
+
+    def _number(self, key: str, least: float, most: float = float("inf")) -> None:
+        if not least <= (value := getattr(self, key)) <= most:
+            rule = f"give at least {least:g}"
+            if most < float("inf"):
+                rule = f"give a number from {least:g} to {most:g}"
+            raise PrerequisiteError(f"{self.at}.{key} is {value}; {rule}")
+
+
+@dataclass
+class TransformersSettings(EngineSettings):
+    """Padded batches in torch. The switches are off by default because each changes the words."""
+
+    quantization: str = "none"
+    """none | 8bit | 4bit: weights of the language model as bitsandbytes keeps them."""
+    compile: bool = False
+    """torch.compile of the language model."""
+    attention: str = "auto"
+    """auto (what transformers chooses: torch's own) | eager | sdpa | flash_attention_2"""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._one_of("quantization", "none", "8bit", "4bit")
+        self._one_of("attention", "auto", "eager", "sdpa", "flash_attention_2")
+
+    @property
+    def needs_folder(self) -> bool:
+        return self.quantization != "none"
+
+    def check(self, generation: GenerationSettings, transformers_only: str = "") -> None:
+        if transformers_only and self.needs_folder:
+            raise PrerequisiteError(
+                f"{self.at}.quantization={self.quantization} cannot be had for this baseline, "
+                f"because {transformers_only}; say {self.at}.quantization=none"
+            )
+
+    def start(
+        self, model: Any, tokenizer: Tokenizer, generation: GenerationSettings, place: "Place"
+    ) -> "Engine":
+        if place.llm_folder is not None:
+            model.llm = self._quantized(place.llm_folder.path, place)
+        return self._engine(model.llm, tokenizer, generation)
+
+    def start_text(
+        self,
+        folder: Path,
+        tokenizer: Tokenizer,
+        generation: GenerationSettings,
+        device: str,
+        dtype: str,
+    ) -> "Engine":
+        from ovmer.baselines.chat import load_chat_model
+        from ovmer.baselines.device import resolve
+
+        if self.needs_folder:
+            llm = self._quantized(folder, resolve(device, dtype))
+        else:
+            llm = load_chat_model(folder, device, dtype)
+        return self._engine(llm, tokenizer, generation)
+
+    def _quantized(self, folder: Path, place: "Place") -> "PreTrainedModel":
+        from ovmer.baselines.decoding.switches import read_quantized
+
+        return read_quantized(folder, self.quantization, place)
+
+    def _engine(
+        self, llm: "PreTrainedModel", tokenizer: Tokenizer, generation: GenerationSettings
+    ) -> "Engine":
+        from ovmer.baselines.decoding.switches import choose_attention, compiled
+        from ovmer.baselines.decoding.transformers_engine import TransformersEngine
+
+        if self.attention != "auto":
+            choose_attention(llm, self.attention)
+        return TransformersEngine(compiled(llm) if self.compile else llm, tokenizer, generation)
+
+
+@dataclass
+class VllmSettings(EngineSettings):
+    """vLLM in a process of its own on the same GPU; on a CPU in ours."""
+
+    memory: float | None = None
+    """Share of the GPU's memory for language model and KV cache. Null: 0.75 beside encoders, which
+    have the rest, and 0.9 for a language model alone."""
+    context: int = 0
+    """Longest prompt and answer together, in tokens; 0 is what the language model is made for."""
+    options: dict[str, Any] = field(default_factory=dict)
+    """Further arguments of `vllm.LLM`."""
+
+    lacks: ClassVar[Mapping[str, str]] = {
+        "num_beams": "beam search",
+        "no_repeat_ngram_size": "ban on repeated n-grams",
+        "bad_words": "ban on words",
+    }
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.memory is not None:
+            self._number("memory", 0.05, 1)
+        self._number("context", 0, 10**7)
+
+    def start(
+        self, model: Any, tokenizer: Tokenizer, generation: GenerationSettings, place: "Place"
+    ) -> "Engine":
+        from ovmer.baselines.decoding.memory import check_memory, needs_of
+        from ovmer.baselines.decoding.vllm_engine import VllmEngine
+        from ovmer.baselines.device import memory_of
+
+        assert place.llm_folder is not None
+        path = place.llm_folder.path
+        if (total := memory_of(place.device)) is not None:
+            check_memory(needs_of(model, path, self.context, place.dtype), total, self.share())
+        options = self.arguments(place.device, _name_of(place.dtype))
+        return VllmEngine(VllmEngine.start(path, options), tokenizer, generation)
+
+    def start_text(
+        self,
+        folder: Path,
+        tokenizer: Tokenizer,
+        generation: GenerationSettings,
+        device: str,
+        dtype: str,
+    ) -> "Engine":
+        from ovmer.baselines.decoding.vllm_engine import VllmEngine
+        from ovmer.baselines.decoding.vllm_offline import OfflineVllm
+
+        options = {"seed": 0} | self.own_arguments(device, dtype, alone=True)
+        vllm = OfflineVllm(folder, options, choice=self.choice, key=self.at)
+        return VllmEngine(vllm, tokenizer, generation)
+
+    def share(self, *, alone: bool = False) -> float:
+        """The share of the GPU's memory; `alone` without encoders beside the language model."""
+        return self.memory or (0.9 if alone else 0.75)
+
+    def own_arguments(self, device: str, dtype: str, *, alone: bool = False) -> dict[str, Any]:
+        """Arguments of `vllm.LLM` for a model with a data type of its own, which `dtype=auto` is
+        on a GPU; on a CPU that is float32."""
+        from ovmer.baselines.device import resolve
+
+        place = resolve(device, dtype)
+        is_own = dtype == "auto" and place.device.type == "cuda"
+        return self.arguments(place.device, "auto" if is_own else _name_of(place.dtype), alone)
+
+    def arguments(self, device: "torch.device", dtype: str, alone: bool = False) -> dict[str, Any]:
+        """Arguments of `vllm.LLM`. Raises PrerequisiteError for a GPU that it would not take."""
+        if device.index:
+            raise PrerequisiteError(
+                f"vLLM takes the first GPU that it sees and not {device}; set the variable "
+                f"CUDA_VISIBLE_DEVICES={device.index} and say machine.device=cuda"
+            )
+        on_gpu = device.type == "cuda"
+        share = {"gpu_memory_utilization": self.share(alone=alone)} if on_gpu else {}
+        length = {"max_model_len": self.context} if self.context else {}
+        return {"dtype": dtype, **share, **length, **self.options}
+
+
+@dataclass
+class ServerSettings(EngineSettings):
+    """An OpenAI-compatible server. For baselines a vLLM server, here or elsewhere, that was started
+    with the folder of the language model."""
+
+    base_url: str | None = None
+    """Null: the environment variable OPENAI_BASE_URL, else where `vllm serve` listens."""
+    key_variable: str = "OPENAI_API_KEY"
+    """The environment variable that holds the key."""
+    vllm_parameters: bool = True
+    """Whether the server takes `top_k` and `repetition_penalty`, as vLLM's does."""
+    limit_parameter: str = "max_tokens"
+    """Some hosted models want `max_completion_tokens`."""
+    concurrency: int = 32
+    """Questions in flight."""
+    per_minute: int = 0
+    """Questions begun in a minute at most; 0 is no limit."""
+    retries: int = 6
+    """After a lost connection, 408, 409, 429 or 5xx; the waits double from 0.5 s to 8 s, or are
+    what the server asks for."""
+    timeout: float = 300.0
+    """Seconds for one question, retries included."""
+
+    lacks: ClassVar[Mapping[str, str]] = {
+        **VllmSettings.lacks,
+        "repetition_penalty": "penalty on repetition where the prompt is given as embeddings",
+    }
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for key, least in (("concurrency", 1), ("per_minute", 0), ("retries", 0), ("timeout", 1)):
+            self._number(key, least)
+        if self.base_url and urlsplit(self.base_url).password:
+            raise PrerequisiteError(
+                f"{self.at}.base_url holds a password, which would be written to run.json; "
+                f"put the url into the environment variable {_BASE_URL}"
+            )
+
+    @property
+    def url(self) -> str:
+        return self.base_url or os.environ.get(_BASE_URL) or _VLLM_SERVE
+
+    @property
+    def shown_url(self) -> str:
+        """The url for messages, without user and password."""
+        parts = urlsplit(self.url)
+        return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
+
+    @property
+    def api_key(self) -> str:
+        """The key in the environment. Raises PrerequisiteError where it cannot be one."""
+        key = os.environ.get(self.key_variable, "").strip() or NO_KEY
+        if not key.isascii():
+            raise PrerequisiteError(f"the environment variable {self.key_variable} holds no key")
+        return key
+
+    def start(
+        self, model: Any, tokenizer: Tokenizer, generation: GenerationSettings, place: "Place"
+    ) -> "Engine":
+        from ovmer.baselines.decoding.server_engine import EmbeddingServer
+
+        assert place.llm_folder is not None
+        return EmbeddingServer(place.llm_folder.path, tokenizer, generation, self)
+
+
+_KINDS: Mapping[str, type[EngineSettings]] = {
+    "transformers": TransformersSettings,
+    "vllm": VllmSettings,
+    "server": ServerSettings,
+}
+
+
+def engine_settings(given: Mapping[str, Any], at: str = "engine") -> EngineSettings:
+    """The settings of the engine that `given["name"]` names; `at` is their key.
+
+    Raises PrerequisiteError for a name, a key or a value that there is not.
+    """
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    if not isinstance(given, Mapping):
+        raise PrerequisiteError(
+            f"{at}={given} replaces all settings of the engine; to choose one, say "
+            f"engine@{at}={given}"
+        )
+    if (name := given.get("name")) not in _KINDS:
+        raise PrerequisiteError(f"{at}.name is {name!r}; {near(str(name), _KINDS)}")
+    kind = _KINDS[str(name)]
+    known = [each.name for each in fields(kind) if each.name != "at"]
+    if strange := sorted(given.keys() - set(known)):
+        raise PrerequisiteError(
+            f"the engine {name} has no key {at}.{strange[0]}; it has {', '.join(known)}"
+        )
+    try:
+        merged = OmegaConf.merge(OmegaConf.structured(kind), dict(given) | {"at": at})
+        found = OmegaConf.to_object(merged)
+    except OmegaConfBaseException as error:
+        key = ".".join(filter(None, [at, str(error.full_key or "")]))
+        raise PrerequisiteError(f"{key}: {first_line(error)}") from error
+    assert isinstance(found, EngineSettings)
+    return found
+
+
+def words_depend_on(given: Mapping[str, Any]) -> dict[str, Any]:
+    """The keys of an engine that change the words, beside its name; empty as a rule."""
+    options = given.get("options") or {}
+    values = {key: given.get(key, plain) for key, plain in _LEAVE_WORDS.items()}
+    values["quantization"] = options.get("quantization", values["quantization"])  # vLLM's own
+    return {key: value for key, value in values.items() if value != _LEAVE_WORDS[key]}
+
+
+def cache_folder(settings: EngineSettings) -> Path:
+    """The folder where language models are kept."""
+    return Path(settings.cache).expanduser() if settings.cache else user_cache(LANGUAGE_MODELS)
+
+
+def _name_of(dtype: "torch.dtype") -> str:
+    return str(dtype).removeprefix("torch.")
