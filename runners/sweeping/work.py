@@ -132,6 +132,8 @@ def _describe(folder: RunFolder, state: State, told: dict[str, Any]) -> None:
                 progress.add(prediction)
     finally:
         told["sessions"][-1]["speed"] = launcher.speed.as_json()
+        if adapter.load_notes:
+            told["sessions"][-1]["weights"] = list(adapter.load_notes)
     if launcher.speed.new_tokens:  # of what is no language model the last line says enough
         say(f"{job.label}: {launcher.speed}")
 
