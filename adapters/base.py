@@ -109,6 +109,11 @@ class Adapter:
         Raises PrerequisiteError where something is missing that the user can mend.
         """
 
+    @property
+    def load_notes(self) -> tuple[str, ...]:
+        """What run.json says of the weights once they are loaded; one sentence each."""
+        return ()
+
     def miniature(self, folder: Path, seed: int = 0) -> Self:
         """Write a random miniature of the checkpoint under `folder`, in its published layout.
 

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
 
 from ovmer.adapters.base import Adapter, Answer, Feeding, Machine, Prepared
-from ovmer.baselines.checkpoint import Part, locate
+from ovmer.baselines.checkpoint import Loading, Part, locate
 from ovmer.baselines.decoding.settings import GenerationSettings
 from ovmer.baselines.errors import ClipError, PrerequisiteError
 from ovmer.baselines.tokenizer import Tokenizer, fit
@@ -128,6 +128,12 @@ class Mllm(Adapter, ABC):
         """Where each part of the checkpoint is; downloads what must be."""
         return {name: locate(self.checkpoint, name) for name in self.checkpoint}
 
+    @property
+    def load_notes(self) -> tuple[str, ...]:
+        """What was unusual about the weight files, and what was left aside of them."""
+        loading: Loading | None = getattr(self, "_loading", None)
+        return tuple(loading.notes) if loading else ()
+
     @cached_property
     def tokenizer(self) -> Tokenizer:
         """The tokenizer, read once."""
@@ -161,7 +167,8 @@ class Mllm(Adapter, ABC):
 
         settings = engine_settings(machine.engine)
         settings.check(self.generation, self.transformers_only)
-        place = resolve(machine.device, machine.dtype)
+        self._loading = Loading(self.checkpoint, self.parts)
+        place = replace(resolve(machine.device, machine.dtype), loading=self._loading)
         if settings.needs_folder:
             label = type(self).__module__.rpartition(".")[2]
             folder = LlmFolder(self._llm_cache or cache_folder(settings), label)

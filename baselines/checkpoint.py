@@ -8,6 +8,7 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,32 @@ class Part:
     """Patterns of the files that are downloaded; all of them when empty."""
     path: str | None = None
     """Local folder, or a single weight file."""
+    ignore: list[str] = field(default_factory=list)
+    """Patterns (`*` is anything) of tensors that the model has no use for, by their names in the
+    files: the user's word that they are harmless. A tensor that the model needs stays needed."""
+
+
+@dataclass
+class Loading:
+    """The parts of one checkpoint while a model is filled from them."""
+
+    parts: Mapping[str, Part]
+    paths: Mapping[str, Path]
+    notes: list[str] = field(default_factory=list)
+    """What was unusual about the files and what was left aside, one sentence each."""
+
+    def part_of(self, files: Sequence[Path]) -> str | None:
+        """The part that the last of `files` belongs to."""
+        for file in reversed(files):
+            for name, path in self.paths.items():
+                if file == path or path in file.parents:
+                    return name
+        return None
+
+    def ignores(self, key: str, files: Sequence[Path]) -> bool:
+        """Whether the user leaves the tensor called `key` aside."""
+        part = self.part_of(files)
+        return part is not None and any(fnmatchcase(key, p) for p in self.parts[part].ignore)
 
 
 def locate(parts: Mapping[str, Part], name: str) -> Path:

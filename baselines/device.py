@@ -8,6 +8,7 @@ import torch
 from ovmer.baselines.errors import PrerequisiteError
 
 if TYPE_CHECKING:
+    from ovmer.baselines.checkpoint import Loading
     from ovmer.baselines.llm_folder import LlmFolder
 
 
@@ -19,6 +20,8 @@ class Place:
     dtype: torch.dtype
     llm_folder: "LlmFolder | None" = None
     """Where the language model goes instead of the device, its input embeddings excepted."""
+    loading: "Loading | None" = None
+    """The checkpoint's parts, what the user leaves aside of them, and notes on their files."""
 
 
 GIB = 2**30

@@ -7,13 +7,17 @@ have other names, and the rows of queries and keys another order.
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 from transformers import LlamaConfig
+from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
+from ovmer.baselines.checkpoint import read_json
 from ovmer.baselines.errors import CheckpointError
-from ovmer.baselines.weight_files import LazyTensor, Tensors
+from ovmer.baselines.weight_files import LazyTensor, Tensors, read_tensors
+from ovmer.baselines.weights import rename
 
 _REQUIRED = (
     "vocab_size",
@@ -69,13 +73,60 @@ def llama_config(published: Mapping[str, Any]) -> LlamaConfig:
     """The language model's part of a config.json, whatever `model_type` that file claims.
 
     Multimodal checkpoints of the LLaVA line keep LLaMA's fields at the top level, beside their own.
+    A value of null stands for a missing one. What a configuration of transformers' own class
+    (`model_type` llama) leaves out is that class's default, since it writes only what differs.
     Raises CheckpointError where one of the sizes is missing.
     """
-    if lost := [field for field in _REQUIRED if field not in published]:
+    nested = published.get("text_config")
+    if isinstance(nested, Mapping) and published.get("hidden_size") is None:
+        return llama_config(nested)
+    told = {key: value for key, value in published.items() if value is not None}
+    lost = [field for field in _REQUIRED if field not in told]
+    if lost and told.get("model_type") != "llama":
         raise CheckpointError(f"the language model's config.json lacks {', '.join(lost)}")
-    fields = {key: published[key] for key in (*_REQUIRED, *_OPTIONAL) if key in published}
-    rope = {"rope_type": "default", "rope_theta": published.get("rope_theta") or 10000.0}
-    return LlamaConfig(**fields, rope_parameters=rope | (published.get("rope_scaling") or {}))
+    fields = {key: told[key] for key in (*_REQUIRED, *_OPTIONAL) if key in told}
+    return LlamaConfig(**fields, rope_parameters=rope_parameters(told))
+
+
+def rope_parameters(published: Mapping[str, Any]) -> dict[str, Any]:
+    """How a config.json says that positions are rotated, as transformers 5 writes it.
+
+    Before, `rope_theta` stood at the top level and `rope_scaling` had its kind as `type`. Raises
+    CheckpointError for a kind that transformers does not know.
+    """
+    told = dict(published.get("rope_parameters") or published.get("rope_scaling") or {})
+    legacy = told.pop("type", None)
+    kind = told.setdefault("rope_type", legacy or "default")
+    if told.get("rope_theta") is None:
+        told["rope_theta"] = published.get("rope_theta") or 10000.0
+    if kind != "default" and kind not in ROPE_INIT_FUNCTIONS:
+        raise CheckpointError(
+            f"config.json says rope_scaling {kind!r}, which transformers does not know; it has "
+            f"{', '.join(ROPE_INIT_FUNCTIONS)}"
+        )
+    return told
+
+
+def read_llama(folder: Path) -> tuple[LlamaConfig, Tensors]:
+    """The language model of a folder in transformers' layout, as the module `llm`.
+
+    Where both tables of words have more or fewer rows than config.json says, the rows count: a
+    delta merged by hand often keeps the configuration of the model that it was added to. Raises
+    CheckpointError.
+    """
+    config = llama_config(read_json(folder))
+    tensors = rename(read_tensors(folder), LLAMA_KEYS)
+    tables = [tensors.get(f"llm.{name}.weight") for name in ("model.embed_tokens", "lm_head")]
+    counts = {table.shape[0] for table in tables if table is not None and table.shape}
+    if len(counts) == 1 and None not in tables and counts != {config.vocab_size}:
+        (rows,) = counts
+        for table in tables:
+            if table is not None and table.origin is not None:
+                told = f"{rows} words where config.json says {config.vocab_size}; the rows count"
+                table.origin.notes.append(told)
+                break
+        config.vocab_size = rows
+    return config, tensors
 
 
 def meta_config(params: Mapping[str, Any], tensors: Tensors, llm: str, context: int) -> LlamaConfig:

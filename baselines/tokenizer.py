@@ -5,6 +5,7 @@ pieces of those characters, never the control token. Whoever builds a prompt put
 between the encoded pieces by hand.
 """
 
+import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol
@@ -84,11 +85,17 @@ class BertTokenizer:
 
         if not file.is_file():
             raise CheckpointError(f"{file.parent} has no {file.name}; is it the right folder?")
-        lines = file.read_text(encoding="utf-8", errors="replace").splitlines()
+        # Not splitlines(), which would part pieces that are a line separator of Unicode.
+        lines = file.read_text(encoding="utf-8", errors="replace").removesuffix("\n").split("\n")
         vocabulary = {piece: number for number, piece in enumerate(lines)}
         if lost := [name for name in ("[UNK]", "[CLS]", "[SEP]") if name not in vocabulary]:
             raise CheckpointError(
                 f"{file} lacks {', '.join(lost)}; is it the vocabulary of a BERT?"
+            )
+        if (most := _words_of(file.parent / "config.json")) is not None and len(lines) > most:
+            raise CheckpointError(
+                f"{file} has {len(lines)} pieces but config.json beside it says {most}; fetch both "
+                "again"
             )
         self._pieces = Pieces(WordPiece(vocabulary, unk_token="[UNK]"))
         self._pieces.normalizer = BertNormalizer(lowercase=True)
@@ -102,6 +109,15 @@ class BertTokenizer:
         """[CLS], the ids of plain text, [SEP]: `most` of them, so a long text loses its start."""
         ids = self._pieces.encode(text, add_special_tokens=False).ids
         return [self._start, *ids[max(0, len(ids) - most + 2) :], self._end]
+
+
+def _words_of(config: Path) -> int | None:
+    """The number of words by a config.json; None where it or the number is not there."""
+    try:
+        count = json.loads(config.read_text(encoding="utf-8")).get("vocab_size")
+    except (OSError, ValueError, AttributeError):
+        return None
+    return count if isinstance(count, int) else None
 
 
 def fit(text: str, limit: int, count: Callable[[str], int]) -> tuple[str, int]:

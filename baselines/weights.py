@@ -32,11 +32,18 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.initialization import no_init_weights
 
+from ovmer.baselines.checkpoint import Loading
 from ovmer.baselines.device import Place, check_room
 from ovmer.baselines.errors import CheckpointError
-from ovmer.baselines.weight_files import LazyTensor, Tensors, some
+from ovmer.baselines.weight_files import LazyTensor, Tensors
+from ovmer.baselines.weight_index import some, summary
 
 Renames = Sequence[tuple[str, str | None]]
+
+
+class Another(str):
+    """In a table of renames, in the place of a replacement: why a tensor whose name matches is a
+    sign of another model. It stays, so that loading refuses it unless the user ignores it."""
 
 
 def check_heads(tensor: LazyTensor, width: int, heads: int) -> None:
@@ -52,12 +59,19 @@ def check_heads(tensor: LazyTensor, width: int, heads: int) -> None:
 def rename(tensors: Tensors, table: Renames) -> Tensors:
     """Each key with all regular expressions of the table substituted, in the table's order.
 
-    A key that matches an expression whose replacement is None is left out.
+    A key that matches an expression whose replacement is None is left out, and so is the second
+    name of one and the same tensor in a torch file.
     """
     found: Tensors = {}
     for published, tensor in tensors.items():
         key = renamed(published, table)
         if key is None:
+            if tensor.origin is not None:
+                tensor.origin.unused.append(tensor.key)
+            continue
+        if reason := _reason(published, table):
+            tensor = replace(tensor, reason=reason)
+        if key in found and tensor.stored is not None and tensor.stored == found[key].stored:
             continue
         if key in found:
             raise CheckpointError(f"{tensor.source} and {found[key].source} both stand for {key}")
@@ -68,11 +82,21 @@ def rename(tensors: Tensors, table: Renames) -> Tensors:
 def renamed(key: str, table: Renames) -> str | None:
     """One key after all substitutions of the table; None where the table drops it."""
     for pattern, replacement in table:
+        if isinstance(replacement, Another):
+            continue
         if replacement is not None:
             key = re.sub(pattern, replacement, key)
         elif re.search(pattern, key):
             return None
     return key
+
+
+def _reason(key: str, table: Renames) -> str:
+    """Why a model refuses the published key; empty where it does not."""
+    for pattern, replacement in table:
+        if isinstance(replacement, Another) and re.search(pattern, key):
+            return str(replacement)
+    return ""
 
 
 def renames(pairs: Sequence[tuple[str, str]]) -> Renames:
@@ -152,8 +176,14 @@ def load_strict(module: nn.Module, tensors: Tensors, place: Place) -> None:
     in evaluation mode and frozen. With `place.llm_folder` the weights of `module.llm` go there, and
     here stay weightless but for its input embeddings. Raises CheckpointError where files and module
     disagree, PrerequisiteError where the GPU is too small.
+
+    With `place.loading` the tensors that the user leaves aside are, and what is to be said of the
+    files is added to its notes.
     """
-    _compare(module, tensors)
+    loading = place.loading or Loading({}, {})
+    loading.notes += _about_files(tensors)
+    _leave_aside(module, tensors, loading)
+    _compare(module, tensors, loading)
     if place.llm_folder is not None:
         place.llm_folder.keep(module.llm, _llm_of(module, tensors), place.dtype)
     check_room(_bytes(tensors, place.dtype), place.device)
@@ -183,14 +213,36 @@ def _llm_of(module: nn.Module, tensors: Tensors) -> Tensors:
     }
 
 
-def _compare(module: nn.Module, tensors: Tensors) -> None:
+def _about_files(tensors: Tensors) -> list[str]:
+    origins = {id(each.origin): each.origin for each in tensors.values() if each.origin}
+    notes = []
+    for file in origins.values():
+        notes += [f"{file.path.name}: {note}" for note in file.notes]
+        if file.unused:
+            notes.append(f"{file.path.name}: {summary(file.unused)} not used by this model")
+    return notes
+
+
+def _leave_aside(module: nn.Module, tensors: Tensors, loading: Loading) -> None:
+    unexpected = tensors.keys() - module.state_dict().keys()
+    left = [name for name in unexpected if loading.ignores(tensors[name].key, tensors[name].files)]
+    if left:
+        keys = summary(sorted(tensors.pop(name).key for name in left))
+        loading.notes.append(f"{keys} left aside, as the setting ignore says")
+
+
+def _compare(module: nn.Module, tensors: Tensors, loading: Loading) -> None:
     expected = {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}
     model = type(module).__name__
     if not tensors:
         raise CheckpointError(f"the checkpoint holds no tensor for {model}")
-    if unexpected := [tensors[name].source for name in tensors.keys() - expected.keys()]:
+    if unexpected := sorted(tensors.keys() - expected.keys()):
+        first = tensors[unexpected[0]]
         raise CheckpointError(
-            f"{model} has no place for {some(unexpected)}; is this the checkpoint of that model?"
+            f"{model} has no place for {some(tensors[name].source for name in unexpected)}"
+            f"{first.reason and ': '}{first.reason}; is this the checkpoint of that model? If it "
+            "is, and they do not matter, add "
+            f"'+baseline.checkpoint.{loading.part_of(first.files) or 'PART'}.ignore=[{first.key}]'"
         )
     if missing := expected.keys() - tensors.keys():
         files = _files_of_kin(min(missing), tensors)

@@ -97,12 +97,17 @@ class ClipVision(nn.Module):
 def clip_vision_config(folder: Path) -> CLIPVisionConfig:
     """The image tower's shape in the folder of a CLIP (both towers, or this one alone)."""
     content = read_json(folder)
-    published: Mapping[str, Any] = content.get("vision_config", content)
-    if lost := [name for name in _FIELDS if name not in published]:
+    told: Any = content
+    while isinstance(told, Mapping) and "vision_config" in told:
+        told = told["vision_config"]
+    published = {name: value for name, value in (told or {}).items() if value is not None}
+    lost = [name for name in _FIELDS if name not in published]
+    # transformers' own class writes only what differs from its defaults.
+    if lost and published.get("model_type") != "clip_vision_model":
         raise CheckpointError(
             f"{folder / 'config.json'} lacks {', '.join(lost)} of an image tower; is it a CLIP?"
         )
-    fields = {name: published[name] for name in _FIELDS}
+    fields = {name: published[name] for name in _FIELDS if name in published}
     return CLIPVisionConfig(**fields, attn_implementation="sdpa")
 
 

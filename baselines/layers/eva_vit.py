@@ -19,13 +19,23 @@ from transformers.models.blip_2.modeling_blip_2 import Blip2EncoderLayer, Blip2V
 from ovmer.baselines.errors import CheckpointError
 from ovmer.baselines.miniature import publish, random_tensors
 from ovmer.baselines.weight_files import LazyTensor, Tensors, read_tensors
-from ovmer.baselines.weights import Renames, check_heads, rename, weightless
+from ovmer.baselines.weights import Another, Renames, check_heads, rename, weightless
 
 EVA_FILE = "eva_vit_g.pth"
 EVA_HEADS = 16
 """No file tells it."""
+_WIDTH, _LAYERS = 1408, 40
+"""Of the published file, before its last layer is cut."""
 
 _KEYS: Renames = (
+    (
+        r"^(mask_token$|lm_head\.)",
+        Another("it is of EVA's first training, to fill in masked pictures, not LAVIS' file"),
+    ),
+    (
+        r"rel_pos_bias\.|relative_position_",
+        Another("it is of an EVA that adds relative positions in its attention"),
+    ),
     (r"^(norm|fc_norm|head)\.", None),  # behind the last layer: of the classifier that it was
     (r"^cls_token$", "embeddings.class_embedding"),
     (r"^pos_embed$", "embeddings.position_embedding"),
@@ -65,14 +75,23 @@ class EvaVit(nn.Module):
 def read_eva(file: Path, here: str, heads: int = EVA_HEADS) -> tuple[Blip2VisionConfig, Tensors]:
     """The tower's sizes, and its tensors named for an `EvaVit` that is built as `here`.
 
-    The file's last layer is not used: it has forty, the models are made for what comes out of the
-    thirty-ninth. Raises CheckpointError where the file is of something else.
+    The last of the published file's forty layers is not used: the models are made for what comes
+    out of the thirty-ninth. A file with thirty-nine was cut there already. Raises CheckpointError
+    where the file is of something else.
     """
     tensors = rename(read_tensors(file), _KEYS)
-    layers = {int(name.split(".")[1]) for name in tensors if name.startswith("layers.")}
-    config = _config(tensors, len(layers) - 1, heads, file)
+    found = {int(name.split(".")[1]) for name in tensors if name.startswith("layers.")}
+    count = len(found)
+    width = _config(tensors, 0, heads, file).hidden_size
+    if found != set(range(count)) or (width == _WIDTH and count not in (_LAYERS, _LAYERS - 1)):
+        raise CheckpointError(
+            f"{file} has {count} layers where EVA-ViT-g has {_LAYERS}, or {_LAYERS - 1} once cut; "
+            f"is it {EVA_FILE} of LAVIS?"
+        )
+    layers = count if count == _LAYERS - 1 else count - 1
+    config = _config(tensors, layers, heads, file)
     check_heads(tensors["embeddings.patch_embedding.weight"], config.hidden_size, heads)
-    last = f"layers.{len(layers) - 1}."
+    last = f"layers.{layers}."
     used = {name: tensor for name, tensor in tensors.items() if not name.startswith(last)}
     for layer in range(config.num_hidden_layers):
         _join_biases(used, f"layers.{layer}.self_attn.")

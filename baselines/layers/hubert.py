@@ -12,7 +12,7 @@ from transformers import HubertConfig, HubertModel
 
 from ovmer.baselines.checkpoint import read_json
 from ovmer.baselines.miniature import publish, random_tensors, write_json
-from ovmer.baselines.weights import renames, weightless
+from ovmer.baselines.weights import Another, Renames, renames, weightless
 
 SAMPLE_RATE = 16000
 
@@ -22,6 +22,17 @@ HUBERT_NAMES = (
     (f"{_CONV}.weight_v", f"{_CONV}.parametrizations.weight.original1"),
 )
 """Weight normalisation as torch wrote it before release 2.1, and as it does now."""
+
+HUBERT_KEYS: Renames = (
+    (
+        r"^lm_head\.",
+        Another("it is of a HuBERT that was trained further, to write down what is said"),
+    ),
+    (r"^hubert\.", ""),  # as a part of transformers' larger classes
+    (r"^masked_spec_embed$", None),  # for training
+    *renames(HUBERT_NAMES),
+)
+"""The file of chinese-hubert-large -> a HubertModel as `hubert_config` has it."""
 
 # Of Wav2Vec2FeatureExtractor (`do_normalize`), inside the root.
 _EPSILON = 1e-7
@@ -42,8 +53,9 @@ _MINIATURE: dict[str, Any] = {
 
 
 def hubert_config(folder: Path) -> HubertConfig:
-    """The published config.json, e.g. of chinese-hubert-large."""
-    config: HubertConfig = HubertConfig.from_dict(read_json(folder))
+    """The published config.json, e.g. of chinese-hubert-large, without what masks in training."""
+    unmasked = {"mask_time_prob": 0.0, "mask_feature_prob": 0.0}
+    config: HubertConfig = HubertConfig.from_dict(read_json(folder) | unmasked)
     return config
 
 

@@ -8,6 +8,7 @@ file gives them one face, and says how the published keys map onto them.
 
 import re
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
@@ -19,8 +20,8 @@ from transformers import (
 )
 
 from ovmer.baselines.errors import CheckpointError
-from ovmer.baselines.weight_files import Tensors
-from ovmer.baselines.weights import Renames, check_heads
+from ovmer.baselines.weight_files import Tensors, read_tensors
+from ovmer.baselines.weights import Another, Renames, check_heads
 
 _CROSS_KEY = "crossattention.attention.key.weight"
 _FFN = "intermediate_query.dense.weight"
@@ -129,7 +130,33 @@ def qformer_keys(published: str, here: str, reads_text: bool = False) -> Renames
     )
 
 
+_T5_XL = 2048
+"""Width of Flan-T5-xl; that of xxl is twice as much."""
+
+
+def read_blip2(file: Path) -> Tensors:
+    """The tensors of BLIP2_FILE under their published names.
+
+    Raises CheckpointError where it is the file of a smaller Flan-T5.
+    """
+    tensors = read_tensors(file, "model")
+    into = tensors.get("t5_proj.weight")
+    if into is not None and into.sides(2)[0] == _T5_XL:
+        raise CheckpointError(
+            f"{into.source} has {_T5_XL} rows: it is the BLIP-2 of Flan-T5-xl, whose Q-Former is "
+            f"another; get {BLIP2_FILE}"
+        )
+    return tensors
+
+
 BLIP2_KEYS: Renames = (
+    (r"^visual_encoder\.(?!gmhra)", None),  # frozen in training: a copy of the tower
+    (r"^t5_model\.", None),  # likewise
+    (
+        r"^((vision_proj|text_proj|itm_head)\.|temp$)",
+        Another("it is of BLIP-2's first stage, before the Q-Former met a language model"),
+    ),
+    (r"^(opt|llm)_proj\.", Another("it is of a BLIP-2 with another language model than Flan-T5")),
     *qformer_keys("Qformer.", "qformer."),
     (r"^query_tokens$", "queries"),
     (r"^t5_proj\.", None),  # to the language model of BLIP-2

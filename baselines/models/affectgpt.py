@@ -34,7 +34,7 @@ from ovmer.baselines.device import Place
 from ovmer.baselines.errors import CheckpointError
 from ovmer.baselines.layers.clip_vision import normalise as to_pixels
 from ovmer.baselines.layers.hubert import (
-    HUBERT_NAMES,
+    HUBERT_KEYS,
     hubert_config,
     normalise,
     write_hubert_miniature,
@@ -71,6 +71,8 @@ CONNECTOR_NAMES = (
 """Published module names and ours."""
 CONNECTOR_KEYS = (
     (r"^image_llama_proj\.", None),  # for still pictures
+    (r"(\.position_ids|rotary_emb\.inv_freq)$", None),  # computed; the buffers of frozen modules
+    (r"^llama_proj\.", "affectgpt_proj."),  # its name in the code before the release
     *renames(CONNECTOR_NAMES),
     *LORA_KEYS,
 )
@@ -172,7 +174,7 @@ class AffectGpt(nn.Module):
             connector,
             merge_lora(words, adapters, _LORA_ALPHA, _adapted(model.llm.config)),
             rename(read_tensors(clip), CLIP_KEYS),
-            rename(read_tensors(hubert), (*renames(HUBERT_NAMES), (r"^", "hubert."))),
+            rename(read_tensors(hubert), (*HUBERT_KEYS, (r"^", "hubert."))),
         )
         load_strict(model, tensors, place)
         return model

@@ -212,6 +212,8 @@ def _check(config: dict[str, Any], folder: Path) -> dict[str, Any]:
     """The config itself. Raises CheckpointError where it tells of parts that are not built here."""
     for name, built in _BUILT.items():
         found = config.get(name, built)
+        if found is None and built is False:
+            found = False
         if name == "bert_type":
             found = str(found)[: len(str(built))]  # what follows tells which parts were trained
         if found != built:

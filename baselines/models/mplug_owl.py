@@ -320,6 +320,8 @@ def _inner_width(intermediate: int) -> int:
 
 def _read_config(folder: Path) -> dict[str, Any]:
     config = read_json(folder)
+    if "visual_abstractor_config" not in config and "abstractor_config" in config:  # its first name
+        config["visual_abstractor_config"] = config["abstractor_config"]
     lost = [name for name in _SECTIONS if name not in config]
     abstractor = config.get("visual_abstractor_config", {})
     lost += [name for name in _ABSTRACTOR_FIELDS if name not in abstractor]

@@ -50,6 +50,9 @@ VIDEO, AUDIO = "video", "audio"
 
 WEIGHTS_FILE, PARAMS_FILE = "consolidated.00-of-01.pth", "params.json"
 
+# config/llama2/7B.json of csuhan/OneLLM, which its README gives as --llama_config.
+_PARAMS_7B: Mapping[str, Any] = {"dim": 4096, "n_heads": 32, "n_layers": 32, "norm_eps": 1e-5}
+
 # What leaves no trace in the files (`Transformer.__init__`; open_clip's ViT-L-14).
 CLIP_HEADS = 16
 _EXPERT_HEADS = 16
@@ -88,6 +91,7 @@ _NAMES = (
 )
 KEYS = (
     (r"^llma\.", ""),
+    (r"^rope\.freqs$", None),  # computed
     (r"^clip\.((?!visual\.)|visual\.proj$)", None),  # where CLIP compares pictures with words
     (r"^\w+\.(image|point|rgbd|rgbn|fmri|imu)\b", None),  # the other senses
     *renames(_NAMES),
@@ -129,6 +133,25 @@ class Config:
             router_ffn=_rows(tensors, f"senses.{AUDIO}.router.fc1.weight"),
             llm=meta_config(params, tensors, "llm", CONTEXT),
         )
+
+
+def _params(folder: Path, tensors: Tensors) -> dict[str, Any]:
+    """params.json, or where there is none what OneLLM's repository has for its 7B model.
+
+    Raises CheckpointError where the file is missing and the weights are of another size.
+    """
+    if (folder / PARAMS_FILE).is_file():
+        return read_json(folder, PARAMS_FILE)
+    words = tensors.get("llm.model.embed_tokens.weight")
+    sizes = (words.shape[-1] if words else 0, _count(tensors, r"llm\.model\.layers\.(\d+)\."))
+    if words is None or sizes != (_PARAMS_7B["dim"], _PARAMS_7B["n_layers"]):
+        raise CheckpointError(
+            f"{folder} has no {PARAMS_FILE}, and its weights are not of OneLLM-7B, whose sizes are "
+            "known; copy the file of csuhan/OneLLM that was given as --llama_config"
+        )
+    if words.origin is not None:
+        words.origin.notes.append(f"there is no {PARAMS_FILE}; the sizes are OneLLM-7B's")
+    return dict(_PARAMS_7B)
 
 
 def _rows(tensors: Tensors, name: str) -> int:
@@ -289,8 +312,8 @@ class OneLlm(nn.Module):
         cls, folder: Path, place: Place, forgetful: bool = False, clip_heads: int = CLIP_HEADS
     ) -> "OneLlm":
         """Read the folder of OneLLM-7B as published: the consolidated weights and params.json."""
-        params = read_json(folder, PARAMS_FILE)
         tensors = rename(read_tensors(file_of(folder, WEIGHTS_FILE)), KEYS)
+        params = _params(folder, tensors)
         config = Config.read(params, tensors, clip_heads)
         with weightless():
             model = cls(config, forgetful)

@@ -50,6 +50,8 @@ _LAYER = -1
 
 KEYS = (
     (r"rotary_emb\.inv_freq$", None),  # computed
+    # OpenFlamingo's second names of the same layers.
+    (r"^lang_encoder\.(old_decoder_blocks|gated_cross_attn_layers)\.", None),
     (r"\.decoder_layer\.", "."),
     (r"\.gated_cross_attn_layer\.(attn\.(?=norm))?", ".gated."),
     (r"^(perceiver\.layers\.\d+)\.(?=to_)", r"\1.attn."),

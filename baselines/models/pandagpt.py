@@ -17,7 +17,6 @@ import torch
 from torch import Tensor, nn
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from ovmer.baselines.checkpoint import read_json
 from ovmer.baselines.device import Place
 from ovmer.baselines.layers.imagebind import (
     AUDIO,
@@ -31,7 +30,7 @@ from ovmer.baselines.layers.imagebind import (
     VisionTower,
     imagebind_keys,
 )
-from ovmer.baselines.llama import LLAMA_KEYS, MINI_LLAMA1, llama_config
+from ovmer.baselines.llama import MINI_LLAMA1, llama_config, read_llama
 from ovmer.baselines.lora import LORA_KEYS, attention_modules, merge_lora, random_lora
 from ovmer.baselines.miniature import (
     publish,
@@ -95,14 +94,14 @@ class PandaGpt(nn.Module):
         """
         towers = rename(read_tensors(imagebind), imagebind_keys(VISION, AUDIO))
         trained = rename(read_tensors(connector), CONNECTOR_KEYS)
+        sizes, words = read_llama(llm)
         with weightless():
             model = cls(
                 TowerConfig.from_tensors(towers, VISION, heads[0]),
                 TowerConfig.from_tensors(towers, AUDIO, heads[1]),
-                llama_config(read_json(llm)),
+                sizes,
             )
         adapters = {key: trained.pop(key) for key in list(trained) if ".lora_" in key}
-        words = rename(read_tensors(llm), LLAMA_KEYS)
         tensors = join(
             towers,
             trained,

@@ -28,7 +28,7 @@ from ovmer.baselines.device import Place
 from ovmer.baselines.layers.beats import BEATS_KEYS, BEATS_SWITCHES, Beats, BeatsConfig, beats_fbank
 from ovmer.baselines.layers.kaldi_fbank import SAMPLE_RATE
 from ovmer.baselines.layers.qformer import QFormer, QFormerConfig, published_qformer, qformer_keys
-from ovmer.baselines.llama import LLAMA_KEYS, MINI_LLAMA2, llama_config
+from ovmer.baselines.llama import MINI_LLAMA2, llama_config, read_llama
 from ovmer.baselines.lora import LORA_KEYS, attention_modules, merge_lora, random_lora
 from ovmer.baselines.miniature import (
     publish,
@@ -51,6 +51,11 @@ _LORA_ALPHA = 32
 
 CONNECTOR_KEYS = (
     (r"rotary_emb\.inv_freq$", None),  # computed
+    # Frozen weights, read from files of their own. Upstream leaves them out when it saves, but of a
+    # table that all layers of BEATs share it finds the first name only (runner.py,
+    # `named_parameters`), and eleven others stay.
+    (r"^(beats|speech_encoder)\.", None),
+    (r"^llama_model\.(?!.*\.lora_)", None),
     *qformer_keys("speech_Qformer.", "qformer."),
     (r"^speech_query_tokens$", "queries"),
     (r"^speech_llama_proj\.", "projector."),
@@ -158,15 +163,15 @@ class Salmonn(nn.Module):
         BEATs_iter3_plus_AS2M_finetuned_on_AS2M_cpt2.pt.
         """
         trained = rename(read_tensors(connector, "model"), CONNECTOR_KEYS)
+        sizes, words = read_llama(llm)
         with weightless():
             model = cls(
                 WhisperConfig(**read_json(whisper)),
                 BeatsConfig.from_file(read_entry(beats, "cfg")),
                 QFormerConfig.from_tensors(trained, "qformer.", heads),
-                llama_config(read_json(llm)),
+                sizes,
             )
         adapters = {key: trained.pop(key) for key in list(trained) if ".lora_" in key}
-        words = rename(read_tensors(llm), LLAMA_KEYS)
         tensors = join(
             trained,
             merge_lora(words, adapters, _LORA_ALPHA, _adapted(model.llm.config)),
@@ -250,7 +255,8 @@ def write_miniature(folder: Path, seed: int) -> dict[str, Path]:
     copy = {table.format(1): sound[table.format(0)]}
     cfg = asdict(_MINI_BEATS) | BEATS_SWITCHES
     torch.save({"cfg": cfg, "model": sound | copy}, beats)
-    torch.save({"model": _file("connector", tensors)}, connector)
+    shared = {f"beats.{table.format(1)}": sound[table.format(0)]}
+    torch.save({"model": _file("connector", tensors) | shared}, connector)
     return {"llm": llm, "whisper": whisper, "connector": connector, "beats": beats}
 
 

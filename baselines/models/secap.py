@@ -39,6 +39,8 @@ _HUBERT_NAMES = [(f"hubert_model.{before}", f"hubert.{now}") for before, now in 
 KEYS = (
     (r"^text2vec_model\.", None),  # for training
     (r"rotary_emb\.inv_freq$", None),  # computed
+    (r"^hubert_model\.(masked_spec_embed$|hubert\.masked)", None),  # for training
+    (r"position_ids$", None),  # computed
     *renames(_HUBERT_NAMES),
     (r"^hubert_model\.", "hubert."),
     (r"^audio_project\.", "narrowing."),

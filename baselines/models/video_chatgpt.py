@@ -56,13 +56,16 @@ LLM_KEYS = (
     (r"rotary_emb\.inv_freq$", None),  # computed
     # LLaVA's, in whose place those of Video-ChatGPT step
     (r"^model\.(mm_projector|embed_tokens)\.", None),
+    (r"^model\.vision_tower\.", None),  # a copy; as upstream does, CLIP's own folder is read
     (r"^(model|lm_head)\.", r"llm.\1."),
 )
-_TABLE = "table"
+_TABLE, _HEAD = "table", "head"
 ADAPTER_KEYS = (
     (r"^model\.mm_projector\.", "projector."),
     (r"^model\.embed_tokens\.weight$", _TABLE),
+    (r"^lm_head\.weight$", _HEAD),
 )
+_LM_HEAD = "llm.lm_head.weight"
 _LAYER = -2
 _VIDEO_TOKENS = 3
 """<vid_patch>, <vid_start> and <vid_end>, the last rows of the embeddings in this order."""
@@ -134,9 +137,13 @@ class VideoChatGpt(nn.Module):
         config, vision = read_json(llm), clip_vision_config(tower)
         with weightless():
             model = cls(config, vision)
+        trained = _adapter_tensors(file_of(adapter, ADAPTER_FILE), config["vocab_size"])
+        words = rename(read_tensors(llm), LLM_KEYS)
+        if _LM_HEAD in trained:  # upstream loads it last, too
+            words.pop(_LM_HEAD, None)
         tensors = join(
-            rename(read_tensors(llm), LLM_KEYS),
-            _adapter_tensors(file_of(adapter, ADAPTER_FILE), config["vocab_size"]),
+            words,
+            trained,
             rename(read_tensors(tower), clip_keys(vision, _LAYER, "tower.")),
         )
         load_strict(model, tensors, place)
@@ -185,6 +192,14 @@ def _adapter_tensors(file: Path, vocabulary: int) -> Tensors:
     table = tensors.pop(_TABLE, None)
     if table is None:
         raise CheckpointError(f"{file} holds no model.embed_tokens.weight; is it {ADAPTER_FILE}?")
+    if table.sides(2)[0] != vocabulary + _VIDEO_TOKENS:
+        raise CheckpointError(
+            f"{table.source} has {table.shape[0]} rows, for a language model of "
+            f"{table.shape[0] - _VIDEO_TOKENS} and {_VIDEO_TOKENS} tokens of the video, but "
+            f"config.json of the language model says {vocabulary}; is it LLaVA-7B-Lightening-v1-1?"
+        )
+    if (head := tensors.pop(_HEAD, None)) is not None:
+        tensors[_LM_HEAD] = rows(head, slice(0, vocabulary))
     tensors["llm.model.embed_tokens.weight"] = rows(table, slice(0, vocabulary))
     tensors["video_tokens.weight"] = rows(table, slice(vocabulary, None))
     return tensors

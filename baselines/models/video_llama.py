@@ -46,8 +46,9 @@ from ovmer.baselines.layers.qformer import (
     QFormerConfig,
     published_qformer,
     qformer_keys,
+    read_blip2,
 )
-from ovmer.baselines.llama import LLAMA_KEYS, MINI_LLAMA2, llama_config
+from ovmer.baselines.llama import MINI_LLAMA2, llama_config, read_llama
 from ovmer.baselines.miniature import (
     publish,
     random_tensors,
@@ -67,9 +68,16 @@ _BUFFERS = (
     (r"rotary_emb\.inv_freq$", None),
     (r"\.position_ids$", None),
     (r"^audio_encoder\.", None),
+    (r"^llama_model\.(model|lm_head)\.", None),  # frozen in training: a copy
 )
+_SEEING = r"^(video_query_tokens$|video_frame_position_embedding\.|video_Qformer\.|llama_proj\.)"
+_HEARING = r"^(audio_query_tokens$|audio_position_embedding\.|audio_Qformer\.|audio_llama_proj\.)"
+# Of the picture before the branch's own Q-Former: frozen copies, read from LAVIS' files.
+_COPIES = (r"^(visual_encoder|ln_vision|Qformer)\.|^query_tokens$", None)
 SEEING_KEYS = (
     *_BUFFERS,
+    _COPIES,
+    (_HEARING, None),  # the other branch
     (r"^video_query_tokens$", "seeing.video_queries"),
     (r"^video_frame_position_embedding\.", "seeing.positions."),
     *qformer_keys("video_Qformer.", "seeing.video_qformer."),
@@ -77,6 +85,8 @@ SEEING_KEYS = (
 )
 HEARING_KEYS = (
     *_BUFFERS,
+    _COPIES,
+    (_SEEING, None),  # the other branch
     (r"^audio_query_tokens$", "hearing.queries"),
     (r"^audio_position_embedding\.", "hearing.positions."),
     *qformer_keys("audio_Qformer.", "hearing.qformer."),
@@ -239,8 +249,8 @@ class VideoLlama(nn.Module):
     ) -> "VideoLlama":
         """Read the branches that are given, and the folder of Llama-2-7b-chat, as published."""
         heads = heads or Heads()
-        config = llama_config(read_json(llm))
-        parts = [rename(read_tensors(llm), LLAMA_KEYS)]
+        config, words = read_llama(llm)
+        parts = [words]
         eyes = ears = None
         with weightless():
             if seeing is not None:
@@ -265,7 +275,7 @@ class VideoLlama(nn.Module):
 
 def _seeing(files: SeeingFiles) -> Tensors:
     """What lies between the tower and the language model."""
-    first = rename(read_tensors(files.qformer, "model"), (*BLIP2_KEYS, (r"^", "seeing.")))
+    first = rename(read_blip2(files.qformer), (*BLIP2_KEYS, (r"^", "seeing.")))
     return join(first, rename(read_tensors(files.trained, "model"), SEEING_KEYS))
 
 

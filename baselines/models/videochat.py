@@ -37,8 +37,9 @@ from ovmer.baselines.layers.qformer import (
     QFormer,
     QFormerConfig,
     published_qformer,
+    read_blip2,
 )
-from ovmer.baselines.llama import LLAMA_KEYS, MINI_LLAMA1, llama_config
+from ovmer.baselines.llama import MINI_LLAMA1, llama_config, read_llama
 from ovmer.baselines.miniature import (
     publish,
     random_tensors,
@@ -54,6 +55,8 @@ TRAINED_FILE = "videochat_7b.pth"
 
 TRAINED_KEYS = (
     (r"rotary_emb\.inv_freq$", None),  # computed
+    # Frozen in training: a copy of the last part. (Low-rank adapters would be VideoChat2's.)
+    (r"^llama_model\.(model|lm_head)\.", None),
     *BLIP2_KEYS,
     (r"^visual_encoder\.gmhra_cls_token$", "encoder.video_token"),
     (r"^visual_encoder\.gmhra\.", "encoder.looks."),
@@ -201,15 +204,16 @@ class VideoChat(nn.Module):
         seen, tower = read_eva(vision, "encoder.vit.", vit_heads)
         connector = _joined(qformer, trained)
         looks = {name.split(".")[2] for name in connector if name.startswith("encoder.looks.")}
+        sizes, words = read_llama(llm)
         with weightless():
             model = cls(
                 seen,
                 len(looks),
                 QFormerConfig.from_tensors(connector, "qformer.", qformer_heads),
                 _queries(connector),
-                llama_config(read_json(llm)),
+                sizes,
             )
-        tensors = join(tower, connector, rename(read_tensors(llm), LLAMA_KEYS))
+        tensors = join(tower, connector, words)
         load_strict(model, tensors, place)
         return model
 
@@ -229,7 +233,7 @@ class VideoChat(nn.Module):
 
 def _joined(qformer: Path, trained: Path) -> Tensors:
     """What lies between the tower and the language model; the norm was trained further."""
-    first = rename(read_tensors(qformer, "model"), BLIP2_KEYS)
+    first = rename(read_blip2(qformer), BLIP2_KEYS)
     return first | rename(read_tensors(trained, "model"), TRAINED_KEYS)
 
 

@@ -9,6 +9,7 @@ the language model alone. Source: OpenGVLab/Ask-Anything at 4dd8210b, `video_cha
 that the authors of OV-MER ran (`models/videochat2_it.py`, MERTools 89120b78).
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -22,7 +23,7 @@ from ovmer.baselines.errors import CheckpointError
 from ovmer.baselines.layers.clip_vision import normalise
 from ovmer.baselines.layers.qformer import QFormer, QFormerConfig, published_qformer, qformer_keys
 from ovmer.baselines.layers.umt_vit import GRID, UmtConfig, UmtVit
-from ovmer.baselines.llama import LLAMA_KEYS, MINI_LLAMA1, llama_config
+from ovmer.baselines.llama import MINI_LLAMA1, llama_config, read_llama
 from ovmer.baselines.lora import LORA_KEYS, attention_modules, merge_lora, random_lora
 from ovmer.baselines.miniature import (
     publish,
@@ -33,7 +34,7 @@ from ovmer.baselines.miniature import (
 )
 from ovmer.baselines.models.videochat import Sizes, VideoChatInputs
 from ovmer.baselines.splice import splice
-from ovmer.baselines.weight_files import Tensors, nesting, read_tensors
+from ovmer.baselines.weight_files import Tensors, read_tensors
 from ovmer.baselines.weights import load_strict, rename, weightless
 
 STAGE_FILES = ("umt_l16_qformer.pth", "videochat2_7b_stage2.pth", "videochat2_7b_stage3.pth")
@@ -44,6 +45,8 @@ STAGE_FILES = ("umt_l16_qformer.pth", "videochat2_7b_stage2.pth", "videochat2_7b
 _INSTRUCTION = (101, 3422, 1996, 2678, 1998, 3437, 1996, 3160, 1012, 102)
 # By configs/config.json and BERT-base; no file of weights tells them.
 _VISION_HEADS, _QFORMER_HEADS = 16, 12
+_DEPTH = UmtConfig.layers
+"""Blocks of the tower that are looked through; UMT-L has one more, which training may have kept."""
 _LORA_ALPHA = 32  # main-video.py; peft's default for LLaMA adapts queries and values
 
 STAGE_KEYS = (
@@ -51,6 +54,9 @@ STAGE_KEYS = (
     # Of the contrastive first stage.
     (r"^(temp|vision_temp_embed)$", None),
     (r"^(vision_proj|text_proj|itm_head)\.", None),
+    (r"^(vision_encoder\.)?clip_decoder\.", None),  # of its masked pictures
+    # Vicuna itself, frozen in training, by its names in peft before and since 0.5.
+    (r"^llama_model\.(?!.*\.lora_)", None),
     (r"^vision_encoder\.encoder\.", "tower."),
     (r"^vision_layernorm\.", "norm."),
     *qformer_keys("qformer.", "qformer.", reads_text=True),
@@ -60,6 +66,8 @@ STAGE_KEYS = (
     (r"^llama_model\.base_model\.model\.", "llm."),
     *LORA_KEYS,
 )
+
+_BLOCK = re.compile(r"tower\.blocks\.(\d+)\.")
 
 _PUBLISHED = (
     (r"^llm\.(.*)\.(lora_[AB])$", r"llama_model.base_model.model.\1.\2.default.weight"),
@@ -117,16 +125,16 @@ class VideoChat2(nn.Module):
         The rest is for goldens: the published model has the defaults.
         """
         trained = _read_stages(stages)
+        sizes, words = read_llama(llm)
         with weightless():
             model = cls(
                 UmtConfig.from_tensors(trained, "tower.", vision_heads),
                 QFormerConfig.from_tensors(trained, "qformer.", qformer_heads),
-                llama_config(read_json(llm)),
+                sizes,
                 _queries(trained),
                 instruction,
             )
         adapters = {key: trained.pop(key) for key in list(trained) if ".lora_" in key}
-        words = rename(read_tensors(llm), LLAMA_KEYS)
         merged = merge_lora(words, adapters, _LORA_ALPHA, _adapted(model.llm.config))
         load_strict(model, trained | merged, place)
         return model
@@ -169,9 +177,18 @@ def _queries(trained: Tensors) -> tuple[int, int]:
 def _read_stages(folder: Path) -> Tensors:
     """The tensors of all stages, each from the last file that has it."""
     tensors: Tensors = {}
-    for name in STAGE_FILES:
-        file = file_of(folder, name)
-        tensors |= rename(read_tensors(file, nesting(file, "model")), STAGE_KEYS)
+    depth = _DEPTH
+    for name in reversed(STAGE_FILES):
+        stage = rename(read_tensors(file_of(folder, name), "model"), STAGE_KEYS)
+        blocks = {int(m[1]) for key in stage if (m := _BLOCK.match(key))}
+        # The last file that has the tower says how deep it was trained; earlier ones may hold more.
+        depth = min(depth, len(blocks) or depth)
+        for key in list(stage):
+            if (m := _BLOCK.match(key)) and int(m[1]) >= depth:
+                unused = stage.pop(key)
+                if unused.origin is not None:
+                    unused.origin.unused.append(unused.key)
+        tensors = stage | tensors
     return tensors
 
 

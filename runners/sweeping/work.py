@@ -143,6 +143,8 @@ def _describe(folder: RunFolder, state: State, info: RunInfo) -> None:
                     progress.add()
     finally:
         info.sessions[-1]["speed"] = launcher.speed.as_json()
+        if adapter.load_notes:
+            info.sessions[-1]["weights"] = list(adapter.load_notes)
     if launcher.speed.new_tokens:  # of what is no language model the last line says enough
         say(f"{job.label}: {launcher.speed}")
 

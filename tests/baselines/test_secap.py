@@ -56,7 +56,6 @@ def test_loudness_is_not_heard(parts):
             "needs narrowing.bias",
         ),
         (lambda c: {k: v for k, v in c.items() if "query_tokens" not in k}, "is it SECap's model"),
-        (lambda c: {"state_dict": c}, "may be nested under 'state_dict'"),
     ],
 )
 def test_what_is_wrong_with_the_file_is_named(parts, edit, message):

@@ -130,3 +130,19 @@ def test_a_folder_without_vocabulary_is_named(tmp_path: Path) -> None:
     (tmp_path / "vocab.txt").write_text("just\nwords\n")
     with pytest.raises(CheckpointError, match=r"lacks \[UNK\], \[CLS\], \[SEP\]"):
         BertTokenizer(tmp_path / "vocab.txt")
+
+
+def test_a_line_separator_of_unicode_is_a_piece_of_bert(tmp_path):
+    pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "\u2028", "\x85", "happy"]
+    (tmp_path / "vocab.txt").write_text("\n".join(pieces) + "\n", encoding="utf-8")
+    tokenizer = BertTokenizer(tmp_path / "vocab.txt")
+    assert len(tokenizer) == 7
+    assert tokenizer.encode("happy", 8) == [2, 6, 3]
+
+
+def test_more_pieces_than_the_configuration_says_are_refused(tmp_path):
+    pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "happy"]
+    (tmp_path / "vocab.txt").write_text("\n".join(pieces) + "\n", encoding="utf-8")
+    (tmp_path / "config.json").write_text('{"vocab_size": 4}')
+    with pytest.raises(CheckpointError, match=r"vocab\.txt has 5 pieces but .* says 4"):
+        BertTokenizer(tmp_path / "vocab.txt")

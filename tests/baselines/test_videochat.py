@@ -126,8 +126,7 @@ def test_code_beside_the_weights_is_not_executed(copied, capsys):
     assert capsys.readouterr().out == "executed\n"
     content = torch.load(copied["trained"], weights_only=True)
     torch.save(content | {"config": Evil()}, copied["trained"])
-    with pytest.raises(CheckpointError, match="not opened for safety"):
-        VideoChat.load(**copied, place=CPU)
+    VideoChat.load(**copied, place=CPU)
     assert capsys.readouterr().out == ""
 
 
@@ -153,9 +152,9 @@ def test_lost_queries_are_named(copied):
 
 
 def test_parts_of_another_model_are_told_apart(copied):
-    with pytest.raises(CheckpointError, match="nested under 'model'"):
+    with pytest.raises(CheckpointError, match="is no EVA-ViT"):
         VideoChat.load(**copied | {"vision": copied["trained"]}, place=CPU)
-    with pytest.raises(CheckpointError, match="holds no state dict under 'model'"):
+    with pytest.raises(CheckpointError, match="has no extra_queries of the Q-Former"):
         VideoChat.load(**copied | {"trained": copied["vision"]}, place=CPU)
     rewrite(copied["trained"], lambda held: held.update(audio_proj=torch.ones(1)))
     with pytest.raises(CheckpointError, match="audio_proj"):

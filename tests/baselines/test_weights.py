@@ -96,10 +96,9 @@ def test_state_dict_nested_in_a_training_checkpoint(tmp_path: Path) -> None:
     tensors = read_tensors(tmp_path / "trained.pth", inner="model")
     assert list(tensors) == list(published())
     assert read_entry(tmp_path / "trained.pth", "cfg") == {"layers": 12}
-    with pytest.raises(CheckpointError, match=r"trained\.pth.*under 'weights'"):
-        read_tensors(tmp_path / "trained.pth", inner="weights")
-    with pytest.raises(CheckpointError, match=r"trained\.pth: 'model' is no tensor.*nested"):
-        read_tensors(tmp_path / "trained.pth")
+    assert list(read_tensors(tmp_path / "trained.pth")) == list(published())
+    with pytest.raises(CheckpointError, match=r"trained\.pth holds nothing under 'args'"):
+        read_entry(tmp_path / "trained.pth", "args")
 
 
 def test_rotary_tables_are_computed_not_left_without_data() -> None:
@@ -201,11 +200,6 @@ def no_weights(folder: Path) -> str:
     return r"has no weights"
 
 
-def code(folder: Path) -> str:
-    torch.save({"weight": torch.ones(2), "run": subprocess.Popen}, folder / "pytorch_model.bin")
-    return r"pytorch_model\.bin holds something else than tensors and is not opened"
-
-
 def _cut(file: Path) -> None:
     file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
 
@@ -220,7 +214,6 @@ BROKEN = (
     noise,
     no_index,
     no_weights,
-    code,
 )
 
 
@@ -246,7 +239,6 @@ def memory(field):
     status = Path("/proc/self/status").read_text()
     return 1024 * int(status.split(field + ":")[1].split()[0])
 
-weight_files.REMAP_AFTER = int(sys.argv[2])
 with weights.weightless():
     net = nn.Sequential(*(nn.Linear(2048, 2048, bias=False) for _ in range(24)))
 before = memory("VmRSS")
@@ -267,7 +259,7 @@ def test_no_second_copy_in_memory(form: str, tmp_path: Path) -> None:
         write_torch_shards(tmp_path, tensors, shards=2)
     else:
         save_file(tensors, tmp_path / "model.safetensors")
-    command = [sys.executable, "-c", MEASURE, str(tmp_path), str(16 * 2**20)]
+    command = [sys.executable, "-c", MEASURE, str(tmp_path)]
     run = subprocess.run(command, capture_output=True, text=True, check=True)
     assert 0.95 <= float(run.stdout) <= 1.15
 

@@ -1,0 +1,482 @@
+"""Files as people have them: which load, and then give the same model, and which are refused.
+
+A row is a kind of file and its verdict. Each was seen in public text or follows from the code that
+writes the file. Loaded means that every tensor of the module is what it is with the file as
+published, unless the row says otherwise: no file loads into something else without a word.
+"""
+
+import argparse
+import json
+import shutil
+from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path, PosixPath
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from ovmer.baselines.checkpoint import Loading, Part
+from ovmer.baselines.device import Place
+from ovmer.baselines.errors import CheckpointError
+from tests.adapters.small_mllms import configured
+
+State = dict[str, Any]
+Edit = Callable[[Path], None]
+
+
+@dataclass
+class EasyDict(dict):  # as the settings of VideoChat
+    """A class that a reader of the file does not have."""
+
+
+@dataclass(frozen=True)
+class Row:
+    baseline: str
+    part: str
+    kind: str
+    edit: Edit
+    refused: str = ""
+    """What the error says; empty: the file loads."""
+    noted: str = ""
+    """What is said of it once it is loaded."""
+    ignore: str = ""
+    """The user's word."""
+    other: bool = False
+    """It loads, and the module is not that of the published file."""
+
+
+# -- what is done to a part ------------------------------------------------------------------------
+
+
+def files(part: Path) -> list[Path]:
+    if part.is_file():
+        return [part]
+    found = [
+        file for end in ("*.bin", "*.safetensors", "*.pth", "*.pt") for file in part.rglob(end)
+    ]
+    return sorted(found)
+
+
+def read(file: Path) -> Any:
+    if file.suffix == ".safetensors":
+        return load_file(file)
+    return torch.load(file, weights_only=False)
+
+
+def write(content: Any, file: Path) -> None:
+    if file.suffix == ".safetensors":
+        save_file({key: tensor.contiguous() for key, tensor in content.items()}, file)
+    else:
+        torch.save(content, file)
+
+
+def state_of(content: State) -> State:
+    return content["model"] if isinstance(content.get("model"), dict) else content
+
+
+def tensors(change: Callable[[State], State | None], last: bool = False) -> Edit:
+    """Change the state dict of the (first) file of a part."""
+
+    def edit(part: Path) -> None:
+        file = files(part)[-1 if last else 0]
+        content = read(file)
+        state = state_of(content)
+        changed = change(state) or state
+        write({**content, "model": changed} if state is not content else changed, file)
+        index = file.parent / "pytorch_model.bin.index.json"
+        if index.is_file() and file.parent == part:
+            told = json.loads(index.read_text())
+            told["weight_map"] |= dict.fromkeys(changed, file.name)
+            index.write_text(json.dumps(told))
+
+    return edit
+
+
+def add(*names: str, shape: tuple[int, ...] = (3,)) -> Edit:
+    return tensors(lambda state: {**state, **{name: torch.ones(shape) for name in names}})
+
+
+def drop(part_of_name: str) -> Edit:
+    def edit(part: Path) -> None:
+        for file in files(part):
+            content = read(file)
+            state = state_of(content)
+            for key in [key for key in state if part_of_name in key]:
+                del state[key]
+            write(content, file)
+
+    return edit
+
+
+def beside(**entries: Any) -> Edit:
+    """Put something beside the state dict."""
+
+    def edit(part: Path) -> None:
+        content = read(files(part)[0])
+        nested = content if isinstance(content.get("model"), dict) else {"model": content}
+        write({**nested, **entries}, files(part)[0])
+
+    return edit
+
+
+def content(change: Callable[[Any], Any]) -> Edit:
+    def edit(part: Path) -> None:
+        for file in files(part):
+            write(change(read(file)), file)
+
+    return edit
+
+
+def renamed(old: str, new: str) -> Edit:
+    def edit(part: Path) -> None:
+        for file in files(part):
+            held = read(file)
+            state = state_of(held)
+            for key in [key for key in state if key.startswith(old)]:
+                state[new + key.removeprefix(old)] = state.pop(key)
+            write(held, file)
+
+    return edit
+
+
+def config(change: Callable[[dict[str, Any]], None], name: str = "config.json") -> Edit:
+    def edit(part: Path) -> None:
+        told = json.loads((part / name).read_text())
+        change(told)
+        (part / name).write_text(json.dumps(told))
+
+    return edit
+
+
+def no_index(part: Path) -> None:
+    for index in part.glob("*.index.json"):
+        index.unlink()
+
+
+def lose(pattern: str) -> Edit:
+    def edit(part: Path) -> None:
+        for file in part.glob(pattern):
+            file.unlink()
+
+    return edit
+
+
+def both(*edits: Edit) -> Edit:
+    def edit(part: Path) -> None:
+        for each in edits:
+            each(part)
+
+    return edit
+
+
+def as_safetensors(part: Path) -> None:
+    together = {}
+    for file in files(part):
+        together |= read(file)
+        file.unlink()
+    no_index(part)
+    save_file(together, part / "model.safetensors")
+
+
+def older_format(part: Path) -> None:
+    for file in files(part):
+        torch.save(read(file), file, _use_new_zipfile_serialization=False)
+
+
+def more_words(part: Path) -> None:
+    """A row more than config.json says, in both tables (Vicuna v0's [PAD])."""
+    for file in files(part):
+        held = read(file)
+        for key in held:
+            if key.endswith(("embed_tokens.weight", "lm_head.weight")):
+                held[key] = torch.cat([held[key], torch.zeros(1, held[key].shape[1])])
+        write(held, file)
+
+
+def repeat(old: str, new: str) -> Callable[[State], None]:
+    """Tensors under a second name, the storage shared."""
+
+    def change(state: State) -> None:
+        for key in [key for key in state if key.startswith(old)]:
+            state[new + key.removeprefix(old)] = state[key]
+
+    return change
+
+
+def cut(part: Path) -> None:
+    file = files(part)[0]
+    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+
+
+def text(words: str) -> Edit:
+    return lambda part: files(part)[0].write_text(words) and None
+
+
+def pickled_model(part: Path) -> None:
+    torch.save(torch.nn.Linear(2, 2), files(part)[0])
+
+
+def rope(settings: dict[str, Any], key: str = "rope_scaling") -> Edit:
+    return config(lambda told: told.update({key: settings}))
+
+
+def section(name: str, kind: str, *left_out: str) -> Edit:
+    """A section of config.json as transformers writes it: only what differs from the defaults."""
+
+    def change(told: dict[str, Any]) -> None:
+        told[name] = {k: v for k, v in told[name].items() if k not in left_out} | {
+            "model_type": kind
+        }
+
+    return config(change)
+
+
+def nulls(*names: str) -> Edit:
+    return config(lambda told: told.update(dict.fromkeys(names)))
+
+
+def block_more(part: Path) -> None:
+    """Stage 1 of VideoChat2 with one block more than stage 3."""
+    file = part / "umt_l16_qformer.pth"
+    state = torch.load(file, weights_only=True)
+    start = "vision_encoder.encoder.blocks."
+    for key in [key for key in state if key.startswith(f"{start}1.")]:
+        state[key.replace("blocks.1.", "blocks.2.")] = state[key].clone()
+    torch.save(state, file)
+
+
+NAMESPACE = argparse.Namespace(lr=1e-4, output=PosixPath("out"))
+LLM = "llama_model.model.layers.0.self_attn.q_proj.weight"
+
+ROWS = (
+    # -- beside the weights (training scripts), and how the file is wrapped
+    Row("salmonn", "connector", "numpy scalar", beside(epoch=np.float64(0.5))),
+    Row("salmonn", "connector", "Namespace", beside(args=NAMESPACE)),
+    Row("salmonn", "connector", "Path", beside(output=PosixPath("a/b"))),
+    Row("salmonn", "connector", "defaultdict", beside(meters=defaultdict(list, loss=[1.0]))),
+    Row("salmonn", "connector", "a class of its own", beside(config=EasyDict())),
+    Row("salmonn", "connector", "optimizer", beside(optimizer={"state": {0: torch.ones(3)}})),
+    Row("salmonn", "connector", "flat", content(lambda c: c["model"]), noted="is not nested"),
+    Row("salmonn", "connector", "state_dict", content(lambda c: {"state_dict": c["model"]}),
+        noted="lies under 'state_dict'"),
+    Row("salmonn", "connector", "nested twice", content(lambda c: {"state_dict": c}),
+        noted="lies under 'state_dict.model'"),
+    Row("salmonn", "connector", "two state dicts",
+        content(lambda c: {"module": c["model"], "state_dict": c["model"]}),
+        refused="several state dicts"),
+    Row("salmonn", "connector", "EMA beside it", beside(ema={"ln_audio.bias": torch.ones(1)})),
+    Row("salmonn", "connector", "flat with an epoch",
+        content(lambda c: {**c["model"], "epoch": 3, "args": NAMESPACE}),
+        noted="args, epoch beside the tensors"),
+    Row("salmonn", "connector", "pickled model", pickled_model, refused="a pickled model.*Linear"),
+    Row("salmonn", "connector", "no dict", content(lambda c: [1, 2]), refused="no state dict"),
+    Row("salmonn", "connector", "optimizer alone",
+        content(lambda c: {"optimizer": {"state": {}}}), refused="no state dict"),
+    Row("salmonn", "connector", "module. before all names", renamed("", "module."),
+        noted="'module.', which was taken off"),
+    Row("salmonn", "connector", "_orig_mod. before all names", renamed("", "_orig_mod."),
+        noted="'_orig_mod.', which was taken off"),
+    Row("salmonn", "connector", "module. before some names",
+        renamed("speech_", "module.speech_"), refused="Q-Former|no place for"),
+    Row("salmonn", "connector", "format of before 2020", older_format),
+    Row("salmonn", "connector", "half downloaded", cut, refused="half downloaded"),
+    Row("salmonn", "connector", "git-lfs pointer",
+        text("version https://git-lfs.github.com/spec/v1\n"), refused="git lfs pull"),
+    Row("salmonn", "connector", "web page", text("<!doctype html><html>"), refused="web page"),
+    # -- SALMONN
+    Row("salmonn", "connector", "shared tables of BEATs",
+        add(*(f"beats.encoder.layers.{i}.self_attn.relative_attention_bias.weight"
+              for i in range(1, 12))), noted="beats.encoder.layers.*"),
+    Row("salmonn", "connector", "unknown tensor", add("ln_video.weight"),
+        refused=r"\+baseline\.checkpoint\.connector\.ignore=\[ln_video\.weight\]"),
+    Row("salmonn", "connector", "the same, ignored", add("ln_video.weight"),
+        ignore="ln_v*", noted="left aside, as the setting ignore says"),
+    Row("salmonn", "connector", "ignored, but needed", drop("speech_llama_proj.bias"),
+        ignore="*", refused="needs projector.bias"),
+    Row("salmonn", "connector", "adapters missing", drop("layers.1.self_attn.q_proj.lora_B"),
+        refused="lacks llm.model.layers.1"),
+    Row("salmonn", "llm", "shards without an index", no_index, noted="have no index"),
+    Row("salmonn", "llm", "one of them missing", both(no_index, lose("*-00002-of-*")),
+        refused="lacks shard 2 of 2"),
+    Row("salmonn", "llm", "shard of the index missing", lose("*-00002-of-*"),
+        refused="lacks the shard pytorch_model-00002"),
+    Row("salmonn", "llm", "safetensors", as_safetensors),
+    Row("salmonn", "llm", "index of safetensors, weights of torch",
+        lambda part: (part / "model.safetensors.index.json").write_text(
+            '{"weight_map": {"a": "model-00001-of-00001.safetensors"}}') and None),
+    Row("salmonn", "llm", "linear rope of before 4.43", rope({"type": "linear", "factor": 4.0}),
+        other=True),
+    Row("salmonn", "llm", "rope of transformers 5",
+        rope({"rope_type": "default", "rope_theta": 10000.0}, "rope_parameters")),
+    Row("salmonn", "llm", "rope of an unknown kind", rope({"type": "wavy"}), refused="'wavy'"),
+    Row("salmonn", "beats", "cfg is a Namespace",
+        content(lambda c: {**c, "cfg": argparse.Namespace(**c["cfg"])})),
+    # -- Vicuna v0
+    Row("pandagpt", "llm", "32001 rows, config 32000", more_words, noted="the rows count",
+        other=True),
+    Row("videochat2", "llm", "32001 rows, config 32000", more_words, noted="the rows count",
+        other=True),
+    Row("pandagpt", "llm", "a row more in one table",
+        tensors(lambda s: {k: torch.cat([t, t[:1]]) if "embed_tokens" in k else t
+                           for k, t in s.items()}), refused="has shape"),
+    Row("pandagpt", "llm", "inv_freq", add("model.layers.0.self_attn.rotary_emb.inv_freq")),
+    Row("pandagpt", "llm", "the very first conversion",
+        renamed("model.layers.", "model.decoder.layers."), refused="no place for|needs"),
+    Row("pandagpt", "connector", "nested", content(lambda c: {"model": c}), noted="lies under"),
+    # -- HuBERT
+    Row("affectgpt", "hubert", "hubert. before all names", renamed("", "hubert.")),
+    Row("affectgpt", "hubert", "no masked_spec_embed", drop("masked_spec_embed")),
+    Row("affectgpt", "hubert", "lm_head", both(renamed("", "hubert."), add("lm_head.weight")),
+        refused="trained further"),
+    Row("affectgpt", "hubert", "lm_head, ignored", add("lm_head.bias"),
+        ignore="lm_head.*", noted="left aside"),
+    Row("affectgpt", "hubert", "a layer missing", drop("encoder.layers.4."),
+        refused="needs hubert"),
+    # -- AffectGPT
+    Row("affectgpt", "trained", "llama_proj", renamed("affectgpt_proj.", "llama_proj.")),
+    Row("affectgpt", "trained", "llama_proj beside affectgpt_proj", add("llama_proj.bias"),
+        refused="both stand for"),
+    Row("affectgpt", "trained", "buffers",
+        add("x.position_ids", "llama_model.base_model.model.model.rotary_emb.inv_freq")),
+    # -- OneLLM
+    Row("onellm", "model", "rope.freqs", add("rope.freqs")),
+    Row("onellm", "model", "nested", content(lambda c: {"model": c})),
+    Row("onellm", "model", "no params.json, other sizes", lose("params.json"),
+        refused="no params.json, and its weights are not of OneLLM-7B"),
+    # -- Video-ChatGPT
+    Row("video_chatgpt", "llm", "LLaVA's copy of the tower",
+        add("model.vision_tower.vision_model.embeddings.class_embedding")),
+    Row("video_chatgpt", "llm", "plain LLaMA's vocabulary",
+        config(lambda told: told.update(vocab_size=400)),
+        refused=r"406 rows, for a language model of 403.*says 400"),
+    Row("video_chatgpt", "adapter", "lm_head", add("lm_head.weight", shape=(406, 32)), other=True),
+    Row("video_chatgpt", "adapter", "no words", drop("embed_tokens"), refused="embed_tokens"),
+    # -- Otter, mPLUG-Owl, LLaMA-VID: configurations
+    Row("otter", "model", "text_config in text_config",
+        config(lambda told: told.update(text_config={"text_config": told["text_config"]}))),
+    Row("otter", "model", "vision_config in vision_config",
+        config(lambda told: told.update(vision_config={"vision_config": told["vision_config"]}))),
+    Row("otter", "model", "vision_config without defaults",
+        section("vision_config", "clip_vision_model", "layer_norm_eps", "hidden_act")),
+    Row("otter", "model", "text_config without defaults, of another size",
+        section("text_config", "llama", "intermediate_size"),
+        refused="has shape"),
+    Row("otter", "model", "text_config without sizes",
+        section("text_config", "other", "hidden_size"), refused="hidden_size"),
+    Row("otter", "model", "vision_config null", nulls("vision_config"), refused="lacks"),
+    Row("otter", "model", "OpenFlamingo's second names", tensors(
+        repeat("lang_encoder.model.layers.0.", "lang_encoder.old_decoder_blocks.0."))),
+    Row("otter", "model", "one tensor under two names", tensors(
+        repeat("perceiver.latents", "perceiver.latents2")), refused="latents2"),
+    Row("otter", "model", "no lm_head", drop("lm_head"), refused="needs llm.lm_head"),
+    Row("mplug_owl", "model", "abstractor_config", config(
+        lambda told: told.update(abstractor_config=told.pop("visual_abstractor_config")))),
+    Row("mplug_owl", "model", "the image model", drop(".temporal."), refused="needs tower.layers"),
+    Row("llama_vid", "llm", "null for false", nulls("mm_use_im_start_end")),
+    Row("llama_vid", "llm", "null for a kind", nulls("compress_type"),
+        refused="compress_type=None"),
+    Row("llama_vid", "llm", "no Q-Former", drop("vlm_att"),
+        refused="no model.vlm_att_query|no state dict"),
+    # -- EVA and BLIP-2
+    Row("llama_vid", "vision", "mask_token", add("mask_token"), refused="masked pictures"),
+    Row("llama_vid", "vision", "lm_head", add("lm_head.weight"), refused="masked pictures"),
+    Row("llama_vid", "vision", "rel_pos_bias", add("rel_pos_bias.relative_position_bias_table"),
+        refused="relative positions"),
+    Row("llama_vid", "vision", "head of a classifier", add("head.weight", "fc_norm.weight")),
+    Row("llama_vid", "vision", "a layer missing inside", drop("blocks.0."), refused="EVA"),
+    Row("videochat", "qformer", "copy of the tower", add("visual_encoder.cls_token")),
+    Row("videochat", "qformer", "first stage", add("itm_head.weight"), refused="first stage"),
+    Row("videochat", "qformer", "of OPT", add("opt_proj.weight"), refused="another language model"),
+    Row("videochat", "qformer", "of Flan-T5-xl", add("t5_proj.weight", shape=(2048, 48)),
+        refused="Flan-T5-xl"),
+    Row("videochat", "qformer", "of Flan-T5-xxl", add("t5_proj.weight", shape=(4096, 48))),
+    # -- VideoChat, VideoChat2, Video-LLaMA
+    Row("videochat", "trained", "copy of the language model", add(LLM)),
+    Row("videochat", "trained", "copy of the tower", add("visual_encoder.blocks.0.norm1.weight")),
+    Row("videochat", "trained", "low-rank adapters (VideoChat2)",
+        add("llama_model.base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight"),
+        refused="no place for"),
+    Row("videochat2", "stages", "clip_decoder", add("vision_encoder.clip_decoder.0.head.weight")),
+    Row("videochat2", "stages", "base_layer",
+        add("llama_model.base_model.model.model.layers.0.self_attn.q_proj.base_layer.weight")),
+    Row("videochat2", "stages", "a block more in stage 1", block_more),
+    Row("salmonn", "connector", "copy of BEATs and Whisper",
+        add("beats.layer_norm.weight", "speech_encoder.conv1.weight")),
+    Row("video_llama", "seeing", "the other branch", add("audio_query_tokens", "audio_Qformer.x")),
+    Row("video_llama", "seeing", "copy of the language model", add(LLM)),
+    Row("video_llama", "seeing", "of audio alone", renamed("video_", "audio_"),
+        refused="no seeing.video_q|Q-Former"),
+    # -- SECap, Video-LLaVA, Chat-UniVi
+    Row("secap", "model", "state_dict", content(lambda c: {"state_dict": c}), noted="lies under"),
+    Row("secap", "model", "Lightning's checkpoint",
+        content(lambda c: {"state_dict": c, "hyper_parameters": NAMESPACE, "epoch": 3})),
+    Row("video_llava", "llm", "copy of a tower", add("model.image_tower.x.weight")),
+    Row("video_llava", "tower", "the image tower", drop(".temporal_"),
+        refused="needs tower.layers"),
+    Row("chat_univi", "llm", "shards without an index", no_index, noted="have no index"),
+)  # fmt: skip
+
+
+class Miniatures:
+    """The checkpoint of each miniature, and what its module holds; made when first asked for."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._made: dict[str, tuple[Path, dict[str, str], dict[str, Tensor]]] = {}
+
+    def of(self, name: str) -> tuple[Path, dict[str, str], dict[str, Tensor]]:
+        if name not in self._made:
+            folder = self._folder / name
+            parts = configured(name).miniature(folder).checkpoint
+            paths = {part: str(Path(each.path or "")) for part, each in parts.items()}
+            held, _ = loaded(name, {key: Part(path=path) for key, path in paths.items()})
+            self._made[name] = folder, paths, held
+        return self._made[name]
+
+
+def loaded(name: str, parts: dict[str, Part]) -> tuple[dict[str, Tensor], list[str]]:
+    adapter = replace(configured(name), checkpoint=parts)
+    loading = Loading(parts, adapter.parts)
+    module: Any = adapter.build(Place(torch.device("cpu"), torch.float32, loading=loading))
+    return {**module.state_dict(), **dict(module.named_buffers())}, loading.notes
+
+
+@pytest.fixture(scope="module")
+def miniatures(tmp_path_factory: pytest.TempPathFactory) -> Miniatures:
+    return Miniatures(tmp_path_factory.mktemp("published"))
+
+
+def test_the_table_is_long_enough() -> None:
+    assert len(ROWS) >= 60
+    assert len({(row.baseline, row.part, row.kind) for row in ROWS}) == len(ROWS)
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: f"{row.baseline}-{row.part}-{row.kind}")
+def test_each_kind_of_file_has_its_verdict(
+    row: Row, miniatures: Miniatures, tmp_path: Path
+) -> None:
+    folder, paths, as_published = miniatures.of(row.baseline)
+    shutil.copytree(folder, tmp_path / "copy")
+    parts = {
+        name: Part(path=str(tmp_path / "copy" / Path(path).relative_to(folder)))
+        for name, path in paths.items()
+    }
+    row.edit(Path(parts[row.part].path or ""))
+    if row.ignore:
+        parts[row.part].ignore = [row.ignore]
+    if row.refused:
+        with pytest.raises(CheckpointError, match=row.refused) as error:
+            loaded(row.baseline, parts)
+        assert "\n" not in str(error.value)
+        return
+    held, notes = loaded(row.baseline, parts)
+    assert row.noted in " | ".join(notes)
+    same = held.keys() == as_published.keys() and all(
+        torch.equal(held[key], as_published[key]) for key in held
+    )
+    assert same is not row.other
