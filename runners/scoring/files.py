@@ -24,7 +24,7 @@ from ovmer.runners.data.table import MISSING
 NAME_COLUMNS = ("name", "names", "filename", "filenames", "clip", "sample", "video", "file", "id")
 _LARGEST_CELL = 2**31 - 1  # characters; the csv module refuses more than 131,072 by default
 _FAILED = frozenset(  # of a run folder's predictions.csv; `ok` and `empty` are answers
-    {"unreadable", "missing_modality", "out_of_memory", "timeout", "refused", "crashed"}
+    "unreadable missing_modality out_of_memory timeout refused unavailable crashed".split()
 )
 
 _BROKEN = (zipfile.BadZipFile, pickle.UnpicklingError)
