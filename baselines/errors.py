@@ -8,6 +8,7 @@
         ├── MissingModality      the clip lacks what the model needs
         ├── OutOfMemory          even alone, the clip does not fit the device
         ├── Timeout              no answer within the limit
+        ├── Unavailable          the system did not give us the file; it may next time
         └── Refused              a server declined to answer
 
 Each message is one sentence that says what is wrong, where, and what to do. The tree stands in
@@ -30,6 +31,7 @@ class Status(StrEnum):
     TIMEOUT = "timeout"
     REFUSED = "refused"
     CRASHED = "crashed"
+    UNAVAILABLE = "unavailable"
 
 
 class OvmerError(Exception):
@@ -52,6 +54,12 @@ class ClipError(OvmerError):
 
 class Unreadable(ClipError):
     status = Status.UNREADABLE
+
+
+class Unavailable(ClipError):
+    """The system failed, not the file: no permission, no handles left, a disk or network error."""
+
+    status = Status.UNAVAILABLE
 
 
 class MissingModality(ClipError):

@@ -20,7 +20,7 @@ class ErrorBody(Exception):
 
     def __init__(self, error: Any) -> None:
         code = error.get("code", error.get("status")) if isinstance(error, Mapping) else None
-        self.status = int(code) if str(code).isdigit() else None
+        self.status = int(str(code)) if str(code).isdigit() else None
         super().__init__(message_of(error) or "an error without a message")
 
 

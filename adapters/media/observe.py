@@ -1,0 +1,47 @@
+"""What was read while a clip was prepared: notes for its record, and the frames to look at.
+
+Adapters call `read_frames` and `read_sound` and need not pass anything on.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ovmer.adapters.media.frames import Frames
+
+
+@dataclass
+class Observed:
+    """What this thread read since `observing` began."""
+
+    keeps_frames: bool
+    notes: list[str] = field(default_factory=list)
+    frames: "list[tuple[Path, Frames]]" = field(default_factory=list)
+
+
+_observed: ContextVar[Observed | None] = ContextVar("observed", default=None)
+
+
+@contextmanager
+def observing(*, keeps_frames: bool = False) -> Iterator[Observed]:
+    """Collect the notes, and with `keeps_frames` the frames, of whatever this thread reads."""
+    observed = Observed(keeps_frames)
+    token = _observed.set(observed)
+    try:
+        yield observed
+    finally:
+        _observed.reset(token)
+
+
+def observe(path: Path, notes: Sequence[str], frames: "Frames | None" = None) -> None:
+    """Add to what is being collected, if anything is; each note once."""
+    observed = _observed.get()
+    if observed is None:
+        return
+    observed.notes += [note for note in notes if note not in observed.notes]
+    if frames is not None and observed.keeps_frames:
+        observed.frames.append((path, frames))

@@ -1,0 +1,57 @@
+"""Reading one file: in a process that can be ended, or in this one.
+
+A file is read by a generator (see decode.Reading), which is driven here directly, or by a child
+process (child.py) that is sent its indices.
+"""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
+
+from ovmer.adapters.media.settings import settings
+
+Pick = Callable[[int, float], Sequence[int]]
+
+
+def open_reading(kind: str, path: Path, arguments: dict[str, Any]) -> Any:
+    """Return the generator that reads a file of a kind: video, faces or sound."""
+    from ovmer.adapters.media.container import require_file
+
+    require_file(path)
+    if kind == "faces":
+        from ovmer.adapters.media.faces import read_faces
+
+        return read_faces(path, **arguments)
+    if kind == "sound":
+        from ovmer.adapters.media.track import read_samples
+
+        return read_samples(path, **arguments)
+    from ovmer.adapters.media.decode import read_video
+
+    return read_video(path, **arguments)
+
+
+def read(
+    kind: str, path: Path, pick: Pick, **arguments: Any
+) -> tuple[NDArray[Any], dict[str, Any]]:
+    """Read a file, within the time limit of the settings; `pick` is asked for the indices.
+
+    Raises ClipError: Timeout beyond the limit, and what open_reading's generators raise.
+    """
+    limit = settings().seconds
+    if limit:
+        from ovmer.adapters.media.pool import read_in_child
+
+        return read_in_child(kind, path, pick, arguments, limit)
+    reading = open_reading(kind, path, arguments)
+    try:
+        asked = next(reading)
+        while True:
+            asked = reading.send(pick(*asked))
+    except StopIteration as done:
+        found: tuple[NDArray[Any], dict[str, Any]] = done.value
+        return found
+    finally:
+        reading.close()
