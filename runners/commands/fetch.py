@@ -16,8 +16,8 @@ from ovmer.baselines.errors import PrerequisiteError, near
 from ovmer.runners import cli
 from ovmer.runners.commands.arguments import parse
 from ovmer.runners.scoring.download import download_tables
-from ovmer.runners.scoring.word_tables import COMMIT, EDITIONS, REPOSITORY
 from ovmer.runners.scoring.vocabulary import load_vocabulary
+from ovmer.runners.scoring.word_tables import COMMIT, EDITIONS, REPOSITORY
 
 _WHAT = ("wheels",)
 

@@ -11,8 +11,8 @@ import pytest
 from ovmer.baselines.errors import PrerequisiteError
 from ovmer.runners.commands import main
 from ovmer.runners.scoring.download import download_tables
-from ovmer.runners.scoring.word_tables import TABLES, is_complete, read_tables, wheel_root
 from ovmer.runners.scoring.vocabulary import SHIPPED, load_vocabulary
+from ovmer.runners.scoring.word_tables import TABLES, is_complete, read_tables, wheel_root
 
 SOURCES = {f"/{table.source}": table.path for table in TABLES}
 

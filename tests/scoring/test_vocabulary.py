@@ -8,7 +8,6 @@ import pytest
 from ovmer.baselines.cache import VOCABULARIES, cache_folder
 from ovmer.baselines.errors import PrerequisiteError
 from ovmer.runners.scoring import make_metric, score
-from ovmer.runners.scoring.word_tables import TABLES, Words, wheel_root
 from ovmer.runners.scoring.vocabulary import (
     MAPPINGS,
     SHIPPED,
@@ -16,6 +15,7 @@ from ovmer.runners.scoring.vocabulary import (
     _vocabulary,
     load_vocabulary,
 )
+from ovmer.runners.scoring.word_tables import TABLES, Words, wheel_root
 from tests.scoring.conftest import EDITIONS
 
 
