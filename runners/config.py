@@ -35,6 +35,14 @@ class MachineSettings:
 
 
 @dataclass
+class ReadingSettings:
+    """The fields of adapters.media.MediaSettings, which is frozen and thus no schema for Hydra."""
+
+    reader: str = "auto"
+    seconds: float = 300.0
+
+
+@dataclass
 class Settings:
     """`conf/config.yaml`; a group arrives as the dict that its yaml file holds."""
 
@@ -57,6 +65,7 @@ class Settings:
     batch_tokens: int = 0
     workers: int = 0
     machine: MachineSettings = field(default_factory=MachineSettings)
+    media: ReadingSettings = field(default_factory=ReadingSettings)
 
 
 def register() -> None:
@@ -138,7 +147,11 @@ def _placed(value: Any) -> Any:
 def settings_from_json(values: Mapping[str, Any], folder: Path) -> Settings:
     """The settings that `run.json` holds; PrerequisiteError where they are another version's."""
     try:
-        return Settings(**{**values, "machine": MachineSettings(**values["machine"])})
+        groups = {
+            "machine": MachineSettings(**values["machine"]),
+            "media": ReadingSettings(**values.get("media", {})),
+        }
+        return Settings(**{**values, **groups})
     except (TypeError, KeyError) as error:
         raise PrerequisiteError(
             f"{folder} was made by another version of this project ({error}); run its sweep again"
