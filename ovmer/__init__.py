@@ -5,6 +5,8 @@
     model = ovmer.load("video_llava", "generation=greedy")
     model.describe(video="clip.mp4", subtitle="I'm fine.")
     ovmer.score({"clip1": "happy, excited"}, {"clip1": "joyful"})
+    ovmer.read_runs("outputs").scores
+    ovmer.table("mer_unibench", "outputs")
 
 An adapter of your own imports its base class from `ovmer.adapters`.
 """
@@ -13,15 +15,19 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ovmer.runners.describing.baseline import Baseline, load
+    from ovmer.runners.folder.frames import read_runs
+    from ovmer.runners.papers.frame import table
     from ovmer.runners.scoring import score
 
 _HOMES = {
     "Baseline": "ovmer.runners.describing.baseline",
     "load": "ovmer.runners.describing.baseline",
+    "read_runs": "ovmer.runners.folder.frames",
     "score": "ovmer.runners.scoring",
+    "table": "ovmer.runners.papers.frame",
 }
 
-__all__ = ["Baseline", "load", "score"]
+__all__ = ["Baseline", "load", "read_runs", "score", "table"]
 
 
 def __getattr__(name: str) -> Any:

@@ -36,6 +36,14 @@ class MachineSettings:
 
 
 @dataclass
+class ReadingSettings:
+    """The fields of adapters.media.MediaSettings, which is frozen and thus no schema for Hydra."""
+
+    reader: str = "auto"
+    seconds: float = 300.0
+
+
+@dataclass
 class Settings:
     """`conf/config.yaml`; a group arrives as the dict that its yaml file holds."""
 
@@ -58,6 +66,7 @@ class Settings:
     batch_tokens: int = 0
     workers: int = 0
     machine: MachineSettings = field(default_factory=MachineSettings)
+    media: ReadingSettings = field(default_factory=ReadingSettings)
 
 
 def register() -> None:

@@ -8,7 +8,7 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, is_dataclass
+from dataclasses import asdict, dataclass, is_dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from ovmer.adapters import registry
 from ovmer.adapters.base import SUBTITLE, VIDEO, Adapter, Machine
+from ovmer.adapters.media.settings import MediaSettings
 from ovmer.baselines.decoding.engine_settings import words_depend_on
 from ovmer.baselines.errors import PrerequisiteError
 from ovmer.runners.config import Settings
@@ -92,6 +93,11 @@ class Job:
         """Where and how the model runs."""
         machine = self.settings.machine
         return Machine(machine.device, machine.dtype, self.settings.engine)
+
+    @property
+    def media(self) -> MediaSettings:
+        """How files are read; PrerequisiteError for a wrong value."""
+        return MediaSettings(**asdict(self.settings.media))
 
     @property
     def label(self) -> str:
@@ -185,6 +191,8 @@ class Job:
                 switches["dataset.language"] = settings.dataset.get("language")
         if VIDEO in cls.modalities:
             switches["dataset.visual"] = settings.dataset.get("visual")
+            if self.media.reader != "auto":
+                switches["media.reader"] = self.media.reader
         return switches
 
     @property
@@ -214,6 +222,8 @@ class Job:
         for key, value in switches.items():
             if key.startswith("engine."):
                 words.append(f"{key.removeprefix('engine.')}_{str(value).lower()}")
+        if "media.reader" in switches:
+            words.append(switches["media.reader"])
         if settings.seed:
             words.append(f"seed{settings.seed}")
         words += [self._field_word(key) for key in self._overridden_fields]

@@ -11,10 +11,11 @@ decoder conceals counts as readable; a frame that cannot be decoded makes the cl
 import math
 import re
 from collections.abc import Generator, Sequence
+from fractions import Fraction
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,14 +45,11 @@ def read_video(path: Path, size: Size, reader: str) -> Reading:
     if index.shown == 0 or not 0 < index.fps < math.inf:
         raise Unreadable(f"{where(path)} has no frames, or no frame rate")
     is_narrow = index.width < NARROW and size is None
-    if reader == "decord" and not is_narrow:
-        pixels = yield from _with_decord(path, size)
-        doubt = index.doubt and f"frames as decord numbers them, although {index.doubt}"
-        return pixels, {"notes": [doubt] if doubt else []}
-    if reader == "auto" and not index.doubt and not is_narrow:
-        pixels = yield from _with_decord(path, size, index)
+    if not is_narrow and (reader == "decord" or (reader == "auto" and not index.doubt)):
+        pixels = yield from _with_decord(path, size, None if reader == "decord" else index)
         if pixels is not None:
-            return pixels, {"notes": []}
+            doubt = index.doubt and f"frames as decord numbers them, although {index.doubt}"
+            return pixels, {"notes": [doubt] if doubt else []}
     return (yield from _in_order(path, index, size))
 
 
@@ -136,6 +134,7 @@ def _decode(
     path: Path, number: int, wanted: set[int], size: Size
 ) -> tuple[dict[int, Pixels], int, int]:
     """The wanted frames, how many there are in all, and packets before the first one."""
+    from av import VideoFrame
     from av.error import InvalidDataError
 
     frames: dict[int, Pixels] = {}
@@ -153,6 +152,7 @@ def _decode(
                 before += 1  # a cut begins between key frames
                 continue
             for frame in decoded:
+                assert isinstance(frame, VideoFrame)
                 if found in wanted:
                     frames[found] = convert(frame)
                 found += 1
@@ -191,7 +191,7 @@ def _scaled(frame: "VideoFrame", size: tuple[int, int]) -> Pixels:
             width=frame.width,
             height=frame.height,
             format=frame.format,
-            time_base=frame.time_base or 1,
+            time_base=frame.time_base or Fraction(1, 25),
         ),
         graph.add("scale", f"{size[0]}:{size[1]}:flags=bilinear"),
         graph.add("format", "rgb24"),
@@ -201,5 +201,5 @@ def _scaled(frame: "VideoFrame", size: tuple[int, int]) -> Pixels:
         before.link_to(after)
     graph.configure()
     graph.push(frame)
-    pixels: Pixels = graph.pull().to_ndarray()
-    return pixels
+    pulled = graph.pull()
+    return cast(Pixels, pulled.to_ndarray())

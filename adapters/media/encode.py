@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ovmer.adapters.media.frames import Frames
-from ovmer.adapters.media.sound import Samples
+from ovmer.adapters.media.resample import Samples
 
 _CRF = "18"  # x264's constant quality: hardly to be told from the original
 

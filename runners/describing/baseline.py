@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Self
 
 from ovmer.adapters.base import AUDIO, SUBTITLE, VIDEO
+from ovmer.adapters.media.settings import configure
 from ovmer.baselines.errors import PrerequisiteError
 from ovmer.runners.config import settings_from_overrides
 from ovmer.runners.describing.pipeline import Pipeline, Request
@@ -36,6 +37,7 @@ class Baseline:
 
     def __init__(self, job: Job) -> None:
         adapter = job.adapter
+        configure(job.media)
         if adapter.sees_truth:
             raise PrerequisiteError(
                 f"{job.label} repeats the true labels, and a single clip has none; use ovmer sweep"

@@ -2,9 +2,10 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from ovmer.adapters.base import Adapter, Machine
+from ovmer.adapters.media.settings import MediaSettings, configure
 from ovmer.runners.describing.pipeline import Pipeline
 from ovmer.runners.job import Job
 
@@ -21,6 +22,7 @@ class Feed:
     workers: int
     """Threads that decode; 0: one for each core."""
     strict: bool
+    media: MediaSettings = field(default_factory=MediaSettings)
 
     @classmethod
     def of(cls, job: Job, adapter: Adapter) -> "Feed":
@@ -33,6 +35,7 @@ class Feed:
             settings.batch_tokens,
             settings.workers,
             strict=settings.on_error == "raise",
+            media=job.media,
         )
 
     def with_cores(self, cores: int) -> "Feed":
@@ -42,6 +45,7 @@ class Feed:
     @contextmanager
     def pipeline(self) -> Iterator[Pipeline]:
         """The adapter, loaded; closed at the end."""
+        configure(self.media)
         try:
             self.adapter.load(self.machine)
             yield Pipeline(

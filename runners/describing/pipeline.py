@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from ovmer.adapters.base import MEDIA, Adapter, Answer, Prepared
+from ovmer.adapters.media.observe import observing
 from ovmer.baselines.errors import ClipError, MissingModality, PrerequisiteError, Status
 from ovmer.runners.describing.speed import Speed
 from ovmer.runners.folder.records import Prediction
@@ -218,7 +219,10 @@ class Pipeline:
         uses = self._adapter.modalities & MEDIA
         if uses and request.video is None and request.audio is None:
             raise MissingModality(f"the clip has no {' and no '.join(sorted(uses))}")
-        return self._adapter.prepare(request.video, request.audio, request.subtitle)
+        with observing() as observed:
+            prepared = self._adapter.prepare(request.video, request.audio, request.subtitle)
+        prepared.notes = (*prepared.notes, *observed.notes)
+        return prepared
 
     def _answer(self, batch: Sequence[_Ready]) -> Iterator[Prediction]:
         started = time.perf_counter()
@@ -251,9 +255,12 @@ class Pipeline:
                 yield self._failed(item, lost, item.seconds)
 
     def _generate_or_raise(self, batch: list[Prepared]) -> list[Answer | _Failure]:
-        answers = self._adapter.generate(batch)
+        with observing() as observed:  # an adapter that only describes reads its clip here
+            answers = self._adapter.generate(batch)
         if len(answers) != len(batch):
             raise ValueError(f"generate() gave {len(answers)} answers for {len(batch)} clips")
+        if len(batch) == 1:
+            batch[0].notes = (*batch[0].notes, *observed.notes)
         return [_checked(answer) for answer in answers]
 
     def _predicted(self, item: _Ready, answer: Answer | _Failure, seconds: float) -> Prediction:

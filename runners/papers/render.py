@@ -6,6 +6,7 @@ Four lines a model: ours, its interval, print, the difference.
 import csv
 import io
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from tabulate import tabulate
 
@@ -67,38 +68,41 @@ def latex(table: PaperTable) -> str:
 
 def tidy(table: PaperTable) -> str:
     """One row a cell, as csv; numbers as they are, not rounded."""
+    rows = cell_rows(table)
     text = io.StringIO()
-    rows = csv.writer(text, lineterminator="\n")
-    rows.writerow(
-        "layout model inputs baseline column dataset metric figure ours low high published "
-        "published_std difference comparable why folder source".split()
-    )
-    for line in table.lines:
-        for cell in line.cells:
-            column, print_, (low, high) = cell.column, cell.published, cell.interval or ("", "")
-            rows.writerow(
-                [
-                    table.layout.name,
-                    line.row.model,
-                    line.row.inputs,
-                    line.row.baseline or "",
-                    column.title,
-                    column.dataset or "",
-                    column.metric,
-                    column.figure,
-                    "" if cell.ours is None else cell.ours,
-                    low,
-                    high,
-                    "" if print_ is None else print_.text,
-                    "" if print_ is None or print_.std is None else print_.std,
-                    "" if cell.difference is None else cell.difference,
-                    str(cell.is_comparable).lower() if cell.ours is not None else "",
-                    "; ".join(mark.text for mark in cell.marks),
-                    cell.folder or "",
-                    "" if print_ is None else print_.source,
-                ]
-            )
+    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
     return text.getvalue()
+
+
+def cell_rows(table: PaperTable) -> list[dict[str, Any]]:
+    """One dict a cell: which, our figure and its interval, the printed one; "" where unknown."""
+    return [_cell_row(table, line, cell) for line in table.lines for cell in line.cells]
+
+
+def _cell_row(table: PaperTable, line: Line, cell: Cell) -> dict[str, Any]:
+    column, print_, (low, high) = cell.column, cell.published, cell.interval or ("", "")
+    return {
+        "layout": table.layout.name,
+        "model": line.row.model,
+        "inputs": line.row.inputs,
+        "baseline": line.row.baseline or "",
+        "column": column.title,
+        "dataset": column.dataset or "",
+        "metric": column.metric,
+        "figure": column.figure,
+        "ours": "" if cell.ours is None else cell.ours,
+        "low": low,
+        "high": high,
+        "published": "" if print_ is None else print_.text,
+        "published_std": "" if print_ is None or print_.std is None else print_.std,
+        "difference": "" if cell.difference is None else cell.difference,
+        "comparable": str(cell.is_comparable).lower() if cell.ours is not None else "",
+        "why": "; ".join(mark.text for mark in cell.marks),
+        "folder": cell.folder or "",
+        "source": "" if print_ is None else print_.source,
+    }
 
 
 def _grid(
