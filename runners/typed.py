@@ -19,17 +19,24 @@ def from_json(kind: type[T], values: Any) -> T:
     converters, required = _plan(kind)  # type: ignore[arg-type]  # a class is hashable
     if type(values) is not dict:
         raise ValueError(f"{_short(values)} stands where an object is expected")
-    for key in values.keys() - converters.keys():
-        raise ValueError(f"unknown key {key!r}")
-    for key in required - values.keys():
-        raise ValueError(f"no {key}")
-    found = {}
-    for key, value in values.items():
-        try:
-            found[key] = converters[key](value)
-        except ValueError as error:
-            raise ValueError(f"{key}: {error}") from error
+    try:
+        found = {key: converters[key](value) for key, value in values.items()}
+    except (KeyError, ValueError):  # which key it was is asked only now: records are many
+        for key, value in values.items():
+            _converted(converters, key, value)
+        raise
+    if not required <= found.keys():
+        raise ValueError(f"no {min(required - found.keys())}")
     return kind(**found)
+
+
+def _converted(converters: Mapping[str, Converter], key: str, value: Any) -> None:
+    if key not in converters:
+        raise ValueError(f"unknown key {key!r}")
+    try:
+        converters[key](value)
+    except ValueError as error:
+        raise ValueError(f"{key}: {error}") from error
 
 
 @cache
