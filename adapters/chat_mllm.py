@@ -14,7 +14,8 @@ from ovmer.adapters.base import AUDIO, VIDEO
 from ovmer.adapters.media import Frames, Samples, read_frames, read_sound
 from ovmer.adapters.media.sampling import linspace
 from ovmer.adapters.mllm import Question
-from ovmer.baselines.errors import PrerequisiteError
+from ovmer.adapters.thinking import CHOICES
+from ovmer.baselines.errors import PrerequisiteError, near
 
 # The authors' questions to models of each kind (MERTools 89120b78, MER2025_Track23): to
 # Video-LLaVA and four more; to Qwen-Audio; and as the first, with the sound where their question
@@ -87,18 +88,24 @@ class ChatMllm(Perceiver):
     """An adapter around a chat model that sees, hears or does both."""
 
     prompts: dict[str, Question] = field(default_factory=questions)
-    """What is asked of a clip of which so much is given: the OV-MER authors' words."""
+    """Question for each combination of available media, in the OV-MER authors' words."""
     frames: int = 8
     """Spread from the first frame to the last; some are repeated where the clip has fewer."""
     fps: float = 0.0
     """Instead: so many frames a second, but at most `frames`; 0 is off."""
     seconds: float = 30.0
     """At most so much of the sound is heard, from its beginning."""
+    thinking: str = "auto"
+    """Format of the thinking part of an answer, see thinking.py."""
     system: str = ""
     """What the system message says; without it the model's template decides."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.thinking not in CHOICES:
+            raise PrerequisiteError(
+                f"baseline.thinking is {self.thinking!r}; {near(self.thinking, CHOICES)}"
+            )
         for name, holds, rule in (
             ("frames", self.frames >= 1, "at least 1"),
             ("fps", self.fps >= 0, "at least 0"),

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 _PICTURES = ("video", "images")
 _MANY = 64
-"""More frames than so are not read before some of them were tried."""
+"""Above this many frames, blank ones are checked to fit the context before the clip is decoded."""
 
 
 @dataclass(frozen=True)
@@ -318,7 +318,7 @@ class Native(ChatMllm, Mllm):
 
     def _parted(self, answer: "Generated", *, inside: bool) -> Answer:
         """The answer without its thinking, which is recorded beside it."""
-        thinking, text = split_thinking(answer.text, inside=inside)
+        thinking, text = split_thinking(answer.text, inside=inside, thinking_format=self.thinking)
         cut = (CUT_WHILE_THINKING,) if thinking and not text else ()
         return Answer(
             self.clean(text), answer.prompt_tokens, answer.new_tokens, notes=cut, thinking=thinking

@@ -127,7 +127,7 @@ class Served(ChatMllm):
         return {"type": "text", "text": part.content}
 
     def _answer(self, reply: Generated) -> Answer:
-        thinking, text = split_thinking(reply.text)
+        thinking, text = split_thinking(reply.text, thinking_format=self.thinking)
         thinking = reply.thinking or thinking
         notes = list[str]()
         if thinking and not text.strip():

@@ -1,41 +1,104 @@
 """The thinking part of a long answer: stored apart, never scored.
 
-Models that reason aloud put it between markers of their own before the answer. Some chat templates
-end the prompt with the opening marker, so that the answer begins inside the thinking.
+Models that reason aloud write it between markers of their own before the answer. Some chat
+templates end the prompt with the opening marker, so that the answer begins inside the thinking. A
+model's format is the setting `baseline.thinking`.
 """
 
 import re
-
-_MARKERS = (
-    ("<think>", "</think>"),  # DeepSeek-R1, Qwen3, GLM-4.1V, MiniCPM-o, R1-Omni
-    ("<thinking>", "</thinking>"),
-    ("◁think▷", "◁/think▷"),  # Kimi
-    ("[THINK]", "[/THINK]"),  # Magistral, Voxtral
-)
+from collections.abc import Mapping
+from dataclasses import dataclass
 
 CUT_WHILE_THINKING = "the answer ended within its thinking part; allow it more new tokens"
 
 
-def split_thinking(text: str, *, inside: bool = False) -> tuple[str, str]:
+@dataclass(frozen=True)
+class ThinkingFormat:
+    """Blocks that come before the answer, in order, and what may enclose the answer itself."""
+
+    blocks: tuple[tuple[str, str], ...]
+    """Opening and closing marker of each; the last holds the thinking proper."""
+    answer: tuple[str, str] | None = None
+
+
+FORMATS: Mapping[str, ThinkingFormat] = {
+    # DeepSeek-R1, Qwen3, GLM-4.1V, MiniCPM-o; HumanOmniV2 and R1-Omni add context and answer.
+    "think": ThinkingFormat(
+        (("<context>", "</context>"), ("<think>", "</think>")), ("<answer>", "</answer>")
+    ),
+    "thinking": ThinkingFormat((("<thinking>", "</thinking>"),), ("<answer>", "</answer>")),
+    "kimi": ThinkingFormat((("◁think▷", "◁/think▷"),)),
+    "mistral": ThinkingFormat((("[THINK]", "[/THINK]"),)),  # Magistral, Voxtral
+    # gpt-oss: https://cookbook.openai.com/articles/openai-harmony
+    "harmony": ThinkingFormat((("<|channel|>analysis", "<|channel|>final"),)),
+}
+CHOICES = ("auto", "none", *FORMATS)
+"""`auto` takes the first format whose markers an answer has."""
+
+_CONTROL = re.compile(r"<\|(?:start|end|return|message|channel)\|>")
+_STRIPPED = re.compile(
+    r"\s*analysis(?P<thinking>.*?)(?:assistantfinal(?P<answer>.*)|\Z)", re.DOTALL
+)
+"""Harmony where the decoder has left out the control tokens."""
+
+
+def split_thinking(
+    text: str, *, inside: bool = False, thinking_format: str = "auto"
+) -> tuple[str, str]:
     """(thinking, answer), both stripped; ("", text) as it stands where there was no thinking.
 
     Thinking that never ends leaves no answer. `inside` says that the prompt had the opening marker.
     """
-    for opening, closing in _MARKERS:
-        head, opened, _ = text.partition(opening)
-        begun = bool(opened) and not head.strip()
-        if closing in text:
-            # Up to the last end: models quote their markers while they think.
-            thinking, _, answer = text.rpartition(closing)
-        elif begun:
-            thinking, answer = text, ""
-        else:
-            continue
-        thinking = re.sub(rf"\A\s*{re.escape(opening)}", "", thinking)
-        return thinking.strip(), answer.strip()
+    if thinking_format == "none":
+        return "", text
+    names = FORMATS if thinking_format == "auto" else (thinking_format,)
+    for name in names:
+        found = _harmony(text, thinking_format) if name == "harmony" else _split(text, name)
+        if found is not None:
+            return found
     return (text.strip(), "") if inside else ("", text)
 
 
 def opens_thinking(prompt: str) -> bool:
     """Whether a prompt ends with the marker that opens the thinking."""
-    return prompt.rstrip().endswith(tuple(opening for opening, _ in _MARKERS))
+    openings = tuple(kind.blocks[-1][0] for kind in FORMATS.values())
+    return prompt.rstrip().endswith(openings)
+
+
+def _split(text: str, name: str) -> tuple[str, str] | None:
+    """The parts of an answer in one format; None where it has none of its markers."""
+    kind, rest, thinking = FORMATS[name], text.strip(), list[str]()
+    for opening, closing in kind.blocks:
+        is_last = (opening, closing) == kind.blocks[-1]
+        if not rest.startswith(opening) and not (is_last and closing in rest):
+            continue
+        # Up to the last end of the thinking: models quote their markers while they think.
+        cut = rest.rpartition(closing) if is_last else rest.partition(closing)
+        head, closed, tail = cut if closing in rest else (rest, "", "")
+        thinking.append(head.strip().removeprefix(opening).strip())
+        rest = tail.strip()
+        if not closed:
+            break
+    is_enclosed = kind.answer is not None and rest.startswith(kind.answer[0])
+    if not thinking and not is_enclosed:
+        return None
+    if kind.answer is not None and is_enclosed:
+        rest = rest.removeprefix(kind.answer[0]).partition(kind.answer[1])[0].strip()
+    return "\n".join(filter(None, thinking)), rest
+
+
+def _harmony(text: str, wanted: str) -> tuple[str, str] | None:
+    """The channels of gpt-oss: analysis is thinking, final the answer, commentary neither."""
+    if "<|channel|>" not in text:
+        found = _STRIPPED.match(text)
+        if found is None or (wanted == "auto" and found["answer"] is None):
+            return None
+        return found["thinking"].strip(), (found["answer"] or "").strip()
+    said = {"analysis": "", "final": ""}
+    for part in text.split("<|channel|>")[1:]:
+        channel, _, words = part.partition("<|message|>")
+        name = (channel.split() or [""])[0]
+        if name in said:
+            words = re.sub(r"<\|start\|>\w+\s*\Z", "", words.strip())
+            said[name] += _CONTROL.sub("", words).strip()
+    return said["analysis"], said["final"]

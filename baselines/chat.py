@@ -75,7 +75,12 @@ class ChatTokenizer(TransformersTokenizer):
             known = ", ".join(" with ".join(files) for files in _VOCABULARIES)
             raise CheckpointError(f"{folder} holds no vocabulary ({known}); is it complete?")
         try:
-            super().__init__(AutoTokenizer.from_pretrained(folder, local_files_only=True), folder)
+            super().__init__(
+                AutoTokenizer.from_pretrained(
+                    folder, local_files_only=True, trust_remote_code=False
+                ),
+                folder,
+            )
         except (OSError, ValueError, KeyError) as error:
             raise _no_model(folder, _WHAT, error) from error
         if self._tokenizer.chat_template is None:
@@ -123,7 +128,9 @@ def context_of(folder: Path, config: Any = AutoConfig, what: str = _WHAT) -> int
     `config` is the class that reads its configuration.
     """
     try:
-        text = config.from_pretrained(folder, local_files_only=True).get_text_config()
+        text = config.from_pretrained(
+            folder, local_files_only=True, trust_remote_code=False
+        ).get_text_config()
     except (OSError, ValueError, KeyError, ImportError) as error:
         raise _no_model(folder, what, error) from error
     return int(getattr(text, "max_position_embeddings", 0) or 0)
@@ -148,6 +155,7 @@ def load_chat_model(
             dtype=kind,
             device_map={"": place.device},
             local_files_only=True,
+            trust_remote_code=False,
             use_safetensors=True,
             output_loading_info=True,
         )
@@ -168,7 +176,7 @@ def load_chat_model(
 def _size(folder: Path, model: Any, kind: Any) -> int:
     """Bytes of the weights, without reading them: a checkpoint's files may hold more."""
     config = getattr(model, "config_class", AutoConfig).from_pretrained(
-        folder, local_files_only=True
+        folder, local_files_only=True, trust_remote_code=False
     )
     with torch.device("meta"):
         built = getattr(model, "from_config", model)(config)

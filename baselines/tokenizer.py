@@ -132,7 +132,7 @@ def fit(text: str, limit: int, count: Callable[[str], int]) -> tuple[str, int]:
     if count("") > limit:
         raise PrerequisiteError(
             f"the prompt alone takes {count('')} of the {limit} tokens that the context leaves it; "
-            "lower baseline.generation.max_new_tokens"
+            "lower max_new_tokens of the preset, e.g. baseline.generation.paper.max_new_tokens"
         )
     low, high = 0, len(text)  # `low` characters fit, `high` do not
     while high - low > 1:

@@ -74,6 +74,15 @@ Prompt: TypeAlias = "Tensor | Sequence[int] | Conditioned | Perceived | VllmProm
 """Embeddings (length x hidden size), or token ids, alone or with media beside them."""
 
 
+class NotFinite(ClipError):
+    """Scores or embeddings that are NaN or infinite: words drawn from them would mean nothing."""
+
+    def __init__(self, what: str, key: str = "machine.dtype") -> None:
+        super().__init__(
+            f"{what} NaN or infinite, as float16 overflows; set {key}=bfloat16, or float32"
+        )
+
+
 @dataclass(frozen=True)
 class Generated:
     """One answer, before any clean-up. The counts are None where a server does not tell them."""

@@ -19,8 +19,8 @@ class ErrorBody(Exception):
     """An error in the place of a completion, with the HTTP status that it names, if any."""
 
     def __init__(self, error: Any) -> None:
-        code = error.get("code", error.get("status")) if isinstance(error, Mapping) else None
-        self.status = int(str(code)) if str(code).isdigit() else None
+        code = error.get("code", error.get("status")) if isinstance(error, Mapping) else ""
+        self.status = int(str(code)) if str(code).isdecimal() else None
         super().__init__(message_of(error) or "an error without a message")
 
 

@@ -58,6 +58,11 @@ class EngineSettings:
         return self.at if self.at == "engine" else f"engine@{self.at}"
 
     @property
+    def dtype_key(self) -> str:
+        """The key of the data type that the language model runs in."""
+        return "machine.dtype" if self.at == "engine" else "extractor.dtype"
+
+    @property
     def needs_folder(self) -> bool:
         """Whether the language model is read from a folder of its own."""
         return True
@@ -188,7 +193,8 @@ class TransformersSettings(EngineSettings):
 
         if self.attention != "auto":
             choose_attention(llm, self.attention)
-        return TransformersEngine(compiled(llm) if self.compile else llm, tokenizer, generation)
+        llm = compiled(llm) if self.compile else llm
+        return TransformersEngine(llm, tokenizer, generation, self.dtype_key)
 
 
 @dataclass

@@ -22,6 +22,28 @@ from transformers import (
 from ovmer.baselines.decoding.settings import GenerationSettings
 
 
+class FiniteScores(LogitsProcessor):
+    """Notes the rows whose scores are NaN or infinite; float16 overflows so. Changes nothing.
+
+    The largest score of a row is finite unless one is NaN or +inf, or all are -inf (single -inf
+    are tokens that other processors forbid). Nothing is copied from the device until `rows`.
+    """
+
+    def __init__(self) -> None:
+        self._is_finite: Tensor | None = None
+
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        is_finite = scores.amax(dim=-1).isfinite()
+        self._is_finite = is_finite if self._is_finite is None else self._is_finite & is_finite
+        return scores
+
+    def rows(self, prompts: int) -> list[bool]:
+        """For each prompt, whether all scores of its rows (one, or one per beam) were finite."""
+        if self._is_finite is None:
+            return [True] * prompts
+        return self._is_finite.view(prompts, -1).all(dim=1).tolist()
+
+
 class DrawPerRow(LogitsProcessor):
     """Leaves one token per row: drawn from the scores with that row's own stream."""
 
@@ -34,7 +56,7 @@ class DrawPerRow(LogitsProcessor):
         cumulative = scores.double().softmax(dim=-1).cumsum(dim=-1)
         targets = torch.stack(draws)[:, None].to(scores.device) * cumulative[:, -1:]
         token = torch.searchsorted(cumulative, targets, right=True)
-        token.clamp_(max=scores.shape[-1] - 1)  # scores that are not numbers must not crash a GPU
+        token.clamp_(max=scores.shape[-1] - 1)  # scores that are NaN must not crash a GPU
         return torch.full_like(scores, -torch.inf).scatter(1, token, 0.0)
 
 

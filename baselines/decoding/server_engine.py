@@ -184,16 +184,20 @@ class EmbeddingServer:
         """Answer prompts of embeddings, which are drawn as there is room."""
         from ovmer.baselines.decoding.vllm_engine import embeddings, vllm_parameters
 
-        without_room, lengths = list[tuple[int, Generated]](), dict[int, int]()
+        known, lengths = list[tuple[int, Generated | ClipError]](), dict[int, int]()
 
         def bodies() -> Iterator[tuple[int, Mapping[str, Any]]]:
             for key, (prompt, seed) in asked:
                 limit = self._reader.limit(len(prompt))
                 if limit == 0:
-                    without_room.append((key, self._reader.read((), len(prompt))))
+                    known.append((key, self._reader.read((), len(prompt))))
                     continue
                 lengths[key] = len(prompt)
-                vectors = embeddings(prompt, self._config["hidden_size"])
+                try:
+                    vectors = embeddings(prompt, self._config["hidden_size"])
+                except ClipError as error:
+                    known.append((key, error))
+                    continue
                 body = vllm_parameters(self._generation, limit, seed, self._stop_ids)
                 yield key, body | {"prompt_embeds": _as_text(vectors), "return_token_ids": True}
 
@@ -205,7 +209,7 @@ class EmbeddingServer:
             else:
                 ids = self._reader.until_stop(reply.ids)
                 yield key, self._reader.read(ids, lengths.pop(key))
-        yield from without_room
+        yield from known
 
     def close(self) -> None:
         """The server is not ours."""

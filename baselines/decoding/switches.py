@@ -29,6 +29,7 @@ def read_quantized(folder: Path, quantization: str, place: Place) -> PreTrainedM
             dtype=place.dtype,
             device_map={"": place.device},
             local_files_only=True,
+            trust_remote_code=False,
         )
     except ImportError as error:
         raise PrerequisiteError(

@@ -18,11 +18,13 @@ from ovmer.baselines.decoding.answers import (
     AnswerReader,
     Conditioned,
     Generated,
+    NotFinite,
     Perceived,
     Prompt,
 )
-from ovmer.baselines.decoding.sampling import penalties, samplers
+from ovmer.baselines.decoding.sampling import FiniteScores, penalties, samplers
 from ovmer.baselines.decoding.settings import GenerationSettings
+from ovmer.baselines.errors import ClipError
 from ovmer.baselines.tokenizer import Tokenizer
 
 
@@ -33,17 +35,27 @@ class TransformersEngine:
     """
 
     def __init__(
-        self, model: PreTrainedModel, tokenizer: Tokenizer, settings: GenerationSettings
+        self,
+        model: PreTrainedModel,
+        tokenizer: Tokenizer,
+        settings: GenerationSettings,
+        dtype_key: str = "machine.dtype",
     ) -> None:
+        """`dtype_key` is the setting of the model's data type, which messages name."""
         self._model = model
+        self._dtype_key = dtype_key
         self._tokenizer = tokenizer
         self._settings = settings
         self._reader = AnswerReader(tokenizer, settings)
         # The checkpoint's own generation settings must not fill in what ours leave open.
         model.generation_config = GenerationConfig()
 
-    def generate(self, prompts: Sequence[Prompt], seeds: Sequence[int]) -> list[Generated]:
+    def generate(
+        self, prompts: Sequence[Prompt], seeds: Sequence[int]
+    ) -> list[Generated | ClipError]:
         """One answer per prompt. `seeds` start the random stream of each.
+
+        A prompt with scores that are NaN or infinite has a NotFinite instead.
 
         Prompts are all of one kind. Errors of the device pass through.
         """
@@ -53,32 +65,37 @@ class TransformersEngine:
         # One clip at a time: beam sampling draws from torch's global stream, and where beams end
         # shapes which of them wins.
         devices = [self._model.device] if self._model.device.type == "cuda" else []
-        answers = []
+        answers = list[Generated | ClipError]()
         for prompt, seed in zip(prompts, seeds, strict=True):
             with torch.random.fork_rng(devices=devices):
                 torch.manual_seed(seed)
                 answers += self._batch([prompt], [seed])
         return answers
 
-    def _batches(self, prompts: Sequence[Prompt], seeds: Sequence[int]) -> list[Generated]:
+    def _batches(
+        self, prompts: Sequence[Prompt], seeds: Sequence[int]
+    ) -> list[Generated | ClipError]:
         """Prompts whose media cannot be laid together are answered apart."""
-        places: dict[object, list[int]] = {}
-        for place, prompt in enumerate(prompts):
+        groups: dict[object, list[int]] = {}
+        for index, prompt in enumerate(prompts):
             kind = prompt.kind if isinstance(prompt, Perceived) else None
-            places.setdefault(kind, []).append(place)
-        answers: dict[int, Generated] = {}
-        for group in places.values():
+            groups.setdefault(kind, []).append(index)
+        answers: dict[int, Generated | ClipError] = {}
+        for group in groups.values():
             batch = self._batch([prompts[i] for i in group], [seeds[i] for i in group])
             answers |= zip(group, batch, strict=True)
-        return [answers[place] for place in range(len(prompts))]
+        return [answers[index] for index in range(len(prompts))]
 
     @torch.inference_mode()
-    def _batch(self, prompts: Sequence[Prompt], seeds: Sequence[int]) -> list[Generated]:
+    def _batch(
+        self, prompts: Sequence[Prompt], seeds: Sequence[int]
+    ) -> list[Generated | ClipError]:
         settings = self._settings
         limits = [self._reader.limit(len(prompt)) for prompt in prompts]
         inputs = self._padded(prompts)
         known = 0 if "inputs_embeds" in inputs else inputs["input_ids"].shape[1]
-        processors = LogitsProcessorList(penalties(settings))
+        scores = FiniteScores()
+        processors = LogitsProcessorList([scores, *penalties(settings)])
         if settings.do_sample and settings.num_beams == 1:
             processors.extend(samplers(settings, seeds))
         criteria = StoppingCriteriaList()
@@ -90,10 +107,20 @@ class TransformersEngine:
             logits_processor=processors,
             stopping_criteria=criteria,
         )
-        return [
+        answers: list[Generated | ClipError] = [
             self._reader.read(row[:limit], len(prompt))
             for row, limit, prompt in zip(rows[:, known:].tolist(), limits, prompts, strict=True)
         ]
+        for index, is_finite in enumerate(scores.rows(len(prompts))):
+            if not is_finite:
+                answers[index] = self._not_finite(prompts[index])
+        return answers
+
+    def _not_finite(self, prompt: Prompt) -> NotFinite:
+        """Tells whether embeddings were wrong before the language model had them."""
+        if isinstance(prompt, Tensor) and not prompt.isfinite().all():
+            return NotFinite("the encoders' output for the clip is", self._dtype_key)
+        return NotFinite("the scores of the language model are", self._dtype_key)
 
     def _config(self, new_tokens: int) -> GenerationConfig:
         settings = self._settings
@@ -126,8 +153,8 @@ class TransformersEngine:
         if perceived := [prompt for prompt in prompts if isinstance(prompt, Perceived)]:
             return self._padded([prompt.ids for prompt in perceived]) | self._media(perceived)
         lengths = torch.tensor([len(prompt) for prompt in prompts], device=device)
-        places = torch.arange(int(lengths.max()), device=device)
-        mask = (places >= lengths.max() - lengths[:, None]).long()
+        columns = torch.arange(int(lengths.max()), device=device)
+        mask = (columns >= lengths.max() - lengths[:, None]).long()
         if isinstance(prompts[0], Tensor):
             rows = [prompt.to(device, self._model.dtype) for prompt in prompts]  # type: ignore[union-attr]
             name = "inputs_embeds"

@@ -23,6 +23,7 @@ from ovmer.baselines.decoding.answers import (
     AnswerReader,
     Asked,
     Generated,
+    NotFinite,
     Prompt,
     VllmPrompt,
     in_order,
@@ -72,23 +73,28 @@ class VllmEngine:
 
     def stream(self, asked: Asked) -> Answered:
         """Answer prompts, which are drawn as the engine has room."""
-        without_room = list[tuple[int, Generated]]()
+        known = list[tuple[int, Generated | ClipError]]()
         lengths = dict[int, int]()
 
         def requests() -> Iterator[Request]:
             for key, (prompt, seed) in asked:
                 lengths[key] = len(prompt)
                 if self._reader.limit(len(prompt)) == 0:
-                    without_room.append((key, self._reader.read((), len(prompt))))
+                    known.append((key, self._reader.read((), len(prompt))))
                     continue
-                yield key, self._prompt(prompt), self._params(len(prompt), seed)
+                try:
+                    request = self._prompt(prompt)
+                except ClipError as error:
+                    known.append((key, error))
+                else:
+                    yield key, request, self._params(len(prompt), seed)
 
         for key, output in self._vllm.run(
             requests(), enough=lambda output: self._reader.has_stop(output.outputs[0].token_ids)
         ):
             ids = self._reader.until_stop(list(output.outputs[0].token_ids))
             yield key, self._reader.read(ids, lengths.pop(key))
-        yield from without_room
+        yield from known
 
     def _prompt(self, prompt: Prompt) -> Mapping[str, Any]:
         if isinstance(prompt, VllmPrompt):
@@ -118,14 +124,20 @@ class VllmEngine:
 
 
 def embeddings(prompt: Prompt, width: int) -> Tensor:
-    """The prompt's vectors on the CPU, their width checked before they reach an engine."""
+    """The prompt's vectors on the CPU, checked before they reach an engine.
+
+    Raises ValueError for another width, NotFinite for vectors that are NaN or infinite.
+    """
     if not isinstance(prompt, Tensor) or prompt.dim() != 2:
         raise ValueError("only prompts of embeddings (length x width) can be sent to vLLM")
     if prompt.shape[1] != width:
         raise ValueError(
             f"the prompt's vectors are {prompt.shape[1]} wide but the language model's {width}"
         )
-    return prompt.detach().to("cpu", copy=False)
+    vectors = prompt.detach().to("cpu", copy=False)
+    if not vectors.isfinite().all():
+        raise NotFinite("the encoders' output for the clip is")
+    return vectors
 
 
 def vllm_parameters(

@@ -45,7 +45,9 @@ def read_processor(folder: Path, options: Mapping[str, Any]) -> ChatProcessor:
     Raises CheckpointError where the folder holds none that chats.
     """
     try:
-        processor = AutoProcessor.from_pretrained(folder, local_files_only=True)
+        processor = AutoProcessor.from_pretrained(
+            folder, local_files_only=True, trust_remote_code=False
+        )
     except (OSError, ValueError, KeyError, TypeError, ImportError) as error:
         raise CheckpointError(
             f"{folder} holds no processor that transformers can build ({first_line(error)})"

@@ -1,6 +1,7 @@
 """Chat models: the template's text, control tokens that a message spells, what is no model."""
 
 import json
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -145,3 +146,34 @@ def test_a_model_that_does_not_chat_is_told(folder: Path, tmp_path: Path):
     (base / "tokenizer_config.json").write_text(json.dumps(config))
     with pytest.raises(CheckpointError, match="has no chat template, so it is no chat model"):
         ChatTokenizer(base)
+
+
+def test_code_beside_a_checkpoint_is_never_run(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    def ask(*args: object) -> str:
+        pytest.fail("the user was asked in the middle of a run")
+
+    monkeypatch.setattr("builtins.input", ask)
+    copy = tmp_path / "mini"
+    copy.mkdir()
+    for file in folder.iterdir():
+        (copy / file.name).write_bytes(file.read_bytes())
+    ran = tmp_path / "ran"
+    code = f"from pathlib import Path\nPath({str(ran)!r}).touch()\n"
+    (copy / "custom.py").write_text(code, encoding="utf-8")
+    config = json.loads((copy / "config.json").read_text(encoding="utf-8"))
+    config["model_type"] = "own_kind"
+    config["auto_map"] = {
+        "AutoConfig": "custom.Config",
+        "AutoModelForCausalLM": "custom.Model",
+        "AutoTokenizer": ["custom.Tokenizer", None],
+    }
+    (copy / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    with pytest.raises(CheckpointError, match="custom code|trust_remote_code"):
+        context_of(copy)
+    with pytest.raises(CheckpointError, match="custom code|trust_remote_code"):
+        load_chat_model(copy, "cpu", "float32")
+    with suppress(CheckpointError):  # a tokenizer can be read without its code
+        ChatTokenizer(copy)
+    assert not ran.exists()

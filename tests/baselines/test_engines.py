@@ -10,9 +10,12 @@ from omegaconf import OmegaConf
 from transformers import LlamaForCausalLM
 
 from ovmer.baselines.decoding import switches
+from ovmer.baselines.decoding.answers import Generated, NotFinite
 from ovmer.baselines.decoding.engine_settings import VllmSettings, engine_settings
 from ovmer.baselines.decoding.memory import Needs, check_memory, needs_of
 from ovmer.baselines.decoding.settings import GenerationSettings
+from ovmer.baselines.decoding.transformers_engine import TransformersEngine
+from ovmer.baselines.decoding.vllm_engine import embeddings
 from ovmer.baselines.device import GIB, Place
 from ovmer.baselines.errors import PrerequisiteError
 from ovmer.baselines.llama import llama_config
@@ -20,6 +23,7 @@ from ovmer.baselines.llm_folder import LlmFolder
 from ovmer.baselines.miniature import random_tensors
 from ovmer.baselines.models.salmonn import Salmonn, write_miniature
 from tests.baselines.test_decoding import Letters
+from tests.runners.jobs import job
 
 CPU = Place(torch.device("cpu"), torch.float32)
 CONF = Path(__file__).parents[2] / "conf" / "engine"
@@ -186,3 +190,67 @@ def test_quantisation_without_its_package_is_told_in_one_sentence(tmp_path: Path
     Modules().llm.save_pretrained(tmp_path)
     with pytest.raises(PrerequisiteError, match=r"needs bitsandbytes.*ovmer\[quantization\]"):
         switches.read_quantized(tmp_path, "8bit", CPU)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        GREEDY,
+        GenerationSettings(max_new_tokens=12, do_sample=True),
+        GenerationSettings(max_new_tokens=12, num_beams=3, bad_words=["ab"]),
+        GenerationSettings(max_new_tokens=12, min_new_tokens=4, repetition_penalty=1.2),
+    ],
+    ids="greedy sampled beams penalties".split(),
+)
+def test_scores_that_are_not_finite_are_an_error_of_that_clip_alone(settings: GenerationSettings):
+    modules = Modules()
+    engine = TransformersEngine(modules.llm, Letters(), settings)
+    prompts = [torch.randn(length, 32) for length in (5, 9, 7)]
+    expected = engine.generate(prompts, [0, 1, 2])
+    assert all(isinstance(each, Generated) for each in expected)
+    prompts[1][3, 5] = torch.nan
+    first, failed, last = engine.generate(prompts, [0, 1, 2])
+    assert (first, last) == (expected[0], expected[2])
+    assert str(failed) == (
+        "the encoders' output for the clip is NaN or infinite, as float16 overflows; set "
+        "machine.dtype=bfloat16, or float32"
+    )
+    with torch.no_grad():
+        modules.llm.lm_head.weight[7] = torch.inf
+    (failed,) = engine.generate([torch.ones(4, 32)], [0])
+    assert isinstance(failed, NotFinite)
+    assert str(failed).startswith("the scores of the language model are NaN or infinite")
+
+
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+def test_embeddings_that_are_not_finite_do_not_reach_vllm(value: float):
+    with pytest.raises(NotFinite, match=r"the encoders' output .* set machine\.dtype=bfloat16"):
+        embeddings(torch.full((3, 32), value), 32)
+
+
+def test_each_place_of_the_engine_names_its_own_keys():
+    engine = engine_settings({"name": "vllm"}, at="extractor.engine")
+    assert engine.dtype_key == "extractor.dtype"
+    with pytest.raises(PrerequisiteError) as error:
+        engine.check(GenerationSettings(num_beams=4))
+    sentence = str(error.value)
+    assert sentence.endswith(
+        "say extractor.sampling=greedy, or engine@extractor.engine=transformers"
+    )
+    composed = job(
+        *("extractor=qwen25", "extractor.sampling=greedy", "extractor.dtype=bfloat16"),
+        "engine@extractor.engine=transformers",
+    )
+    assert composed.settings.extractor["engine"]["name"] == "transformers"
+    job("baseline=video_llava", "machine.dtype=bfloat16", "generation=greedy", "engine=vllm")
+    job("baseline=video_llava", "baseline.generation.paper.max_new_tokens=9")
+
+
+def test_a_language_model_alone_has_more_of_the_gpu():
+    settings = engine_settings({"name": "vllm"})
+    assert isinstance(settings, VllmSettings)
+    gpu = torch.device("cuda")
+    assert settings.arguments(gpu, "float16", alone=True)["gpu_memory_utilization"] == 0.9
+    chosen = engine_settings({"name": "vllm", "memory": 0.5})
+    assert isinstance(chosen, VllmSettings)
+    assert chosen.arguments(gpu, "float16", alone=True)["gpu_memory_utilization"] == 0.5
