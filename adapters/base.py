@@ -72,6 +72,8 @@ class Machine:
     """A torch dtype, or `auto`: float16 on a GPU (as the papers ran), float32 on the CPU."""
     engine: Mapping[str, Any] = field(default_factory=lambda: {"name": "transformers"})
     """What decodes: the keys of a file of `conf/engine/`, `name` among them."""
+    weights: str | None = None
+    """A folder in which checkpoints lie as OWNER/NAME; None: the hub and its cache."""
 
 
 class Adapter:

@@ -94,6 +94,7 @@ class Mllm(Adapter, ABC):
     """Why no engine but transformers can decode this model; empty where vLLM can as well."""
 
     def __post_init__(self) -> None:
+        self._weights: str | None = None
         self._llm_cache: Path | None = None  # a miniature's is beside its checkpoint
         if self.quirks not in self.known_quirks:
             choices = ", ".join(self.known_quirks)
@@ -126,7 +127,16 @@ class Mllm(Adapter, ABC):
     @cached_property
     def parts(self) -> dict[str, Path]:
         """Where each part of the checkpoint is; downloads what must be."""
-        return {name: locate(self.checkpoint, name) for name in self.checkpoint}
+        return locate(self.checkpoint, self.needed_parts, self._weights)
+
+    @property
+    def needed_parts(self) -> Sequence[str]:
+        """The names of the parts that this configuration reads."""
+        return list(self.checkpoint)
+
+    def on(self, machine: Machine) -> Adapter:
+        self._weights = machine.weights
+        return self
 
     @property
     def load_notes(self) -> tuple[str, ...]:
@@ -160,6 +170,7 @@ class Mllm(Adapter, ABC):
         return prompt.about(kept), notes
 
     def load(self, machine: Machine) -> None:
+        parts = self.parts  # what is missing is said before anything slow is imported
         from ovmer.baselines.decoding.batches import Batches
         from ovmer.baselines.decoding.engine_settings import cache_folder, engine_settings
         from ovmer.baselines.device import resolve
@@ -167,7 +178,7 @@ class Mllm(Adapter, ABC):
 
         settings = engine_settings(machine.engine)
         settings.check(self.generation, self.transformers_only)
-        self._loading = Loading(self.checkpoint, self.parts)
+        self._loading = Loading(self.checkpoint, parts)
         place = replace(resolve(machine.device, machine.dtype), loading=self._loading)
         if settings.needs_folder:
             label = type(self).__module__.rpartition(".")[2]

@@ -97,7 +97,7 @@ class Native(ChatMllm, Mllm):
     def on(self, machine: Machine) -> Adapter:
         """With `engine=server` the clips go to a server that has the model under its hub id."""
         if machine.engine["name"] != "server":
-            return self
+            return super().on(machine)
         from ovmer.adapters.served import Served
 
         shared = {each.name: getattr(self, each.name) for each in fields(ChatMllm)}
@@ -110,13 +110,14 @@ class Native(ChatMllm, Mllm):
         )
 
     def load(self, machine: Machine) -> None:
+        folder = self.parts["model"]  # what is missing is said before anything slow is imported
         from ovmer.baselines.decoding.batches import Batches
         from ovmer.baselines.decoding.engine_settings import VllmSettings, engine_settings
         from ovmer.baselines.decoding.transformers_engine import TransformersEngine
         from ovmer.baselines.native.model import ChatModel
 
         self._check_inputs()
-        folder, settings = self.parts["model"], engine_settings(machine.engine)
+        settings = engine_settings(machine.engine)
         settings.check(self.generation, self._processor.transformers_only)
         self._batches = Batches()
         if isinstance(settings, VllmSettings):

@@ -4,11 +4,13 @@ A model is published in parts (language model, vision tower, connector), each in
 own. `Part` names one of them as `conf/baseline/NAME.yaml` does; `locate` turns it into a path.
 """
 
+import hashlib
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +32,12 @@ class Part:
     ignore: list[str] = field(default_factory=list)
     """Patterns (`*` is anything) of tensors that the model has no use for, by their names in the
     files: the user's word that they are harmless. A tensor that the model needs stays needed."""
+    folder: str | None = None
+    """Name below the setting `weights`; the repository's, unless said."""
+    gb: float | None = None
+    """Size of the files in 10^9 bytes, where it is known."""
+    get: str = ""
+    """How to get what is in no hub repository, or not without more ado; part of a sentence."""
 
 
 @dataclass
@@ -55,27 +63,132 @@ class Loading:
         return part is not None and any(fnmatchcase(key, p) for p in self.parts[part].ignore)
 
 
-def locate(parts: Mapping[str, Part], name: str) -> Path:
-    """The folder or file that holds the part called `name`; downloads it where it must.
+BESIDE_CONTENT = ("path", "folder", "gb", "get")
+"""Fields of a part that say nothing of what is in its files."""
 
-    Raises CheckpointError where it is nowhere to be had.
+
+def locate(
+    parts: Mapping[str, Part], names: Iterable[str] | None = None, weights: str | None = None
+) -> dict[str, Path]:
+    """The folder or file of each part (of `names`, where given); downloads what it must.
+
+    `weights` is a folder in which repositories lie as OWNER/NAME; with it nothing is downloaded.
+    Raises CheckpointError that names all parts that are nowhere to be had.
     """
-    if name not in parts:
-        raise CheckpointError(
-            f"the baseline names no checkpoint part {name!r}; set {_setting(name)} to its folder"
-        )
-    part = parts[name]
+    wanted = list(parts if names is None else names)
+    found, absent = dict[str, Path](), dict[str, Part]()
+    for name in wanted:
+        if name not in parts:
+            raise CheckpointError(
+                f"the baseline names no checkpoint part {name!r}; set {_setting(name)} to its "
+                "folder"
+            )
+        path = local(parts[name], _setting(name), weights)
+        if path is None:
+            absent[name] = parts[name]
+        else:
+            found[name] = path
+    hopeless = weights is not None or any(part.repo is None for part in absent.values())
+    if absent and hopeless:
+        raise CheckpointError(_missing(absent, weights))
+    for name, part in absent.items():
+        try:
+            found[name] = download(
+                part.repo or "", part.revision, part.files, f"checkpoint part {name!r}", "see below"
+            )
+        except CheckpointError as error:
+            reason = str(error).partition("; see below")[0]
+            lost = {name: part for name, part in absent.items() if name not in found}
+            raise CheckpointError(f"{reason}; {_missing(lost, weights)}") from error
+    return {name: found[name] for name in wanted}
+
+
+def local(part: Part, setting: str, weights: str | None) -> Path | None:
+    """Where a part lies on this machine; None where it does not.
+
+    `setting` is its key in messages. Raises CheckpointError for a `path` or a `weights` that does
+    not exist.
+    """
     if part.path is not None:
         path = Path(part.path).expanduser()
         if not path.exists():
-            raise CheckpointError(f"{_setting(name)}={part.path} does not exist; correct the path")
+            raise CheckpointError(f"{setting}={part.path} does not exist; correct the path")
         return path
-    if part.repo is None:
-        raise CheckpointError(
-            f"checkpoint part {name!r} names neither a repository nor a path; set {_setting(name)}"
+    if weights is not None:
+        root = Path(weights).expanduser()
+        if not root.is_dir():
+            raise CheckpointError(f"weights={weights} is no folder; correct the path")
+        name = part.folder or part.repo
+        return root / name if name and (root / name).exists() else None
+    return None if part.repo is None else cached(part.repo, part.revision, part.files)
+
+
+def cached(repo: str, revision: str, files: Sequence[str]) -> Path | None:
+    """The hub's cache of a repository, if all files that are named without a pattern are in it."""
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
+
+    try:
+        path = Path(snapshot_download(repo, revision=revision, local_files_only=True))
+    except (LocalEntryNotFoundError, HFValidationError, OSError):
+        return None
+    names = [name for name in files if "*" not in name]
+    some_of = [any(path.glob(pattern)) for pattern in files if "*" in pattern]
+    whole = all((path / name).exists() for name in names) and (not some_of or any(some_of))
+    return path if whole else None
+
+
+def _missing(parts: Mapping[str, Part], weights: str | None) -> str:
+    """One sentence about parts that are not there, and every way to them."""
+    named = "; ".join(f"{name}: {_described(part)}" for name, part in parts.items())
+    known = sum(part.gb or 0 for part in parts.values())
+    size = f", {known:.1f} GB where sizes are known" if known else ""
+    remedies = [f"set {_setting(name)}" for name in list(parts)[:1]]
+    if weights is None:
+        remedies.append("set weights=FOLDER, which holds OWNER/NAME folders")
+    if any(part.repo for part in parts.values()):
+        remedies.append(
+            "run `ovmer fetch BASELINE` where there is network (HF_HOME is where the cache is, "
+            "HF_ENDPOINT a mirror, HF_TOKEN for gated repositories, HF_HUB_OFFLINE=1 forbids it)"
         )
-    remedy = f"set {_setting(name)} to a folder that holds it"
-    return download(part.repo, part.revision, part.files, f"checkpoint part {name!r}", remedy)
+    where = f" below weights={weights}" if weights else ""
+    return f"missing{where}{size}: {named}; {', or '.join(remedies)}"
+
+
+def _described(part: Part) -> str:
+    words = [f"{part.repo} at revision {part.revision}" if part.repo else "in no hub repository"]
+    if part.folder:
+        words.append(f"as {part.folder}")
+    if part.gb:
+        words.append(f"{part.gb:g} GB")
+    return ", ".join(words) + (f" ({part.get})" if part.get else "")
+
+
+SAMPLES, SAMPLE_BYTES = 64, 4096
+
+
+@cache
+def fingerprint(path: Path, patterns: tuple[str, ...] = ("*",)) -> str:
+    """A hash of a file, or of a folder's files, that reads little of large ones.
+
+    Small files are hashed whole; of a large one its size and 64 blocks of 4 KiB spread over it:
+    two trainings of one model differ nearly everywhere.
+    """
+    digest = hashlib.blake2b(digest_size=10)
+    files = [path] if path.is_file() else sorted(f for p in patterns for f in path.glob(p))
+    for file in files:
+        if not file.is_file():
+            continue
+        size = file.stat().st_size
+        digest.update(f"{file.name}:{size}:".encode())
+        with file.open("rb") as content:
+            if size <= SAMPLES * SAMPLE_BYTES:
+                digest.update(content.read())
+                continue
+            for sample in range(SAMPLES):
+                content.seek((size - SAMPLE_BYTES) * sample // (SAMPLES - 1))
+                digest.update(content.read(SAMPLE_BYTES))
+    return digest.hexdigest()
 
 
 def file_of(part: Path, name: str) -> Path:

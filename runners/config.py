@@ -54,6 +54,7 @@ class Settings:
     engine: dict[str, Any] = field(default_factory=dict)
     launcher: dict[str, Any] = field(default_factory=dict)
     data_root: str = "dataset"
+    weights: str | None = None
     limit: int | None = None
     generation: str = "paper"
     subtitle: str = "prompt"

@@ -19,6 +19,7 @@ from omegaconf.errors import OmegaConfBaseException
 from ovmer.adapters import registry
 from ovmer.adapters.base import SUBTITLE, VIDEO, Adapter, Machine
 from ovmer.adapters.media.settings import MediaSettings
+from ovmer.baselines.checkpoint import BESIDE_CONTENT, fingerprint
 from ovmer.baselines.decoding.engine_settings import words_depend_on
 from ovmer.baselines.errors import PrerequisiteError
 from ovmer.runners.config import Settings
@@ -27,6 +28,7 @@ from ovmer.runners.explain import explain
 _NOT_FIELDS = frozenset({"name", "title", "adapter", "status", "generation", "needs"})
 """Keys of conf/baseline/*.yaml that are not fields of the adapter (`generation`: see `_fields`;
 `needs`: what a cluster is asked for, see sweeping/submit.py)."""
+_BESIDE_CONTENT = tuple(f".{name}" for name in BESIDE_CONTENT)
 _PRESETS = ("paper", "greedy")
 
 
@@ -92,7 +94,7 @@ class Job:
     def machine(self) -> Machine:
         """Where and how the model runs."""
         machine = self.settings.machine
-        return Machine(machine.device, machine.dtype, self.settings.engine)
+        return Machine(machine.device, machine.dtype, self.settings.engine, self.settings.weights)
 
     @property
     def media(self) -> MediaSettings:
@@ -164,7 +166,10 @@ class Job:
         # Through JSON, so that it compares equal to what run.json gives back.
         plain: Mapping[str, Any] = json.loads(json.dumps(found, default=str))
         beside = self._class.beside_identity
-        return {key: value for key, value in plain.items() if key not in beside}
+        fields = {key: value for key, value in plain.items() if key not in beside}
+        if "checkpoint" in fields:
+            fields["checkpoint"] = {n: _content(part) for n, part in fields["checkpoint"].items()}
+        return fields
 
     @cached_property
     def _sources(self) -> list[str]:
@@ -236,7 +241,12 @@ class Job:
         """The keys below `baseline` that the command line sets, in its order."""
         keys = [key.partition(".")[2] for key in self._overridden if key.startswith("baseline.")]
         beside = {"name", "title", "needs"} | self._class.beside_identity
-        return [key for key in keys if key.partition(".")[0] not in beside]
+        return [
+            key
+            for key in keys
+            if key.partition(".")[0] not in beside
+            and not (key.startswith("checkpoint.") and key.endswith(_BESIDE_CONTENT))
+        ]
 
     def _field_word(self, key: str) -> str:
         """`baseline.labels=3` -> `labels_3`: jobs that differ in it get folders of their own.
@@ -249,6 +259,16 @@ class Job:
         if key == "adapter":
             return str(value).rpartition(":")[2]
         return f"{key}_{value if isinstance(value, str) else json.dumps(value)}"
+
+
+def _content(part: Mapping[str, Any]) -> dict[str, Any]:
+    """What tells a checkpoint part from others: where it lies does not, its files do."""
+    told = {key: value for key, value in part.items() if key not in BESIDE_CONTENT and value}
+    path = Path(part["path"]).expanduser() if part.get("path") else None
+    if path is None or not path.exists():
+        return told
+    kept = {key: told[key] for key in ("ignore",) if key in told}
+    return {"content": fingerprint(path.resolve()), **kept}
 
 
 def _word(text: str) -> str:

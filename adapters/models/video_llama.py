@@ -16,7 +16,7 @@ from ovmer.adapters.media.sampling import strided
 from ovmer.adapters.mllm import Model
 from ovmer.adapters.models.videochat import time_message
 from ovmer.adapters.registry import register
-from ovmer.baselines.checkpoint import file_of, locate
+from ovmer.baselines.checkpoint import file_of
 from ovmer.baselines.errors import PrerequisiteError
 from ovmer.baselines.layers.kaldi_fbank import SAMPLE_RATE
 from ovmer.baselines.tokenizer import LlamaTokenizer
@@ -75,10 +75,10 @@ class VideoLlamaAdapter(AudioVisual):
                 f"baseline.frames is {self.frames} but the model takes 1 to {_MOST_FRAMES}"
             )
 
-    @cached_property
-    def parts(self) -> dict[str, Path]:
+    @property
+    def needed_parts(self) -> list[str]:
         needed = [_NEEDED[medium] for medium in _NEEDED if medium in self.modalities]
-        return {name: locate(self.checkpoint, name) for name in chain(["llm"], *needed)}
+        return list(chain(["llm"], *needed))
 
     @cached_property
     def _llm(self) -> Path:

@@ -3,23 +3,20 @@
 Nothing here imports torch: a run whose answers are all cached never does.
 """
 
-import hashlib
 import re
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from ovmer.baselines.checkpoint import download
+from ovmer.baselines.checkpoint import download, fingerprint
 from ovmer.baselines.errors import PrerequisiteError
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _FILES = ("*.json", "*.safetensors", "*.txt", "*.model", "*.jinja")
 _MINIATURE = "miniature"
 _REMEDY = "set extractor.model to a local folder that holds it"
-_SAMPLES, _SAMPLE_BYTES = 64, 4096
 
 
 @dataclass(frozen=True)
@@ -58,7 +55,10 @@ class ChatModelSource:
         if self.is_miniature:
             return {"model": _MINIATURE, "revision": "1"}
         if self.folder is not None:
-            return {"model": self.folder.resolve().name, "revision": _fingerprint(self.folder)}
+            return {
+                "model": self.folder.resolve().name,
+                "revision": fingerprint(self.folder, _FILES),
+            }
         revision = self.revision or "main"
         if not _COMMIT.fullmatch(revision):
             revision = self._downloaded(["config.json"]).name
@@ -90,24 +90,3 @@ def _write_miniature(folder: Path) -> None:
         write_miniature(Path(fresh) / "it")
         with suppress(OSError):  # another job was faster; its miniature is the same
             (Path(fresh) / "it").rename(folder)
-
-
-@cache
-def _fingerprint(folder: Path) -> str:
-    """A hash of a checkpoint's content that reads little of large files.
-
-    Small files are hashed whole; of a large one its size and 64 blocks of 4 KiB spread over it:
-    two trainings of one model differ nearly everywhere.
-    """
-    digest = hashlib.blake2b(digest_size=10)
-    for file in sorted(each for pattern in _FILES for each in folder.glob(pattern)):
-        size = file.stat().st_size
-        digest.update(f"{file.name}:{size}:".encode())
-        with file.open("rb") as content:
-            if size <= _SAMPLES * _SAMPLE_BYTES:
-                digest.update(content.read())
-                continue
-            for sample in range(_SAMPLES):
-                content.seek((size - _SAMPLE_BYTES) * sample // (_SAMPLES - 1))
-                digest.update(content.read(_SAMPLE_BYTES))
-    return digest.hexdigest()

@@ -7,29 +7,30 @@ import huggingface_hub.constants
 import pytest
 from huggingface_hub.errors import LocalEntryNotFoundError
 
-from ovmer.baselines.checkpoint import Part, file_of, locate, read_json
+from ovmer.baselines.checkpoint import Part, file_of, fingerprint, locate, read_json
 from ovmer.baselines.errors import CheckpointError
 
 
 def test_a_local_path_takes_the_place_of_the_repository(tmp_path: Path) -> None:
-    assert locate({"llm": Part(repo="owner/name", path=str(tmp_path))}, "llm") == tmp_path
+    assert locate({"llm": Part(repo="owner/name", path=str(tmp_path))}) == {"llm": tmp_path}
 
 
 @pytest.mark.parametrize(
     ("part", "message"),
     [
         (Part(path="/nowhere"), r"baseline\.checkpoint\.llm\.path=/nowhere does not exist"),
-        (Part(), r"'llm' names neither a repository nor a path; set baseline\.checkpoint\.llm\.pa"),
+        (Part(), r"llm: in no hub repository; set baseline\.checkpoint\.llm\.path"),
+        (Part(folder="me/x", get="ask us", gb=13.5), r"as me/x, 13\.5 GB \(ask us\)"),
     ],
 )
 def test_what_to_set_is_named(part: Part, message: str) -> None:
     with pytest.raises(CheckpointError, match=message):
-        locate({"llm": part}, "llm")
+        locate({"llm": part})
 
 
 def test_a_part_that_the_configuration_lacks() -> None:
     with pytest.raises(CheckpointError, match=r"no checkpoint part 'tower'; set baseline\.checkp"):
-        locate({}, "tower")
+        locate({}, ["tower"])
 
 
 @pytest.mark.parametrize("repo", ["owner/name", "no/such/name"])
@@ -39,10 +40,12 @@ def test_offline_names_repository_revision_and_setting(
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
     with pytest.raises(CheckpointError) as error:
-        locate({"llm": Part(repo=repo, revision="abc123")}, "llm")
+        locate({"llm": Part(repo=repo, revision="abc123"), "tower": Part(repo="me/tower")})
     message = str(error.value)
     assert f"{repo} at revision abc123" in message
-    assert "set baseline.checkpoint.llm.path" in message
+    assert "tower: me/tower at revision main" in message
+    for remedy in ("baseline.checkpoint.llm.path", "weights=FOLDER", "ovmer fetch", "HF_HOME"):
+        assert remedy in message
     assert "\n" not in message
 
 
@@ -51,15 +54,41 @@ def test_of_a_hub_that_cannot_be_reached_nothing_but_our_sentence_is_told(
 ) -> None:
     told = []
 
-    def unreachable(*args: object, **options: object) -> str:
-        told.append(logging.getLogger("huggingface_hub.utils._http").isEnabledFor(logging.WARNING))
+    def unreachable(*args: object, local_files_only: bool = False, **options: object) -> str:
+        logger = logging.getLogger("huggingface_hub.utils._http")
+        if not local_files_only:
+            told.append(logger.isEnabledFor(logging.WARNING))
         raise LocalEntryNotFoundError("Got: ConnectError: no such host\nPlease check")
 
     monkeypatch.delenv("HF_HUB_VERBOSITY", raising=False)
     monkeypatch.setattr(huggingface_hub, "snapshot_download", unreachable)
-    with pytest.raises(CheckpointError, match=r"\(Got: ConnectError: no such host\); set baseline"):
-        locate({"llm": Part(repo="owner/name", revision="abc123")}, "llm")
+    with pytest.raises(CheckpointError, match=r"\(Got: ConnectError: no such host\); missing"):
+        locate({"llm": Part(repo="owner/name", revision="abc123")})
     assert told == [False]
+
+
+def test_one_folder_for_all_weights(tmp_path: Path) -> None:
+    (tmp_path / "owner" / "name").mkdir(parents=True)
+    (tmp_path / "lmsys" / "vicuna-7b-v0").mkdir(parents=True)
+    parts = {"llm": Part(folder="lmsys/vicuna-7b-v0"), "tower": Part(repo="owner/name")}
+    found = locate(parts, weights=str(tmp_path))
+    assert found == {"llm": tmp_path / "lmsys/vicuna-7b-v0", "tower": tmp_path / "owner/name"}
+    parts |= {
+        "a": Part(repo="owner/a", gb=2.0),
+        "b": Part(folder="x/b", gb=1.5, get="from its page"),
+    }
+    with pytest.raises(CheckpointError, match=r"3\.5 GB.*a: owner/a.*b: .*as x/b.*from its page"):
+        locate(parts, weights=str(tmp_path))
+    with pytest.raises(CheckpointError, match="weights=/nowhere is no folder"):
+        locate(parts, weights="/nowhere")
+
+
+def test_a_fingerprint_is_of_the_content_alone(tmp_path: Path) -> None:
+    first, second, other = (tmp_path / name for name in "abc")
+    for folder, content in ((first, b"1" * 10**6), (second, b"1" * 10**6), (other, b"2" * 10**6)):
+        folder.mkdir()
+        (folder / "model.bin").write_bytes(content)
+    assert fingerprint(first) == fingerprint(second) != fingerprint(other)
 
 
 def test_json_that_is_missing_or_broken_is_named(tmp_path: Path) -> None:
