@@ -2,5 +2,6 @@
 
 pipeline.py  speed.py          batches of clips through one adapter; how fast, and what held it up
 feed.py                        what a pipeline is made of, in a form that travels
-launchers.py  ray_workers.py   where pipelines run
+launchers.py                   where pipelines run
+ray_workers.py  ray_cluster.py what launcher=ray does
 """

@@ -42,19 +42,28 @@ class Feed:
         """The feed for a process that has so many cores."""
         return replace(self, workers=self.workers or cores)
 
+    @property
+    def most_unanswered(self) -> int:
+        """See `Pipeline.most_unanswered`."""
+        return self._pipeline.most_unanswered
+
+    @property
+    def _pipeline(self) -> Pipeline:
+        return Pipeline(
+            self.adapter,
+            seed=self.seed,
+            batch_size=self.batch_size,
+            batch_tokens=self.batch_tokens,
+            workers=self.workers,
+            strict=self.strict,
+        )
+
     @contextmanager
     def pipeline(self) -> Iterator[Pipeline]:
         """The adapter, loaded; closed at the end."""
         configure(self.media)
         try:
             self.adapter.load(self.machine)
-            yield Pipeline(
-                self.adapter,
-                seed=self.seed,
-                batch_size=self.batch_size,
-                batch_tokens=self.batch_tokens,
-                workers=self.workers,
-                strict=self.strict,
-            )
+            yield self._pipeline
         finally:
             self.adapter.close()

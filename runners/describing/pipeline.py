@@ -127,6 +127,17 @@ class Pipeline:
         self.speed = Speed()
         """Of all that was described so far."""
 
+    @property
+    def most_unanswered(self) -> int:
+        """Clips that it may hold, at most, while it waits for another one and answers none."""
+        at_once = min(_ENCODED_AT_ONCE, self._batch_size) if self._encodes else 1
+        return self._depth + (at_once - 1) + (self._batch_size - 1)
+
+    @property
+    def _depth(self) -> int:
+        """Clips that are being prepared, or are ready, beyond the one that is asked for."""
+        return 2 * self._workers + (_ENCODED_AT_ONCE if self._encodes else 0)
+
     def describe(self, requests: Iterable[Request]) -> Iterator[Prediction]:
         """One prediction a request, each batch or streamed clip as soon as it is done."""
         with (
@@ -165,10 +176,9 @@ class Pipeline:
     def _ahead(self, pool: ThreadPoolExecutor, requests: Iterator[Request]) -> Iterator[_Ready]:
         """Keep the pool busy with some clips beyond the one that is asked for."""
         waiting: deque[Future[_Ready]] = deque()
-        depth = 2 * self._workers + (_ENCODED_AT_ONCE if self._encodes else 0)
         for request in requests:
             waiting.append(pool.submit(self._prepare, request))
-            if len(waiting) > depth:
+            if len(waiting) > self._depth:
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()

@@ -10,21 +10,21 @@ Words do not depend on who describes a clip, since the random stream is the clip
 precision batches of another make-up can change one, as another `batch_size` can.)
 """
 
-import logging
-import os
 import queue
-import signal
+import re
+import socket
 import time
 from collections import Counter, deque
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from ovmer.adapters.base import Adapter
 from ovmer.baselines.errors import OvmerError, PrerequisiteError, Status
 from ovmer.runners.describing.feed import Feed
 from ovmer.runners.describing.pipeline import Request
+from ovmer.runners.describing.ray_cluster import joined
 from ovmer.runners.describing.speed import Speed
 from ovmer.runners.folder.records import Prediction
 from ovmer.runners.progress import say
@@ -49,21 +49,42 @@ class RayOptions:
     timeout: float = 120.0
 
 
+class Unseen(Exception):
+    """A file that the driver sees and this worker does not: its machine lacks the data set."""
+
+    def __init__(self, machine: str, path: Path) -> None:
+        super().__init__(machine, path)
+        self.machine, self.path = machine, path
+
+
 class Worker:
     """The actor: one loaded adapter, and the clips that it was dealt."""
 
     def __init__(self, feed: Feed) -> None:
         self._feed = feed
         self._dealt: queue.SimpleQueue[Request | None] = queue.SimpleQueue()
+        self._files: dict[str, Sequence[Path]] = {}
 
-    def deal(self, requests: Sequence[Request], *, last: bool) -> None:
-        """More clips; after the `last` ones for now, batches that are not full are answered too."""
+    def deal(
+        self, requests: Sequence[Request], files: Mapping[str, Sequence[Path]], *, last: bool
+    ) -> None:
+        """More clips, and by their names the files of them that the driver sees; after the `last`
+        ones for now, batches that are not full are answered too."""
+        self._files |= files
         for request in requests:
             self._dealt.put(request)
         if last:
             self._dealt.put(None)
 
-    def answers(self) -> Iterator[str | Prediction | Speed | OvmerError]:
+    def _requests(self) -> Iterator[Request]:
+        """A round; raises Unseen at a clip whose files are not on this machine."""
+        for request in iter(self._dealt.get, None):
+            for path in self._files.pop(request.name, ()):
+                if not path.exists():
+                    raise Unseen(socket.gethostname(), path)
+            yield request
+
+    def answers(self) -> Iterator[str | Prediction | Speed | OvmerError | Unseen]:
         """What the driver hears: that it started, that it loaded; predictions, and at the end of
         each round (`last`) the speed so far; or what ends the run."""
         yield _STARTED
@@ -71,9 +92,9 @@ class Worker:
             with self._feed.pipeline() as pipeline:
                 yield _LOADED
                 while True:
-                    yield from pipeline.describe(iter(self._dealt.get, None))
+                    yield from pipeline.describe(self._requests())
                     yield pipeline.speed
-        except OvmerError as error:
+        except (OvmerError, Unseen) as error:
             yield error
 
 
@@ -140,7 +161,7 @@ class RayWorkers:
     def describe(self, requests: Sequence[Request]) -> Iterator[Prediction]:
         import ray
 
-        with _cluster(self._options.address):
+        with joined(self._options.address):
             share = Share.of(ray.cluster_resources(), self._options, self._on_gpu)
             table = _Table(self._feed.with_cores(share.cpus), share, self._options.timeout)
             started = time.perf_counter()
@@ -172,8 +193,9 @@ class _Table:
         )
         self._feed_ref = ray.put(feed)
         batch = 1 if feed.adapter.feeding == "clip" else feed.batch_size
-        # One batch at work, one that waits, and what is being prepared (see Pipeline).
-        self._most = 2 * batch + 2 * feed.workers + 16
+        self._idle_at = feed.most_unanswered
+        # Beyond that a batch at work, one that waits, and some, so that not each clip is a message.
+        self._most = self._idle_at + 2 * batch + 16
         self._hands: list[_Hand] = []
         self._pending: deque[Request] = deque()
         self._deaths = Counter[str]()
@@ -197,6 +219,10 @@ class _Table:
             hand = self._next()
             if hand is not None:
                 yield from self._hear(hand)
+            elif self._feed.adapter.feeding == "stream":
+                # How much a stream draws before it answers is its own affair: it may want more.
+                for each in self._hands:
+                    self._give(each, [], last=True)
 
     def close(self) -> None:
         """End the workers."""
@@ -230,11 +256,14 @@ class _Table:
 
         try:
             said = ray.get(next(hand.stream))
-        except (ray.exceptions.RayActorError, StopIteration):
-            yield from self._lose(hand)
+        except (ray.exceptions.RayActorError, StopIteration) as error:
+            yield from self._lose(hand, error)
             return
         if isinstance(said, OvmerError):
             raise said
+        if isinstance(said, Unseen):
+            self._dismiss(hand, said)
+            return
         if isinstance(said, Prediction):
             del hand.clips[said.name]
             yield said
@@ -263,13 +292,15 @@ class _Table:
     def _deal_many(self, hand: _Hand) -> None:
         left = len(self._pending) + sum(len(each.clips) for each in self._hands)
         even = -(-left // self._share.workers)
+        is_end = even < self._most
+        if hand.is_open and not is_end and len(hand.clips) > self._idle_at:
+            return  # it has enough to answer: not a message for every clip
         count = min(self._most, even) - len(hand.clips)
-        if count <= 0 or (hand.is_open and count < self._most // 4):
-            return  # not for every single clip: a message each
         given = list[Request]()
         while self._pending and len(given) < count and not self._is_suspect(self._pending[0]):
             given.append(self._pending.popleft())
-        self._give(hand, given, last=even < self._most)
+        # In the end a worker is never left open: it would wait for clips that others are dealt.
+        self._give(hand, given, last=is_end)
 
     def _give(self, hand: _Hand, given: Sequence[Request], *, last: bool) -> None:
         if not given and not hand.is_open:
@@ -277,12 +308,33 @@ class _Table:
         hand.clips |= {each.name: each for each in given}
         hand.is_open = not last
         hand.rounds += last
-        hand.actor.deal.remote(given, last=last)
+        files = {
+            each.name: [path for path in (each.video, each.audio) if path and path.exists()]
+            for each in given
+        }
+        hand.actor.deal.remote(given, files, last=last)
 
     def _is_suspect(self, request: Request) -> bool:
         return bool(self._deaths[request.name])
 
-    def _lose(self, hand: _Hand) -> Iterator[Prediction]:
+    def _dismiss(self, hand: _Hand, unseen: Unseen) -> None:
+        """Leave a worker out that lacks files; what it held is dealt to others."""
+        import ray
+
+        self._hands.remove(hand)
+        ray.kill(hand.actor)
+        self._pending.extend(hand.clips.values())
+        sentence = (
+            f"the Ray worker on {unseen.machine} does not see {unseen.path}, which is here; mount "
+            "the data set under the same path there, or keep that machine out of the cluster"
+        )
+        if not self._hands:
+            raise PrerequisiteError(f"{sentence}; no other worker is left")
+        say(f"{sentence}; its {len(hand.clips)} clips are dealt to others")
+        for each in self._hands:
+            self._deal(each)
+
+    def _lose(self, hand: _Hand, error: Exception) -> Iterator[Prediction]:
         """Take back what a dead worker held, and replace it."""
         self._hands.remove(hand)
         again = list[Request]()
@@ -303,44 +355,15 @@ class _Table:
             self._hire()
         elif not self._hands:
             raise PrerequisiteError(
-                "every Ray worker died before its model was loaded (was there too little memory?); "
-                "what was finished is kept, the same command goes on"
+                f"every Ray worker died before its model was loaded ({_cause(error)}); what was "
+                "finished is kept, the same command goes on"
             )
         for each in self._hands:
             self._deal(each)
 
 
-@contextmanager
-def _cluster(address: str) -> Iterator[None]:
-    """Join the Ray cluster at `address` (`local`: one of this machine alone, for this run).
-
-    A cluster that this process has joined already is used as it is. Raises PrerequisiteError.
-    """
-    try:
-        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-        import ray
-    except ImportError:
-        raise PrerequisiteError("launcher=ray needs Ray; pip install 'ovmer[ray]'") from None
-    if ray.is_initialized():
-        yield
-        return
-    before = signal.getsignal(signal.SIGTERM)
-    quiet = {"include_dashboard": False} if address == "local" else {}
-    try:
-        ray.init(address, log_to_driver=False, logging_level=logging.ERROR, **quiet)
-    except ConnectionError as error:
-        raise PrerequisiteError(
-            f"there is no Ray cluster at launcher.address={address}; start one with "
-            "`ray start --head`, or leave launcher.address out"
-        ) from error
-    except Exception as error:  # Ray has no narrower type for it
-        ray.shutdown()
-        raise PrerequisiteError(
-            f"Ray did not start ({' '.join(str(error).split())}); is the machine overloaded? Run "
-            "again, or leave launcher=ray out"
-        ) from error
-    signal.signal(signal.SIGTERM, before)  # Ray's own would end the run without its last words
-    try:
-        yield
-    finally:
-        ray.shutdown()
+def _cause(error: Exception) -> str:
+    """Why a worker died, in a line: the last of Ray's that names an error, or the usual reason."""
+    lines = [line.strip() for line in str(error).splitlines()]
+    named = [line for line in lines if re.match(r"\w+(\.\w+)*(Error|Exception): ", line)]
+    return named[-1] if named else "was there too little memory?"

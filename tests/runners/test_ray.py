@@ -4,14 +4,20 @@ import contextlib
 import json
 import os
 import signal
+import socket
 import threading
 import time
+from pathlib import Path
 
 import psutil
 import pytest
 import ray
 
 from ovmer.baselines.errors import ClipError, PrerequisiteError
+from ovmer.runners.data import read_dataset
+from ovmer.runners.describing.feed import Feed
+from ovmer.runners.describing.launchers import make_launcher
+from ovmer.runners.sweeping.state import look
 from ovmer.runners.sweeping.work import work
 from tests.runners.conftest import write_tables
 from tests.runners.jobs import job
@@ -148,7 +154,7 @@ def test_a_cluster_that_others_use_is_not_waited_for_without_end(base):
 @pytest.mark.parametrize(
     ("error", "said"),
     [
-        (ConnectionError("refused"), "no Ray cluster at launcher.address=host:1; start one with"),
+        (ConnectionError("refused"), r"no Ray cluster was joined at .*\(refused\); start one with"),
         (Exception("The node\ntimed out"), r"Ray did not start \(The node timed out\); is the"),
     ],
 )
@@ -160,9 +166,49 @@ def test_a_cluster_that_is_not_there_is_one_sentence(base, monkeypatch, error, s
     monkeypatch.setattr(ray, "init", fail)
     monkeypatch.setattr(ray, "shutdown", lambda: None)
     with pytest.raises(PrerequisiteError, match=said):
-        work(job("baseline=scripted", *base, "launcher.address='host:1'"))
+        work(job("baseline=scripted", *base, "launcher.address=auto"))
 
 
 def test_what_is_wrong_with_the_run_is_said_once(base):
     with pytest.raises(PrerequisiteError, match=r"there is no key launcher\.worker"):
         work(job("baseline=scripted", *base, "+launcher.worker=1"))
+
+
+@pytest.mark.parametrize(
+    ("clips", "cpus", "threads", "batch"),
+    [(33, 1, 0, 64), (31, 2, 0, 8), (18, 1, 40, 64), (1, 2, 3, 1), (40, 1, 8, 3), (29, 2, 40, 2)],
+)
+def test_no_remainder_is_waited_for(base, clips, cpus, threads, batch):
+    """A worker keeps clips until it is dealt more or told that these are the last."""
+    how = (f"limit={clips}", f"workers={threads}", f"batch_size={batch}")
+    shared = job("baseline=lexicon", *base, *how, f"launcher.cpus={cpus}")
+    work(shared)
+    alone = job("baseline=lexicon", *base, *how, "launcher=local", "variant=alone")
+    work(alone)
+    assert words(shared) == words(alone)
+    assert len(lines(shared)) == clips
+
+
+def test_an_address_where_nothing_answers_is_one_sentence_at_once(base, monkeypatch):
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    with pytest.raises(PrerequisiteError, match=r"no Ray cluster was joined at .*refused"):
+        work(job("baseline=scripted", *base, f"launcher.address='127.0.0.1:{port}'"))
+
+
+def test_a_worker_without_the_data_set_records_nothing(base, monkeypatch):
+    """A driver that sees files which its workers do not, as on a machine without the data set."""
+    made = job("baseline=scripted", *base)
+    seen = Path.exists
+    monkeypatch.setattr(Path, "exists", lambda path: path.suffix == ".mp4" or seen(path))
+    videos = list(Path(made.settings.dataset["root"]).glob("video/*.mp4"))
+    state = look(made, read_dataset(made.settings.dataset))
+    for video in videos:
+        video.unlink()
+    feed = Feed.of(made, made.adapter)
+    launcher = make_launcher(made.settings.launcher, feed)
+    with pytest.raises(
+        PrerequisiteError, match=r"does not see .*\.mp4, which is here; mount .*left"
+    ):
+        list(launcher.describe(state.requests))

@@ -1,0 +1,66 @@
+"""Joining a Ray cluster, or saying in one sentence why not."""
+
+import logging
+import os
+import signal
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from ovmer.baselines.errors import PrerequisiteError
+
+_CONNECT_SECONDS = 3.0
+
+
+def _require_reachable(address: str) -> None:
+    """PrerequisiteError where nothing answers at HOST:PORT: Ray itself would try for minutes."""
+    host, _, port = address.rpartition(":")
+    if not port.isdigit() or "/" in host:
+        return  # `local`, `auto`, or a URL, which names another kind of server
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=_CONNECT_SECONDS).close()
+    except OSError as error:
+        raise PrerequisiteError(_no_cluster(address, error.strerror or str(error))) from error
+
+
+def _no_cluster(address: str, reason: str) -> str:
+    return (
+        f"no Ray cluster was joined at launcher.address={address} ({reason}); start one with "
+        "`ray start --head`, or leave launcher.address out. A cluster that asks for a token wants "
+        "RAY_AUTH_MODE=token here, and its ~/.ray/auth_token"
+    )
+
+
+@contextmanager
+def joined(address: str) -> Iterator[None]:
+    """Join the Ray cluster at `address` (`local`: one of this machine alone, for this run).
+
+    A cluster that this process has joined already is used as it is. Raises PrerequisiteError.
+    """
+    try:
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+        import ray
+    except ImportError:
+        raise PrerequisiteError("launcher=ray needs Ray; pip install 'ovmer[ray]'") from None
+    if ray.is_initialized():
+        yield
+        return
+    _require_reachable(address)
+    before = signal.getsignal(signal.SIGTERM)
+    quiet = {"include_dashboard": False} if address == "local" else {}
+    try:
+        ray.init(address, log_to_driver=False, logging_level=logging.ERROR, **quiet)
+    except ConnectionError as error:
+        reason = " ".join(str(error).split())
+        raise PrerequisiteError(_no_cluster(address, reason)) from error
+    except Exception as error:  # Ray has no narrower type for it
+        ray.shutdown()
+        raise PrerequisiteError(
+            f"Ray did not start ({' '.join(str(error).split())}); is the machine overloaded? Run "
+            "again, or leave launcher=ray out"
+        ) from error
+    signal.signal(signal.SIGTERM, before)  # Ray's own would end the run without its last words
+    try:
+        yield
+    finally:
+        ray.shutdown()
