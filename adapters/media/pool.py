@@ -16,15 +16,17 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
 
 from ovmer.adapters.media import wire
 from ovmer.adapters.media.container import unavailable, where
-from ovmer.adapters.media.reading import Pick
 from ovmer.baselines import errors
 from ovmer.baselines.errors import ClipError, OutOfMemory, Timeout, Unavailable, Unreadable
+
+if TYPE_CHECKING:
+    from ovmer.adapters.media.reading import Pick
 
 _FAULTS = {signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGFPE, signal.SIGILL}
 """Signals that a library raises over a file; others come from outside."""
@@ -89,7 +91,7 @@ class _Answered(Exception):
 
 
 def read_in_child(
-    kind: str, path: Path, pick: Pick, arguments: dict[str, Any], limit: float
+    kind: str, path: Path, pick: "Pick", arguments: dict[str, Any], limit: float
 ) -> tuple[NDArray[Any], dict[str, Any]]:
     """As `reading.read`, in a child process, within `limit` seconds."""
     request = {"kind": kind, "path": str(path.absolute()), "arguments": arguments, "limit": limit}
@@ -111,7 +113,7 @@ def read_in_child(
 
 
 def _converse(
-    child: _Child, request: dict[str, Any], pick: Pick, limit: float
+    child: _Child, request: dict[str, Any], pick: "Pick", limit: float
 ) -> tuple[NDArray[Any], dict[str, Any]]:
     deadline = time.monotonic() + limit
     child.socket.settimeout(limit)

@@ -28,7 +28,6 @@ _LEAVE_WORDS = {"quantization": "none", "compile": False, "attention": "auto", "
 """Keys that change the words, and the values that leave them as they are."""
 _BASE_URL = "OPENAI_BASE_URL"
 _VLLM_SERVE = "http://localhost:8000/v1"
-NO_KEY = "none"  # sent to servers that want no key: the client insists on one
 
 
 @dataclass
@@ -299,6 +298,8 @@ class ServerSettings(EngineSettings):
     timeout: float = 300.0
     """Seconds for one question, retries included."""
 
+    no_key: ClassVar[str] = "none"
+    """Sent to servers that want no key: the client insists on one."""
     lacks: ClassVar[Mapping[str, str]] = {
         **VllmSettings.lacks,
         "repetition_penalty": "penalty on repetition where the prompt is given as embeddings",
@@ -327,7 +328,7 @@ class ServerSettings(EngineSettings):
     @property
     def api_key(self) -> str:
         """The key in the environment. Raises PrerequisiteError where it cannot be one."""
-        key = os.environ.get(self.key_variable, "").strip() or NO_KEY
+        key = os.environ.get(self.key_variable, "").strip() or self.no_key
         if not key.isascii():
             raise PrerequisiteError(f"the environment variable {self.key_variable} holds no key")
         return key
