@@ -170,9 +170,9 @@ def test_code_beside_a_checkpoint_is_never_run(
         "AutoTokenizer": ["custom.Tokenizer", None],
     }
     (copy / "config.json").write_text(json.dumps(config), encoding="utf-8")
-    with pytest.raises(CheckpointError, match="custom code|trust_remote_code"):
+    with pytest.raises(CheckpointError, match=r"custom code|trust_remote_code"):
         context_of(copy)
-    with pytest.raises(CheckpointError, match="custom code|trust_remote_code"):
+    with pytest.raises(CheckpointError, match=r"custom code|trust_remote_code"):
         load_chat_model(copy, "cpu", "float32")
     with suppress(CheckpointError):  # a tokenizer can be read without its code
         ChatTokenizer(copy)
