@@ -17,11 +17,12 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from ovmer.baselines.decoding.answers import Generated
 from ovmer.baselines.decoding.completions import ErrorBody, message_of, read_completion
-from ovmer.baselines.decoding.engine_settings import NO_KEY, ServerSettings
 from ovmer.baselines.errors import ClipError, PrerequisiteError, Refused, Timeout, first_line, near
 
 if TYPE_CHECKING:
     from openai import AsyncOpenAI
+
+    from ovmer.baselines.decoding.engine_settings import ServerSettings
 
 _HOPELESS = 8
 """So many failures in a row, and the run stops."""
@@ -42,7 +43,7 @@ Outcome = Generated | ClipError
 class ServerClient:
     """Asks many questions at once; answers come in any order."""
 
-    def __init__(self, model: str, settings: ServerSettings, *, model_key: str) -> None:
+    def __init__(self, model: str, settings: "ServerSettings", *, model_key: str) -> None:
         """Messages name `model_key`, the setting that holds the model's name."""
         self._model, self._settings = model, settings
         self._model_key = model_key
@@ -248,8 +249,7 @@ class ServerClient:
 
     def _scrubbed(self, message: str) -> str:
         """A server's words in short and without the key, should it repeat that."""
-        text, key = (message.splitlines() or [""])[0], self._settings.api_key
-        return (text.replace(key, "...") if key != NO_KEY else text)[:_SHOWN]
+        return self._settings.without_key((message.splitlines() or [""])[0])[:_SHOWN]
 
     def _no_key(self) -> PrerequisiteError:
         variable = self._settings.key_variable

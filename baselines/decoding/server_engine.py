@@ -19,7 +19,6 @@ from ovmer.baselines.decoding.answers import (
     Prompt,
     in_order,
 )
-from ovmer.baselines.decoding.engine_settings import ServerSettings
 from ovmer.baselines.decoding.server import ServerClient
 from ovmer.baselines.decoding.settings import GenerationSettings
 from ovmer.baselines.errors import ClipError, PrerequisiteError, first_line
@@ -27,6 +26,8 @@ from ovmer.baselines.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from ovmer.baselines.decoding.engine_settings import ServerSettings
 
 _CHECK_SECONDS = 30.0
 _SEEDS = (1 << 31) - 1  # some servers take no more
@@ -45,7 +46,7 @@ class ChatServer:
     def __init__(
         self,
         model: str,
-        settings: ServerSettings,
+        settings: "ServerSettings",
         generation: GenerationSettings,
         *,
         model_key: str,
@@ -80,7 +81,7 @@ class ChatServer:
         return {"messages": messages, **drawn, **self._parameters}
 
 
-def chat_parameters(generation: GenerationSettings, settings: ServerSettings) -> dict[str, Any]:
+def chat_parameters(generation: GenerationSettings, settings: "ServerSettings") -> dict[str, Any]:
     """How an answer is drawn, as keys of a request; all but the seed.
 
     None is left to the server's defaults: vLLM's fills in the model's generation_config.json.
@@ -122,7 +123,7 @@ class EmbeddingServer:
         folder: Path,
         tokenizer: Tokenizer,
         generation: GenerationSettings,
-        settings: ServerSettings,
+        settings: "ServerSettings",
     ) -> None:
         """Raises PrerequisiteError where no server answers, or one with another model."""
         self._folder = folder
