@@ -333,6 +333,10 @@ class ServerSettings(EngineSettings):
             raise PrerequisiteError(f"the environment variable {self.key_variable} holds no key")
         return key
 
+    def without_key(self, text: str) -> str:
+        """A server's words without the key, should it repeat that."""
+        return text.replace(self.api_key, "...") if self.api_key != NO_KEY else text
+
     def start(
         self, model: Any, tokenizer: Tokenizer, generation: GenerationSettings, place: "Place"
     ) -> "Engine":
