@@ -335,7 +335,7 @@ class ServerSettings(EngineSettings):
 
     def without_key(self, text: str) -> str:
         """A server's words without the key, should it repeat that."""
-        return text.replace(self.api_key, "...") if self.api_key != NO_KEY else text
+        return text.replace(self.api_key, "...") if self.api_key != self.no_key else text
 
     def start(
         self, model: Any, tokenizer: Tokenizer, generation: GenerationSettings, place: "Place"

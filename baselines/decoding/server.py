@@ -249,12 +249,7 @@ class ServerClient:
 
     def _scrubbed(self, message: str) -> str:
         """A server's words in short and without the key, should it repeat that."""
-<<<<<<< HEAD
-        text, key = (message.splitlines() or [""])[0], self._settings.api_key
-        return (text.replace(key, "...") if key != self._settings.no_key else text)[:_SHOWN]
-=======
         return self._settings.without_key((message.splitlines() or [""])[0])[:_SHOWN]
->>>>>>> llm
 
     def _no_key(self) -> PrerequisiteError:
         variable = self._settings.key_variable
