@@ -196,6 +196,8 @@ def _why_empty(row: Row, column: Column, results: Sequence[Result]) -> str:
         return result.problem
     if result.described < result.clips:
         return f"unfinished: {result.described} of {result.clips} clips are described"
+    if result.failed and result.failed == result.clips:
+        return "every clip failed"
     if not result.has_truth:
         return "no true labels to score against"
     if result.scored:
