@@ -45,3 +45,18 @@ def observe(path: Path, notes: Sequence[str], frames: "Frames | None" = None) ->
     observed.notes += [note for note in notes if note not in observed.notes]
     if frames is not None and observed.keeps_frames:
         observed.frames.append((path, frames))
+
+
+def write_frames(observed: Observed, folder: Path) -> None:
+    """Write the frames that were read as PNG files, in the order shown.
+
+    A name holds the clip, the order, the frame's index and its time in seconds.
+    """
+    from PIL import Image
+
+    folder.mkdir(parents=True, exist_ok=True)
+    for path, frames in observed.frames:
+        shown = zip(frames.indices, frames.seconds, frames.pixels, strict=True)
+        for order, (index, seconds, pixels) in enumerate(shown):
+            name = f"{path.stem}-{order:03}-frame{index}-{seconds:.2f}s.png"
+            Image.fromarray(pixels).save(folder / name)

@@ -14,7 +14,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -37,7 +37,8 @@ class _Child:
 
     def __init__(self) -> None:
         self.socket, theirs = socket.socketpair()
-        with theirs:
+        with theirs, ExitStack() as on_failure:
+            on_failure.callback(self.socket.close)
             # -P: nothing in the folder where the user stands can replace a module.
             self.process = subprocess.Popen(
                 [sys.executable, "-P", "-m", "ovmer.adapters.media.child", str(theirs.fileno())],
@@ -47,6 +48,7 @@ class _Child:
                 stderr=subprocess.DEVNULL,
                 env={**os.environ, "OPENBLAS_NUM_THREADS": "1"},
             )
+            on_failure.pop_all()
 
     def end(self) -> int:
         """End it at once; returns its exit code, or minus the signal that had ended it before."""

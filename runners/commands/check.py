@@ -26,6 +26,7 @@ from ovmer.baselines.errors import PrerequisiteError
 from ovmer.runners import cli
 from ovmer.runners.commands.arguments import parse
 from ovmer.runners.data import Clip, read_dataset
+from ovmer.runners.data.finder import Finder
 from ovmer.runners.data.probe import Probe, probe
 from ovmer.runners.data.reader import dataset_root
 from ovmer.runners.progress import Progress
@@ -115,9 +116,10 @@ def _probe_all(
     workers: int,
 ) -> None:
     def look(clip: Clip) -> Probe | None:
-        paths = (root / pattern.replace("{name}", clip.name) for pattern in patterns)
-        found = next((path for path in paths if path.exists()), None)
+        found = finder.find(clip.name)
         return None if found is None else probe(found)
+
+    finder = Finder(root, kind, patterns, True, folder_may_lack=True)
 
     with ThreadPoolExecutor(workers) as pool, Progress(len(clips), kind) as progress:
         for clip, seen in zip(clips, pool.map(look, clips), strict=True):

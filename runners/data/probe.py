@@ -1,19 +1,23 @@
-"""What a media file holds, told without decoding it: how long it is, whether it has picture, sound.
+"""What a media file holds, as far as its beginning tells: picture, sound, length.
 
-A file is opened and its first frame decoded, which takes some milliseconds and finds files that are
-empty, cut at the head or of another kind. Rot further in is found only by decoding everything.
+It is read by the reader of the sweep itself (first frame, first samples), so that the two cannot
+disagree. Damage further in is found only by decoding everything.
 """
 
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+
+from ovmer.baselines.errors import ClipError, MissingModality
+
+_BEGINNING = 0.1  # seconds of sound
 
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """What stands in one file."""
+    """What one file holds."""
 
     seconds: float = 0.0
+    """Of the picture."""
     has_picture: bool = False
     has_sound: bool = False
     problem: str | None = None
@@ -22,37 +26,28 @@ class Probe:
 
 def probe(path: Path) -> Probe:
     """Look into a video, sound or .npy file; never raises for what is wrong with it."""
+    from ovmer.adapters.media import read_frames, read_sound
+
+    seconds, has_picture, problem = 0.0, False, ""
     try:
-        if path.stat().st_size == 0:
-            return Probe(problem="is empty")
-        return _READERS.get(path.suffix.lower(), _media)(path)
-    except (OSError, ValueError, EOFError, RuntimeError) as error:  # PyAV's are some of these
-        told = getattr(error, "strerror", None) or str(error)
-        return Probe(problem=str(told).splitlines()[0])
+        frames = read_frames(path, lambda count, fps: [0])
+        seconds, has_picture = frames.count / frames.fps, True
+        if path.suffix == ".npy":
+            return Probe(has_picture=True)
+    except MissingModality as error:
+        problem = str(error)
+    except ClipError as error:
+        # soundfile reads files that are none to FFmpeg.
+        if path.suffix.lower() != ".wav":
+            return Probe(problem=_without_name(error, path))
+    try:
+        read_sound(path, 16_000, resampling="sinc_hann", max_seconds=_BEGINNING)
+        return Probe(seconds, has_picture, True)
+    except MissingModality:
+        return Probe(seconds, has_picture) if has_picture else Probe(problem=problem)
+    except ClipError as error:
+        return Probe(seconds, True) if has_picture else Probe(problem=_without_name(error, path))
 
 
-def _media(path: Path) -> Probe:
-    import av
-
-    with av.open(str(path)) as container:
-        kinds = {stream.type: stream for stream in container.streams}
-        first = kinds.get("video") or kinds.get("audio")
-        if first is None:
-            return Probe(problem="holds neither picture nor sound")
-        if next(container.decode(first), None) is None:
-            return Probe(problem="holds no frame that can be decoded")
-        seconds = (container.duration or 0) / av.time_base
-        return Probe(seconds, "video" in kinds, "audio" in kinds)
-
-
-def _array(path: Path) -> Probe:
-    """Face crops: frames x height x width x 3."""
-    import numpy as np
-
-    faces = np.load(path, mmap_mode="r", allow_pickle=False)
-    if faces.ndim != 4 or not len(faces):
-        return Probe(problem=f"has the shape {faces.shape}, not frames x height x width x 3")
-    return Probe(has_picture=True)
-
-
-_READERS: Mapping[str, Callable[[Path], Probe]] = {".npy": _array}
+def _without_name(error: ClipError, path: Path) -> str:
+    return str(error).removeprefix(f"{path.parent.name}/{path.name} ")

@@ -11,7 +11,6 @@ absent from the subtitle table is an error. The labels are truth.py's.
 
 import difflib
 import fnmatch
-import os
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
@@ -24,6 +23,7 @@ from omegaconf.errors import ConfigKeyError, MissingMandatoryValue, ValidationEr
 
 from ovmer.adapters.registry import near
 from ovmer.baselines.errors import PrerequisiteError
+from ovmer.runners.data.finder import Finder
 from ovmer.runners.data.table import read_columns
 from ovmer.runners.data.truth import Labels, read_truth
 
@@ -107,10 +107,10 @@ def read_dataset(settings: Mapping[str, Any]) -> list[Clip]:
         )
     labels = _select(read_truth(root, wanted.labels), wanted)
     subtitles = _read_subtitles(root, wanted, labels)
-    video = _Finder(root, "video", wanted.video, wanted.check_files)
-    audio = _Finder(root, "audio", wanted.audio, wanted.check_files)
+    video = Finder(root, "video", wanted.video, wanted.check_files)
+    audio = Finder(root, "audio", wanted.audio, wanted.check_files)
     faces = wanted.face if wanted.visual is Visual.face else []
-    face = _Finder(root, "face", faces, wanted.check_files)
+    face = Finder(root, "face", faces, wanted.check_files)
     clips = []
     for name, words in labels.items():
         picture = video.find(name)
@@ -195,45 +195,3 @@ def _read_subtitles(root: Path, wanted: DatasetSettings, names: Iterable[str]) -
             f"{path} has no row for {len(absent)} of {len(needed)} clips, the first {absent[0]!r}"
         )
     return subtitles
-
-
-class _Finder:
-    """Where one kind of media lies, by patterns; each folder is listed once."""
-
-    def __init__(self, root: Path, kind: str, patterns: Sequence[str], check: bool) -> None:
-        self._root = root
-        self._patterns = patterns
-        self._check = check
-        self._listed: dict[str, frozenset[str]] = {}
-        for pattern in patterns:
-            if "{name}" not in pattern:
-                raise PrerequisiteError(f"dataset.{kind}: {pattern!r} lacks {{name}}")
-            folder = pattern.partition("{name}")[0].rpartition("/")[0]
-            if check and folder not in self._listed:
-                self._listed[folder] = _listing(root / folder, kind)
-
-    def find(self, name: str) -> Path | None:
-        """The first pattern's file that is there (unchecked: the first pattern's)."""
-        for pattern in self._patterns:
-            path = pattern.replace("{name}", name)
-            if not self._check or self._is_there(pattern, path):
-                return self._root / path
-        return None
-
-    def _is_there(self, pattern: str, path: str) -> bool:
-        folder = pattern.partition("{name}")[0].rpartition("/")[0]
-        entry, _, below = path[len(folder) :].lstrip("/").partition("/")
-        if entry not in self._listed[folder]:
-            return False
-        return not below or (self._root / path).is_file()
-
-
-def _listing(folder: Path, kind: str) -> frozenset[str]:
-    try:
-        with os.scandir(folder) as entries:
-            return frozenset(entry.name for entry in entries)
-    except OSError as error:
-        raise PrerequisiteError(
-            f"the data set should have a folder {folder} ({error.strerror}); "
-            f"set dataset.{kind}=[] to go without"
-        ) from error

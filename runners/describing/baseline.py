@@ -73,10 +73,16 @@ class Baseline:
         video: str | Path | None = None,
         audio: str | Path | None = None,
         subtitle: str | None = None,
+        frames: Path | None = None,
     ) -> Prediction:
-        """The same with what else is recorded: notes, thinking, tokens, seconds."""
+        """The same with what else is recorded: notes, thinking, tokens, seconds.
+
+        `frames` is a folder to write what the model was shown to, one PNG a frame, in its order.
+        """
         paths = existing_paths({VIDEO: video, AUDIO: audio})
-        return next(self._pipeline.describe([_request(paths, subtitle, self._uses)]))
+        request = _request(paths, subtitle, self._uses)
+        self._pipeline.frames_folder = frames
+        return next(self._pipeline.describe([request]))
 
     def close(self) -> None:
         """Free the model; done at the latest when nobody holds this any more."""

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from ovmer.adapters.base import MEDIA, Adapter, Answer, Prepared
-from ovmer.adapters.media.observe import observing
+from ovmer.adapters.media.observe import observing, write_frames
 from ovmer.baselines.errors import ClipError, MissingModality, PrerequisiteError, Status
 from ovmer.runners.describing.speed import Speed
 from ovmer.runners.folder.records import Prediction
@@ -124,6 +124,8 @@ class Pipeline:
         self._encodes = type(adapter).encode is not Adapter.encode
         self._workers = workers
         self._strict = strict
+        self.frames_folder: Path | None = None
+        """Where the frames of each clip are written as images, if anywhere."""
         self.speed = Speed()
         """Of all that was described so far."""
 
@@ -229,8 +231,10 @@ class Pipeline:
         uses = self._adapter.modalities & MEDIA
         if uses and request.video is None and request.audio is None:
             raise MissingModality(f"the clip has no {' and no '.join(sorted(uses))}")
-        with observing() as observed:
+        with observing(keeps_frames=self.frames_folder is not None) as observed:
             prepared = self._adapter.prepare(request.video, request.audio, request.subtitle)
+        if self.frames_folder is not None:
+            write_frames(observed, self.frames_folder)
         prepared.notes = (*prepared.notes, *observed.notes)
         return prepared
 

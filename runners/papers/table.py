@@ -198,6 +198,8 @@ def _why_empty(row: PrintedRow, column: Column, results: Sequence[Result]) -> st
         return info.problem
     if info.described < info.clips:
         return f"unfinished: {info.described} of {info.clips} clips are described"
+    if info.failed and info.failed == info.clips:
+        return "every clip failed"
     if not info.has_truth:
         return "no true labels to score against"
     if all_scored:

@@ -13,14 +13,18 @@ import signal
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from multiprocessing.connection import wait
 from multiprocessing.context import ForkServerContext
 from typing import Any
 
+from ovmer.adapters.base import MEDIA, VIDEO
 from ovmer.adapters.mllm import Mllm
 from ovmer.baselines.errors import PrerequisiteError
 from ovmer.runners import cli
 from ovmer.runners.data import Clip, read_dataset
+from ovmer.runners.data.finder import looser_matches
+from ovmer.runners.data.reader import dataset_root
 from ovmer.runners.job import Job
 from ovmer.runners.progress import say
 from ovmer.runners.sweeping.state import State, look
@@ -103,13 +107,39 @@ def _plan(jobs: Sequence[Job]) -> list[_Planned]:
             if key not in data_sets:
                 data_sets[key] = read_dataset(job.settings.dataset)
                 _warn_of_gaps(job.settings.dataset, data_sets[key])
-            planned.take(look(job, data_sets[key]))
+            state = look(job, data_sets[key])
+            _require_media(state)
+            planned.take(state)
         except PrerequisiteError as error:
             planned.problem = str(error)
         plan.append(planned)
     if all(each.problem for each in plan):
         raise PrerequisiteError("\n".join(dict.fromkeys(str(each.problem) for each in plan)))
     return plan
+
+
+def _require_media(state: State) -> None:
+    """Raise PrerequisiteError where no clip has any of the media that the baseline uses."""
+    job, settings = state.job, state.job.settings.dataset
+    uses = job.adapter.modalities & MEDIA
+    has_media = any(each.video or each.audio for each in state.requests)
+    if not uses or has_media or not state.to_describe:
+        return
+    root = dataset_root(settings)
+    looked = [p for kind in ("video", "audio") if kind in uses for p in settings[kind]]
+    if settings.get("visual") == "face" and VIDEO in uses:
+        looked += settings["face"]
+    folder = (root / looked[0]).parent if looked else root
+    while "{name}" in folder.name:
+        folder = folder.parent
+    there = sorted(each.name for each in islice(folder.iterdir(), 1000)) if folder.is_dir() else []
+    example = f"such as {', '.join(there[:3])}" if there else "nothing"
+    raise PrerequisiteError(
+        f"no clip of {settings['name']} has the {' or '.join(sorted(uses))} that {job.label} "
+        f"needs: looked in {root} for {', '.join(looked) or 'nothing'}, with names such as "
+        f"{state.clips[0].name!r}; {folder} holds {example}; correct the names in the "
+        f"table, the files', or dataset.{sorted(uses)[-1]}"
+    )
 
 
 def _warn_of_gaps(settings: Mapping[str, Any], clips: Sequence[Clip]) -> None:
@@ -126,6 +156,14 @@ def _warn_of_gaps(settings: Mapping[str, Any], clips: Sequence[Clip]) -> None:
     gaps = [f"{n} of {len(clips)} have no {kind} file" for kind, n in lacking.items() if n]
     if gaps:
         say(f"  of the clips of {settings['name']}, {', '.join(gaps)}")
+    files = [
+        (kind, clip.name, path)
+        for clip in clips
+        for kind, path in (("video", clip.video), ("audio", clip.audio), ("face", clip.face))
+        if path is not None and not (kind == "audio" and path == clip.video)
+    ]
+    for sentence in looser_matches(dataset_root(settings), settings, files):
+        say(f"  {sentence}")
 
 
 def _key(value: Any) -> str:

@@ -20,7 +20,7 @@ _Scored = tuple[State, StoredScores | None]
 
 def summary(states: Sequence[State]) -> str:
     """The table over jobs, with the notes that a reader of its figures needs."""
-    rows = [(state, state.scores) for state in states]
+    rows = [(state, None if _all_failed(state) else state.scores) for state in states]
     figures = _figure_names([scores for _, scores in rows if scores is not None])
     protocols = [_protocol(state) for state in states]
     varying = [key for key in protocols[0] if len({each[key] for each in protocols}) > 1]
@@ -39,6 +39,11 @@ def summary(states: Sequence[State]) -> str:
     table = tabulate(body, header, colalign=align, disable_numparse=True)
     common = {key: value for key, value in protocols[0].items() if key not in varying}
     return "\n".join([table, *_notes(rows, common)])
+
+
+def _all_failed(state: State) -> bool:
+    """Whether no clip was answered; the figures say nothing of the model then."""
+    return bool(state.failed) and len(state.failed) == len(state.clips)
 
 
 def _protocol(state: State) -> dict[str, str]:
@@ -95,6 +100,7 @@ def _notes(rows: Sequence[_Scored], protocol: Mapping[str, str]) -> list[str]:
     for state, scores in rows:
         if scores is None:
             why = "not finished" if state.truth else "without true labels to score against"
+            why = "every clip failed" if _all_failed(state) else why
             without.setdefault(why, []).append(_place(state))
     return notes + [f"{why}: {_some(places)}" for why, places in without.items()]
 

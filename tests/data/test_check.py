@@ -55,7 +55,7 @@ def test_what_is_missing_or_broken_is_told_apart(root: Path) -> None:
     }
     assert gaps(report, "face") == {four: "unreadable"}
     said = text(report)
-    assert f"- video unreadable: {two} (is empty), {three} (Invalid data found" in said
+    assert f"- video unreadable: {two} (is empty (0 bytes)), {three} (is damaged" in said
     assert str(root) in said.splitlines()[0]
     assert "Errno" not in said
 
@@ -85,8 +85,10 @@ def test_candidates_have_no_labels_to_be_found(tmp_path: Path) -> None:
 
 def test_a_pipe_or_folder_is_no_clip(tmp_path: Path) -> None:
     (tmp_path / "a.mp4").mkdir()
-    assert probe(tmp_path / "a.mp4").problem
-    assert probe(tmp_path / "gone.wav").problem == os.strerror(2)
+    os.mkfifo(tmp_path / "b.mp4")
+    assert probe(tmp_path / "a.mp4").problem == "is a folder"
+    assert probe(tmp_path / "b.mp4").problem == "is a named pipe"
+    assert "there is no file" in str(probe(tmp_path / "gone.wav").problem)
 
 
 def test_the_command_checks_several(root: Path, command, tmp_path: Path) -> None:  # noqa: F811

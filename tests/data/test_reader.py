@@ -13,6 +13,7 @@ import pytest
 
 from ovmer.baselines.errors import PrerequisiteError
 from ovmer.runners.data import Clip, read_dataset
+from ovmer.runners.data.finder import looser_matches
 from tests.runners.jobs import job
 
 REPOSITORY = Path(__file__).parents[2]
@@ -258,3 +259,49 @@ def test_reading_a_data_set_imports_nothing_heavy() -> None:
         [sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, check=True
     )
     assert done.stdout.strip() == "[]"
+
+
+def test_near_names_are_found_by_looser_rules(root: Path, read: Read) -> None:
+    (root / "video" / "a.mp4").rename(root / "video" / "A.MP4")
+    (root / "video" / "b.mp4").rename(root / "video" / "b.MKV")
+    (root / "audio" / "a.wav").rename(root / "audio" / "a.Wav")
+    a, b, c = read()
+    assert a.video == root / "video" / "A.MP4"
+    assert a.audio == root / "audio" / "a.Wav"
+    assert b.video == root / "video" / "b.MKV"
+    assert c.video is None
+
+
+def test_unicode_forms_and_endings_in_the_table_are_near(root: Path, read: Read) -> None:
+    composed, decomposed = "caf\u00e9", "cafe\u0301"
+    rows = [[composed, "x"], ["b.mp4", "y"]]
+    write_csv(root / "subtitle_chieng.csv", [["name", "english"], *rows])
+    write_csv(root / "track2_train_ovmerd.csv", [["name", "openset"], *rows])
+    (root / "video" / f"{decomposed}.mp4").touch()
+    assert [clip.video and clip.video.name for clip in read()] == [f"{decomposed}.mp4", "b.mp4"]
+
+
+def test_two_near_names_are_an_error(root: Path, read: Read) -> None:
+    (root / "video" / "a.mp4").rename(root / "video" / "A.mp4")
+    (root / "video" / "a.MP4").touch()
+    with pytest.raises(PrerequisiteError, match=r"'a' could be video/A.mp4 and video/a.MP4 in"):
+        read()
+
+
+def test_a_folder_that_was_unpacked_into_itself(root: Path, read: Read) -> None:
+    (root / "video").rename(root / "inner")
+    (root / "video").mkdir()
+    (root / "inner").rename(root / "video" / "video")
+    assert read()[0].video == root / "video" / "video" / "a.mp4"
+
+
+def test_looser_matches_are_counted(root: Path) -> None:
+    patterns = {"video": ["video/{name}.mp4"]}
+    files = [
+        ("video", "a", root / "video" / "A.MP4"),
+        ("video", "b", root / "video" / "B.mp4"),
+        ("video", "c", root / "video" / "c.mp4"),
+    ]
+    assert list(looser_matches(root, patterns, files)) == [
+        "2 video files were found in other case or Unicode form, e.g. video/A.MP4 for 'a'"
+    ]
