@@ -114,12 +114,15 @@ def test_what_was_wrong_on_the_cluster_comes_home(command, on_data):
 def test_a_job_that_is_stopped_leaves_no_result(data, tmp_path):
     """With one, it would count as ended well, and Slurm's requeue would run on unwatched."""
     code = (
-        "import os, signal, threading\n"
+        "import os, signal, threading, time\n"
         "from tests.runners.jobs import job\n"
         "from ovmer.runners.sweeping.submit import Task\n"
         f"made = job('baseline=scripted', 'dataset=ovmerd', 'dataset.root={data}',"
         f" 'outputs={tmp_path}/out', 'baseline.generate_seconds=5')\n"
-        "threading.Timer(1.5, lambda: os.kill(os.getpid(), signal.SIGTERM)).start()\n"
+        "def stop():\n"
+        "    while not (made.folder / 'run.json').exists(): time.sleep(0.01)\n"
+        "    os.kill(os.getpid(), signal.SIGTERM)\n"
+        "threading.Thread(target=stop, daemon=True).start()\n"
         "print(Task(made)())\n"
     )
     done = subprocess.run(
