@@ -35,11 +35,23 @@ def command(body: Callable[[], int]) -> Callable[[], NoReturn]:
     return main
 
 
-def run(body: Callable[[], int], who: str = "") -> int:
+def on_stderr(sentence: str) -> None:
+    """Print a sentence where errors go."""
+    print(sentence, file=sys.stderr)
+
+
+def run(body: Callable[[], int], who: str = "", tell: Callable[[str], None] = on_stderr) -> int:
     """Run `body` and return its exit status; an error that the user can fix becomes one sentence.
 
-    `who` goes before the sentence where several jobs speak.
+    `who` goes before the sentence where several jobs speak; `tell` takes the sentence.
     """
+
+    def say(sentence: str, status: int) -> int:
+        if os.environ.get("OVMER_DEBUG") == "1":
+            traceback.print_exc()
+        tell(f"{who}{sentence}")
+        return status
+
     for each in (signal.SIGTERM, signal.SIGINT):
         signal.signal(each, _stop)
     try:
@@ -48,22 +60,22 @@ def run(body: Callable[[], int], who: str = "") -> int:
         return status
     except BrokenPipeError:  # `... | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for the flush at exit
-        return _say(f"{who}the output was closed before all was written to it", FAILED)
+        return say("the output was closed before all was written to it", FAILED)
     except KeyboardInterrupt:
-        return _say(f"{who}stopped; what was finished is kept, the same command goes on", STOPPED)
+        return say("stopped; what was finished is kept, the same command goes on", STOPPED)
     except ClipError as error:
-        return _say(f"{who}{error}", FAILED)
+        return say(str(error), FAILED)
     except PrerequisiteError as error:
-        return _say(f"{who}{error}", UNABLE)
+        return say(str(error), UNABLE)
     except _of_hydra() as error:  # before OSError, which some of these are too
         from ovmer.runners.explain import explain
 
-        return _say(f"{who}{explain(error)}", UNABLE)
+        return say(explain(error), UNABLE)
     except OSError as error:
         if error.filename is None and error.errno not in _OF_THE_DISK:
             raise
         where = f"{error.filename}: " if error.filename else ""
-        return _say(f"{who}{where}{error.strerror}; fix this and run again", UNABLE)
+        return say(f"{where}{error.strerror}; fix this and run again", UNABLE)
 
 
 def _of_hydra() -> tuple[type[Exception], ...]:
@@ -75,18 +87,22 @@ def _of_hydra() -> tuple[type[Exception], ...]:
     return HydraException, OmegaConfBaseException, YAMLError
 
 
-def _say(sentence: str, status: int) -> int:
-    if os.environ.get("OVMER_DEBUG") == "1":
-        traceback.print_exc()
-    print(sentence, file=sys.stderr)
-    return status
-
-
 def _stop(signum: int, frame: FrameType | None) -> NoReturn:
-    """SIGTERM ends a run as Ctrl-C does: records flushed, lock released; while it does, both rest.
+    """SIGTERM ends a run as Ctrl-C does: records flushed, lock released.
 
-    A sweep that is stopped passes SIGTERM on to a job that Ctrl-C has reached already.
+    The same again ends the process at once, should that hang. A job that Ctrl-C has reached is
+    sent SIGTERM by its sweep as well, which is not the user's second word: only the same signal is.
     """
     for each in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(each, signal.SIG_IGN)
+        # Not SIG_IGN: Python prints a trace for a signal that came just before it was ignored.
+        signal.signal(each, _leave if each == signum else _rest)
     raise KeyboardInterrupt
+
+
+def _rest(signum: int, frame: FrameType | None) -> None:
+    """Do nothing."""
+
+
+def _leave(signum: int, frame: FrameType | None) -> NoReturn:
+    os.write(2, b"\nstopped at once; the same command goes on from the last record\n")
+    os._exit(STOPPED)

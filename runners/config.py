@@ -26,6 +26,10 @@ VERSION_BASE = "1.3"
 SUBTITLE = ("prompt", "merge", "none")
 ON_ERROR = ("record", "raise")
 
+NEEDS = {"gpus": 1, "cpus": 8, "mem_gb": 64, "minutes": 720}
+"""What a cluster is asked for where the yaml of a baseline says nothing else (`needs`): enough for
+the published models, which have 7B parameters and take 24 GB of a GPU."""
+
 
 @dataclass
 class MachineSettings:
@@ -47,7 +51,7 @@ class ReadingSettings:
 class Settings:
     """`conf/config.yaml`; a group arrives as the dict that its yaml file holds."""
 
-    baseline: dict[str, Any] = field(default_factory=dict)
+    baseline: dict[str, Any] = field(default_factory=lambda: {"needs": dict(NEEDS)})
     dataset: dict[str, Any] = field(default_factory=dict)
     extractor: dict[str, Any] = field(default_factory=dict)
     metric: dict[str, Any] = field(default_factory=dict)

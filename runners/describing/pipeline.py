@@ -74,23 +74,32 @@ class _Drawn:
         self._ready = ready
         self.count = 0
         self.waiting: dict[int, tuple[_Ready, float]] = {}
-        """By their places: the clips that have no answer yet, and since when."""
-        self._unprepared: list[tuple[_Ready, _Failure, float]] = []
+        """By index: the clips that have no answer yet, and since when."""
+        self._unprepared = deque[tuple[_Ready, _Failure, float]]()
 
     def __iter__(self) -> Iterator[Prepared]:
-        places = itertools.count()
+        indices = itertools.count()
         for item in self._ready:
             self.count += 1
             if isinstance(item.prepared, _Failure):
                 self._unprepared.append((item, item.prepared, item.seconds))
             else:
-                self.waiting[next(places)] = item, time.perf_counter()
+                self.waiting[next(indices)] = item, time.perf_counter()
                 yield item.prepared
 
     def take_unprepared(self) -> list[tuple[_Ready, _Failure, float]]:
         """Those since the last time, as `Pipeline._failed` takes them."""
-        taken, self._unprepared = self._unprepared, []
-        return taken
+        # One by one: the thread that draws may be adding to it.
+        return [self._unprepared.popleft() for _ in range(len(self._unprepared))]
+
+    def take(self, index: int) -> tuple[_Ready, float]:
+        """The clip that an answer is for, and since when it waited."""
+        if index not in self.waiting:
+            raise PrerequisiteError(
+                f"stream() answered item {index}, which it was not given or has answered already; "
+                "this is a mistake in the adapter"
+            )
+        return self.waiting.pop(index)
 
 
 def clip_seed(seed: int, name: str) -> int:
@@ -260,7 +269,7 @@ class Pipeline:
                 yield from starmap(self._failed, drawn.take_unprepared())
                 if answer is None or isinstance(answer, _Failure):
                     break
-                item, since = drawn.waiting.pop(answer[0])
+                item, since = drawn.take(answer[0])
                 yield self._predicted(item, answer[1], item.seconds + time.perf_counter() - since)
             lost = answer or _failure(ValueError("stream() ended without an answer to this clip"))
             if not drawn.count:

@@ -10,9 +10,12 @@ reaches its time limit is queued again by submitit as often as `max_num_timeout`
 where it stopped.
 """
 
+import argparse
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import version
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ovmer.baselines.errors import PrerequisiteError
@@ -20,12 +23,21 @@ from ovmer.runners import cli
 from ovmer.runners.config import CONF, CONFIG_NAME, VERSION_BASE
 from ovmer.runners.job import Job
 from ovmer.runners.progress import say
+from ovmer.runners.sweeping import queue
 
 if TYPE_CHECKING:
     import submitit
 
 _CHOICE = "hydra/launcher=submitit_"
-_POLL_SECONDS = {"slurm": 10.0, "local": 0.5}  # Slurm's database is not to be asked too often
+_ENDINGS = {
+    "CANCELLED": "was cancelled",
+    "TIMEOUT": "ran out of time",
+    "OUT_OF_MEMORY": "ran out of memory",
+    "NODE_FAIL": "lost its node",
+}
+"""What Slurm's states mean (man sacct, "JOB STATE CODES")."""
+_POLL_SECONDS = 0.5
+_RESULT_SECONDS = 5.0
 
 
 def taken_out(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -38,46 +50,80 @@ def taken_out(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
         return [], list(arguments)
     ours = [each for each in arguments if each.startswith(_CHOICE)]
     ours += [each for each in arguments if each.lstrip("+").startswith("hydra.launcher.")]
-    return ours, [each for each in arguments if each not in ours]
+    rest = [each for each in arguments if each not in ours]
+    return ours + _search_path(arguments), rest
+
+
+def _search_path(arguments: Sequence[str]) -> list[str]:
+    """`--config-dir` as the override that composing a job once more takes, where it is given."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--config-dir", "-cd", type=Path)
+    folder = parser.parse_known_args(list(arguments))[0].config_dir
+    return [f"hydra.searchpath=['file://{folder.resolve()}']"] if folder else []
 
 
 def submit(jobs: Sequence[Job], launcher: Sequence[str]) -> Iterator[tuple[int, int]]:
-    """Hand jobs to submitit; yields the place of each as it ends, and its exit status.
+    """Hand jobs to submitit; yields the index of each as it ends, and its exit status.
 
     Stopping this stops them, too. Raises PrerequisiteError where none can be handed over.
     """
     try:
         version("hydra-submitit-launcher")  # its keys are the preset's
-        from submitit.helpers import as_completed
+        import submitit
     except ImportError:
         raise PrerequisiteError(
             f"{launcher[0]} needs submitit; pip install 'ovmer[slurm]'"
         ) from None
 
     cluster = launcher[0].removeprefix(_CHOICE)
-    handed = {}
+    handed: dict[submitit.Job[Ending], int] = {}
     try:
-        for place, job in enumerate(jobs):
-            handed[_submit(job, launcher, cluster)] = place
-        for done in as_completed(list(handed), poll_frequency=_POLL_SECONDS[cluster]):
-            place = handed.pop(done)
-            yield place, _status(jobs[place], done)
+        for index, job in enumerate(jobs):
+            handed[_submit(job, launcher, cluster)] = index
+        for done, state in _ended(handed, jobs, cluster):
+            index = handed.pop(done)
+            yield index, _status(jobs[index], done, state)
     finally:
         for each in handed:
             each.cancel()
 
 
 @dataclass(frozen=True)
-class _Task:
+class Ending:
+    """How a job ended, as it comes home from the cluster."""
+
+    status: int
+    sentences: tuple[str, ...]
+    """The errors that the job named."""
+
+
+@dataclass(frozen=True)
+class Task:
     """What runs on the cluster."""
 
     job: Job
 
-    def __call__(self) -> int:
+    def __call__(self) -> "Ending":
+        """Raises SystemExit where the job was stopped.
+
+        submitit stores what is returned as the job's result, and then neither it nor Slurm queues
+        the job again; a job that exits without one was stopped, for Slurm alone to say why.
+        """
         from ovmer.runners.sweeping.work import work
 
-        told = f"{self.job.label}: "
-        return cli.run(lambda: cli.FINE if work(self.job).is_fine else cli.FAILED, told)
+        sentences = list[str]()
+
+        def tell(sentence: str) -> None:
+            sentences.append(sentence)
+            cli.on_stderr(sentence)  # into the job's log
+
+        def body() -> int:
+            return cli.FINE if work(self.job).is_fine else cli.FAILED
+
+        status = cli.run(body, f"{self.job.label}: ", tell)
+        if status == cli.STOPPED:
+            raise SystemExit(status)
+        return Ending(status, tuple(sentences))
 
     def checkpoint(self) -> "submitit.helpers.DelayedSubmission":
         """Called by submitit before the time is over: the same job again, which goes on."""
@@ -86,7 +132,7 @@ class _Task:
         return submitit.helpers.DelayedSubmission(self)
 
 
-def _submit(job: Job, launcher: Sequence[str], cluster: str) -> "submitit.Job[int]":
+def _submit(job: Job, launcher: Sequence[str], cluster: str) -> "submitit.Job[Ending]":
     import submitit
 
     asked = _asked(job, launcher)
@@ -100,7 +146,7 @@ def _submit(job: Job, launcher: Sequence[str], cluster: str) -> "submitit.Job[in
         executor.update_parameters(
             **{key if key in shared else f"{cluster}_{key}": asked[key] for key in asked}
         )
-        handed = executor.submit(_Task(replace(job)))
+        handed = executor.submit(Task(replace(job)))
     except (RuntimeError, submitit.core.utils.FailedJobError) as error:
         reason = " ".join(str(error).split())
         raise PrerequisiteError(
@@ -126,11 +172,44 @@ def _asked(job: Job, launcher: Sequence[str]) -> dict[str, Any]:
     }
 
 
-def _status(job: Job, done: "submitit.Job[int]") -> int:
-    error = done.exception()
-    if error is None:
-        return done.result()
-    log = done.paths.stderr
-    last = next(reversed(str(error).strip().splitlines()), "")
-    say(f"{job.label} died on the cluster ({last}); see {log}; the same command resumes it")
+def _ended(
+    handed: "Mapping[submitit.Job[Ending], int]", jobs: Sequence[Job], cluster: str
+) -> "Iterator[tuple[submitit.Job[Ending], str]]":
+    """Each job as it ends, and the last state that Slurm showed of it."""
+    from submitit.helpers import as_completed
+
+    if cluster != "slurm":
+        for done in as_completed(list(handed), poll_frequency=_POLL_SECONDS):
+            yield done, ""
+        return
+    by_id = {each.job_id: each for each in handed}
+    labels = {name: jobs[handed[each]].label for name, each in by_id.items()}
+    for name, state in queue.ended(labels):
+        yield by_id[name], state
+
+
+def _status(job: Job, done: "submitit.Job[Ending]", state: str) -> int:
+    """The exit status of a job that has ended, having said what was wrong."""
+    known = _ENDINGS.get(state)
+    # A shared file system may show the result some seconds after the job has ended.
+    deadline = time.monotonic() + (_RESULT_SECONDS if not known else 0.0)
+    while not done.paths.result_pickle.exists() and time.monotonic() < deadline:
+        time.sleep(0.5)
+    if state and not done.paths.result_pickle.exists():
+        log = done.paths.stderr
+        text = log.read_text("utf-8", "replace") if log.exists() else "no log"
+        last = f"{state}, {_last_line_of(text)}"
+    elif (error := done.exception()) is None:
+        ending = done.result()
+        for sentence in ending.sentences:
+            say(f"{sentence} (log: {done.paths.stderr})")
+        return ending.status
+    else:
+        last = _last_line_of(str(error))
+    how = f"{known} on the cluster" if known else f"died on the cluster ({last})"
+    say(f"{job.label} {how}; see {done.paths.stderr}; the same command resumes it")
     return cli.FAILED
+
+
+def _last_line_of(text: str) -> str:
+    return next(reversed(text.strip().splitlines()), "")

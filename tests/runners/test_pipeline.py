@@ -375,3 +375,29 @@ def test_what_is_wrong_with_the_run_while_encoding_ends_it():
 
     with pytest.raises(PrerequisiteError, match="the GPU is too small"):
         described(NoMemory())
+
+
+class Twice(Streaming):
+    def said(self, number, item):
+        return 0, "the first one again"
+
+
+def test_a_stream_that_answers_a_clip_twice_ends_the_run_with_a_sentence():
+    with pytest.raises(PrerequisiteError, match=r"stream\(\) answered item 0, .* already"):
+        described(Twice())
+
+
+class Ending(BaseException):
+    """Not an Exception: what no `except Exception` turns into a record."""
+
+
+@pytest.mark.timeout(30)
+@pytest.mark.parametrize("stage", ["prepare", "encode", "generate", "stream"])
+def test_whatever_is_raised_in_a_thread_leaves_nothing_hanging(stage):
+    def end(*arguments):
+        raise Ending(stage)
+
+    kind = {"encode": Encoding, "stream": Streaming}.get(stage, Scripted)
+    adapter = type("Broken", (kind,), {stage: end})()
+    with pytest.raises(Ending, match=stage):
+        described(adapter)

@@ -2,6 +2,9 @@
 
 import json
 import os
+import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -30,6 +33,11 @@ def test_the_command_line_may_ask_for_something_else():
     found = asked("baseline=lexicon", SLURM, *more)
     assert (found["mem_gb"], found["partition"], found["qos"]) == (90, "gpu", "low")
     assert "account" not in found
+
+
+def test_a_baseline_that_says_nothing_of_its_needs_takes_others_all_the_same():
+    found = asked("baseline=video_llava", "baseline.needs.mem_gb=90", SLURM)
+    assert (found["mem_gb"], found["gpus_per_node"]) == (90, 1)
 
 
 def test_what_a_run_needs_is_no_part_of_it():
@@ -84,3 +92,41 @@ def test_without_slurm_it_is_one_sentence(command, on_data):
     assert done.returncode == 2
     assert "empty cannot be handed to slurm" in done.stderr.splitlines()[-1]
     assert "Traceback" not in done.stderr
+
+
+def test_a_baseline_of_ones_own_is_found_by_the_job(command, on_data, tmp_path):
+    (tmp_path / "mine" / "baseline").mkdir(parents=True)
+    (tmp_path / "mine" / "baseline" / "slow.yaml").write_text("name: slow\nadapter: scripted\n")
+    here = ("--config-dir", "mine", "hydra/launcher=submitit_local")
+    done = command("sweep", *here, "-m", "baseline=slow", *on_data)
+    assert done.returncode == 0, done.stderr
+
+
+def test_what_was_wrong_on_the_cluster_comes_home(command, on_data):
+    here = ("hydra/launcher=submitit_local", "on_error=raise")
+    fails = "+baseline.generate_fails.c=timeout"
+    done = command("sweep", "-m", "baseline=scripted", fails, *here, *on_data)
+    assert done.returncode == 1
+    (line,) = [each for each in done.stderr.splitlines() if "scripted timeout" in each]
+    assert re.search(r"c: c: scripted timeout \(log: .*_log\.err\)$", line)
+
+
+def test_a_job_that_is_stopped_leaves_no_result(data, tmp_path):
+    """With one, it would count as ended well, and Slurm's requeue would run on unwatched."""
+    code = (
+        "import os, signal, threading, time\n"
+        "from tests.runners.jobs import job\n"
+        "from ovmer.runners.sweeping.submit import Task\n"
+        f"made = job('baseline=scripted', 'dataset=ovmerd', 'dataset.root={data}',"
+        f" 'outputs={tmp_path}/out', 'baseline.generate_seconds=5')\n"
+        "def stop():\n"
+        "    while not (made.folder / 'run.json').exists(): time.sleep(0.01)\n"
+        "    os.kill(os.getpid(), signal.SIGTERM)\n"
+        "threading.Thread(target=stop, daemon=True).start()\n"
+        "print(Task(made)())\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=Path(__file__).parents[2], capture_output=True, text=True
+    )
+    assert (done.returncode, done.stdout) == (130, "")
+    assert "stopped; what was finished is kept" in done.stderr

@@ -238,6 +238,24 @@ def test_a_job_ends_with_its_sweep(on_data, tmp_path):
         assert len(records(folder)) < 6
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_the_same_signal_again_ends_what_hangs_at_once(on_data, tmp_path, number):
+    hangs = ["baseline=scripted", "baseline.prepare_seconds=100", *on_data]
+    run = start(["sweep", *hangs], tmp_path)
+    deadline = time.monotonic() + 60
+    while not folders(tmp_path) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    time.sleep(1.0)  # a clip is being prepared
+    run.send_signal(number)
+    time.sleep(0.5)
+    assert run.poll() is None, "it waits for the clip that is being prepared"
+    run.send_signal(number)
+    _, said = run.communicate(timeout=10)
+    assert run.returncode == 130
+    assert said.splitlines()[-1] == "stopped at once; the same command goes on from the last record"
+    assert "Traceback" not in said
+
+
 def test_what_jobs_share_asks_for_no_gpu_when_it_is_imported():
     """A process that has done so cannot be forked: its children get no CUDA."""
     code = (
