@@ -3,6 +3,8 @@
 if __name__ != "ovmer.adapters":
     raise ImportError("this package is imported as ovmer.adapters; install the project to use it")
 
+from typing import TYPE_CHECKING, Any
+
 from ovmer.adapters.base import (
     AUDIO,
     SUBTITLE,
@@ -23,6 +25,9 @@ from ovmer.baselines.errors import (
     Unreadable,
 )
 
+if TYPE_CHECKING:
+    from ovmer.adapters.mllm import Mllm as Mllm
+
 __all__ = [
     "AUDIO",
     "SUBTITLE",
@@ -32,6 +37,7 @@ __all__ = [
     "ClipError",
     "Machine",
     "MissingModality",
+    "Mllm",
     "Prepared",
     "PrerequisiteError",
     "Refused",
@@ -40,3 +46,12 @@ __all__ = [
     "require_audio",
     "require_video",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """`Mllm`, the base class of models with checkpoints, imported when it is asked for."""
+    if name == "Mllm":
+        from ovmer.adapters.mllm import Mllm
+
+        return Mllm
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

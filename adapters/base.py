@@ -9,6 +9,7 @@ Settings are the fields of the class when it is a dataclass: the keys of `conf/b
 are checked against their names and types before anything is built.
 """
 
+import inspect
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -96,10 +97,23 @@ class Adapter:
     beside_identity: ClassVar[frozenset[str]] = frozenset()
     """Settings that cannot change a word, such as time limits: no part of a run's identity."""
 
+    defines: ClassVar[frozenset[str]] = frozenset()
+    """The methods of this contract that a subclass writes, itself or by its bases. Derived, as is
+    the next: whoever asks what an adapter can do asks these."""
+    describe_takes_seed: ClassVar[bool] = False
+    """Whether `describe` has a parameter `seed`; it is then given the clip's (`Prepared.seed`)."""
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        own = {name for name, method in vars(Adapter).items() if inspect.isfunction(method)}
+        cls.defines = frozenset(n for n in own if getattr(cls, n) is not getattr(Adapter, n))
+        describe = cls.describe
+        cls.describe_takes_seed = callable(describe) and "seed" in _parameters(describe)
+
     @property
     def feeding(self) -> Feeding:
         """How the runner hands clips over."""
-        return "clip" if type(self).generate is Adapter.generate else "batch"
+        return "batch" if "generate" in self.defines else "clip"
 
     def on(self, machine: Machine) -> "Adapter":
         """The adapter that runs this baseline on `machine`: itself, or one that asks a server."""
@@ -128,7 +142,8 @@ class Adapter:
 
         `video` is a video file or an array of face crops (.npy, frames x height x width x 3);
         `audio` is a sound file, or a video file whose sound track is meant. An empty subtitle is
-        a clip in which nothing is said; None means that the subtitle is not to be used.
+        a clip in which nothing is said; None means that the subtitle is not to be used. A model
+        that draws random numbers may add a parameter `seed: int = 0`: the clip's.
 
         Raises ClipError where this clip cannot be described.
         """
@@ -162,14 +177,15 @@ class Adapter:
 
         A ClipError in a place stands for a clip that failed alone.
         """
-        if type(self).describe is Adapter.describe:
+        if "describe" not in self.defines:
             raise TypeError(
                 f"{type(self).__name__} defines neither describe() nor prepare() and generate()"
             )
         answers: list[str | Answer | ClipError] = []
         for item in batch:
             try:
-                answers.append(self.describe(*item.inputs))
+                seed: dict[str, Any] = {"seed": item.seed} if self.describe_takes_seed else {}
+                answers.append(self.describe(*item.inputs, **seed))
             except ClipError as error:
                 answers.append(error)
         return answers
@@ -186,6 +202,10 @@ class Adapter:
 
     def close(self) -> None:
         """Free what `load` took."""
+
+
+def _parameters(function: Any) -> Mapping[str, inspect.Parameter]:
+    return inspect.signature(function).parameters
 
 
 def require_video(video: Path | None) -> Path:

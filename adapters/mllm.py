@@ -90,6 +90,8 @@ class Mllm(Adapter, ABC):
     quirks: str = "none"
 
     known_quirks: ClassVar[tuple[str, ...]] = ("none", "paper")
+    streams: ClassVar[bool] = True
+    """Whether an engine may answer one prompt at a time; False where `_answer` does more."""
     transformers_only: ClassVar[str] = ""
     """Why no engine but transformers can decode this model; empty where vLLM can as well."""
 
@@ -223,7 +225,7 @@ class Mllm(Adapter, ABC):
         from ovmer.baselines.decoding.answers import StreamingEngine
 
         streams = isinstance(getattr(self, "_engine", None), StreamingEngine)
-        return "stream" if streams and type(self)._answer is Mllm._answer else "batch"
+        return "stream" if streams and self.streams else "batch"
 
     def stream(self, items: Iterable[Prepared]) -> Iterator[tuple[int, str | Answer | ClipError]]:
         known = list[tuple[int, str | ClipError]]()  # without the engine

@@ -64,6 +64,7 @@ class Native(ChatMllm, Mllm):
     """For dry runs: sizes that the rule for miniatures misses, by dotted name."""
 
     known_quirks: ClassVar[tuple[str, ...]] = ("none",)
+    streams: ClassVar[bool] = False
 
     _shows = False
     """Whether the engine is given the media themselves."""

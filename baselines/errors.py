@@ -16,8 +16,10 @@ Each message is one sentence that says what is wrong, where, and what to do. The
 """
 
 import difflib
+import traceback
 from collections.abc import Iterable
 from enum import StrEnum
+from pathlib import Path
 
 
 class Status(StrEnum):
@@ -79,12 +81,27 @@ class Refused(ClipError):
 
 
 def near(word: str, choices: Iterable[str]) -> str:
-    """A sentence part that offers the names nearest to a mistyped word, or all of them."""
+    """A sentence part that offers the names nearest to a mistyped word, or all of them.
+
+    Names are compared without case, underscores and hyphens: `VideoLLaVA` finds `video_llava`.
+    """
     choices = sorted(choices)
-    close = difflib.get_close_matches(word, choices, n=3, cutoff=0.5)
+    plain = {choice: _plain(choice) for choice in choices}
+    nearest = difflib.get_close_matches(_plain(word), sorted(set(plain.values())), n=3, cutoff=0.5)
+    close = [choice for each in nearest for choice in choices if plain[choice] == each][:3]
     if close:
         return f"did you mean {' or '.join(close)}?"
     return f"choose one of {', '.join(choices)}"
+
+
+def _plain(name: str) -> str:
+    return name.casefold().replace("_", "").replace("-", "")
+
+
+def where(error: BaseException) -> str:
+    """File and line where an error arose, as the end of a sentence."""
+    frames = traceback.extract_tb(error.__traceback__)
+    return f" ({Path(frames[-1].filename).name}, line {frames[-1].lineno})" if frames else ""
 
 
 def first_line(error: BaseException) -> str:

@@ -77,8 +77,9 @@ class Settings:
 def register() -> None:
     """Tell Hydra the schema, and the adapters of other packages: `baseline=NAME` finds them.
 
-    Of a plug-in only its name is read; it is imported when it is used. A yaml file of that name
-    adds to the node, which is just what is wanted, so Hydra's warning of it is not shown.
+    Of a plug-in only its name and its yaml file are read; it is imported when it is used. A file of
+    that name in the user's own folder adds to the node, which is just what is wanted, so Hydra's
+    warning of it is not shown.
     """
     from hydra.core.config_store import ConfigStore
 
@@ -88,7 +89,9 @@ def register() -> None:
     store.store(name="schema", node=Settings)
     for adapter in registry.names():
         if adapter.name not in registry.BUILT_IN:
-            node = OmegaConf.create({"name": adapter.name, "adapter": adapter.name})
+            node: Any = OmegaConf.create({"name": adapter.name, "adapter": adapter.name})
+            if file := registry.settings_file(adapter.name):
+                node = OmegaConf.merge(node, OmegaConf.load(file))
             OmegaConf.set_struct(node, False)  # its fields are known once it is imported
             store.store(group="baseline", name=adapter.name, node=node)
 

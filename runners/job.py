@@ -16,12 +16,12 @@ from typing import Any
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from ovmer.adapters import registry
+from ovmer.adapters import plugin, registry
 from ovmer.adapters.base import SUBTITLE, VIDEO, Adapter, Machine
 from ovmer.adapters.media.settings import MediaSettings
 from ovmer.baselines.checkpoint import BESIDE_CONTENT, fingerprint
 from ovmer.baselines.decoding.engine_settings import words_depend_on
-from ovmer.baselines.errors import PrerequisiteError
+from ovmer.baselines.errors import PrerequisiteError, first_line, where
 from ovmer.runners.config import Settings
 from ovmer.runners.explain import explain
 
@@ -48,18 +48,26 @@ class Job:
         Raises PrerequisiteError for an unknown name, key or value.
         """
         fields = self._fields
-        if not is_dataclass(self._class):
-            if fields:
-                raise PrerequisiteError(
-                    f"the adapter {self._name!r} has no settings, yet baseline."
-                    f"{next(iter(fields))} is given"
-                )
-            return self._class()
+        if not is_dataclass(self._class) and fields:
+            raise PrerequisiteError(
+                f"the adapter {self._name!r} has no settings, yet baseline."
+                f"{next(iter(fields))} is given"
+            )
         try:
-            built = OmegaConf.to_object(self._checked_fields)
+            built = (
+                OmegaConf.to_object(self._checked_fields)
+                if is_dataclass(self._class)
+                else self._class()
+            )
         except OmegaConfBaseException as error:
             raise PrerequisiteError(explain(error, "baseline")) from error
+        except (AttributeError, LookupError, TypeError, ValueError) as error:
+            raise PrerequisiteError(
+                f"the adapter {self._name!r} cannot be built: {type(error).__name__}: "
+                f"{first_line(error)}{where(error)}"
+            ) from error
         assert isinstance(built, Adapter)
+        plugin.check_modalities(self._name, built.modalities)
         return built.on(self.machine)
 
     @cached_property
@@ -121,7 +129,7 @@ class Job:
 
     @property
     def uses_subtitle(self) -> bool:
-        return SUBTITLE in self._class.modalities and self.settings.subtitle == "prompt"
+        return SUBTITLE in self.adapter.modalities and self.settings.subtitle == "prompt"
 
     @property
     def _name(self) -> str:
@@ -132,6 +140,11 @@ class Job:
 
     @cached_property
     def _class(self) -> type[Adapter]:
+        if ":" in self._name and self.at is not None:
+            raise PrerequisiteError(
+                f"{self.at} was made by the adapter {self._name}, a module that a run folder may "
+                f"not have imported; install it as an entry point of the group {registry.GROUP}"
+            )
         return registry.get(self._name)
 
     @cached_property
@@ -174,7 +187,7 @@ class Job:
     @cached_property
     def _sources(self) -> list[str]:
         """The runs that this one takes its clues from, `ovmerd/secap`: wherever they lie."""
-        if self._class.sources is Adapter.sources:
+        if "sources" not in self._class.defines:
             return []
         return ["/".join(path.absolute().parts[-2:]) for path in self.adapter.sources()]
 
@@ -182,19 +195,19 @@ class Job:
     def _switches(self) -> dict[str, Any]:
         """The settings outside the baseline that this adapter's words depend on."""
         settings, cls, switches = self.settings, self._class, dict[str, Any]()
-        if cls.miniature is not Adapter.miniature:
+        if "miniature" in cls.defines:
             switches["dry_run"] = settings.dry_run
-        if cls.load is not Adapter.load:
+        if "load" in cls.defines:
             switches["machine.dtype"] = settings.machine.dtype
             switches["engine"] = settings.engine["name"]
             for key, value in words_depend_on(settings.engine).items():
                 switches[f"engine.{key}"] = value
-        if SUBTITLE in cls.modalities:
+        if SUBTITLE in self.adapter.modalities:
             # A subtitle that is merged afterwards is none of the model's business.
             switches["subtitle"] = "prompt" if self.uses_subtitle else "none"
             if self.uses_subtitle:
                 switches["dataset.language"] = settings.dataset.get("language")
-        if VIDEO in cls.modalities:
+        if VIDEO in self.adapter.modalities:
             switches["dataset.visual"] = settings.dataset.get("visual")
             if self.media.reader != "auto":
                 switches["media.reader"] = self.media.reader

@@ -36,6 +36,7 @@ class SecapAdapter(Mllm):
 
     modalities: ClassVar[frozenset[str]] = frozenset({AUDIO})
     known_quirks: ClassVar[tuple[str, ...]] = ("none",)
+    streams: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         super().__post_init__()

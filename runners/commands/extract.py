@@ -60,7 +60,7 @@ def _job(folder: Path, wanted: Settings, overrides: Sequence[str]) -> Job:
         subtitle=wanted.subtitle if "subtitle" in given else made.subtitle,
         on_error=wanted.on_error,
     )
-    if settings.subtitle != "prompt" and Job(made).uses_subtitle:
+    if settings.subtitle != "prompt" and Job(made, at=folder).uses_subtitle:
         raise PrerequisiteError(
             f"{folder} was asked with the subtitle in the prompt, so subtitle={settings.subtitle} "
             f"needs descriptions of its own: ovmer sweep subtitle={settings.subtitle}"

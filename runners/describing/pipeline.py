@@ -130,7 +130,7 @@ class Pipeline:
         self._seed = seed
         self._batch_size = 1 if adapter.feeding == "clip" else batch_size
         self._batch_tokens = batch_tokens
-        self._encodes = type(adapter).encode is not Adapter.encode
+        self._encodes = "encode" in adapter.defines
         self._workers = workers
         self._strict = strict
         self.frames_folder: Path | None = None

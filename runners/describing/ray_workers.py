@@ -20,7 +20,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ovmer.adapters.base import Adapter
 from ovmer.baselines.errors import OvmerError, PrerequisiteError, Status
 from ovmer.runners.describing.feed import Feed
 from ovmer.runners.describing.pipeline import Request
@@ -174,7 +173,7 @@ class RayWorkers:
 
     @property
     def _on_gpu(self) -> bool:
-        has_weights = type(self._feed.adapter).load is not Adapter.load
+        has_weights = "load" in self._feed.adapter.defines
         return has_weights and self._feed.machine.device.startswith(("auto", "cuda"))
 
 

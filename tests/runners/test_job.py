@@ -25,6 +25,9 @@ class Model(Adapter):
     frames: int = 8
     generation: Decoding = field(default_factory=Decoding)
 
+    def describe(self, video, audio, subtitle):
+        return ""
+
     def load(self, machine):
         pass
 
