@@ -69,7 +69,7 @@ def model(*overrides):
         (("seed=3",), "model-seed3"),
         (("variant=my try",), "model-my_try"),
         (("baseline.frames=16",), "model-frames_16"),
-        (("+baseline.generation.paper.top={k: 5}",), "model-generation.paper.top_k_5"),
+        (("+baseline.generation.beam.top={k: 5}",), "model-generation.beam.top_k_5"),
         (("generation=greedy", "dry_run=true", "variant=x"), "model-dry-greedy-x"),
     ],
 )
