@@ -161,6 +161,8 @@ def _cell(layout: Layout, row: Row, column: Column, results: Sequence[Result]) -
     published = layout.printed(row, column)
     choices = []
     for result in results:
+        if _all_failed(result):
+            continue
         for scored in result.scored:
             if scored.metric == column.metric and scored.value(column.figure) is not None:
                 marks = tuple(_marks(layout, column, result, scored, published is not None))
@@ -184,6 +186,11 @@ def _cell(layout: Layout, row: Row, column: Column, results: Sequence[Result]) -
     )
 
 
+def _all_failed(result: Result) -> bool:
+    """Whether no clip was answered; the figures say nothing of the model then."""
+    return bool(result.failed) and result.failed == result.clips
+
+
 def _why_empty(row: Row, column: Column, results: Sequence[Result]) -> str:
     if row.baseline is None:
         return "no baseline of this project"
@@ -196,7 +203,7 @@ def _why_empty(row: Row, column: Column, results: Sequence[Result]) -> str:
         return result.problem
     if result.described < result.clips:
         return f"unfinished: {result.described} of {result.clips} clips are described"
-    if result.failed and result.failed == result.clips:
+    if _all_failed(result):
         return "every clip failed"
     if not result.has_truth:
         return "no true labels to score against"
