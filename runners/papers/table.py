@@ -163,6 +163,8 @@ def _cell(layout: Layout, row: PrintedRow, column: Column, results: Sequence[Res
     published = layout.printed(row, column)
     choices = []
     for result in results:
+        if _all_failed(result):
+            continue
         for scored in result.scored:
             if scored.metric == column.metric and scored.figures.get(column.figure) is not None:
                 marks = tuple(_marks(layout, column, result, scored, published is not None))
@@ -186,6 +188,11 @@ def _cell(layout: Layout, row: PrintedRow, column: Column, results: Sequence[Res
     )
 
 
+def _all_failed(result: Result) -> bool:
+    """Whether no clip was answered; the figures say nothing of the model then."""
+    return bool(result.info.failed) and result.info.failed == result.info.clips
+
+
 def _why_empty(row: PrintedRow, column: Column, results: Sequence[Result]) -> str:
     if row.baseline is None:
         return "no baseline of this project"
@@ -198,7 +205,7 @@ def _why_empty(row: PrintedRow, column: Column, results: Sequence[Result]) -> st
         return info.problem
     if info.described < info.clips:
         return f"unfinished: {info.described} of {info.clips} clips are described"
-    if info.failed and info.failed == info.clips:
+    if _all_failed(results[0]):
         return "every clip failed"
     if not info.has_truth:
         return "no true labels to score against"

@@ -200,3 +200,30 @@ def test_samples_that_are_no_numbers(tmp_path: Path) -> None:
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(MissingModality, match=r"there is no file .*gone\.wav"):
         read_sound(tmp_path / "gone.wav", 16_000)
+
+
+def test_rates_without_a_common_divisor_take_little_memory(tmp_path: Path) -> None:
+    """The sum without a table gives a tone, as the table of near rates does."""
+    path = write_wav(tmp_path / "a.wav", tone(0.5, 15_999), 15_999)
+    samples = read_sound(path, 16_000, resampling="sinc_hann")
+    assert np.abs(samples[:7_900] - tone(0.5, 16_000)[:7_900])[1000:].max() < 2e-3
+
+
+def test_odd_sounds_are_named(tmp_path: Path) -> None:
+    with pytest.raises(Unreadable, match=r"claims 1 samples a second, which cannot be"):
+        read_sound(write_wav(tmp_path / "slow.wav", tone(0.1, 16_000), 1), 16_000)
+    with pytest.raises(Unreadable, match="where full scale is 1"):
+        read_sound(write_wav(tmp_path / "loud.wav", tone(0.1, 16_000) * 1e30, 16_000), 16_000)
+    opposed = np.stack([tone(0.2, 16_000), -tone(0.2, 16_000)], 1)
+    with observing() as observed:
+        read_sound(write_wav(tmp_path / "opposed.wav", opposed, 16_000), 16_000)
+    assert observed.notes == [
+        "the sound's channels cancel each other, so that their mean is silent"
+    ]
+    short = write_wav(tmp_path / "short.wav", tone(1.0, 16_000), 16_000, "PCM_16")
+    short.write_bytes(short.read_bytes()[:16_044])
+    with observing() as observed:
+        assert len(read_sound(short, 16_000)) == 8_000
+    assert observed.notes == [
+        "the header promises 32,000 bytes of sound, but the file holds 16,000"
+    ]
