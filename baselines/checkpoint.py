@@ -225,20 +225,46 @@ def download(repo: str, revision: str, files: Sequence[str], what: str, remedy: 
 
     Raises CheckpointError about `what`, ending in the `remedy`.
     """
+    return Path(_from_hub(repo, revision, files, what, remedy))
+
+
+def listing(repo: str, revision: str, files: Sequence[str], what: str) -> dict[str, int]:
+    """The files of a hub repository that are not in the cache, and their bytes.
+
+    Raises CheckpointError about `what` where the hub cannot be reached or refuses.
+    """
+    found = _from_hub(repo, revision, files, what, "try where there is network", dry_run=True)
+    return {each.filename: each.file_size for each in found if each.will_download}
+
+
+def _from_hub(
+    repo: str, revision: str, files: Sequence[str], what: str, remedy: str, **options: Any
+) -> Any:
     from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import GatedRepoError, RevisionNotFoundError
 
     # That package's HTTP library, whose errors it lets through, differs between its releases.
-    from huggingface_hub.errors import HTTPError  # type: ignore[attr-defined]
+    from huggingface_hub.errors import HTTPError  # type: ignore[attr-defined]  # isort: skip
     from huggingface_hub.utils import logging
 
     if "HF_HUB_VERBOSITY" not in os.environ:
         logging.set_verbosity_error()  # each retry is a warning; what comes of them is our sentence
+    named = f"{what}, {repo} at revision {revision},"
     try:
-        found = snapshot_download(repo, revision=revision, allow_patterns=list(files) or None)
+        return snapshot_download(
+            repo, revision=revision, allow_patterns=list(files) or None, **options
+        )
+    except GatedRepoError as error:
+        raise CheckpointError(
+            f"{named} is gated: ask for access on its page of the hub, then set HF_TOKEN; {remedy}"
+        ) from error
+    except RevisionNotFoundError as error:
+        raise CheckpointError(
+            f"{named} is not on the hub in that revision; set its revision to main, or to one of "
+            f"the page's history; {remedy}"
+        ) from error
     except (HTTPError, OSError, ValueError) as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0].split(". ")[0]
         raise CheckpointError(
-            f"{what}, {repo} at revision {revision}, is not in the local cache and cannot be "
-            f"downloaded ({reason}); {remedy}"
+            f"{named} is not in the local cache and cannot be downloaded ({reason}); {remedy}"
         ) from error
-    return Path(found)

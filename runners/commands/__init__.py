@@ -19,6 +19,7 @@ COMMANDS = (
     "extract",
     "group",
     "check",
+    "weights",
     "fetch",
     "cache",
 )

@@ -1,40 +1,52 @@
 """Fetch what cannot ship with the package.
 
     ovmer fetch wheels
+    ovmer fetch salmonn video_llava dry_run=true
 
-downloads the authors' word tables (300 kB, Apache-2.0) at a pinned commit, each checked against
-its checksum, into the user's cache folder. A complete folder is left alone.
+`wheels` are the authors' word tables (300 kB, Apache-2.0) at a pinned commit, each checked against
+its checksum, into the user's cache folder. A complete folder is left alone. The name of a baseline
+(or all) stands for the parts of its checkpoint that are on the hub, which go into the hub's cache;
+for the others it says where they are. Variables that matter: HF_HOME (where the cache is),
+HF_ENDPOINT (a mirror), HF_TOKEN (for gated repositories), HF_HUB_OFFLINE.
 
 settings:
+  dry_run=true   say which files of baselines would come, and how many GB
   to=FOLDER   another folder; name it afterwards with metric.wheel_root=FOLDER
   url=URL     a mirror of the repository
 """
 
 from pathlib import Path
 
-from ovmer.baselines.errors import PrerequisiteError, near
+from ovmer.baselines.errors import PrerequisiteError
 from ovmer.runners import cli
-from ovmer.runners.commands.arguments import parse
+from ovmer.runners.checkpoints import baselines, bring
+from ovmer.runners.commands.arguments import Arguments, parse
 from ovmer.runners.scoring.download import download_tables
 from ovmer.runners.scoring.vocabulary import load_vocabulary
 from ovmer.runners.scoring.word_tables import COMMIT, EDITIONS, REPOSITORY
 
-_WHAT = ("wheels",)
+_WHEELS = "wheels"
 
 
 @cli.command
 def main() -> int:
     """Download and compile the tables."""
-    given = parse(__doc__, ("to", "url"), paths="WHAT")
-    for each in given.paths:
-        if each not in _WHAT:
-            raise PrerequisiteError(f"cannot fetch {each!r}; {near(each, _WHAT)}")
+    given = parse(__doc__, ("to", "url", "dry_run"), paths="WHAT")
     if not given.paths:
-        raise PrerequisiteError(f"say what to fetch: {', '.join(_WHAT)}")
+        raise PrerequisiteError("say what to fetch: wheels, or baselines by name")
+    names = [each for each in given.paths if each != _WHEELS]
+    chosen = baselines(names, more=[_WHEELS]) if names else []
+    is_dry = given.one_of("dry_run", ["false", "true"]) == "true"
+    whole = [bring(name, adapter, is_dry) for name, adapter in chosen]
+    if _WHEELS in given.paths and not is_dry:
+        _fetch_wheels(given)
+    return cli.FINE if all(whole) else cli.FAILED
+
+
+def _fetch_wheels(given: Arguments) -> None:
     to = Path(given.settings["to"]) if "to" in given.settings else None
     folder = download_tables(to, given.settings.get("url", f"{REPOSITORY}/{COMMIT}"))
     for edition in EDITIONS:
         print(f"{edition}: {len(load_vocabulary(folder, edition).rows)} word forms")
     where = f"set metric.wheel_root={folder}" if to else "metric.wheel_root=auto finds them"
     print(f"the tables are in {folder}; {where}")
-    return cli.FINE

@@ -196,3 +196,24 @@ def test_a_combination_is_told_by_its_parts_wherever_they_lie(tmp_path, monkeypa
     assert here.identity["sources"] == ["d/secap", "d/otter-nosub"]
     told = settings_as_json(here.settings)["baseline"]["runs"]
     assert told == [str(tmp_path / "o" / "d" / "secap"), "o/d/otter-nosub"], "what is there"
+
+
+def test_where_weights_lie_is_no_part_of_a_run(tmp_path):
+    llm = ("baseline=video_llava", "generation=greedy", "dataset=sample")
+    for name, content in (("a", b"1"), ("b", b"1"), ("c", b"2")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "model.bin").write_bytes(content * 100)
+    here, there, other = (
+        job(*llm, f"baseline.checkpoint.llm.path={tmp_path / name}") for name in "abc"
+    )
+    assert here.folder == there.folder
+    assert here.folder.name == "video_llava-greedy"
+    assert here.identity == there.identity != other.identity
+    below = job(*llm, f"weights={tmp_path}")
+    assert below.identity == job(*llm).identity
+    assert below.folder == job(*llm).folder
+
+
+def test_the_setting_that_an_error_of_loading_names_composes(tmp_path):
+    told = job("baseline=salmonn", "+baseline.checkpoint.llm.ignore=[ln_video.*]")
+    assert told.adapter.checkpoint["llm"].ignore == ["ln_video.*"]
