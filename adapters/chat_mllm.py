@@ -44,6 +44,10 @@ def questions() -> dict[str, Question]:
     return found
 
 
+MIN_SECONDS = 0.1
+"""Shorter sounds are filled up with silence: Qwen's towers fail on a window or two of 10 ms."""
+
+
 @dataclass(frozen=True)
 class Part:
     """One piece of a message."""
@@ -123,7 +127,10 @@ class ChatMllm(Perceiver):
         Raises ClipError where it cannot be read or lacks all that is wanted.
         """
         frames, sound, prompt, notes = self.perceive(
-            video, audio, self._look, lambda path: read_sound(path, rate, max_seconds=self.seconds)
+            video,
+            audio,
+            self._look,
+            lambda path: read_sound(path, rate, max_seconds=self.seconds, min_seconds=MIN_SECONDS),
         )
         if sound is not None and len(sound) >= int(self.seconds * rate):
             notes += (f"only the first {self.seconds:g} s of the sound were heard",)

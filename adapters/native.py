@@ -111,6 +111,7 @@ class Native(ChatMllm, Mllm):
         )
 
     def load(self, machine: Machine) -> None:
+        self._check_packages()
         folder = self.parts["model"]  # what is missing is said before anything slow is imported
         from ovmer.baselines.decoding.batches import Batches
         from ovmer.baselines.decoding.engine_settings import VllmSettings, engine_settings

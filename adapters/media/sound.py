@@ -20,8 +20,6 @@ Channels = Literal["mean", "first", "all"]
 """What becomes of several channels: their mean, the first alone (SALMONN), or all as they are."""
 
 _LOUDEST = 100.0  # full scale is 1; floating point files may exceed it a little
-_SHORTEST = 0.1
-"""Seconds. Qwen's towers fail on a window or two of 10 ms."""
 
 
 def read_sound(
@@ -31,12 +29,14 @@ def read_sound(
     channels: Channels = "mean",
     resampling: Resampling = "soxr_hq",
     max_seconds: float | None = None,
+    min_seconds: float = 0.0,
 ) -> Samples:
     """Read samples of a sound file, or of a video's sound track, at `rate` per second.
 
     Shape [n], or [channels, n] for `channels="all"`; full scale is 1. `max_seconds` keeps the
-    beginning; it is cut before resampling, as SALMONN's code does. Less than 0.1 s is filled up
-    with silence, more than 1 GiB cut, with a note. Of several tracks the default one is read.
+    beginning; it is cut before resampling, as SALMONN's code does. Less than `min_seconds` is
+    filled up with silence, more than 1 GiB cut, with a note. Of several tracks the default one is
+    read.
 
     Raises MissingModality where there is no file or no sound track in it, Timeout where reading
     takes longer than `media.seconds`, Unavailable where the system fails, Unreadable otherwise.
@@ -49,10 +49,10 @@ def read_sound(
     if loudest > _LOUDEST:
         raise Unreadable(f"{where(path)} holds samples of {loudest:.3g}, where full scale is 1")
     notes = facts["notes"]
-    if samples.shape[1] < _SHORTEST * facts["rate"]:
-        missing = round(_SHORTEST * facts["rate"]) - samples.shape[1]
+    if samples.shape[1] < min_seconds * facts["rate"]:
+        missing = round(min_seconds * facts["rate"]) - samples.shape[1]
         seconds = samples.shape[1] / facts["rate"]
-        notes.append(f"the sound lasts {seconds:.3g} s; silence was added up to {_SHORTEST:g} s")
+        notes.append(f"the sound lasts {seconds:.3g} s; silence was added up to {min_seconds:g} s")
         samples = np.pad(samples, ((0, 0), (0, missing)))
     observe(path, notes)
     if facts["rate"] != rate:

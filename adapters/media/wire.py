@@ -21,7 +21,8 @@ def send_array(to: socket.socket, array: NDArray[Any], facts: dict[str, Any]) ->
     """Send an array and what is known of it."""
     array = np.ascontiguousarray(array)
     send(to, {"shape": array.shape, "dtype": array.dtype.str, "facts": facts})
-    to.sendall(array.data.cast("B"))
+    if array.size:  # memoryview cannot cast an empty array
+        to.sendall(array.data.cast("B"))
 
 
 def receive(source: socket.socket) -> dict[str, Any]:
@@ -37,7 +38,8 @@ def receive(source: socket.socket) -> dict[str, Any]:
 def receive_array(source: socket.socket, message: dict[str, Any]) -> NDArray[Any]:
     """Receive the array that a message announces."""
     array: NDArray[Any] = np.empty(message["shape"], np.dtype(message["dtype"]))
-    _fill(source, array.data.cast("B"))
+    if array.size:
+        _fill(source, array.data.cast("B"))
     return array
 
 

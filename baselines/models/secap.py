@@ -140,7 +140,10 @@ def write_miniature(folder: Path, seed: int) -> dict[str, Path]:
     write_json(llm / "config.json", MINI_LLAMA1)
     write_sentencepiece(llm / "tokenizer.model", MINI_LLAMA1["vocab_size"])
     with weightless():
-        built = Secap(hubert_config(hubert), _MINI_QFORMER, llama_config(MINI_LLAMA1), _QUERIES)
+        published = HubertConfig.from_dict(
+            read_json(hubert)
+        )  # with the tensor that masks in training
+        built = Secap(published, _MINI_QFORMER, llama_config(MINI_LLAMA1), _QUERIES)
     torch.save(_whole(publish(random_tensors(built, seed), _PUBLISHED)), model)
     return {"model": model, "hubert": hubert, "bert": bert, "llm": llm, "similarity": similarity}
 

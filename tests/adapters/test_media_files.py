@@ -45,7 +45,7 @@ EXPECTED: dict[str, tuple[Outcome, Outcome]] = {
     "six_channels": (USUAL, (TWO_SECONDS,)),
     "mp3_as_wav": (USUAL, (TWO_SECONDS,)),
     "header_only": (USUAL, DAMAGED),
-    "tiny_audio": (USUAL, (1_600,)),
+    "tiny_audio": (USUAL, (160,)),
     "digital_silence": (USUAL, (TWO_SECONDS,)),
     "long_audio": (USUAL, (95 * 16_000,)),
     "missing_files": (ABSENT, ABSENT),

@@ -10,10 +10,11 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from ovmer.baselines import llm_folder, onellm, qwen_audio, salmonn, video_llava_hf
+from ovmer.baselines import llm_folder
 from ovmer.baselines.device import Place
 from ovmer.baselines.errors import PrerequisiteError
 from ovmer.baselines.llm_folder import LlmFolder
+from ovmer.baselines.models import onellm, qwen_audio, salmonn, video_llava_hf
 
 CPU = Place(torch.device("cpu"), torch.float32)
 Load = Callable[[dict[str, Path], Place], Any]

@@ -33,6 +33,9 @@ from ovmer.baselines.errors import PrerequisiteError
 class Bare(Adapter):
     def load(self, machine):
         raise PrerequisiteError("there are no weights of Bare here; get them")
+
+    def describe(self, video, audio, subtitle):
+        return ""
 """
 
 
