@@ -11,15 +11,13 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from ovmer.adapters.base import Machine
 from ovmer.adapters.mllm import Mllm
 from ovmer.baselines.checkpoint import Loading, Part, download, listing, local
 from ovmer.baselines.errors import CheckpointError, PrerequisiteError, near
 from ovmer.baselines.inert_pickle import ITEM_BYTES
 from ovmer.baselines.weight_index import Entry, index_files, weight_files
-from ovmer.runners.config import CONF, Settings
+from ovmer.runners.config import Settings, shipped_baselines
 from ovmer.runners.job import Job
 
 ALL = "all"
@@ -63,13 +61,13 @@ def baselines(names: Sequence[str], more: Sequence[str] = ()) -> list[tuple[str,
     Raises PrerequisiteError for an unknown name, near which may be one of `more`, and for one
     without a checkpoint.
     """
-    shipped = {path.stem: path for path in sorted((CONF / "baseline").glob("*.yaml"))}
+    shipped = shipped_baselines()
     found = []
     for name in shipped if ALL in names else names:
         if name not in shipped:
             known = [*shipped, *more]
             raise PrerequisiteError(f"no baseline is called {name!r}; {near(name, known)}")
-        settings = _merged(shipped[name])
+        settings = shipped[name]
         if "checkpoint" not in settings:
             if ALL in names:
                 continue
@@ -78,16 +76,6 @@ def baselines(names: Sequence[str], more: Sequence[str] = ()) -> list[tuple[str,
         if isinstance(adapter, Mllm):
             found.append((name, adapter))
     return found
-
-
-def _merged(path: Path) -> dict[str, Any]:
-    """A baseline's file over the one that it is a variant of."""
-    own: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
-    parents = [e for e in own.pop("defaults", []) if isinstance(e, str) and e != "_self_"]
-    found: dict[str, Any] = {}
-    for parent in parents:
-        found |= _merged(path.with_name(f"{parent}.yaml"))
-    return found | own
 
 
 def survey(name: str, adapter: Mllm, weights: str | None) -> Iterator[Finding]:

@@ -41,7 +41,7 @@ class MachineSettings:
 
 @dataclass
 class ReadingSettings:
-    """The fields of adapters.media.MediaSettings, which is frozen and thus no schema for Hydra."""
+    """The fields of adapters/media/settings.py, which are frozen and thus no schema for Hydra."""
 
     reader: str = "auto"
     seconds: float = 300.0
@@ -94,6 +94,24 @@ def register() -> None:
                 node = OmegaConf.merge(node, OmegaConf.load(file))
             OmegaConf.set_struct(node, False)  # its fields are known once it is imported
             store.store(group="baseline", name=adapter.name, node=node)
+
+
+def shipped_baselines() -> dict[str, dict[str, Any]]:
+    """The files of conf/baseline/ by name, each over the one that it is a variant of."""
+    import yaml
+
+    folder = CONF / "baseline"
+
+    def read(name: str) -> dict[str, Any]:
+        own: dict[str, Any] = yaml.safe_load((folder / f"{name}.yaml").read_text(encoding="utf-8"))
+        merged: dict[str, Any] = {}
+        for parent in own.pop("defaults", []):
+            # A dict among them chooses in another group: `served` an engine.
+            if isinstance(parent, str) and parent != "_self_":
+                merged |= read(parent)
+        return merged | own
+
+    return {path.stem: read(path.stem) for path in sorted(folder.glob("*.yaml"))}
 
 
 def settings_from_overrides(overrides: Sequence[str]) -> Settings:

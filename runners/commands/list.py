@@ -4,17 +4,15 @@ Those of this project come from conf/baseline/, with what they use of a clip and
 trusted to be what they are called (`status`); those of other packages are named, but not imported.
 """
 
-from pathlib import Path
 from typing import Any
 
-import yaml
 from tabulate import tabulate
 
 from ovmer.adapters import registry
 from ovmer.adapters.base import AUDIO, MEDIA, SUBTITLE, VIDEO
 from ovmer.runners import cli
 from ovmer.runners.commands.arguments import parse
-from ovmer.runners.config import CONF
+from ovmer.runners.config import shipped_baselines
 
 STATUS = {
     "golden": "our port; agrees, stage by stage, with numbers recorded from the authors' own code",
@@ -29,7 +27,7 @@ STATUS = {
 def main() -> int:
     """The command: print the table."""
     parse(__doc__)
-    rows = [_row(settings) for settings in _shipped()]
+    rows = [_row(settings) for settings in shipped_baselines().values()]
     built_in = registry.BUILT_IN
     rows += [
         [each.name, "", "", f"plug-in {each.source}", ""]
@@ -41,21 +39,6 @@ def main() -> int:
     print()
     print("\n".join(f"{word}: {meaning}" for word, meaning in STATUS.items()))
     return cli.FINE
-
-
-def _shipped() -> list[dict[str, Any]]:
-    return [_settings(path) for path in sorted((CONF / "baseline").glob("*.yaml"))]
-
-
-def _settings(path: Path) -> dict[str, Any]:
-    """A baseline's file; what it is a variant of comes first."""
-    own: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
-    # A dict among them chooses in another group: `served` an engine.
-    parents = [e for e in own.pop("defaults", []) if isinstance(e, str) and e != "_self_"]
-    found: dict[str, Any] = {}
-    for parent in parents:
-        found |= _settings(path.with_name(f"{parent}.yaml"))
-    return found | own
 
 
 def _row(settings: dict[str, Any]) -> list[str]:

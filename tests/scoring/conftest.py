@@ -42,7 +42,7 @@ def official() -> str:
     for folder in (SHARED / "emotion_wheel", _FETCHED):
         if (folder / "synonym.xlsx").is_file():
             return str(folder.resolve())
-    pytest.skip("the authors' word tables are absent: get them with `ovmer.runners.fetch wheels`")
+    pytest.skip("the authors' word tables are absent: get them with `ovmer fetch wheels`")
 
 
 @pytest.fixture(scope="session")
