@@ -101,7 +101,9 @@ class ProtocolMetric(Metric):
             raise PrerequisiteError(
                 f"metric.protocols.{name} lacks {', '.join(absent)}; give {hint}"
             )
-        plain = {key: tuple(v) if isinstance(v, list) else v for key, v in keys.items()}
+        plain: dict[str, Any] = {
+            key: tuple(v) if isinstance(v, list) else v for key, v in keys.items()
+        }
         if "parts" in plain:
             plain["parts"] = {part: tuple(words) for part, words in plain["parts"].items()}
         return FAMILIES[kind](**plain)
