@@ -43,6 +43,12 @@ class Clip:
     subtitle: str
     labels: tuple[str, ...]
     """A number, as text, where the truth is a sentiment."""
+    question: str | None = None
+    """The clip's own question, where the data set holds one; the task decides whether it is put."""
+    choices: tuple[str, ...] = ()
+    """The answers that may be given to this clip's question, in the order of the data set."""
+    group: str = ""
+    """The part of the data set that the clip belongs to, such as a type of question."""
 
 
 class Language(StrEnum):
