@@ -66,6 +66,8 @@ class Subtitle:
     """Where the subtitles stand: one column for each language."""
 
     file: str = "???"
+    split: str | None = None
+    """Of an .npz file."""
     key: str = "name"
     columns: dict[str, str | None] = field(default_factory=dict)
     """Language -> column; null where the file has none in it."""
@@ -188,9 +190,9 @@ def _read_subtitles(root: Path, wanted: DatasetSettings, names: Iterable[str]) -
         )
     needed = set(names)
     subtitles: dict[str, str] = {}
-    for name, cell in read_columns(path, table.key, column):
+    for name, cell in read_columns(path, table.key, column, table.split):
         if name in needed:
-            text = cell or ""
+            text = "" if cell is None else str(cell)
             if subtitles.setdefault(name, text) != text:
                 raise PrerequisiteError(f"{path} holds two different subtitles for {name!r}")
     absent = sorted(needed - subtitles.keys())
