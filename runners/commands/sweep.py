@@ -41,7 +41,7 @@ def main() -> int:
         else:
             from ovmer.runners.sweeping.work import work
 
-            work(Job(settings_of(config), overrides))
+            work(Job(settings_of(config, overrides), overrides))
 
     register()
     _compose_once()
@@ -53,7 +53,7 @@ def main() -> int:
         run_jobs,  # not before: --help need not wait for what runs a job
     )
 
-    jobs = [Job(settings_of(config), overrides) for config, overrides in composed]
+    jobs = [Job(settings_of(config, overrides), overrides) for config, overrides in composed]
     status = run_jobs(jobs, launcher)
     for outputs, experiment in sorted(tables):
         print(f"the paper's table: ovmer tables {outputs} layout={experiment}")
