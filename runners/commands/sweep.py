@@ -13,6 +13,7 @@ import sys
 from collections.abc import Sequence
 
 from ovmer.runners import cli
+from ovmer.runners.commands.report import write_report
 from ovmer.runners.config import CONF, CONFIG_NAME, VERSION_BASE, register, settings_of
 from ovmer.runners.job import Job
 from ovmer.runners.sweeping import submit
@@ -55,6 +56,8 @@ def main() -> int:
 
     jobs = [Job(settings_of(config, overrides), overrides) for config, overrides in composed]
     status = run_jobs(jobs, launcher)
+    for folder in dict.fromkeys(str(job.folder.parent) for job in jobs if job.settings.clips):
+        write_report([folder])
     for outputs, experiment in sorted(tables):
         print(f"the paper's table: ovmer tables {outputs} layout={experiment}")
     return status

@@ -3,54 +3,26 @@
 Folder: every file with the ending of a video or sound file, subfolders included; a sound file
 beside a video of the same name is that video's sound. There are no subtitles and no truth.
 
-Table: a row a clip, read by table_files.py. Columns are found by the names in COLUMNS, or as
+Table: a row a clip, read by table_files.py. Columns are found by their usual names, or as
 `columns.KIND=NAME` says; paths are relative to the table's folder. What was understood is said in
 one sentence, so that a misread column does not pass unseen.
 
 A clip is called by its path relative to the folder, without the ending (`interviews/anna`).
 """
 
-import hashlib
-import json
-import os
-from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ovmer.baselines.cache import MEDIA_FILES, cache_folder
 from ovmer.baselines.errors import PrerequisiteError
 from ovmer.runners.data.finder import ENDINGS
-from ovmer.runners.data.reader import Clip, DatasetSettings, select
-from ovmer.runners.scoring.parsing import MISSING, friendly_list
-from ovmer.runners.table_files import READERS, Table, read_table
+from ovmer.runners.data.folder_clips import read_folder
+from ovmer.runners.data.reader import Clip, DatasetSettings, read_dataset
+from ovmer.runners.data.table_clips import columns_of, read_rows
+from ovmer.runners.table_files import READERS, read_table
 
-COLUMNS: Mapping[str, Sequence[str]] = {
-    "name": ("name",),
-    "video": ("video",),
-    "audio": ("audio",),
-    "face": ("face",),
-    "subtitle": ("subtitle",),
-    "labels": ("labels",),
-    "question": ("question",),
-    "choices": ("choices",),
-}
-"""The usual names of each kind of column; a subtitle's may end in its language."""
-_FILES = ("video", "audio", "face")
-_LANGUAGES = {"english": "_en", "chinese": "_zh"}
 _KEPT = ("language", "visual", "limit", "clips", "check_files", "target")
 """Keys of a data set that hold for own clips too."""
-_SHOWN = 5
-
-
-@dataclass
-class Own:
-    """The clips that were found, and what was understood of the folder or table."""
-
-    clips: list[Clip]
-    understood: list[str] = field(default_factory=list)
-    """Parts of one sentence."""
 
 
 def own_settings(
@@ -72,7 +44,7 @@ def own_settings(
             )
         found: dict[str, str] = {}
     elif path.is_file():
-        found = _columns(path, read_table(path), named, str(dataset.get("language", "english")))
+        found = columns_of(path, read_table(path), named, str(dataset.get("language", "english")))
     else:
         raise PrerequisiteError(
             f"clips={clips}: there is no such folder or file; give a folder of videos, or a table "
@@ -84,323 +56,35 @@ def own_settings(
         "source": str(path),
         "columns": found,
         **kept,
-        **{kind: [] for kind in _FILES},
+        **{kind: [] for kind in ("video", "audio", "face")},
         "subtitle": {"file": path.name},
         "labels": {"file": path.name, "column": found.get("labels")},
     }
 
 
-def read_own(wanted: DatasetSettings) -> Own:
-    """The clips of the folder or table that `wanted.source` names.
+def read_own(wanted: DatasetSettings) -> tuple[list[Clip], list[str]]:
+    """The clips of the folder or table that `wanted.source` names, and what was understood.
 
     Raises PrerequisiteError with one sentence for a folder without media, a table whose rows point
     nowhere, a name that is double, and a filter that nothing answers to.
     """
     path = Path(wanted.source or "")
-    if path.is_dir():
-        return _folder(path, wanted)
-    return _table(path, wanted)
+    return read_folder(path, wanted) if path.is_dir() else read_rows(path, wanted)
 
 
-# -- a folder ------------------------------------------------------------------------------------
+def clips_at(paths: Sequence[str], columns: Mapping[str, str | None]) -> list[Clip]:
+    """The clips of several media files, folders and tables, in the order given.
 
-
-def _folder(root: Path, wanted: DatasetSettings) -> Own:
-    files = sorted(_walk(root))
-    videos = [each for each in files if each.suffix.lower() in ENDINGS["video"]]
-    sounds = {each for each in files if each.suffix.lower() in ENDINGS["audio"]}
-    others = [each for each in files if each not in sounds and each not in set(videos)]
-    if not videos and not sounds:
-        raise PrerequisiteError(_without_media(root, others))
-    by_stem = {each.with_suffix(""): each for each in sorted(sounds)}
-    twice = Counter(each.with_suffix("") for each in videos)
-    clips: dict[Path, Clip] = {}
-    for video in videos:
-        stem = video.with_suffix("")
-        # Of two videos called alike neither owns the sound beside them.
-        sound = by_stem.get(stem) if twice[stem] == 1 else None
-        sounds.discard(sound or root)
-        clips[video] = Clip("", video, sound or video, None, None, ())
-    for sound in sounds:
-        clips[sound] = Clip("", None, sound, None, None, ())
-    paths = sorted(clips)
-    named = dict(zip(_names([each.relative_to(root) for each in paths]), paths, strict=True))
-    kept = select(list(named), wanted)
-    understood = [f"{len(videos)} videos", f"{len(sounds)} sound files alone"][: 1 + bool(sounds)]
-    deeper = sum(each.parent != root for each in paths)
-    if deeper:
-        understood.append(f"{deeper} of them in subfolders")
-    understood.append("no subtitles and no truth, so labels are counted and not scored")
-    if others:
-        understood.append(f"{len(others)} other files left aside ({_endings(others)})")
-    return Own([replace(clips[named[name]], name=name) for name in kept], understood)
-
-
-def _walk(root: Path) -> Iterator[Path]:
-    """Every file below a folder; links are followed, hidden files and folders are not."""
-    seen: set[tuple[int, int]] = set()
-    for folder, below, names in os.walk(root, followlinks=True):
-        stat = os.stat(folder)
-        if (stat.st_dev, stat.st_ino) in seen:  # a link to a folder above
-            below.clear()
-            continue
-        seen.add((stat.st_dev, stat.st_ino))
-        below[:] = [each for each in below if not each.startswith(".")]
-        yield from (Path(folder, name) for name in names if not name.startswith("."))
-
-
-def _without_media(root: Path, others: Sequence[Path]) -> str:
-    if not others:
-        return f"clips={root} is an empty folder; put videos or sound files into it"
-    tables = [each for each in others if each.suffix.lower() in READERS]
-    hint = f"; if a table names the clips, say clips={tables[0]}" if tables else ""
-    return (
-        f"clips={root} holds {len(others)} files ({_endings(others)}), but no video "
-        f"({', '.join(sorted(ENDINGS['video']))}) and no sound file{hint}"
-    )
-
-
-def _endings(files: Sequence[Path]) -> str:
-    counts = Counter(each.suffix.lower() or "without ending" for each in files)
-    more = ", ..." if len(counts) > _SHOWN else ""
-    return ", ".join(ending for ending, _ in counts.most_common(_SHOWN)) + more
-
-
-def _names(paths: Sequence[Path]) -> list[str]:
-    """A name for each path: without the ending where that is unique, numbered where need be."""
-    plain = [each.with_suffix("").as_posix() for each in paths]
-    files = {plain_name: set[Path]() for plain_name in plain}
-    for name, path in zip(plain, paths, strict=True):
-        files[name].add(path)
-    used, names = Counter[str](), []
-    for name, path in zip(plain, paths, strict=True):
-        name = name if len(files[name]) == 1 else path.as_posix()
-        used[name] += 1
-        names.append(name if used[name] == 1 else f"{name}-{used[name]}")
-    return names
-
-
-# -- a table -------------------------------------------------------------------------------------
-
-
-def _columns(path: Path, table: Table, named: Mapping[str, str], language: str) -> dict[str, str]:
-    """Kind -> column, as the user named it or by its usual name."""
-    header = list(table.header.values())
-    plain = {column.strip().lower(): column for column in reversed(header)}
-    found: dict[str, str] = {}
-    for kind, usual in COLUMNS.items():
-        if kind in named:
-            if named[kind] not in header:
-                have = ", ".join(header) or "none"
-                raise PrerequisiteError(
-                    f"columns.{kind}={named[kind]}: {path} has no such column; it has {have:.200}"
-                )
-            found[kind] = named[kind]
-            continue
-        names = [*usual, *(f"{each}{_LANGUAGES.get(language, '')}" for each in usual)]
-        column = next((plain[name] for name in names if name in plain), None)
-        if column is not None and column not in named.values():
-            found[kind] = column
-    for column, times in Counter(found.values()).items():
-        if times > 1:
-            kinds = [kind for kind in found if found[kind] == column]
-            raise PrerequisiteError(
-                f"the column {column!r} of {path} is taken for {' and '.join(kinds)}; name "
-                f"another one by columns.{kinds[-1]}="
-            )
-    if not found.keys() & {*_FILES, "subtitle"}:
-        raise PrerequisiteError(
-            f"{path} has the columns {', '.join(header) or 'none':.200}, and none is called "
-            "video, audio or subtitle; say which one is, e.g. columns.video="
-            f"{next(iter(header), 'NAME')}"
-        )
-    return found
-
-
-@dataclass
-class _Rows:
-    """The rows of a table on their way to clips."""
-
-    path: Path
-    columns: Mapping[str, str]
-    check: bool
-    is_text: bool
-    absent: dict[str, list[Path]] = field(default_factory=dict)
-    """By kind: files that are named and not there."""
-    written: int = 0
-    """Files whose bytes stood in the table."""
-
-    def cell(self, row: Mapping[str, Any], kind: str) -> Any:
-        """The value of a kind of column; None where there is none."""
-        column = self.columns.get(kind)
-        value = None if column is None else row.get(column)
-        empty = MISSING if self.is_text and kind in (*_FILES, "labels") else ("",)
-        if (isinstance(value, str) and value in empty) or value != value:
-            return None
-        return value
-
-    def text(self, row: Mapping[str, Any], kind: str) -> str | None:
-        value = self.cell(row, kind)
-        if isinstance(value, list | dict | bytes):
-            raise PrerequisiteError(
-                f"{self.path}: the column {self.columns[kind]!r} is taken for the {kind}, but it "
-                f"holds {value!r:.60}; name another one by columns.{kind}="
-            )
-        return None if value is None else str(value)
-
-    def file(self, row: Mapping[str, Any], kind: str) -> Path | None:
-        value = self.cell(row, kind)
-        if isinstance(value, dict):  # how Hugging Face's data sets hold media
-            value = (value.get("bytes") and value) or value.get("path")
-        if isinstance(value, bytes | dict):
-            return self._written(value, kind)
-        text = self.text({**row, self.columns.get(kind, ""): value}, kind)
-        if text is None:
-            return None
-        file = self.path.parent / Path(text).expanduser()
-        self.absent.setdefault(kind, [])
-        if self.check and not file.is_file():
-            self.absent[kind].append(file)
-            return None
-        return file
-
-    def _written(self, value: Any, kind: str) -> Path:
-        """A file in the cache with the bytes of a cell, under a hash of them."""
-        content = value if isinstance(value, bytes) else value["bytes"]
-        ending = Path(str(value.get("path") or "")).suffix if isinstance(value, dict) else ""
-        name = hashlib.blake2b(content, digest_size=16).hexdigest()
-        file = cache_folder(MEDIA_FILES) / (name + (ending or {"face": ".npy"}.get(kind, ".mp4")))
-        if not file.exists():
-            from ovmer.runners.folder.disk import replace_file
-
-            file.parent.mkdir(parents=True, exist_ok=True)
-            replace_file(file, content)
-        self.written += 1
-        return file
-
-
-def _table(path: Path, wanted: DatasetSettings) -> Own:
-    table = read_table(path, fill=True)
-    rows = [_as_dict(table, row) for row in table.rows]
-    if not rows:
-        raise PrerequisiteError(f"{path} holds no rows, so no clips")
-    reading = _Rows(path, wanted.columns, wanted.check_files, table.is_text)
-    clips = [_clip(reading, row) for row in rows]
-    _require_some(reading, clips)
-    clips = _with_names(reading, rows, clips)
-    kept = set(select([clip.name for clip in clips], wanted))
-    clips = [clip for clip in clips if clip.name in kept]
-    return Own(clips, _understood(reading, list(table.header.values()), clips))
-
-
-def _as_dict(table: Table, row: Any) -> dict[str, Any]:
-    if isinstance(row, dict):
-        return row
-    return {column: row[key] for key, column in table.header.items()}
-
-
-def _clip(reading: _Rows, row: Mapping[str, Any]) -> Clip:
-    video, sound = reading.file(row, "video"), reading.file(row, "audio")
-    if video is not None and video.suffix.lower() in ENDINGS["audio"]:
-        video, sound = None, sound or video
-    labels, question = reading.cell(row, "labels"), reading.text(row, "question")
-    words = friendly_list(labels if isinstance(labels, str | list | None) else str(labels))
-    return Clip(
-        "",
-        video,
-        sound or video,
-        reading.file(row, "face"),
-        reading.text(row, "subtitle"),
-        tuple(words),
-        question=question,
-        choices=_items(reading.cell(row, "choices")),
-    )
-
-
-def _items(value: Any) -> tuple[str, ...]:
-    """A list, a JSON list, or words between bars, semicolons or else commas."""
-    if value is None:
-        return ()
-    if isinstance(value, str):
-        try:
-            parsed = json.loads(value)
-        except ValueError:
-            parsed = None
-        if isinstance(parsed, list):
-            value = parsed
+    Raises PrerequisiteError for a path that is none of these.
+    """
+    clips: list[Clip] = []
+    for text in paths:
+        path = Path(text).expanduser()
+        if path.is_dir() or path.suffix.lower() in READERS:
+            clips += read_dataset(own_settings(text, columns, {}))
+        elif not path.is_file():
+            raise PrerequisiteError(f"there is no file or folder {text}")
         else:
-            mark = next((mark for mark in "|;" if mark in value), ",")
-            value = value.split(mark)
-    elif not isinstance(value, list):
-        value = [value]
-    return tuple(text for each in value if (text := str(each).strip()))
-
-
-def _require_some(reading: _Rows, clips: Sequence[Clip]) -> None:
-    """Raise PrerequisiteError where all files that the table names are elsewhere."""
-    has_any = any(clip.video or clip.audio or clip.face for clip in clips)
-    if has_any or not any(reading.absent.values()):
-        return
-    kind, absent = next((kind, each) for kind, each in reading.absent.items() if each)
-    raise PrerequisiteError(
-        f"none of the {len(absent)} files in the column {reading.columns[kind]!r} of "
-        f"{reading.path} is there, the first being {absent[0]}; paths are relative to the table's "
-        "folder"
-    )
-
-
-def _with_names(
-    reading: _Rows, rows: Sequence[Mapping[str, Any]], clips: Sequence[Clip]
-) -> list[Clip]:
-    """The clips with their names: the table's, else after their files, else the row's number."""
-    if "name" in reading.columns:
-        names = [reading.text(row, "name") or "" for row in rows]
-        if double := [name for name, times in Counter(names).items() if times > 1]:
-            numbers = [number for number, name in enumerate(names, 1) if name == double[0]]
-            what = f"the name {double[0]!r}" if double[0] else "no name"
-            raise PrerequisiteError(
-                f"{reading.path}: rows {numbers[0]} and {numbers[1]} have {what}; "
-                "each clip needs a name of its own"
-            )
-        if "" in names:
-            raise PrerequisiteError(f"{reading.path}: row {names.index('') + 1} has no name")
-    else:
-        files = [clip.video or clip.audio or clip.face for clip in clips]
-        paths = [
-            Path(str(number)) if file is None else _relative(file, reading.path.parent)
-            for number, file in enumerate(files, start=1)
-        ]
-        names = _names(paths)
-    return [replace(clip, name=name) for name, clip in zip(names, clips, strict=True)]
-
-
-def _relative(file: Path, root: Path) -> Path:
-    return file.relative_to(root) if file.is_relative_to(root) else Path(file.name)
-
-
-def _understood(reading: _Rows, header: Iterable[str], clips: Sequence[Clip]) -> list[str]:
-    """Which columns were taken for what, and how many clips lack what."""
-    found = [f"{kind} from {column!r}" for kind, column in reading.columns.items()]
-    told = [f"{len(clips)} rows", *found]
-    lacking = {
-        "subtitle": sum(clip.subtitle is None for clip in clips),
-        "labels": sum(not clip.labels for clip in clips),
-        "question": sum(clip.question is None for clip in clips),
-        "choices": sum(not clip.choices for clip in clips),
-    }
-    told += [
-        f"{number} without {kind}"
-        for kind, number in lacking.items()
-        if number and kind in reading.columns
-    ]
-    for kind, absent in reading.absent.items():
-        if absent:
-            told.append(f"{len(absent)} {kind} files are not there, e.g. {absent[0]}")
-    if "labels" not in reading.columns:
-        told.append("no truth, so labels are counted and not scored")
-    if reading.written:
-        told.append(f"{reading.written} files written to {cache_folder(MEDIA_FILES)}")
-    if rest := [each for each in header if each not in reading.columns.values()]:
-        more = ", ..." if len(rest) > _SHOWN else ""
-        told.append(f"unused: {', '.join(rest[:_SHOWN])}{more}")
-    return told
+            video = None if path.suffix.lower() in ENDINGS["audio"] else path
+            clips.append(Clip(path.stem, video, path, None, None, ()))
+    return clips

@@ -83,7 +83,7 @@ class DatasetSettings:
     source: str | None = None
     """The folder or table of clips of the user's own; what follows of files is then unused."""
     columns: dict[str, str] = field(default_factory=dict)
-    """Of that table: kind -> column (own.COLUMNS)."""
+    """Of that table: kind -> column (table_clips.COLUMNS)."""
     language: Language = Language.english
     visual: Visual = Visual.frame
     limit: int | None = None
@@ -113,7 +113,7 @@ def read_dataset(settings: Mapping[str, Any]) -> list[Clip]:
     if wanted.source is not None:
         from ovmer.runners.data.own import read_own  # which needs what stands here
 
-        return read_own(wanted).clips
+        return read_own(wanted)[0]
     root = dataset_root({"root": wanted.root})
     if not root.is_dir():
         raise PrerequisiteError(
@@ -139,7 +139,7 @@ def understood(settings: Mapping[str, Any]) -> str:
     """How the folder or table of own clips was read, in one sentence."""
     from ovmer.runners.data.own import read_own
 
-    return "; ".join(read_own(_checked(settings)).understood)
+    return "; ".join(read_own(_checked(settings))[1])
 
 
 def dataset_root(settings: Mapping[str, Any]) -> Path:
