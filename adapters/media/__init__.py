@@ -15,11 +15,10 @@ reading takes too long; decord, PyAV, soundfile and librosa are imported when th
 
 from ovmer.adapters.media import sampling
 from ovmer.adapters.media.frames import Frames, read_frames
-from ovmer.adapters.media.nearest import read_nearest
 from ovmer.adapters.media.observe import Observed, observing
 from ovmer.adapters.media.resample import Resampling, Samples
 from ovmer.adapters.media.settings import MediaSettings, configure
-from ovmer.adapters.media.sound import Channels, read_sound, read_windows
+from ovmer.adapters.media.sound import Channels, read_nearest, read_sound, read_windows
 
 __all__ = [
     "Channels",

@@ -17,8 +17,6 @@ from numpy.typing import NDArray
 
 from ovmer.adapters.media.container import open_container, where
 from ovmer.adapters.media.decode import MOST_BYTES, Reading
-from ovmer.adapters.media.observe import observe
-from ovmer.adapters.media.reading import read
 from ovmer.adapters.media.track import default_track
 from ovmer.baselines.errors import Unreadable
 
@@ -26,22 +24,11 @@ if TYPE_CHECKING:
     from av.container import InputContainer
 
 _DECODED = 44_100
-_FULL_SCALE = 32_768
-_LOUDEST = int(0.99 * _FULL_SCALE)
-
-
-def read_nearest(path: Path, rate: int) -> NDArray[np.float32]:
-    """Samples [n] of a sound file, or of a video's sound track, at `rate` per second.
-
-    Full scale is 1, in steps of 1/32768. Raises as `read_sound` does.
-    """
-    samples, facts = read("nearest", path, lambda count, fps: [], rate=rate)
-    observe(path, facts["notes"])
-    return samples.astype(np.float32) / _FULL_SCALE
+_LOUDEST = int(0.99 * 32_768)
 
 
 def read_nearest_samples(path: Path, rate: int) -> Reading:
-    """The same as int16, in the process that reads."""
+    """Samples [n] of the default sound track at `rate` per second, 16 bits each."""
     with open_container(path) as container:
         decoded = _decode(container, path)
         seconds = _seconds(container, decoded)
