@@ -50,7 +50,7 @@ def _decode(container: "InputContainer", path: Path) -> NDArray[np.int16]:
     try:
         for frame in chain(container.decode(stream), (None,)):  # None: what the filter still holds
             for piece in resampler.resample(frame):
-                pieces.append(piece.to_ndarray())
+                pieces.append(piece.to_ndarray().astype(np.int16, copy=False))
                 taken += pieces[-1].nbytes
             if taken >= MOST_BYTES:
                 break
@@ -73,7 +73,8 @@ def _seconds(container: "InputContainer", decoded: NDArray[np.int16]) -> float:
 def _pick(decoded: NDArray[np.int16], rate: int, seconds: float) -> NDArray[np.int16]:
     """Channels x samples at 44.1 kHz -> samples at `rate`."""
     # In moviepy's order of operations: some times lie in the middle between two samples.
-    times = (1.0 / rate) * np.arange(int(rate * seconds))
+    count = min(int(rate * seconds), MOST_BYTES // 8)  # a damaged header may claim years
+    times = (1.0 / rate) * np.arange(count)
     nearest = np.round(_DECODED * times).astype(np.int64)
     heard = nearest[nearest < decoded.shape[1]]
     picked = decoded[:, heard].astype(np.int32).clip(-_LOUDEST, _LOUDEST)

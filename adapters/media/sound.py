@@ -72,7 +72,7 @@ def read_nearest(path: Path, rate: int) -> Samples:
     """
     samples, facts = read("nearest", path, _nothing, rate=rate)
     observe(path, facts["notes"])
-    return samples.astype(np.float32) / 32_768
+    return np.asarray(samples / 32_768, np.float32)
 
 
 def read_windows(

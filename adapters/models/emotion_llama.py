@@ -6,6 +6,7 @@ also differ in their prompts. A clip without a picture is `missing_modality`; fo
 the demo fails, and here the vector of sound is zeros as well, with a note.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -14,25 +15,15 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from ovmer.adapters.base import Prepared, require_video
+from ovmer.adapters.base import Machine, Prepared, require_video
 from ovmer.adapters.media import Frames, read_frames, read_nearest
 from ovmer.adapters.media.sampling import first
-from ovmer.adapters.mllm import Mllm, Model, Question
+from ovmer.adapters.mllm import Mllm, Question
 from ovmer.adapters.registry import near, register
-from ovmer.baselines.checkpoint import file_of
-from ovmer.baselines.errors import (
-    CheckpointError,
-    MissingModality,
-    PrerequisiteError,
-    Unreadable,
-)
-from ovmer.baselines.tokenizer import LlamaTokenizer
+from ovmer.baselines.errors import MissingModality, PrerequisiteError, Unreadable
 
 if TYPE_CHECKING:
     import torch
-
-    from ovmer.baselines.device import Place
-    from ovmer.baselines.models.emotion_llama import Sizes
 
 EMOTION = "emotion"
 
@@ -47,24 +38,15 @@ FEATURE_FOLDERS = (
 _SHORTEST = 400
 
 
-@dataclass(frozen=True)
-class Template:
-    """The prompt around the 260 vectors: the text before, and the texts after them.
-
-    Each text is tokenised by itself, with a start token before it but for the first one after the
-    vectors; the tokenizer adds another to `before`. `<FeatureHere>` is plain text: at inference
-    (not in training) all vectors are at `<VideoHere>`.
-    """
-
-    before: str
-    after: tuple[str, ...]
-
-
-_BEFORE = "[INST] <video>"
-_FEATURES = "</video> <feature><FeatureHere></feature>"
-# Picture and question are two turns of the user, so that there is a second header.
-DEMO = Template(_BEFORE, (_FEATURES, "[INST] {question} [/INST]"))
-DATASET = Template(_BEFORE, (f"{_FEATURES} {{question}}  [/INST]",))
+# Texts before and after the vectors; "<s>" is the start token. At inference (not in training) all
+# vectors are at <VideoHere>, and <FeatureHere> stays a word. Picture and question are two turns of
+# the user in the demo, so that there is a second header.
+DEMO = (
+    "<s>[INST] <video>",
+    "</video> <feature><FeatureHere></feature><s>[INST] {question} [/INST]",
+)
+DATASET = (DEMO[0], "</video> <feature><FeatureHere></feature> {question}  [/INST]")
+_START = "<s>"
 
 
 @register("emotion_llama")
@@ -72,9 +54,8 @@ DATASET = Template(_BEFORE, (f"{_FEATURES} {{question}}  [/INST]",))
 class EmotionLlamaAdapter(Mllm):
     """A released checkpoint, asked for an emotion or for a reasoned description.
 
-    There are no quirks to switch: of what the authors' code does by accident (two start tokens, the
-    second header of the demo, sound without a low-pass filter), the published answers depend on all
-    of it.
+    `bug_compat` changes nothing: what the authors' code does by accident (two start tokens, the
+    second header of the demo, sound without a low-pass filter) is in every published answer.
     """
 
     features: str | None = None
@@ -83,7 +64,7 @@ class EmotionLlamaAdapter(Mllm):
     requests: dict[str, str] = field(default_factory=lambda: {"reason": ""})
     """What takes the place of `{request}` in the prompt, by `asks_for`."""
 
-    known_quirks: ClassVar[tuple[str, ...]] = ("none",)
+    model_class: ClassVar[str] = "ovmer.baselines.models.emotion_llama:EmotionLlama"
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -97,57 +78,40 @@ class EmotionLlamaAdapter(Mllm):
     def needed_parts(self) -> list[str]:
         return ["trained", "vision", "llm", *([] if self.features else ["hubert"])]
 
-    @cached_property
-    def _files(self) -> tuple[Path, Path, Path]:
-        """The checkpoint of training, the picture tower's file and the language model's folder."""
-        from ovmer.baselines.layers.eva_vit import EVA_FILE
-
-        parts = self.parts
-        return checkpoint_file(parts["trained"]), file_of(parts["vision"], EVA_FILE), parts["llm"]
-
-    @cached_property
-    def _sizes(self) -> "Sizes":
-        from ovmer.baselines.models.emotion_llama import Sizes
-
-        return Sizes.read(*self._files)
+    @property
+    def template(self) -> Sequence[str]:  # type: ignore[override]  # by what is given
+        return DATASET if self.features else DEMO
 
     @cached_property
     def _folders(self) -> list[Path]:
         return feature_folders(Path(self.features or "").expanduser())
 
-    def read_tokenizer(self) -> LlamaTokenizer:
-        return LlamaTokenizer(self.parts["llm"] / "tokenizer.model")
-
-    def build(self, place: "Place") -> Model:
-        from ovmer.baselines.models.emotion_llama import EmotionLlama
-
+    def load(self, machine: Machine) -> None:
         if self.features:
             _ = self._folders  # what is missing is said before anything is loaded
-        return EmotionLlama.load(*self._files, self.parts.get("hubert"), place)
-
-    def write_miniature(self, folder: Path, seed: int) -> dict[str, Path]:
-        from ovmer.baselines.models.emotion_llama import write_miniature
-
-        return write_miniature(folder, seed)
+        super().load(machine)
 
     def prepare(self, video: Path | None, audio: Path | None, subtitle: str | None) -> Prepared:
         import torch
 
         from ovmer.baselines.models.emotion_llama import EmotionLlamaInputs
 
-        _, frame = look(require_video(video))
+        video = require_video(video)
+        _, frame = look(video)
+        features, waveform = np.zeros((3, self.sizes.features), np.float32), None
         notes: list[str] = []
-        features, waveform = np.zeros((3, self._sizes.width), np.float32), None
-        if self.features and video is not None:
-            features = read_features(self._folders, video.stem, self._sizes.width)
+        if self.features:
+            features = read_features(self._folders, video.stem, self.sizes.features)
+            if subtitle is not None:
+                subtitle += "."  # whatever it ends with
         else:
             try:
                 waveform = listen(audio)
             except MissingModality as error:
                 notes.append(f"{error}; the vector of sound is zeros")
-        texts, cut = self._texts(subtitle)
+        question, cut = self.fit_question(subtitle, self.sizes.positions, self._question)
         inputs = EmotionLlamaInputs(
-            texts, torch.from_numpy(frame), torch.from_numpy(features), waveform
+            self.texts(question), torch.from_numpy(frame), torch.from_numpy(features), waveform
         )
         return Prepared(inputs, (*notes, *cut))
 
@@ -157,28 +121,19 @@ class EmotionLlamaAdapter(Mllm):
             return text.split("</s>")[0].split("[/INST]")[-1].strip()
         return text.split("###")[0].split("Assistant:")[-1].strip()
 
-    def _texts(self, subtitle: str | None) -> tuple[tuple[list[int], list[int]], tuple[str, ...]]:
-        """The ids before and after the vectors, and a note where the subtitle was cut.
+    def texts(self, question: str, template: Sequence[str] | None = None) -> list[list[int]]:
+        """The ids before and after the vectors. The tokenizer adds a start token to the first.
 
-        The demo cuts the left end of a prompt beyond 2000 positions, where the picture is; here it
-        is the subtitle, beyond the model's context.
+        What stands between start tokens is encoded by itself.
         """
-        encode, start = self.tokenizer.encode, self.tokenizer.bos_id
-        template = DATASET if self.features else DEMO
-        before = [start, start, *encode(template.before)]
-        fixed = len(before) + self._sizes.vectors
+        start = self.tokenizer.bos_id
 
-        def after(question: str) -> list[int]:
-            first, *others = (text.replace("{question}", question) for text in template.after)
-            return encode(first) + [i for text in others for i in (start, *encode(text))]
+        def ids(text: str) -> list[int]:
+            pieces = (piece.replace("{question}", question) for piece in text.split(_START))
+            return [i for piece in pieces for i in (start, *self.tokenizer.encode(piece))]
 
-        limit = self._sizes.context - self.generation.max_new_tokens
-        if self.features and subtitle is not None:
-            subtitle += "."  # whatever it ends with
-        question, notes = self.ask(
-            subtitle, limit, lambda text: fixed + len(after(text)), self._question
-        )
-        return (before, after(question)), notes
+        before, after = map(ids, template or self.template)
+        return [before, after[1:]]
 
     @cached_property
     def _question(self) -> Question:
@@ -187,23 +142,6 @@ class EmotionLlamaAdapter(Mllm):
             self.prompt.with_subtitle.replace("{request}", request),
             self.prompt.without_subtitle.replace("{request}", request),
         )
-
-
-def checkpoint_file(place: Path) -> Path:
-    """The file `place` itself, or the one .pth file in that folder, at any depth.
-
-    Raises CheckpointError where there is none or where there are several.
-    """
-    if place.is_file():
-        return place
-    found = sorted(place.rglob("*.pth"))
-    if len(found) == 1:
-        return found[0]
-    there = ", ".join(file.name for file in found) or "none"
-    raise CheckpointError(
-        f"{place} should hold one .pth file but holds {there}; set "
-        "baseline.checkpoint.trained.path to the file itself"
-    )
 
 
 def look(video: Path) -> tuple[Frames, NDArray[np.uint8]]:

@@ -48,6 +48,7 @@ from ovmer.baselines.miniature import (
     write_sentencepiece,
     write_torch_shards,
 )
+from ovmer.baselines.prompt_sizes import PromptSizes
 from ovmer.baselines.splice import splice
 from ovmer.baselines.weight_files import Tensors, read_tensors
 from ovmer.baselines.weights import join, load_strict, rename, renames, weightless
@@ -92,24 +93,17 @@ class EmotionLlamaInputs:
 
 
 @dataclass(frozen=True)
-class Sizes:
-    """What whoever builds a prompt must know of a checkpoint."""
-
-    vectors: int
-    """Prompt positions that picture and features take."""
-    width: int
+class EmotionLlamaSizes(PromptSizes):
+    features: int = 0
     """Numbers in each of the three feature vectors."""
-    context: int
 
-    @classmethod
-    def read(cls, trained: Path, vision: Path, llm: Path) -> "Sizes":
-        """From the shapes in the published files and the language model's config.json."""
-        patch = read_eva(vision, "", side=SIDE)[0].patch_size
-        return cls(
-            vectors=(SIDE // patch) ** 2 // JOINED + len(FEATURES) + 1,
-            width=_feature_width(read_trained(trained)),
-            context=llama_config(read_json(llm)).max_position_embeddings,
-        )
+
+def read_sizes(trained: Path, vision: Path, llm: Path) -> EmotionLlamaSizes:
+    """From the shapes in the published files and the language model's config.json."""
+    context = llama_config(read_json(llm)).max_position_embeddings
+    grid = SIDE // read_eva(vision, "")[0].patch_size
+    vectors = grid * grid // JOINED + len(FEATURES) + 1
+    return EmotionLlamaSizes(context, vectors, SIDE, _feature_width(read_trained(trained)))
 
 
 class EmotionLlama(nn.Module):
@@ -132,9 +126,9 @@ class EmotionLlama(nn.Module):
         trained: Path,
         vision: Path,
         llm: Path,
-        hubert: Path | None,
         place: Place,
         *,
+        hubert: Path | None = None,
         vit_heads: int = EVA_HEADS,
     ) -> "EmotionLlama":
         """Read a released checkpoint of training, eva_vit_g.pth and the folder of Llama-2-7b-chat.
@@ -209,9 +203,26 @@ class EmotionLlama(nn.Module):
         return splice(self.llm.get_input_embeddings(), inputs.texts, [self.encode(inputs)])
 
 
-def read_trained(file: Path) -> Tensors:
+def trained_file(part: Path) -> Path:
+    """The file `part` itself, or the one .pth file in that folder, at any depth.
+
+    Raises CheckpointError where there is none or where there are several.
+    """
+    if part.is_file():
+        return part
+    found = sorted(part.rglob("*.pth"))
+    if len(found) == 1:
+        return found[0]
+    there = ", ".join(file.name for file in found) or "none"
+    raise CheckpointError(
+        f"{part} should hold one .pth file but holds {there}; set "
+        "baseline.checkpoint.trained.path to the file itself"
+    )
+
+
+def read_trained(part: Path) -> Tensors:
     """What was trained, renamed: the five linear layers and the low-rank adapters."""
-    return rename(read_tensors(file, "model"), CONNECTOR_KEYS)
+    return rename(read_tensors(trained_file(part), "model"), CONNECTOR_KEYS)
 
 
 def _feature_width(connector: Tensors) -> int:

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from ovmer.adapters.base import Answer, Machine, Prepared
-from ovmer.adapters.models.emotion_llama import EmotionLlamaAdapter, checkpoint_file, listen, look
+from ovmer.adapters.models.emotion_llama import EmotionLlamaAdapter, listen, look
 from ovmer.baselines.errors import CheckpointError, MissingModality, PrerequisiteError, Unreadable
 from tests.adapters.media_files import SAMPLE, greys, tone, write_sound_only, write_video, write_wav
 from tests.adapters.small_mllms import configured, miniature
@@ -204,19 +204,6 @@ def test_a_folder_without_features_ends_the_run_before_the_weights(model, tmp_pa
 
 
 # -- the checkpoint ------------------------------------------------------------------------------
-
-
-def test_one_file_of_the_authors_folder_is_enough(tmp_path):
-    with pytest.raises(CheckpointError, match=r"one \.pth file but holds none"):
-        checkpoint_file(tmp_path)
-    folder = tmp_path / "save_checkpoint" / "stage2"
-    folder.mkdir(parents=True)
-    best = folder / "checkpoint_best.pth"
-    best.touch()
-    assert checkpoint_file(tmp_path) == best == checkpoint_file(best)
-    (folder.parent / "Emoation_LLaMA.pth").touch()
-    with pytest.raises(CheckpointError, match=r"holds Emoation_LLaMA\.pth, checkpoint_best\.pth;"):
-        checkpoint_file(tmp_path)
 
 
 def test_hubert_is_not_looked_for_where_features_are_given(given):

@@ -8,7 +8,13 @@ import torch
 
 from ovmer.baselines.device import Place
 from ovmer.baselines.errors import CheckpointError
-from ovmer.baselines.models.emotion_llama import EmotionLlama, Sizes, write_miniature
+from ovmer.baselines.models.emotion_llama import (
+    EmotionLlama,
+    EmotionLlamaSizes,
+    read_sizes,
+    trained_file,
+    write_miniature,
+)
 
 CPU = Place(torch.device("cpu"), torch.float32)
 LORA = "llama_model.base_model.model.model.layers.1.self_attn.v_proj.lora_B.weight"
@@ -51,7 +57,7 @@ def test_the_same_seed_writes_the_same_weights(published, tmp_path):
 
 def test_sizes_are_those_of_the_published_model(published):
     parts = [published[name] for name in ("trained", "vision", "llm")]
-    assert Sizes.read(*parts) == Sizes(vectors=260, width=1024, context=4096)
+    assert read_sizes(*parts) == EmotionLlamaSizes(4096, positions=260, image=448, features=1024)
 
 
 def test_adapters_are_merged_at_their_scale(published, copied):
@@ -101,9 +107,24 @@ def test_later_releases_of_peft_name_adapters_otherwise(published, copied):
     assert all(torch.equal(first[key], other[key]) for key in first)
 
 
+def test_one_file_of_the_authors_folder_is_enough(tmp_path):
+    with pytest.raises(CheckpointError, match=r"one \.pth file but holds none"):
+        trained_file(tmp_path)
+    folder = tmp_path / "save_checkpoint" / "stage2"
+    folder.mkdir(parents=True)
+    best = folder / "checkpoint_best.pth"
+    best.touch()
+    assert trained_file(tmp_path) == best == trained_file(best)
+    (folder.parent / "Emoation_LLaMA.pth").touch()
+    with pytest.raises(CheckpointError, match=r"holds Emoation_LLaMA\.pth, checkpoint_best\.pth;"):
+        trained_file(tmp_path)
+
+
 def test_a_folder_without_a_tower_is_named(published, tmp_path):
     with pytest.raises(CheckpointError, match=r"has no config\.json"):
         load({**published, "hubert": tmp_path})
+    with pytest.raises(CheckpointError, match=r"has no eva_vit_g\.pth"):
+        load({**published, "vision": tmp_path})
 
 
 def test_vectors_follow_each_other_as_in_the_authors_code(published):

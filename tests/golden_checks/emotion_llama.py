@@ -50,7 +50,7 @@ def check(checkpoint: Path, case: Case) -> None:
     vision, llm = checkpoint / EVA_FILE, checkpoint / "Llama-2-7b-chat-hf"
 
     def load(vit_heads: int) -> EmotionLlama:
-        return EmotionLlama.load(trained, vision, llm, hubert, CPU, vit_heads=vit_heads)
+        return EmotionLlama.load(trained, vision, llm, CPU, hubert=hubert, vit_heads=vit_heads)
 
     width = read_eva(vision, "")[0].hidden_size
     if "loss" in case:
@@ -93,8 +93,8 @@ def _check_texts(case: Case, vocabulary: int) -> None:
     before, after = (_text(case, f"seg{n}_text") for n in (0, 1))
     assert _text(case, "prompt_text") == f"{before}<VideoHere>{after}"
     template = DEMO if "waveform_int16" in case else DATASET
-    assert before == f"<s>{template.before}"
-    start, _, finish = "<s>".join(template.after).partition("{question}")
+    assert before == template[0]
+    start, _, finish = template[1].partition("{question}")
     assert after.startswith(start), f"{after!r} instead of {start!r}"
     assert after.endswith(finish), f"{after!r} instead of {finish!r}"
     if template is DATASET:
