@@ -167,8 +167,7 @@ def _described(part: Part) -> str:
 SAMPLES, SAMPLE_BYTES = 64, 4096
 
 
-@cache
-def fingerprint(path: Path, patterns: tuple[str, ...] = ()) -> str:
+def fingerprint(path: Path, patterns: Sequence[str] = ()) -> str:
     """A hash of a file, or of a folder's files, that reads little of large ones.
 
     Small files are hashed whole; of a large one its size and 64 blocks of 4 KiB spread over it:
@@ -176,10 +175,18 @@ def fingerprint(path: Path, patterns: tuple[str, ...] = ()) -> str:
     one of the patterns, by path or by name; all of them where none does. What it is called is no
     part of the hash of a single file.
     """
-    digest = hashlib.blake2b(digest_size=10)
     files = [path] if path.is_file() else _matching(path, patterns)
-    for file in files:
-        size = file.stat().st_size
+    stats = [file.stat() for file in files]
+    return _hash_of(
+        tuple((f, stat.st_size, stat.st_mtime_ns) for f, stat in zip(files, stats, strict=True))
+    )
+
+
+@cache
+def _hash_of(files: tuple[tuple[Path, int, int], ...]) -> str:
+    """Of files with their size and time of change: read once as long as those stay."""
+    digest = hashlib.blake2b(digest_size=10)
+    for file, size, _ in files:
         digest.update(f"{file.name if len(files) > 1 else ''}:{size}:".encode())
         with file.open("rb") as content:
             if size <= SAMPLES * SAMPLE_BYTES:

@@ -321,6 +321,8 @@ class Job:
             value = value.get(part) if isinstance(value, dict) else None
         if key == "adapter":
             return str(value).rpartition(":")[2]
+        if key in self._class.named_files:
+            value = Path(str(value)).name
         return f"{key}_{value if isinstance(value, str) else json.dumps(value)}"
 
 

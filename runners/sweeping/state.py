@@ -169,7 +169,8 @@ def look(job: Job, clips: Sequence[Clip], extractors: Sequence[Extractor] | None
     Raises PrerequisiteError for a setting that is wrong and for a folder of another configuration.
     """
     folder = RunFolder(job.folder)
-    folder.check(job.identity)
+    if job.at is None:  # else the settings are the folder's own
+        folder.check(job.identity)
     if extractors is None:
         extractors = make_extractors(job.extractor, job.settings.subtitle == "merge")
     others = [_predictions_of(path) for path in job.adapter.sources()]

@@ -98,8 +98,12 @@ def _session(folder: RunFolder, state: State) -> Iterator[RunInfo]:
         "overrides": list(job.overrides),
         "batch_size": job.settings.batch_size,  # can change a word in half precision
     }
+    if before is None or job.at is None:
+        identity = richer(before.identity if before else {}, job.identity)
+    else:  # only its labels are made anew, maybe on another machine
+        identity = before.identity
     info = RunInfo(
-        identity=richer(before.identity, job.identity) if before else job.identity,
+        identity=identity,
         settings=settings_as_json(job.settings),
         answers="labels" if job.adapter.answers_with_labels else "descriptions",
         clips=len(state.clips),

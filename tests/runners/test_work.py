@@ -103,7 +103,7 @@ def test_clips_are_asked_again_on_request(base, wish, again):
 
 
 def test_a_wish_for_clips_that_are_not_there_is_refused(base):
-    with pytest.raises(PrerequisiteError, match="redo=x\\* is the name of no clip; .* 'a'"):
+    with pytest.raises(PrerequisiteError, match=r"redo=x\* is the name of no clip; .* 'a'"):
         work(job("baseline=scripted", *base, "redo='x*'"))
 
 
