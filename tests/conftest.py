@@ -39,3 +39,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         parser.addoption(
             option, type=Path, default=None, help=f"folder with {content} (default: none; skipped)"
         )
+    parser.addoption(
+        "--golden-metrics-root",
+        type=Path,
+        default=TESTS / "golden_metrics",
+        help="folder with the golden files of the benchmarks' metrics (default: "
+        "tests/golden_metrics)",
+    )
