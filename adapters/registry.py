@@ -36,6 +36,7 @@ BUILT_IN: Mapping[str, str] = {
     "chat_univi": "ovmer.adapters.models.chat_univi",
     "video_chatgpt": "ovmer.adapters.models.video_chatgpt",
     "videochat": "ovmer.adapters.models.videochat",
+    "humanomni": "ovmer.adapters.models.humanomni",
     "llama_vid": "ovmer.adapters.models.llama_vid",
     "native": "ovmer.adapters.native",
     "mplug_owl": "ovmer.adapters.models.mplug_owl",
