@@ -4,9 +4,9 @@
             -> body:  the same with weights of its own
             -> face:  MLP -> half the side, bilinear
 
-All see whole frames. Source: HumanMLLM/HumanOmni at 26fa491, `projector.py` and `humanomni_arch.py`;
-RegStage is timm 1.0.3's (`regnet.py`, Radosavovic et al., 2020) with SiLU and LayerNorm, and keeps
-its names.
+All see whole frames. Source: HumanMLLM/HumanOmni at 26fa491, `projector.py` and
+`humanomni_arch.py`; RegStage is timm 1.0.3's (Radosavovic et al., 2020) with SiLU and LayerNorm,
+under its names.
 """
 
 import math

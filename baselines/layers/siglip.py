@@ -54,7 +54,9 @@ def siglip_config(folder: Path) -> SiglipVisionConfig:
     published: Mapping[str, Any] = read_json(folder)
     vision = published.get("vision_config", published)
     if "siglip" not in str(published.get("model_type")) or not isinstance(vision, Mapping):
-        raise CheckpointError(f"{folder / 'config.json'} describes no SigLIP; is it the right folder?")
+        raise CheckpointError(
+            f"{folder / 'config.json'} describes no SigLIP; is it the right folder?"
+        )
     config: SiglipVisionConfig = SiglipVisionConfig.from_dict(dict(vision))
     config._attn_implementation = "sdpa"
     return config

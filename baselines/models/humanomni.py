@@ -133,8 +133,8 @@ class HumanOmniConfig:
                 audio_width=published["audio_hidden_size"],
                 vision_layer=published["mm_vision_select_layer"],
                 frames=published["num_frames"],
-                has_tags=published["mm_use_x_start_end"],
-                is_tied=published["tie_word_embeddings"],
+                has_tags=published.get("mm_use_x_start_end", False),
+                is_tied=published.get("tie_word_embeddings", False),
                 llm={name: published[name] for name in _LLM_FIELDS},
             )
         except KeyError as error:
@@ -373,6 +373,8 @@ def write_miniature(folder: Path, seed: int, projector: str) -> dict[str, Path]:
         if not name.startswith(read_elsewhere)
     }
     tensors = publish(drawn, _PUBLISHED) | load_file(main / "model.safetensors")
+    # Whose end token is made likely; after prompts as long as these it would always come first.
+    tensors["lm_head.weight"][read_json(main)["eos_token_id"]] /= 2
     # What the published file has and nothing reads: copies of the towers, and more.
     tower = "model.vision_tower.vision_tower.vision_model.post_layernorm.bias"
     tensors |= {name: torch.ones(3) for name in (tower, "model.bert_model.pooler.dense.bias")}
