@@ -32,3 +32,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         default=TESTS / "golden",
         help="folder with one folder of golden data per model (default: tests/golden)",
     )
+    parser.addoption(
+        "--golden-metrics-root",
+        type=Path,
+        default=TESTS / "golden_metrics",
+        help="folder with the golden files of the benchmarks' metrics (default: "
+        "tests/golden_metrics)",
+    )

@@ -17,7 +17,7 @@ Source: HumanMLLM/R1-Omni at 17cafca and HumanMLLM/HumanOmni at 26fa491, `humano
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
@@ -64,6 +64,7 @@ from ovmer.baselines.miniature import (
     write_safetensors_shards,
     write_wordpieces,
 )
+from ovmer.baselines.prompt_sizes import PromptSizes
 from ovmer.baselines.splice import splice
 from ovmer.baselines.weight_files import Tensors, read_tensors
 from ovmer.baselines.weights import join, load_strict, rename, weightless
@@ -163,42 +164,37 @@ class HumanOmniConfig:
 
 
 @dataclass(frozen=True)
-class Sizes:
-    """What whoever builds a prompt must know of a checkpoint."""
+class HumanOmniSizes(PromptSizes):
+    """`positions` are those of the frames."""
 
-    context: int
-    frames: int
-    side: int
-    """Pixels of a frame."""
-    seen: int
-    """Prompt positions that the frames take."""
-    heard: int
+    heard: int = field(kw_only=True)
     """Prompt positions that the sound takes, however long it is."""
-    mel_bins: int
-    has_tags: bool
-    question: int
+    frames: int = field(kw_only=True)
+    mel_bins: int = field(kw_only=True)
+    has_tags: bool = field(kw_only=True)
+    question: int = field(kw_only=True)
     """Tokens of the question that BERT reads at most."""
 
-    @classmethod
-    def read(cls, main: Path, siglip: Path, whisper: Path, bert: Path) -> Self:
-        """From the checkpoint's configurations, and from the names of the main folder's tensors."""
-        config, eye = HumanOmniConfig.read(main), siglip_config(siglip)
-        ear = WhisperConfig(**read_json(whisper))
-        config.check(main, eye, ear)
-        each = half(eye.image_size // eye.patch_size)
-        seen = config.frames * each**2
-        if _has_compressor(read_tensors(main)):
-            seen = config.frames * (each // 2) ** 2 + len(slow(config.frames)) * each**2
-        return cls(
-            context=config.llm["max_position_embeddings"],
-            frames=config.frames,
-            side=eye.image_size,
-            seen=seen,
-            heard=ear.max_source_positions // _POOL,
-            mel_bins=ear.num_mel_bins,
-            has_tags=config.has_tags,
-            question=BertConfig(**read_json(bert)).max_position_embeddings,
-        )
+
+def read_sizes(model: Path, siglip: Path, whisper: Path, bert: Path) -> HumanOmniSizes:
+    """From the checkpoint's configurations, and from the names of the main folder's tensors."""
+    config, eye = HumanOmniConfig.read(model), siglip_config(siglip)
+    ear = WhisperConfig(**read_json(whisper))
+    config.check(model, eye, ear)
+    side = half(eye.image_size // eye.patch_size)
+    seen = config.frames * side**2
+    if _has_compressor(read_tensors(model)):
+        seen = config.frames * (side // 2) ** 2 + len(slow(config.frames)) * side**2
+    return HumanOmniSizes(
+        context=config.llm["max_position_embeddings"],
+        positions=seen,
+        image=eye.image_size,
+        heard=ear.max_source_positions // _POOL,
+        frames=config.frames,
+        mel_bins=ear.num_mel_bins,
+        has_tags=config.has_tags,
+        question=BertConfig(**read_json(bert)).max_position_embeddings,
+    )
 
 
 @dataclass(frozen=True)
@@ -241,18 +237,20 @@ class HumanOmni(nn.Module):
         self.compresses = compresses
 
     @classmethod
-    def load(cls, main: Path, siglip: Path, whisper: Path, bert: Path, place: Place) -> "HumanOmni":
+    def load(
+        cls, model: Path, siglip: Path, whisper: Path, bert: Path, place: Place
+    ) -> "HumanOmni":
         """Read the four folders as published; of `bert` the configuration alone.
 
         The towers' weights are those of their own folders, BERT's those of the main one, in which
         it may have been trained on.
         """
-        config, eye = HumanOmniConfig.read(main), siglip_config(siglip)
+        config, eye = HumanOmniConfig.read(model), siglip_config(siglip)
         ear = WhisperConfig(**read_json(whisper))
-        config.check(main, eye, ear)
-        published = read_tensors(main)
+        config.check(model, eye, ear)
+        published = read_tensors(model)
         with weightless():
-            model = cls(
+            modules = cls(
                 config,
                 eye,
                 ear,
@@ -267,8 +265,8 @@ class HumanOmni(nn.Module):
             read_siglip(read_tensors(siglip), eye, config.vision_layer, "siglip"),
             rename(read_tensors(whisper), WHISPER_KEYS),
         )
-        load_strict(model, tensors, place)
-        return model
+        load_strict(modules, tensors, place)
+        return modules
 
     def see(self, frames: Tensor) -> Tensor:
         """T x side x side x 3 (uint8) -> T x patches x SigLIP's width."""

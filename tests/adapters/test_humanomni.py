@@ -185,7 +185,7 @@ def test_a_clip_without_picture_is_described_from_its_sound_and_says_so(r1):
 
 
 def test_the_authors_silence_comes_with_the_switch_alone(r1):
-    theirs = replace(r1, quirks="paper")
+    theirs = replace(r1, bug_compat=True)
     item = theirs.prepare(SILENT, None, None)
     assert torch.all(item.inputs.mel == -1.5)
     assert len(item.inputs.texts) == 3

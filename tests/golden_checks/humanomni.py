@@ -16,7 +16,13 @@ from ovmer.baselines.chat import ChatTokenizer
 from ovmer.baselines.device import Place
 from ovmer.baselines.layers.siglip import normalise, stretch
 from ovmer.baselines.layers.whisper import log_mel
-from ovmer.baselines.models.humanomni import HumanOmni, HumanOmniConfig, HumanOmniInputs, Sizes
+from ovmer.baselines.models.humanomni import (
+    HumanOmni,
+    HumanOmniConfig,
+    HumanOmniInputs,
+    HumanOmniSizes,
+    read_sizes,
+)
 from ovmer.baselines.tokenizer import BertTokenizer
 from tests.golden_checks import assert_close, greedy
 
@@ -37,7 +43,7 @@ ENDLESS = 10**9
 
 def check(checkpoint: Path, case: Case) -> None:
     folders = _folders(checkpoint, case)
-    sizes, model = Sizes.read(*folders), HumanOmni.load(*folders, CPU)
+    sizes, model = read_sizes(*folders), HumanOmni.load(*folders, CPU)
     with torch.inference_mode():
         inputs = _read(folders, sizes, case)
         if inputs.frames is not None:
@@ -64,14 +70,15 @@ def _folders(checkpoint: Path, case: Case) -> tuple[Path, Path, Path, Path]:
     return main, checkpoint / config.vision_tower, checkpoint / config.audio_tower, bert
 
 
-def _read(folders: tuple[Path, ...], sizes: Sizes, case: Case) -> HumanOmniInputs:
+def _read(folders: tuple[Path, ...], sizes: HumanOmniSizes, case: Case) -> HumanOmniInputs:
     """The inputs as the adapter makes them, with the ids of the prompt compared."""
     main, *_, bert = folders
     question = bytes(case["question"].astype(np.uint8)).decode()
     words = BertTokenizer(bert / "vocab.txt")
     frames, mel = _see(sizes, case), _hear(sizes, case)
     seen, heard = frames is not None, mel is not None
-    texts = pieces(question, seen=seen, heard=heard, has_tags=sizes.has_tags)
+    template = pieces(seen=seen, heard=heard, has_tags=sizes.has_tags)
+    texts = [text.replace("{question}", question) for text in template]
     around = ChatTokenizer(main, Qwen2Config()).chat_around(texts)
     slots = [VIDEO_SLOT] * seen + [AUDIO_SLOT] * heard
     ids = list(around[0])
@@ -87,16 +94,16 @@ def _read(folders: tuple[Path, ...], sizes: Sizes, case: Case) -> HumanOmniInput
     return HumanOmniInputs(around, question_ids(words, question, sizes.question), frames, mel)
 
 
-def _see(sizes: Sizes, case: Case) -> Tensor | None:
+def _see(sizes: HumanOmniSizes, case: Case) -> Tensor | None:
     if "frames_uint8" not in case:
         return None
     stored = case["frames_uint8"]
     indices = segment_centres(len(stored), sizes.frames)
     assert indices == case["frame_idx"].tolist(), "frame_idx"
-    return torch.from_numpy(stretch(stored[indices].astype(np.uint8), sizes.side))
+    return torch.from_numpy(stretch(stored[indices].astype(np.uint8), sizes.image))
 
 
-def _hear(sizes: Sizes, case: Case) -> Tensor | None:
+def _hear(sizes: HumanOmniSizes, case: Case) -> Tensor | None:
     if "waveform_int16" not in case:
         return None
     return log_mel(case["waveform_int16"].astype(np.float32) / 32768, sizes.mel_bins)
