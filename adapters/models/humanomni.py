@@ -144,11 +144,11 @@ class HumanOmniAdapter(AudioVisual):
         return stretch(frames.pixels, self.sizes.image)
 
     def clean(self, text: str) -> str:
-        """What upstream's mm_infer leaves of an answer; line breaks stay."""
+        """Strip the answer as upstream's mm_infer does; line breaks stay."""
         return text.strip()
 
     def _told(self, answer: "Generated | ClipError") -> Answer | ClipError:
-        """The answer without its thinking, which is recorded beside it."""
+        """Split the answer from its thinking, which is recorded apart."""
         told = super()._told(answer)
         if isinstance(told, ClipError):
             return told
@@ -158,7 +158,7 @@ class HumanOmniAdapter(AudioVisual):
 
 
 def pieces(*, seen: bool, heard: bool, has_tags: bool) -> list[str]:
-    """The texts of the user's message around the slots: picture, then sound."""
+    """Texts of the user's message around the slots: picture, then sound."""
     tags = [tag for tag, there in (("vi", seen), ("au", heard)) if there]
     slots = [f"<{tag}_start>{_SLOT}<{tag}_end>" if has_tags else _SLOT for tag in tags]
     return "\n".join([*slots, "{question}"]).split(_SLOT)
@@ -171,10 +171,10 @@ def question_ids(words: BertTokenizer, question: str, most: int) -> list[int]:
 
 
 def listen(path: Path) -> Samples:
-    """Samples [n] at 16 kHz of the first 30 seconds, and one more, so that a longer sound is told.
+    """Read mono samples [n] at 16 kHz: 31 seconds at most, so that a longer sound is noticed.
 
-    Of two channels it is their sum divided by the root of two: so does ffmpeg mix floating-point
-    samples, through which decord reads for the authors. More channels are averaged.
+    Two channels are mixed to (L + R) / sqrt(2), as ffmpeg, and so decord, does for the authors
+    where samples are floating-point numbers. More channels are averaged.
     """
     from ovmer.baselines.layers.whisper import LONGEST_SECONDS, SAMPLE_RATE
 
@@ -184,7 +184,7 @@ def listen(path: Path) -> Samples:
 
 
 def silence() -> Samples:
-    """What upstream hears of a clip without sound."""
+    """The samples that upstream makes for a clip without sound."""
     from ovmer.baselines.layers.whisper import SAMPLE_RATE
 
     return np.zeros(_SILENT_SECONDS * SAMPLE_RATE, np.float32)

@@ -24,7 +24,7 @@ _SLOW = 4  # the compressor keeps every fourth frame at full size, from the seco
 
 @dataclass(frozen=True)
 class Branches:
-    """What differs between the connectors that `mm_projector_type` names."""
+    """Differences between the connectors that `mm_projector_type` names."""
 
     depth: int
     """Blocks of a RegStage."""

@@ -1,8 +1,8 @@
 """The image tower of SigLIP (Zhai et al., 2023, arXiv 2303.15343) and its pixels.
 
-Models take what an inner layer makes of the patches, so the layers above it are neither built nor
-read. Preprocessing is in two steps, each where it costs least: `stretch` on the CPU, `normalise` on
-the device. Together they give the pixels of transformers' PIL image processor.
+Models use the patches after an inner layer, so the layers above it are neither built nor read.
+Preprocessing is in two steps, each where it costs least: `stretch` on the CPU, `normalise` on the
+device. Together they give the pixels of transformers' PIL image processor.
 """
 
 from collections.abc import Mapping

@@ -104,7 +104,7 @@ _LLM_FIELDS = (
 
 @dataclass(frozen=True)
 class HumanOmniConfig:
-    """What the main folder's config.json says beside the language model."""
+    """Fields of the main folder's config.json."""
 
     projector: str
     """A key of `BRANCHES`."""
@@ -128,8 +128,8 @@ class HumanOmniConfig:
         try:
             config = cls(
                 projector=published["mm_projector_type"],
-                vision_tower=Path(published["mm_vision_tower"]).name,
-                audio_tower=Path(published["mm_audio_tower"]).name,
+                vision_tower=Path(str(published["mm_vision_tower"])).name,
+                audio_tower=Path(str(published["mm_audio_tower"])).name,
                 vision_width=published["mm_hidden_size"],
                 audio_width=published["audio_hidden_size"],
                 vision_layer=published["mm_vision_select_layer"],
@@ -307,9 +307,10 @@ def _has_compressor(tensors: Tensors) -> bool:
 
 
 def _of_transformers(llm: Mapping[str, Any]) -> dict[str, Any]:
-    """The fields in transformers' names of today."""
-    theta = {"rope_type": "default", "rope_theta": llm["rope_theta"]}
-    return {**llm, "rope_parameters": theta}
+    """Fields of a Qwen2Config as transformers 5 has them."""
+    fields = dict(llm)
+    theta = fields.pop("rope_theta")
+    return fields | {"rope_parameters": {"rope_type": "default", "rope_theta": theta}}
 
 
 _PUBLISHED = (
@@ -339,7 +340,7 @@ _MINI: Mapping[str, dict[str, Any]] = {
         "tie_word_embeddings": False,
     },
 }
-"""What the two sizes of the released models have in their config.json, a dead path included."""
+"""Fields of config.json that differ between the two sizes, a dead path included."""
 
 
 def write_miniature(folder: Path, seed: int, projector: str) -> dict[str, Path]:
@@ -373,7 +374,7 @@ def write_miniature(folder: Path, seed: int, projector: str) -> dict[str, Path]:
     tensors = publish(drawn, _PUBLISHED) | load_file(main / "model.safetensors")
     # Whose end token is made likely; after prompts as long as these it would always come first.
     tensors["lm_head.weight"][read_json(main)["eos_token_id"]] /= 2
-    # What the published file has and nothing reads: copies of the towers, and more.
+    # Unused tensors of the published file: copies of the towers, BERT's pooler.
     tower = "model.vision_tower.vision_tower.vision_model.post_layernorm.bias"
     tensors |= {name: torch.ones(3) for name in (tower, "model.bert_model.pooler.dense.bias")}
     if projector == SMALL:

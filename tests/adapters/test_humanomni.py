@@ -92,7 +92,7 @@ def test_every_checkpoint_is_asked_as_its_authors_ask(name):
         assert (generation.do_sample, generation.max_new_tokens) == (False, 2048)
 
 
-def test_a_wrong_setting_is_told_with_the_choices():
+def test_a_wrong_setting_is_an_error_that_lists_the_choices():
     with pytest.raises(PrerequisiteError, match=r"baseline\.projector is 'small'"):
         configured("humanomni", "baseline.projector=small")
     with pytest.raises(PrerequisiteError, match=r"baseline\.thinking is 'thinks'"):
@@ -167,7 +167,7 @@ def test_the_sizes_are_those_of_the_papers(r1, large):
         assert less == seen + sum(map(len, alone.inputs.texts))
 
 
-def test_a_clip_without_sound_is_described_from_its_picture_and_says_so(r1):
+def test_a_clip_without_sound_is_described_from_its_picture_with_a_note(r1):
     item = r1.prepare(SILENT, None, "Hm.")
     assert item.inputs.mel is None
     assert item.notes == ("the clip has no sound, so it was described from its picture alone",)
@@ -176,7 +176,7 @@ def test_a_clip_without_sound_is_described_from_its_picture_and_says_so(r1):
         r1.prepare(None, None, "Hm.")
 
 
-def test_a_clip_without_picture_is_described_from_its_sound_and_says_so(r1):
+def test_a_clip_without_picture_is_described_from_its_sound_with_a_note(r1):
     item = r1.prepare(None, SOUND, None)
     assert item.inputs.frames is None
     assert item.notes == ("the clip has no picture, so it was described from its sound alone",)
@@ -201,7 +201,7 @@ def test_two_channels_are_mixed_as_ffmpeg_mixes_them(tmp_path):
     assert np.allclose(stereo, np.sqrt(2) * mono, atol=1e-4)
 
 
-def test_of_a_long_sound_the_first_half_minute_is_heard_and_that_is_said(r1, tmp_path):
+def test_a_long_sound_is_cut_to_30_seconds_with_a_note(r1, tmp_path):
     sound = np.concatenate([tone(30, 16000), tone(4, 16000, 880)])
     long = r1.prepare(None, write_wav(tmp_path / "long.wav", sound, 16000), None)
     short = r1.prepare(None, write_wav(tmp_path / "short.wav", sound[: 30 * 16000], 16000), None)
@@ -238,7 +238,7 @@ def test_an_r1_answer_is_recorded_apart_from_its_thinking(
 # -- checkpoints ---------------------------------------------------------------------------------
 
 
-def test_the_folder_of_another_size_is_told(r1, large):
+def test_the_folder_of_another_size_is_refused(r1, large):
     wrong = elsewhere(r1, model=path_of(large, "model"))
     with pytest.raises(CheckpointError, match=r"holds a HumanOmni of 7B, but the baseline is of 0"):
         wrong.load(CPU)
@@ -247,7 +247,7 @@ def test_the_folder_of_another_size_is_told(r1, large):
 
 
 @pytest.mark.parametrize("part", ["siglip", "whisper"])
-def test_a_tower_of_another_width_is_told(r1, tmp_path, part):
+def test_a_tower_of_another_width_is_refused(r1, tmp_path, part):
     folder = path_of(r1, part)
     content = json.loads((folder / "config.json").read_text())
     sizes = content.get("vision_config", content)
