@@ -14,6 +14,7 @@ prompt's embeddings.
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from copy import copy
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -170,6 +171,11 @@ class Mllm(Adapter, ABC):
         kept, cut = fit(subtitle, limit, lambda words: count(prompt.about(words)))
         notes = (f"the subtitle was cut by {cut} tokens to fit the model's context",) if cut else ()
         return prompt.about(kept), notes
+
+    def asking(self, question: str) -> Self:
+        asked = copy(self)
+        asked.prompt = Question(without_subtitle=question)
+        return asked
 
     def load(self, machine: Machine) -> None:
         parts = self.parts  # what is missing is said before anything slow is imported

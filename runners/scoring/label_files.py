@@ -21,7 +21,19 @@ from typing import Any
 from ovmer.baselines.errors import PrerequisiteError
 from ovmer.runners.scoring.parsing import MISSING
 
-NAME_COLUMNS = ("name", "names", "filename", "filenames", "clip", "sample", "video", "file", "id")
+NAME_COLUMNS = (
+    "name",
+    "names",
+    "filename",
+    "filenames",
+    "clip",
+    "sample",
+    "video",
+    "file",
+    "id",
+    "video_id",
+    "video_name",
+)
 _LARGEST_CELL = 2**31 - 1  # characters; the csv module refuses more than 131,072 by default
 _BROKEN = (zipfile.BadZipFile, pickle.UnpicklingError)
 

@@ -181,6 +181,11 @@ def _once_each(
 
 def _true_class(case: Case, number: Mapping[str, int], labels: Sequence[str]) -> int:
     """The number of the true label; -1 where the truth is empty and the clip cannot count."""
+    if len(case.truth) > 1:
+        raise PrerequisiteError(
+            f"clip {case.name!r} has {len(case.truth)} true labels, so a closed set cannot be "
+            "scored; use a data set with one label a clip, or task=describe"
+        )
     text = case.truth[0].strip().lower() if case.truth else ""
     if not text:
         return -1
