@@ -16,7 +16,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from enum import StrEnum
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from omegaconf import OmegaConf
 from omegaconf.errors import ConfigKeyError, MissingMandatoryValue, ValidationError
@@ -24,8 +24,11 @@ from omegaconf.errors import ConfigKeyError, MissingMandatoryValue, ValidationEr
 from ovmer.adapters.registry import near
 from ovmer.baselines.errors import PrerequisiteError
 from ovmer.runners.data.finder import Finder
+from ovmer.runners.data.rows import Files, Rows, read_rows
 from ovmer.runners.data.table import read_columns
 from ovmer.runners.data.truth import Labels, read_truth
+
+T = TypeVar("T")
 
 _PACKAGE = "{package}"  # in `root`: the folder of this module, where the sample data set lies
 
@@ -92,6 +95,8 @@ class DatasetSettings:
     face: list[str] = field(default_factory=list)
     subtitle: Subtitle = field(default_factory=Subtitle)
     labels: Labels = field(default_factory=Labels)
+    rows: Rows = field(default_factory=Rows)
+    """Where clips bring questions or folds; then `labels` says the words alone."""
     target: str = "labels"
     """What the extractor is asked for: labels, basic_emotion or sentiment."""
     submission: str | None = None
@@ -111,6 +116,8 @@ def read_dataset(settings: Mapping[str, Any]) -> list[Clip]:
             f"dataset.root: there is no folder {root}; give dataset.root, or data_root, the folder "
             "that holds the data sets by their authors' names"
         )
+    if wanted.rows.file:
+        return _from_rows(root, wanted)
     labels = _select(read_truth(root, wanted.labels), wanted)
     subtitles = _read_subtitles(root, wanted, labels)
     video = Finder(root, "video", wanted.video, wanted.check_files)
@@ -122,6 +129,30 @@ def read_dataset(settings: Mapping[str, Any]) -> list[Clip]:
         picture = video.find(name)
         sound = audio.find(name) or picture
         clips.append(Clip(name, picture, sound, face.find(name), subtitles[name], words))
+    return clips
+
+
+def _from_rows(root: Path, wanted: DatasetSettings) -> list[Clip]:
+    rows = {row.name: row for row in read_rows(root, wanted.rows, wanted.labels.space)}
+    video = Files(root, wanted.video, wanted.check_files)
+    audio = Files(root, wanted.audio, wanted.check_files)
+    clips = []
+    for name in _select(rows, wanted):
+        row = rows[name]
+        picture = video.find(row.file)
+        clips.append(
+            Clip(
+                name=name,
+                video=picture,
+                audio=audio.find(row.file) or picture,
+                face=None,
+                subtitle=row.subtitle,
+                labels=row.labels,
+                question=row.question,
+                choices=row.choices,
+                group=row.group,
+            )
+        )
     return clips
 
 
@@ -154,9 +185,7 @@ def _checked(settings: Mapping[str, Any]) -> DatasetSettings:
     return wanted
 
 
-def _select(
-    labels: dict[str, tuple[str, ...]], wanted: DatasetSettings
-) -> dict[str, tuple[str, ...]]:
+def _select(labels: dict[str, T], wanted: DatasetSettings) -> dict[str, T]:
     names: Sequence[str] = list(labels)
     if wanted.clips:
         hits = Counter[str]()

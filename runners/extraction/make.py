@@ -95,7 +95,7 @@ def make_extractors(settings: Mapping[str, Any], merge: bool = False) -> list[Ex
     if kind == "reply":
         if merge:
             raise PrerequisiteError(
-                "subtitle=merge is for descriptions, but this task's metric reads the reply itself; "
+                "subtitle=merge is for descriptions, but this task's metric reads the reply; "
                 "say subtitle=prompt or subtitle=none"
             )
         return [ReplyExtractor()]

@@ -1,4 +1,4 @@
-"""The extractor of tasks whose metric reads the replies themselves: a reply is kept as it stands."""
+"""The extractor of tasks whose metric reads the replies themselves: they are kept as they stand."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass

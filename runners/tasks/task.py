@@ -1,7 +1,7 @@
 """The keys of `conf/task/NAME.yaml`: what is asked of each clip, and how the reply counts."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
