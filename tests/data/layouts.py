@@ -1,154 +1,108 @@
-"""Benchmarks in their releases' layout, with invented labels and the sample's clips as videos."""
+"""Data sets as their authors lay them out, made up of the sample's clips.
+
+    python -m tests.data.layouts /tmp/dataset            # those of MER-UniBench
+    python -m tests.data.layouts /tmp/dataset meld sims  # some of them
+
+What is written follows from `conf/dataset/NAME.yaml` alone: tables with the columns that it names,
+label files with its splits, media where its patterns say. The labels are invented.
+"""
 
 import csv
-import json
-import shutil
-from collections.abc import Callable, Sequence
+import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ovmer.runners.data.reader import dataset_root
+import numpy as np
 
-SAMPLE = dataset_root({"root": "{package}/sample"})
-VIDEOS = sorted((SAMPLE / "video").glob("*.mp4"))
+from tests.make_sample import SAMPLE
+from tests.runners.jobs import job
 
-
-def put_video(path: Path, number: int = 0) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    shutil.copy(VIDEOS[number % len(VIDEOS)], path)
-
-
-def put_json(path: Path, content: Any) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(content), encoding="utf-8")
+UNIBENCH = "mer2023 mer2024 meld iemocap cmumosi cmumosei sims simsv2 ovmerdplus".split()
+_PREFIX = {"meld": "test_dia0_utt", "iemocap": "Ses05F_impro01_F00", "cmumosi": "k5Y_838nuGo_"}
+_SAID = {"chinese": "你在开玩笑吗"}
+_OPEN = ("[happy, relieved]", "['worried', 'tense']", "angry, annoyed", "[]")
 
 
-def dfew(root: Path, labels: Sequence[int] = (1, 2, 7)) -> None:
-    """Each of the five folds with the same labels, one clip after the other."""
-    number = 0
-    for fold in range(1, 6):
-        table = root / f"EmoLabel_DataSplit/test(single-labeled)/set_{fold}.csv"
-        table.parent.mkdir(parents=True, exist_ok=True)
-        with table.open("w", newline="", encoding="utf-8") as file:
-            rows = csv.writer(file)
-            rows.writerow(["video_name", "label"])
-            for label in labels:
-                number += 1
-                rows.writerow([number, label])
-                put_video(root / f"Clip/original/{number}.mp4", number)
+def settings_of(name: str) -> dict[str, Any]:
+    return job(f"dataset={name}").settings.dataset
 
 
-def mafw(root: Path, labels: Sequence[str] = ("anger", "happiness")) -> None:
-    number = 0
-    for fold in range(1, 6):
-        table = root / f"Train & Test Set/single/no_caption/set_{fold}/test.txt"
-        table.parent.mkdir(parents=True, exist_ok=True)
-        lines = []
-        for label in labels:
-            number += 1
-            lines.append(f"{number:05}.mp4 {label}\n")
-            put_video(root / f"clips/{number:05}.mp4", number)
-        table.write_text("".join(lines), encoding="utf-8")
+def names_of(name: str, clips: int) -> list[str]:
+    return [f"{_PREFIX.get(name, 'sample_0000000')}{i}" for i in range(clips)]
 
 
-def ravdess(root: Path, actors: Sequence[int] = (1, 5)) -> None:
-    """Eight emotions of each actor, with the twins without sound and a song."""
-    for actor in actors:
-        for emotion in range(1, 9):
-            for modality in ("01", "02"):
-                name = f"{modality}-01-{emotion:02}-01-01-01-{actor:02}.mp4"
-                put_video(root / f"Actor_{actor:02}" / name, emotion)
-        put_video(root / f"Actor_{actor:02}" / f"01-02-01-01-01-01-{actor:02}.mp4")
+def write_dataset(place: Path, name: str, clips: int = 6) -> Path:
+    """One data set below `place`, with `clips` clips; returns its folder."""
+    settings = settings_of(name)
+    root = place / Path(settings["root"]).name
+    root.mkdir(parents=True, exist_ok=True)
+    names = names_of(name, clips)
+    _write_media(root, settings, names)
+    _write_subtitles(root, settings["subtitle"], names)
+    write_labels(root, settings["labels"], names)
+    return root
 
 
-def emobench_m(root: Path, name: str, folder: str, answers: Sequence[str]) -> None:
-    items = []
-    for number, answer in enumerate(answers):
-        video = f"videos/{folder}/ab_0001/{number:05}.mp4"
-        put_video(root / "dataset" / folder / video, number)
-        items.append(
-            {
-                "id": str(number),
-                "video": video,
-                "conversations": [
-                    {"from": "human", "value": f"<video>\nThe person says: w{number}. Which one?"},
-                    {"from": "gpt", "value": answer},
-                ],
-            }
+def _write_media(root: Path, settings: Mapping[str, Any], names: Sequence[str]) -> None:
+    """Each clip is one of the sample's, under another name (and, for .avi, another ending)."""
+    scenes = sorted((SAMPLE / "audio").glob("*.wav"))
+    scenes = [each for each in scenes if (SAMPLE / "video" / f"{each.stem}.mp4").exists()]
+    faces = [np.load(each) for each in sorted((SAMPLE / "openface_face").glob("*/*.npy"))]
+    for i, name in enumerate(names):
+        sound = scenes[i % len(scenes)]
+        picture = SAMPLE / "video" / f"{sound.stem}.mp4"
+        for kind, source in (("video", picture), ("audio", sound)):
+            path = root / settings[kind][0].replace("{name}", name)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(source.read_bytes())
+        path = root / settings["face"][0].replace("{name}", name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        np.save(path, faces[i % len(faces)])
+
+
+def _write_subtitles(root: Path, table: Mapping[str, Any], names: Sequence[str]) -> None:
+    columns = [column for column in table["columns"].values() if column]
+    with (root / table["file"]).open("w", encoding="utf-8", newline="") as file:
+        rows = csv.writer(file)
+        rows.writerow([table["key"], *columns])
+        for i, name in enumerate(names):  # the last one has no subtitle
+            texts = [
+                "你在开玩笑吗" if each == "chinese" else "Are you kidding?" for each in columns
+            ]
+            rows.writerow([name, *(texts if i + 1 < len(names) else [""] * len(columns))])
+
+
+def write_labels(root: Path, table: Mapping[str, Any], names: Sequence[str]) -> None:
+    path = root / table["file"]
+    if path.suffix == ".npz":
+        _write_corpus(path, table, names)
+        return
+    column = table["column"]
+    with path.open("w", encoding="utf-8", newline="") as file:
+        rows = csv.writer(file)
+        rows.writerow([table["key"], *([column] if column else [])])
+        rows.writerows(
+            [name, *([_OPEN[i % len(_OPEN)]] if column else [])] for i, name in enumerate(names)
         )
-    put_json(root / f"benchmark_json/{name}.json", items)
 
 
-def mmla(root: Path, name: str, task: str, answers: Sequence[str]) -> None:
-    items = []
-    for number, answer in enumerate(answers):
-        put_video(root / name / "video" / f"dia{number}_utt0.mp4", number)
-        words = [{"value": f"These are words {number}."}, {"value": f"{task}: {answer}"}]
-        items.append({"id": f"{number}", "video": f"dia{number}_utt0.mp4", "conversations": words})
-    put_json(root / name / f"test_{task.replace(' ', '_')}.json", items)
+def _write_corpus(path: Path, table: Mapping[str, Any], names: Sequence[str]) -> None:
+    """A pickled dict a split, as MERBench writes them; clips of another session stand there too."""
+    corpus: dict[str, dict[str, Any]] = {}
+    for i, name in enumerate(names):
+        low, high = table["range"] or (-1, 1)
+        # 0 stands among them, which no score counts.
+        value = np.float32(low + (high - low) * (i % 5) / 4)
+        emotion: Any = i % len(table["words"]) if table["words"] else 0
+        if table["space"]:
+            emotion = table["space"][(i + 1) % len(table["space"])]
+        corpus[name] = {"emo": emotion, "val": value if table["range"] else -10}
+    if table["names"]:
+        corpus["Ses01F_impro01_F000"] = {"emo": 0, "val": -10}
+    np.savez_compressed(path, **{table["split"]: np.array(corpus, dtype=object)}, train_corpus={})
 
 
-def intentbench(root: Path) -> None:
-    put_video(root / "videos/social/a.mp4", 1)
-    put_video(root / "videos/MER24/sample_1.mp4", 2)
-    common = {"data_type": "video", "path": "social/a.mp4", "video": "social/a.mp4"}
-    put_json(
-        root / "qa.json",
-        [
-            common
-            | {
-                "problem_type": "multiple choice",
-                "problem": "Why does she smile?",
-                "options": ["A. A joke", "B. A gift"],
-                "solution": "<answer>B</answer>",
-            },
-            common
-            | {
-                "problem_type": "judge",
-                "problem": "Is he lying?",
-                "options": [],
-                "solution": "<answer>Yes</answer>",
-            },
-            common
-            | {
-                "problem_type": "emer_ov_mc",
-                "problem": "What emotions does the man display?",
-                "options": ["A. Calm", "B. Angry", "C. Sad"],
-                "solution": "<think>x</think><answer>B,C</answer>",
-                "path": "MER24/sample_1.mp4",
-            },
-        ],
-    )
-
-
-def mme_emotion(root: Path, task: str = "ER-Lab") -> None:
-    put_video(root / task / "00012.mp4")
-    item = {"video_id": "00012", "ground_truth": "happy", "label_set": ["happy", "sad"]}
-    put_json(root / f"{task}.json", [item | {"question": "What does the person feel?"}])
-
-
-LAYOUTS: dict[str, tuple[str, Callable[[Path], None]]] = {
-    "dfew": ("DFEW", dfew),
-    "mafw": ("MAFW", mafw),
-    "ravdess": ("RAVDESS", ravdess),
-    "emobench_m_mosi": ("EmoBench-M", lambda root: emobench_m(root, "MOSI", "MOSI", ["positive"])),
-    "emobench_m_meld": (  # a file name of the older archive
-        "EmoBench-M",
-        lambda root: emobench_m(root, "MELD_test_instruction", "MELD", ["joy", "anger"]),
-    ),
-    "emobench_m_mc_eiu": (
-        "EmoBench-M",
-        lambda root: emobench_m(
-            root, "MC-EIU", "MC-EIU", ["{'emotion label': 'sad', 'intent label': 'wishing'}"]
-        ),
-    ),
-    "emobench_m_smile": (
-        "EmoBench-M",
-        lambda root: emobench_m(root, "smile", "smile", ["The audience laughed because of him."]),
-    ),
-    "mmla_meld": ("MMLA", lambda root: mmla(root, "MELD", "emotion", ["joy", "anger"])),
-    "mmla_meld_da": ("MMLA", lambda root: mmla(root, "MELD-DA", "dialogue act", ["answer"])),
-    "intentbench": ("IntentBench", intentbench),
-    "mme_emotion_er_lab": ("MME-Emotion", mme_emotion),
-}
-"""Data set of conf/dataset -> its folder below data_root, and what writes it."""
+if __name__ == "__main__":
+    for each in sys.argv[2:] or UNIBENCH:
+        print(write_dataset(Path(sys.argv[1]), each))

@@ -8,7 +8,7 @@ import pytest
 from ovmer.baselines.errors import PrerequisiteError
 from ovmer.runners.data import Clip, read_dataset
 from ovmer.runners.job import Job
-from tests.data import layouts
+from tests.data import benchmark_layouts as layouts
 from tests.runners.jobs import job
 
 
