@@ -153,7 +153,7 @@ def _probe_all(
 
 def _look_at_subtitles(report: Report, clips: Sequence[Clip]) -> None:
     for clip in clips:
-        if not clip.subtitle.strip():
+        if not (clip.subtitle or "").strip():
             report.add(clip.name, "subtitle", "without text")
 
 

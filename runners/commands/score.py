@@ -57,7 +57,6 @@ class CommonSettings:
     confidence: float = 0.95
     seed: int = 0
     output: str | None = None
-    allow_pickle: bool = False
 
     def make_metric(self) -> Metric:
         """The metric, which a task may bring."""
@@ -149,7 +148,7 @@ def score_file(
     if truth is None:
         truth = read_truth(settings, metric)
     columns = Columns(metric.answer_columns, settings.columns.name, settings.columns.predictions)
-    answers = read_labels(Path(predictions).expanduser(), columns, settings.allow_pickle)
+    answers = read_labels(Path(predictions).expanduser(), columns)
     scores = metric.score(answers.values, truth.values, settings.missing)
     scores.notes.extend(answers.notes + truth.notes)
     return scores
@@ -166,4 +165,4 @@ def read_truth(settings: CommonSettings, metric: Metric) -> Read:
         clips = read_dataset({**settings.dataset, "check_files": False})
         return Read({clip.name: metric.truth_of(clip) for clip in clips if clip.labels})
     columns = Columns(metric.truth_columns, settings.columns.name, settings.columns.truth)
-    return read_labels(Path(settings.truth).expanduser(), columns, settings.allow_pickle)
+    return read_labels(Path(settings.truth).expanduser(), columns)

@@ -69,7 +69,7 @@ class Row:
     question: str | None
     choices: tuple[str, ...]
     group: str
-    subtitle: str
+    subtitle: str | None
 
 
 def read_rows(root: Path, wanted: Rows, space: Sequence[str]) -> list[Row]:
@@ -199,7 +199,7 @@ def _row(
         question.strip() if question else None,
         _choices(_value(cells, wanted.choices)),
         _text(cells, wanted.group) or "",
-        _text(cells, wanted.subtitle) or "",
+        _text(cells, wanted.subtitle),
     )
 
 

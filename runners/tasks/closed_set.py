@@ -199,6 +199,44 @@ def _once_each(
 
 
 @dataclass
+class Choice(Family):
+    """One of the choices that each clip brings: there are no classes, so accuracy is the figure."""
+
+    parser: str
+    unknown: str = "wrong"
+    columns = ("clips", "unknown", "counted", "right")
+
+    def __post_init__(self) -> None:
+        check_unknown(self.unknown)
+
+    def count(self, cases: Sequence[Case]) -> Counted:
+        values, readings = np.zeros((len(cases), 4)), list[str | None]()
+        parsers = dict[tuple[str, ...], Parse]()
+        for row, case in zip(values, cases, strict=True):
+            choices = tuple(choice.lower() for choice in case.choices)
+            true = case.truth[0].strip().lower() if len(case.truth) == 1 else ""
+            if true not in choices:
+                raise wrong_value(case.name, "truth", f"{case.truth!r:.60}, none of its choices")
+            if choices not in parsers:
+                parsers[choices] = make_parser(self.parser, choices)
+            read = parsers[choices](case.reply)
+            unknown = read not in choices
+            row[:] = 1, unknown, not (read is None and self.unknown == "drop"), read == true
+            readings.append(read)
+        return Counted(values, readings, {})
+
+    def aggregate(self, sums: Mapping[str, FloatArray]) -> dict[str, FloatArray]:
+        return {
+            "accuracy": ratio(sums["right"], sums["counted"], 0.0),
+            "unknown": ratio(sums["unknown"], sums["clips"], 0.0),
+        }
+
+    @property
+    def about(self) -> str:
+        return f"{rule(self.parser)}; a reply without a choice is {policy(self.unknown)}"
+
+
+@dataclass
 class Joint(Family):
     """One label for each of several parts; right where all parts are (EmoBench-M's MC-EIU).
 
