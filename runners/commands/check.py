@@ -17,6 +17,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from operator import attrgetter
 from pathlib import Path
 from typing import Any
@@ -112,11 +113,15 @@ def check(settings: Mapping[str, Any], workers: int) -> Report:
             patterns = []  # only dataset.visual=face needs them
         if patterns:
             finder = Finder(root, kind, patterns, True, folder_may_lack=True)
-            _probe_all(report, kind, clips, workers, lambda clip, f=finder: f.find(clip.name))
+            _probe_all(report, kind, clips, workers, partial(_by_name, finder))
     if not rows.get("file") or rows.get("subtitle"):
         _look_at_subtitles(report, clips)
     _look_at_labels(report, clips)
     return report
+
+
+def _by_name(finder: Finder, clip: Clip) -> Path | None:
+    return finder.find(clip.name)
 
 
 def _probe_all(
