@@ -83,6 +83,7 @@ class Settings:
     variant: str = ""
     outputs: str = "outputs"
     on_error: str = "record"
+    redo: Any = False
     batch_size: int = 64
     batch_tokens: int = 0
     workers: int = 0
@@ -194,8 +195,9 @@ _PATHS = (
 
 
 def settings_as_json(settings: Settings) -> dict[str, Any]:
-    """The settings as `run.json` holds them: paths made absolute, as it may be read elsewhere."""
-    values = asdict(settings)
+    """The settings as `run.json` holds them: paths made absolute, as it may be read elsewhere, and
+    without the wish of one session to do clips again."""
+    values = asdict(settings) | {"redo": False}
     for group, key in _PATHS:
         if key in values[group]:
             value = values[group][key]

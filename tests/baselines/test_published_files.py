@@ -356,6 +356,18 @@ ROWS = (
         refused="both stand for"),
     Row("affectgpt", "trained", "buffers",
         add("x.position_ids", "llama_model.base_model.model.model.rotary_emb.inv_freq")),
+    # -- Emotion-LLaMA
+    Row("emotion_llama", "trained", "bare", content(lambda c: c["model"]), noted="not nested"),
+    Row("emotion_llama", "trained", "an adapter missing", drop("layers.1.self_attn.q_proj.lora_A"),
+        refused="lacks llm.model.layers.1.self_attn.q_proj.lora_A"),
+    Row("emotion_llama", "trained", "adapters of the keys", add(
+        "llama_model.base_model.model.model.layers.0.self_attn.k_proj.lora_A.weight"),
+        refused="unexpected llm.model.layers.0.self_attn.k_proj"),
+    Row("emotion_llama", "trained", "a norm of the picture", add("ln_vision.weight"),
+        refused="no place for"),
+    Row("emotion_llama", "trained", "peft since 0.3",
+        tensors(lambda s: {k.replace("lora_A.w", "lora_A.default.w").replace(
+            "lora_B.w", "lora_B.default.w"): t for k, t in s.items()})),
     # -- OneLLM
     Row("onellm", "model", "rope.freqs", add("rope.freqs")),
     Row("onellm", "model", "nested", content(lambda c: {"model": c})),
