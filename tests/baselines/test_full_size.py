@@ -169,6 +169,20 @@ def test_affectgpt() -> None:
     assert 2 * count([model.llm]) == pytest.approx(15.23e9, rel=1e-3)
 
 
+def test_emotion_llama() -> None:
+    vision = eva(39).layers[0].self_attn.config
+    vision.image_size = 448
+    with weightless():
+        model = EmotionLlama(vision, 1024, llama_config(LLAMA), None)
+    assert lora(model.llm, 64, ("q_proj", "v_proj")) == 33_554_432  # as a user's log prints it
+    connector = [model.image, model.face, model.video, model.sound, model.whole]
+    assert len([each for part in connector for each in part.parameters()]) == 10
+    assert count(connector) == 5632 * 4096 + 3 * 1024 * 4096 + 1408 * 4096 + 5 * 4096
+    with torch.inference_mode():
+        model.to("meta")
+        assert model.connect(meta(1025, 1408), meta(3, 1024)).shape == (260, 4096)
+
+
 @pytest.mark.parametrize(
     ("projector", "llm", "siglip", "connector", "way_in", "seen"),
     [
@@ -214,17 +228,3 @@ def test_humanomni(projector, llm, siglip, connector, way_in, seen) -> None:
         patches = model.see(torch.empty(frames, side, side, 3, dtype=torch.uint8, device="meta"))
         assert model.fuse(patches, meta(3)).shape == (vectors, llm["hidden_size"])
         assert model.audio_projector(model.hear(meta(128, 3000))).shape[0] == 500
-
-
-def test_emotion_llama() -> None:
-    vision = eva(39).layers[0].self_attn.config
-    vision.image_size = 448
-    with weightless():
-        model = EmotionLlama(vision, 1024, llama_config(LLAMA), None)
-    assert lora(model.llm, 64, ("q_proj", "v_proj")) == 33_554_432  # as a user's log prints it
-    connector = [model.image, model.face, model.video, model.sound, model.whole]
-    assert len([each for part in connector for each in part.parameters()]) == 10
-    assert count(connector) == 5632 * 4096 + 3 * 1024 * 4096 + 1408 * 4096 + 5 * 4096
-    with torch.inference_mode():
-        model.to("meta")
-        assert model.connect(meta(1025, 1408), meta(3, 1024)).shape == (260, 4096)
