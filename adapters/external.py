@@ -13,9 +13,10 @@ worker.py has the protocol; the README has a worker of twenty lines. What goes w
 
 import shutil
 from collections.abc import Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 from ovmer.adapters.base import AUDIO, SUBTITLE, VIDEO, Adapter, Answer, Feeding, Machine, Prepared
 from ovmer.adapters.registry import register
@@ -75,6 +76,7 @@ class External(Adapter):
                 raise PrerequisiteError(f"baseline.{key} must be above 0")
         self.modalities = frozenset(self.modalities)
         self.answers_with_labels = self.labels  # type: ignore[misc]  # as the worker's are
+        self._question: str | None = None
         self._running: Worker | None = None
         self._asked = self._deadly = 0
 
@@ -85,6 +87,14 @@ class External(Adapter):
     def load(self, machine: Machine) -> None:
         """Raises PrerequisiteError where the worker does not come up. The machine is its own."""
         self._running = self._started()
+
+    def asking(self, question: str) -> Self:
+        asked = copy(self)
+        asked._question = question
+        return asked
+
+    def prepare(self, video: Path | None, audio: Path | None, subtitle: str | None) -> Prepared:
+        return Prepared((video, audio, subtitle, self._question))
 
     def generate(self, batch: list[Prepared]) -> Sequence[str | Answer | ClipError]:
         answers: list[str | Answer | ClipError] = []
@@ -101,13 +111,15 @@ class External(Adapter):
             self._running = None
 
     def _answer(self, item: Prepared) -> Answer:
-        video, audio, subtitle = item.inputs
+        video, audio, subtitle, question = item.inputs
         request = {
             "video": video and str(video.absolute()),
             "audio": audio and str(audio.absolute()),
             "subtitle": subtitle,
             "seed": item.seed,
         }
+        if question is not None:
+            request["question"] = question
         notes = list[str]()
         try:
             try:

@@ -3,6 +3,7 @@
     worker -> us   {"ready": true}                                         its model is loaded
     us -> worker   {"id": 1, "video": "/clip.mp4", "audio": null, "subtitle": "I'm fine.",
                     "seed": 7}                                              null: not given
+                    and "question": ".." where a task asks another than the worker's own
     worker -> us   {"id": 1, "text": "She smiles."}                         and, if it likes,
                     "notes": [..], "thinking": "..", "prompt_tokens": 9, "new_tokens": 3
     or             {"id": 1, "error": "the file is torn", "status": "unreadable"}

@@ -16,6 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 from ovmer.adapters import registry
 from ovmer.adapters.registry import near
 from ovmer.baselines.errors import PrerequisiteError
+from ovmer.runners.tasks.task import applied
 from ovmer.runners.typed import from_json
 
 CONF = Path(__file__).parents[1] / "conf"
@@ -71,11 +72,14 @@ class Settings:
     metric: dict[str, Any] = field(default_factory=dict)
     engine: dict[str, Any] = field(default_factory=dict)
     launcher: dict[str, Any] = field(default_factory=dict)
+    task: dict[str, Any] = field(default_factory=dict)
     clips: str | None = None
     columns: ColumnSettings = field(default_factory=ColumnSettings)
     data_root: str = "dataset"
     weights: str | None = None
     limit: int | None = None
+    question: str | None = None
+    choices: list[str] = field(default_factory=list)
     generation: str = "paper"
     subtitle: str = "prompt"
     dry_run: bool = False
@@ -155,6 +159,9 @@ def settings_of(config: DictConfig) -> Settings:
             raise PrerequisiteError(f"there is no key {key}; {near(key, known)}")
     settings = OmegaConf.to_object(config)
     assert isinstance(settings, Settings)
+    settings.metric, settings.extractor = applied(
+        settings.task, settings.metric, settings.extractor
+    )
     _one_of("subtitle", settings.subtitle, SUBTITLE)
     _one_of("on_error", settings.on_error, ON_ERROR)
     for key, least in (("batch_size", 1), ("batch_tokens", 0), ("workers", 0)):

@@ -27,6 +27,7 @@ from ovmer.runners.config import Settings
 from ovmer.runners.content import code_hash, code_of_class
 from ovmer.runners.data.own import own_settings
 from ovmer.runners.explain import explain
+from ovmer.runners.tasks.task import Task, make_task
 
 NOT_FIELDS = frozenset(
     {"name", "title", "adapter", "status", "generation", "needs", "dtype", "protocol", "variant_of"}
@@ -100,6 +101,7 @@ class Job:
             **{f"baseline.{key}": value for key, value in self._plain_fields.items()},
             **({"baseline.code": code} if code else {}),
             "seed": self.settings.seed,
+            **({"task": self.task.identity} if self.task.asks else {}),
             **({"sources": self._sources} if self._sources else {}),
             **self._switches,
         }
@@ -155,6 +157,11 @@ class Job:
         """How files are read; PrerequisiteError for a wrong value."""
         return MediaSettings(**asdict(self.settings.media))
 
+    @cached_property
+    def task(self) -> Task:
+        """What is asked of each clip; PrerequisiteError for a wrong key or value."""
+        return make_task(self.settings.task)
+
     @property
     def label(self) -> str:
         """What messages and tables call it."""
@@ -198,6 +205,8 @@ class Job:
         """The adapter's fields as configured, the chosen generation preset among them."""
         baseline = self.settings.baseline
         fields = {key: value for key, value in baseline.items() if key not in NOT_FIELDS}
+        if self.task.system is not None:
+            fields["system"] = self.task.system
         presets, choice = baseline.get("generation"), self.settings.generation
         choices = list(presets or _PRESETS)
         if choice not in choices:
@@ -206,7 +215,7 @@ class Job:
                 f"{registry.near(choice, choices)}"
             )
         if presets:
-            fields["generation"] = presets[choice]
+            fields["generation"] = {**presets[choice], **self.task.generation}
         return fields
 
     @cached_property
@@ -278,6 +287,12 @@ class Job:
     def _variant(self) -> list[str]:
         """What is unusual about this run, in words for its folder."""
         settings, switches, words = self.settings, self._switches, list[str]()
+        if self.task.asks and self.task.name != settings.dataset["name"]:
+            words.append(self.task.name)
+        for key in ("question", "choices"):
+            if self.task.asks and key in self._overridden:
+                value = getattr(settings, key)
+                words.append("+".join(value) if isinstance(value, list) else str(value))
         if self.is_dry:
             words.append("dry")
         if settings.baseline.get("generation") and settings.generation != "paper":
