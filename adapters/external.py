@@ -11,6 +11,7 @@ worker.py has the protocol; the README has a worker of twenty lines. What goes w
                                          the run stops; what was answered is kept
 """
 
+import secrets
 import shutil
 from collections.abc import Mapping, Sequence
 from copy import copy
@@ -38,6 +39,8 @@ _ERRORS: Mapping[str, type[ClipError]] = {
     for each in (Unreadable, MissingModality, OutOfMemory, Timeout, Refused, ClipError)
 }
 _KINDS = (VIDEO, AUDIO, SUBTITLE)
+_MOST_TOKENS = 1 << 40
+"""A count above this is no number of tokens."""
 _HOPELESS = 3
 """So many clips in a row that end or silence the worker, and the run stops: loading a model anew
 takes minutes."""
@@ -78,7 +81,7 @@ class External(Adapter):
         self.answers_with_labels = self.labels  # type: ignore[misc]  # as the worker's are
         self._question: str | None = None
         self._running: Worker | None = None
-        self._asked = self._deadly = 0
+        self._deadly = 0
 
     @property
     def feeding(self) -> Feeding:
@@ -139,8 +142,8 @@ class External(Adapter):
     def _ask(self, request: dict[str, Any]) -> Mapping[str, Any]:
         worker = self._running or self._started()
         self._running = None  # gone, unless it answers
-        self._asked += 1
-        reply = worker.ask({"id": self._asked} | request, self.timeout)
+        # Not counted up, so that an answer sent ahead of its request cannot match the next one.
+        reply = worker.ask({"id": secrets.randbelow(1 << 32)} | request, self.timeout)
         self._running = worker
         return reply
 
@@ -206,4 +209,4 @@ def _text(value: object) -> str:
 
 
 def _count(value: object) -> int | None:
-    return value if isinstance(value, int) else None
+    return value if isinstance(value, int) and 0 <= value < _MOST_TOKENS else None

@@ -7,7 +7,7 @@ descriptions the same ones (`identity`), and the name of its run folder. Nothing
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, is_dataclass
 from functools import cached_property
 from pathlib import Path
@@ -25,6 +25,7 @@ from ovmer.baselines.errors import PrerequisiteError, first_line, where
 from ovmer.baselines.gpu import OWN, resolve_dtype
 from ovmer.runners.config import Settings
 from ovmer.runners.content import code_hash, code_of_class
+from ovmer.runners.data.own import own_settings
 from ovmer.runners.explain import explain
 from ovmer.runners.tasks.task import Task, make_task
 
@@ -49,6 +50,9 @@ class Job:
     """The run folder, where it is known rather than named after the settings."""
     on_gpu: bool | None = None
     """Whether the machine that it will run on has a GPU; None asks this one."""
+
+    def __post_init__(self) -> None:
+        _take_own_clips(self.settings, self.overrides)
 
     @cached_property
     def adapter(self) -> Adapter:
@@ -134,7 +138,7 @@ class Job:
         if "load" not in self._class.defines or self._class.runs_elsewhere:
             return machine.dtype
         if launcher.get("name") == "ray" and launcher["address"] != "local":
-            from ovmer.runners.describing.ray_cluster import has_gpus
+            from ovmer.runners.ray_cluster import has_gpus
 
             on_gpu = launcher["gpus"] != 0 and has_gpus(str(launcher["address"]))
         return resolve_dtype(machine.dtype, machine.device, own, on_gpu)
@@ -353,3 +357,26 @@ def _cut(name: str, longest: int, whole: str) -> str:
     if len(name) <= longest:
         return name
     return f"{name[: longest - 8]}_{hashlib.blake2b(whole.encode(), digest_size=3).hexdigest()}"
+
+
+def _take_own_clips(settings: Settings, overrides: Sequence[str]) -> None:
+    """Put the data set that `clips=` stands for in the place of a shipped one."""
+    columns = {kind: column for kind, column in asdict(settings.columns).items() if column}
+    if settings.clips is None:
+        if columns:
+            raise PrerequisiteError(
+                f"columns.{next(iter(columns))} is about a table of your own; add clips=TABLE"
+            )
+        return
+    if settings.dataset.get("source") is not None:
+        return  # taken already
+    name = settings.dataset.get("name")
+    if name != _DEFAULT_DATASET or f"dataset={name}" in overrides:
+        raise PrerequisiteError(
+            f"clips={settings.clips} and dataset={name} both say which clips; leave one out"
+        )
+    settings.dataset = own_settings(settings.clips, columns, settings.dataset)
+
+
+_DEFAULT_DATASET = "sample"
+"""That of conf/config.yaml."""
