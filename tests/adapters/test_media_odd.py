@@ -133,3 +133,14 @@ def test_frames_in_bursts_keep_their_numbers(tmp_path: Path) -> None:
     times = [cycle * 7 + step for cycle in range(12) for step in range(3)]
     path = write_video(tmp_path / "clip.mp4", greys(36), fps=120, times=times)
     assert eight(path) == linspace(36, 8)
+
+
+@pytest.mark.parametrize("pixels", ["yuv420p", "yuv420p10le"])
+def test_colours_stay_apart_with_either_reader(tmp_path: Path, pixels: str, reader: str) -> None:
+    """Bars of two colours, four pixels wide; chroma has half the resolution, so two would do."""
+    bars = np.empty((5, 64, 96, 3), np.uint8)
+    bars[:] = (20, 200, 60)
+    bars[:, :, np.arange(96) % 8 < 4] = (200, 40, 60)
+    path = write_video(tmp_path / "clip.mp4", bars, pixels=pixels)
+    found = read_frames(path, lambda count, fps: [2]).pixels[0].astype(int)
+    assert np.abs(found - bars[0]).mean() < 5  # lossy coding; blurred colours are off by 15
