@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from ovmer.adapters.base import SUBTITLE, Adapter, Answer, Feeding, Machine, Prepared
 from ovmer.adapters.mllm import SLOT, Mllm, Question
@@ -85,7 +85,7 @@ class ChatLlm(Mllm):
             part = self.checkpoint["model"]
             name = part.path or part.repo or part.package or ""
             key = "baseline.checkpoint.model.repo"
-            self._engine = ChatServer(name, settings, self.generation, model_key=key)
+            self._engine: Any = ChatServer(name, settings, self.generation, model_key=key)
             return
         if settings.cache:
             self._llm_cache = Path(settings.cache).expanduser()
@@ -124,7 +124,7 @@ class ChatLlm(Mllm):
 
     def stream(self, items: Iterable[Prepared]) -> Iterator[tuple[int, str | Answer | ClipError]]:
         asked = enumerate((item.inputs, item.seed) for item in items)
-        for index, answer in self._engine.stream(asked):  # type: ignore[union-attr]
+        for index, answer in self._engine.stream(asked):
             yield index, self._told(answer)
 
     def _answer(self, batch: Sequence[Prepared]) -> list[Answer | ClipError]:

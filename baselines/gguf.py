@@ -9,6 +9,7 @@ precision with the file's rounded weights.
 import io
 import json
 import shutil
+import struct
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr
@@ -70,7 +71,7 @@ def _convert(file: Path, folder: Path) -> None:
         raise CheckpointError(
             f"{file} needs the package gguf; pip install 'ovmer[demo]'"
         ) from error
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
+    except (OSError, ValueError, KeyError, RuntimeError, struct.error) as error:
         raise CheckpointError(
             f"{file} is no GGUF file of a model that transformers knows ({first_line(error)})"
         ) from error

@@ -15,9 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from ovmer.baselines.errors import PrerequisiteError
+from ovmer.runners.data import reader
 from ovmer.runners.data.finder import ENDINGS
 from ovmer.runners.data.folder_clips import read_folder
-from ovmer.runners.data.reader import Clip, DatasetSettings, read_dataset
+from ovmer.runners.data.reader import Clip
 from ovmer.runners.data.table_clips import columns_of, read_rows
 from ovmer.runners.table_files import READERS, read_table
 
@@ -62,12 +63,22 @@ def own_settings(
     }
 
 
-def read_own(wanted: DatasetSettings) -> tuple[list[Clip], list[str]]:
-    """The clips of the folder or table that `wanted.source` names, and what was understood.
+def read_dataset(settings: Mapping[str, Any]) -> list[Clip]:
+    """Every clip that the settings (keys of `DatasetSettings`) select: own ones or a data set's.
 
-    Raises PrerequisiteError with one sentence for a folder without media, a table whose rows point
-    nowhere, a name that is double, and a filter that nothing answers to.
+    Raises PrerequisiteError with one sentence, as `reader.read_dataset` does; also for a folder
+    without media, a table whose rows point nowhere, and a name that is double.
     """
+    return _read_own(settings)[0] if settings.get("source") else reader.read_dataset(settings)
+
+
+def understood(settings: Mapping[str, Any]) -> str:
+    """How the folder or table of own clips was read, in one sentence."""
+    return "; ".join(_read_own(settings)[1])
+
+
+def _read_own(settings: Mapping[str, Any]) -> tuple[list[Clip], list[str]]:
+    wanted = reader.checked(settings)
     path = Path(wanted.source or "")
     return read_folder(path, wanted) if path.is_dir() else read_rows(path, wanted)
 

@@ -111,11 +111,7 @@ def read_dataset(settings: Mapping[str, Any]) -> list[Clip]:
     Raises PrerequisiteError with one sentence for a mistyped key or value, a missing folder, file
     or column, a name that is double or no file name, and a filter that nothing answers to.
     """
-    wanted = _checked(settings)
-    if wanted.source is not None:
-        from ovmer.runners.data.own import read_own  # which needs what stands here
-
-        return read_own(wanted)[0]
+    wanted = checked(settings)
     root = dataset_root({"root": wanted.root})
     if not root.is_dir():
         raise PrerequisiteError(
@@ -137,19 +133,13 @@ def read_dataset(settings: Mapping[str, Any]) -> list[Clip]:
     return clips
 
 
-def understood(settings: Mapping[str, Any]) -> str:
-    """How the folder or table of own clips was read, in one sentence."""
-    from ovmer.runners.data.own import read_own
-
-    return "; ".join(read_own(_checked(settings))[1])
-
-
 def dataset_root(settings: Mapping[str, Any]) -> Path:
     """The folder that `root` names."""
     return Path(str(settings["root"]).replace(_PACKAGE, str(Path(__file__).parent))).expanduser()
 
 
-def _checked(settings: Mapping[str, Any]) -> DatasetSettings:
+def checked(settings: Mapping[str, Any]) -> DatasetSettings:
+    """The settings with their types; PrerequisiteError for a mistyped key or value."""
     try:
         merged = OmegaConf.merge(OmegaConf.structured(DatasetSettings), dict(settings))
         wanted = OmegaConf.to_object(merged)

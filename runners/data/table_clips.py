@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -123,10 +124,10 @@ class _Rows:
         name = hashlib.blake2b(content, digest_size=16).hexdigest()
         file = cache_folder(MEDIA_FILES) / (name + (ending or {"face": ".npy"}.get(kind, ".mp4")))
         if not file.exists():
-            from ovmer.runners.folder.disk import replace_file
-
             file.parent.mkdir(parents=True, exist_ok=True)
-            replace_file(file, content)
+            partial = file.with_name(f".{os.getpid()}-{file.name}")
+            partial.write_bytes(content)
+            partial.replace(file)
         self.written += 1
         return file
 

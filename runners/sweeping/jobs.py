@@ -24,7 +24,8 @@ from ovmer.baselines.errors import PrerequisiteError
 from ovmer.runners import cli
 from ovmer.runners.data import Clip, read_dataset
 from ovmer.runners.data.finder import looser_matches
-from ovmer.runners.data.reader import dataset_root, understood
+from ovmer.runners.data.own import understood
+from ovmer.runners.data.reader import dataset_root
 from ovmer.runners.job import Job
 from ovmer.runners.progress import say
 from ovmer.runners.sweeping.state import State, look

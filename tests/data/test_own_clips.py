@@ -8,7 +8,7 @@ import pytest
 
 from ovmer.baselines.errors import PrerequisiteError
 from ovmer.runners.data import Clip, read_dataset
-from ovmer.runners.data.reader import understood
+from ovmer.runners.data.own import understood
 from tests.runners.jobs import job
 
 
