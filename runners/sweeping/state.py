@@ -181,7 +181,7 @@ def look(job: Job, clips: Sequence[Clip], extractors: Sequence[Extractor] | None
         [Reading(each) for each in extractors],
         make_metric(job.settings.metric),
     )
-    found = folder.read_predictions()
+    found = {} if job.at is None and folder.is_stale(job.identity) else folder.read_predictions()
     redone = redo_of(job.settings.redo, [each.name for each in state.requests])
     for each in state.requests:
         record = found.get(each.name)
