@@ -61,7 +61,7 @@ def main() -> int:
     if settings.bootstrap:
         scores = scores.with_intervals(settings.bootstrap, settings.seed, settings.confidence)
     print(scores)
-    kept = record(settings.record, scores, Origin(settings.predictions, settings.truth))
+    kept = record(settings.record, scores, Origin(settings.predictions, settings.truth_name))
     if kept is not None:
         print(f"- kept for ovmer tables in {kept}")
     elif add_to_run(Path(settings.predictions).expanduser(), scores):

@@ -288,6 +288,19 @@ ROWS = (
     Row("salmonn", "connector", "git-lfs pointer",
         text("version https://git-lfs.github.com/spec/v1\n"), refused="git lfs pull"),
     Row("salmonn", "connector", "web page", text("<!doctype html><html>"), refused="web page"),
+    # -- HumanOmni
+    Row("humanomni", "model", "position ids of an older BERT",
+        add("model.bert_model.embeddings.position_ids"), noted="not used by this model"),
+    Row("humanomni", "model", "no copies of the towers", drop("_tower.")),
+    Row("humanomni", "model", "no BERT", drop("bert_model."), refused="needs bert\\.embeddings"),
+    Row("humanomni", "model", "low-rank adapters",
+        add("base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight"),
+        refused="no place for"),
+    Row("humanomni", "siglip", "vision half alone", drop("logit_scale")),
+    Row("humanomni", "siglip", "CLIP's class token",
+        add("vision_model.embeddings.class_embedding"), refused="no place for"),
+    Row("humanomni", "whisper", "without its decoder", drop("decoder.")),
+    Row("humanomni", "whisper", "decoder alone", drop("encoder."), refused="needs whisper\\."),
     # -- SALMONN
     Row("salmonn", "connector", "shared tables of BEATs",
         add(*(f"beats.encoder.layers.{i}.self_attn.relative_attention_bias.weight"
