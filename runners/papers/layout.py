@@ -68,6 +68,8 @@ class Layout:
     row_notes: Mapping[str, str]
     plot: tuple[str, ...]
     """Titles of the columns in the forest plot."""
+    extractor: str | None
+    """The language model of print's label step; None where it is not to be had any more."""
     figures: Mapping[tuple[str, str, str, str], Published] = field(repr=False)
     """(model, inputs, data set, metric) -> what print says."""
 
@@ -105,6 +107,7 @@ def read_layout(name: str) -> Layout:
         tuple(told["notes"]),
         told.get("row_notes", {}),
         tuple(told.get("plot") or (column.title for column in columns)),
+        told.get("extractor"),
         _published(told["published"], tables),
     )
 
