@@ -7,7 +7,7 @@ descriptions the same ones (`identity`), and the name of its run folder. Nothing
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, is_dataclass
 from functools import cached_property
 from pathlib import Path
@@ -25,7 +25,9 @@ from ovmer.baselines.errors import PrerequisiteError, first_line, where
 from ovmer.baselines.gpu import OWN, resolve_dtype
 from ovmer.runners.config import Settings, shipped_extractor
 from ovmer.runners.content import code_hash, code_of_class
+from ovmer.runners.data.own import own_settings
 from ovmer.runners.explain import explain
+from ovmer.runners.tasks.task import Task, make_task
 
 NOT_FIELDS = frozenset(
     {"name", "title", "adapter", "status", "generation", "needs", "dtype", "protocol", "variant_of"}
@@ -52,6 +54,9 @@ class Job:
     """The run folder, where it is known rather than named after the settings."""
     on_gpu: bool | None = None
     """Whether the machine that it will run on has a GPU; None asks this one."""
+
+    def __post_init__(self) -> None:
+        _take_own_clips(self.settings, self.overrides)
 
     @cached_property
     def adapter(self) -> Adapter:
@@ -100,6 +105,7 @@ class Job:
             **{f"baseline.{key}": value for key, value in self._plain_fields.items()},
             **({"baseline.code": code} if code else {}),
             "seed": self.settings.seed,
+            **({"task": self.task.identity} if self.task.asks else {}),
             **({"sources": self._sources} if self._sources else {}),
             **self._switches,
         }
@@ -140,7 +146,7 @@ class Job:
         if "load" not in self._class.defines or self._class.runs_elsewhere:
             return machine.dtype
         if launcher.get("name") == "ray" and launcher["address"] != "local":
-            from ovmer.runners.describing.ray_cluster import has_gpus
+            from ovmer.runners.ray_cluster import has_gpus
 
             on_gpu = launcher["gpus"] != 0 and has_gpus(str(launcher["address"]))
         return resolve_dtype(machine.dtype, machine.device, own, on_gpu)
@@ -158,6 +164,11 @@ class Job:
     def media(self) -> MediaSettings:
         """How files are read; PrerequisiteError for a wrong value."""
         return MediaSettings(**asdict(self.settings.media))
+
+    @cached_property
+    def task(self) -> Task:
+        """What is asked of each clip; PrerequisiteError for a wrong key or value."""
+        return make_task(self.settings.task)
 
     @property
     def label(self) -> str:
@@ -211,6 +222,8 @@ class Job:
         """The adapter's fields as configured, the chosen generation preset among them."""
         baseline = self.settings.baseline
         fields = {key: value for key, value in baseline.items() if key not in NOT_FIELDS}
+        if self.task.system is not None:
+            fields["system"] = self.task.system
         presets, choice = baseline.get("generation"), self.settings.generation
         choices = list(presets or _PRESETS)
         if choice not in choices:
@@ -219,7 +232,7 @@ class Job:
                 f"{registry.near(choice, choices)}"
             )
         if presets:
-            fields["generation"] = presets[choice]
+            fields["generation"] = {**presets[choice], **self.task.generation}
         if not is_dataclass(self._class) or "bug_compat" not in self._class.__dataclass_fields__:
             fields.pop("bug_compat", None)  # said of all baselines of an experiment
         if "sources" in self._class.defines and isinstance(fields.get("runs"), list):
@@ -303,6 +316,12 @@ class Job:
     def _variant(self) -> list[str]:
         """What is unusual about this run, in words for its folder."""
         settings, switches, words = self.settings, self._switches, list[str]()
+        if self.task.asks and self.task.name != settings.dataset["name"]:
+            words.append(self.task.name)
+        for key in ("question", "choices"):
+            if self.task.asks and key in self._overridden:
+                value = getattr(settings, key)
+                words.append("+".join(value) if isinstance(value, list) else str(value))
         if self.is_dry:
             words.append("dry")
         if settings.baseline.get("generation") and settings.generation != "paper":
@@ -369,3 +388,26 @@ def _cut(name: str, longest: int, whole: str) -> str:
     if len(name) <= longest:
         return name
     return f"{name[: longest - 8]}_{hashlib.blake2b(whole.encode(), digest_size=3).hexdigest()}"
+
+
+def _take_own_clips(settings: Settings, overrides: Sequence[str]) -> None:
+    """Put the data set that `clips=` stands for in the place of a shipped one."""
+    columns = {kind: column for kind, column in asdict(settings.columns).items() if column}
+    if settings.clips is None:
+        if columns:
+            raise PrerequisiteError(
+                f"columns.{next(iter(columns))} is about a table of your own; add clips=TABLE"
+            )
+        return
+    if settings.dataset.get("source") is not None:
+        return  # taken already
+    name = settings.dataset.get("name")
+    if name != _DEFAULT_DATASET or f"dataset={name}" in overrides:
+        raise PrerequisiteError(
+            f"clips={settings.clips} and dataset={name} both say which clips; leave one out"
+        )
+    settings.dataset = own_settings(settings.clips, columns, settings.dataset)
+
+
+_DEFAULT_DATASET = "sample"
+"""That of conf/config.yaml."""

@@ -15,7 +15,6 @@ from ovmer.baselines.errors import PrerequisiteError
 from ovmer.runners import cli
 from ovmer.runners.commands.score import CommonSettings, compose_settings, read_truth, score_file
 from ovmer.runners.folder.run_folder import RunFolder
-from ovmer.runners.scoring import make_metric
 from ovmer.runners.scoring.grouping import GroupingMetric
 from ovmer.runners.scoring.result import write_csvs
 from ovmer.runners.scoring.significance import compare, compare_text, comparison_rows
@@ -44,7 +43,7 @@ def _compare(settings: CompareSettings) -> int:
     if len(paths) < 2:
         raise PrerequisiteError("a comparison needs two runs; give runs=[A,B] or more")
     names = _names(paths)
-    metric = make_metric(settings.metric)
+    metric = settings.make_metric()
     if isinstance(metric, GroupingMetric):
         raise PrerequisiteError(
             "metric=grouping needs recorded groups for each run; score each in Python and hand the "

@@ -52,6 +52,11 @@ def _job(folder: Path, wanted: Settings, overrides: Sequence[str]) -> Job:
             f"{folder} was made by the adapter {made.baseline['adapter']}, and no code that a file "
             "names is imported; install it under a name of its own (entry point ovmer.adapters)"
         )
+    if Job(made).task.form == "reply":
+        raise PrerequisiteError(
+            f"{folder} holds replies to task={made.task['name']}, which its metric reads itself; "
+            f"score them with ovmer score task={made.task['name']} predictions={folder}"
+        )
     given = {override.partition("=")[0] for override in overrides}
     settings = replace(
         made,

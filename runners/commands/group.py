@@ -49,7 +49,7 @@ def main() -> int:
     metric = make_metric({**settings.metric, "replies": {}})
     truth = read_truth(settings, metric)
     columns = Columns(metric.answer_columns, settings.columns.name, settings.columns.predictions)
-    answers = read_labels(Path(settings.predictions).expanduser(), columns, settings.allow_pickle)
+    answers = read_labels(Path(settings.predictions).expanduser(), columns)
     clips = sorted(answers.values.keys() & truth.values.keys())
     replies = _ask(settings, clips, answers.values, truth.values)
     lines = [json.dumps({"name": name, "reply": replies[name]}) + "\n" for name in sorted(replies)]
@@ -61,7 +61,7 @@ def main() -> int:
     if settings.bootstrap:
         scores = scores.with_intervals(settings.bootstrap, settings.seed, settings.confidence)
     print(scores)
-    kept = record(settings.record, scores, Origin(settings.predictions, settings.truth))
+    kept = record(settings.record, scores, Origin(settings.predictions, settings.truth_name))
     if kept is not None:
         print(f"- kept for ovmer tables in {kept}")
     elif add_to_run(Path(settings.predictions).expanduser(), scores):

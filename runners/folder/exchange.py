@@ -65,13 +65,13 @@ def has_exchange_files(folder: RunFolder, baseline: str, submission: str | None)
     return all((folder.path / name).is_file() for name in names)
 
 
-def read_labels(path: Path, columns: Columns, allow_pickle: bool = False) -> Read:
+def read_labels(path: Path, columns: Columns) -> Read:
     """Labels by clip, of a file or as the last session of a run folder left them.
 
     Clips that failed are left out. Raises PrerequisiteError for a folder or file without labels.
     """
     if not path.is_dir():
-        return read_label_file(path, columns, allow_pickle)
+        return read_label_file(path, columns)
     table = path / _TABLE
     if not table.exists():
         return _unfinished(path)

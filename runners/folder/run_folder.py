@@ -22,7 +22,7 @@ from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from ovmer.baselines.errors import PrerequisiteError
-from ovmer.runners.folder.disk import read_object, replace_file
+from ovmer.runners.disk import read_object, replace_file
 from ovmer.runners.folder.identity import differences
 from ovmer.runners.folder.records import Labelled, Prediction, RecordWriter, read_records
 from ovmer.runners.folder.run_json import SCHEMA, RunInfo, identity_digest

@@ -101,14 +101,14 @@ class State:
             clip.name,
             prediction.description,
             subtitle,
-            is_labels=adapter.answers_with_labels,
+            is_labels=adapter.answers_with_labels or self.job.task.form == "labels",
             in_sentence=adapter.labels_in_sentence,
         )
 
     @property
-    def truth(self) -> dict[str, tuple[str, ...]]:
+    def truth(self) -> dict[str, Any]:
         """True labels of the clips that have any; the others cannot be scored."""
-        return {clip.name: clip.labels for clip in self.clips if clip.labels}
+        return {clip.name: self.metric.truth_of(clip) for clip in self.clips if clip.labels}
 
     @property
     def scores(self) -> StoredScores | None:
@@ -181,6 +181,9 @@ def look(job: Job, clips: Sequence[Clip], extractors: Sequence[Extractor] | None
         [Reading(each) for each in extractors],
         make_metric(job.settings.metric),
     )
+    if state.metric.reads_replies and state.truth:
+        # A truth that the task cannot score is said before anything runs.
+        state.metric.score({}, state.truth, missing="zero")
     found = folder.read_predictions()
     redone = redo_of(job.settings.redo, [each.name for each in state.requests])
     for each in state.requests:
@@ -227,11 +230,28 @@ def request(job: Job, clip: Clip, clues: Sequence[str | None] = ()) -> Request:
     audio = clip.audio if AUDIO in uses else None
     subtitle = clip.subtitle if SUBTITLE in uses and settings.subtitle == "prompt" else None
     truth = clip.labels if job.adapter.sees_truth else ()
+    question = _question(job, clip)
+    if question is not None:
+        subtitle = None  # it stands in the question, where the task wants it
     checked = bool(settings.dataset.get("check_files", True))
     made_from = fingerprint(video, audio, subtitle, truth, checked)
+    if question is not None:
+        made_from["question"] = digest(question)
     if clues:
         made_from["clues"] = digest(*(f"{clue is None}{clue}" for clue in clues))
-    return Request(clip.name, video, audio, subtitle, truth, made_from, tuple(clues))
+    return Request(clip.name, video, audio, subtitle, truth, made_from, tuple(clues), question)
+
+
+def _question(job: Job, clip: Clip) -> str | None:
+    """The task's question for a clip; PrerequisiteError where the baseline can be put none."""
+    if not job.task.asks:
+        return None
+    if "asking" not in job.adapter.defines:
+        raise PrerequisiteError(
+            f"baseline={job.settings.baseline['name']} puts no question, so task={job.task.name} "
+            "cannot be asked of it; leave it out, or say task=describe"
+        )
+    return job.task.ask(clip, clip.subtitle if job.settings.subtitle == "prompt" else None)
 
 
 def fingerprint(
