@@ -86,10 +86,14 @@ def _settings(info: RunInfo, shipped: Mapping[str, Any]) -> Iterator[Mark]:
     ran = info.about["baseline"]
     yield from _other("settings", ran, shipped, _BESIDE)
     if info.about.get("generation", "paper") == "paper":
-        presets = [each.get("generation") or {} for each in (ran, shipped)]
-        yield from _other("decoding", *(each.get("paper") or {} for each in presets))
+        yield from _other("decoding", _paper_preset(ran), _paper_preset(shipped))
     if ran.get("bug_compat") is False:
         yield Mark("without the accidents of the authors' code (baseline.bug_compat=false)", False)
+
+
+def _paper_preset(baseline: Mapping[str, Any]) -> Mapping[str, Any]:
+    found: Mapping[str, Any] = (baseline.get("generation") or {}).get("paper") or {}
+    return found
 
 
 def _other(
