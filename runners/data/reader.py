@@ -12,7 +12,7 @@ absent from the subtitle table is an error. The labels are truth.py's.
 import difflib
 import fnmatch
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from enum import StrEnum
 from pathlib import Path
@@ -23,9 +23,10 @@ from omegaconf.errors import ConfigKeyError, MissingMandatoryValue, ValidationEr
 
 from ovmer.adapters.registry import near
 from ovmer.baselines.errors import PrerequisiteError
+from ovmer.runners.data.clusters import Cluster, name_rule
 from ovmer.runners.data.finder import Finder
 from ovmer.runners.data.table import read_columns
-from ovmer.runners.data.truth import Labels, read_truth
+from ovmer.runners.data.truth import Labels, read_clusters, read_truth
 
 _PACKAGE = "{package}"  # in `root`: the folder of this module, where the sample data set lies
 
@@ -43,6 +44,8 @@ class Clip:
     subtitle: str
     labels: tuple[str, ...]
     """A number, as text, where the truth is a sentiment."""
+    cluster: str = ""
+    """Which video, dialogue or speaker it is of; empty where that is not known."""
 
 
 class Language(StrEnum):
@@ -86,6 +89,8 @@ class DatasetSettings:
     face: list[str] = field(default_factory=list)
     subtitle: Subtitle = field(default_factory=Subtitle)
     labels: Labels = field(default_factory=Labels)
+    cluster: Cluster = field(default_factory=Cluster)
+    """Which clips are not independent."""
     target: str = "labels"
     """What the extractor is asked for: labels, basic_emotion or sentiment."""
     submission: str | None = None
@@ -111,12 +116,23 @@ def read_dataset(settings: Mapping[str, Any]) -> list[Clip]:
     audio = Finder(root, "audio", wanted.audio, wanted.check_files)
     faces = wanted.face if wanted.visual is Visual.face else []
     face = Finder(root, "face", faces, wanted.check_files)
+    cluster = _cluster_of(root, wanted)
     clips = []
     for name, words in labels.items():
         picture = video.find(name)
         sound = audio.find(name) or picture
-        clips.append(Clip(name, picture, sound, face.find(name), subtitles[name], words))
+        clips.append(
+            Clip(name, picture, sound, face.find(name), subtitles[name], words, cluster(name))
+        )
     return clips
+
+
+def _cluster_of(root: Path, wanted: DatasetSettings) -> Callable[[str], str]:
+    """Clip name -> the name of its cluster, empty where that is not known."""
+    told = wanted.cluster
+    if told.column is not None:
+        return read_clusters(root, wanted.labels, told.column).__getitem__
+    return name_rule(told.pattern) if told.pattern is not None else lambda _: ""
 
 
 def dataset_root(settings: Mapping[str, Any]) -> Path:

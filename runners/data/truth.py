@@ -8,7 +8,7 @@ another data set or version would else be scored without a word.
 import fnmatch
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +60,12 @@ def read_truth(root: Path, table: Labels) -> dict[str, tuple[str, ...]]:
     if not labels:
         raise PrerequisiteError(f"{path} holds no clips")
     return labels
+
+
+def read_clusters(root: Path, table: Labels, column: str) -> dict[str, str]:
+    """The name of every clip's cluster, as a column of the label table says."""
+    cells = _cells(root / table.file, replace(table, column=column))
+    return {name: "" if cell is None else str(cell) for name, cell in cells}
 
 
 def _cells(path: Path, table: Labels) -> Iterator[tuple[str, Any]]:
