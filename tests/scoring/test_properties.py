@@ -88,11 +88,13 @@ def test_figures_lie_between_nothing_and_everything(pairs: dict[str, tuple[Any, 
     predictions, truth = split(pairs)
     scores = wheel_metric().score(predictions, truth).with_intervals(200)
     assert all(0 <= value <= 1 for value in scores.figures.values())
-    ends = [each for interval in scores.intervals.values() for each in interval]
-    if scores.n_counted:
-        assert all(0 <= low <= high <= 1 for low, high in scores.intervals.values())
-    else:
-        assert all(map(math.isnan, ends))
+    sums = dict(zip(scores.contributions.columns, scores.contributions.sums, strict=True))
+    for name, (low, high) in scores.intervals.items():
+        if scores.n_counted and sums.get(f"{name}/counted", 1):
+            assert 0 <= low <= high <= 1
+        elif not scores.n_counted or name in MAPPINGS:
+            assert math.isnan(low)
+            assert math.isnan(high)
     perfect = wheel_metric().score(truth, truth)
     counted = dict(zip(perfect.contributions.columns, perfect.contributions.sums, strict=True))
     for mapping in MAPPINGS:

@@ -13,7 +13,7 @@ from ovmer.runners.scoring import Scores
 from ovmer.runners.scoring.significance import Family, compare
 from tests.simulations import populations
 
-BOARDS = {5: 1000, 15: 600, 36: 300}
+BOARDS = {5: 1000, 15: 600, 36: 250}
 REPLICATES = 2000
 CLIPS = 332
 

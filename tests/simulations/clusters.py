@@ -31,7 +31,8 @@ def main() -> int:
                 alarms += family.pairs[0].p <= 0.05
         print(
             f"{speakers} speakers x {clips} clips, ICC {icc}: over clips "
-            f"{100 * apart / REPEATS:.1f} %, over speakers {100 * together / REPEATS:.1f} %; two equal runs differ in "
+            f"{100 * apart / REPEATS:.1f} %, over speakers "
+            f"{100 * together / REPEATS:.1f} %; two equal runs differ in "
             f"{100 * alarms / (REPEATS // 4):.1f} %",
             flush=True,
         )
