@@ -34,7 +34,8 @@ def main() -> int:
     marked = sum(each.p < family.alpha for each in family.pairs)
     print(
         f"{len(family.pairs)} pairs of {RUNS} runs x {CLIPS:,} clips, {family.replicates:,} "
-        f"replicates: {seconds:.1f} s ({busy:.1f} s of a core), {peak:.2f} GB in all; {marked} pairs found"
+        f"replicates: {seconds:.1f} s ({busy:.1f} s of a core), {peak:.2f} GB in all; "
+        f"{marked} pairs found"
     )
     return 0 if seconds < 15 and peak < 1 else 1
 
