@@ -8,8 +8,8 @@ and sound by their place relative to it, or holds them itself.
 
 settings:
   output=FILE     the page; by default report.html in the folder that the runs have in common
-  missing=skip    compare on the clips that all runs have; by default (zero) a clip that failed counts
-                  as one without labels, and runs that lack clips are not compared
+  missing=skip    compare on the clips that all runs have; by default (zero) a clip that failed
+                  counts as one without labels, and runs that lack clips are not compared
   root=FOLDER     where the data set is now, if it has been moved since the runs
   embed=true      put video and sound into the page: for a few clips, or it grows too large to open
 """

@@ -68,6 +68,8 @@ class Layout:
     row_notes: Mapping[str, str]
     plot: tuple[str, ...]
     """Titles of the columns in the forest plot."""
+    runs: int
+    """How many runs print's means and deviations are of."""
     figures: Mapping[tuple[str, str, str, str], Published] = field(repr=False)
     """(model, inputs, data set, metric) -> what print says."""
 
@@ -105,6 +107,7 @@ def read_layout(name: str) -> Layout:
         tuple(told["notes"]),
         told.get("row_notes", {}),
         tuple(told.get("plot") or (column.title for column in columns)),
+        told.get("runs", 1),
         _published(told["published"], tables),
     )
 

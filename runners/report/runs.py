@@ -90,10 +90,11 @@ def collect(paths: Sequence[str | Path], root: Path | None = None) -> list[Run]:
     can be.
     """
     datasets = Datasets(root)
-    return read_folders([Path(path) for path in paths], lambda folder: _read(folder, datasets))
+    return read_folders([Path(path) for path in paths], lambda folder: read_run(folder, datasets))
 
 
-def _read(folder: RunFolder, datasets: "Datasets") -> Run:
+def read_run(folder: RunFolder, datasets: "Datasets") -> Run:
+    """What a run folder holds; PrerequisiteError where it cannot be shown."""
     path, info = folder.path, folder.info()
     if info.imported is not None:
         raise PrerequisiteError(
