@@ -15,9 +15,10 @@ from ovmer.baselines.errors import PrerequisiteError, near
 from ovmer.runners import cli
 from ovmer.runners.commands.score import CommonSettings, compose_settings, read_truth, score_file
 from ovmer.runners.folder.run_folder import RunFolder
-from ovmer.runners.scoring import make_metric
+from ovmer.runners.scoring import Metric, Scores, make_metric
 from ovmer.runners.scoring.comparison import comparison_rows, comparison_text
 from ovmer.runners.scoring.grouping import GroupingMetric
+from ovmer.runners.scoring.label_files import Read
 from ovmer.runners.scoring.result import write_csvs
 from ovmer.runners.scoring.significance import MARGIN, Family, Pair, compare
 
@@ -55,7 +56,7 @@ def _compare(settings: CompareSettings) -> int:
             "scores to ovmer.runners.scoring.significance.compare"
         )
     truth = read_truth(settings, metric)
-    runs = {names[path]: score_file(settings, metric, path, truth) for path in paths}
+    runs = {names[path]: _score(settings, metric, path, truth) for path in paths}
     against = None if settings.against is None else names.get(settings.against, settings.against)
     if against is not None and against not in runs:
         raise PrerequisiteError(f"against={against} is none of the runs; {near(against, runs)}")
@@ -77,6 +78,15 @@ def _compare(settings: CompareSettings) -> int:
         output = Path(settings.output)
         write_csvs(output.parent, {output.stem: comparison_rows(pairs)})
     return cli.FINE
+
+
+def _score(settings: CompareSettings, metric: Metric, path: str, truth: Read) -> Scores:
+    """The scores of one run; an error names it."""
+    try:
+        return score_file(settings, metric, path, truth)
+    except PrerequisiteError as error:
+        text = str(error)
+        raise PrerequisiteError(text if path in text else f"{path}: {text}") from error
 
 
 def _shown(family: Family, against: str | None) -> list[Pair]:

@@ -21,7 +21,7 @@ from ovmer.baselines.errors import Status
 from ovmer.runners.report.entries import Entry, make_entry
 from ovmer.runners.report.runs import Run
 from ovmer.runners.scoring import Scores
-from ovmer.runners.scoring.comparison import explanations
+from ovmer.runners.scoring.comparison import detectable, explanations
 from ovmer.runners.scoring.intervals import make_intervals, standard_error
 from ovmer.runners.scoring.resampling import FloatArray, replicates_for, resample
 from ovmer.runners.scoring.significance import (
@@ -86,7 +86,7 @@ class Board:
     @property
     def warnings(self) -> dict[str, list[str]]:
         """Each warning, and the rows for which it holds."""
-        found: dict[str, list[str]] = {}
+        found: dict[str, list[str]] = dict.fromkeys(self.notes, self.names)
         for row in self.rows:
             for warning in row.run.warnings:
                 found.setdefault(warning, []).append(row.name)
@@ -108,7 +108,8 @@ class Board:
             "clips": len(self.clips),
             "counted": first[0].n_counted if first else 0,
             "confidence": _CONFIDENCE,
-            "notes": [*self.notes, *self._common_notes()],
+            "notes": self._common_notes(),
+            "missing": self.rows[0].missing,
             "warnings": list(self.warnings.items()),
             "rows": [self._row(row) for row in self.rows],
             "best": self.best,
@@ -193,7 +194,7 @@ class Board:
         return {
             "alpha": _rounded(family.alpha),
             "margin": family.margin,
-            "detectable": _rounded(family.detectable),
+            "detectable": detectable(family),
             "clips": family.clips,
             "notes": list(family.notes),
             "explained": explanations(family),

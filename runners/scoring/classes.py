@@ -78,7 +78,8 @@ class ClassMetric(Metric):
     @property
     def _shares(self) -> dict[str, Share]:
         """Accuracy is a share of clips: hits of all classes, of true ones."""
-        shares, start = {}, 0
+        shares: dict[str, Share] = {}
+        start = 0
         for prefix, classes in self.tasks.items():
             stop = start + 3 * len(classes)
             shares[f"{prefix}accuracy"] = (range(start, stop, 3), range(start + 2, stop, 3))

@@ -54,7 +54,8 @@ def comparison_text(
     """Each run's figure and ranks, then the pairs, then what a reader must know of them."""
     shown = family.pairs if pairs is None else pairs
     lines = [_runs_table(runs, family), "", _pairs_table(shown, family), ""]
-    lines += [f"- {note}" for note in (*family.notes, *explanations(family))]
+    notes = [*family.notes, detectable(family), *explanations(family)]
+    lines += [f"- {note}" for note in notes if note]
     return "\n".join([*lines, *_run_notes(runs)])
 
 
@@ -63,18 +64,15 @@ def explanations(family: Family) -> list[str]:
     if not family.pairs or math.isnan(family.pairs[0].p):
         return []
     k, pairs = len(family.best), len(family.pairs)
-    margin, points = 100 * family.margin, 100 * family.detectable
     told = [
-        "p: the two runs swapped at random on each clip (paired permutation test); differ: the "
-        "clips on which they do not score alike",
-        f"equivalent: two one-sided tests of a difference of {margin:g} points or more",
-        f"two runs that differ by {points:.1f} points would be told apart in four of five tests "
-        "of a pair alone; smaller differences will mostly be missed",
+        "p of a pair alone: the two runs are swapped at random on each clip (paired permutation "
+        "test); the clips on which they score alike say nothing there, so their number is given",
+        f"equivalent: two one-sided tests of a difference of {100 * family.margin:g} points or more",
     ]
     if pairs > 1:
-        told[1:1] = [
-            f"p {_MANY_PAIRS}: corrected for {pairs} pairs (step-down maxT on paired resamples); "
-            f"intervals hold for all of them at once",
+        told += [
+            f"p {_MANY_PAIRS}: corrected for all {pairs} (step-down maxT on paired resamples); "
+            "intervals of a difference hold for all of them at once",
             f"ranks: every rank of the {k} runs that these tests leave open; best in: the share of "
             f"{family.replicates:,} resamples in which a run comes first",
         ]
@@ -84,6 +82,17 @@ def explanations(family: Family) -> list[str]:
                 "such tables of equal runs mark some pair, where 5 are meant"
             )
     return told
+
+
+def detectable(family: Family) -> str:
+    """What the runs' clips are able to show at all; empty where there is no test."""
+    if math.isnan(family.detectable):
+        return ""
+    return (
+        f"two runs that are {100 * family.detectable:.1f} points of {family.figure} apart would be "
+        "told apart in four of five tests of a pair alone; smaller differences will mostly be "
+        f"missed on {family.clips:,} clips"
+    )
 
 
 def _runs_table(runs: Mapping[str, Scores], family: Family) -> str:

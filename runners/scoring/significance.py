@@ -245,9 +245,9 @@ def _pair(
     difference, error = float(tests.difference[index]), float(tests.error[index])
     differing, swapped = swaps.test(names[i], names[j])
     if too_few_clusters(sample):
-        nothing = math.nan
+        none = math.nan
         return Pair(
-            names[i], names[j], difference, NO_INTERVAL, NO_INTERVAL, *[nothing] * 3, differing
+            names[i], names[j], difference, NO_INTERVAL, NO_INTERVAL, none, none, none, differing
         )
     alone = float(tests.p_alone[index]) if swapped is None else swapped
     together = alone if len(tests.p) == 1 else max(alone, float(tests.p[index]))

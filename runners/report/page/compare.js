@@ -86,7 +86,7 @@ function Explained({ board }) {
   return html`<details class="small">
     <summary>How to read this</summary>
     <ul class="mb-0">
-      ${[...board.test.notes, ...board.test.explained].map((item) => html`<li>${capital(item)}</li>`)}
+      ${[board.test.detectable, ...board.test.notes, ...board.test.explained].filter(Boolean).map((item) => html`<li>${sentence(item)}</li>`)}
     </ul>
   </details>`;
 }

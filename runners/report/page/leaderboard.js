@@ -59,6 +59,8 @@ function boardWarnings(board) {
 }
 
 const capital = (text) => text[0].toUpperCase() + text.slice(1);
+// The symbol p stays small.
+const sentence = (text) => (text.startsWith("p ") ? text : capital(text));
 
 function figureName(name) {
   const [first, part] = name.split("/");
@@ -172,9 +174,8 @@ function Figure({ board, row, name, isBrief }) {
 
 // What another seed of the extractor changes, which the interval over clips does not hold.
 function Spread({ spread: { readings, s, rerun } }) {
-  const title = `Mean of ${readings} readings (seeds of the extractor), whose standard deviation is s; one more would lie within ±${percent(rerun)} of it (95 %).`;
   return html`<div class="small text-body-secondary text-nowrap">
-    <abbr title=${title}>s ${(100 * s).toFixed(2)}, ${readings} readings</abbr>
+    s ${(100 * s).toFixed(2)} of ${readings}, rerun ±${percent(rerun)}
   </div>`;
 }
 
@@ -206,12 +207,8 @@ const rankText = ([low, high]) => (low === high ? `rank ${low}` : `rank ${low} t
 
 // What this board is able to show at all.
 function Detectable({ board }) {
-  if (board.test?.detectable == null) return null;
-  return html`<p class="small mb-1" id="detectable">
-    Two runs ${(100 * board.test.detectable).toFixed(1)} points of ${figureName(board.primary)} apart
-    would be told apart in four of five tests of a pair alone; smaller differences will mostly be
-    missed on ${counted(board.test.clips, "clip")}.
-  </p>`;
+  if (!board.test?.detectable) return null;
+  return html`<p class="small mb-1" id="detectable">${sentence(board.test.detectable)}.</p>`;
 }
 
 // Clips, generation seeds, label seeds: where a figure's noise comes from, as far as runs tell.
@@ -266,10 +263,17 @@ function Legend({ board }) {
           "* worse: behind the best run with p < 0.05, corrected for all pairs of the leaderboard; the comparison view gives the same p.",
           ...board.test.notes,
           ...board.test.explained,
-        ].map(capital)
+        ].map(sentence)
       : []),
-    "A clip that failed counts as one without labels. Runs that are not finished are scored on the clips they have; ovmer report missing=skip compares them too, on the clips that all runs have.",
-    "Not compared and listed last: runs that are not finished or have no labels, and dry runs. Nor is the truth itself, the upper bound, which the plots leave out.",
+    ...(board.rows.some((row) => row.spread)
+      ? [
+          "s: the standard deviation of so many readings (the same descriptions, labels by other seeds of the extractor), of which the figure is the mean; rerun: one more reading would lie within so many points of it (95 %, t with as many degrees of freedom as readings less one).",
+        ]
+      : []),
+    board.missing === "skip"
+      ? "Clips that failed or are not done in some compared run are left out for all of them (missing=skip)."
+      : "A clip that failed counts as one without labels. Runs that are not finished are scored on the clips they have; ovmer report missing=skip compares them too, on the clips that all runs have.",
+    "Not compared and listed last: runs without labels, dry runs and, but for missing=skip, runs that are not finished. Nor is the truth itself, the upper bound, which the plots leave out.",
     ...board.notes.map((note) => capital(note)),
   ];
   return html`<details class="small">
