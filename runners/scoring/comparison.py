@@ -67,7 +67,7 @@ def explanations(family: Family) -> list[str]:
     told = [
         "p of a pair alone: the two runs are swapped at random on each clip (paired permutation "
         "test); the clips on which they score alike say nothing there, so their number is given",
-        f"equivalent: two one-sided tests of a difference of {100 * family.margin:g} points or more",
+        f"equivalent: two one-sided tests against {100 * family.margin:g} points or more",
     ]
     if pairs > 1:
         told += [

@@ -111,10 +111,19 @@ def test_undefined_resamples_are_left_out_and_told() -> None:
 def test_wilson_is_that_of_scipy() -> None:
     from scipy.stats import binomtest
 
-    for hits, of in ((0, 30), (30, 30), (1, 30), (297, 300), (5, 10)):
+    for hits, of in ((0, 30), (30, 30), (4, 30), (290, 300), (5, 10)):
         expected = binomtest(hits, of).proportion_ci(0.95, method="wilson")
         assert wilson(hits, of) == pytest.approx((expected.low, expected.high))
     assert all(map(math.isnan, wilson(0, 0)))
+
+
+def test_near_the_ends_the_poisson_stands_in() -> None:
+    """Brown, Cai and DasGupta (2001), 4.1.1: half of the 5 % quantile of chi squared over n."""
+    from scipy.stats import chi2
+
+    assert wilson(3, 100)[0] == pytest.approx(chi2.ppf(0.05, 6) / 2 / 100)
+    assert wilson(97, 100)[1] == pytest.approx(1 - chi2.ppf(0.05, 6) / 2 / 100)
+    assert wilson(97, 100)[1] > 0.99
 
 
 def test_all_right_is_not_certain() -> None:
