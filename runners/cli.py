@@ -19,6 +19,7 @@ from types import FrameType
 from typing import NoReturn
 
 from ovmer.baselines.errors import ClipError, PrerequisiteError
+from ovmer.runners.foreign_text import visible
 
 FINE, FAILED, UNABLE, STOPPED = 0, 1, 2, 130
 
@@ -37,7 +38,7 @@ def command(body: Callable[[], int]) -> Callable[[], NoReturn]:
 
 def on_stderr(sentence: str) -> None:
     """Print a sentence where errors go."""
-    print(sentence, file=sys.stderr)
+    print(visible(sentence), file=sys.stderr)
 
 
 def run(body: Callable[[], int], who: str = "", tell: Callable[[str], None] = on_stderr) -> int:
@@ -63,7 +64,9 @@ def run(body: Callable[[], int], who: str = "", tell: Callable[[str], None] = on
         return say("the output was closed before all was written to it", FAILED)
     except KeyboardInterrupt:
         return say("stopped; what was finished is kept, the same command goes on", STOPPED)
-    except ClipError as error:
+    except ClipError as error:  # on_error=raise
+        if error.__cause__ is not None and not isinstance(error.__cause__, ClipError):
+            traceback.print_exception(error.__cause__)  # a mistake in code, perhaps the user's own
         return say(str(error), FAILED)
     except PrerequisiteError as error:
         return say(str(error), UNABLE)

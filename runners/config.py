@@ -16,6 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 from ovmer.adapters import registry
 from ovmer.adapters.registry import near
 from ovmer.baselines.errors import PrerequisiteError
+from ovmer.runners.tasks.task import applied
 from ovmer.runners.typed import from_json
 
 CONF = Path(__file__).parents[1] / "conf"
@@ -48,6 +49,20 @@ class ReadingSettings:
 
 
 @dataclass
+class ColumnSettings:
+    """Which column of the table `clips=` holds what, where it is not called so."""
+
+    name: str | None = None
+    video: str | None = None
+    audio: str | None = None
+    face: str | None = None
+    subtitle: str | None = None
+    labels: str | None = None
+    question: str | None = None
+    choices: str | None = None
+
+
+@dataclass
 class Settings:
     """`conf/config.yaml`; a group arrives as the dict that its yaml file holds."""
 
@@ -57,9 +72,14 @@ class Settings:
     metric: dict[str, Any] = field(default_factory=dict)
     engine: dict[str, Any] = field(default_factory=dict)
     launcher: dict[str, Any] = field(default_factory=dict)
+    task: dict[str, Any] = field(default_factory=dict)
+    clips: str | None = None
+    columns: ColumnSettings = field(default_factory=ColumnSettings)
     data_root: str = "dataset"
     weights: str | None = None
     limit: int | None = None
+    question: str | None = None
+    choices: list[str] = field(default_factory=list)
     generation: str = "paper"
     subtitle: str = "prompt"
     dry_run: bool = False
@@ -67,6 +87,7 @@ class Settings:
     variant: str = ""
     outputs: str = "outputs"
     on_error: str = "record"
+    redo: Any = False
     batch_size: int = 64
     batch_tokens: int = 0
     workers: int = 0
@@ -138,6 +159,9 @@ def settings_of(config: DictConfig) -> Settings:
             raise PrerequisiteError(f"there is no key {key}; {near(key, known)}")
     settings = OmegaConf.to_object(config)
     assert isinstance(settings, Settings)
+    settings.metric, settings.extractor = applied(
+        settings.task, settings.metric, settings.extractor
+    )
     _one_of("subtitle", settings.subtitle, SUBTITLE)
     _one_of("on_error", settings.on_error, ON_ERROR)
     for key, least in (("batch_size", 1), ("batch_tokens", 0), ("workers", 0)):
@@ -155,8 +179,9 @@ _PATHS = (
 
 
 def settings_as_json(settings: Settings) -> dict[str, Any]:
-    """The settings as `run.json` holds them: paths made absolute, as it may be read elsewhere."""
-    values = asdict(settings)
+    """The settings as `run.json` holds them: paths made absolute, as it may be read elsewhere, and
+    without the wish of one session to do clips again."""
+    values = asdict(settings) | {"redo": False}
     for group, key in _PATHS:
         if key in values[group]:
             value = values[group][key]

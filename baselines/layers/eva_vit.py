@@ -7,7 +7,9 @@ put a norm of their own behind the tower (`ln_vision`, in another file), so none
 The parts are those of transformers' BLIP-2.
 """
 
+import math
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -16,6 +18,7 @@ from torch import Tensor, nn
 from transformers import Blip2VisionConfig
 from transformers.models.blip_2.modeling_blip_2 import Blip2EncoderLayer, Blip2VisionEmbeddings
 
+from ovmer.baselines.checkpoint import file_of
 from ovmer.baselines.errors import CheckpointError
 from ovmer.baselines.miniature import publish, random_tensors
 from ovmer.baselines.weight_files import LazyTensor, Tensors, read_tensors
@@ -72,13 +75,20 @@ class EvaVit(nn.Module):
         return x
 
 
-def read_eva(file: Path, here: str, heads: int = EVA_HEADS) -> tuple[Blip2VisionConfig, Tensors]:
+def read_eva(
+    file: Path, here: str, heads: int = EVA_HEADS, side: int | None = None
+) -> tuple[Blip2VisionConfig, Tensors]:
     """The tower's sizes, and its tensors named for an `EvaVit` that is built as `here`.
+
+    `file` may be the folder that holds EVA_FILE. For pictures of another `side` in pixels than the
+    file's, its table of positions is scaled as LAVIS does it (`interpolate_pos_embed`): bicubic,
+    and not antialiased.
 
     The last of the published file's forty layers is not used: the models are made for what comes
     out of the thirty-ninth. A file with thirty-nine was cut there already. Raises CheckpointError
     where the file is of something else.
     """
+    file = file_of(file, EVA_FILE)
     tensors = rename(read_tensors(file), _KEYS)
     found = {int(name.split(".")[1]) for name in tensors if name.startswith("layers.")}
     count = len(found)
@@ -91,6 +101,10 @@ def read_eva(file: Path, here: str, heads: int = EVA_HEADS) -> tuple[Blip2Vision
     layers = count if count == _LAYERS - 1 else count - 1
     config = _config(tensors, layers, heads, file)
     check_heads(tensors["embeddings.patch_embedding.weight"], config.hidden_size, heads)
+    if side not in (None, config.image_size):
+        config.image_size = side
+        table = tensors["embeddings.position_embedding"]
+        tensors["embeddings.position_embedding"] = _scaled(table, side // config.patch_size)
     last = f"layers.{layers}."
     used = {name: tensor for name, tensor in tensors.items() if not name.startswith(last)}
     for layer in range(config.num_hidden_layers):
@@ -99,7 +113,8 @@ def read_eva(file: Path, here: str, heads: int = EVA_HEADS) -> tuple[Blip2Vision
 
 
 def eva_image_size(file: Path) -> int:
-    """Side in pixels of the pictures that the tower in `file` was made for."""
+    """Side in pixels of the frames that the tower was made for; `file` as in `read_eva`."""
+    file = file_of(file, EVA_FILE)
     return _config(rename(read_tensors(file), _KEYS), 0, EVA_HEADS, file).image_size
 
 
@@ -129,6 +144,19 @@ def _sizes(
         qkv_bias=True,
         attn_implementation="sdpa",
     )
+
+
+def _scaled(table: LazyTensor, grid: int) -> LazyTensor:
+    """Positions of a class token and a square of patches -> those of `grid` x `grid` patches."""
+    shape = (1, 1 + grid * grid, table.shape[2])
+    return replace(table, shape=shape, read=partial(_bicubic, table, grid), stored=None)
+
+
+def _bicubic(table: LazyTensor, grid: int) -> Tensor:
+    first, patches = table.read().float().split([1, table.shape[1] - 1], dim=1)
+    square = patches.unflatten(1, (math.isqrt(patches.shape[1]), -1)).permute(0, 3, 1, 2)
+    scaled = nn.functional.interpolate(square, (grid, grid), mode="bicubic", align_corners=False)
+    return torch.cat([first, scaled.flatten(2).transpose(1, 2)], dim=1)
 
 
 def _join_biases(tensors: Tensors, attention: str) -> None:

@@ -15,7 +15,8 @@ from ovmer.baselines.errors import PrerequisiteError, near
 from ovmer.runners import cli
 from ovmer.runners.commands.score import CommonSettings, compose_settings, read_truth, score_file
 from ovmer.runners.folder.run_folder import RunFolder
-from ovmer.runners.scoring import Metric, Scores, make_metric
+from ovmer.runners.foreign_text import visible
+from ovmer.runners.scoring import Metric, Scores
 from ovmer.runners.scoring.comparison import comparison_rows, comparison_text
 from ovmer.runners.scoring.grouping import GroupingMetric
 from ovmer.runners.scoring.label_files import Read
@@ -49,7 +50,7 @@ def _compare(settings: CompareSettings) -> int:
     if len(paths) < 2:
         raise PrerequisiteError("a comparison needs two runs; give runs=[A,B] or more")
     names = _names(paths)
-    metric = make_metric(settings.metric)
+    metric = settings.make_metric()
     if isinstance(metric, GroupingMetric):
         raise PrerequisiteError(
             "metric=grouping needs recorded groups for each run; score each in Python and hand the "
@@ -70,10 +71,10 @@ def _compare(settings: CompareSettings) -> int:
         margin=settings.margin / 100,
     )
     pairs = _shown(family, against)
-    print(comparison_text(runs, family, pairs))
+    print(visible(comparison_text(runs, family, pairs)))
     places = {names[path]: Path(path).expanduser() for path in paths}
     for line in _words({name: RunFolder(path) for name, path in places.items() if path.is_dir()}):
-        print(line)
+        print(visible(line))
     if settings.output is not None:
         output = Path(settings.output)
         write_csvs(output.parent, {output.stem: comparison_rows(pairs)})

@@ -16,7 +16,7 @@ settings:
 
 import gc
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from ovmer.baselines.errors import PrerequisiteError
@@ -34,11 +34,18 @@ def main() -> int:
     embed = given.one_of("embed", ("false", "true")) == "true"
     missing = given.one_of("missing", ("zero", "skip"))
     gc.disable()  # records live to the end: walking them over and over takes a quarter of the time
-    _report(given.paths, given.settings, embed, missing)
+    write_report(given.paths, given.settings, embed, missing)
     return cli.FINE
 
 
-def _report(paths: Sequence[str], settings: dict[str, str], embed: bool, missing: str) -> None:
+def write_report(
+    paths: Sequence[str],
+    settings: Mapping[str, str] | None = None,
+    embed: bool = False,
+    missing: str = "zero",
+) -> None:
+    """Write the page about the runs below `paths`; `settings` are the command's."""
+    settings = settings or {}
     from ovmer.runners.report.boards import make_boards
     from ovmer.runners.report.page import write_page
     from ovmer.runners.report.runs import collect

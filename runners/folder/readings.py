@@ -25,7 +25,7 @@ def read_readings(
     info: RunInfo,
     entry: StoredScores | None,
     predictions: Mapping[str, Prediction],
-    subtitles: Mapping[str, str],
+    subtitles: Mapping[str, str | None],
 ) -> list[dict[str, Labelled]]:
     """The labels that the run's own extractor found in the descriptions as they are now.
 
@@ -38,7 +38,7 @@ def read_readings(
         (
             name,
             each.description,
-            subtitles.get(name, "") if is_merged else None,
+            subtitles.get(name) if is_merged else None,
             info.names_labels,
         )
         for name, each in predictions.items()
@@ -68,7 +68,7 @@ def repeated_readings(path: Path) -> list[dict[str, Labelled]]:
     entry = stored_entry(folder, settings)
     if entry is None or len(entry.repeats) < 2:
         return []
-    subtitles: dict[str, str] = {}
+    subtitles: dict[str, str | None] = {}
     if settings.subtitle == "merge":
         clips = read_dataset({**settings.dataset, "check_files": False})
         subtitles = {clip.name: clip.subtitle for clip in clips}

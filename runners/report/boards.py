@@ -20,6 +20,7 @@ import numpy as np
 from ovmer.baselines.errors import Status
 from ovmer.runners.report.entries import Entry, make_entry
 from ovmer.runners.report.runs import Run
+from ovmer.runners.report.tallies import label_counts
 from ovmer.runners.scoring import Scores
 from ovmer.runners.scoring.comparison import detectable, explanations
 from ovmer.runners.scoring.intervals import make_intervals, standard_error
@@ -117,6 +118,7 @@ class Board:
             "test": self._test(),
             "variance": self._variance(),
             "clusters": self._clusters(),
+            "labels": label_counts([row.run for row in self.rows]),
         }
 
     def _notes(self, row: Entry) -> list[str]:
