@@ -289,7 +289,7 @@ class ServerClient:
                 model=self._model, extra_body=rest, **{first: body.get(first)}
             )
             try:
-                return read_completion(response.text)
+                return read_completion(self._settings.without_key(response.text))
             except ErrorBody as error:
                 # What passes is asked again, as the client does for the same status by itself.
                 passes = error.status is not None and (error.status == 429 or error.status >= 500)
