@@ -78,8 +78,8 @@ def explanations(family: Family) -> list[str]:
         ]
         if family.units < 200:
             told.append(
-                f"over {family.units} clips the correction is a little liberal: about 7 in 100 "
-                "such tables of equal runs mark some pair, where 5 are meant"
+                f"over as few as {family.units} clips the correction can be a little liberal: in "
+                "simulations of equal runs up to 7 in 100 such boards bore a mark, where 5 are meant"
             )
     return told
 
