@@ -79,7 +79,7 @@ def explanations(family: Family) -> list[str]:
         if family.units < 200:
             told.append(
                 f"over as few as {family.units} clips the correction can be a little liberal: in "
-                "simulations of equal runs up to 7 in 100 such boards bore a mark, where 5 are meant"
+                "simulations of equal runs up to 7 in 100 boards bore a mark, where 5 are meant"
             )
     return told
 
