@@ -22,6 +22,8 @@ from ovmer.runners.report.runs import collect
 from ovmer.runners.scoring import make_metric
 from ovmer.runners.scoring.result import mean_scores
 from tests.report.browser import Browser
+from tests.report.folders import said
+from tests.report.folders import write_run as write_answers
 from tests.runners.conftest import command, write_tables
 from tests.runners.jobs import job
 
@@ -194,3 +196,23 @@ def test_the_page_gives_one_answer_in_both_views(outputs: Path, tmp_path: Path) 
         assert browser.complaints() == []
     finally:
         browser.close()
+
+
+def test_runs_of_other_generation_seeds_give_that_part_of_the_noise(tmp_path: Path) -> None:
+    names = ["good_news", "farewell", "broken_promise", "late_night"]
+    labels = [["happy"] * 4, ["happy", "sad", "angry", "sad"]]
+    for seed, said_labels in enumerate(labels):
+        write_answers(
+            tmp_path,
+            "talker",
+            [said(name, "words") for name in names],
+            {name: [label] for name, label in zip(names, said_labels, strict=True)},
+            f"dataset.clips=[{','.join(names)}]",
+            f"seed={seed}",
+        )
+    (found,) = make_boards(collect([tmp_path]))
+    (parts,) = found.as_json()["variance"]
+    assert parts["runs"].split(", ") == found.names
+    figures = [row.figures["M-avg"] for row in found.rows]
+    assert parts["generation"] == pytest.approx(np.std(figures, ddof=1), abs=1e-5)
+    assert parts["label"] is None
