@@ -17,6 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 from ovmer.adapters import registry
 from ovmer.adapters.registry import near
 from ovmer.baselines.errors import PrerequisiteError
+from ovmer.runners.secrets import refuse_secrets
 from ovmer.runners.tasks.task import applied
 from ovmer.runners.typed import from_json
 
@@ -176,6 +177,7 @@ def settings_of(config: DictConfig) -> Settings:
     settings.metric, settings.extractor = applied(
         settings.task, settings.metric, settings.extractor
     )
+    refuse_secrets(asdict(settings))
     _one_of("subtitle", settings.subtitle, SUBTITLE)
     _one_of("on_error", settings.on_error, ON_ERROR)
     for key, least in (("batch_size", 1), ("batch_tokens", 0), ("workers", 0)):

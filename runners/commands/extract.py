@@ -21,6 +21,7 @@ from ovmer.runners import cli
 from ovmer.runners.commands.arguments import parse
 from ovmer.runners.config import Settings, settings_from_json, settings_from_overrides
 from ovmer.runners.folder.run_folder import RunFolder
+from ovmer.runners.foreign_text import visible
 from ovmer.runners.job import Job
 from ovmer.runners.progress import say
 
@@ -100,5 +101,5 @@ def _reread(jobs: Sequence[Job], wanted: Settings) -> int:
     for state in states:
         if state.to_describe:
             say(f"{state.job.label}: {len(state.to_describe)} clips are not described yet")
-    print(summary(states))
+    print(visible(summary(states)))
     return cli.FINE if all(state.is_fine for state in states) else cli.FAILED

@@ -21,6 +21,7 @@ from ovmer.runners import cli
 from ovmer.runners.data import read_dataset
 from ovmer.runners.folder.exchange import read_labels
 from ovmer.runners.folder.imported import Origin, RecordSettings, record
+from ovmer.runners.foreign_text import visible
 from ovmer.runners.scoring import Metric, Scores, make_metric
 from ovmer.runners.scoring.base import MISSING, one_of
 from ovmer.runners.scoring.label_files import Columns, Read
@@ -128,7 +129,7 @@ def _score(settings: ScoreSettings) -> int:
     scores = score_file(settings, metric, settings.predictions)
     if settings.bootstrap:
         scores = scores.with_intervals(settings.bootstrap, settings.seed, settings.confidence)
-    print(scores)
+    print(visible(str(scores)))
     if settings.breakdown is not None:
         paths = write_csvs(settings.breakdown, scores.breakdown())
         print(f"- breakdown: {', '.join(str(path) for path in paths)}")

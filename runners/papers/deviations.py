@@ -75,7 +75,7 @@ def _asking(
     if wanted is not None and asked != wanted and not info.names_labels:
         yield Mark(f"{_ASKED[asked]}; print: {_ASKED[wanted]}")
     generation = info.about.get("generation", "paper")
-    if info.about["baseline"].get("generation") and generation != "paper":
+    if info.about["baseline"].get("generation") and generation != layout.generation:
         yield Mark(f"other decoding: generation={generation}")
 
 

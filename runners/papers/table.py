@@ -108,9 +108,13 @@ class PaperTable:
                 "[low, high]: 95 % bootstrap interval over clips, or two standard deviations over "
                 "the seeds of the extractor; it does not cover print's own noise"
             )
-        means = [column.title for column in self.layout.columns if column.dataset is None]
+        means = [
+            column.title
+            for column in self.layout.columns
+            if column.dataset is None and column.mean_of != ()
+        ]
         if means:
-            notes.append(f"{means[0]}: given where every column before it has a figure")
+            notes.append(f"{', '.join(means)}: given where every column of the mean has a figure")
         return notes
 
 
@@ -232,14 +236,21 @@ def _marks(
 
 def _mean(layout: Layout, row: PrintedRow, column: Column, cells: Sequence[Cell]) -> Cell:
     published = layout.printed(row, column)
+    if column.mean_of is not None:
+        cells = [cell for cell in cells if cell.column.title in column.mean_of]
+        if not cells:
+            return Cell(column, None, None, published, (Mark("no metric of this project"),))
+    weights = column.weights or (1.0,) * len(cells)
     values = [cell.ours for cell in cells if cell.ours is not None]
     if len(values) < len(cells):
         why = () if not values else (Mark(f"{len(values)} of {len(cells)} data sets"),)
         return Cell(column, None, None, published, why)
     halves = [(c.interval[1] - c.interval[0]) / 2 for c in cells if c.interval]
-    value, interval = math.fsum(values) / len(values), None
+    value, interval = math.fsum(map(math.prod, zip(weights, values, strict=True))), None
+    value /= math.fsum(weights)
     if len(halves) == len(cells):  # clips of different data sets are drawn independently
-        half = math.sqrt(math.fsum(each * each for each in halves)) / len(halves)
+        parts = map(math.prod, zip(weights, halves, strict=True))
+        half = math.sqrt(math.fsum(each * each for each in parts)) / math.fsum(weights)
         interval = value - half, value + half
     grave = not all(cell.is_comparable for cell in cells)
     marks = (Mark("mean of figures of which some cannot be set beside print"),) if grave else ()
