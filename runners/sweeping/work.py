@@ -18,7 +18,7 @@ from ovmer.runners.describing.feed import Feed
 from ovmer.runners.describing.launchers import make_launcher
 from ovmer.runners.extraction import Extracted, Extractor
 from ovmer.runners.folder.exchange import write_exchange_files
-from ovmer.runners.folder.identity import richer
+from ovmer.runners.folder.identity import differences, richer
 from ovmer.runners.folder.provenance import provenance
 from ovmer.runners.folder.records import Labelled, Prediction
 from ovmer.runners.folder.run_folder import MINIATURE, RunFolder
@@ -43,6 +43,7 @@ def work(job: Job) -> State:
         if job.at is None and folder.is_stale(job.identity):
             say(f"{job.label}: its settings have changed and no clip was described; begun anew")
             folder.clear()
+        _take_from_twin(folder, job)
         state = look(job, clips)
         missing = len(state.to_describe)
         with _session(folder, state) as info:
@@ -61,6 +62,21 @@ def work(job: Job) -> State:
     for line in _failure_lines(state.failed):
         say(line)
     return state
+
+
+def _take_from_twin(folder: RunFolder, job: Job) -> None:
+    """Copy the descriptions of a run that asked the same, into a folder that has none yet."""
+    if job.twin is None or job.settings.redo or folder.read_predictions():
+        return
+    twin = RunFolder(job.twin.folder)
+    info = twin.find_info()
+    if info is None or differences(info.identity, job.identity):
+        return
+    records = twin.read_predictions().values()
+    for record in records:
+        folder.predictions.append(record)
+    if records:
+        say(f"{job.label}: {len(records)} descriptions are those of {twin.path}, asked the same")
 
 
 def reread(job: Job, extractors: Sequence[Extractor]) -> State:
