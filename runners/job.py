@@ -8,7 +8,7 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, is_dataclass, replace
+from dataclasses import asdict, dataclass, is_dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -118,15 +118,6 @@ class Job:
         parts = [str(self.settings.baseline["name"]), *self._variant]
         name = "-".join(_word(part) for part in parts)
         return self._dataset_folder / _cut(name, 200, whole=name)
-
-    @property
-    def twin(self) -> "Job | None":
-        """The job that asks for the same descriptions under another name: what becomes of the
-        subtitle afterwards, merged or not, is none of the model's business."""
-        other = {"none": "merge", "merge": "none"}.get(self.settings.subtitle)
-        if other is None or self.at is not None or SUBTITLE not in self.adapter.modalities:
-            return None
-        return replace(self, settings=replace(self.settings, subtitle=other))
 
     @property
     def _dataset_folder(self) -> Path:
@@ -336,7 +327,7 @@ class Job:
         if settings.baseline.get("generation") and settings.generation != "paper":
             words.append(settings.generation)
         if switches.get("subtitle", "prompt") != "prompt":
-            words.append("merge" if settings.subtitle == "merge" else "nosub")
+            words.append("apart")  # the subtitle, from the question; merged in afterwards or not
         if switches.get("dataset.visual", "frame") != "frame":
             words.append(str(switches["dataset.visual"]))
         if "dataset.language" in switches and "dataset.language" in self._overridden:

@@ -13,19 +13,20 @@ from ovmer.adapters.base import Adapter
 from ovmer.adapters.mllm import Mllm
 from ovmer.baselines.errors import ClipError, PrerequisiteError, Status
 from ovmer.runners.config import settings_as_json
-from ovmer.runners.data import read_dataset
+from ovmer.runners.data import in_clusters, read_dataset
 from ovmer.runners.describing.feed import Feed
 from ovmer.runners.describing.launchers import make_launcher
 from ovmer.runners.extraction import Extracted, Extractor
 from ovmer.runners.folder.exchange import write_exchange_files
-from ovmer.runners.folder.identity import differences, richer
+from ovmer.runners.folder.identity import richer
 from ovmer.runners.folder.provenance import provenance
 from ovmer.runners.folder.records import Labelled, Prediction
 from ovmer.runners.folder.run_folder import MINIATURE, RunFolder
 from ovmer.runners.folder.run_json import RunInfo, identity_digest
-from ovmer.runners.folder.scores_json import stored_scores
+from ovmer.runners.folder.scores_json import finite, stored_scores
 from ovmer.runners.job import Job
 from ovmer.runners.progress import Progress, say
+from ovmer.runners.scoring.result import mean_scores
 from ovmer.runners.sweeping.state import Reading, State, look
 
 _SHOWN = 5  # failed clips that a summary names for each status
@@ -43,7 +44,6 @@ def work(job: Job) -> State:
         if job.at is None and folder.is_stale(job.identity):
             say(f"{job.label}: its settings have changed and no clip was described; begun anew")
             folder.clear()
-        _take_from_twin(folder, job)
         state = look(job, clips)
         missing = len(state.to_describe)
         with _session(folder, state) as info:
@@ -62,21 +62,6 @@ def work(job: Job) -> State:
     for line in _failure_lines(state.failed):
         say(line)
     return state
-
-
-def _take_from_twin(folder: RunFolder, job: Job) -> None:
-    """Copy the descriptions of a run that asked the same, into a folder that has none yet."""
-    if job.twin is None or job.settings.redo or folder.read_predictions():
-        return
-    twin = RunFolder(job.twin.folder)
-    info = twin.find_info()
-    if info is None or differences(info.identity, job.identity):
-        return
-    records = twin.read_predictions().values()
-    for record in records:
-        folder.predictions.append(record)
-    if records:
-        say(f"{job.label}: {len(records)} descriptions are those of {twin.path}, asked the same")
 
 
 def reread(job: Job, extractors: Sequence[Extractor]) -> State:
@@ -242,15 +227,14 @@ def _score(folder: RunFolder, state: State) -> None:
     if not state.truth or state.scores is not None:
         return
     labels = [reading.found for reading in state.readings]
-    scores = [state.metric.score(each, state.truth, missing="zero") for each in labels]
-    if len(scores) == 1:
-        scores = [scores[0].with_intervals()]
+    scores = mean_scores([state.metric.score(each, state.truth, missing="zero") for each in labels])
+    scores = in_clusters(scores, state.clips, state.job.settings.dataset.get("cluster"))
     answered = None
     if state.failed and all(each.keys() & state.truth.keys() for each in labels):
         skipping = [state.metric.score(each, state.truth, missing="skip") for each in labels]
-        answered = stored_scores(skipping).figures
+        answered = finite(mean_scores(skipping).figures)
     entry = stored_scores(
-        scores,
+        scores.with_intervals(),
         extraction=state.job.extraction,
         extractor=dict(state.readings[0].extractor.identity),
         digest=state.score_digest,

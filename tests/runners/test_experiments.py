@@ -89,14 +89,14 @@ def test_each_baseline_is_run_as_its_rows_in_print_were() -> None:
 
 
 def test_a_dry_run_of_a_combination_joins_dry_runs(tmp_path: Path) -> None:
-    for name in ("secap-dry-bug_compat", "mplug_owl-dry-merge-bug_compat"):
+    for name in ("secap-dry-bug_compat", "mplug_owl-dry-apart-bug_compat"):
         (tmp_path / "ovmerd" / name).mkdir(parents=True)
-    named = f"{tmp_path}/ovmerd/secap-bug_compat,{tmp_path}/ovmerd/mplug_owl-merge-bug_compat"
+    named = f"{tmp_path}/ovmerd/secap-bug_compat,{tmp_path}/ovmerd/mplug_owl-apart-bug_compat"
     made = job(
         "experiment=ovmer_clues", "dataset=ovmerd", "dry_run=true", f"outputs={tmp_path}",
         f"baseline.runs=[{named}]",
     )  # fmt: skip
     assert [path.name for path in made.adapter.sources()] == [
         "secap-dry-bug_compat",
-        "mplug_owl-dry-merge-bug_compat",
+        "mplug_owl-dry-apart-bug_compat",
     ]
