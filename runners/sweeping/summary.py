@@ -13,6 +13,8 @@ from ovmer.runners.sweeping.state import State
 _FIGURES = ("M-avg", "level1", "level2")
 """What is shown of a metric's figures beside its primary one, where it has them."""
 
+_NO_EXTRACTOR = "none (labels)"
+"""In the place of an extractor, of a baseline that names the labels itself."""
 _SHOWN = 3  # rows that a note names
 _LABELS = 8  # labels that are counted by name
 
@@ -54,7 +56,7 @@ def _protocol(state: State) -> dict[str, str]:
     return {
         "generation": settings.generation,
         "subtitle": settings.subtitle,
-        "extractor": state.job.extraction,
+        "extractor": state.job.extraction if state.asks_for_labels else _NO_EXTRACTOR,
         "metric": settings.metric["name"],
     }
 
@@ -87,7 +89,11 @@ def _percent(scores: StoredScores | None, name: str) -> str:
 
 def _notes(rows: Sequence[_Scored], protocol: Mapping[str, str]) -> list[str]:
     notes = [", ".join(["in percent", *(f"{key}={value}" for key, value in protocol.items())])]
-    asked = [each.extractor for _, each in rows if each and "model" in each.extractor]
+    asked = [
+        scores.extractor
+        for state, scores in rows
+        if scores is not None and "model" in scores.extractor and state.asks_for_labels
+    ]
     notes += dict.fromkeys(map(_model, asked))
     seeds = {len(state.readings) for state, _ in rows} - {1}
     if seeds:
