@@ -8,9 +8,9 @@ from tabulate import tabulate
 
 from ovmer.baselines.errors import Status
 from ovmer.runners.folder.scores_json import StoredScores
+from ovmer.runners.scoring.base import headlines
 from ovmer.runners.sweeping.state import State
 
-_FIGURES = ("M-avg", "level1", "level2")
 """What is shown of a metric's figures beside its primary one, where it has them."""
 
 _SHOWN = 3  # rows that a note names
@@ -70,10 +70,11 @@ def _name(state: State) -> str:
 
 
 def _figure_names(scored: Sequence[StoredScores]) -> list[str]:
-    """The primary figures first, then the usual ones; only such as some row has."""
-    wanted = [*(scores.primary for scores in scored), *_FIGURES]
-    present = [name for name in wanted if any(name in scores.figures for scores in scored)]
-    return list(dict.fromkeys(present))
+    """The primary figures first, then those that belong beside them; only such as some row has."""
+    known = list(dict.fromkeys(name for scores in scored for name in scores.figures))
+    wanted = [name for scores in scored for name in headlines(scores.primary, known)]
+    first = [scores.primary for scores in scored if scores.primary in known]
+    return list(dict.fromkeys([*first, *wanted]))
 
 
 def _percent(scores: StoredScores | None, name: str) -> str:
