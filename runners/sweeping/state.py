@@ -189,7 +189,7 @@ def look(job: Job, clips: Sequence[Clip], extractors: Sequence[Extractor] | None
     if state.metric.reads_replies and state.truth:
         # A truth that the task cannot score is said before anything runs.
         state.metric.score({}, state.truth, missing="zero")
-    found = folder.read_predictions()
+    found = {} if job.at is None and folder.is_stale(job.identity) else folder.read_predictions()
     redone = redo_of(job.settings.redo, [each.name for each in state.requests])
     for each in state.requests:
         record = found.get(each.name)
