@@ -14,6 +14,7 @@ from ovmer.runners.folder.scores_json import StoredScores
 from ovmer.runners.papers.deviations import Mark, deviations, names_of
 from ovmer.runners.papers.layout import Column, Layout, PrintedRow, Published
 from ovmer.runners.papers.results import Result
+from ovmer.runners.papers.trained_on import over, seen
 
 _NOT_RUN = "not run"
 _OWN = "no row of its own in print"
@@ -55,6 +56,12 @@ class Line:
     cells: tuple[Cell, ...]
     is_printed: bool = True
     """False of a baseline that print has no row for."""
+
+    @property
+    def trained_on(self) -> str:
+        """Whether the model saw the row's data sets in training: train, test or unknown."""
+        datasets = dict.fromkeys(c.column.dataset for c in self.cells if c.column.dataset)
+        return over(self.row.baseline, list(datasets))
 
     @cached_property
     def common(self) -> list[str]:
@@ -107,6 +114,11 @@ class PaperTable:
             notes.append(
                 "[low, high]: 95 % bootstrap interval over clips, or two standard deviations over "
                 "the seeds of the extractor; it does not cover print's own noise"
+            )
+        if any(line.trained_on for line in self.lines):
+            notes.append(
+                "trained on: whether the model saw clips of the data set in training (train), did "
+                "not (test), or nobody could read its training data (unknown)"
             )
         means = [
             column.title
@@ -227,6 +239,8 @@ def _marks(
         yield Mark(f"{scored.n_clips} clips, not the whole data set")
     if is_printed:
         yield from deviations(layout, row.baseline, result, scored)
+    if mark := seen(info.baseline, info.dataset, info.about["baseline"]).mark:
+        yield Mark(mark, is_grave=False)
     if info.failed:
         yield Mark(f"{info.failed} clips failed and count as without labels", is_grave=False)
     if info.imported is not None:

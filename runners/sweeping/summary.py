@@ -8,10 +8,9 @@ from tabulate import tabulate
 
 from ovmer.baselines.errors import Status
 from ovmer.runners.folder.scores_json import StoredScores
+from ovmer.runners.papers.trained_on import seen
 from ovmer.runners.scoring.base import headlines
 from ovmer.runners.sweeping.state import State
-
-"""What is shown of a metric's figures beside its primary one, where it has them."""
 
 _SHOWN = 3  # rows that a note names
 _LABELS = 8  # labels that are counted by name
@@ -26,18 +25,29 @@ def summary(states: Sequence[State]) -> str:
     figures = _figure_names([scores for _, scores in rows if scores is not None])
     protocols = [_protocol(state) for state in states]
     varying = [key for key in protocols[0] if len({each[key] for each in protocols}) > 1]
-    header = ["baseline", "data set", *varying, "clips", "ok", "empty", "failed", *figures]
+    header = [
+        "baseline",
+        "data set",
+        "trained on",
+        *varying,
+        "clips",
+        "ok",
+        "empty",
+        "failed",
+        *figures,
+    ]
     body = [
         [
             _name(state),
             state.job.folder.parent.name,
+            _seen(state),
             *(protocol[key] for key in varying),
             *_counts(state),
             *(_percent(scores, name) for name in figures),
         ]
         for (state, scores), protocol in zip(rows, protocols, strict=True)
     ]
-    align = ["left"] * (2 + len(varying)) + ["right"] * (4 + len(figures))
+    align = ["left"] * (3 + len(varying)) + ["right"] * (4 + len(figures))
     table = tabulate(body, header, colalign=align, disable_numparse=True)
     common = {key: value for key, value in protocols[0].items() if key not in varying}
     return "\n".join([table, *_notes(rows, common)])
@@ -63,6 +73,12 @@ def _counts(state: State) -> list[str]:
     counts = state.counts
     numbers = (len(state.clips), counts[Status.OK], counts[Status.EMPTY], len(state.failed))
     return [str(number) for number in numbers]
+
+
+def _seen(state: State) -> str:
+    """Whether the model saw the data set in training: train, test or unknown."""
+    settings = state.job.settings
+    return seen(settings.baseline["name"], settings.dataset["name"], settings.baseline).status
 
 
 def _name(state: State) -> str:
