@@ -11,7 +11,7 @@ from typing import Any
 from tabulate import tabulate
 
 from ovmer.runners.papers.table import Cell, Line, PaperTable
-from ovmer.runners.papers.trained_on import over
+from ovmer.runners.trained_on import over
 
 _EMPTY = "–"
 Raise = Callable[[str], str]

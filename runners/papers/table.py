@@ -15,8 +15,8 @@ from ovmer.runners.papers.deviations import Mark, deviations, names_of
 from ovmer.runners.papers.layout import Column, Layout, PrintedRow, Published
 from ovmer.runners.papers.noise import ColumnSummary, half_width, summary
 from ovmer.runners.papers.results import Result
-from ovmer.runners.papers.trained_on import over, seen
 from ovmer.runners.scoring.significance import Family
+from ovmer.runners.trained_on import over, seen
 
 _NOT_RUN = "not run"
 _OWN = "no row of its own in print"

@@ -8,9 +8,9 @@ from tabulate import tabulate
 
 from ovmer.baselines.errors import Status
 from ovmer.runners.folder.scores_json import StoredScores
-from ovmer.runners.papers.trained_on import seen
 from ovmer.runners.scoring.base import headlines
 from ovmer.runners.sweeping.state import State
+from ovmer.runners.trained_on import seen_by
 
 _SHOWN = 3  # rows that a note names
 _LABELS = 8  # labels that are counted by name
@@ -40,7 +40,7 @@ def summary(states: Sequence[State]) -> str:
         [
             _name(state),
             state.job.folder.parent.name,
-            _seen(state),
+            seen_by(state.job.settings).status,
             *(protocol[key] for key in varying),
             *_counts(state),
             *(_percent(scores, name) for name in figures),
@@ -73,12 +73,6 @@ def _counts(state: State) -> list[str]:
     counts = state.counts
     numbers = (len(state.clips), counts[Status.OK], counts[Status.EMPTY], len(state.failed))
     return [str(number) for number in numbers]
-
-
-def _seen(state: State) -> str:
-    """Whether the model saw the data set in training: train, test or unknown."""
-    settings = state.job.settings
-    return seen(settings.baseline["name"], settings.dataset["name"], settings.baseline).status
 
 
 def _name(state: State) -> str:

@@ -11,7 +11,7 @@ from ovmer.runners.papers.layout import read_layout
 from ovmer.runners.papers.render import markdown, tidy
 from ovmer.runners.papers.results import read_results
 from ovmer.runners.papers.table import make_table
-from ovmer.runners.papers.trained_on import over, seen
+from ovmer.runners.trained_on import over, seen
 from tests.runners.folders import write_run
 
 
@@ -66,7 +66,7 @@ def test_a_row_that_saw_the_clips_is_marked_and_stays(tmp_path: Path) -> None:
     text = markdown(table)
     line = next(each for each in text.splitlines() if "| train |" in each and "R1-Omni" in each)
     assert "60.00" in line
-    assert "trained on this data set, so not zero-shot (HumanMLLM/R1-Omni README, RLVR)" in text
+    assert "not zero-shot (HumanMLLM/R1-Omni README, RLVR)" in text
     rows = list(csv.DictReader(tidy(table).splitlines()))
     told = {row["baseline"]: row["trained_on"] for row in rows if row["ours"]}
     assert told == {"r1_omni": "train", "video_llava": "test"}

@@ -13,7 +13,7 @@ from functools import cache
 from importlib.resources import files
 from typing import Any
 
-from ovmer.runners.config import shipped_baselines
+from ovmer.runners.config import Settings, shipped_baselines
 
 TRAIN, TEST, UNKNOWN = "train", "test", "unknown"
 NO_MODEL = "-"
@@ -32,7 +32,7 @@ class Seen:
         """A footnote for a row that saw the clips; empty for others."""
         if self.status != TRAIN:
             return ""
-        return f"trained on this data set, so not zero-shot ({self.source})"
+        return f"it saw clips of this data set, so its row is not zero-shot ({self.source})"
 
 
 def seen(baseline: str, dataset: str, settings: Mapping[str, Any] | None = None) -> Seen:
@@ -52,6 +52,11 @@ def seen(baseline: str, dataset: str, settings: Mapping[str, Any] | None = None)
         if _is_meant(pattern, baseline, told) and (dataset in data_sets or "*" in data_sets)
     ]
     return _first(found)
+
+
+def seen_by(settings: Settings) -> Seen:
+    """The same of a run's settings."""
+    return seen(settings.baseline["name"], settings.dataset["name"], settings.baseline)
 
 
 def over(baseline: str | None, datasets: Sequence[str]) -> str:
