@@ -251,13 +251,13 @@ def test_of_affectgpts_releases_the_papers_is_the_one_in_print(outputs) -> None:
 
 
 def test_a_combination_names_its_unusual_parts(outputs) -> None:
-    sources = ["ovmerd/secap-dry-bug_compat", "ovmerd/mplug_owl-merge-frames_8"]
+    sources = ["ovmerd/secap-dry-bug_compat", "ovmerd/mplug_owl-apart-frames_8"]
     write_run(
         outputs, "combined", "ovmerd", {"F": 0.4}, "grouping", subtitle="merge",
         identity={"sources": sources},
     )  # fmt: skip
     found = cell(table_of(outputs, "ovmer_clues"), "SECap + mPLUG-Owl", "F")
-    assert why(found) == ["parts with other settings: mplug_owl-merge-frames_8"]
+    assert why(found) == ["parts with other settings: mplug_owl-apart-frames_8"]
 
 
 @pytest.mark.parametrize(
@@ -289,9 +289,9 @@ def test_another_metric_is_named(outputs: Path) -> None:
 
 def test_of_several_runs_the_one_that_fits_print_best_is_shown(outputs: Path) -> None:
     write_run(outputs, "otter", "ovmerd", {"M-avg": 0.1}, name="otter-dry", dry_run=True)
-    write_run(outputs, "otter", "ovmerd", {"M-avg": 0.39}, name="otter-nosub", subtitle="merge")
+    write_run(outputs, "otter", "ovmerd", {"M-avg": 0.39}, name="otter-apart", subtitle="merge")
     write_run(outputs, "otter", "ovmerd", {"M-avg": 0.2}, name="otter")
-    assert cell(table_of(outputs), "Otter").folder == outputs / "ovmerd" / "otter-nosub"
+    assert cell(table_of(outputs), "Otter").folder == outputs / "ovmerd" / "otter-apart"
 
 
 def test_a_baseline_that_print_lacks_stands_below(outputs: Path) -> None:
@@ -305,7 +305,7 @@ def test_a_baseline_that_print_lacks_stands_below(outputs: Path) -> None:
 def test_a_combination_has_the_row_of_its_parts(outputs: Path) -> None:
     folder = write_run(outputs, "combined", "ovmerd", WHEEL, subtitle="merge")
     told = json.loads((folder / "run.json").read_text("utf-8"))
-    told["identity"]["sources"] = ["ovmerd/secap", "ovmerd/mplug_owl-nosub"]
+    told["identity"]["sources"] = ["ovmerd/secap", "ovmerd/mplug_owl-apart"]
     (folder / "run.json").write_text(json.dumps(told), "utf-8")
     found = cell(table_of(outputs, "ovmer_clues"), "SECap + mPLUG-Owl")
     assert found.ours == pytest.approx(47.22)
