@@ -22,6 +22,7 @@ from ovmer.runners.report.entries import Entry, make_entry
 from ovmer.runners.report.runs import Run
 from ovmer.runners.report.tallies import label_counts
 from ovmer.runners.scoring import Scores
+from ovmer.runners.scoring.base import headlines
 from ovmer.runners.scoring.comparison import detectable, explanations
 from ovmer.runners.scoring.intervals import make_intervals, standard_error
 from ovmer.runners.scoring.resampling import FloatArray, replicates_for, resample
@@ -34,9 +35,9 @@ from ovmer.runners.scoring.significance import (
 )
 from ovmer.runners.scoring.variance import rerun_half_width, variance_parts
 from ovmer.runners.scoring.vocabulary import MAPPINGS
+from ovmer.runners.trained_on import seen_by
 
 _CONFIDENCE = 0.95
-_HEADLINES = ("M-avg", "level1", "level2")
 
 
 class Board:
@@ -85,7 +86,7 @@ class Board:
     def figure_names(self) -> list[str]:
         """The primary one first, then the usual headlines, then the others."""
         known = list(dict.fromkeys(name for row in self.rows for name in row.figures))
-        wanted = [self.metric.primary, *_HEADLINES]
+        wanted = headlines(self.metric.primary, known)
         return list(dict.fromkeys([name for name in wanted if name in known] + known))
 
     @property
@@ -106,7 +107,7 @@ class Board:
             "root": str(self.rows[0].run.settings.dataset.get("root", "")),
             "metric": self.metric.name,
             "primary": primary,
-            "headlines": [name for name in names if name in (primary, *_HEADLINES)],
+            "headlines": headlines(primary, names),
             "figures": names,
             "conditions": {key: str(value) for key, value in self.metric.conditions.items()},
             "comparable": bool(first) and first[0].comparable,
@@ -337,6 +338,7 @@ def _settings(run: Run) -> dict[str, str]:
         "subtitle": settings.subtitle,
         "extractor": str(settings.extractor.get("name")),
         "seed": str(settings.seed),
+        "trained on": seen_by(settings).status,
     }
 
 
