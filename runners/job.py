@@ -275,6 +275,8 @@ class Job:
             switches["dataset.visual"] = settings.dataset.get("visual")
             if self.media.reader != "auto":
                 switches["media.reader"] = self.media.reader
+        if settings.inputs != "all":
+            switches["inputs"] = settings.inputs
         return switches
 
     @property
@@ -312,6 +314,8 @@ class Job:
                 words.append(f"{key.removeprefix('engine.')}_{str(value).lower()}")
         if "media.reader" in switches:
             words.append(switches["media.reader"])
+        if "inputs" in switches:
+            words.append(settings.inputs)
         if settings.seed:
             words.append(f"seed{settings.seed}")
         words += [self._field_word(key) for key in self._overridden_fields]
