@@ -25,6 +25,7 @@ from ovmer.runners.folder.records import Labelled, Prediction, digest, identity_
 from ovmer.runners.folder.run_folder import RunFolder
 from ovmer.runners.folder.scores_json import StoredScores
 from ovmer.runners.job import Job
+from ovmer.runners.parts import with_parts
 from ovmer.runners.scoring import Metric, make_metric
 
 _LASTING = frozenset({Status.UNREADABLE, Status.MISSING_MODALITY})
@@ -181,13 +182,21 @@ def look(job: Job, clips: Sequence[Clip], extractors: Sequence[Extractor] | None
     if extractors is None:
         extractors = make_extractors(job.extractor, job.settings.subtitle == "merge")
     others = [_predictions_of(path) for path in job.adapter.sources()]
+    parted = with_parts(job.settings, clips)
+    clips = [each.clip for each in parted]
     inputs.check(job.settings.inputs, job.adapter.modalities, job.settings.baseline["name"])
     state = State(
         job,
         clips,
         [
-            request(job, given, [_said(each.get(given.clip.name)) for each in others])
-            for given in inputs.give(job.settings.inputs, clips, job.settings.seed)
+            request(
+                job,
+                replace(given, notes=(*each.notes, *given.notes)),
+                [_said(other.get(given.clip.name)) for other in others],
+            )
+            for each, given in zip(
+                parted, inputs.give(job.settings.inputs, clips, job.settings.seed), strict=True
+            )
         ],
         [Reading(each) for each in extractors],
         make_metric(job.settings.metric),
