@@ -8,13 +8,16 @@ frames without a face are left out instead of filled.
 """
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ovmer.baselines.errors import ClipError, PrerequisiteError, Unavailable
 from ovmer.runners.parts.cache import PartCache
+
+if TYPE_CHECKING:
+    from ovmer.adapters.media.frames import Rule
 
 SIDE = 112
 _EYE_X, _EYE_Y, _MOUTH_X, _MOUTH_Y = 32.9, -38.3, 28.9, 28.6
@@ -80,9 +83,8 @@ class FaceFinder:
         first = read_frames(video, lambda count, fps: [0])
         batch = max(1, _MOST_BYTES // first.pixels.nbytes)
         for start in range(0, first.count, batch):
-            stop = min(first.count, start + batch)
-            pixels = read_frames(video, lambda count, fps, at=range(start, stop): list(at)).pixels
-            for frame in pixels:
+            indices = list(range(start, min(first.count, start + batch)))
+            for frame in read_frames(video, _these(indices)).pixels:
                 faces = self._faces(detect, frame)
                 most = max(most, len(faces))
                 if faces:
@@ -114,6 +116,11 @@ class FaceFinder:
             device = resolve(self._device, "float32").device
             self._detector = MTCNN(keep_all=True, device=device)
         return self._detector
+
+
+def _these(indices: list[int]) -> "Rule":
+    """The rule that picks these frames of any clip."""
+    return lambda count, fps: indices
 
 
 def _largest_first(boxes: Any, sure: Any, points: Any) -> list[NDArray[np.float64]]:
