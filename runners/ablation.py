@@ -75,7 +75,18 @@ def _change(row: Row, whole: Row) -> Change:
     found = replace(found, figure=figure, value=row.scores.figures[figure])
     if row.scores.contributions.clips != whole.scores.contributions.clips:
         return found
-    (pair,) = compare({WHOLE: whole.scores, row.name: row.scores}, figure)
-    if not isfinite(pair.difference):
+    pair = compare({WHOLE: whole.scores, row.name: row.scores}, figure).pair(WHOLE, row.name)
+    if pair is None:
         return found
-    return replace(found, difference=pair.difference, interval=pair.interval, p=pair.p)
+    low, high = pair.interval
+    return replace(
+        found,
+        difference=_known(pair.difference),
+        interval=(low, high) if isfinite(high - low) else None,
+        p=_known(pair.p),
+    )
+
+
+def _known(value: float) -> float | None:
+    """None for what is undefined, since JSON has no NaN."""
+    return value if isfinite(value) else None

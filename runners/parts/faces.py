@@ -17,7 +17,7 @@ from ovmer.baselines.errors import ClipError, PrerequisiteError, Unavailable
 from ovmer.runners.parts.cache import PartCache
 
 if TYPE_CHECKING:
-    from ovmer.adapters.media.frames import Rule
+    from ovmer.adapters.media.sampling import Rule
 
 SIDE = 112
 _EYE_X, _EYE_Y, _MOUTH_X, _MOUTH_Y = 32.9, -38.3, 28.9, 28.6

@@ -37,6 +37,7 @@ function Inputs({ board, state }) {
 
 function Loss({ each }) {
   if (each.difference == null) return "–";
+  if (!each.interval) return signed(each.difference);
   const [low, high] = each.interval;
   return html`${signed(each.difference)}
     <div class="small text-body-secondary text-nowrap">${percent(low)} to ${percent(high)}, p ${pValue(each.p)}</div>`;
