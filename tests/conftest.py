@@ -32,3 +32,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         default=TESTS / "golden",
         help="folder with one folder of golden data per model (default: tests/golden)",
     )
+    parser.addoption(
+        "--golden-training-root",
+        type=Path,
+        default=TESTS / "golden_training",
+        help="folder of golden training data, or of such folders (default: tests/golden_training)",
+    )
