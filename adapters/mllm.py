@@ -1,21 +1,24 @@
-"""What all adapters that hold a multimodal LLM share: checkpoint, question, generation, miniature.
+"""The base class of adapters that hold a multimodal LLM: checkpoint, question, generation.
 
-A port writes what is special about its model:
+A port declares its model and its prompt, and writes what is special about it:
 
-    read_tokenizer()     how text becomes ids
-    prepare(...)         frames and sound, the order of the prompt's pieces  (CPU, any thread)
-    build(place)         the modules of baselines/, loaded
-    write_miniature(...) the published files with random weights
+    model_class      "module:Class" of the modules; the class has `load(PARTS..., place)`, and the
+                     module `read_sizes(PARTS...)` and `write_miniature(folder, seed)`
+    tokenizer_part   the part of the checkpoint that holds tokenizer.model
+    template         the prompt's texts before, between and after the media
+    prepare(...)     frames and sound of a clip, and the prompt around them  (CPU, any thread)
 
-The modules have the attribute `llm`, a causal language model of transformers, and the method
-`embed(inputs)`, which turns what `prepare` made of a clip into what `llm` reads: as a rule the
-prompt's embeddings.
+PARTS are the parts of the checkpoint that the parameters name. The modules have the attribute
+`llm`, a causal language model of transformers, and the method `embed(inputs)`, which turns what
+`prepare` made of a clip into what `llm` reads: as a rule the prompt's embeddings.
 """
 
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import inspect
+from abc import ABC
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
 
@@ -23,7 +26,7 @@ from ovmer.adapters.base import Adapter, Answer, Feeding, Machine, Prepared
 from ovmer.baselines.checkpoint import Loading, Part, locate
 from ovmer.baselines.decoding.settings import GenerationSettings
 from ovmer.baselines.errors import ClipError, PrerequisiteError
-from ovmer.baselines.tokenizer import Tokenizer, fit
+from ovmer.baselines.tokenizer import LlamaTokenizer, Tokenizer, fit
 
 if TYPE_CHECKING:
     from ovmer.baselines.decoding.answers import Generated, Prompt
@@ -79,17 +82,18 @@ class Question:
 
 @dataclass
 class Mllm(Adapter, ABC):
-    """An adapter around a multimodal LLM that runs on this machine.
-
-    `quirks=paper` reproduces what the authors' code did by accident, where that is known.
-    """
+    """An adapter around a multimodal LLM that runs on this machine."""
 
     checkpoint: dict[str, Part] = field(default_factory=dict)
     prompt: Question = field(default_factory=Question)
     generation: GenerationSettings = field(default_factory=GenerationSettings)
-    quirks: str = "none"
+    bug_compat: bool = False
+    """Reproduce what the authors' code did by accident, where such a thing is known."""
 
-    known_quirks: ClassVar[tuple[str, ...]] = ("none", "paper")
+    model_class: ClassVar[str] = ""
+    tokenizer_part: ClassVar[str] = "llm"
+    template: ClassVar[Sequence[str]] = ()
+    """Texts around the media, with `{question}` in one of them; each is encoded by itself."""
     streams: ClassVar[bool] = True
     """Whether an engine may answer one prompt at a time; False where `_answer` does more."""
     transformers_only: ClassVar[str] = ""
@@ -98,23 +102,60 @@ class Mllm(Adapter, ABC):
     def __post_init__(self) -> None:
         self._weights: str | None = None
         self._llm_cache: Path | None = None  # a miniature's is beside its checkpoint
-        if self.quirks not in self.known_quirks:
-            choices = ", ".join(self.known_quirks)
-            raise PrerequisiteError(f"baseline.quirks is {self.quirks!r}; choose from {choices}")
 
-    # -- what a port writes ----------------------------------------------------------------------
+    # -- what a port may replace -----------------------------------------------------------------
 
-    @abstractmethod
     def read_tokenizer(self) -> Tokenizer:
         """The tokenizer of the checkpoint."""
+        return LlamaTokenizer(self.parts[self.tokenizer_part] / "tokenizer.model")
 
-    @abstractmethod
+    @property
+    def load_options(self) -> Mapping[str, Any]:
+        """Arguments of the model's `load` beside the parts of the checkpoint, or in their stead."""
+        return {}
+
     def build(self, place: "Place") -> Model:
-        """The modules with their weights, on `place`."""
+        """The modules with their weights, on the device and in the precision of `place`."""
+        module, name = self._model_module, self.model_class.partition(":")[2]
+        load = getattr(module, name).load
+        model: Model = load(**{**self._parts_of(load), **self.load_options}, place=place)
+        return model
 
-    @abstractmethod
+    @cached_property
+    def sizes(self) -> Any:
+        """Sizes that the prompt depends on, read before the weights: a `PromptSizes`."""
+        read_sizes = self._model_module.read_sizes
+        return read_sizes(**self._parts_of(read_sizes))
+
     def write_miniature(self, folder: Path, seed: int) -> dict[str, Path]:
-        """Write a small random checkpoint in the published layout; returns each part's path."""
+        """Write a small random checkpoint in the published layout; returns each part's path.
+
+        Raises PrerequisiteError where the model has none.
+        """
+        write = getattr(self._model_module, "write_miniature", None)
+        if write is None:
+            module = self.model_class.partition(":")[0]
+            raise PrerequisiteError(
+                f"dry_run=true needs a random miniature, but {module} has no write_miniature"
+            )
+        paths: dict[str, Path] = write(folder, seed)
+        return paths
+
+    @property
+    def prompt_limit(self) -> int:
+        """Tokens that a prompt may have, so that the longest answer fits behind it."""
+        return int(self.sizes.context) - self.generation.max_new_tokens
+
+    def texts(self, question: str, template: Sequence[str] | None = None) -> list[list[int]]:
+        """Token ids of the template's texts, the first of which begins with the start token.
+
+        `template` stands for the port's own where a clip needs another.
+        """
+        encode = self.tokenizer.encode
+        first, *rest = (
+            encode(text.replace("{question}", question)) for text in template or self.template
+        )
+        return [[self.tokenizer.bos_id, *first], *rest]
 
     def embed_batch(self, items: Sequence[Prepared]) -> "list[Prompt]":
         """The prompts of some clips, for ports whose encoder takes several clips at once."""
@@ -170,6 +211,32 @@ class Mllm(Adapter, ABC):
         kept, cut = fit(subtitle, limit, lambda words: count(prompt.about(words)))
         notes = (f"the subtitle was cut by {cut} tokens to fit the model's context",) if cut else ()
         return prompt.about(kept), notes
+
+    def fit_question(
+        self,
+        subtitle: str | None,
+        positions: int,
+        prompt: Question | None = None,
+        template: Sequence[str] | None = None,
+    ) -> tuple[str, tuple[str, ...]]:
+        """The question for a clip whose media take so many positions of the prompt.
+
+        Its subtitle is cut where `texts` and media would exceed `prompt_limit`, with a note.
+        """
+
+        def count(question: str) -> int:
+            return positions + sum(map(len, self.texts(question, template)))
+
+        return self.ask(subtitle, self.prompt_limit, count, prompt)
+
+    @property
+    def _model_module(self) -> Any:
+        return import_module(self.model_class.partition(":")[0])
+
+    def _parts_of(self, function: Callable[..., Any]) -> dict[str, Path]:
+        """Parts of the checkpoint that the parameters of a function name."""
+        wanted = inspect.signature(function).parameters
+        return {name: path for name, path in self.parts.items() if name in wanted}
 
     def load(self, machine: Machine) -> None:
         parts = self.parts  # what is missing is said before anything slow is imported

@@ -18,7 +18,7 @@ from ovmer.adapters.base import AUDIO, VIDEO, Adapter, Answer, Machine, Prepared
 from ovmer.adapters.chat_mllm import ChatMllm
 from ovmer.adapters.media import Frames, Samples, read_frames
 from ovmer.adapters.media.sampling import linspace
-from ovmer.adapters.mllm import Mllm, Model
+from ovmer.adapters.mllm import Mllm
 from ovmer.adapters.registry import register
 from ovmer.adapters.thinking import CUT_WHILE_THINKING, opens_thinking, split_thinking
 from ovmer.baselines.errors import ClipError, PrerequisiteError
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from ovmer.baselines.decoding.answers import Generated, Perceived, VllmPrompt
     from ovmer.baselines.decoding.engine_settings import VllmSettings
     from ovmer.baselines.decoding.vllm_engine import VllmEngine
-    from ovmer.baselines.device import Place
     from ovmer.baselines.native.processor import ChatProcessor, Media
 
 _PICTURES = ("video", "images")
@@ -63,7 +62,6 @@ class Native(ChatMllm, Mllm):
     shrink: dict[str, Any] = field(default_factory=dict)
     """For dry runs: sizes that the rule for miniatures misses, by dotted name."""
 
-    known_quirks: ClassVar[tuple[str, ...]] = ("none",)
     streams: ClassVar[bool] = False
 
     _shows = False
@@ -85,14 +83,12 @@ class Native(ChatMllm, Mllm):
     def read_tokenizer(self) -> Tokenizer:
         return self._processor
 
-    def build(self, place: "Place") -> Model:
-        raise NotImplementedError("load() builds the model, whose data type is its own")
-
     def write_miniature(self, folder: Path, seed: int) -> dict[str, Path]:
         from ovmer.baselines.native.miniature import write_miniature
 
         self._check_packages()
-        write_miniature(folder, self.architecture, self.shrink, seed)
+        thinks = {"thinks": True} if self.thinking not in ("auto", "none") else {}
+        write_miniature(folder, self.architecture, {**thinks, **self.shrink}, seed)
         return {"model": folder}
 
     def on(self, machine: Machine) -> Adapter:

@@ -25,7 +25,13 @@ from typing import TypeVar
 
 from ovmer.adapters.base import MEDIA, Adapter, Answer, Prepared
 from ovmer.adapters.media.observe import observing, write_frames
-from ovmer.baselines.errors import ClipError, MissingModality, PrerequisiteError, Status
+from ovmer.baselines.errors import (
+    ClipError,
+    MissingModality,
+    PrerequisiteError,
+    Status,
+    where,
+)
 from ovmer.runners.describing.speed import Speed
 from ovmer.runners.folder.records import Prediction
 
@@ -342,7 +348,8 @@ def _failure(error: Exception) -> _Failure:
     if isinstance(error, ClipError):
         return _Failure(error.status, str(error), error)
     status = Status.OUT_OF_MEMORY if _is_out_of_memory(error) else Status.CRASHED
-    return _Failure(status, " ".join(f"{type(error).__name__}: {error}".split()), error)
+    sentence = " ".join(f"{type(error).__name__}: {error}".split())
+    return _Failure(status, f"{sentence}{where(error)}", error)
 
 
 def _checked(answer: object) -> Answer | _Failure:
