@@ -16,33 +16,31 @@ _IMAGE = "The image content is as follows: <Image><ImageHere></Image>. "
 _SEEN = "niformly sample raw frames from the video"
 _FRAME = f"u{_SEEN}: <Video><FrameHere></Video>. "
 _FACE = f"u{_SEEN} and extract faces from these frames: <Video><FaceHere></Video>. "
-_SUBTITLE = "The subtitle of this video is: <Subtitle>{subtitle}</Subtitle>. "
-_END = (
-    "Now, please answer my question based on all the provided information. {question} "
-    "###Assistant: "
-)
+SUBTITLE_TEXT = "The subtitle of this video is: <Subtitle>{subtitle}</Subtitle>. "
+QUESTION_TEXT = "Now, please answer my question based on all the provided information. {question} "
+_END = f"{QUESTION_TEXT}###Assistant: "
 
 TEMPLATES: Mapping[str, str] = {
-    "faceframe": f"{_BEGIN}{_AUDIO}Meanwhile, we {_FRAME}Additionally, we {_FACE}{_SUBTITLE}{_END}",
-    "face": f"{_BEGIN}{_AUDIO}Meanwhile, we {_FACE}{_SUBTITLE}{_END}",
-    "frame": f"{_BEGIN}{_AUDIO}Meanwhile, we {_FRAME}{_SUBTITLE}{_END}",
+    "faceframe": f"{_BEGIN}{_AUDIO}Meanwhile, we {_FRAME}Additionally, we {_FACE}{SUBTITLE_TEXT}{_END}",
+    "face": f"{_BEGIN}{_AUDIO}Meanwhile, we {_FACE}{SUBTITLE_TEXT}{_END}",
+    "frame": f"{_BEGIN}{_AUDIO}Meanwhile, we {_FRAME}{SUBTITLE_TEXT}{_END}",
     "audioonly": f"{_BEGIN}{_AUDIO}{_END}",
-    "textonly": f"{_BEGIN}{_SUBTITLE}{_END}",
+    "textonly": f"{_BEGIN}{SUBTITLE_TEXT}{_END}",
     "faceonly": f"{_BEGIN}We {_FACE}{_END}",
     "frameonly": f"{_BEGIN}We {_FRAME}{_END}",
     "image": f"{_BEGIN}{_IMAGE}{_END}",
-    "audio_text": f"{_AUDIO}{_SUBTITLE}{_END}",
-    "face_text": f"We {_FACE}{_SUBTITLE}{_END}",
-    "frame_text": f"we {_FRAME}{_SUBTITLE}{_END}",
-    "multiface_text": f"{_BEGIN}{_MULTI}{_SUBTITLE}{_END}",
+    "audio_text": f"{_AUDIO}{SUBTITLE_TEXT}{_END}",
+    "face_text": f"We {_FACE}{SUBTITLE_TEXT}{_END}",
+    "frame_text": f"we {_FRAME}{SUBTITLE_TEXT}{_END}",
+    "multiface_text": f"{_BEGIN}{_MULTI}{SUBTITLE_TEXT}{_END}",
     "multiface_audio_face_text": (
-        f"{_BEGIN}{_MULTI}{_AUDIO}Meanwhile, we {_FACE}{_SUBTITLE}{_END}"
+        f"{_BEGIN}{_MULTI}{_AUDIO}Meanwhile, we {_FACE}{SUBTITLE_TEXT}{_END}"
     ),
     "multiframe_audio_frame_text": (
-        f"{_BEGIN}{_MULTI}{_AUDIO}Meanwhile, we {_FRAME}{_SUBTITLE}{_END}"
+        f"{_BEGIN}{_MULTI}{_AUDIO}Meanwhile, we {_FRAME}{SUBTITLE_TEXT}{_END}"
     ),
     "multiface_audio_face_frame_text": (
-        f"{_BEGIN}{_MULTI}{_AUDIO}Meanwhile, we {_FACE}Meanwhile, we {_FRAME}{_SUBTITLE}{_END}"
+        f"{_BEGIN}{_MULTI}{_AUDIO}Meanwhile, we {_FACE}Meanwhile, we {_FRAME}{SUBTITLE_TEXT}{_END}"
     ),
 }
 """By the values of `face_or_frame` in the authors' configurations."""
@@ -65,6 +63,10 @@ class Template:
         """The template that the authors call `name`; KeyError for another name."""
         pieces = _SLOT.split(TEMPLATES[name])
         return cls(name, pieces[::2], [slot.lower() for slot in pieces[1::2]])
+
+    @property
+    def has_subtitle(self) -> bool:
+        return SUBTITLE_TEXT in self.texts[-1]
 
     @property
     def multi(self) -> str:

@@ -108,12 +108,14 @@ _MINI_CLIP = {
 class AffectGptInputs:
     """One clip: token ids around the slots (two for sound and picture, three with pre-fusion).
 
-    `frames` is 8 x 224 x 224 x 3 (uint8), `sound` 8 x 32000.
+    `frames` is 8 x 224 x 224 x 3 (uint8), `sound` 8 x 32000; None where no slot needs them.
     """
 
     texts: Sequence[Sequence[int]]
-    frames: Tensor
-    sound: Tensor
+    frames: Tensor | None
+    sound: Tensor | None
+    slots: Sequence[str] = ("multi", "audio", "face")
+    """In the order of the prompt; of the default as many of the last ones as there are slots."""
 
 
 class AffectGpt(nn.Module):
@@ -178,11 +180,25 @@ class AffectGpt(nn.Module):
         return torch.stack(layers).mean(dim=0).mean(dim=1)
 
     def embed(self, inputs: AffectGptInputs) -> Tensor:
-        """The prompt embeddings (length x width) of one clip: pre-fusion, sound, picture."""
-        seen, heard = self.see(inputs.frames), self.hear(inputs.sound)
-        slots = [self.multi(seen, heard), self.audio(heard), self.video(seen)]
-        wanted = len(inputs.texts) - 1
-        return splice(self.llm.get_input_embeddings(), inputs.texts, slots[-wanted:])
+        """The prompt embeddings (length x width) of one clip."""
+        count = len(inputs.texts) - 1
+        seen = None if inputs.frames is None else self.see(inputs.frames)
+        heard = None if inputs.sound is None else self.hear(inputs.sound)
+        slots = [
+            self._slot(slot, seen, heard) for slot in inputs.slots[len(inputs.slots) - count :]
+        ]
+        return splice(self.llm.get_input_embeddings(), inputs.texts, slots)
+
+    def _slot(self, slot: str, seen: Tensor | None, heard: Tensor | None) -> Tensor:
+        """What stands in a slot: multi is both in one, audio the sound, all others the picture."""
+        vector: Tensor = (
+            self.multi(seen, heard)
+            if slot == "multi"
+            else self.audio(heard)
+            if slot == "audio"
+            else self.video(seen)
+        )
+        return vector
 
 
 def preprocess(stretches: NDArray[np.float32]) -> Tensor:

@@ -10,7 +10,7 @@ import math
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -50,10 +50,12 @@ class OurTrainer(Trainer):
         restore: Callable[[Path], None],
         optimizers: tuple[Any, Any],
         sums: bool = False,
+        saved: Callable[[Path, Sequence[Mapping[str, Any]]], None] = lambda *_: None,
         callbacks: Sequence[TrainerCallback] = (),
     ) -> None:
-        """`order` yields indices of `lessons`, one for each sample of the run. `sums`: the gradients
-        of accumulated iterations are added, as the authors do, and not averaged."""
+        """`order` yields indices of `lessons`, one for each sample of the run. `sums`: gradients of
+        accumulated iterations are added, as the authors do, and not averaged. `saved` is called in
+        the first process with each fresh checkpoint and all that was logged."""
         super().__init__(
             model,
             args,
@@ -65,7 +67,7 @@ class OurTrainer(Trainer):
         self.remove_callback(PrinterCallback)
         self._order = order
         self._write, self._restore = save, restore
-        self._sums = sums
+        self._sums, self._saved = sums, saved
         self._losses: list[float] = []
         self._partial = False
 
@@ -103,16 +105,18 @@ class OurTrainer(Trainer):
         return str(folder / _PARTIAL if self._partial else folder)
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        folder, first = Path(self.args.output_dir), self.is_world_process_zero()
         self._partial = True
         try:
-            folder, first = Path(self.args.output_dir), self.is_world_process_zero()
             with written_whole(folder, self.state.global_step, first):
                 super()._save_checkpoint(model, trial)
                 self.accelerator.wait_for_everyone()
         finally:
             self._partial = False
-        self.accelerator.wait_for_everyone()
         self._losses.clear()
+        if first:
+            self._saved(folder / f"{CHECKPOINT}{self.state.global_step}", self.state.log_history)
+        self.accelerator.wait_for_everyone()
 
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
         folder = Path(output_dir or self.args.output_dir)

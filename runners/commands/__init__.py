@@ -17,6 +17,7 @@ COMMANDS = (
     "score",
     "compare",
     "extract",
+    "train",
     "group",
     "check",
     "weights",

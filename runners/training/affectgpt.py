@@ -1,6 +1,7 @@
 """AffectGPT's lessons: which files of a clip are read, and how question and answer become ids."""
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -40,11 +41,11 @@ def encode_texts(
     return texts, ids
 
 
-def read_media(paths: Mapping[str, Path]) -> "dict[str, Tensor]":
+def read_media(paths: Mapping[str, Path], frames: int = 8) -> "dict[str, Tensor]":
     """What is seen and heard of a clip, from its files by kind (face, frame, audio).
 
-    8 x 224 x 224 x 3 (uint8) of pictures: frames in RGB, faces as they are stored, blue first, as
-    at inference. 8 x 32000 of sound: stretches of two seconds, each less its mean.
+    `frames` x 224 x 224 x 3 (uint8) of pictures: frames in RGB, faces as they are stored, blue
+    first, as at inference. 8 x 32000 of sound: stretches of two seconds, each less its mean.
     """
     import numpy as np
     import torch
@@ -58,7 +59,7 @@ def read_media(paths: Mapping[str, Path]) -> "dict[str, Tensor]":
         if kind == AUDIO:
             found[kind] = centre(torch.from_numpy(listen(path)))
             continue
-        pixels = read_frames(path, look_at, size=(SIDE, SIDE)).pixels
+        pixels = read_frames(path, partial(look_at, frames=frames), size=(SIDE, SIDE)).pixels
         flipped = np.ascontiguousarray(pixels[..., ::-1]) if kind == FACE else pixels
         found[kind] = torch.from_numpy(flipped)
     return found
