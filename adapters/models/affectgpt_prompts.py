@@ -21,7 +21,9 @@ QUESTION_TEXT = "Now, please answer my question based on all the provided inform
 _END = f"{QUESTION_TEXT}###Assistant: "
 
 TEMPLATES: Mapping[str, str] = {
-    "faceframe": f"{_BEGIN}{_AUDIO}Meanwhile, we {_FRAME}Additionally, we {_FACE}{SUBTITLE_TEXT}{_END}",
+    "faceframe": (
+        f"{_BEGIN}{_AUDIO}Meanwhile, we {_FRAME}Additionally, we {_FACE}{SUBTITLE_TEXT}{_END}"
+    ),
     "face": f"{_BEGIN}{_AUDIO}Meanwhile, we {_FACE}{SUBTITLE_TEXT}{_END}",
     "frame": f"{_BEGIN}{_AUDIO}Meanwhile, we {_FRAME}{SUBTITLE_TEXT}{_END}",
     "audioonly": f"{_BEGIN}{_AUDIO}{_END}",

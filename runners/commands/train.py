@@ -35,7 +35,7 @@ def main() -> int:
     result = run.train()
     if run.is_first:
         print(f"trained: {result.checkpoint}")
-        print(f"to ask it: ovmer sweep {' '.join(result.sweep)} dataset={settings.dataset['name']}")
+        print(f"to ask it: ovmer sweep {' '.join(result.sweep)}")
         if result.table:
             print(f"\n{result.table}")
     return cli.FINE

@@ -78,8 +78,26 @@ class Course(ABC):
         """Read what `save` wrote."""
 
     @abstractmethod
-    def sweep(self, checkpoint: Path) -> list[str]:
-        """The settings with which a sweep asks a checkpoint that `save` wrote."""
+    def trained(self, checkpoint: Path) -> dict[str, Any]:
+        """The settings below `baseline` with which a sweep asks a checkpoint that `save` wrote."""
+
+    @property
+    @abstractmethod
+    def visual(self) -> str:
+        """Which picture its lessons show: face or frame."""
+
+    def baseline(self, checkpoint: Path) -> dict[str, Any]:
+        """A file of conf/baseline/ for a checkpoint that `save` wrote, over the baseline's own."""
+        name, title = (str(self.settings.baseline.get(key, "")) for key in ("name", "title"))
+        own = self.trained(checkpoint)
+        parts = own.pop("checkpoint") | self._miniature()
+        return {
+            "defaults": [name, "_self_"],
+            "name": f"{name}_trained",
+            "title": f"{title or name}, trained on {self.settings.dataset['name']}",
+            **own,
+            "checkpoint": {part: {"path": str(path.absolute())} for part, path in parts.items()},
+        }
 
     @property
     def lora(self) -> "Lora | None":
@@ -91,15 +109,11 @@ class Course(ABC):
             return None
         return Lora(sizes.rank, sizes.alpha, sizes.dropout, tuple(sizes.targets))
 
-    def _paths(self) -> list[str]:
-        """In a dry run, the settings that point a sweep at the miniature."""
+    def _miniature(self) -> dict[str, Path]:
+        """In a dry run, where the parts of the miniature lie."""
         if not self.settings.dry_run:
-            return []
-        return [
-            f"baseline.checkpoint.{name}.path={path}"
-            for name, path in self.adapter.parts.items()
-            if name != "trained"
-        ]
+            return {}
+        return {name: path for name, path in self.adapter.parts.items() if name != "trained"}
 
 
 class AffectGptCourse(Course):
@@ -237,17 +251,16 @@ class AffectGptCourse(Course):
     def restore(self, folder: Path) -> None:
         self.model.restore(next(folder.glob("checkpoint_*.pth")))
 
-    def sweep(self, checkpoint: Path) -> list[str]:
-        file = next(checkpoint.glob("checkpoint_*.pth"))
-        visual = FACE if FACE in self.template.reads else FRAME
-        return [
-            "baseline=affectgpt",
-            f"baseline.checkpoint.trained.path={file}",
-            f"baseline.prompted={self.recipe.template}",
-            f"baseline.frames={self.recipe.frames}",
-            f"dataset.visual={visual}",
-            *self._paths(),
-        ]
+    def trained(self, checkpoint: Path) -> dict[str, Any]:
+        return {
+            "prompted": self.recipe.template,
+            "frames": self.recipe.frames,
+            "checkpoint": {"trained": next(checkpoint.glob("checkpoint_*.pth"))},
+        }
+
+    @property
+    def visual(self) -> str:
+        return FACE if FACE in self.template.reads else FRAME
 
 
 class PortCourse(Course):
@@ -345,13 +358,12 @@ class PortCourse(Course):
 
         restore(self.model, folder)
 
-    def sweep(self, checkpoint: Path) -> list[str]:
-        return [
-            f"baseline={self.settings.baseline['name']}",
-            f"+baseline.checkpoint.tuned.path={checkpoint}",
-            f"dataset.visual={self.settings.dataset.get('visual', 'frame')}",
-            *self._paths(),
-        ]
+    def trained(self, checkpoint: Path) -> dict[str, Any]:
+        return {"checkpoint": {"tuned": checkpoint}}
+
+    @property
+    def visual(self) -> str:
+        return str(self.settings.dataset.get("visual", FRAME))
 
 
 def make_course(settings: TrainSettings, overrides: Sequence[str], folder: Path) -> Course:

@@ -20,6 +20,7 @@ from ovmer.runners.training.settings import TrainSettings
 
 Figures = dict[str, dict[str, float]]
 """Data set -> step -> primary figure, in [0, 1]."""
+TRAINED = "trained"
 LAST, VALIDATION, TEST = "last", "best on validation", "best on the test set"
 
 
@@ -72,8 +73,11 @@ class Evaluation:
         settings = self._settings
         composed = compose(
             [
+                "--config-dir",
+                str(write_baseline(self._course, checkpoint, self._folder / "scores" / step)),
+                f"baseline={TRAINED}",
                 f"dataset={dataset}",
-                *self._course.sweep(checkpoint),
+                f"dataset.visual={self._course.visual}",
                 f"data_root={settings.data_root}",
                 f"outputs={self._folder / 'scores'}",
                 f"variant={step}",
@@ -91,6 +95,17 @@ class Evaluation:
         figures.setdefault(dataset, {})[step] = float("nan") if value is None else value
         text = json.dumps(figures, indent=1)
         replace_file(self._folder / "figures.json", text.encode() + b"\n")
+
+
+def write_baseline(course: Course, checkpoint: Path, folder: Path) -> Path:
+    """Write `folder`/baseline/trained.yaml, with which `ovmer sweep --config-dir FOLDER
+    baseline=trained` asks a checkpoint; returns `folder`."""
+    import yaml
+
+    (folder / "baseline").mkdir(parents=True, exist_ok=True)
+    text = yaml.safe_dump(course.baseline(checkpoint), sort_keys=False, allow_unicode=True)
+    replace_file(folder / "baseline" / f"{TRAINED}.yaml", text.encode())
+    return folder
 
 
 def table(figures: Figures, validation: str | None, tests: Sequence[str]) -> str:

@@ -1,12 +1,13 @@
 """One run of training, from the data to the last checkpoint.
 
-    train.json          identity and settings, the sessions that worked on it, why the last one ended
+    train.json              identity and settings, sessions, and why the last one ended
     checkpoint-STEP/        weights, and of the last one what resuming needs
     not_trained_on.jsonl    clips that were left out or replaced, with the reason
-    curve.csv, curve.png  loss and rate
-    tensorboard/        the same for TensorBoard
-    miniature/          of a dry run: the checkpoint that was trained
-    scores/, table.md   sweeps over the checkpoints (evaluation.py)
+    curve.csv, curve.png    loss and rate
+    tensorboard/            the same for TensorBoard
+    baseline/trained.yaml   with which a sweep asks the last checkpoint
+    miniature/              of a dry run: the checkpoint that was trained
+    scores/, table.md       sweeps over the checkpoints (evaluation.py)
 
 The same command goes on from the last checkpoint; another recipe on the same folder is refused.
 """
@@ -40,22 +41,24 @@ if TYPE_CHECKING:
     from transformers import TrainingArguments
 
 LEFT_OUT = "not_trained_on.jsonl"
-_NO_WORDS = ("train.steps", "dataset", "recipe", "outputs", "dry_run", "variant", "data_root")
 
 
 def folder_of(settings: TrainSettings, overrides: Sequence[str]) -> Path:
-    """`outputs/train/<recipe>-<dataset>[-what differs]`, a function of the configuration alone."""
+    """`outputs/train/<recipe>-<dataset>[-what differs, or the variant]`, a function of the
+    configuration alone."""
     data = "+".join(settings.train.mixture) or str(settings.dataset["name"])
     words = [settings.train.name, data]
     if settings.train.step == "port":
         words.insert(1, str(settings.baseline["name"]))
     words += ["dry"] if settings.dry_run else []
     known = settings.identity | {"seed": settings.seed}
+    if settings.variant:
+        words.append(settings.variant)
+        overrides = ()
     for override in overrides:
         key, _, value = override.lstrip("+").partition("=")
-        if key in known and key not in _NO_WORDS:
+        if key in known:
             words.append(f"{key.removeprefix('train.')}_{value}")
-    words += [settings.variant] if settings.variant else []
     name = "-".join(re.sub(r"[^\w.+]+", "_", word).strip("_") for word in words)
     return Path(settings.outputs) / "train" / name[:200]
 
@@ -208,7 +211,7 @@ class Run:
             written_whole,
         )
         from ovmer.runners.training.curve import write_curve
-        from ovmer.runners.training.evaluation import Evaluation
+        from ovmer.runners.training.evaluation import TRAINED, Evaluation, write_baseline
         from ovmer.runners.training.optimise import arguments, check_memory, optimisers, precision
 
         recipe = self.recipe
@@ -257,7 +260,10 @@ class Run:
         trainer.train(resume_from_checkpoint=str(last) if last else None)
         found = checkpoints(self.folder)
         table = evaluation.finish(found) if self.is_first else ""
-        return Result(found[-1], course.sweep(found[-1]), table)
+        asked = [f"--config-dir {write_baseline(course, found[-1], self.folder)}"]
+        asked += [f"baseline={TRAINED}", f"dataset={self.settings.dataset['name']}"]
+        asked += [f"dataset.visual={course.visual}"] if course.visual != "frame" else []
+        return Result(found[-1], asked, table)
 
     def _batch_size(self, usable: Sequence[Sequence[Example]], args: "TrainingArguments") -> int:
         """That of the recipe; in a dry run no more than there are clips."""
