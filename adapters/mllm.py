@@ -37,6 +37,9 @@ MINIATURE_NEW_TOKENS = 32
 
 SLOT = "{subtitle}"
 
+TUNED = "tuned"
+"""The part of a checkpoint that `ovmer train recipe=lora` writes: adapters, and connectors."""
+
 VICUNA_SYSTEM = (
     "A chat between a curious human and an artificial intelligence assistant. "
     "The assistant gives helpful, detailed, and polite answers to the human's questions."
@@ -255,6 +258,15 @@ class Mllm(Adapter, ABC):
             place = replace(place, llm_folder=folder)
         self._device = place.device
         self._model = self.build(place)
+        if TUNED in parts:
+            if settings.needs_folder:
+                raise PrerequisiteError(
+                    "weights of `ovmer train` are merged into the model on this device; ask them "
+                    "with engine=transformers"
+                )
+            from ovmer.baselines.training.lora import apply_tuned
+
+            apply_tuned(self._model, parts[TUNED])
         self._engine = settings.start(self._model, self.tokenizer, self.generation, place)
         self._encoder_batches, self._batches = Batches(), Batches()
 

@@ -48,6 +48,20 @@ class ReadingSettings:
 
 
 @dataclass
+class ColumnSettings:
+    """Which column of the table `clips=` holds what, where it is not called so."""
+
+    name: str | None = None
+    video: str | None = None
+    audio: str | None = None
+    face: str | None = None
+    subtitle: str | None = None
+    labels: str | None = None
+    question: str | None = None
+    choices: str | None = None
+
+
+@dataclass
 class Settings:
     """`conf/config.yaml`; a group arrives as the dict that its yaml file holds."""
 
@@ -57,6 +71,8 @@ class Settings:
     metric: dict[str, Any] = field(default_factory=dict)
     engine: dict[str, Any] = field(default_factory=dict)
     launcher: dict[str, Any] = field(default_factory=dict)
+    clips: str | None = None
+    columns: ColumnSettings = field(default_factory=ColumnSettings)
     data_root: str = "dataset"
     weights: str | None = None
     limit: int | None = None
@@ -124,11 +140,11 @@ def settings_from_overrides(overrides: Sequence[str]) -> Settings:
 
     register()
     with initialize_config_dir(str(CONF), version_base=VERSION_BASE):
-        return settings_of(compose(CONFIG_NAME, list(overrides)))
+        return settings_of(compose(CONFIG_NAME, list(overrides)), overrides)
 
 
-def settings_of(config: DictConfig) -> Settings:
-    """The composed configuration as plain, checked values.
+def settings_of(config: DictConfig, overrides: Sequence[str] = ()) -> Settings:
+    """The composed configuration as plain, checked values; `overrides` are those it came from.
 
     Raises PrerequisiteError for a value out of range; OmegaConf's errors pass (see `explain`).
     """
@@ -143,8 +159,31 @@ def settings_of(config: DictConfig) -> Settings:
     for key, least in (("batch_size", 1), ("batch_tokens", 0), ("workers", 0)):
         if getattr(settings, key) < least:
             raise PrerequisiteError(f"{key} is {getattr(settings, key)}; give at least {least}")
+    _take_own_clips(settings, overrides)
     return settings
 
+
+def _take_own_clips(settings: Settings, overrides: Sequence[str]) -> None:
+    """Put the data set that `clips=` stands for in the place of a shipped one."""
+    columns = {kind: column for kind, column in asdict(settings.columns).items() if column}
+    if settings.clips is None:
+        if columns:
+            raise PrerequisiteError(
+                f"columns.{next(iter(columns))} is about a table of your own; add clips=TABLE"
+            )
+        return
+    name = settings.dataset.get("name")
+    if name != _DEFAULT_DATASET or f"dataset={name}" in overrides:
+        raise PrerequisiteError(
+            f"clips={settings.clips} and dataset={name} both say which clips; leave one out"
+        )
+    from ovmer.runners.data.own import own_settings
+
+    settings.dataset = own_settings(settings.clips, columns, settings.dataset)
+
+
+_DEFAULT_DATASET = "sample"
+"""That of conf/config.yaml."""
 
 _PATHS = (
     ("dataset", "root"),

@@ -91,8 +91,9 @@ class Job:
         if self.at is not None:
             return self.at
         dataset = _word(str(self.settings.dataset["name"]))
-        if "dataset.root" in self._overridden:
-            root = str(Path(self.settings.dataset["root"]).expanduser().resolve())
+        source = self.settings.dataset.get("source")
+        if source or "dataset.root" in self._overridden:
+            root = str(Path(source or self.settings.dataset["root"]).expanduser().resolve())
             dataset += "-" + hashlib.blake2b(root.encode(), digest_size=3).hexdigest()
         parts = [str(self.settings.baseline["name"]), *self._variant]
         name = "-".join(_word(part) for part in parts)

@@ -38,3 +38,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         default=TESTS / "golden_training",
         help="folder of golden training data, or of such folders (default: tests/golden_training)",
     )
+    parser.addoption(
+        "--golden-metrics-root",
+        type=Path,
+        default=TESTS / "golden_metrics",
+        help="folder with the golden files of the benchmarks' metrics (default: "
+        "tests/golden_metrics)",
+    )

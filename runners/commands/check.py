@@ -144,7 +144,7 @@ def _probe_all(
 
 def _look_at_words(report: Report, clips: Sequence[Clip]) -> None:
     for clip in clips:
-        if not clip.subtitle.strip():
+        if not (clip.subtitle or "").strip():
             report.add(clip.name, "subtitle", "without text")
         if report.is_labelled and not clip.labels:
             report.add(clip.name, "labels", "without any")

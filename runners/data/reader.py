@@ -40,9 +40,16 @@ class Clip:
     """A sound file; where there is none, the video, whose sound track is meant."""
     face: Path | None
     """Face crops, uint8 frames x height x width x 3 (.npy); looked for if `visual` is face."""
-    subtitle: str
+    subtitle: str | None
+    """What is said; None where nobody knows, an empty text where nothing is said."""
     labels: tuple[str, ...]
     """A number, as text, where the truth is a sentiment."""
+    question: str | None = None
+    """The clip's own question, where the data set holds one; the task decides whether it is put."""
+    choices: tuple[str, ...] = ()
+    """The answers that may be given to this clip's question, in the order of the data set."""
+    group: str = ""
+    """The part of the data set that the clip belongs to, such as a type of question."""
 
 
 class Language(StrEnum):
@@ -62,6 +69,8 @@ class Subtitle:
     """Where the subtitles stand: one column for each language."""
 
     file: str = "???"
+    split: str | None = None
+    """Of an .npz file."""
     key: str = "name"
     columns: dict[str, str | None] = field(default_factory=dict)
     """Language -> column; null where the file has none in it."""
@@ -73,6 +82,10 @@ class DatasetSettings:
 
     name: str = "???"
     root: str = "???"
+    source: str | None = None
+    """The folder or table of clips of the user's own; what follows of files is then unused."""
+    columns: dict[str, str] = field(default_factory=dict)
+    """Of that table: kind -> column (table_clips.COLUMNS)."""
     language: Language = Language.english
     visual: Visual = Visual.frame
     limit: int | None = None
@@ -99,13 +112,18 @@ def read_dataset(settings: Mapping[str, Any]) -> list[Clip]:
     or column, a name that is double or no file name, and a filter that nothing answers to.
     """
     wanted = _checked(settings)
+    if wanted.source is not None:
+        from ovmer.runners.data.own import read_own  # which needs what stands here
+
+        return read_own(wanted)[0]
     root = dataset_root({"root": wanted.root})
     if not root.is_dir():
         raise PrerequisiteError(
             f"dataset.root: there is no folder {root}; give dataset.root, or data_root, the folder "
             "that holds the data sets by their authors' names"
         )
-    labels = _select(read_truth(root, wanted.labels), wanted)
+    truth = read_truth(root, wanted.labels)
+    labels = {name: truth[name] for name in select(list(truth), wanted)}
     subtitles = _read_subtitles(root, wanted, labels)
     video = Finder(root, "video", wanted.video, wanted.check_files)
     audio = Finder(root, "audio", wanted.audio, wanted.check_files)
@@ -117,6 +135,13 @@ def read_dataset(settings: Mapping[str, Any]) -> list[Clip]:
         sound = audio.find(name) or picture
         clips.append(Clip(name, picture, sound, face.find(name), subtitles[name], words))
     return clips
+
+
+def understood(settings: Mapping[str, Any]) -> str:
+    """How the folder or table of own clips was read, in one sentence."""
+    from ovmer.runners.data.own import read_own
+
+    return "; ".join(read_own(_checked(settings))[1])
 
 
 def dataset_root(settings: Mapping[str, Any]) -> Path:
@@ -148,21 +173,23 @@ def _checked(settings: Mapping[str, Any]) -> DatasetSettings:
     return wanted
 
 
-def _select(
-    labels: dict[str, tuple[str, ...]], wanted: DatasetSettings
-) -> dict[str, tuple[str, ...]]:
-    names: Sequence[str] = list(labels)
+def select(names: Sequence[str], wanted: DatasetSettings) -> Sequence[str]:
+    """The names that the settings `clips` and `limit` select, in their order.
+
+    Raises PrerequisiteError for a pattern that nothing answers to.
+    """
+    known = names
     if wanted.clips:
         hits = Counter[str]()
         names = [name for name in names if _matches(name, wanted.clips, hits)]
         for pattern in wanted.clips:
             if not hits[pattern]:
-                close = difflib.get_close_matches(pattern, labels, n=3) or list(labels)[:3]
+                close = difflib.get_close_matches(pattern, known, n=3) or known[:3]
                 raise PrerequisiteError(
                     f"dataset.clips: no clip is called {pattern!r}; there are, for instance, "
                     f"{', '.join(close)}"
                 )
-    return {name: labels[name] for name in names[: wanted.limit]}
+    return names[: wanted.limit]
 
 
 def _matches(name: str, patterns: Iterable[str], hits: Counter[str]) -> bool:
@@ -184,9 +211,9 @@ def _read_subtitles(root: Path, wanted: DatasetSettings, names: Iterable[str]) -
         )
     needed = set(names)
     subtitles: dict[str, str] = {}
-    for name, cell in read_columns(path, table.key, column):
+    for name, cell in read_columns(path, table.key, column, table.split):
         if name in needed:
-            text = cell or ""
+            text = "" if cell is None else str(cell)
             if subtitles.setdefault(name, text) != text:
                 raise PrerequisiteError(f"{path} holds two different subtitles for {name!r}")
     absent = sorted(needed - subtitles.keys())

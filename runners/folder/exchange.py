@@ -27,8 +27,8 @@ from ovmer.runners.scoring.label_files import (
     Read,
     collect,
     read_label_file,
-    read_separated,
 )
+from ovmer.runners.table_files import read_table
 
 _TABLE, _SUBMISSION = "predictions.csv", "submission.csv"
 
@@ -75,7 +75,7 @@ def read_labels(path: Path, columns: Columns, allow_pickle: bool = False) -> Rea
     table = path / _TABLE
     if not table.exists():
         return _unfinished(path)
-    content = read_separated(table)
+    content = read_table(table)
     rows = list(content.rows)
     status = next((at for at, name in content.header.items() if name == "status"), None)
     kept = rows if status is None else [row for row in rows if row[status] in ANSWERED]

@@ -24,7 +24,7 @@ from ovmer.baselines.errors import PrerequisiteError
 from ovmer.runners import cli
 from ovmer.runners.data import Clip, read_dataset
 from ovmer.runners.data.finder import looser_matches
-from ovmer.runners.data.reader import dataset_root
+from ovmer.runners.data.reader import dataset_root, understood
 from ovmer.runners.job import Job
 from ovmer.runners.progress import say
 from ovmer.runners.sweeping.state import State, look
@@ -125,6 +125,12 @@ def _require_media(state: State) -> None:
     has_media = any(each.video or each.audio for each in state.requests)
     if not uses or has_media or not state.to_describe:
         return
+    if settings.get("source"):
+        raise PrerequisiteError(
+            f"no clip of {settings['source']} has the {' or '.join(sorted(uses))} that {job.label} "
+            "needs; choose another baseline, or name the column by columns.video= or "
+            "columns.audio="
+        )
     root = dataset_root(settings)
     looked = [p for kind in ("video", "audio") if kind in uses for p in settings[kind]]
     if settings.get("visual") == "face" and VIDEO in uses:
@@ -144,6 +150,9 @@ def _require_media(state: State) -> None:
 
 def _warn_of_gaps(settings: Mapping[str, Any], clips: Sequence[Clip]) -> None:
     """Say what a data set lacks that is only half there; `ovmer check` says which clips."""
+    if settings.get("source"):
+        say(f"  {settings['source']}: {understood(settings)}")
+        return
     if not settings.get("check_files", True):
         return
     lacking = {
