@@ -50,6 +50,8 @@ class Clip:
     """The answers that may be given to this clip's question, in the order of the data set."""
     group: str = ""
     """The part of the data set that the clip belongs to, such as a type of question."""
+    reason: str | None = None
+    """Why the labels are true, as a model may be trained to say; own tables alone hold it."""
 
 
 class Language(StrEnum):

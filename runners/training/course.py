@@ -153,7 +153,7 @@ class AffectGptCourse(Course):
         texts, ids = encode_texts(
             self.adapter.tokenizer,
             self.template,
-            example.clip.subtitle,
+            example.clip.subtitle or "",
             question,
             answer,
             self.recipe.max_length,

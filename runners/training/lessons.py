@@ -48,7 +48,9 @@ def read_examples(
     Raises PrerequisiteError where a kind has nothing to be made of.
     """
     clips = read_dataset(dataset)
-    given = _reasons(dataset, reasons) if DESCRIPTION in kinds else {}
+    given = {clip.name: clip.reason for clip in clips}
+    if DESCRIPTION in kinds and not dataset.get("source"):
+        given = _reasons(dataset, reasons)
     if lost := [clip.name for clip in clips if DESCRIPTION in kinds and not given.get(clip.name)]:
         raise PrerequisiteError(
             f"{len(lost)} of {len(clips)} clips have no reason in {_reasons_file(dataset, reasons)}"
@@ -79,12 +81,14 @@ def _values(
 
 
 def _reasons_file(dataset: Mapping[str, Any], reasons: Reasons) -> Path:
+    if dataset.get("source"):
+        return Path(dataset["source"])
     labels = str(dataset["labels"]["file"])
     name = reasons.file or labels.replace("track2", "track3")
     return dataset_root(dataset) / name
 
 
-def _reasons(dataset: Mapping[str, Any], reasons: Reasons) -> dict[str, str]:
+def _reasons(dataset: Mapping[str, Any], reasons: Reasons) -> dict[str, str | None]:
     file = _reasons_file(dataset, reasons)
     if not file.is_file():
         raise PrerequisiteError(
@@ -92,7 +96,7 @@ def _reasons(dataset: Mapping[str, Any], reasons: Reasons) -> dict[str, str]:
             f"labels alone with train.kinds=[{LABELS}]"
         )
     rows = read_columns(file, reasons.key, reasons.column)
-    return {name: text for name, text in rows if text is not None}
+    return dict(rows)
 
 
 class Order:

@@ -19,6 +19,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from ovmer.baselines.errors import PrerequisiteError
@@ -39,6 +40,8 @@ from ovmer.runners.training.settings import TrainSettings
 
 if TYPE_CHECKING:
     from transformers import TrainingArguments
+
+    from ovmer.runners.training.evaluation import Evaluation
 
 LEFT_OUT = "not_trained_on.jsonl"
 
@@ -106,7 +109,7 @@ class Run:
         self.folder.mkdir(parents=True, exist_ok=True)
         with ExitStack() as held:
             self._take(held)
-            course = self._course()
+            course = make_course(self.settings, self.overrides, self._for_miniature(held))
             usable = [self._usable(course, dataset) for dataset in examples]
             identity = self.settings.identity | self._about(course) | {"data": digest(usable)}
             self._check(identity)
@@ -124,13 +127,11 @@ class Run:
             file = held.enter_context(path.open("w"))
             held.callback(lock(file.fileno(), path))
 
-    def _course(self) -> Course:
-        if self.settings.dry_run and not self.is_first:
-            _wait_for(self.folder / "miniature" / ".whole")
-        course = make_course(self.settings, self.overrides, self.folder)
-        if self.settings.dry_run:
-            (self.folder / "miniature" / ".whole").touch()
-        return course
+    def _for_miniature(self, held: ExitStack) -> Path:
+        """Where the miniature of a dry run is written: by each process in a place of its own."""
+        if self.is_first or not self.settings.dry_run:
+            return self.folder
+        return Path(held.enter_context(TemporaryDirectory()))
 
     def _usable(self, course: Course, examples: Sequence[Example]) -> list[Example]:
         """The clips that have what is read of them; the others are listed."""
@@ -211,7 +212,7 @@ class Run:
             written_whole,
         )
         from ovmer.runners.training.curve import write_curve
-        from ovmer.runners.training.evaluation import TRAINED, Evaluation, write_baseline
+        from ovmer.runners.training.evaluation import Evaluation
         from ovmer.runners.training.optimise import arguments, check_memory, optimisers, precision
 
         recipe = self.recipe
@@ -255,15 +256,22 @@ class Run:
         if last is None and self.is_first:
             with written_whole(self.folder, 0) as folder:
                 course.save(folder, 0, 0.0)
-        if last is not None:
+        if last is not None and self.is_first:
             say(f"{self.folder} goes on from {last.name}")
         trainer.train(resume_from_checkpoint=str(last) if last else None)
-        found = checkpoints(self.folder)
-        table = evaluation.finish(found) if self.is_first else ""
-        asked = [f"--config-dir {write_baseline(course, found[-1], self.folder)}"]
-        asked += [f"baseline={TRAINED}", f"dataset={self.settings.dataset['name']}"]
+        return self._finish(course, evaluation, checkpoints(self.folder))
+
+    def _finish(self, course: Course, evaluation: "Evaluation", found: Sequence[Path]) -> "Result":
+        """The figures of the checkpoints and the file for sweeps, by the first process."""
+        from ovmer.runners.training.evaluation import TRAINED, write_baseline
+
+        if not self.is_first:
+            return Result(found[-1], (), "")
+        write_baseline(course, found[-1], self.folder)
+        asked = [f"--config-dir {self.folder}", f"baseline={TRAINED}"]
+        asked += [f"dataset={self.settings.dataset['name']}"]
         asked += [f"dataset.visual={course.visual}"] if course.visual != "frame" else []
-        return Result(found[-1], asked, table)
+        return Result(found[-1], asked, evaluation.finish(found))
 
     def _batch_size(self, usable: Sequence[Sequence[Example]], args: "TrainingArguments") -> int:
         """That of the recipe; in a dry run no more than there are clips."""
@@ -283,13 +291,3 @@ class Run:
             broken=self.recipe.broken,
             listing=self.folder / LEFT_OUT,
         )
-
-
-def _wait_for(path: Path) -> None:
-    import time
-
-    for _ in range(600):
-        if path.exists():
-            return
-        time.sleep(0.1)
-    raise PrerequisiteError(f"the first process did not write {path}")

@@ -6,7 +6,7 @@ from typing import Any
 
 from ovmer.adapters.models.affectgpt_prompts import QUESTIONS, TEMPLATES
 from ovmer.baselines.errors import PrerequisiteError, near
-from ovmer.runners.config import CONF, VERSION_BASE, Settings, register
+from ovmer.runners.config import CONF, VERSION_BASE, Settings, register, settings_of
 
 SCHEDULES = ("authors", "constant", "linear", "cosine")
 FUSIONS = ("attention", "mean", "qformer")
@@ -197,15 +197,16 @@ def compose_train(overrides: Sequence[str]) -> TrainSettings:
     """
     from hydra import compose, initialize_config_dir
     from hydra.core.config_store import ConfigStore
-    from omegaconf import OmegaConf
 
     register()
     ConfigStore.instance().store(name="train_schema", node=TrainSettings)
-    first = _DRY if "dry_run=true" in [each.lower() for each in overrides] else ()
+    first = [*(_DRY if "dry_run=true" in [each.lower() for each in overrides] else ())]
+    if any(each.startswith("clips=") for each in overrides):
+        first.append("dataset=sample")  # in whose place they come
     with initialize_config_dir(str(CONF), version_base=VERSION_BASE):
         given = {each.partition("=")[0] for each in overrides}
         chosen = [each for each in first if each.partition("=")[0] not in given]
-        settings = OmegaConf.to_object(compose("train", [*chosen, *overrides]))
+        settings = settings_of(compose("train", [*chosen, *overrides]), overrides)
     assert isinstance(settings, TrainSettings)
     settings.check()
     return settings
