@@ -16,6 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 from ovmer.adapters import registry
 from ovmer.adapters.registry import near
 from ovmer.baselines.errors import PrerequisiteError
+from ovmer.runners.tasks.task import applied
 from ovmer.runners.typed import from_json
 
 CONF = Path(__file__).parents[1] / "conf"
@@ -72,11 +73,14 @@ class Settings:
     metric: dict[str, Any] = field(default_factory=dict)
     engine: dict[str, Any] = field(default_factory=dict)
     launcher: dict[str, Any] = field(default_factory=dict)
+    task: dict[str, Any] = field(default_factory=dict)
     clips: str | None = None
     columns: ColumnSettings = field(default_factory=ColumnSettings)
     data_root: str = "dataset"
     weights: str | None = None
     limit: int | None = None
+    question: str | None = None
+    choices: list[str] = field(default_factory=list)
     generation: str = "paper"
     subtitle: str = "prompt"
     dry_run: bool = False
@@ -84,6 +88,7 @@ class Settings:
     variant: str = ""
     outputs: str = "outputs"
     on_error: str = "record"
+    redo: Any = False
     batch_size: int = 64
     batch_tokens: int = 0
     workers: int = 0
@@ -141,11 +146,11 @@ def settings_from_overrides(overrides: Sequence[str]) -> Settings:
 
     register()
     with initialize_config_dir(str(CONF), version_base=VERSION_BASE):
-        return settings_of(compose(CONFIG_NAME, list(overrides)), overrides)
+        return settings_of(compose(CONFIG_NAME, list(overrides)))
 
 
-def settings_of(config: DictConfig, overrides: Sequence[str] = ()) -> Settings:
-    """The composed configuration as plain, checked values; `overrides` are those it came from.
+def settings_of(config: DictConfig) -> Settings:
+    """The composed configuration as plain, checked values.
 
     Raises PrerequisiteError for a value out of range; OmegaConf's errors pass (see `explain`).
     """
@@ -155,36 +160,16 @@ def settings_of(config: DictConfig, overrides: Sequence[str] = ()) -> Settings:
             raise PrerequisiteError(f"there is no key {key}; {near(key, known)}")
     settings = OmegaConf.to_object(config)
     assert isinstance(settings, Settings)
+    settings.metric, settings.extractor = applied(
+        settings.task, settings.metric, settings.extractor
+    )
     _one_of("subtitle", settings.subtitle, SUBTITLE)
     _one_of("on_error", settings.on_error, ON_ERROR)
     for key, least in (("batch_size", 1), ("batch_tokens", 0), ("workers", 0)):
         if getattr(settings, key) < least:
             raise PrerequisiteError(f"{key} is {getattr(settings, key)}; give at least {least}")
-    _take_own_clips(settings, overrides)
     return settings
 
-
-def _take_own_clips(settings: Settings, overrides: Sequence[str]) -> None:
-    """Put the data set that `clips=` stands for in the place of a shipped one."""
-    columns = {kind: column for kind, column in asdict(settings.columns).items() if column}
-    if settings.clips is None:
-        if columns:
-            raise PrerequisiteError(
-                f"columns.{next(iter(columns))} is about a table of your own; add clips=TABLE"
-            )
-        return
-    name = settings.dataset.get("name")
-    if name != _DEFAULT_DATASET or f"dataset={name}" in overrides:
-        raise PrerequisiteError(
-            f"clips={settings.clips} and dataset={name} both say which clips; leave one out"
-        )
-    from ovmer.runners.data.own import own_settings
-
-    settings.dataset = own_settings(settings.clips, columns, settings.dataset)
-
-
-_DEFAULT_DATASET = "sample"
-"""That of conf/config.yaml."""
 
 _PATHS = (
     ("dataset", "root"),
@@ -195,8 +180,9 @@ _PATHS = (
 
 
 def settings_as_json(settings: Settings) -> dict[str, Any]:
-    """The settings as `run.json` holds them: paths made absolute, as it may be read elsewhere."""
-    values = asdict(settings)
+    """The settings as `run.json` holds them: paths made absolute, as it may be read elsewhere, and
+    without the wish of one session to do clips again."""
+    values = asdict(settings) | {"redo": False}
     for group, key in _PATHS:
         if key in values[group]:
             value = values[group][key]

@@ -11,8 +11,6 @@ runners/training/settings.py, and docs/training.md has the recipes. Several GPUs
 `accelerate launch $(which ovmer) train ...`.
 """
 
-from pathlib import Path
-
 from ovmer.baselines.errors import PrerequisiteError
 from ovmer.runners import cli
 from ovmer.runners.commands.arguments import parse
@@ -43,14 +41,12 @@ def main() -> int:
 
 def _export(settings: TrainSettings, overrides: list[str]) -> int:
     from ovmer.runners.training.export import export
-    from ovmer.runners.training.lessons import read_examples
-    from ovmer.runners.training.run import folder_of
+    from ovmer.runners.training.run import Run
 
-    recipe = settings.train
-    examples = read_examples(settings.dataset, recipe.reasons, recipe.kinds)
-    folder = folder_of(settings, overrides)
-    folder = folder.with_name(f"{folder.name}-{recipe.export}")
-    print(export(settings, examples, Path(folder)))
+    run = Run(settings, overrides)
+    (examples, *more), _ = run.examples()
+    folder = run.folder.with_name(f"{run.folder.name}-{settings.train.export}")
+    print(export(settings, [*examples, *(each for one in more for each in one)], folder))
     return cli.FINE
 
 

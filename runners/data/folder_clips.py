@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ovmer.baselines.errors import PrerequisiteError
 from ovmer.runners.data.finder import ENDINGS
-from ovmer.runners.data.reader import Clip, DatasetSettings, select
+from ovmer.runners.data.settings import Clip, DatasetSettings, select
 from ovmer.runners.table_files import READERS
 
 _SHOWN = 5

@@ -17,7 +17,7 @@ from typing import Any
 from ovmer.baselines.errors import PrerequisiteError
 from ovmer.runners.data.finder import ENDINGS
 from ovmer.runners.data.folder_clips import read_folder
-from ovmer.runners.data.reader import Clip, DatasetSettings, read_dataset
+from ovmer.runners.data.settings import Clip, DatasetSettings, checked_settings
 from ovmer.runners.data.table_clips import columns_of, read_rows
 from ovmer.runners.table_files import READERS, read_table
 
@@ -81,7 +81,7 @@ def clips_at(paths: Sequence[str], columns: Mapping[str, str | None]) -> list[Cl
     for text in paths:
         path = Path(text).expanduser()
         if path.is_dir() or path.suffix.lower() in READERS:
-            clips += read_dataset(own_settings(text, columns, {}))
+            clips += read_own(checked_settings(own_settings(text, columns, {})))[0]
         elif not path.is_file():
             raise PrerequisiteError(f"there is no file or folder {text}")
         else:

@@ -12,7 +12,7 @@ from ovmer.baselines.cache import MEDIA_FILES, cache_folder
 from ovmer.baselines.errors import PrerequisiteError
 from ovmer.runners.data.finder import ENDINGS
 from ovmer.runners.data.folder_clips import names_after
-from ovmer.runners.data.reader import Clip, DatasetSettings, select
+from ovmer.runners.data.settings import Clip, DatasetSettings, select
 from ovmer.runners.scoring.parsing import MISSING, friendly_list
 from ovmer.runners.table_files import Table, read_table
 
@@ -124,7 +124,7 @@ class _Rows:
         name = hashlib.blake2b(content, digest_size=16).hexdigest()
         file = cache_folder(MEDIA_FILES) / (name + (ending or {"face": ".npy"}.get(kind, ".mp4")))
         if not file.exists():
-            from ovmer.runners.folder.disk import replace_file
+            from ovmer.runners.disk import replace_file
 
             file.parent.mkdir(parents=True, exist_ok=True)
             replace_file(file, content)

@@ -13,17 +13,20 @@ and takes no other with it: where a batch fails as a whole, its clips are asked 
 
 import hashlib
 import itertools
+import os
+import re
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import chain, islice, starmap
 from pathlib import Path
 from typing import TypeVar
 
-from ovmer.adapters.base import MEDIA, Adapter, Answer, Prepared
+from ovmer.adapters.base import AUDIO, MEDIA, VIDEO, Adapter, Answer, Prepared
 from ovmer.adapters.media.observe import observing, write_frames
 from ovmer.baselines.errors import (
     ClipError,
@@ -32,10 +35,13 @@ from ovmer.baselines.errors import (
     Status,
     where,
 )
+from ovmer.runners.content import file_hash
 from ovmer.runners.describing.speed import Speed
 from ovmer.runners.folder.records import Prediction
 
 _ENCODED_AT_ONCE = 8
+STAT = re.compile(r"\d+-\d+")
+"""Size and time of change of a file in a fingerprint."""
 
 T = TypeVar("T")
 
@@ -51,6 +57,8 @@ class Request:
     truth: tuple[str, ...]
     fingerprint: Mapping[str, str]
     clues: tuple[str | None, ...] = ()
+    question: str | None = None
+    """The task's question; None: the adapter's own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,6 +243,7 @@ class Pipeline:
 
     def _prepare(self, request: Request) -> _Ready:
         started = time.perf_counter()
+        request = replace(request, fingerprint=with_content(request))
         prepared = _attempt(lambda: self._prepare_or_raise(request))
         if isinstance(prepared, Prepared):
             prepared.seed = clip_seed(self._seed, request.name)
@@ -246,8 +255,11 @@ class Pipeline:
         uses = self._adapter.modalities & MEDIA
         if uses and request.video is None and request.audio is None:
             raise MissingModality(f"the clip has no {' and no '.join(sorted(uses))}")
+        adapter = self._adapter
+        if request.question is not None:
+            adapter = adapter.asking(request.question)
         with observing(keeps_frames=self.frames_folder is not None) as observed:
-            prepared = self._adapter.prepare(request.video, request.audio, request.subtitle)
+            prepared = adapter.prepare(request.video, request.audio, request.subtitle)
         if self.frames_folder is not None:
             write_frames(observed, self.frames_folder)
         prepared.notes = (*prepared.notes, *observed.notes)
@@ -318,6 +330,18 @@ class Pipeline:
             seconds=round(seconds, 4),
             fingerprint=item.request.fingerprint,
         )
+
+
+def with_content(request: Request) -> Mapping[str, str]:
+    """The request's fingerprint, in which size and date of each file have its content behind them:
+    by it a later run knows a file that was copied or touched. An unreadable file stays without."""
+    found = dict(request.fingerprint)
+    for kind, path in ((VIDEO, request.video), (AUDIO, request.audio)):
+        if path is not None and STAT.fullmatch(found.get(kind, "")):
+            with suppress(OSError):
+                stat = os.stat(path)
+                found[kind] += f"-{file_hash(path, stat.st_size, stat.st_mtime_ns)}"
+    return found
 
 
 def _attempt(call: Callable[[], T]) -> T | _Failure:

@@ -18,6 +18,7 @@ from ovmer.baselines.errors import PrerequisiteError, near
 from ovmer.runners.extraction.base import Extractor
 from ovmer.runners.extraction.language_model import Chain, LanguageModelExtractor
 from ovmer.runners.extraction.lexicon import LexiconExtractor
+from ovmer.runners.extraction.reply import ReplyExtractor
 from ovmer.runners.scoring.parsing import PARSERS
 
 _TRANSLATE = ("none", "english", "chinese")
@@ -91,6 +92,13 @@ def make_extractors(settings: Mapping[str, Any], merge: bool = False) -> list[Ex
     for a key or value that is wrong, and where the extractor cannot merge.
     """
     kind = settings.get("kind")
+    if kind == "reply":
+        if merge:
+            raise PrerequisiteError(
+                "subtitle=merge is for descriptions, but this task's metric reads the reply; "
+                "say subtitle=prompt or subtitle=none"
+            )
+        return [ReplyExtractor()]
     if kind == "lexicon":
         if merge:
             raise PrerequisiteError(

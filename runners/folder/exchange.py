@@ -22,6 +22,7 @@ from ovmer.baselines.errors import PrerequisiteError
 from ovmer.runners.folder.records import Prediction
 from ovmer.runners.folder.run_folder import RunFolder
 from ovmer.runners.folder.run_json import ANSWERED
+from ovmer.runners.foreign_text import guarded
 from ovmer.runners.scoring.label_files import (
     Columns,
     Read,
@@ -50,7 +51,8 @@ def write_exchange_files(
     writer.writerow(["name", "status", "openset", "description", "error"])
     for each in predictions:
         openset = opensets[each.name] if each.name in labels else ""
-        writer.writerow([each.name, each.status, openset, each.description, each.error or ""])
+        texts = map(guarded, (each.description, each.error or ""))
+        writer.writerow([each.name, each.status, openset, *texts])
     folder.replace(_TABLE, table.getvalue().encode("utf-8", "replace"))
     if submission is not None:
         folder.replace(_SUBMISSION, _submission(submission, opensets).encode())
@@ -65,13 +67,13 @@ def has_exchange_files(folder: RunFolder, baseline: str, submission: str | None)
     return all((folder.path / name).is_file() for name in names)
 
 
-def read_labels(path: Path, columns: Columns, allow_pickle: bool = False) -> Read:
+def read_labels(path: Path, columns: Columns) -> Read:
     """Labels by clip, of a file or as the last session of a run folder left them.
 
     Clips that failed are left out. Raises PrerequisiteError for a folder or file without labels.
     """
     if not path.is_dir():
-        return read_label_file(path, columns, allow_pickle)
+        return read_label_file(path, columns)
     table = path / _TABLE
     if not table.exists():
         return _unfinished(path)

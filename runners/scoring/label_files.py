@@ -10,16 +10,29 @@ says two things of one clip is refused, whatever its kind.
 
 import pickle
 import zipfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from ovmer.baselines.errors import PrerequisiteError
+from ovmer.runners.object_arrays import read_member
 from ovmer.runners.scoring.parsing import MISSING
 from ovmer.runners.table_files import Table, explained, read_table
 
-NAME_COLUMNS = ("name", "names", "filename", "filenames", "clip", "sample", "video", "file", "id")
+NAME_COLUMNS = (
+    "name",
+    "names",
+    "filename",
+    "filenames",
+    "clip",
+    "sample",
+    "video",
+    "file",
+    "id",
+    "video_id",
+    "video_name",
+)
 _BROKEN = (zipfile.BadZipFile, pickle.UnpicklingError)
 
 
@@ -41,7 +54,7 @@ class Read:
     notes: list[str] = field(default_factory=list)
 
 
-def read_label_file(path: Path, columns: Columns, allow_pickle: bool = False) -> Read:
+def read_label_file(path: Path, columns: Columns) -> Read:
     """Read a file of labels.
 
     Raises PrerequisiteError with one sentence for a file that is missing, empty, not of its kind,
@@ -49,13 +62,11 @@ def read_label_file(path: Path, columns: Columns, allow_pickle: bool = False) ->
     """
     if path.suffix == ".npz":
         with explained(path):
-            return _read_npz(path, allow_pickle)
+            return _read_npz(path)
     return collect(path, read_table(path), columns)
 
 
-def _read_npz(path: Path, allow_pickle: bool) -> Read:
-    import numpy as np
-
+def _read_npz(path: Path) -> Read:
     if not path.exists():
         raise PrerequisiteError(f"there is no file or folder {path}")
     if path.stat().st_size == 0:
@@ -64,32 +75,29 @@ def _read_npz(path: Path, allow_pickle: bool) -> Read:
         raise PrerequisiteError(f"{path} is no npz file; was it cut while it was copied?")
     notes = []
     try:
-        with np.load(path, allow_pickle=allow_pickle) as archive:
-            if "name2reason" in archive:
-                table = _pairs(archive["name2reason"].tolist().items())
+        with zipfile.ZipFile(path) as archive:
+            names = {name.removesuffix(".npy") for name in archive.namelist()}
+            if "name2reason" in names:
+                pairs = _member(archive, "name2reason").items()
                 notes = [f"{path} holds name2reason: texts, read as if they were labels"]
-            elif {"filenames", "fileitems"} <= set(archive.files):
-                names, items = (archive[key].tolist() for key in ("filenames", "fileitems"))
-                table = _pairs(zip(names, items, strict=True))
+            elif {"filenames", "fileitems"} <= names:
+                both = (_member(archive, key) for key in ("filenames", "fileitems"))
+                pairs = zip(*both, strict=True)
             else:
                 raise PrerequisiteError(
-                    f"{path} holds {', '.join(archive.files) or 'nothing'}, but neither "
+                    f"{path} holds {', '.join(sorted(names)) or 'nothing'}, but neither "
                     "name2reason nor filenames and fileitems"
                 )
+        table = Table({0: "name", 1: "labels"}, pairs)
         found = collect(path, table, Columns(("labels",)))
-    except (ValueError, AttributeError, EOFError, *_BROKEN) as error:
-        if "allow_pickle" in str(error):
-            raise PrerequisiteError(
-                f"{path} holds pickled objects, which may run code when they are opened; say "
-                "allow_pickle=true if you trust whoever made it"
-            ) from error
+    except (ValueError, AttributeError, TypeError, *_BROKEN) as error:
         raise PrerequisiteError(f"{path} is no npz file of labels ({error})") from error
     found.notes += notes
     return found
 
 
-def _pairs(pairs: Iterable[tuple[Any, Any]]) -> Table:
-    return Table({0: "name", 1: "labels"}, pairs)
+def _member(archive: zipfile.ZipFile, key: str) -> Any:
+    return read_member(archive.read(f"{key}.npy"))
 
 
 def collect(path: Path, table: Table, columns: Columns) -> Read:

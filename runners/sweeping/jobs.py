@@ -25,10 +25,11 @@ from ovmer.runners import cli
 from ovmer.runners.data import Clip, read_dataset
 from ovmer.runners.data.finder import looser_matches
 from ovmer.runners.data.reader import dataset_root, understood
+from ovmer.runners.foreign_text import visible
 from ovmer.runners.job import Job
 from ovmer.runners.progress import say
 from ovmer.runners.sweeping.state import State, look
-from ovmer.runners.sweeping.submit import submit
+from ovmer.runners.sweeping.submit import as_planned, submit
 from ovmer.runners.sweeping.summary import summary
 from ovmer.runners.sweeping.work import work
 
@@ -63,7 +64,7 @@ def run_jobs(jobs: Sequence[Job], launcher: Sequence[str] = ()) -> int:
     # Tens of thousands of records are read and live on; a collector that walks over them again and
     # again, only to find no garbage, is a fifth of the time that a finished sweep takes.
     gc.disable()
-    plan = _plan(jobs)
+    plan = _plan([as_planned(job, launcher) for job in jobs])
     gc.freeze()
     gc.enable()
     _announce(plan)
@@ -76,13 +77,14 @@ def run_jobs(jobs: Sequence[Job], launcher: Sequence[str] = ()) -> int:
         for place, code in submit(todo, launcher) if launcher else _one_by_one(todo):
             ended = left[place]
             assert ended.state is not None
-            ended.take(look(ended.job, ended.state.clips))
+            once = replace(ended.job, settings=replace(ended.job.settings, redo=False))
+            ended.take(look(once, ended.state.clips))
             if code != cli.FINE:
                 status = cli.FAILED
                 if ended.job.settings.on_error == "raise":
                     break
     states = [each.state for each in plan if each.state is not None]
-    print(summary(states))
+    print(visible(summary(states)))
     fine = all(each.is_done for each in plan) and not any(state.failed for state in states)
     return status if fine else cli.FAILED
 

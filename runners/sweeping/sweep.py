@@ -50,7 +50,7 @@ def compose(arguments: Sequence[str]) -> Composed:
         else:
             from ovmer.runners.sweeping.work import work
 
-            work(Job(settings_of(config, overrides), overrides))
+            work(Job(settings_of(config), overrides))
 
     launcher, rest = submit.taken_out(list(arguments))
     register()
@@ -61,7 +61,7 @@ def compose(arguments: Sequence[str]) -> Composed:
         hydra.main(str(CONF), CONFIG_NAME, VERSION_BASE)(enter)()
     finally:
         sys.argv = before
-    jobs = [Job(settings_of(config, overrides), overrides) for config, overrides in configs]
+    jobs = [Job(settings_of(config), overrides) for config, overrides in configs]
     return Composed(jobs, launcher, experiments)
 
 

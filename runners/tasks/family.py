@@ -27,6 +27,8 @@ class Case:
     """One label, several, or one for each part of the answer."""
     group: str = ""
     """The part of the benchmark that the clip belongs to, such as its problem type."""
+    choices: tuple[str, ...] = ()
+    """The clip's own answers to choose from."""
 
 
 @dataclass(frozen=True)

@@ -31,12 +31,12 @@ SEED_OF_MINIATURE = 0
 class Course(ABC):
     """A model to be trained, and how its lessons and its files are made."""
 
-    def __init__(self, settings: TrainSettings, overrides: Sequence[str], folder: Path) -> None:
-        """`folder` is the run's; with dry_run a miniature of the checkpoint is written there."""
+    def __init__(self, settings: TrainSettings, job: Job, folder: Path) -> None:
+        """`job` is of the same settings; with dry_run a miniature is written into `folder`."""
         self.settings = settings
         self.recipe: Recipe = settings.train
-        self.job = Job(settings, tuple(overrides))
-        adapter = self.job.adapter
+        self.job = job
+        adapter = job.adapter
         if not isinstance(adapter, Mllm):
             name = settings.baseline["name"]
             raise PrerequisiteError(
@@ -119,8 +119,8 @@ class Course(ABC):
 class AffectGptCourse(Course):
     """AffectGPT: adapters and all connectors, with the authors' templates and questions."""
 
-    def __init__(self, settings: TrainSettings, overrides: Sequence[str], folder: Path) -> None:
-        super().__init__(settings, overrides, folder)
+    def __init__(self, settings: TrainSettings, job: Job, folder: Path) -> None:
+        super().__init__(settings, job, folder)
         if settings.baseline["adapter"] != "affectgpt":
             raise PrerequisiteError(
                 f"train.step=affectgpt trains baseline=affectgpt, not {settings.baseline['name']}"
@@ -266,8 +266,8 @@ class AffectGptCourse(Course):
 class PortCourse(Course):
     """Low-rank adapters in the language model of a port, and its connector if asked for."""
 
-    def __init__(self, settings: TrainSettings, overrides: Sequence[str], folder: Path) -> None:
-        super().__init__(settings, overrides, folder)
+    def __init__(self, settings: TrainSettings, job: Job, folder: Path) -> None:
+        super().__init__(settings, job, folder)
         recipe = self.recipe
         if len(recipe.kinds) > 1 and set(recipe.kinds) - recipe.questions.keys():
             raise PrerequisiteError(
@@ -366,7 +366,7 @@ class PortCourse(Course):
         return str(self.settings.dataset.get("visual", FRAME))
 
 
-def make_course(settings: TrainSettings, overrides: Sequence[str], folder: Path) -> Course:
+def make_course(settings: TrainSettings, job: Job, folder: Path) -> Course:
     """The course of a recipe. Raises PrerequisiteError where its baseline cannot be trained so."""
     kind = AffectGptCourse if settings.train.step == "affectgpt" else PortCourse
-    return kind(settings, overrides, folder)
+    return kind(settings, job, folder)

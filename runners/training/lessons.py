@@ -14,7 +14,8 @@ from typing import Any, NamedTuple
 
 from ovmer.adapters.models.affectgpt_prompts import DESCRIPTION, LABELS
 from ovmer.baselines.errors import ClipError, PrerequisiteError
-from ovmer.runners.data.reader import Clip, dataset_root, read_dataset
+from ovmer.runners.data.reader import dataset_root, read_dataset
+from ovmer.runners.data.settings import Clip
 from ovmer.runners.data.table import read_columns
 from ovmer.runners.progress import say
 from ovmer.runners.training.settings import Reasons

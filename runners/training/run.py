@@ -26,6 +26,7 @@ from ovmer.baselines.errors import PrerequisiteError
 from ovmer.runners.config import settings_from_overrides
 from ovmer.runners.folder.disk import lock, read_object, replace_file
 from ovmer.runners.folder.provenance import provenance
+from ovmer.runners.job import Job
 from ovmer.runners.progress import say
 from ovmer.runners.training.course import Course, make_course
 from ovmer.runners.training.lessons import (
@@ -83,6 +84,7 @@ class Run:
 
     def __init__(self, settings: TrainSettings, overrides: Sequence[str]) -> None:
         self.settings, self.overrides = settings, overrides
+        self.job = Job(settings, tuple(overrides))  # which puts own clips in their place
         self.folder = folder_of(settings, overrides)
         self.recipe = settings.train
         self.is_first = int(os.environ.get("RANK", "0")) == 0
@@ -109,7 +111,7 @@ class Run:
         self.folder.mkdir(parents=True, exist_ok=True)
         with ExitStack() as held:
             self._take(held)
-            course = make_course(self.settings, self.overrides, self._for_miniature(held))
+            course = make_course(self.settings, self.job, self._for_miniature(held))
             usable = [self._usable(course, dataset) for dataset in examples]
             identity = self.settings.identity | self._about(course) | {"data": digest(usable)}
             self._check(identity)

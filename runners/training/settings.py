@@ -206,7 +206,7 @@ def compose_train(overrides: Sequence[str]) -> TrainSettings:
     with initialize_config_dir(str(CONF), version_base=VERSION_BASE):
         given = {each.partition("=")[0] for each in overrides}
         chosen = [each for each in first if each.partition("=")[0] not in given]
-        settings = settings_of(compose("train", [*chosen, *overrides]), overrides)
+        settings = settings_of(compose("train", [*chosen, *overrides]))
     assert isinstance(settings, TrainSettings)
     settings.check()
     return settings

@@ -9,4 +9,4 @@ from ovmer.runners.job import Job
 def job(*overrides: str) -> Job:
     register()
     with initialize_config_dir(str(CONF), version_base=VERSION_BASE):
-        return Job(settings_of(compose(CONFIG_NAME, list(overrides)), overrides), overrides)
+        return Job(settings_of(compose(CONFIG_NAME, list(overrides))), overrides)

@@ -39,7 +39,8 @@ def test_dry_run_leaves_checkpoints_a_curve_and_its_settings(dry_run):
     about = json.loads((folder / "train.json").read_text())
     assert about["identity"]["train.encoders"] == "train"
     assert about["problem"] is None
-    left_out = [json.loads(line) for line in (folder / "not_trained_on.jsonl").open()]
+    lines = (folder / "not_trained_on.jsonl").read_text().splitlines()
+    left_out = [json.loads(line) for line in lines]
     assert {"name": "silent_smile", "reason": "no face"} in left_out
     # What resuming needs is kept of the last checkpoint alone.
     assert [file.parent.name for file in folder.glob("*/optimizer.pt")] == ["checkpoint-12"]

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from ovmer.baselines.errors import PrerequisiteError, Unreadable
-from ovmer.runners.data.reader import Clip
+from ovmer.runners.data.settings import Clip
+from ovmer.runners.job import Job
 from ovmer.runners.training.lessons import (
     Example,
     Index,
@@ -84,7 +85,9 @@ def test_a_broken_clip_is_replaced_or_skipped_and_listed(tmp_path, broken):
         assert "c2" not in got
         assert None not in got
         assert got == [found[Index(0, 2, turn)] for turn in range(5)]
-    assert [json.loads(line) for line in listing.open()] == [{"name": "c2", "reason": "torn"}]
+    assert [json.loads(line) for line in listing.read_text().splitlines()] == [
+        {"name": "c2", "reason": "torn"}
+    ]
 
 
 def test_ten_broken_clips_after_one_another_end_the_run(tmp_path):
@@ -108,11 +111,13 @@ def test_own_tables_hold_labels_and_reasons(tmp_path):
     table.write_text("name,audio,subtitle,openset,reason\na,a.wav,hi,\"['sad']\",A low voice.\n")
     (tmp_path / "a.wav").touch()
     settings = compose_train([f"clips={table}"])
+    Job(settings)  # puts own clips in the place of a data set
     (found,) = read_examples(settings.dataset, Reasons(), KINDS)
     assert found.values["ovlabel"] == "sad"
     assert found.values["description"] == "A low voice."
     table.write_text("name,audio,subtitle,openset\na,a.wav,hi,sad\n")
     settings = compose_train([f"clips={table}"])
+    Job(settings)  # puts own clips in the place of a data set
     with pytest.raises(PrerequisiteError, match=r"1 of 1 clips have no reason.*kinds=\[ovlabel\]"):
         read_examples(settings.dataset, Reasons(), KINDS)
 
