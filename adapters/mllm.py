@@ -21,7 +21,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self, cast
 
 from ovmer.adapters.base import Adapter, Answer, Feeding, Machine, Prepared
 from ovmer.baselines.checkpoint import Loading, Part, locate
@@ -272,7 +272,7 @@ class Mllm(Adapter, ABC):
                 )
             from ovmer.baselines.training.lora import apply_tuned
 
-            apply_tuned(self._model, parts[TUNED])
+            apply_tuned(cast(Any, self._model), parts[TUNED])
         self._engine = settings.start(self._model, self.tokenizer, self.generation, place)
         self._encoder_batches, self._batches = Batches(), Batches()
 

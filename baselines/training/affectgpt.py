@@ -80,6 +80,9 @@ class Precision:
     encoders: torch.dtype = torch.float32
 
 
+LORA_TARGETS = tuple(name.rpartition(".")[2] for name in ADAPTED)
+
+
 @dataclass(frozen=True)
 class Design:
     """What is built; the defaults are those of the released runs."""
@@ -89,9 +92,6 @@ class Design:
     encoders_in_train_mode: bool = True
     loudness: str = "batch"
     """Sound is normalised over a `batch`, or for each `clip` as at inference."""
-
-
-LORA_TARGETS = tuple(name.rpartition(".")[2] for name in ADAPTED)
 
 
 class AffectGptInTraining(AffectGpt):

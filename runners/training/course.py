@@ -307,8 +307,8 @@ class PortCourse(Course):
         from ovmer.baselines.device import Place
         from ovmer.baselines.training.lora import attach, restore
 
-        self.model: Any = self.adapter.build(Place(device, llm))
-        self._device = device
+        built: Any = self.adapter.build(Place(device, llm))
+        self.model, self._device = built, device
         for name in self.recipe.connectors:
             part = dict(self.model.named_children()).get(name)
             if part is None or name == "llm":
@@ -322,7 +322,7 @@ class PortCourse(Course):
             attach(self.model.llm, self.lora)
         if self.recipe.start is not None:
             restore(self.model, Path(self.recipe.start).expanduser())
-        module: nn.Module = self.model
+        module: nn.Module = built
         return module
 
     def prompts(self, inputs: Sequence[Any]) -> "Sequence[Tensor]":

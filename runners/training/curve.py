@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ovmer.runners.folder.disk import replace_file
+from ovmer.runners.disk import replace_file
 
 
 def write_curve(folder: Path, history: Sequence[Mapping[str, Any]]) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ovmer.baselines.errors import PrerequisiteError
-from ovmer.runners.folder.disk import read_object, replace_file
+from ovmer.runners.disk import read_object, replace_file
 from ovmer.runners.progress import say
 from ovmer.runners.training.course import Course
 from ovmer.runners.training.settings import TrainSettings

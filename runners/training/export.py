@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ovmer.adapters.models.affectgpt_prompts import question_and_answer
-from ovmer.runners.folder.disk import replace_file
+from ovmer.runners.disk import replace_file
 from ovmer.runners.training.lessons import Example
 from ovmer.runners.training.settings import TrainSettings
 
@@ -54,7 +54,7 @@ def _rows(settings: TrainSettings, examples: Sequence[Example]) -> Iterator[dict
             question, answer = question_and_answer(kind, example.values)
             asked = settings.train.questions.get(kind)
             if asked is not None:
-                question = asked.replace("{subtitle}", clip.subtitle)
+                question = asked.replace("{subtitle}", clip.subtitle or "")
             elif settings.subtitle == "prompt" and clip.subtitle:
                 question = f"The subtitle of this video is: {clip.subtitle} {question}"
             yield {

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from ovmer.baselines.checkpoint import fingerprint
 from ovmer.baselines.errors import ClipError, PrerequisiteError
-from ovmer.runners.folder.disk import replace_file
+from ovmer.runners.disk import replace_file
 from ovmer.runners.progress import Progress
 from ovmer.runners.training.course import AffectGptCourse, Course
 from ovmer.runners.training.lessons import Example

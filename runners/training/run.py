@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 from ovmer.baselines.errors import PrerequisiteError
 from ovmer.runners.config import settings_from_overrides
-from ovmer.runners.folder.disk import lock, read_object, replace_file
+from ovmer.runners.disk import lock, read_object, replace_file
 from ovmer.runners.folder.provenance import provenance
 from ovmer.runners.job import Job
 from ovmer.runners.progress import say

@@ -11,10 +11,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.training.conftest import ovmer
+from ovmer.baselines.errors import PrerequisiteError
+from ovmer.runners.training.run import Run
+from ovmer.runners.training.settings import compose_train
+from tests.training.conftest import DRY, ovmer, train
 
 RUN = Path("outputs/train/affectgpt-sample-dry")
-DRY = ("train", "recipe=affectgpt", "dry_run=true")
 
 
 def weights(folder: Path) -> dict[str, bytes]:
@@ -26,7 +28,7 @@ def weights(folder: Path) -> dict[str, bytes]:
 
 
 def test_dry_run_leaves_checkpoints_a_curve_and_its_settings(dry_run):
-    folder = dry_run / RUN
+    folder = dry_run
     assert [name.partition("_loss_")[0] for name in weights(folder)] == [
         "checkpoint-0/checkpoint_000000",
         "checkpoint-12/checkpoint_000003",
@@ -47,7 +49,7 @@ def test_dry_run_leaves_checkpoints_a_curve_and_its_settings(dry_run):
 
 
 def test_files_hold_weights_alone_under_the_authors_names(dry_run):
-    (file,) = (dry_run / RUN).glob("checkpoint-12/checkpoint_*.pth")
+    (file,) = dry_run.glob("checkpoint-12/checkpoint_*.pth")
     content = torch.load(file, weights_only=True)
     assert content["config"]["datasets"]["face_or_frame"] == "multiface_audio_face_text"
     names = set(content["model"])
@@ -56,11 +58,11 @@ def test_files_hold_weights_alone_under_the_authors_names(dry_run):
     assert all(tensor.dtype == torch.float32 for tensor in content["model"].values())
 
 
-def test_killed_and_resumed_gives_the_same_bytes(dry_run, tmp_path):
+def test_killed_and_resumed_gives_the_same_bytes(dry_run, tmp_path, capsys):
     program = "from ovmer.runners.commands import main; main()"
     folder = tmp_path / RUN
     started = subprocess.Popen(
-        [sys.executable, "-c", program, *DRY],
+        [sys.executable, "-c", program, "train", *DRY],
         cwd=tmp_path,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
@@ -72,59 +74,61 @@ def test_killed_and_resumed_gives_the_same_bytes(dry_run, tmp_path):
     os.kill(started.pid, signal.SIGKILL)
     started.wait()
     assert not (folder / "checkpoint-12").exists()
-    done = ovmer(*DRY, at=tmp_path)
-    assert done.returncode == 0, done.stderr
-    assert "goes on from checkpoint-" in done.stderr
-    assert weights(folder) == weights(dry_run / RUN)
+    train(*DRY, f"outputs={tmp_path / 'outputs'}")
+    assert "goes on from checkpoint-" in capsys.readouterr().err
+    assert weights(folder) == weights(dry_run)
+
+
+def refused(*overrides: str) -> str:
+    with pytest.raises(PrerequisiteError) as caught:
+        train(*overrides)
+    return str(caught.value)
 
 
 def test_another_recipe_on_the_same_folder_is_refused(dry_run):
-    (dry_run / RUN).rename(dry_run / "outputs/train/affectgpt-sample-dry-v")
-    try:
-        done = ovmer(*DRY, "variant=v", "train.lora.rank=8", at=dry_run)
-    finally:
-        (dry_run / "outputs/train/affectgpt-sample-dry-v").rename(dry_run / RUN)
-    assert done.returncode == 2
-    assert "train.lora.rank (16 there, 8 now)" in done.stderr
-    assert "Traceback" not in done.stderr
+    run = Run(compose_train([*DRY, "train.lora.rank=8"]), [*DRY])
+    run.folder = dry_run
+    with pytest.raises(PrerequisiteError, match=r"train\.lora\.rank \(16 there, 8 now\)"):
+        run.train()
 
 
 def test_a_loss_that_is_no_number_stops_with_the_last_good_checkpoint(tmp_path):
     wild = ("train.rate.init=1e30", "train.rate.min=1e30", "train.steps=6", "train.save_every=1")
-    done = ovmer(*DRY, *wild, "variant=v", at=tmp_path)
-    assert done.returncode == 2
-    assert "the loss is nan" in done.stderr
-    assert "a rate of 1e+30 in float32" in done.stderr
-    assert "lower train.rate.init" in done.stderr
-    about = json.loads((tmp_path / f"{RUN}-v" / "train.json").read_text())
-    assert "nan" in about["problem"]
+    said = refused(*DRY, *wild, f"outputs={tmp_path}", "variant=v")
+    assert "the loss is nan" in said
+    assert "a rate of 1e+30 in float32" in said
+    assert "lower train.rate.init" in said
+    about = json.loads((tmp_path / "train/affectgpt-sample-dry-v/train.json").read_text())
+    assert about["problem"] == said
 
 
 @pytest.mark.parametrize(
     ("settings", "sentence"),
     [
-        (["dataset.limit=1", "train.kinds=[happy]"], "train.kinds: 'happy'"),
+        (["train.kinds=[happy]"], "train.kinds: 'happy'"),
         (["train.loudness=bath"], "did you mean batch"),
-        (["train.templte=face"], "there is no key train.templte"),
         (["train.start=nowhere.pth"], "nowhere.pth"),
         (["train.reasons.file=nowhere.csv"], "train.kinds=[ovlabel]"),
         (["train.lora.targets=[nowhere]"], "train.lora.targets"),
-        (["baseline=lexicon"], "has no language model of its own"),
-        (["train.step=affectgpt", "baseline=salmonn"], "trains baseline=affectgpt"),
     ],
 )
 def test_what_is_wrong_is_said_in_one_sentence(tmp_path, settings, sentence):
-    done = ovmer(*DRY, *settings, at=tmp_path)
-    assert done.returncode == 2
-    assert sentence in done.stderr.splitlines()[-1]
-    assert "Traceback" not in done.stderr
+    said = refused(*DRY, *settings, f"outputs={tmp_path}")
+    assert sentence in said
+    assert "\n" not in said
+
+
+def test_what_has_no_language_model_cannot_be_trained(tmp_path):
+    said = refused("recipe=lora", "baseline=lexicon", f"outputs={tmp_path}")
+    assert "'lexicon' has no language model of its own" in said
+    wrong = "recipe=lora", "baseline=salmonn", "train.step=affectgpt", f"outputs={tmp_path}"
+    assert "trains baseline=affectgpt, not salmonn" in refused(*wrong, "dry_run=true")
 
 
 def test_a_checkpoint_of_another_rank_is_refused(dry_run, tmp_path):
-    (start,) = (dry_run / RUN).glob("checkpoint-12/checkpoint_*.pth")
-    done = ovmer(*DRY, f"train.start={start}", "train.lora.rank=4", at=tmp_path)
-    assert done.returncode == 2
-    assert "has shape [16, 64] where [4, 64] is trained here" in done.stderr
+    (start,) = dry_run.glob("checkpoint-12/checkpoint_*.pth")
+    other = f"outputs={tmp_path}", f"train.start='{start}'", "train.lora.rank=4"
+    assert "has shape [16, 64] where [4, 64] is trained here" in refused(*DRY, *other)
 
 
 def test_data_for_ms_swift(tmp_path):
