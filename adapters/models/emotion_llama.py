@@ -142,7 +142,7 @@ class EmotionLlamaAdapter(Mllm):
         before, after = map(ids, template or self.template)
         return [before, after[1:]]
 
-    @cached_property
+    @property
     def _question(self) -> Question:
         request = self.requests[self.asks_for]
         return Question(

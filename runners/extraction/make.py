@@ -16,6 +16,7 @@ from ovmer.baselines.decoding.server_engine import ChatServer
 from ovmer.baselines.decoding.settings import GenerationSettings
 from ovmer.baselines.errors import PrerequisiteError, near
 from ovmer.runners.extraction.base import Extractor
+from ovmer.runners.extraction.judge import JudgeEngine, JudgeExtractor, JudgeSettings
 from ovmer.runners.extraction.language_model import Chain, LanguageModelExtractor
 from ovmer.runners.extraction.lexicon import LexiconExtractor
 from ovmer.runners.extraction.reply import ReplyExtractor
@@ -82,7 +83,7 @@ class LanguageModelSettings:
             )
 
 
-S = TypeVar("S", LexiconSettings, LanguageModelSettings)
+S = TypeVar("S", LexiconSettings, LanguageModelSettings, JudgeSettings)
 
 
 def make_extractors(settings: Mapping[str, Any], merge: bool = False) -> list[Extractor]:
@@ -112,8 +113,12 @@ def make_extractors(settings: Mapping[str, Any], merge: bool = False) -> list[Ex
                 "tell; add extractor=qwen25"
             )
         return [LexiconExtractor(lexicon.sentences)]
+    if kind == "judge":
+        return [_judge(settings)]
     if kind != "language_model":
-        raise PrerequisiteError(f"extractor.kind is {kind!r}; it is lexicon or language_model")
+        raise PrerequisiteError(
+            f"extractor.kind is {kind!r}; it is lexicon, language_model or judge"
+        )
     checked = _checked(LanguageModelSettings, settings)
     checked.check()
     model = _language_model(checked)
@@ -125,6 +130,19 @@ def make_extractors(settings: Mapping[str, Any], merge: bool = False) -> list[Ex
         checked.parser,
     )
     return [LanguageModelExtractor(checked.name, model, chain, seed) for seed in checked.seeds]
+
+
+def _judge(settings: Mapping[str, Any]) -> JudgeExtractor:
+    """The judge of `conf/extractor/judge.yaml`, with the task's `judge` under that key."""
+    own = {key: value for key, value in settings.items() if key != "judge"}
+    checked = _checked(LanguageModelSettings, own)
+    checked.check()
+    told = settings.get("judge")
+    if not told:
+        raise PrerequisiteError("extractor=judge needs a task with a judge, such as mme_emotion")
+    model = _language_model(checked)
+    model.engine = JudgeEngine(model.engine, isinstance(model.engine, ChatServer))
+    return JudgeExtractor(checked.name, model, _checked(JudgeSettings, told))
 
 
 def make_language_model(settings: Mapping[str, Any]) -> LanguageModel:

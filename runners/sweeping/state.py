@@ -30,6 +30,7 @@ _LASTING = frozenset({Status.UNREADABLE, Status.MISSING_MODALITY})
 """Failures that lie in the clip's files: tried again only when those have changed. The cause of the
 others may have passed (memory, a server, a bug since mended), so each new run tries them again."""
 
+_INTERVALS = 2  # of how intervals are made: scores made otherwise are made anew
 _UNCHECKED = "?"
 
 
@@ -47,7 +48,9 @@ class Reading:
 
     def key(self, item: Described) -> str:
         """Under which the labels of one description are kept."""
-        return label_key(item.name, item.text, item.subtitle, item.is_labels, self._identity)
+        # A judge's answer hangs on the truth as well.
+        text = "\n".join([item.text, *item.truth])
+        return label_key(item.name, text, item.subtitle, item.is_labels, self._identity)
 
     @property
     def found(self) -> dict[str, tuple[str, ...]]:
@@ -96,12 +99,15 @@ class State:
 
     def _described(self, clip: Clip, prediction: Prediction) -> Described:
         subtitle = clip.subtitle if self.job.settings.subtitle == "merge" else None
-        adapter = self.job.adapter
+        adapter, settings = self.job.adapter, self.job.settings
+        is_judged = settings.extractor.get("kind") == "judge"
         return Described(
             clip.name,
             prediction.description,
             subtitle,
             is_labels=adapter.answers_with_labels or self.job.task.form == "labels",
+            truth=clip.labels if is_judged else (),
+            video=clip.video if is_judged else None,
             in_sentence=adapter.labels_in_sentence,
         )
 
@@ -121,7 +127,8 @@ class State:
         """Hash of everything that the scores follow from."""
         # Where the tables lie is no matter: the conditions name them, and their content is checked.
         settings = {key: v for key, v in self.job.settings.metric.items() if key != "wheel_root"}
-        metric = [settings, self.metric.conditions]
+        clusters = self.job.settings.dataset.get("cluster")
+        metric = [settings, self.metric.conditions, clusters, _INTERVALS]
         found = [reading.found for reading in self.readings]
         return digest(json.dumps([found, self.truth, metric], sort_keys=True), size=12)
 
@@ -184,7 +191,7 @@ def look(job: Job, clips: Sequence[Clip], extractors: Sequence[Extractor] | None
     if state.metric.reads_replies and state.truth:
         # A truth that the task cannot score is said before anything runs.
         state.metric.score({}, state.truth, missing="zero")
-    found = folder.read_predictions()
+    found = {} if job.at is None and folder.is_stale(job.identity) else folder.read_predictions()
     redone = redo_of(job.settings.redo, [each.name for each in state.requests])
     for each in state.requests:
         record = found.get(each.name)

@@ -46,6 +46,8 @@ class Family(ABC):
     """Figures of one kind under one protocol."""
 
     columns: tuple[str, ...]
+    graded: tuple[str, ...] = ()
+    """The columns whose sum is a clip's grade, for families that have grades and no classes."""
 
     @abstractmethod
     def count(self, cases: Sequence[Case]) -> Counted:

@@ -119,6 +119,22 @@ class ProtocolMetric(Metric):
     def conditions(self) -> dict[str, Any]:
         return {"protocols": {name: dict(keys) for name, keys in self.protocols.items()}}
 
+    def is_graded(self, protocol: str) -> bool:
+        """Whether a clip has a grade under that protocol, and no class."""
+        return bool(self._families[protocol].graded)
+
+    def values(self, protocol: str, scores: Scores) -> list[str | float | None]:
+        """What each clip was read as under a protocol: its class or grade, None for nothing."""
+        family = self._families[protocol]
+        if not family.graded:
+            header, *rows = scores.tables()["readings"]
+            place = header.index(protocol)
+            return [row[place] or None for row in rows]
+        columns = scores.contributions.columns
+        at = [columns.index(f"{protocol}/{name}") for name in ("unknown", *family.graded)]
+        picked = scores.contributions.values[:, at]
+        return [None if unknown else float(sum(grade)) for unknown, *grade in picked.tolist()]
+
     def truth_of(self, clip: Any) -> Any:
         return {"truth": list(clip.labels), "group": clip.group, "choices": list(clip.choices)}
 

@@ -58,6 +58,9 @@ class Task:
     """Keys of the baseline's generation settings that the task's authors set."""
     metric: dict[str, Any] | None = None
     """In the place of the data set's."""
+    judge: dict[str, Any] = field(default_factory=dict)
+    """With extractor=judge: what is asked of it (runners/extraction/judge.py), and under `metric`
+    the metric that reads its answers, where it is another."""
 
     def __post_init__(self) -> None:
         if self.form not in FORMS:
@@ -141,8 +144,14 @@ def applied(
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """The metric and the extractor under a task: its own where it has them."""
     made = make_task(task)
+    judged = extractor.get("kind") == "judge"
+    if judged:
+        told = {key: value for key, value in made.judge.items() if key != "metric"}
+        extractor = {**extractor, "judge": told}
+        made.metric = made.judge.get("metric") or made.metric
     if made.metric is not None:
         metric = {"name": made.name, "kind": "protocols", **made.metric}
         if made.choices:
             metric.setdefault("labels", list(made.choices))
-    return dict(metric), dict(REPLY_EXTRACTOR if made.form == "reply" else extractor)
+    takes_reply = made.form == "reply" and not judged
+    return dict(metric), dict(REPLY_EXTRACTOR if takes_reply else extractor)

@@ -3,22 +3,33 @@
 import csv
 import io
 import json
+import math
 import subprocess
 from collections.abc import Callable
+from importlib.resources import files
 from pathlib import Path
+from statistics import mean, stdev
 
 import pytest
+from scipy.stats import t, ttest_1samp
 
 from ovmer.baselines.errors import PrerequisiteError
 from ovmer.runners.commands.tables import write
-from ovmer.runners.config import CONF
+from ovmer.runners.config import CONF, shipped_baselines
 from ovmer.runners.papers.layout import layout_names, read_layout
 from ovmer.runners.papers.render import latex, markdown, plain, tidy
 from ovmer.runners.papers.results import read_results
 from ovmer.runners.papers.table import Cell, PaperTable, make_table
-from tests.runners.folders import write_run, write_unibench
+from tests.runners.folders import EXTRACTOR, write_run, write_unibench
 
 WHEEL = {"M-avg": 0.4722, "M1": 0.2843}
+PUBLISHED = shipped_baselines()["otter"]["checkpoint"]["model"]
+OTTER, PINNED = PUBLISHED["repo"], PUBLISHED["revision"]
+
+
+def weights(**part: object) -> dict[str, object]:
+    """What run.json says of Otter's weights."""
+    return {"baseline.checkpoint": {"model": part}}
 
 
 def table_of(outputs: Path, layout: str = "ovmer") -> PaperTable:
@@ -54,7 +65,7 @@ def test_every_layout_finds_the_printed_figures_that_it_names(name: str) -> None
         for row in layout.rows
         for column in layout.columns
     }
-    assert len(shown & set(layout.figures)) > 2
+    assert len(shown & set(layout.figures)) >= 2
     assert all(each.source for each in layout.figures.values())
     known = {path.stem for path in (CONF / "baseline").glob("*.yaml")} | {"mer2024_example"}
     for row in layout.rows:
@@ -85,6 +96,28 @@ def test_all_printed_rows_of_the_two_large_tables_have_a_place() -> None:
         assert len(layout.rows) == rows
 
 
+BENCHMARKS = ("dfew", "mafw", "ravdess", "emobench_m", "mmla", "intentbench", "mme_emotion")
+
+
+def test_all_printed_figures_of_the_benchmarks_have_a_place() -> None:
+    places = 0
+    for name in (*BENCHMARKS, "meld_closed"):
+        layout = read_layout(name)
+        shown = {
+            (row.model, row.inputs, *column.published)
+            for row in layout.rows
+            for column in layout.columns
+            if column.published
+        }
+        sets = {key[0] for key in (c.published for c in layout.columns) if key}
+        assert shown >= {key for key in layout.figures if key[2] in sets}, name
+        places += len(shown & layout.figures.keys())
+    path = files("ovmer.runners.papers").joinpath("published", "benchmarks.csv")
+    rows = list(csv.DictReader(path.read_text(encoding="utf-8").splitlines()))
+    # The rest is MER2023-SEMI in Emotion-LLaMA's README: fine-tuned models, another test set.
+    assert places == len(rows) - sum(row["dataset"] == "MER2023-SEMI" for row in rows)
+
+
 def test_ours_stands_beside_print(outputs: Path) -> None:
     write_run(outputs, "chat_univi", "ovmerd", WHEEL, subtitle="merge")
     found = cell(table_of(outputs), "Chat-UniVi")
@@ -107,8 +140,20 @@ def test_ours_stands_beside_print(outputs: Path) -> None:
         ({"subtitle": "prompt"}, "asked with the subtitle; print: two steps"),
         ({"subtitle": "none"}, "asked without the subtitle; print: two steps"),
         ({"clips": 4}, "4 clips, not the whole data set"),
-        ({"overrides": ("baseline.frames=4",)}, "other settings: baseline.frames=4"),
         ({"extractor": {"name": "lexicon"}}, "labels by rule"),
+        ({"fields": {"frames": 4}}, "other settings: frames=4 (print: 16)"),
+        ({"fields": {"generation": {"paper": {"num_beams": 1}}}}, "other decoding: num_beams=1 (p"),
+        ({"extractor": EXTRACTOR | {"model": "me/Other"}}, "labels by Other, print's by Qwen2.5"),
+        ({"extractor": EXTRACTOR | {"parser": "friendly"}}, "labels read by the friendly parser"),
+        ({"extractor": EXTRACTOR | {"translate": "english"}}, "translated before the label step"),
+        ({"identity": weights(repo="me/x", revision="main")}, "other weights: model is me/x"),
+        (
+            {"identity": weights(revision="v2", repo=OTTER)},
+            f"other weights: model is {OTTER} at v2",
+        ),
+        ({"identity": weights(ignore=["lm.*"])}, "other weights: model without lm.*"),
+        ({"identity": {"engine.quantization": "4bit"}}, "other decoding: engine.quantization=4bit"),
+        ({"identity": {"dataset.visual": "face"}}, "faces were looked at, print's run had frames"),
     ],
 )
 def test_what_cannot_be_compared_says_why_and_has_no_difference(outputs, changes, said) -> None:
@@ -120,18 +165,99 @@ def test_what_cannot_be_compared_says_why_and_has_no_difference(outputs, changes
 
 
 @pytest.mark.parametrize(
-    "changes",
+    ("changes", "said"),
     [
-        {"extractor": {"name": "qwen25", "temperature": 0}},
-        {"status": {"ok": 330, "crashed": 2}},
-        {"overrides": ("baseline.bug_compat=true", "baseline.checkpoint.llm.path=/models")},
+        ({"extractor": {"name": "qwen25", "temperature": 0}}, "label step greedy"),
+        ({"status": {"ok": 330, "crashed": 2}}, "2 clips failed"),
+        ({"fields": {"bug_compat": False}}, "without the accidents of the authors' code"),
+        ({"identity": weights(content="ab12")}, "weights of a folder, not known to be"),
+        ({"identity": {"machine.dtype": "bfloat16"}}, "in bfloat16, print's run in float32"),
     ],
 )
-def test_what_is_only_to_be_known_leaves_the_difference(outputs, changes) -> None:
+def test_what_is_only_to_be_known_leaves_the_difference(outputs, changes, said) -> None:
     write_run(outputs, "otter", "ovmerd", WHEEL, subtitle="merge", **changes)
     found = cell(table_of(outputs), "Otter")
     assert found.difference is not None
     assert not any(mark.is_grave for mark in found.marks)
+    assert any(text.startswith(said) for text in why(found))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"fields": {"bug_compat": True, "frames": 16, "status": "golden"}},
+        {"identity": weights(repo=OTTER, revision=PINNED, content="ab12", commit=PINNED)},
+        {"identity": weights(repo=OTTER, revision=PINNED)},
+        {"identity": {"machine.dtype": "float32", "dataset.visual": "frame"}},
+        {"identity": {"machine.dtype": "bfloat16"}, "dry_run": True},
+    ],
+)
+def test_what_follows_print_has_no_mark(outputs, changes) -> None:
+    write_run(outputs, "otter", "ovmerd", WHEEL, subtitle="merge", **changes)
+    marks = why(cell(table_of(outputs), "Otter"))
+    assert [each for each in marks if not each.startswith("dry run")] == []
+
+
+def test_a_dry_run_that_was_asked_for_a_data_type_says_so(outputs) -> None:
+    write_run(
+        outputs, "otter", "ovmerd", WHEEL, subtitle="merge", dry_run=True,
+        identity={"machine.dtype": "bfloat16"}, machine="bfloat16",
+    )  # fmt: skip
+    marks = why(cell(table_of(outputs), "Otter"))
+    assert "in bfloat16, print's run in float32" in marks
+
+
+@pytest.mark.parametrize("layout", ["ovmer", "mer_unibench"])
+def test_secap_is_translated_and_merged_in_every_table(outputs, layout: str) -> None:
+    dataset, metric, figure = ("ovmerd", "wheel", "M-avg")
+    if layout == "mer_unibench":
+        dataset, metric, figure = ("ovmerdplus", "unibench_ov", "level1")
+    for translate, marked in (("english", False), ("none", True)):
+        write_run(
+            outputs / translate, "secap", dataset, {figure: 0.4}, metric, subtitle="merge",
+            extractor=EXTRACTOR | {"translate": translate}, clips=532,
+        )  # fmt: skip
+        table = table_of(outputs / translate, layout)
+        (found,) = (c for c in next(
+            line for line in table.lines if line.row.model == "SECap"
+        ).cells if c.folder)  # fmt: skip
+        assert any(text.startswith("translated") for text in why(found)) == marked
+        assert not any("two steps" in text for text in why(found))
+
+
+def test_of_affectgpts_releases_the_papers_is_the_one_in_print(outputs) -> None:
+    shipped = shipped_baselines()
+    for name in ("affectgpt", "affectgpt_paper"):
+        fields = {"release": shipped[name]["release"]}
+        write_run(
+            outputs / name, name, "ovmerdplus", {"level1": 0.4}, "unibench_ov", clips=532,
+            fields=fields,
+        )  # fmt: skip
+        table = table_of(outputs / name, "mer_unibench")
+        found = cell(table, "AffectGPT", "OV-MERD+", inputs="VAT")
+        assert found.ours == pytest.approx(40)
+        assert bool(found.marks) == (name == "affectgpt"), why(found)
+    assert (
+        "other settings: release=mercaptionplus"
+        in why(
+            cell(
+                table_of(outputs / "affectgpt", "mer_unibench"),
+                "AffectGPT",
+                "OV-MERD+",
+                inputs="VAT",
+            )
+        )[0]
+    )
+
+
+def test_a_combination_names_its_unusual_parts(outputs) -> None:
+    sources = ["ovmerd/secap-dry-bug_compat", "ovmerd/mplug_owl-apart-frames_8"]
+    write_run(
+        outputs, "combined", "ovmerd", {"F": 0.4}, "grouping", subtitle="merge",
+        identity={"sources": sources},
+    )  # fmt: skip
+    found = cell(table_of(outputs, "ovmer_clues"), "SECap + mPLUG-Owl", "F")
+    assert why(found) == ["parts with other settings: mplug_owl-apart-frames_8"]
 
 
 @pytest.mark.parametrize(
@@ -163,9 +289,9 @@ def test_another_metric_is_named(outputs: Path) -> None:
 
 def test_of_several_runs_the_one_that_fits_print_best_is_shown(outputs: Path) -> None:
     write_run(outputs, "otter", "ovmerd", {"M-avg": 0.1}, name="otter-dry", dry_run=True)
-    write_run(outputs, "otter", "ovmerd", {"M-avg": 0.39}, name="otter-nosub", subtitle="merge")
+    write_run(outputs, "otter", "ovmerd", {"M-avg": 0.39}, name="otter-apart", subtitle="merge")
     write_run(outputs, "otter", "ovmerd", {"M-avg": 0.2}, name="otter")
-    assert cell(table_of(outputs), "Otter").folder == outputs / "ovmerd" / "otter-nosub"
+    assert cell(table_of(outputs), "Otter").folder == outputs / "ovmerd" / "otter-apart"
 
 
 def test_a_baseline_that_print_lacks_stands_below(outputs: Path) -> None:
@@ -179,7 +305,7 @@ def test_a_baseline_that_print_lacks_stands_below(outputs: Path) -> None:
 def test_a_combination_has_the_row_of_its_parts(outputs: Path) -> None:
     folder = write_run(outputs, "combined", "ovmerd", WHEEL, subtitle="merge")
     told = json.loads((folder / "run.json").read_text("utf-8"))
-    told["identity"]["sources"] = ["ovmerd/secap", "ovmerd/mplug_owl-nosub"]
+    told["identity"]["sources"] = ["ovmerd/secap", "ovmerd/mplug_owl-apart"]
     (folder / "run.json").write_text(json.dumps(told), "utf-8")
     found = cell(table_of(outputs, "ovmer_clues"), "SECap + mPLUG-Owl")
     assert found.ours == pytest.approx(47.22)
@@ -250,7 +376,7 @@ def test_the_files_hold_the_same_table(outputs: Path, tmp_path: Path) -> None:
     tex = latex(table)
     (columns,) = {r.count(" & ") for r in tex.splitlines() if r.endswith("\\\\")}
     assert columns == 16
-    for word in ("\\toprule", "\\midrule", "\\bottomrule", "95 \\% bootstrap"):
+    for word in ("\\toprule", "\\midrule", "\\bottomrule", "95 \\% interval over clips"):
         assert word in tex
     assert "\\item{} [low, high]" in tex, "no label of the item"
     paths = write(table, tmp_path / "t", ["md", "tex", "csv", "png"])
@@ -288,7 +414,7 @@ def test_the_command_from_imported_predictions_to_the_table(
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["outputs"], "say layout= and one of emer, "),
+        (["outputs"], "say layout= and one of dfew, "),
         (["outputs", "layout=ovmr"], "there is no layout=ovmr; did you mean ovmer"),
         (["outputs", "layot=ovmer"], "there is no key layot; did you mean layout"),
         (["gone", "layout=ovmer"], "there is no folder gone"),
@@ -299,3 +425,59 @@ def test_a_mistake_is_one_sentence(command, tmp_path, arguments, sentence) -> No
     done = command("tables", *arguments)
     assert done.returncode == 2
     assert done.stderr.startswith(sentence)
+
+
+def with_readings(folder: Path, figure: str, *figures: float) -> None:
+    """Make a run's scores those of several readings."""
+    path = folder / "scores.json"
+    told = json.loads(path.read_text("utf-8"))
+    (entry,) = told.values()
+    entry["figures"][figure] = mean(figures)
+    entry["repeats"] = [{figure: each} for each in figures]
+    entry["spread"] = {figure: stdev(figures)}
+    path.write_text(json.dumps(told), "utf-8")
+
+
+def test_a_difference_has_the_noise_of_both_sides(outputs: Path) -> None:
+    """Welch by hand: s of three readings, and print's deviation of two runs."""
+    folder = write_run(outputs, "chat_univi", "ovmerd", WHEEL, subtitle="merge")
+    assert cell(table_of(outputs), "Chat-UniVi", "M1").noise is None
+    assert "n. k." in plain(table_of(outputs))
+    with_readings(folder, "M1", 0.280, 0.282, 0.287)
+    found = cell(table_of(outputs), "Chat-UniVi", "M1")
+    assert found.published is not None
+    assert found.published.std is not None
+    ours, theirs = stdev([28.0, 28.2, 28.7]) ** 2 / 3, found.published.std**2 / 2
+    df = (ours + theirs) ** 2 / (ours**2 / 2 + theirs**2)
+    assert found.spread == pytest.approx(stdev([28.0, 28.2, 28.7]))
+    assert found.noise == pytest.approx(t.ppf(0.975, df) * math.sqrt(ours + theirs))
+    assert f"±{found.noise:.2f}" in plain(table_of(outputs))
+    assert f"±{found.published.std:.2f}" in plain(table_of(outputs))
+
+
+def test_an_offset_of_all_rows_shows_below_the_column(outputs: Path) -> None:
+    """Each row differs by less than its interval, and all of them by half a point."""
+    names = {"chat_univi": 46.75, "otter": 39.41, "qwen_audio": 31.84, "salmonn": 43.53}
+    away = [0.4, 0.5, 0.6, 0.5]
+    for (name, printed), more in zip(names.items(), away, strict=True):
+        write_run(outputs, name, "ovmerd", {"M-avg": (printed + more) / 100}, subtitle="merge")
+    table = table_of(outputs)
+    found = table.summaries[-1]
+    assert found is not None
+    assert (found.rows, found.mean) == (4, pytest.approx(0.5))
+    assert found.rms == pytest.approx(math.sqrt(mean(each**2 for each in away)))
+    assert found.p == pytest.approx(ttest_1samp(away, 0).pvalue)
+    assert found.half == pytest.approx(t.ppf(0.975, 3) * stdev(away) / 2)
+    assert "all rows: ours less print" in plain(table)
+    assert table.summaries[0] is None
+
+
+def test_old_scores_of_several_readings_have_no_interval(outputs: Path) -> None:
+    """Two deviations to each side were no interval over clips."""
+    folder = write_run(outputs, "chat_univi", "ovmerd", WHEEL, subtitle="merge")
+    with_readings(folder, "M-avg", 0.470, 0.472, 0.477)
+    path = folder / "scores.json"
+    told = json.loads(path.read_text("utf-8"))
+    next(iter(told.values()))["intervals"] = {}
+    path.write_text(json.dumps(told), "utf-8")
+    assert cell(table_of(outputs), "Chat-UniVi").interval is None
