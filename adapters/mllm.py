@@ -199,12 +199,12 @@ class Mllm(Adapter, ABC):
 
     def _encoded(self, batch: Sequence[Prepared]) -> list[Prepared]:
         """The items with their prompts in the place of their inputs; encoded ones as they are."""
-        from ovmer.baselines.transfer import Beside
+        from ovmer.baselines.transfer import SideStream
 
         todo = [item for item in batch if not isinstance(item.inputs, _Encoded)]
-        with Beside(self._device) as beside:
-            moved = [replace(item, inputs=beside.moved(item.inputs)) for item in todo]
-            prompts = iter(beside.kept(self.embed_batch(moved)) if moved else [])
+        with SideStream(self._device) as side:
+            moved = [replace(item, inputs=side.moved(item.inputs)) for item in todo]
+            prompts = iter(side.kept(self.embed_batch(moved)) if moved else [])
         return [
             item if isinstance(item.inputs, _Encoded) else self._with_prompt(item, next(prompts))
             for item in batch

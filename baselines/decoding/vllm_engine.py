@@ -11,7 +11,6 @@ none of and takes from an earlier request in the same batch slot, so ids that st
 along.
 """
 
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -55,9 +54,8 @@ class VllmEngine:
 
         Raises PrerequisiteError where vLLM is missing or cannot start.
         """
-        # The newer runner penalises token 0 for what stands at embeddings, whatever goes along.
-        os.environ.setdefault("VLLM_USE_V2_MODEL_RUNNER", "0")
         needed = {"enable_prompt_embeds": True, "skip_tokenizer_init": True, "seed": 0}
+        needed["enable_prefix_caching"] = False  # which would hash every clip's embeddings
         return OfflineVllm(folder, needed | dict(options))
 
     @property
