@@ -1,7 +1,7 @@
 """The entry point of the group `vllm.general_plugins`, which vLLM calls in each of its processes.
 
-It does nothing in a vLLM that we did not start. In ours it names our classes, and lets the processes
-of the engine end with the process that started them: vLLM 0.32's own go on when that is killed
+It does nothing in a vLLM that we did not start. In ours it names our classes, and lets the engine's
+processes end with the process that started them: vLLM 0.32's own go on when that is killed
 (https://github.com/vllm-project/vllm/issues/55510) and keep the GPU's memory.
 """
 

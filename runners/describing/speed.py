@@ -29,7 +29,7 @@ class Speed:
     peak_gpu_memory: int = 0
     """Bytes that torch held at most, on the GPU where it held most; 0 without one."""
     used_gpu_memory: int = 0
-    """Bytes in use at the end on the fullest GPU, by all programs: vLLM's engine is one of its own."""
+    """Bytes in use at the end on the fullest GPU, by all programs, vLLM's engine among them."""
 
     @contextmanager
     def running(self) -> Iterator[None]:

@@ -381,8 +381,7 @@ def test_a_device_that_is_lost_ends_the_run_and_names_the_clips(half, error):
     adapter, found = Lost(), []
     pipeline = Pipeline(adapter, seed=0, batch_size=2, workers=2)
     with pytest.raises(PrerequisiteError, match=r"GPU failed at c, d .*the same command goes on"):
-        for each in pipeline.describe(requests("abcdefghij")):
-            found.append(each)
+        found.extend(pipeline.describe(requests("abcdefghij")))
     assert [each.name for each in found if each.failed] == []
     assert adapter.asked == 1, "no second batch is put to a device that is lost"
     assert len(found) <= 2
