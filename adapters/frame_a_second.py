@@ -19,7 +19,6 @@ class FrameASecond(Mllm, ABC):
     most_frames: int = 100
 
     modalities: ClassVar[frozenset[str]] = frozenset({VIDEO, SUBTITLE})
-    known_quirks: ClassVar[tuple[str, ...]] = ("none",)
 
     def __post_init__(self) -> None:
         super().__post_init__()

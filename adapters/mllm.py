@@ -1,29 +1,33 @@
-"""What all adapters that hold a multimodal LLM share: checkpoint, question, generation, miniature.
+"""The base class of adapters that hold a multimodal LLM: checkpoint, question, generation.
 
-A port writes what is special about its model:
+A port declares its model and its prompt, and writes what is special about it:
 
-    read_tokenizer()     how text becomes ids
-    prepare(...)         frames and sound, the order of the prompt's pieces  (CPU, any thread)
-    build(place)         the modules of baselines/, loaded
-    write_miniature(...) the published files with random weights
+    model_class      "module:Class" of the modules; the class has `load(PARTS..., place)`, and the
+                     module `read_sizes(PARTS...)` and `write_miniature(folder, seed)`
+    tokenizer_part   the part of the checkpoint that holds tokenizer.model
+    template         the prompt's texts before, between and after the media
+    prepare(...)     frames and sound of a clip, and the prompt around them  (CPU, any thread)
 
-The modules have the attribute `llm`, a causal language model of transformers, and the method
-`embed(inputs)`, which turns what `prepare` made of a clip into what `llm` reads: as a rule the
-prompt's embeddings.
+PARTS are the parts of the checkpoint that the parameters name. The modules have the attribute
+`llm`, a causal language model of transformers, and the method `embed(inputs)`, which turns what
+`prepare` made of a clip into what `llm` reads: as a rule the prompt's embeddings.
 """
 
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import inspect
+from abc import ABC
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from importlib import import_module
 from pathlib import Path
+from threading import Lock
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
 
 from ovmer.adapters.base import Adapter, Answer, Feeding, Machine, Prepared
 from ovmer.baselines.checkpoint import Loading, Part, locate
 from ovmer.baselines.decoding.settings import GenerationSettings
 from ovmer.baselines.errors import ClipError, PrerequisiteError
-from ovmer.baselines.tokenizer import Tokenizer, fit
+from ovmer.baselines.tokenizer import LlamaTokenizer, Tokenizer, fit
 
 if TYPE_CHECKING:
     from ovmer.baselines.decoding.answers import Generated, Prompt
@@ -79,17 +83,18 @@ class Question:
 
 @dataclass
 class Mllm(Adapter, ABC):
-    """An adapter around a multimodal LLM that runs on this machine.
-
-    `quirks=paper` reproduces what the authors' code did by accident, where that is known.
-    """
+    """An adapter around a multimodal LLM that runs on this machine."""
 
     checkpoint: dict[str, Part] = field(default_factory=dict)
     prompt: Question = field(default_factory=Question)
     generation: GenerationSettings = field(default_factory=GenerationSettings)
-    quirks: str = "none"
+    bug_compat: bool = False
+    """Reproduce what the authors' code did by accident, where such a thing is known."""
 
-    known_quirks: ClassVar[tuple[str, ...]] = ("none", "paper")
+    model_class: ClassVar[str] = ""
+    tokenizer_part: ClassVar[str] = "llm"
+    template: ClassVar[Sequence[str]] = ()
+    """Texts around the media, with `{question}` in one of them; each is encoded by itself."""
     streams: ClassVar[bool] = True
     """Whether an engine may answer one prompt at a time; False where `_answer` does more."""
     transformers_only: ClassVar[str] = ""
@@ -98,23 +103,60 @@ class Mllm(Adapter, ABC):
     def __post_init__(self) -> None:
         self._weights: str | None = None
         self._llm_cache: Path | None = None  # a miniature's is beside its checkpoint
-        if self.quirks not in self.known_quirks:
-            choices = ", ".join(self.known_quirks)
-            raise PrerequisiteError(f"baseline.quirks is {self.quirks!r}; choose from {choices}")
 
-    # -- what a port writes ----------------------------------------------------------------------
+    # -- what a port may replace -----------------------------------------------------------------
 
-    @abstractmethod
     def read_tokenizer(self) -> Tokenizer:
         """The tokenizer of the checkpoint."""
+        return LlamaTokenizer(self.parts[self.tokenizer_part] / "tokenizer.model")
 
-    @abstractmethod
+    @property
+    def load_options(self) -> Mapping[str, Any]:
+        """Arguments of the model's `load` beside the parts of the checkpoint, or in their stead."""
+        return {}
+
     def build(self, place: "Place") -> Model:
-        """The modules with their weights, on `place`."""
+        """The modules with their weights, on the device and in the precision of `place`."""
+        module, name = self._model_module, self.model_class.partition(":")[2]
+        load = getattr(module, name).load
+        model: Model = load(**{**self._parts_of(load), **self.load_options}, place=place)
+        return model
 
-    @abstractmethod
+    @cached_property
+    def sizes(self) -> Any:
+        """Sizes that the prompt depends on, read before the weights: a `PromptSizes`."""
+        read_sizes = self._model_module.read_sizes
+        return read_sizes(**self._parts_of(read_sizes))
+
     def write_miniature(self, folder: Path, seed: int) -> dict[str, Path]:
-        """Write a small random checkpoint in the published layout; returns each part's path."""
+        """Write a small random checkpoint in the published layout; returns each part's path.
+
+        Raises PrerequisiteError where the model has none.
+        """
+        write = getattr(self._model_module, "write_miniature", None)
+        if write is None:
+            module = self.model_class.partition(":")[0]
+            raise PrerequisiteError(
+                f"dry_run=true needs a random miniature, but {module} has no write_miniature"
+            )
+        paths: dict[str, Path] = write(folder, seed)
+        return paths
+
+    @property
+    def prompt_limit(self) -> int:
+        """Tokens that a prompt may have, so that the longest answer fits behind it."""
+        return int(self.sizes.context) - self.generation.max_new_tokens
+
+    def texts(self, question: str, template: Sequence[str] | None = None) -> list[list[int]]:
+        """Token ids of the template's texts, the first of which begins with the start token.
+
+        `template` stands for the port's own where a clip needs another.
+        """
+        encode = self.tokenizer.encode
+        first, *rest = (
+            encode(text.replace("{question}", question)) for text in template or self.template
+        )
+        return [[self.tokenizer.bos_id, *first], *rest]
 
     def embed_batch(self, items: Sequence[Prepared]) -> "list[Prompt]":
         """The prompts of some clips, for ports whose encoder takes several clips at once."""
@@ -171,12 +213,39 @@ class Mllm(Adapter, ABC):
         notes = (f"the subtitle was cut by {cut} tokens to fit the model's context",) if cut else ()
         return prompt.about(kept), notes
 
+    def fit_question(
+        self,
+        subtitle: str | None,
+        positions: int,
+        prompt: Question | None = None,
+        template: Sequence[str] | None = None,
+    ) -> tuple[str, tuple[str, ...]]:
+        """The question for a clip whose media take so many positions of the prompt.
+
+        Its subtitle is cut where `texts` and media would exceed `prompt_limit`, with a note.
+        """
+
+        def count(question: str) -> int:
+            return positions + sum(map(len, self.texts(question, template)))
+
+        return self.ask(subtitle, self.prompt_limit, count, prompt)
+
+    @property
+    def _model_module(self) -> Any:
+        return import_module(self.model_class.partition(":")[0])
+
+    def _parts_of(self, function: Callable[..., Any]) -> dict[str, Path]:
+        """Parts of the checkpoint that the parameters of a function name."""
+        wanted = inspect.signature(function).parameters
+        return {name: path for name, path in self.parts.items() if name in wanted}
+
     def load(self, machine: Machine) -> None:
         parts = self.parts  # what is missing is said before anything slow is imported
         from ovmer.baselines.decoding.batches import Batches
         from ovmer.baselines.decoding.engine_settings import cache_folder, engine_settings
         from ovmer.baselines.device import resolve
         from ovmer.baselines.llm_folder import LlmFolder
+        from ovmer.baselines.transfer import SideStream
 
         settings = engine_settings(machine.engine)
         settings.check(self.generation, self.transformers_only)
@@ -186,25 +255,43 @@ class Mllm(Adapter, ABC):
             label = type(self).__module__.rpartition(".")[2]
             folder = LlmFolder(self._llm_cache or cache_folder(settings), label)
             place = replace(place, llm_folder=folder)
-        self._device = place.device
         self._model = self.build(place)
         self._engine = settings.start(self._model, self.tokenizer, self.generation, place)
+        self._side = SideStream(place.device)
+        self._encoding = Lock()
         self._encoder_batches, self._batches = Batches(), Batches()
 
+    @property
+    def batch_tokens(self) -> int:
+        return getattr(getattr(self, "_engine", None), "batch_tokens", 0)
+
     def encode(self, batch: list[Prepared]) -> Sequence[Prepared | ClipError]:
-        return self._encoder_batches.run(self._encoded, batch)
+        """Items that do not fit beside what is being generated stay as they are: `generate` encodes
+        them when nothing else runs."""
+        with self._encoding:
+            encoded = self._encoder_batches.fitting(self._encoded, batch)
+        return [*encoded, *batch[len(encoded) :]]
 
     def generate(self, batch: list[Prepared]) -> Sequence[str | Answer | ClipError]:
-        return self._batches.run(self._answer, batch)
+        encoded = self._encode_alone(batch)
+        ready = [item for item in encoded if isinstance(item, Prepared)]
+        answers = iter(self._batches.run(self._answer, ready, exclusive=self._encoding))
+        return [next(answers) if isinstance(item, Prepared) else item for item in encoded]
+
+    def _encode_alone(self, batch: Sequence[Prepared]) -> Sequence[Prepared | ClipError]:
+        """Encode what is not yet, while neither `encode` nor an engine of this process runs."""
+        if all(isinstance(item.inputs, _Encoded) for item in batch):
+            return batch
+        with self._encoding:
+            return self._encoder_batches.run(self._encoded, batch)
 
     def _encoded(self, batch: Sequence[Prepared]) -> list[Prepared]:
         """The items with their prompts in the place of their inputs; encoded ones as they are."""
-        from ovmer.baselines.transfer import SideStream
-
-        todo = [item for item in batch if not isinstance(item.inputs, _Encoded)]
-        with SideStream(self._device) as side:
+        if not (todo := [item for item in batch if not isinstance(item.inputs, _Encoded)]):
+            return list(batch)
+        with self._side as side:
             moved = [replace(item, inputs=side.moved(item.inputs)) for item in todo]
-            prompts = iter(side.kept(self.embed_batch(moved)) if moved else [])
+            prompts = iter(side.kept(self.embed_batch(moved)))
         return [
             item if isinstance(item.inputs, _Encoded) else self._with_prompt(item, next(prompts))
             for item in batch
@@ -215,7 +302,7 @@ class Mllm(Adapter, ABC):
         return replace(item, inputs=_Encoded(prompt), tokens=tokens)
 
     def _answer(self, batch: Sequence[Prepared]) -> list[Answer | ClipError]:
-        prompts = [item.inputs.prompt for item in self._encoded(batch)]
+        prompts = [item.inputs.prompt for item in batch]
         answers = self._engine.generate(prompts, [item.seed for item in batch])
         return [self._told(answer) for answer in answers]
 
@@ -236,7 +323,7 @@ class Mllm(Adapter, ABC):
                     known.append((place, ""))
                     continue
                 try:
-                    (encoded,) = self.encode([item])
+                    (encoded,) = self._encode_alone([item])
                 except ClipError as error:
                     encoded = error
                 if isinstance(encoded, ClipError):

@@ -1,10 +1,11 @@
 """Names -> adapter classes, imported only when asked for.
 
-Adapters of this tree are listed in `BUILT_IN` by their module, so that listing names imports
-nothing; `@register` in the module checks that the two agree. Other packages announce theirs in the
-entry-point group `ovmer.adapters`, with a file `conf/baseline/NAME.yaml` in the package where they
-have settings; a module that a program imports itself may use `@register`. A name belongs to one:
-whoever asks for a name that two give is told of both.
+A port is called like its file in `models/`; the other adapters of this tree are listed in
+`BUILT_IN` by their module, so that listing names imports nothing. `@register` in the module checks
+that the two agree. Other packages announce theirs in the entry-point group `ovmer.adapters`, with a
+file `conf/baseline/NAME.yaml` in the package where they have settings; a module that a program
+imports itself may use `@register`. A name belongs to one: whoever asks for a name that two give is
+told both.
 """
 
 import importlib
@@ -30,25 +31,14 @@ BUILT_IN: Mapping[str, str] = {
     "random": "ovmer.adapters.heuristic",
     "ground_truth": "ovmer.adapters.heuristic",
     "lexicon": "ovmer.adapters.heuristic",
+    "native": "ovmer.adapters.native",
     "scripted": "ovmer.adapters.scripted",
     "served": "ovmer.adapters.served",
-    "affectgpt": "ovmer.adapters.models.affectgpt",
-    "chat_univi": "ovmer.adapters.models.chat_univi",
-    "video_chatgpt": "ovmer.adapters.models.video_chatgpt",
-    "videochat": "ovmer.adapters.models.videochat",
-    "llama_vid": "ovmer.adapters.models.llama_vid",
-    "native": "ovmer.adapters.native",
-    "mplug_owl": "ovmer.adapters.models.mplug_owl",
-    "onellm": "ovmer.adapters.models.onellm",
-    "otter": "ovmer.adapters.models.otter",
-    "pandagpt": "ovmer.adapters.models.pandagpt",
-    "qwen_audio": "ovmer.adapters.models.qwen_audio",
-    "salmonn": "ovmer.adapters.models.salmonn",
-    "video_llama": "ovmer.adapters.models.video_llama",
-    "video_llava": "ovmer.adapters.models.video_llava",
     "video_llava_hf": "ovmer.adapters.models.video_llava",
-    "videochat2": "ovmer.adapters.models.videochat2",
-    "secap": "ovmer.adapters.models.secap",
+    **{
+        file.stem: f"ovmer.adapters.models.{file.stem}"
+        for file in sorted(Path(__file__).parent.glob("models/[!_]*.py"))
+    },
 }
 
 _registered: dict[str, type[Adapter]] = {}

@@ -99,8 +99,10 @@ def _plain(name: str) -> str:
 
 
 def where(error: BaseException) -> str:
-    """File and line where an error arose, as the end of a sentence."""
-    frames = traceback.extract_tb(error.__traceback__)
+    """File and line where an error arose, as the end of a sentence; not within a library if that
+    was called by other code."""
+    frames = list(traceback.extract_tb(error.__traceback__))
+    frames = [frame for frame in frames if "site-packages" not in frame.filename] or frames
     return f" ({Path(frames[-1].filename).name}, line {frames[-1].lineno})" if frames else ""
 
 

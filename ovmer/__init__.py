@@ -4,6 +4,7 @@
 
     model = ovmer.load("video_llava", "generation=greedy")
     model.describe(video="clip.mp4", subtitle="I'm fine.")
+    ovmer.sweep(["baseline=random,lexicon", "dataset=sample"]).scores
     ovmer.score({"clip1": "happy, excited"}, {"clip1": "joyful"})
     ovmer.read_runs("outputs").scores
     ovmer.table("mer_unibench", "outputs")
@@ -18,16 +19,18 @@ if TYPE_CHECKING:
     from ovmer.runners.folder.frames import read_runs
     from ovmer.runners.papers.frame import table
     from ovmer.runners.scoring import score
+    from ovmer.runners.sweeping.sweep import sweep
 
 _HOMES = {
     "Baseline": "ovmer.runners.describing.baseline",
     "load": "ovmer.runners.describing.baseline",
     "read_runs": "ovmer.runners.folder.frames",
     "score": "ovmer.runners.scoring",
+    "sweep": "ovmer.runners.sweeping.sweep",
     "table": "ovmer.runners.papers.frame",
 }
 
-__all__ = ["Baseline", "load", "read_runs", "score", "table"]
+__all__ = ["Baseline", "load", "read_runs", "score", "sweep", "table"]
 
 
 def __getattr__(name: str) -> Any:

@@ -63,7 +63,9 @@ def run(body: Callable[[], int], who: str = "", tell: Callable[[str], None] = on
         return say("the output was closed before all was written to it", FAILED)
     except KeyboardInterrupt:
         return say("stopped; what was finished is kept, the same command goes on", STOPPED)
-    except ClipError as error:
+    except ClipError as error:  # on_error=raise
+        if error.__cause__ is not None and not isinstance(error.__cause__, ClipError):
+            traceback.print_exception(error.__cause__)  # a mistake in code, perhaps the user's own
         return say(str(error), FAILED)
     except PrerequisiteError as error:
         return say(str(error), UNABLE)

@@ -6,6 +6,7 @@ import sys
 import pytest
 
 import ovmer
+from ovmer.baselines.errors import PrerequisiteError
 from tests.runners.folders import write_run
 
 
@@ -32,3 +33,23 @@ def test_a_table_is_a_frame_with_our_figure_beside_the_printed_one(tmp_path):
     assert frame[frame.baseline == "salmonn"].ours.isna().all()
     scores = ovmer.read_runs(tmp_path / "outputs").scores
     assert set(scores.baseline) == {"otter"}
+
+
+def test_a_sweep_gives_back_what_its_folders_hold(tmp_path):
+    settings = ["baseline=random,lexicon", "dataset=sample", f"outputs={tmp_path}"]
+    runs = ovmer.sweep(settings)
+    assert set(runs.scores.baseline) == {"random", "lexicon"}
+    assert len(runs.predictions) == len(runs.labels) == 20
+    again = ovmer.sweep(["baseline=lexicon", *settings[1:]])  # the folders of this sweep alone
+    before = runs.predictions[runs.predictions.baseline == "lexicon"]
+    assert list(again.predictions.description) == list(before.description)
+    with pytest.raises(PrerequisiteError, match="lexicon"):
+        ovmer.sweep(["baseline=lexikon", f"outputs={tmp_path}"])
+
+
+def test_an_experiment_is_a_multirun_by_itself(tmp_path):
+    options = ["dataset=sample", "baseline=random,lexicon", f"outputs={tmp_path}", "limit=2"]
+    command = [sys.executable, "-m", "ovmer", "sweep", "experiment=ovmer", *options]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert set(ovmer.read_runs(tmp_path).predictions.baseline) == {"random", "lexicon"}

@@ -6,11 +6,11 @@ model has no prompt for one of them alone. Where there is no sound file, the vid
 heard.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,13 +18,10 @@ from numpy.typing import NDArray
 from ovmer.adapters.base import Prepared, require_audio, require_video
 from ovmer.adapters.media import Samples, read_frames, read_sound
 from ovmer.adapters.media.sampling import strided, window_starts
-from ovmer.adapters.mllm import Mllm, Model, Question
+from ovmer.adapters.mllm import Mllm, Question
 from ovmer.adapters.registry import near, register
 from ovmer.baselines.errors import CheckpointError, PrerequisiteError
 from ovmer.baselines.tokenizer import Tokenizer
-
-if TYPE_CHECKING:
-    from ovmer.baselines.device import Place
 
 FACE, FRAME = "face", "frame"
 LABELS = "labels"
@@ -71,8 +68,7 @@ _VIDEO = {
 class AffectGptAdapter(Mllm):
     """A released checkpoint, asked for labels or for a description.
 
-    Of what the authors' code did by accident nothing is known to have changed an answer, so there
-    are no quirks to reproduce: that faces come with blue and red in each other's place, and that
+    `bug_compat` changes nothing: that faces come with blue and red in each other's place, and that
     weights are not normalised, was so in training too.
     """
 
@@ -86,7 +82,7 @@ class AffectGptAdapter(Mllm):
     """What takes the place of `{request}` in the prompt, by `asks_for`."""
 
     labels_in_sentence: ClassVar[bool] = True  # "The character's emotional state is a, b, c."
-    known_quirks: ClassVar[tuple[str, ...]] = ("none",)
+    model_class: ClassVar[str] = "ovmer.baselines.models.affectgpt:AffectGpt"
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -109,16 +105,23 @@ class AffectGptAdapter(Mllm):
         tokenizer.encode("")  # settles how it encodes, which threads must not do side by side
         return tokenizer
 
-    def build(self, place: "Place") -> Model:
-        from ovmer.baselines.models.affectgpt import AffectGpt
+    @property
+    def load_options(self) -> Mapping[str, Any]:
+        return {"trained": checkpoint_file(self.parts["trained"], self.release, self._epoch)}
 
-        return AffectGpt.load(
-            trained=checkpoint_file(self.parts["trained"], self.release, self._epoch),
-            llm=self.parts["llm"],
-            clip=self.parts["clip"],
-            hubert=self.parts["hubert"],
-            place=place,
-        )
+    @property
+    def prompt_limit(self) -> int:
+        return _MAX_LENGTH - self.generation.max_new_tokens
+
+    @property
+    def template(self) -> Sequence[str]:  # type: ignore[override]  # by what the release looks at
+        looks_at = RELEASES[self.release].looks_at
+        slots = [*([_MULTI] if self.prefusion else []), _AUDIO, (_VIDEO[looks_at], "</Video>. ")]
+        texts = ["###Human: ", *(after for _, after in slots)]
+        for index, (before, _) in enumerate(slots):
+            texts[index] += before
+        texts[-1] += "{question} ###Assistant: "
+        return texts
 
     def write_miniature(self, folder: Path, seed: int) -> dict[str, Path]:
         from ovmer.baselines.models.affectgpt import write_miniature
@@ -134,29 +137,19 @@ class AffectGptAdapter(Mllm):
 
         frames = look(require_video(video), self.release)
         sound = preprocess(listen(require_audio(audio)))
-        question, notes = self.ask(
-            subtitle,
-            _MAX_LENGTH - self.generation.max_new_tokens,
-            lambda question: len(texts := self._texts(question)) - 1 + sum(map(len, texts)),
-            self._question,
-        )
-        return Prepared(
-            AffectGptInputs(self._texts(question), torch.from_numpy(frames), sound), notes
-        )
+        slots = len(self.template) - 1  # of one position each
+        question, notes = self.fit_question(subtitle, slots, self._question)
+        inputs = AffectGptInputs(self.texts(question), torch.from_numpy(frames), sound)
+        return Prepared(inputs, notes)
 
     def clean(self, text: str) -> str:
         """What Chat.answer_sample leaves of an answer; line breaks stay."""
         return text.rsplit("###", 1)[0].split("Assistant:")[-1].strip()
 
-    def _texts(self, question: str) -> list[list[int]]:
-        """The token ids before, between and after the slots; no start token."""
-        looks_at = RELEASES[self.release].looks_at
-        slots = [*([_MULTI] if self.prefusion else []), _AUDIO, (_VIDEO[looks_at], "</Video>. ")]
-        texts = ["###Human: ", *(after for _, after in slots)]
-        for place, (before, _) in enumerate(slots):
-            texts[place] += before
-        texts[-1] += f"{question} ###Assistant: "
-        return [self.tokenizer.encode(text) for text in texts]
+    def texts(self, question: str, template: Sequence[str] | None = None) -> list[list[int]]:
+        """The token ids before, between and after the slots; there is no start token."""
+        encode = self.tokenizer.encode
+        return [encode(text.replace("{question}", question)) for text in template or self.template]
 
     @cached_property
     def _question(self) -> Question:

@@ -4,9 +4,8 @@ Video and subtitle; a clip without a picture is recorded as `missing_modality`.
 """
 
 from dataclasses import dataclass, replace
-from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 from ovmer.adapters.base import SUBTITLE, VIDEO, Prepared, require_video
 from ovmer.adapters.media import read_frames
@@ -14,22 +13,8 @@ from ovmer.adapters.media.sampling import segment_offsets
 from ovmer.adapters.mllm import Mllm
 from ovmer.adapters.registry import register
 from ovmer.baselines.errors import PrerequisiteError
-from ovmer.baselines.tokenizer import LlamaTokenizer
 
-if TYPE_CHECKING:
-    from ovmer.baselines.device import Place
-    from ovmer.baselines.models.mplug_owl import MplugOwl, Sizes
-
-# OV-MER's main-video.py. The indentation is that of their Python code, inside a text of several
-# lines. Upstream's tokenizer takes what stands before and after `<|video|>` as texts of their own.
-_BEFORE = (
-    "The following is a conversation between a curious human and AI assistant. The assistant gives "
-    "helpful, detailed, and polite answers to the user's questions.\n"
-    "            Human: "
-)
-_AFTER = "\n            Human: {question}\n            AI: "
-
-# `quirks=paper`: `max_length` in OV-MER's main-video.py. With the transformers of their environment
+# `bug_compat`: `max_length` in OV-MER's main-video.py. With the transformers of their environment
 # (4.49) it counts the prompt too.
 _PAPER_MAX_LENGTH = 512
 _PAPER_FAILS = (
@@ -41,12 +26,23 @@ _PAPER_FAILS = (
 @register("mplug_owl")
 @dataclass
 class MplugOwlAdapter(Mllm):
-    """The published model. `quirks=paper`: prompt and answer share 512 tokens, and the answer is
+    """The published model. With `bug_compat` prompt and answer share 512 tokens, and the answer is
     empty where none are left."""
 
     frames: int = 4
 
     modalities: ClassVar[frozenset[str]] = frozenset({VIDEO, SUBTITLE})
+    model_class: ClassVar[str] = "ovmer.baselines.models.mplug_owl:MplugOwl"
+    tokenizer_part: ClassVar[str] = "model"
+
+    # OV-MER's main-video.py. The indentation is that of their Python code, inside a text of several
+    # lines. Upstream's tokenizer takes what stands before and after `<|video|>` as separate texts.
+    template: ClassVar[tuple[str, ...]] = (
+        "The following is a conversation between a curious human and AI assistant. The assistant "
+        "gives helpful, detailed, and polite answers to the user's questions.\n"
+        "            Human: ",
+        "\n            Human: {question}\n            AI: ",
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -54,53 +50,22 @@ class MplugOwlAdapter(Mllm):
             raise PrerequisiteError(
                 f"baseline.frames is {self.frames} but this model's layers over time take 2 or more"
             )
-        if self.quirks == "paper":
+        if self.bug_compat:
             self.generation = replace(self.generation, max_length=_PAPER_MAX_LENGTH)
-
-    @cached_property
-    def _sizes(self) -> "Sizes":
-        from ovmer.baselines.models.mplug_owl import Sizes
-
-        return Sizes.read(self.parts["model"])
-
-    def read_tokenizer(self) -> LlamaTokenizer:
-        return LlamaTokenizer(self.parts["model"] / "tokenizer.model")
-
-    def build(self, place: "Place") -> "MplugOwl":
-        from ovmer.baselines.models.mplug_owl import MplugOwl
-
-        return MplugOwl.load(self.parts["model"], place)
-
-    def write_miniature(self, folder: Path, seed: int) -> dict[str, Path]:
-        from ovmer.baselines.models.mplug_owl import write_miniature
-
-        return write_miniature(folder, seed)
 
     def prepare(self, video: Path | None, audio: Path | None, subtitle: str | None) -> Prepared:
         import torch
 
-        from ovmer.baselines.models.mplug_owl import IMAGE, MplugOwlInputs
+        from ovmer.baselines.models.mplug_owl import MplugOwlInputs
 
+        sizes = self.sizes
         frames = read_frames(
             require_video(video),
             lambda count, _: segment_offsets(count, self.frames),
-            size=(IMAGE, IMAGE),
+            size=(sizes.image, sizes.image),
         )
-        texts, notes = self._texts(subtitle)
-        return Prepared(MplugOwlInputs(texts, torch.from_numpy(frames.pixels)), notes)
-
-    def _texts(self, subtitle: str | None) -> tuple[tuple[list[int], list[int]], tuple[str, ...]]:
-        """The ids before and after the video, and notes on what a long subtitle leads to."""
-        encode = self.tokenizer.encode
-        before = [self.tokenizer.bos_id, *encode(_BEFORE)]
-
-        def after(question: str) -> list[int]:
-            return encode(_AFTER.replace("{question}", question))
-
-        fixed = len(before) + self._sizes.positions
-        limit = self._sizes.context - self.generation.max_new_tokens
-        question, notes = self.ask(subtitle, limit, lambda text: fixed + len(after(text)))
-        texts = before, after(question)
-        if self.quirks == "paper" and fixed + len(texts[1]) >= _PAPER_MAX_LENGTH:
+        question, notes = self.fit_question(subtitle, sizes.positions)
+        texts = self.texts(question)
+        if self.bug_compat and sizes.positions + sum(map(len, texts)) >= _PAPER_MAX_LENGTH:
             notes += (_PAPER_FAILS,)
-        return texts, notes
+        return Prepared(MplugOwlInputs(texts, torch.from_numpy(frames.pixels)), notes)

@@ -5,25 +5,18 @@ what is asked for is recorded as `missing_modality`. Its sound file is heard, or
 track.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 from ovmer.adapters.audio_visual import AudioVisual
 from ovmer.adapters.base import AUDIO, VIDEO, Prepared, require_audio, require_video
 from ovmer.adapters.media import Samples, read_frames, read_sound
 from ovmer.adapters.media.sampling import windows
-from ovmer.adapters.mllm import VICUNA_SYSTEM, Model, Question
+from ovmer.adapters.mllm import VICUNA_SYSTEM, Question
 from ovmer.adapters.registry import register
 from ovmer.baselines.layers.kaldi_fbank import FRAME, SAMPLE_RATE, SHIFT
-from ovmer.baselines.tokenizer import LlamaTokenizer
-
-if TYPE_CHECKING:
-    from ovmer.baselines.device import Place
-
-# Template `v1` (data/conversation_lib.py). One text; the clip goes between its start token and it.
-BEFORE = f"{VICUNA_SYSTEM}\n\n###Human: "
-AFTER = "\n###Assistant:"
 
 _VIDEO_CLIPS = 5  # data/video_utils.py, `load_and_transform_video_data`
 # A little more than the 10.26 s that are looked at; resampling reads past the end.
@@ -33,8 +26,8 @@ _ENOUGH_SECONDS = 11
 @register("onellm")
 @dataclass
 class OneLlmAdapter(AudioVisual):
-    """The published model. `quirks=paper` forgets the last two tokens of the prompt once the
-    answer has begun, as upstream's code does, which miscounts what it has in its cache."""
+    """The published model. `bug_compat` forgets the last two tokens of the prompt once the answer
+    has begun, as upstream's code does, which miscounts what it has in its cache."""
 
     modalities: Any = field(default_factory=lambda: AUDIO)  # type: ignore[misc]
     prompts: dict[str, Question] = field(
@@ -42,36 +35,28 @@ class OneLlmAdapter(AudioVisual):
     )
 
     choices: ClassVar[tuple[str, ...]] = (VIDEO, AUDIO)
+    model_class: ClassVar[str] = "ovmer.baselines.models.onellm:OneLlm"
+    tokenizer_part: ClassVar[str] = "model"
+
+    # `v1` (data/conversation_lib.py). The clip goes between the start token and the text.
+    template: ClassVar[tuple[str, ...]] = (
+        "",
+        f"{VICUNA_SYSTEM}\n\n###Human: {{question}}\n###Assistant:",
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.quirks == "paper":
+        if self.bug_compat:
             self.transformers_only = (  # type: ignore[misc]
-                "with quirks=paper the end of the prompt is taken out of the cache"
+                "with bug_compat=true the end of the prompt is taken out of the cache"
             )
 
-    def read_tokenizer(self) -> LlamaTokenizer:
-        return LlamaTokenizer(self.parts["model"] / "tokenizer.model")
-
-    def build(self, place: "Place") -> Model:
-        from ovmer.baselines.models.onellm import OneLlm
-
-        return OneLlm.load(self.parts["model"], place, forgetful=self.quirks == "paper")
-
-    def write_miniature(self, folder: Path, seed: int) -> dict[str, Path]:
-        from ovmer.baselines.models.onellm import write_miniature
-
-        return write_miniature(folder, seed)
+    @property
+    def load_options(self) -> Mapping[str, Any]:
+        return {"forgetful": self.bug_compat}
 
     def prepare(self, video: Path | None, audio: Path | None, subtitle: str | None) -> Prepared:
-        from ovmer.baselines.models.onellm import (
-            CONTEXT,
-            MEL_FRAMES,
-            POSITIONS,
-            OneLlmInputs,
-            mel_picture,
-            views,
-        )
+        from ovmer.baselines.models.onellm import MEL_FRAMES, OneLlmInputs, mel_picture, views
 
         notes: tuple[str, ...] = ()
         if VIDEO in self.modalities:
@@ -81,17 +66,8 @@ class OneLlmAdapter(AudioVisual):
             sense, signal = AUDIO, mel_picture(sound)
             if len(sound) >= FRAME + MEL_FRAMES * SHIFT:
                 notes = ("the model hears the first 10.2 seconds of a sound; this one is longer",)
-        question, cut = self.ask(
-            subtitle,
-            CONTEXT - self.generation.max_new_tokens,
-            lambda question: POSITIONS + sum(map(len, self._texts(question))),
-            self.prompts[sense],
-        )
-        return Prepared(OneLlmInputs(self._texts(question), sense, signal), notes + cut)
-
-    def _texts(self, question: str) -> list[list[int]]:
-        """The token ids before and after what is seen or heard."""
-        return [[self.tokenizer.bos_id], self.tokenizer.encode(f"{BEFORE}{question}{AFTER}")]
+        question, cut = self.fit_question(subtitle, self.sizes.positions, self.prompts[sense])
+        return Prepared(OneLlmInputs(self.texts(question), sense, signal), notes + cut)
 
 
 def look_at(count: int, fps: float) -> list[int]:

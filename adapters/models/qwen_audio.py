@@ -5,8 +5,8 @@ first 30 seconds are heard, and 30 milliseconds are the least: shorter ones are 
 silence (upstream fails on them).
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, cast
 
@@ -17,8 +17,6 @@ from ovmer.adapters.registry import register
 
 if TYPE_CHECKING:
     from ovmer.baselines.decoding.answers import Generated
-    from ovmer.baselines.device import Place
-    from ovmer.baselines.models.qwen_audio import QwenAudio
     from ovmer.baselines.qwen import QwenTokenizer
 
 # ChatML (make_context in qwen_generation_utils.py); `from_list_format` puts the sound first and
@@ -31,32 +29,17 @@ _ANSWER = "assistant\n"
 @register("qwen_audio")
 @dataclass
 class QwenAudioAdapter(Mllm):
-    """The published chat model. `quirks=paper` loses the last token of an answer that is cut off at
+    """The published chat model. `bug_compat` loses the last token of an answer that is cut off at
     its greatest length, as upstream's code does, which takes it for an end token."""
 
     modalities: ClassVar[frozenset[str]] = frozenset({AUDIO, SUBTITLE})
 
-    @cached_property
-    def _context(self) -> int:
-        from ovmer.baselines.models.qwen_audio import read_config
-        from ovmer.baselines.qwen import qwen2_config
-
-        return qwen2_config(read_config(self.parts["model"])).max_position_embeddings
+    model_class: ClassVar[str] = "ovmer.baselines.models.qwen_audio:QwenAudio"
 
     def read_tokenizer(self) -> "QwenTokenizer":
         from ovmer.baselines.models.qwen_audio import read_tokenizer
 
         return read_tokenizer(self.parts["model"])
-
-    def build(self, place: "Place") -> "QwenAudio":
-        from ovmer.baselines.models.qwen_audio import QwenAudio
-
-        return QwenAudio.load(self.parts["model"], place)
-
-    def write_miniature(self, folder: Path, seed: int) -> dict[str, Path]:
-        from ovmer.baselines.models.qwen_audio import write_miniature
-
-        return write_miniature(folder, seed)
 
     def prepare(self, video: Path | None, audio: Path | None, subtitle: str | None) -> Prepared:
         from ovmer.baselines.models.qwen_audio import (
@@ -71,29 +54,21 @@ class QwenAudioAdapter(Mllm):
         # A second more than is heard, so that resampling does not see the cut.
         sound = read_sound(require_audio(audio), SAMPLE_RATE, max_seconds=MAX_SECONDS + 1)
         mel = preprocess(sound)
-        left, right, notes = self._texts(subtitle, slots(mel))
+        question, notes = self.fit_question(subtitle, slots(mel))
         if len(sound) > MAX_SECONDS * SAMPLE_RATE:
             notes += (f"only the first {MAX_SECONDS} seconds of the sound were heard",)
+        left, right = self.texts(question)
         return Prepared(QwenAudioInputs(left, mel, right), notes)
 
     def said(self, answer: "Generated") -> str:
         cut_off = len(answer.ids) == self.generation.max_new_tokens
-        kept = answer.ids[:-1] if cut_off and self.quirks == "paper" else answer.ids
+        kept = answer.ids[:-1] if cut_off and self.bug_compat else answer.ids
         return self.clean(self.tokenizer.decode(kept))
 
-    def _texts(
-        self, subtitle: str | None, slots: int
-    ) -> tuple[list[int], list[int], tuple[str, ...]]:
-        """The ids before and after the sound, and a note where the subtitle was cut."""
+    def texts(self, question: str, template: Sequence[str] | None = None) -> list[list[int]]:
+        """The ids before and after the sound, with control tokens between the plain texts."""
         tokens = cast("QwenTokenizer", self.tokenizer)
         start, end, line = [tokens.im_start_id], [tokens.im_end_id], tokens.encode("\n")
         left = start + tokens.encode(_SYSTEM) + end + line + start + tokens.encode(_BEFORE)
-
-        def right(question: str) -> list[int]:
-            asked = tokens.encode("\n" + question)
-            return asked + end + line + start + tokens.encode(_ANSWER)
-
-        limit = self._context - self.generation.max_new_tokens
-        fixed = len(left) + slots
-        question, notes = self.ask(subtitle, limit, lambda text: fixed + len(right(text)))
-        return left, right(question), notes
+        right = tokens.encode("\n" + question) + end + line + start + tokens.encode(_ANSWER)
+        return [left, right]

@@ -4,33 +4,26 @@ A clip without sound is recorded as `missing_modality`; where there is no sound 
 own track is heard. Of a longer sound the first 30 seconds count.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ovmer.adapters.base import AUDIO, SUBTITLE, Answer, Prepared, require_audio
 from ovmer.adapters.media import read_sound
-from ovmer.adapters.mllm import Mllm, Model
+from ovmer.adapters.mllm import Mllm
 from ovmer.adapters.registry import register
-from ovmer.baselines.checkpoint import file_of
 from ovmer.baselines.errors import ClipError
-from ovmer.baselines.tokenizer import LlamaTokenizer
-
-if TYPE_CHECKING:
-    from ovmer.baselines.device import Place
-    from ovmer.baselines.models.salmonn import Sizes
 
 Samples = NDArray[np.float32]
 
 # The command line of the model's authors fills shorter sounds up with silence.
 _SHORTEST_SECONDS = 1
 
-# `quirks=paper`: `max_length` in OV-MER's main-audio.py. With the transformers of their environment
+# `bug_compat`: `max_length` in OV-MER's main-audio.py. With the transformers of their environment
 # (4.49) it counts the prompt too.
 _PAPER_MAX_LENGTH = 300
 _PAPER_FAILS = "as in the authors' run the answer is empty, for their code fails on "
@@ -41,62 +34,46 @@ _FULL = "the sound fills the 30 seconds that the model hears; what may follow wa
 @register("salmonn")
 @dataclass
 class SalmonnAdapter(Mllm):
-    """The published model. `quirks=paper`: prompt and answer share 300 tokens, a sound shorter than
-    a second is not filled up, and where the authors' code fails the answer is empty."""
+    """The published model. With `bug_compat` prompt and answer share 300 tokens, a sound shorter
+    than a second is not filled up, and where the authors' code fails the answer is empty."""
 
     qformer_heads: int = 12
 
     modalities: ClassVar[frozenset[str]] = frozenset({AUDIO, SUBTITLE})
 
+    model_class: ClassVar[str] = "ovmer.baselines.models.salmonn:Salmonn"
+
     # `USER: <Speech><SpeechHere></Speech> {}\nASSISTANT:`, split at the slot; each side is
     # tokenised as a text of its own (model.py).
-    _before: ClassVar[str] = "USER: <Speech>"
-    _after: ClassVar[str] = "</Speech> {question}\nASSISTANT:"
+    template: ClassVar[tuple[str, ...]] = (
+        "USER: <Speech>",
+        "</Speech> {question}\nASSISTANT:",
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.quirks == "paper":
+        if self.bug_compat:
             self.generation = replace(self.generation, max_length=_PAPER_MAX_LENGTH)
 
-    def read_tokenizer(self) -> LlamaTokenizer:
-        return LlamaTokenizer(self.parts["llm"] / "tokenizer.model")
-
-    def build(self, place: "Place") -> Model:
-        from ovmer.baselines.models.salmonn import BEATS_FILE, CONNECTOR_FILE, Salmonn
-
-        return Salmonn.load(
-            connector=file_of(self.parts["connector"], CONNECTOR_FILE),
-            llm=self.parts["llm"],
-            whisper=self.parts["whisper"],
-            beats=file_of(self.parts["beats"], BEATS_FILE),
-            heads=self.qformer_heads,
-            place=place,
-        )
-
-    def write_miniature(self, folder: Path, seed: int) -> dict[str, Path]:
-        from ovmer.baselines.models.salmonn import write_miniature
-
-        return write_miniature(folder, seed)
+    @property
+    def load_options(self) -> Mapping[str, Any]:
+        return {"heads": self.qformer_heads}
 
     def prepare(self, video: Path | None, audio: Path | None, subtitle: str | None) -> Prepared:
         from ovmer.baselines.layers.kaldi_fbank import SAMPLE_RATE
         from ovmer.baselines.models.salmonn import LONGEST_SECONDS, SalmonnInputs, preprocess
 
         sound = read_clip(require_audio(audio))
-        question, notes = self.ask(
-            subtitle,
-            self._sizes.context - self.generation.max_new_tokens,
-            lambda question: self._sizes.slots + sum(map(len, self._texts(question))),
-        )
-        texts = self._texts(question)
-        if self.quirks == "paper":
-            if failure := self._failure(sound, self._sizes.slots + sum(map(len, texts))):
+        question, notes = self.fit_question(subtitle, self.sizes.positions)
+        texts = self.texts(question)
+        if self.bug_compat:
+            if failure := self._failure(sound, self.sizes.positions + sum(map(len, texts))):
                 return Prepared(None, (failure,))
         else:
             sound = np.pad(sound, (0, max(0, _SHORTEST_SECONDS * SAMPLE_RATE - len(sound))))
         if len(sound) == LONGEST_SECONDS * SAMPLE_RATE:
             notes += (_FULL,)
-        mel, fbank = preprocess(sound, self._sizes.mel_bins)
+        mel, fbank = preprocess(sound, self.sizes.mel_bins)
         return Prepared(SalmonnInputs(texts, mel, fbank), notes)
 
     def encode(self, batch: list[Prepared]) -> Sequence[Prepared | ClipError]:
@@ -106,16 +83,6 @@ class SalmonnAdapter(Mllm):
     def generate(self, batch: list[Prepared]) -> Sequence[str | Answer | ClipError]:
         answers = iter(super().generate([item for item in batch if item.inputs is not None]))
         return ["" if item.inputs is None else next(answers) for item in batch]
-
-    def clean(self, text: str) -> str:
-        """One line, as the authors' script leaves it."""
-        return text.replace("\n", " ").replace("\t", " ").strip()
-
-    def _texts(self, question: str) -> list[list[int]]:
-        """The token ids before and after the sound."""
-        encode = self.tokenizer.encode
-        after = encode(self._after.replace("{question}", question))
-        return [[self.tokenizer.bos_id, *encode(self._before)], after]
 
     def _failure(self, sound: Samples, prompt_tokens: int) -> str | None:
         """Why the authors' code gives no answer to a clip, if so."""
@@ -127,12 +94,6 @@ class SalmonnAdapter(Mllm):
         if prompt_tokens >= _PAPER_MAX_LENGTH:
             return f"{_PAPER_FAILS}prompts of {_PAPER_MAX_LENGTH} tokens and more"
         return None
-
-    @cached_property
-    def _sizes(self) -> "Sizes":
-        from ovmer.baselines.models.salmonn import Sizes
-
-        return Sizes.read(self.parts["llm"], self.parts["whisper"])
 
 
 def read_clip(path: Path) -> Samples:

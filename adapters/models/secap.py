@@ -9,20 +9,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from random import Random
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 import numpy as np
 
 from ovmer.adapters.base import AUDIO, Answer, Machine, Prepared, require_audio
 from ovmer.adapters.media import read_sound
-from ovmer.adapters.mllm import Mllm, Model
+from ovmer.adapters.mllm import Mllm
 from ovmer.adapters.registry import register
-from ovmer.baselines.checkpoint import file_of
 from ovmer.baselines.errors import ClipError, PrerequisiteError
-from ovmer.baselines.tokenizer import LlamaTokenizer
-
-if TYPE_CHECKING:
-    from ovmer.baselines.device import Place
 
 
 @register("secap")
@@ -35,8 +30,8 @@ class SecapAdapter(Mllm):
     kept: int = 5
 
     modalities: ClassVar[frozenset[str]] = frozenset({AUDIO})
-    known_quirks: ClassVar[tuple[str, ...]] = ("none",)
     streams: ClassVar[bool] = False
+    model_class: ClassVar[str] = "ovmer.baselines.models.secap:Secap"
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -46,16 +41,6 @@ class SecapAdapter(Mllm):
                 f"which is {self.candidates}"
             )
 
-    def read_tokenizer(self) -> LlamaTokenizer:
-        return LlamaTokenizer(self.parts["llm"] / "tokenizer.model")
-
-    def build(self, place: "Place") -> Model:
-        from ovmer.baselines.models.secap import MODEL_FILE, Secap
-
-        parts = self.parts
-        model = file_of(parts["model"], MODEL_FILE)
-        return Secap.load(model, parts["hubert"], parts["bert"], parts["llm"], place)
-
     def load(self, machine: Machine) -> None:
         from ovmer.baselines.device import resolve
         from ovmer.baselines.layers.text2vec import Text2Vec
@@ -63,11 +48,6 @@ class SecapAdapter(Mllm):
         super().load(machine)
         place = resolve(machine.device, machine.dtype)
         self._vectors = Text2Vec.load(self.parts["similarity"], place)
-
-    def write_miniature(self, folder: Path, seed: int) -> dict[str, Path]:
-        from ovmer.baselines.models.secap import write_miniature
-
-        return write_miniature(folder, seed)
 
     def prepare(self, video: Path | None, audio: Path | None, subtitle: str | None) -> Prepared:
         import torch
@@ -77,7 +57,8 @@ class SecapAdapter(Mllm):
 
         sound = read_sound(require_audio(audio), SAMPLE_RATE, resampling="sinc_hann")
         sound = np.pad(sound, (0, max(0, SHORTEST_SAMPLES - len(sound))))
-        return Prepared(SecapInputs(self._texts(), normalise(torch.from_numpy(sound))))
+        texts = self.texts(self.prompt.about(None))
+        return Prepared(SecapInputs(texts, normalise(torch.from_numpy(sound))))
 
     def _answer(self, batch: Sequence[Prepared]) -> list[Answer | ClipError]:
         if not self.generation.do_sample:
@@ -97,11 +78,11 @@ class SecapAdapter(Mllm):
             answers.append(answer)
         return answers[most_alike(self._vectors([a.text for a in answers]), self.kept)[0]]
 
-    def _texts(self) -> list[list[int]]:
+    def texts(self, question: str, template: Sequence[str] | None = None) -> list[list[int]]:
         """The token ids before and after the sound. There are two start tokens: upstream puts one
         first and lets the tokenizer put another before the question."""
         start = self.tokenizer.bos_id
-        return [[start], [start, *self.tokenizer.encode(self.prompt.about(None))]]
+        return [[start], [start, *self.tokenizer.encode(question)]]
 
     def close(self) -> None:
         super().close()

@@ -90,8 +90,12 @@ class VllmEngine:
         for key, output in self._vllm.run(
             requests(), enough=lambda output: self._reader.has_stop(output.outputs[0].token_ids)
         ):
+            length = lengths.pop(key)
+            if isinstance(output, ClipError):
+                yield key, output
+                continue
             ids = self._reader.until_stop(list(output.outputs[0].token_ids))
-            yield key, self._reader.read(ids, lengths.pop(key))
+            yield key, self._reader.read(ids, length)
         yield from known
 
     def _prompt(self, prompt: Prompt) -> Mapping[str, Any]:

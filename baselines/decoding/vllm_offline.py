@@ -17,7 +17,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ovmer.baselines.errors import PrerequisiteError, first_line
+from ovmer.baselines.errors import ClipError, PrerequisiteError, first_line
 
 if TYPE_CHECKING:
     from vllm import RequestOutput, SamplingParams
@@ -115,8 +115,11 @@ class OfflineVllm:
         self,
         requests: Iterable[Request],
         enough: Callable[["RequestOutput"], bool] = lambda output: False,
-    ) -> Iterator[tuple[int, "RequestOutput"]]:
+    ) -> Iterator[tuple[int, "RequestOutput | ClipError"]]:
         """(number of the request, its last output), each as soon as it is finished.
+
+        A request that vLLM does not take, as it is too long or of media that it cannot read, is a
+        ClipError.
 
         Requests are drawn as there is room for them, `in_flight` in all; the first ones are worked
         on meanwhile.
@@ -128,13 +131,21 @@ class OfflineVllm:
         waiting, more = set[str](), iter(requests)
         try:
             while True:
+                is_over = True
                 for number, prompt, params in islice(
                     more, min(_AT_ONCE, self.in_flight - len(waiting))
                 ):
-                    self._engine.add_request(str(number), prompt, params)
-                    waiting.add(str(number))
+                    is_over = False
+                    try:
+                        self._engine.add_request(str(number), prompt, params)
+                    except ValueError as error:  # of vLLM's checks and of processors
+                        yield number, ClipError(f"vLLM does not take it: {first_line(error)}")
+                    else:
+                        waiting.add(str(number))
                 if not waiting:
-                    return
+                    if is_over:
+                        return
+                    continue
                 for output in self._step():
                     key = output.request_id
                     if key not in waiting or not (output.finished or enough(output)):

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from transformers import Blip2VisionConfig
 from transformers.models.blip_2.modeling_blip_2 import Blip2EncoderLayer, Blip2VisionEmbeddings
 
+from ovmer.baselines.checkpoint import file_of
 from ovmer.baselines.errors import CheckpointError
 from ovmer.baselines.miniature import publish, random_tensors
 from ovmer.baselines.weight_files import LazyTensor, Tensors, read_tensors
@@ -75,10 +76,13 @@ class EvaVit(nn.Module):
 def read_eva(file: Path, here: str, heads: int = EVA_HEADS) -> tuple[Blip2VisionConfig, Tensors]:
     """The tower's sizes, and its tensors named for an `EvaVit` that is built as `here`.
 
+    `file` may be the folder that holds EVA_FILE.
+
     The last of the published file's forty layers is not used: the models are made for what comes
     out of the thirty-ninth. A file with thirty-nine was cut there already. Raises CheckpointError
     where the file is of something else.
     """
+    file = file_of(file, EVA_FILE)
     tensors = rename(read_tensors(file), _KEYS)
     found = {int(name.split(".")[1]) for name in tensors if name.startswith("layers.")}
     count = len(found)
@@ -99,7 +103,8 @@ def read_eva(file: Path, here: str, heads: int = EVA_HEADS) -> tuple[Blip2Vision
 
 
 def eva_image_size(file: Path) -> int:
-    """Side in pixels of the pictures that the tower in `file` was made for."""
+    """Side in pixels of the frames that the tower was made for; `file` as in `read_eva`."""
+    file = file_of(file, EVA_FILE)
     return _config(rename(read_tensors(file), _KEYS), 0, EVA_HEADS, file).image_size
 
 

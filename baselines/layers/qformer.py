@@ -19,6 +19,7 @@ from transformers import (
     InstructBlipQFormerModel,
 )
 
+from ovmer.baselines.checkpoint import file_of
 from ovmer.baselines.errors import CheckpointError
 from ovmer.baselines.weight_files import Tensors, read_tensors
 from ovmer.baselines.weights import Another, Renames, check_heads
@@ -135,11 +136,11 @@ _T5_XL = 2048
 
 
 def read_blip2(file: Path) -> Tensors:
-    """The tensors of BLIP2_FILE under their published names.
+    """The tensors of BLIP2_FILE, or of the folder that holds it, under their published names.
 
     Raises CheckpointError where it is the file of a smaller Flan-T5.
     """
-    tensors = read_tensors(file, "model")
+    tensors = read_tensors(file_of(file, BLIP2_FILE), "model")
     into = tensors.get("t5_proj.weight")
     if into is not None and into.sides(2)[0] == _T5_XL:
         raise CheckpointError(

@@ -14,7 +14,7 @@ Source: PKU-YuanGroup/Chat-UniVi at ec0b3db2, `ChatUniVi/model/arch.py`.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +41,7 @@ from ovmer.baselines.miniature import (
     write_sentencepiece,
     write_torch_shards,
 )
+from ovmer.baselines.prompt_sizes import PromptSizes
 from ovmer.baselines.splice import splice
 from ovmer.baselines.weight_files import read_tensors
 from ovmer.baselines.weights import join, load_strict, rename, weightless
@@ -125,20 +126,20 @@ class EventMerging(nn.Module):
 
 
 @dataclass(frozen=True)
-class Sizes:
-    """What whoever builds a prompt must know of a checkpoint."""
+class ChatUniViSizes(PromptSizes):
+    """With the merging, which decides how many positions a clip takes."""
 
-    image: int
-    """Side of a frame in pixels."""
-    merging: EventMerging
-    context: int
+    merging: EventMerging = field(kw_only=True)
 
-    @classmethod
-    def read(cls, llm: Path, tower: Path) -> "Sizes":
-        """From the two config.json files of the published checkpoint."""
-        config = _read_config(llm)
-        context = llama_config(config).max_position_embeddings
-        return cls(clip_vision_config(tower).image_size, EventMerging(config["config"]), context)
+
+def read_sizes(llm: Path, tower: Path) -> ChatUniViSizes:
+    """From the two config.json files of the published checkpoint."""
+    config = _read_config(llm)
+    return ChatUniViSizes(
+        context=llama_config(config).max_position_embeddings,
+        image=clip_vision_config(tower).image_size,
+        merging=EventMerging(config["config"]),
+    )
 
 
 @dataclass(frozen=True)

@@ -44,6 +44,7 @@ from ovmer.baselines.miniature import (
     write_torch_shards,
     write_wordpieces,
 )
+from ovmer.baselines.prompt_sizes import PromptSizes
 from ovmer.baselines.splice import splice
 from ovmer.baselines.weight_files import read_tensors
 from ovmer.baselines.weights import join, load_strict, rename, weightless
@@ -119,19 +120,10 @@ class LlamaVidInputs:
     frames: Tensor
 
 
-@dataclass(frozen=True)
-class Sizes:
-    """What whoever builds a prompt must know of a checkpoint."""
-
-    image: int
-    """Side of a frame in pixels."""
-    context: int
-
-    @classmethod
-    def read(cls, llm: Path, vision: Path) -> "Sizes":
-        """From config.json and from the shapes in the tower's file."""
-        context = llama_config(read_json(llm)).max_position_embeddings
-        return cls(eva_image_size(vision), context)
+def read_sizes(llm: Path, vision: Path) -> PromptSizes:
+    """From config.json and from the shapes in the tower's file."""
+    context = llama_config(read_json(llm)).max_position_embeddings
+    return PromptSizes(context, POSITIONS, eva_image_size(vision))
 
 
 class ContextAttention(nn.Module):

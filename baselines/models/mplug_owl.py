@@ -33,6 +33,7 @@ from ovmer.baselines.miniature import (
     write_sentencepiece,
     write_torch_shards,
 )
+from ovmer.baselines.prompt_sizes import PromptSizes
 from ovmer.baselines.splice import splice
 from ovmer.baselines.weight_files import read_tensors
 from ovmer.baselines.weights import load_strict, rename, weightless
@@ -112,20 +113,11 @@ class MplugOwlInputs:
     frames: Tensor
 
 
-@dataclass(frozen=True)
-class Sizes:
-    """What whoever builds a prompt must know of a checkpoint."""
-
-    positions: int
-    """Prompt positions that a video takes, whatever its length."""
-    context: int
-
-    @classmethod
-    def read(cls, folder: Path) -> "Sizes":
-        """From config.json of the published checkpoint."""
-        config = _read_config(folder)
-        context = llama_config(config["text_config"]).max_position_embeddings
-        return cls(config["num_query_tokens"] + 1, context)
+def read_sizes(model: Path) -> PromptSizes:
+    """From config.json of the published checkpoint."""
+    config = _read_config(model)
+    context = llama_config(config["text_config"]).max_position_embeddings
+    return PromptSizes(context, config["num_query_tokens"] + 1, IMAGE)
 
 
 class LocalTemporal(nn.Module):
@@ -293,12 +285,12 @@ class MplugOwl(nn.Module):
         self.llm = LlamaForCausalLM(text)
 
     @classmethod
-    def load(cls, folder: Path, place: Place) -> "MplugOwl":
+    def load(cls, model: Path, place: Place) -> "MplugOwl":
         """Read mplug-owl-llama-7b-video as published."""
         with weightless():
-            model = cls(_read_config(folder), clip_vision_config(folder))
-        load_strict(model, rename(read_tensors(folder), KEYS), place)
-        return model
+            built = cls(_read_config(model), clip_vision_config(model))
+        load_strict(built, rename(read_tensors(model), KEYS), place)
+        return built
 
     def encode(self, frames: Tensor) -> Tensor:
         """T x height x width x 3, uint8 -> 65 x the language model's width."""

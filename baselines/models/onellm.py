@@ -41,6 +41,7 @@ from ovmer.baselines.layers.clip_vision import (
 from ovmer.baselines.layers.kaldi_fbank import FRAME, kaldi_fbank
 from ovmer.baselines.llama import META_NAMES, from_meta, llama_config, meta_config, to_meta
 from ovmer.baselines.miniature import fuse, publish, random_tensors, write_json, write_sentencepiece
+from ovmer.baselines.prompt_sizes import PromptSizes
 from ovmer.baselines.splice import splice
 from ovmer.baselines.weight_files import Tensors, read_tensors
 from ovmer.baselines.weights import load_strict, rename, renames, split, weightless
@@ -309,17 +310,17 @@ class OneLlm(nn.Module):
 
     @classmethod
     def load(
-        cls, folder: Path, place: Place, forgetful: bool = False, clip_heads: int = CLIP_HEADS
+        cls, model: Path, place: Place, forgetful: bool = False, clip_heads: int = CLIP_HEADS
     ) -> "OneLlm":
         """Read the folder of OneLLM-7B as published: the consolidated weights and params.json."""
-        tensors = rename(read_tensors(file_of(folder, WEIGHTS_FILE)), KEYS)
-        params = _params(folder, tensors)
+        tensors = rename(read_tensors(file_of(model, WEIGHTS_FILE)), KEYS)
+        params = _params(model, tensors)
         config = Config.read(params, tensors, clip_heads)
         with weightless():
-            model = cls(config, forgetful)
+            built = cls(config, forgetful)
         tensors = split(from_meta(tensors, config.llm.num_attention_heads), *OPEN_CLIP_FUSED)
-        load_strict(model, tensors, place)
-        return model
+        load_strict(built, tensors, place)
+        return built
 
     def perceive(self, sense: str, signal: Tensor) -> Tensor:
         """A video's 15 x 3 x 224 x 224 -> 257 x width; a sound's 1 x 128 x 1024 -> 1213 x width."""
@@ -383,6 +384,11 @@ _MINI = Config(
         }
     ),
 )
+
+
+def read_sizes() -> PromptSizes:
+    """The same for every checkpoint: upstream's code fixes both."""
+    return PromptSizes(CONTEXT, POSITIONS, _SIDE)
 
 
 def write_miniature(folder: Path, seed: int) -> dict[str, Path]:

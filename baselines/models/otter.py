@@ -15,7 +15,7 @@ Source: Luodian/Otter at 1e7eb9a6, `src/otter_ai/models/otter/modeling_otter.py`
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +38,7 @@ from ovmer.baselines.miniature import (
     write_sentencepiece,
     write_torch_shards,
 )
+from ovmer.baselines.prompt_sizes import PromptSizes
 from ovmer.baselines.tokenizer import LlamaTokenizer
 from ovmer.baselines.weight_files import read_tensors
 from ovmer.baselines.weights import load_strict, rename, weightless
@@ -123,24 +124,24 @@ class OtterInputs:
 
 
 @dataclass(frozen=True)
-class Sizes:
-    """What whoever builds a prompt must know of a checkpoint."""
+class OtterSizes(PromptSizes):
+    """With what limits the settings."""
 
-    image: int
-    """Side of a frame in pixels."""
-    most_frames: int | None
+    vocabulary: int = field(kw_only=True)
+    most_frames: int | None = field(kw_only=True)
     """How many frames have an embedding; None where frames have none."""
-    vocabulary: int
-    context: int
 
-    @classmethod
-    def read(cls, folder: Path) -> "Sizes":
-        """From config.json of the published checkpoint."""
-        config = _read_config(folder)
-        text = llama_config(config["text_config"])
-        image = clip_vision_config(folder).image_size
-        most = config.get("max_num_frames")
-        return cls(image, most, text.vocab_size, text.max_position_embeddings)
+
+def read_sizes(model: Path) -> OtterSizes:
+    """From config.json of the published checkpoint."""
+    config = _read_config(model)
+    text = llama_config(config["text_config"])
+    return OtterSizes(
+        context=text.max_position_embeddings,
+        image=clip_vision_config(model).image_size,
+        vocabulary=text.vocab_size,
+        most_frames=config.get("max_num_frames"),
+    )
 
 
 class CrossAttention(nn.Module):
@@ -292,15 +293,15 @@ class Otter(nn.Module):
 
     @classmethod
     def load(
-        cls, folder: Path, image_id: int, place: Place, perceiver_layers: int = _PERCEIVER_LAYERS
+        cls, model: Path, image_id: int, place: Place, perceiver_layers: int = _PERCEIVER_LAYERS
     ) -> "Otter":
         """Read OTTER-Video-LLaMA7B-DenseCaption as published; `image_id` is the token <image>."""
-        vision = clip_vision_config(folder)
+        vision = clip_vision_config(model)
         with weightless():
-            model = cls(_read_config(folder), vision, perceiver_layers, image_id)
-        tensors = rename(read_tensors(folder), (*KEYS, *clip_keys(vision, _LAYER, "tower.")))
-        load_strict(model, tensors, place)
-        return model
+            built = cls(_read_config(model), vision, perceiver_layers, image_id)
+        tensors = rename(read_tensors(model), (*KEYS, *clip_keys(vision, _LAYER, "tower.")))
+        load_strict(built, tensors, place)
+        return built
 
     def encode(self, frames: Tensor) -> Tensor:
         """T x height x width x 3, uint8 -> latents x the tower's width."""

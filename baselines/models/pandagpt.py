@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 from transformers import LlamaConfig, LlamaForCausalLM
 
+from ovmer.baselines.checkpoint import file_of, read_json
 from ovmer.baselines.device import Place
 from ovmer.baselines.layers.imagebind import (
     AUDIO,
@@ -39,6 +40,7 @@ from ovmer.baselines.miniature import (
     write_sentencepiece,
     write_torch_shards,
 )
+from ovmer.baselines.prompt_sizes import PromptSizes
 from ovmer.baselines.splice import splice
 from ovmer.baselines.weight_files import read_tensors
 from ovmer.baselines.weights import join, load_strict, rename, weightless
@@ -92,8 +94,10 @@ class PandaGpt(nn.Module):
 
         `heads` are those of the vision and of the audio tower, which no file tells.
         """
-        towers = rename(read_tensors(imagebind), imagebind_keys(VISION, AUDIO))
-        trained = rename(read_tensors(connector), CONNECTOR_KEYS)
+        towers = rename(
+            read_tensors(file_of(imagebind, IMAGEBIND_FILE)), imagebind_keys(VISION, AUDIO)
+        )
+        trained = rename(read_tensors(file_of(connector, CONNECTOR_FILE)), CONNECTOR_KEYS)
         sizes, words = read_llama(llm)
         with weightless():
             model = cls(
@@ -137,6 +141,11 @@ class PandaGpt(nn.Module):
 def _adapted(llm: LlamaConfig) -> list[str]:
     """The modules that have low-rank adapters."""
     return attention_modules("llm", llm.num_hidden_layers, "qkvo")
+
+
+def read_sizes(llm: Path) -> PromptSizes:
+    """From config.json of the language model; a clip is one vector."""
+    return PromptSizes(llama_config(read_json(llm)).max_position_embeddings, positions=1)
 
 
 def write_miniature(folder: Path, seed: int) -> dict[str, Path]:

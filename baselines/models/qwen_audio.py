@@ -35,6 +35,7 @@ from ovmer.baselines.miniature import (
     write_ranks,
     write_safetensors_shards,
 )
+from ovmer.baselines.prompt_sizes import PromptSizes
 from ovmer.baselines.qwen import FUSED, IGNORED, LLM_NAMES, QwenTokenizer, qwen2_config
 from ovmer.baselines.splice import splice
 from ovmer.baselines.weight_files import read_tensors
@@ -148,14 +149,14 @@ class QwenAudio(nn.Module):
         self.llm = Qwen2ForCausalLM(qwen2_config(config))
 
     @classmethod
-    def load(cls, folder: Path, place: Place) -> "QwenAudio":
+    def load(cls, model: Path, place: Place) -> "QwenAudio":
         """Read Qwen-Audio-Chat as published."""
         with weightless():
-            model = cls(read_config(folder))
+            built = cls(read_config(model))
         keys = (*IGNORED, *renames(LLM_NAMES), *renames(AUDIO_NAMES))
-        tensors = rename(split(read_tensors(folder), *FUSED), keys)
-        load_strict(model, tensors, place)
-        return model
+        tensors = rename(split(read_tensors(model), *FUSED), keys)
+        load_strict(built, tensors, place)
+        return built
 
     def embed(self, inputs: QwenAudioInputs) -> Tensor:
         """The prompt embeddings (length x width) of one clip.
@@ -165,6 +166,11 @@ class QwenAudio(nn.Module):
         """
         words = self.llm.get_input_embeddings()
         return splice(words, [inputs.left, inputs.right], [self.audio(inputs.mel)])
+
+
+def read_sizes(model: Path) -> PromptSizes:
+    """From config.json; how much of the prompt a sound takes depends on its length."""
+    return PromptSizes(qwen2_config(read_config(model)).max_position_embeddings)
 
 
 def read_config(folder: Path) -> dict[str, Any]:

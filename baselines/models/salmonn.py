@@ -10,7 +10,7 @@ OV-MER ran. Whisper is given 30 s, silence after the end included; BEATs hears t
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from transformers import LlamaConfig, LlamaForCausalLM, WhisperConfig, WhisperFeatureExtractor
 from transformers.models.whisper.modeling_whisper import WhisperEncoder
 
-from ovmer.baselines.checkpoint import read_json
+from ovmer.baselines.checkpoint import file_of, read_json
 from ovmer.baselines.device import Place
 from ovmer.baselines.layers.beats import BEATS_KEYS, BEATS_SWITCHES, Beats, BeatsConfig, beats_fbank
 from ovmer.baselines.layers.kaldi_fbank import SAMPLE_RATE
@@ -37,6 +37,7 @@ from ovmer.baselines.miniature import (
     write_sentencepiece,
     write_torch_shards,
 )
+from ovmer.baselines.prompt_sizes import PromptSizes
 from ovmer.baselines.splice import splice
 from ovmer.baselines.weight_files import read_entry, read_tensors
 from ovmer.baselines.weights import join, load_strict, rename, weightless
@@ -114,23 +115,20 @@ class SalmonnInputs:
 
 
 @dataclass(frozen=True)
-class Sizes:
-    """What whoever builds a prompt must know of a checkpoint."""
+class SalmonnSizes(PromptSizes):
+    """With the number of mel bins that Whisper hears."""
 
-    context: int
-    slots: int
-    """Prompt positions that the sound takes, however long it is."""
-    mel_bins: int
+    mel_bins: int = field(kw_only=True)
 
-    @classmethod
-    def read(cls, llm: Path, whisper: Path) -> "Sizes":
-        """From the two config.json files of the published checkpoint."""
-        ear = WhisperConfig(**read_json(whisper))
-        return cls(
-            context=llama_config(read_json(llm)).max_position_embeddings,
-            slots=ear.max_source_positions // _steps_per_window(ear.max_source_positions),
-            mel_bins=ear.num_mel_bins,
-        )
+
+def read_sizes(llm: Path, whisper: Path) -> SalmonnSizes:
+    """From the two config.json files of the published checkpoint."""
+    ear = WhisperConfig(**read_json(whisper))
+    return SalmonnSizes(
+        context=llama_config(read_json(llm)).max_position_embeddings,
+        positions=ear.max_source_positions // _steps_per_window(ear.max_source_positions),
+        mel_bins=ear.num_mel_bins,
+    )
 
 
 class Salmonn(nn.Module):
@@ -162,6 +160,7 @@ class Salmonn(nn.Module):
         Parts: salmonn_7b_v0.pth, the folders of vicuna-7b-v1.5 and whisper-large-v2, and
         BEATs_iter3_plus_AS2M_finetuned_on_AS2M_cpt2.pt.
         """
+        connector, beats = file_of(connector, CONNECTOR_FILE), file_of(beats, BEATS_FILE)
         trained = rename(read_tensors(connector, "model"), CONNECTOR_KEYS)
         sizes, words = read_llama(llm)
         with weightless():

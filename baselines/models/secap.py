@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from transformers import HubertConfig, HubertModel, LlamaConfig, LlamaForCausalLM
 
-from ovmer.baselines.checkpoint import read_json
+from ovmer.baselines.checkpoint import file_of, read_json
 from ovmer.baselines.device import Place
 from ovmer.baselines.errors import CheckpointError
 from ovmer.baselines.layers.hubert import HUBERT_NAMES, hubert_config, write_hubert_miniature
@@ -92,6 +92,7 @@ class Secap(nn.Module):
     def load(cls, model: Path, hubert: Path, bert: Path, llm: Path, place: Place) -> "Secap":
         """Read model.ckpt; the folders of chinese-hubert-large, bert-base-chinese and
         chinese-llama-7b-merged tell the sizes."""
+        model = file_of(model, MODEL_FILE)
         tensors = rename(read_tensors(model), KEYS)
         if "queries" not in tensors:
             raise CheckpointError(

@@ -43,6 +43,7 @@ from ovmer.baselines.miniature import (
     write_sentencepiece,
     write_torch_shards,
 )
+from ovmer.baselines.prompt_sizes import PromptSizes
 from ovmer.baselines.splice import splice
 from ovmer.baselines.weight_files import Tensors, read_tensors
 from ovmer.baselines.weights import join, load_strict, rename, rows, weightless
@@ -87,23 +88,12 @@ _MINIATURE: dict[str, Any] = {
 }
 
 
-@dataclass(frozen=True)
-class Sizes:
-    """What whoever builds a prompt must know of a checkpoint."""
-
-    image: int
-    """Side of a frame in pixels."""
-    positions: int
-    """Prompt positions that a video takes, with the tokens around it."""
-    context: int
-
-    @classmethod
-    def read(cls, llm: Path, tower: Path) -> "Sizes":
-        """From the two config.json files of the published checkpoint."""
-        vision = clip_vision_config(tower)
-        patches = (vision.image_size // vision.patch_size) ** 2
-        context = llama_config(read_json(llm)).max_position_embeddings
-        return cls(vision.image_size, 1 + MOST_FRAMES + patches + 1, context)
+def read_sizes(llm: Path, tower: Path) -> PromptSizes:
+    """From the two config.json files of the published checkpoint."""
+    vision = clip_vision_config(tower)
+    patches = (vision.image_size // vision.patch_size) ** 2
+    context = llama_config(read_json(llm)).max_position_embeddings
+    return PromptSizes(context, 1 + MOST_FRAMES + patches + 1, vision.image_size)
 
 
 @dataclass(frozen=True)

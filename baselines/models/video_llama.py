@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from transformers import Blip2VisionConfig, LlamaConfig, LlamaForCausalLM
 
-from ovmer.baselines.checkpoint import read_json
+from ovmer.baselines.checkpoint import file_of, read_json
 from ovmer.baselines.device import Place
 from ovmer.baselines.errors import CheckpointError
 from ovmer.baselines.layers.clip_vision import normalise
@@ -56,12 +56,14 @@ from ovmer.baselines.miniature import (
     write_sentencepiece,
     write_torch_shards,
 )
+from ovmer.baselines.prompt_sizes import PromptSizes
 from ovmer.baselines.splice import splice
 from ovmer.baselines.weight_files import Tensors, read_tensors
 from ovmer.baselines.weights import join, load_strict, rename, weightless
 
 SEEING_FILE = "VL_LLaMA_2_7B_Finetuned.pth"
 HEARING_FILE = "AL_LLaMA_2_7B_Finetuned.pth"
+LLM_FOLDER = "llama-2-7b-chat-hf"
 
 # Both files hold buffers of all the model beside what was trained.
 _BUFFERS = (
@@ -123,43 +125,11 @@ class Heads:
 
 
 @dataclass(frozen=True)
-class SeeingFiles:
-    """eva_vit_g.pth, blip2_pretrained_flant5xxl.pth and VL_LLaMA_2_7B_Finetuned.pth."""
+class VideoLlamaSizes(PromptSizes):
+    """`positions` are a video's; 0 of a branch that is not used."""
 
-    vision: Path
-    qformer: Path
-    trained: Path
-
-
-@dataclass(frozen=True)
-class HearingFiles:
-    """imagebind_huge.pth and AL_LLaMA_2_7B_Finetuned.pth."""
-
-    imagebind: Path
-    trained: Path
-
-
-@dataclass(frozen=True)
-class Sizes:
-    """What whoever builds a prompt must know of a checkpoint; 0 of a branch that is not used."""
-
-    context: int
-    image: int
-    """Side of a frame in pixels."""
-    seen: int
-    """Prompt positions that a video takes."""
-    heard: int
+    heard: int = 0
     """Prompt positions that a sound takes."""
-
-    @classmethod
-    def read(cls, seeing: SeeingFiles | None, hearing: HearingFiles | None, llm: Path) -> "Sizes":
-        """From the shapes in the published files and the language model's config.json."""
-        return cls(
-            context=llama_config(read_json(llm)).max_position_embeddings,
-            image=eva_image_size(seeing.vision) if seeing else 0,
-            seen=_count(_seeing(seeing), "seeing.video_queries") if seeing else 0,
-            heard=_count(_hearing(hearing), "hearing.queries") if hearing else 0,
-        )
 
 
 @dataclass(frozen=True)
@@ -241,25 +211,33 @@ class VideoLlama(nn.Module):
     @classmethod
     def load(
         cls,
-        seeing: SeeingFiles | None,
-        hearing: HearingFiles | None,
         llm: Path,
         place: Place,
+        vision: Path | None = None,
+        qformer: Path | None = None,
+        seeing: Path | None = None,
+        imagebind: Path | None = None,
+        hearing: Path | None = None,
         heads: Heads | None = None,
     ) -> "VideoLlama":
-        """Read the branches that are given, and the folder of Llama-2-7b-chat, as published."""
+        """Read the folder of Llama-2-7b-chat and the branches whose files are given, as published.
+
+        The branch that sees is in eva_vit_g.pth, blip2_pretrained_flant5xxl.pth and
+        VL_LLaMA_2_7B_Finetuned.pth, the one that hears in imagebind_huge.pth and
+        AL_LLaMA_2_7B_Finetuned.pth.
+        """
         heads = heads or Heads()
-        config, words = read_llama(llm)
+        config, words = read_llama(llm_folder(llm))
         parts = [words]
         eyes = ears = None
         with weightless():
-            if seeing is not None:
-                vision, tower = read_eva(seeing.vision, "seeing.vit.", heads.vit)
-                connector = _seeing(seeing)
-                eyes = _build_seeing(vision, connector, heads.qformer, config.hidden_size)
+            if vision and qformer and seeing:
+                sizes, tower = read_eva(vision, "seeing.vit.", heads.vit)
+                connector = _seeing(qformer, seeing)
+                eyes = _build_seeing(sizes, connector, heads.qformer, config.hidden_size)
                 parts += [tower, connector]
-            if hearing is not None:
-                connector = _hearing(hearing)
+            if imagebind and hearing:
+                connector = _hearing(imagebind, hearing)
                 ears = _build_hearing(connector, heads, config.hidden_size)
                 parts.append(connector)
             model = cls(eyes, ears, config)
@@ -273,17 +251,42 @@ class VideoLlama(nn.Module):
         return splice(self.llm.get_input_embeddings(), inputs.texts, found)
 
 
-def _seeing(files: SeeingFiles) -> Tensors:
+def read_sizes(
+    llm: Path,
+    vision: Path | None = None,
+    qformer: Path | None = None,
+    seeing: Path | None = None,
+    imagebind: Path | None = None,
+    hearing: Path | None = None,
+) -> VideoLlamaSizes:
+    """From the shapes in the files of `VideoLlama.load`, and the language model's config.json."""
+    context = llama_config(read_json(llm_folder(llm))).max_position_embeddings
+    seen = heard = image = 0
+    if vision and qformer and seeing:
+        image = eva_image_size(vision)
+        seen = _count(_seeing(qformer, seeing), "seeing.video_queries")
+    if imagebind and hearing:
+        heard = _count(_hearing(imagebind, hearing), "hearing.queries")
+    return VideoLlamaSizes(context, seen, image, heard)
+
+
+def llm_folder(llm: Path) -> Path:
+    """The folder of the language model, which the hub's repository has within it."""
+    within = llm / LLM_FOLDER
+    return within if within.is_dir() else llm
+
+
+def _seeing(qformer: Path, seeing: Path) -> Tensors:
     """What lies between the tower and the language model."""
-    first = rename(read_blip2(files.qformer), (*BLIP2_KEYS, (r"^", "seeing.")))
-    return join(first, rename(read_tensors(files.trained, "model"), SEEING_KEYS))
+    first = rename(read_blip2(qformer), (*BLIP2_KEYS, (r"^", "seeing.")))
+    return join(first, rename(read_tensors(file_of(seeing, SEEING_FILE), "model"), SEEING_KEYS))
 
 
-def _hearing(files: HearingFiles) -> Tensors:
+def _hearing(imagebind: Path, hearing: Path) -> Tensors:
     """All of the audio branch."""
     keys = (*imagebind_keys(AUDIO), (r"^audio\.", "hearing.ear."))
-    ear = rename(read_tensors(files.imagebind), keys)
-    return join(ear, rename(read_tensors(files.trained, "model"), HEARING_KEYS))
+    ear = rename(read_tensors(file_of(imagebind, IMAGEBIND_FILE)), keys)
+    return join(ear, rename(read_tensors(file_of(hearing, HEARING_FILE), "model"), HEARING_KEYS))
 
 
 def _build_seeing(vision: Blip2VisionConfig, tensors: Tensors, heads: int, output: int) -> Seeing:
@@ -324,7 +327,7 @@ def write_miniature(folder: Path, seed: int) -> dict[str, Path]:
 
     Returns the place of each part of the checkpoint.
     """
-    llm = folder / "llama-2-7b-chat-hf"
+    llm = folder / LLM_FOLDER
     names = (EVA_FILE, BLIP2_FILE, SEEING_FILE, IMAGEBIND_FILE, HEARING_FILE)
     vision, qformer, seeing, imagebind, hearing = (folder / name for name in names)
     llm.mkdir(parents=True, exist_ok=True)

@@ -11,7 +11,7 @@ else (relative error of the encoder 0.9). Source: PKU-YuanGroup/Video-LLaVA at 9
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +38,7 @@ from ovmer.baselines.miniature import (
     write_sentencepiece,
     write_torch_shards,
 )
+from ovmer.baselines.prompt_sizes import PromptSizes
 from ovmer.baselines.splice import splice
 from ovmer.baselines.weight_files import read_tensors
 from ovmer.baselines.weights import join, load_strict, rename, weightless
@@ -119,35 +120,26 @@ class VideoLlavaInputs:
 
 
 @dataclass(frozen=True)
-class Sizes:
-    """What whoever builds a prompt must know of a checkpoint."""
+class VideoLlavaSizes(PromptSizes):
+    """With what limits frames and prompt."""
 
-    frames: int
-    image: int
-    """Side of a frame in pixels."""
-    positions: int
-    """Prompt positions that a frame takes."""
-    context: int
-    cut_at: int
+    frames: int = field(kw_only=True)
+    cut_at: int = field(kw_only=True)
     """Upstream drops what a prompt holds beyond this length."""
 
-    @classmethod
-    def read(cls, llm: Path, tower: Path) -> "Sizes":
-        """From the two config.json files of the published checkpoint."""
-        text = read_json(llm)
-        vision, frames = _vision_config(read_json(tower))
-        context = llama_config(text).max_position_embeddings
-        return cls(
-            frames=frames,
-            image=vision.image_size,
-            positions=(vision.image_size // vision.patch_size) ** 2 + 1,
-            context=context,
-            cut_at=text.get("tokenizer_model_max_length") or context,
-        )
 
-    def prompt_limit(self, new_tokens: int) -> int:
-        """The longest prompt that leaves room for an answer."""
-        return min(self.context - new_tokens, self.cut_at)
+def read_sizes(llm: Path, tower: Path) -> VideoLlavaSizes:
+    """From the two config.json files of the published checkpoint."""
+    text = read_json(llm)
+    vision, frames = _vision_config(read_json(tower))
+    context = llama_config(text).max_position_embeddings
+    return VideoLlavaSizes(
+        context=context,
+        positions=(vision.image_size // vision.patch_size) ** 2 + 1,
+        image=vision.image_size,
+        frames=frames,
+        cut_at=text.get("tokenizer_model_max_length") or context,
+    )
 
 
 class TemporalLayer(CLIPEncoderLayer):

@@ -18,7 +18,7 @@ from ovmer.baselines.checkpoint import read_json
 from ovmer.baselines.device import Place
 from ovmer.baselines.layers.clip_vision import normalise, shortest_side_crop
 from ovmer.baselines.miniature import publish, random_tensors, write_json, write_sentencepiece
-from ovmer.baselines.models.video_llava import Sizes, VideoLlavaInputs
+from ovmer.baselines.models.video_llava import VideoLlavaInputs, VideoLlavaSizes
 from ovmer.baselines.splice import splice
 from ovmer.baselines.weight_files import read_tensors
 from ovmer.baselines.weights import load_strict, rename, weightless
@@ -73,12 +73,12 @@ class VideoLlavaHf(nn.Module):
         self.llm = LlamaForCausalLM(config.text_config)
 
     @classmethod
-    def load(cls, folder: Path, place: Place) -> "VideoLlavaHf":
+    def load(cls, model: Path, place: Place) -> "VideoLlavaHf":
         """Read Video-LLaVA-7B-hf as published."""
         with weightless():
-            model = cls(_config(folder))
-        load_strict(model, rename(read_tensors(folder), KEYS), place)
-        return model
+            built = cls(_config(model))
+        load_strict(built, rename(read_tensors(model), KEYS), place)
+        return built
 
     def embed(self, inputs: VideoLlavaInputs) -> Tensor:
         """The prompt embeddings (length x width) of one clip."""
@@ -91,12 +91,12 @@ class VideoLlavaHf(nn.Module):
         return [self.embed(inputs) for inputs in clips]
 
 
-def read_sizes(folder: Path) -> Sizes:
-    """What a prompt's builder must know, from config.json."""
-    config = _config(folder)
+def read_sizes(model: Path) -> VideoLlavaSizes:
+    """From config.json of the published checkpoint."""
+    config = _config(model)
     vision, context = config.vision_config, config.text_config.max_position_embeddings
     positions = (vision.image_size // vision.patch_size) ** 2 + 1
-    return Sizes(_FRAMES, vision.image_size, positions, context, cut_at=context)
+    return VideoLlavaSizes(context, positions, vision.image_size, frames=_FRAMES, cut_at=context)
 
 
 def preprocess(frames: npt.NDArray[np.uint8], size: int) -> Tensor:

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 from transformers import Blip2VisionConfig, LlamaConfig, LlamaForCausalLM
 
-from ovmer.baselines.checkpoint import read_json
+from ovmer.baselines.checkpoint import file_of, read_json
 from ovmer.baselines.device import Place
 from ovmer.baselines.errors import CheckpointError
 from ovmer.baselines.layers.clip_vision import normalise
@@ -47,6 +47,7 @@ from ovmer.baselines.miniature import (
     write_sentencepiece,
     write_torch_shards,
 )
+from ovmer.baselines.prompt_sizes import PromptSizes
 from ovmer.baselines.splice import splice
 from ovmer.baselines.weight_files import Tensors, read_tensors
 from ovmer.baselines.weights import join, load_strict, rename, weightless
@@ -88,25 +89,10 @@ class VideoChatInputs:
     frames: Tensor
 
 
-@dataclass(frozen=True)
-class Sizes:
-    """What whoever builds a prompt must know of a checkpoint."""
-
-    image: int
-    """Side of a frame in pixels."""
-    positions: int
-    """Prompt positions that a video takes."""
-    context: int
-
-    @classmethod
-    def read(cls, vision: Path, qformer: Path, trained: Path, llm: Path) -> "Sizes":
-        """From the shapes in the published files and the language model's config.json."""
-        tensors = _joined(qformer, trained)
-        return cls(
-            image=eva_image_size(vision),
-            positions=sum(_queries(tensors)),
-            context=llama_config(read_json(llm)).max_position_embeddings,
-        )
+def read_sizes(vision: Path, qformer: Path, trained: Path, llm: Path) -> PromptSizes:
+    """From the shapes in the published files and the language model's config.json."""
+    context = llama_config(read_json(llm)).max_position_embeddings
+    return PromptSizes(context, sum(_queries(_joined(qformer, trained))), eva_image_size(vision))
 
 
 class Look(nn.Module):
@@ -234,6 +220,7 @@ class VideoChat(nn.Module):
 def _joined(qformer: Path, trained: Path) -> Tensors:
     """What lies between the tower and the language model; the norm was trained further."""
     first = rename(read_blip2(qformer), BLIP2_KEYS)
+    trained = file_of(trained, TRAINED_FILE)
     return first | rename(read_tensors(trained, "model"), TRAINED_KEYS)
 
 

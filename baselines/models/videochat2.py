@@ -32,7 +32,8 @@ from ovmer.baselines.miniature import (
     write_sentencepiece,
     write_torch_shards,
 )
-from ovmer.baselines.models.videochat import Sizes, VideoChatInputs
+from ovmer.baselines.models.videochat import VideoChatInputs
+from ovmer.baselines.prompt_sizes import PromptSizes
 from ovmer.baselines.splice import splice
 from ovmer.baselines.weight_files import Tensors, read_tensors
 from ovmer.baselines.weights import load_strict, rename, weightless
@@ -154,10 +155,10 @@ class VideoChat2(nn.Module):
         return splice(self.llm.get_input_embeddings(), inputs.texts, [seen])
 
 
-def read_sizes(stages: Path, llm: Path) -> Sizes:
+def read_sizes(stages: Path, llm: Path) -> PromptSizes:
     """From the shapes in the published files and the language model's config.json."""
     trained = _read_stages(stages)
-    return Sizes(
+    return PromptSizes(
         image=GRID * UmtConfig.from_tensors(trained, "tower.", heads=1).patch,  # whatever they are
         positions=sum(_queries(trained)),
         context=llama_config(read_json(llm)).max_position_embeddings,

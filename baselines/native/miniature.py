@@ -2,7 +2,8 @@
 
 The architecture's configuration class, as transformers has it by default, is shrunk by one table of
 names, for the names of sizes hardly differ between models; so a model that nobody has thought of
-here has its miniature too. What a model's code wants otherwise stands under `shrink` in its yaml.
+here has its miniature too. What a model's code wants otherwise stands in shrink.yaml, or under
+`shrink` in the yaml of the baseline.
 The processor is the real one with its default settings, around the small tokenizer of
 `ovmer.baselines.native.tokens`. Everything is written with `save_pretrained`, as published
 checkpoints are.
@@ -18,6 +19,7 @@ from typing import Any
 
 import torch
 import transformers
+import yaml
 from safetensors.torch import load_file, save_file
 from transformers import PreTrainedConfig, ProcessorMixin
 from transformers.models.auto.feature_extraction_auto import FEATURE_EXTRACTOR_MAPPING_NAMES
@@ -72,6 +74,8 @@ def write_miniature(folder: Path, architecture: str, shrink: Mapping[str, Any], 
     """
     disable_progress_bar()
     cls = class_named(architecture)
+    known = yaml.safe_load(Path(__file__).with_name("shrink.yaml").read_text(encoding="utf-8"))
+    shrink = {**known.get(architecture, {}), **shrink}
     try:
         _write(folder, cls, shrink, seed)
     except (LookupError, AttributeError, ImportError, RuntimeError, TypeError, ValueError) as error:

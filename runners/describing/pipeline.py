@@ -26,7 +26,13 @@ from typing import TypeVar
 
 from ovmer.adapters.base import MEDIA, Adapter, Answer, Prepared
 from ovmer.adapters.media.observe import observing, write_frames
-from ovmer.baselines.errors import ClipError, MissingModality, PrerequisiteError, Status
+from ovmer.baselines.errors import (
+    ClipError,
+    MissingModality,
+    PrerequisiteError,
+    Status,
+    where,
+)
 from ovmer.baselines.faults import is_device_lost, is_out_of_memory
 from ovmer.runners.describing.speed import Speed
 from ovmer.runners.folder.records import Prediction
@@ -374,7 +380,7 @@ def _failure(error: Exception) -> _Failure:
     if is_device_lost(error):
         raise _DeviceLost(said) from error
     status = Status.OUT_OF_MEMORY if is_out_of_memory(error) else Status.CRASHED
-    return _Failure(status, said, error)
+    return _Failure(status, f"{said}{where(error)}", error)
 
 
 def _checked(answer: object) -> Answer | _Failure:

@@ -22,7 +22,7 @@ _ASKED = {
 }
 _NOT_RUN = "not run"
 _OWN = "no row of its own in print"
-_NO_CHANGE = (".checkpoint.", ".runs=", ".quirks=")
+_NO_CHANGE = (".checkpoint.", ".runs=", ".bug_compat=")
 """Overrides of a baseline that leave it the model of print."""
 
 

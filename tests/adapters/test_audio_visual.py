@@ -50,7 +50,7 @@ def given(item):
 def test_an_adapter_says_what_it_uses(name, choice, uses):
     adapter = configured(name, modalities=choice)
     assert adapter.modalities == uses | {SUBTITLE}
-    assert replace(adapter, quirks="none").modalities == adapter.modalities
+    assert replace(adapter, bug_compat=False).modalities == adapter.modalities
     assert type(adapter).modalities == {VIDEO, AUDIO, SUBTITLE}
 
 
@@ -214,7 +214,7 @@ def test_picture_and_sound_both_count(model):
 
 
 def test_pandagpt_in_the_paper_loses_the_end_of_an_answer(models):
-    whole, paper = models["pandagpt"], replace(models["pandagpt"], quirks="paper")
+    whole, paper = models["pandagpt"], replace(models["pandagpt"], bug_compat=True)
     ids = tuple(whole.tokenizer.encode("The woman smiles; she seems happy."))
     limit = whole.generation.max_new_tokens
     stopped, cut = Generated("", ids, 9), Generated("", (ids * limit)[:limit], 9)
@@ -243,8 +243,6 @@ def test_settings_are_those_of_the_demos():
         256,
     )
     assert (llama.do_sample, llama.top_p, llama.top_k, llama.max_new_tokens) == (True, 0.9, 50, 300)
-    with pytest.raises(PrerequisiteError, match="choose from none"):
-        configured("video_llama", quirks="paper")
 
 
 @pytest.mark.parametrize("clips", ["clips", "bad_clips"])

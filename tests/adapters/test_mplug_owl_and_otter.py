@@ -48,24 +48,22 @@ def ids_of(item: Prepared) -> list[int]:
 
 
 def test_mplug_owl_is_asked_after_the_video_with_the_indentation_of_the_script(owl):
-    (before, after), notes = owl._texts("Why now?")
+    before, after = owl.texts(owl.prompt.about("Why now?"))
     assert before[0] == 1
     assert owl.tokenizer.decode(before).endswith("to the user's questions.\n            Human: ")
     text = owl.tokenizer.decode(after)
     assert text.startswith("\n            Human: Subtitle content of this video: Why now?; As an")
     assert text.endswith("of the individual in the video.\n            AI: ")
-    assert notes == ()
 
 
 def test_otter_has_the_video_before_its_question(otter):
-    ids, notes = otter._ids("Why now?")
+    (ids,) = otter.texts(otter.prompt.about("Why now?"))
     end = otter.tokenizer.eos_id
     assert ids[:2] == [1, end + 1]
     assert ids[-1] == end + 2
     text = otter.tokenizer.decode(ids[2:-1])
     assert text.startswith("User: Subtitle content of this video: Why now?; As an expert in the")
     assert text.endswith("emotional state of the individual in the video. GPT:")
-    assert notes == ()
 
 
 def test_a_subtitle_is_words_and_nothing_else(model):
@@ -126,13 +124,11 @@ def test_settings_are_those_of_the_authors():
     assert (otter.do_sample, otter.num_beams, otter.no_repeat_ngram_size) == (False, 3, 3)
     assert otter.bad_words == ["User:", "GPT1:", "GFT:", "GPT:"]
     assert (otter.max_new_tokens, otter.length_penalty, otter.early_stopping) == (512, 1.0, False)
-    with pytest.raises(PrerequisiteError, match="choose from none"):
-        configured("otter", quirks="paper")
 
 
 def test_prompt_and_answer_of_mplug_owl_may_share_their_length(owl, tmp_path):
     """As where the authors ran it: long prompts get short answers, longer ones none."""
-    paper = replace(owl, quirks="paper")
+    paper = replace(owl, bug_compat=True)
     assert paper.generation.max_length == 512
     paper.load(Machine(device="cpu"))
     short = paper.prepare(faces(tmp_path, 4), None, None)

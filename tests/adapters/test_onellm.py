@@ -154,14 +154,14 @@ def assert_alike(model: OneLlmAdapter, items: list[Prepared]) -> None:
 
 
 def test_forgetting_is_a_quirk_that_changes_answers(ears, tmp_path):
-    forgetful = replace(ears, quirks="paper")
+    forgetful = replace(ears, bug_compat=True)
     forgetful.load(Machine(device="cpu"))
     item = ears.prepare(None, sound(tmp_path, 2), "Why now?")
     whole, cut = ears.generate([item])[0], forgetful.generate([item])[0]
     assert whole.prompt_tokens == cut.prompt_tokens
     assert whole.text != cut.text
     assert ears.transformers_only == ""
-    assert "quirks=paper" in forgetful.transformers_only
+    assert "bug_compat=true" in forgetful.transformers_only
 
 
 def test_settings_are_those_of_upstream():

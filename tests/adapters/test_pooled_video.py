@@ -36,8 +36,9 @@ def texts_of(item: Prepared) -> tuple[list[int], list[int]]:
 
 
 def test_chat_univi_asks_after_the_video(models):
-    (before, after), _ = models["chat_univi"]._texts("Why now?", frames=3)
-    decode = models["chat_univi"].tokenizer.decode
+    model = models["chat_univi"]
+    before, after = model.texts(model.prompt.about("Why now?"))
+    decode = model.tokenizer.decode
     assert before[0] == 1
     assert decode(before).endswith("How can I help you today?###Human: ")
     assert decode(after).startswith("\nSubtitle content of this video: Why now?; As an expert")
@@ -45,8 +46,9 @@ def test_chat_univi_asks_after_the_video(models):
 
 
 def test_video_chatgpt_asks_before_the_video(models):
-    (before, after), _ = models["video_chatgpt"]._texts("Why now?")
-    decode = models["video_chatgpt"].tokenizer.decode
+    model = models["video_chatgpt"]
+    before, after = model.texts(model.prompt.about("Why now?"))
+    decode = model.tokenizer.decode
     assert before[0] == 1
     assert "natural language.Follow the instructions" in decode(before)
     assert decode(before).endswith("Subtitle content of the video: Why now? \n")
@@ -56,12 +58,8 @@ def test_video_chatgpt_asks_before_the_video(models):
 @pytest.mark.parametrize("name", MODELS)
 def test_the_template_has_the_words_of_upstream(name, request):
     """The golden ids come from a stand-in that gives each word its number."""
-    from ovmer.adapters.models import chat_univi, video_chatgpt
-
-    template = {
-        "chat_univi": chat_univi._BEFORE,
-        "video_chatgpt": video_chatgpt._BEFORE.partition("{question}")[0],
-    }[name]
+    adapter = {"chat_univi": ChatUniViAdapter, "video_chatgpt": VideoChatGptAdapter}[name]
+    template = adapter.template[0].partition("{question}")[0]
     cases = sorted((request.config.getoption("golden_root") / name).glob("case*.npz"))
     assert cases
     numbers: dict[str, int] = {}
@@ -86,23 +84,24 @@ def test_a_long_subtitle_is_cut_to_the_context(model, tmp_path):
     item = model.prepare(faces(tmp_path, 4), None, "never again, " * 3000)
     assert "subtitle was cut by" in item.notes[0]
     answer = model.generate([item])[0]
-    room = model._sizes.context - model.generation.max_new_tokens
+    room = model.sizes.context - model.generation.max_new_tokens
     assert room - 5 < answer.prompt_tokens <= room
 
 
 def test_a_subtitle_may_be_cut_where_upstream_cuts_it(models):
-    said = "a word " * 180
+    video, said = SAMPLE / "video" / "farewell.mp4", "a word " * 180
     whole = models["video_chatgpt"]
-    paper = replace(whole, quirks="paper")
+    paper = replace(whole, bug_compat=True)
     decode = whole.tokenizer.decode
-    (before, _), notes = whole._texts(said)
-    assert decode(before).endswith("a word a word  \n")
-    assert notes == ()
-    (before, _), notes = paper._texts(said)
-    question = decode(before).partition(" USER: ")[2]
+    item = whole.prepare(video, None, said)
+    assert decode(texts_of(item)[0]).endswith("a word a word  \n")
+    assert item.notes == ()
+    item = paper.prepare(video, None, said)
+    question = decode(texts_of(item)[0]).partition(" USER: ")[2]
     assert len(question) == 1200 + len("\n")
-    assert notes == ("the question was cut at 1200 characters, as upstream does",)
-    assert paper._texts("short")[0] == whole._texts("short")[0]
+    assert item.notes == ("the question was cut at 1200 characters, as upstream does",)
+    short = (model.prepare(video, None, "short") for model in (paper, whole))
+    assert len({str(texts_of(item)) for item in short}) == 1
 
 
 # -- the video -----------------------------------------------------------------------------------
@@ -167,8 +166,6 @@ def test_settings_are_those_of_the_authors():
     assert univi.stop == ["###"]
     assert (chatgpt.do_sample, chatgpt.temperature, chatgpt.max_new_tokens) == (True, 0.2, 512)
     assert chatgpt.stop == []
-    with pytest.raises(PrerequisiteError, match="choose from none"):
-        configured("chat_univi", quirks="paper")
 
 
 def test_adapters_are_known_by_name():

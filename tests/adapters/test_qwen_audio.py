@@ -98,7 +98,8 @@ def test_prompts_have_the_ids_of_upstream(tmp_path, request):
         for name, subtitle in cases.items():
             if subtitle is not None and not subtitle.isascii() and not published:
                 continue  # its words are several ids each
-            left, right, notes = adapter._texts(subtitle, slots=752)
+            question, notes = adapter.fit_question(subtitle, 752)
+            left, right = adapter.texts(question)
             assert left == arrays[f"left_{name}"].tolist()
             assert right == arrays[f"right_{name}"].tolist()
             assert not notes
@@ -164,7 +165,7 @@ def test_settings_are_those_of_the_published_chat_model():
 
 
 def test_in_the_paper_an_answer_that_is_cut_off_loses_a_token(model):
-    paper = replace(model, quirks="paper")
+    paper = replace(model, bug_compat=True)
     words = [ord(letter) for letter in "gladness and so on, without end, on" * 2]
     most = model.generation.max_new_tokens
     for count, kept in ((most - 1, most - 1), (most, most - 1)):

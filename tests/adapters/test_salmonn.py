@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from ovmer.adapters.models.salmonn import read_clip
-from ovmer.baselines.errors import MissingModality, PrerequisiteError
+from ovmer.baselines.errors import MissingModality
 from tests.adapters import small_mllms
 from tests.adapters.media_files import SAMPLE, tone, write_wav
 from tests.adapters.real_clips import WITHOUT_SOUND, ask_about
@@ -26,7 +26,7 @@ def model(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def as_in_the_paper(tmp_path_factory):
-    return miniature(tmp_path_factory.mktemp("quirks"), quirks="paper")
+    return miniature(tmp_path_factory.mktemp("paper"), bug_compat=True)
 
 
 def sound(folder: Path, seconds: float, rate: int = 16000) -> Path:
@@ -125,9 +125,7 @@ def test_settings_are_those_of_the_authors():
     assert (paper.num_beams, paper.do_sample, paper.top_p, paper.top_k) == (4, True, 0.9, 50)
     assert (paper.temperature, paper.max_new_tokens, paper.max_length) == (1.0, 300, 0)
     assert (beam.num_beams, beam.do_sample, beam.max_new_tokens) == (4, False, 200)
-    assert configured("paper", quirks="paper").generation.max_length == 300
-    with pytest.raises(PrerequisiteError, match="choose from none, paper"):
-        configured(quirks="papers")
+    assert configured("paper", bug_compat=True).generation.max_length == 300
 
 
 def test_in_the_paper_prompt_and_answer_share_300_tokens(as_in_the_paper, model, tmp_path):

@@ -99,8 +99,6 @@ def test_settings_that_cannot_work_end_the_run(adapter: Mllm, clips: list[Path])
     wordy = replace(adapter, generation=replace(adapter.generation, max_new_tokens=4000))
     with pytest.raises(PrerequisiteError, match=r"lower max_new_tokens of the preset"):
         wordy.prepare(clips[0], None, "hello")
-    with pytest.raises(PrerequisiteError, match=r"quirks is 'papr'; choose from none"):
-        replace(adapter, quirks="papr")
 
 
 def test_a_miniature_is_the_same_for_the_same_seed(tmp_path: Path) -> None:
@@ -125,9 +123,9 @@ def test_the_converted_checkpoint_is_not_taken_for_the_published_one(tmp_path: P
         small.load(MACHINE)
 
 
-def test_paper_quirks_mirror_half_of_the_clips(tmp_path: Path, clips: list[Path]) -> None:
+def test_bug_compat_mirrors_half_of_the_clips(tmp_path: Path, clips: list[Path]) -> None:
     small = configured("video_llava").miniature(tmp_path)
-    quirky = replace(small, quirks="paper")
+    quirky = replace(small, bug_compat=True)
     for each in (small, quirky):
         each.load(MACHINE)
     item = small.prepare(clips[0], None, None)

@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from ovmer.adapters.models.llama_vid import _AFTER, _BEFORE, LlamaVidAdapter
+from ovmer.adapters.models.llama_vid import LlamaVidAdapter
 from ovmer.adapters.models.videochat import VideoChatAdapter, time_message
 from ovmer.baselines.decoding.answers import Generated
 from ovmer.baselines.errors import CheckpointError, MissingModality, PrerequisiteError
@@ -70,7 +70,7 @@ def test_llama_vid_asks_after_the_video(models):
     before, after = item.inputs.texts
     decode = models["llama_vid"].tokenizer.decode
     assert before[0] == 1
-    assert decode(before) == _BEFORE
+    assert decode(before) == LlamaVidAdapter.template[0]
     assert decode(after).startswith("\nSubtitle content of this video: Why now?; As an expert")
     assert decode(after).endswith("emotional state of the individual in the video. ASSISTANT:")
 
@@ -84,11 +84,12 @@ def test_llama_vids_template_has_the_words_of_upstream(request):
         with np.load(case, allow_pickle=False) as arrays:
             before, after = (arrays[f"prompt_ids_{side}"].tolist() for side in ("before", "after"))
         question = json.loads(case.with_suffix(".prompt.json").read_text())
-        words = [*_BEFORE.split(), *_AFTER.replace("{question}", question).split()]
+        first, last = LlamaVidAdapter.template
+        words = [*first.split(), *last.replace("{question}", question).split()]
         ids = [*before[1:], *after]
         # The slot's own blank and line break are words of their own to the stand-in, if any.
         assert 0 <= len(ids) - len(words) <= 3
-        for word, number in zip(_BEFORE.split(), before[1:], strict=False):
+        for word, number in zip(first.split(), before[1:], strict=False):
             assert numbers.setdefault(word, number) == number
     assert len(set(numbers.values())) > 0.8 * len(numbers)  # a few words share a number
 
@@ -119,7 +120,7 @@ def test_a_long_subtitle_is_cut_to_the_context(model, tmp_path):
     item = model.prepare(faces(tmp_path, 4), None, "never again, " * 3000)
     assert "subtitle was cut by" in item.notes[0]
     answer = model.generate([item])[0]
-    room = model._sizes.context - model.generation.max_new_tokens
+    room = model.sizes.context - model.generation.max_new_tokens
     assert room - 5 < answer.prompt_tokens <= room
 
 
@@ -182,7 +183,7 @@ def test_videochats_answer_follows_the_last_role(text, kept):
 
 def test_in_the_paper_an_answer_that_ends_by_itself_says_so(models):
     plain = models["videochat"]
-    paper = replace(plain, quirks="paper")
+    paper = replace(plain, bug_compat=True)
     words = plain.tokenizer.encode("She is glad.")
     more = plain.tokenizer.encode("She is glad.### Human:")
     full = words * plain.generation.max_new_tokens
@@ -202,8 +203,6 @@ def test_settings_are_those_of_the_authors():
     assert (chat.max_new_tokens, chat.stop) == (1000, ["###"])
     assert (vid.do_sample, vid.temperature, vid.top_p, vid.top_k) == (True, 0.5, 0.7, 50)
     assert (vid.max_new_tokens, vid.stop) == (512, [])
-    with pytest.raises(PrerequisiteError, match="choose from none"):
-        configured("llama_vid", quirks="paper")
 
 
 def test_adapters_are_known_by_name():

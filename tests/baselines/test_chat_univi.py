@@ -8,7 +8,7 @@ import torch
 from ovmer.baselines.device import Place
 from ovmer.baselines.errors import CheckpointError
 from ovmer.baselines.layers.density_peaks import uniform
-from ovmer.baselines.models.chat_univi import ChatUniVi, EventMerging, Sizes, write_miniature
+from ovmer.baselines.models.chat_univi import ChatUniVi, EventMerging, read_sizes, write_miniature
 
 CPU = Place(torch.device("cpu"), torch.float32)
 RATES = {
@@ -48,7 +48,7 @@ def test_events_come_in_the_order_in_which_they_begin():
 
 
 def test_sizes_are_read_without_the_weights(parts):
-    sizes = Sizes.read(parts["llm"], parts["tower"])
+    sizes = read_sizes(parts["llm"], parts["tower"])
     assert (sizes.image, sizes.context, sizes.merging.positions(20)) == (224, 4096, 224)
 
 

@@ -8,7 +8,8 @@ import torch
 
 from ovmer.baselines.device import Place
 from ovmer.baselines.errors import CheckpointError
-from ovmer.baselines.models.llama_vid import LlamaVid, Sizes, write_miniature
+from ovmer.baselines.models.llama_vid import LlamaVid, read_sizes, write_miniature
+from ovmer.baselines.prompt_sizes import PromptSizes
 
 CPU = Place(torch.device("cpu"), torch.float32)
 
@@ -45,7 +46,7 @@ def rewrite(folder, change):
 
 
 def test_sizes_of_the_published_model(published):
-    assert Sizes.read(published["llm"], published["vision"]) == Sizes(image=224, context=4096)
+    assert read_sizes(published["llm"], published["vision"]) == PromptSizes(4096, 2, 224)
 
 
 @torch.inference_mode()

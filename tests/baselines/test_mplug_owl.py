@@ -12,10 +12,11 @@ from ovmer.baselines.errors import CheckpointError
 from ovmer.baselines.models.mplug_owl import (
     LocalTemporal,
     MplugOwl,
-    Sizes,
     _inner_width,
+    read_sizes,
     write_miniature,
 )
+from ovmer.baselines.prompt_sizes import PromptSizes
 
 CPU = Place(torch.device("cpu"), torch.float32)
 GOLDEN = Path(__file__).parents[1] / "golden" / "mplug_owl" / "checkpoint"
@@ -52,7 +53,7 @@ def test_a_video_takes_one_slot_whatever_its_length(folder):
     for count in (2, 4, 7):
         frames = torch.randint(0, 256, (count, 224, 224, 3), dtype=torch.uint8)
         assert model.encode(frames).shape == (65, 32)
-    assert Sizes.read(folder) == Sizes(positions=65, context=2048)
+    assert read_sizes(folder) == PromptSizes(2048, positions=65, image=224)
 
 
 @pytest.mark.parametrize(("configured", "width"), [(4096, 2816), (2816, 2816), (64, 256)])

@@ -10,7 +10,13 @@ from transformers import LlamaForCausalLM
 
 from ovmer.baselines.device import Place
 from ovmer.baselines.errors import CheckpointError
-from ovmer.baselines.models.otter import Otter, OtterTokenizer, Perceiver, Sizes, write_miniature
+from ovmer.baselines.models.otter import (
+    Otter,
+    OtterTokenizer,
+    Perceiver,
+    read_sizes,
+    write_miniature,
+)
 
 CPU = Place(torch.device("cpu"), torch.float32)
 GOLDEN = Path(__file__).parents[1] / "golden" / "otter" / "checkpoint"
@@ -97,7 +103,7 @@ def test_a_checkpoint_without_frame_embeddings_loads(parts):
     config = json.loads((folder / "config.json").read_text())
     del config["max_num_frames"]
     (folder / "config.json").write_text(json.dumps(config))
-    assert Sizes.read(folder).most_frames is None
+    assert read_sizes(folder).most_frames is None
     with pytest.raises(CheckpointError, match=r"Otter has no place for .*perceiver\.frame_embs"):
         Otter.load(folder, IMAGE, CPU)
     for shard in folder.glob("*.bin"):
@@ -110,7 +116,7 @@ def test_a_checkpoint_without_frame_embeddings_loads(parts):
 def test_a_configuration_of_another_model_is_named(parts):
     (parts["model"] / "config.json").write_text('{"model_type": "llama"}')
     with pytest.raises(CheckpointError, match="lacks cross_attn_every_n_layers, text_config"):
-        Sizes.read(parts["model"])
+        read_sizes(parts["model"])
 
 
 def test_only_the_end_of_a_chunk_ends_an_answer(parts):

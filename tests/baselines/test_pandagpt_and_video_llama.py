@@ -14,11 +14,10 @@ from ovmer.baselines.errors import CheckpointError
 from ovmer.baselines.models import pandagpt, video_llama
 from ovmer.baselines.models.pandagpt import PandaGpt, PandaGptInputs
 from ovmer.baselines.models.video_llama import (
-    HearingFiles,
-    SeeingFiles,
-    Sizes,
     VideoLlama,
     VideoLlamaInputs,
+    VideoLlamaSizes,
+    read_sizes,
 )
 
 CPU = Place(torch.device("cpu"), torch.float32)
@@ -45,16 +44,8 @@ def load_panda(parts, place=CPU):
     return PandaGpt.load(parts["connector"], parts["llm"], parts["imagebind"], place)
 
 
-def files_of(parts):
-    return (
-        SeeingFiles(parts["vision"], parts["qformer"], parts["seeing"]),
-        HearingFiles(parts["imagebind"], parts["hearing"]),
-        parts["llm"],
-    )
-
-
 def load_llama(parts, place=CPU):
-    return VideoLlama.load(*files_of(parts), place)
+    return VideoLlama.load(**parts, place=place)
 
 
 def rewrite(file, change, inner=None):
@@ -125,10 +116,12 @@ def test_a_torn_or_swapped_file_of_pandagpt_is_named(published, tmp_path):
 
 
 def test_sizes_are_those_of_the_wanted_branches(published):
-    seeing, hearing, llm = files_of(published[video_llama])
-    assert Sizes.read(seeing, hearing, llm) == Sizes(4096, 224, 32, 8)
-    assert Sizes.read(seeing, None, llm) == Sizes(4096, 224, 32, 0)
-    assert Sizes.read(None, hearing, llm) == Sizes(4096, 0, 0, 8)
+    parts = published[video_llama]
+    seeing = {name: parts[name] for name in ("vision", "qformer", "seeing")}
+    hearing = {name: parts[name] for name in ("imagebind", "hearing")}
+    assert read_sizes(**parts) == VideoLlamaSizes(4096, 32, 224, heard=8)
+    assert read_sizes(parts["llm"], **seeing) == VideoLlamaSizes(4096, 32, 224)
+    assert read_sizes(parts["llm"], **hearing) == VideoLlamaSizes(4096, heard=8)
 
 
 def test_sound_comes_before_the_picture(published):

@@ -10,7 +10,8 @@ import torch
 
 from ovmer.baselines.device import Place
 from ovmer.baselines.errors import CheckpointError
-from ovmer.baselines.models.videochat import Sizes, VideoChat, write_miniature
+from ovmer.baselines.models.videochat import VideoChat, read_sizes, write_miniature
+from ovmer.baselines.prompt_sizes import PromptSizes
 
 CPU = Place(torch.device("cpu"), torch.float32)
 
@@ -45,7 +46,7 @@ def frames(count: int) -> torch.Tensor:
 
 
 def test_sizes_of_the_published_model(published):
-    assert Sizes.read(**published) == Sizes(image=224, positions=96, context=2048)
+    assert read_sizes(**published) == PromptSizes(2048, positions=96, image=224)
 
 
 @pytest.mark.parametrize("count", [1, 8])

@@ -5,8 +5,8 @@ import torch
 
 from ovmer.baselines.device import Place
 from ovmer.baselines.errors import CheckpointError
-from ovmer.baselines.models.videochat import Sizes
 from ovmer.baselines.models.videochat2 import STAGE_FILES, VideoChat2, read_sizes, write_miniature
+from ovmer.baselines.prompt_sizes import PromptSizes
 
 CPU = Place(torch.device("cpu"), torch.float32)
 
@@ -27,7 +27,7 @@ def without_queries(content):
 
 
 def test_sizes_of_the_published_model(parts):
-    assert read_sizes(**parts) == Sizes(image=224, positions=96, context=2048)
+    assert read_sizes(**parts) == PromptSizes(2048, positions=96, image=224)
 
 
 def test_the_last_stage_that_has_a_tensor_counts(parts):

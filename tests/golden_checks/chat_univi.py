@@ -13,7 +13,7 @@ from ovmer.baselines.checkpoint import read_json
 from ovmer.baselines.device import Place
 from ovmer.baselines.layers.clip_vision import normalise, shortest_side_crop
 from ovmer.baselines.layers.density_peaks import Draw
-from ovmer.baselines.models.chat_univi import ChatUniVi, ChatUniViInputs, Sizes
+from ovmer.baselines.models.chat_univi import ChatUniVi, ChatUniViInputs, read_sizes
 from tests.golden_checks import assert_close, greedy, until
 
 # Our code and upstream's differ in the order of float32 additions alone: 6e-7 was measured.
@@ -23,7 +23,7 @@ _MOST_FRAMES = 100  # main-video.py
 
 def check(checkpoint: Path, case: Mapping[str, npt.NDArray[np.generic]]) -> None:
     llm, tower = checkpoint / "Chat-UniVi", checkpoint / "clip-vit-large-patch14"
-    sizes = Sizes.read(llm, tower)
+    sizes = read_sizes(llm, tower)
     model = ChatUniVi.load(llm, tower, Place(torch.device("cpu"), torch.float32))
 
     indices = per_second(len(case["frames"]), float(case["fps"]), _MOST_FRAMES)

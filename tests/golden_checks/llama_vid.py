@@ -14,7 +14,7 @@ from ovmer.baselines.checkpoint import read_json
 from ovmer.baselines.device import Place
 from ovmer.baselines.layers.clip_vision import normalise, shortest_side_crop
 from ovmer.baselines.layers.eva_vit import EVA_FILE
-from ovmer.baselines.models.llama_vid import LONGEST_QUESTION, LlamaVid, LlamaVidInputs, Sizes
+from ovmer.baselines.models.llama_vid import LONGEST_QUESTION, LlamaVid, LlamaVidInputs, read_sizes
 from ovmer.baselines.tokenizer import BertTokenizer
 from tests.golden_checks import assert_close, eva_heads, greedy, until
 
@@ -28,7 +28,7 @@ def check(checkpoint: Path, case: Mapping[str, npt.NDArray[np.generic]]) -> None
         checkpoint / name
         for name in ("llama-vid-7b-full-224-video-fps-1", EVA_FILE, "bert-base-uncased")
     )
-    sizes = Sizes.read(llm, vision)
+    sizes = read_sizes(llm, vision)
     indices = per_second(len(case["frames"]), float(case["fps"]))
     assert indices == case["frame_idx"].tolist()
     frames = torch.from_numpy(shortest_side_crop(case["frames"][indices], sizes.image))

@@ -12,7 +12,7 @@ from ovmer.adapters.media.sampling import segment_offsets
 from ovmer.baselines.checkpoint import read_json
 from ovmer.baselines.device import Place
 from ovmer.baselines.layers.clip_vision import normalise
-from ovmer.baselines.models.mplug_owl import MplugOwl, MplugOwlInputs, Sizes
+from ovmer.baselines.models.mplug_owl import MplugOwl, MplugOwlInputs, read_sizes
 from tests.golden_checks import assert_close, greedy, until
 
 # Our code and upstream's differ in the order of float32 additions alone: 7e-7 was measured.
@@ -21,7 +21,7 @@ LEFT_ASIDE = {"greedy_min_gap": "how safe the greedy ids are from rounding, no s
 
 
 def check(checkpoint: Path, case: Mapping[str, npt.NDArray[np.generic]]) -> None:
-    sizes = Sizes.read(checkpoint)
+    sizes = read_sizes(checkpoint)
     model = MplugOwl.load(checkpoint, Place(torch.device("cpu"), torch.float32))
 
     indices = segment_offsets(len(case["frames"]), len(case["frame_indices"]))

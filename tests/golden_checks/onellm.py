@@ -10,7 +10,7 @@ import soundfile
 import torch
 from torch import Tensor
 
-from ovmer.adapters.models.onellm import AFTER, BEFORE, listen, look_at
+from ovmer.adapters.models.onellm import OneLlmAdapter, listen, look_at
 from ovmer.baselines.device import Place
 from ovmer.baselines.models.onellm import (
     AUDIO,
@@ -42,8 +42,9 @@ def check(checkpoint: Path, case: Case) -> None:
         return OneLlm.load(checkpoint, place, forgetful, clip_heads)
 
     said = bytes(case["prompt_text"]).decode()
-    assert said.startswith(BEFORE)
-    assert said.endswith(AFTER)
+    before, _, after = OneLlmAdapter.template[1].partition("{question}")
+    assert said.startswith(before)
+    assert said.endswith(after)
     ids = case["prompt_ids"].tolist()
     inputs = OneLlmInputs([ids[:1], ids[1:]], sense, signal)
     model = load(forgetful=True)

@@ -14,7 +14,7 @@ from ovmer.baselines.decoding.settings import GenerationSettings
 from ovmer.baselines.decoding.transformers_engine import TransformersEngine
 from ovmer.baselines.device import Place
 from ovmer.baselines.layers.clip_vision import normalise, shortest_side_crop
-from ovmer.baselines.models.otter import Otter, OtterInputs, OtterLlama, Sizes
+from ovmer.baselines.models.otter import Otter, OtterInputs, OtterLlama, read_sizes
 from ovmer.baselines.weight_files import read_tensors
 from tests.golden_checks import assert_close, until
 
@@ -26,7 +26,7 @@ _CONTROL_TOKENS = 4
 
 
 def check(checkpoint: Path, case: Mapping[str, npt.NDArray[np.generic]]) -> None:
-    sizes, ids = Sizes.read(checkpoint), case["input_ids"].tolist()
+    sizes, ids = read_sizes(checkpoint), case["input_ids"].tolist()
     end = sizes.vocabulary - _CONTROL_TOKENS
     image = ids[int(case["image_token_position"])]
     assert image == end + 1

@@ -10,7 +10,7 @@ import soundfile
 import torch
 from torch import Tensor
 
-from ovmer.adapters.models.pandagpt import AFTER, BEFORE, listen, look_at
+from ovmer.adapters.models.pandagpt import PandaGptAdapter, listen, look_at
 from ovmer.baselines.checkpoint import read_json
 from ovmer.baselines.device import Place
 from ovmer.baselines.layers.imagebind import mel_pictures, views
@@ -37,8 +37,9 @@ def check(checkpoint: Path, case: Case) -> None:
     model = _load(checkpoint, case, seen, heard)
 
     before, after = (case[f"seg{n}_text"].tobytes().decode() for n in (0, 1))
-    start, _, end = AFTER.partition("{question}")
-    assert before == BEFORE
+    first, last = PandaGptAdapter.template
+    start, _, end = last.partition("{question}")
+    assert before == first
     assert after.startswith(start)
     assert after.endswith(end)
     texts = [[1, *case["seg0_ids"].tolist()], case["seg1_ids"].tolist()]

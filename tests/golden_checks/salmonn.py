@@ -20,8 +20,8 @@ from ovmer.baselines.models.salmonn import (
     CONNECTOR_FILE,
     Salmonn,
     SalmonnInputs,
-    Sizes,
     preprocess,
+    read_sizes,
 )
 from tests.golden_checks import assert_close, greedy, until
 
@@ -34,7 +34,7 @@ CPU = Place(torch.device("cpu"), torch.float32)
 def check(checkpoint: Path, case: Mapping[str, npt.NDArray[np.generic]]) -> None:
     llm, whisper = checkpoint / "vicuna-7b-v1.5", checkpoint / "whisper-large-v2"
     model = _load(checkpoint, llm, whisper, case)
-    sizes = Sizes.read(llm, whisper)
+    sizes = read_sizes(llm, whisper)
 
     mel, fbank = preprocess(_through_a_file(case), sizes.mel_bins)
     assert len(fbank) == int(case["n_fbank"])
@@ -52,7 +52,7 @@ def check(checkpoint: Path, case: Mapping[str, npt.NDArray[np.generic]]) -> None
         prompt = model.embed(SalmonnInputs(texts, mel, fbank))
         logits = model.llm(inputs_embeds=prompt[None]).logits[0, -1]
     assert len(seen["beats"][0]) == int(case["n_beats"])
-    assert len(windows) == sizes.slots
+    assert len(windows) == sizes.positions
     ours = {
         "mel": mel.T,
         "fbank_norm": fbank,

@@ -14,9 +14,9 @@ from ovmer.baselines.device import Place
 from ovmer.baselines.layers.clip_vision import normalise
 from ovmer.baselines.models.video_chatgpt import (
     MOST_FRAMES,
-    Sizes,
     VideoChatGpt,
     VideoChatGptInputs,
+    read_sizes,
     squash,
 )
 from tests.golden_checks import assert_close, greedy, until
@@ -31,7 +31,7 @@ SELDOM = 1e-2
 
 def check(checkpoint: Path, case: Mapping[str, npt.NDArray[np.generic]]) -> None:
     llm, tower = checkpoint / "LLaVA-7B-Lightening-v1-1", checkpoint / "clip-vit-large-patch14"
-    sizes = Sizes.read(llm, tower)
+    sizes = read_sizes(llm, tower)
     model = VideoChatGpt.load(llm, checkpoint, tower, Place(torch.device("cpu"), torch.float32))
 
     indices = segment_middles(len(case["frames"]), MOST_FRAMES)

@@ -10,7 +10,7 @@ import torch
 from ovmer.adapters.media.sampling import linspace
 from ovmer.baselines.checkpoint import read_json
 from ovmer.baselines.device import Place
-from ovmer.baselines.models.video_llava import Sizes, VideoLlava, VideoLlavaInputs, preprocess
+from ovmer.baselines.models.video_llava import VideoLlava, VideoLlavaInputs, preprocess, read_sizes
 from tests.golden_checks import assert_close, greedy, until
 
 # Our code and upstream's differ in the order of float32 additions alone: 5e-7 was measured.
@@ -22,7 +22,7 @@ _SLOT = -200
 
 def check(checkpoint: Path, case: Mapping[str, npt.NDArray[np.generic]]) -> None:
     llm, tower = checkpoint / "Video-LLaVA-7B", checkpoint / "LanguageBind_Video_merge"
-    sizes = Sizes.read(llm, tower)
+    sizes = read_sizes(llm, tower)
     model = VideoLlava.load(llm, tower, Place(torch.device("cpu"), torch.float32))
 
     frames, shown = case["frames"], int(case["pixel_sub_idx"][0])

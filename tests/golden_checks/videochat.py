@@ -15,7 +15,7 @@ from ovmer.baselines.device import Place
 from ovmer.baselines.layers.clip_vision import normalise, shortest_side_crop
 from ovmer.baselines.layers.eva_vit import EVA_FILE
 from ovmer.baselines.layers.qformer import BLIP2_FILE
-from ovmer.baselines.models.videochat import TRAINED_FILE, Sizes, VideoChat, VideoChatInputs
+from ovmer.baselines.models.videochat import TRAINED_FILE, VideoChat, VideoChatInputs, read_sizes
 from tests.golden_checks import assert_close, eva_heads, greedy, heads, until
 
 # Our code and upstream's differ in the order of float32 additions alone: 1.1e-6 was measured.
@@ -28,7 +28,7 @@ def check(checkpoint: Path, case: Mapping[str, npt.NDArray[np.generic]]) -> None
     vision, qformer, trained, llm = (
         checkpoint / name for name in (EVA_FILE, BLIP2_FILE, TRAINED_FILE, "vicuna-7b-v0")
     )
-    sizes = Sizes.read(vision, qformer, trained, llm)
+    sizes = read_sizes(vision, qformer, trained, llm)
     fps, shown = float(case["fps"]), case["frame_indices"]
     indices = segment_offsets(len(case["frames"]), len(shown))
     assert indices == shown.tolist()
@@ -71,8 +71,9 @@ def check(checkpoint: Path, case: Mapping[str, npt.NDArray[np.generic]]) -> None
 
 def assert_asked(adapter: type[VideoChatAdapter], prompt: str) -> None:
     """The prompt has the adapter's words around the video and the question."""
-    middle, _, end = adapter.after.partition("{question}")
-    start = f"{adapter.before}<VideoHere>{middle}"
+    before, after = adapter.template
+    middle, _, end = after.partition("{question}")
+    start = f"{before}<VideoHere>{middle}"
     assert prompt.startswith(start), f"{prompt!r} instead of {start!r}"
     assert prompt.endswith(end), f"{prompt!r} instead of {end!r}"
 

@@ -104,6 +104,16 @@ def test_a_plug_in_that_breaks_the_contract_crashes_that_clip_alone(answers):
     assert [each.status for each in found] == [Status.CRASHED, Status.OK]
 
 
+def test_an_error_in_the_code_of_a_plug_in_names_its_file_and_line():
+    class Broken(Scripted):
+        def generate(self, batch):
+            return [len(7) for _ in batch]
+
+    (found,) = described(Broken(), "a")
+    line = Broken.generate.__code__.co_firstlineno + 1
+    assert found.error.endswith(f"has no len() (test_pipeline.py, line {line})")
+
+
 class TorchLike(RuntimeError):
     """Stands in for torch.OutOfMemoryError, which is known by its name alone."""
 

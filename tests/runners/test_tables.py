@@ -124,7 +124,7 @@ def test_what_cannot_be_compared_says_why_and_has_no_difference(outputs, changes
     [
         {"extractor": {"name": "qwen25", "temperature": 0}},
         {"status": {"ok": 330, "crashed": 2}},
-        {"overrides": ("baseline.quirks=paper", "baseline.checkpoint.llm.path=/models")},
+        {"overrides": ("baseline.bug_compat=true", "baseline.checkpoint.llm.path=/models")},
     ],
 )
 def test_what_is_only_to_be_known_leaves_the_difference(outputs, changes) -> None:

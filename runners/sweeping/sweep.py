@@ -1,0 +1,87 @@
+"""The jobs that a sweep consists of, as Hydra composes them, and the sweep as a function."""
+
+import os
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+from ovmer.baselines.errors import PrerequisiteError
+from ovmer.runners.config import CONF, CONFIG_NAME, VERSION_BASE, register, settings_of
+from ovmer.runners.job import Job
+from ovmer.runners.sweeping import submit
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+    from ovmer.runners.folder.frames import RunFrames
+
+
+class Composed(NamedTuple):
+    """What a command line asks for."""
+
+    jobs: list[Job]
+    launcher: Sequence[str]
+    """Settings of submitit, where the jobs go to a cluster."""
+    experiments: set[tuple[str, str]]
+    """Output folders, each with the experiment whose table can be made of it."""
+
+
+def compose(arguments: Sequence[str]) -> Composed:
+    """Compose the jobs of a command line with Hydra; all of them before any is run.
+
+    There are none where the command line is about the configuration, as `--cfg job`, and where
+    another launcher of Hydra's than the basic one and submitit has run them already.
+    """
+    import hydra
+    from hydra.core.hydra_config import HydraConfig
+    from hydra.types import RunMode
+
+    configs: list[tuple[DictConfig, tuple[str, ...]]] = []
+    experiments: set[tuple[str, str]] = set()
+
+    def enter(config: "DictConfig") -> None:
+        """Take in a job: Hydra's basic launcher calls this for each, one after the other."""
+        about = HydraConfig.get()
+        overrides = tuple(about.overrides.task)
+        if experiment := about.runtime.choices.get("experiment"):
+            experiments.add((str(config.outputs), str(experiment)))
+        if about.mode is RunMode.RUN or about.runtime.choices["hydra/launcher"] == "basic":
+            configs.append((config, overrides))
+        else:
+            from ovmer.runners.sweeping.work import work
+
+            work(Job(settings_of(config), overrides))
+
+    launcher, rest = submit.taken_out(list(arguments))
+    register()
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # errors are raised instead of printed by Hydra
+    before = sys.argv
+    sys.argv = [before[0], *rest]
+    try:
+        hydra.main(str(CONF), CONFIG_NAME, VERSION_BASE)(enter)()
+    finally:
+        sys.argv = before
+    jobs = [Job(settings_of(config), overrides) for config, overrides in configs]
+    return Composed(jobs, launcher, experiments)
+
+
+def sweep(settings: Sequence[str]) -> "RunFrames":
+    """Run what `ovmer sweep -m SETTINGS...` runs; returns what its run folders then hold.
+
+    `settings` are as on the command line, `["baseline=random,lexicon", "dry_run=true"]`. Finished
+    runs are read, interrupted ones go on. A clip that fails has its status in `predictions`. Raises
+    PrerequisiteError for a wrong setting, and where no run can start.
+    """
+    from hydra.errors import HydraException
+    from omegaconf.errors import OmegaConfBaseException
+
+    from ovmer.runners.explain import explain
+    from ovmer.runners.folder.frames import read_runs
+    from ovmer.runners.sweeping.jobs import run_jobs
+
+    try:
+        composed = compose(["-m", *settings])
+    except (HydraException, OmegaConfBaseException) as error:
+        raise PrerequisiteError(explain(error)) from error
+    run_jobs(composed.jobs, composed.launcher)
+    return read_runs(*dict.fromkeys(job.folder for job in composed.jobs))
