@@ -64,13 +64,14 @@ class Answer:
 class Machine:
     """Where and how a model runs.
 
-    Of this only `dtype` and the engine's name are part of a run's identity.
+    Of this only `dtype` and the engine are part of a run's identity.
     """
 
     device: str = "auto"
     """A torch device, or `auto`: the first GPU, else the CPU."""
     dtype: str = "auto"
-    """A torch dtype, or `auto`: float16 on a GPU (as the papers ran), float32 on the CPU."""
+    """A torch dtype, or `auto`: the model's own on a GPU, float32 on the CPU. The runner passes
+    `auto` on only where the baseline's yaml has no `dtype`."""
     engine: Mapping[str, Any] = field(default_factory=lambda: {"name": "transformers"})
     """What decodes: the keys of a file of `conf/engine/`, `name` among them."""
     weights: str | None = None
@@ -96,6 +97,10 @@ class Adapter:
     """True only for the ground-truth heuristic."""
     beside_identity: ClassVar[frozenset[str]] = frozenset()
     """Settings that cannot change a word, such as time limits: no part of a run's identity."""
+    named_files: ClassVar[frozenset[str]] = frozenset()
+    """Settings that name a file of code: its content, not its path, is part of the identity."""
+    runs_elsewhere: ClassVar[bool] = False
+    """True where the model runs in another process or on a server, which chooses its data type."""
 
     defines: ClassVar[frozenset[str]] = frozenset()
     """The methods of this contract that a subclass writes, itself or by its bases. Derived, as is

@@ -62,6 +62,8 @@ class External(Adapter):
     """Seconds for a clip."""
 
     beside_identity: ClassVar[frozenset[str]] = frozenset({"python", "start_seconds", "timeout"})
+    named_files: ClassVar[frozenset[str]] = frozenset({"worker"})
+    runs_elsewhere: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         if not set(self.modalities) <= set(_KINDS):

@@ -26,6 +26,7 @@ GROUP = "ovmer.adapters"
 
 BUILT_IN: Mapping[str, str] = {
     "combined": "ovmer.adapters.combined",
+    "emotion_llama": "ovmer.adapters.models.emotion_llama",
     "external": "ovmer.adapters.external",
     "empty": "ovmer.adapters.heuristic",
     "random": "ovmer.adapters.heuristic",

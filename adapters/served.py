@@ -10,7 +10,7 @@ from base64 import b64encode
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from ovmer.adapters.base import Answer, Feeding, Machine, Prepared
 from ovmer.adapters.chat_mllm import ChatMllm, Part
@@ -47,6 +47,8 @@ class Served(ChatMllm):
     """Of images, 1 to 95."""
     parameters: dict[str, Any] = field(default_factory=dict)
     """Further keys of the request, e.g. `reasoning_effort: low`; a null leaves one of ours out."""
+
+    runs_elsewhere: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         super().__post_init__()

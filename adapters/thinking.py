@@ -72,19 +72,54 @@ def _split(text: str, name: str) -> tuple[str, str] | None:
         is_last = (opening, closing) == kind.blocks[-1]
         if not rest.startswith(opening) and not (is_last and closing in rest):
             continue
-        # Up to the last end of the thinking: models quote their markers while they think.
-        cut = rest.rpartition(closing) if is_last else rest.partition(closing)
-        head, closed, tail = cut if closing in rest else (rest, "", "")
+        end = _end_of_thinking(rest, closing, kind.answer) if is_last else None
+        head, closed, tail = end or rest.partition(closing)
         thinking.append(head.strip().removeprefix(opening).strip())
         rest = tail.strip()
         if not closed:
             break
-    is_enclosed = kind.answer is not None and rest.startswith(kind.answer[0])
-    if not thinking and not is_enclosed:
-        return None
-    if kind.answer is not None and is_enclosed:
-        rest = rest.removeprefix(kind.answer[0]).partition(kind.answer[1])[0].strip()
-    return "\n".join(filter(None, thinking)), rest
+    if kind.answer is not None:
+        # Thinking without its markers ends where a whole answer begins.
+        if not thinking and (found := _whole(kind.answer).search(rest)):
+            thinking.append(rest[: found.start()].strip())
+            rest = rest[found.start() :]
+        if rest.startswith(kind.answer[0]):
+            return "\n".join(filter(None, thinking)), _enclosed(rest, *kind.answer)
+        if thinking and kind.answer[0].startswith(rest):  # cut within the marker
+            rest = ""
+    return ("\n".join(filter(None, thinking)), rest) if thinking else None
+
+
+def _end_of_thinking(
+    rest: str, closing: str, answer: tuple[str, str] | None
+) -> tuple[str, str, str]:
+    """The thinking, its closing marker if it has one, and what follows.
+
+    It ends where an answer's marker follows, for the first time where a model says everything
+    twice: the reward that R1-Omni was trained with reads the first answer, too. Elsewhere it
+    ends at the last closing marker, as models quote their markers while they think.
+    """
+    if answer is not None:
+        if found := re.search(rf"{re.escape(closing)}(?=\s*{re.escape(answer[0])})", rest):
+            return rest[: found.start()], closing, rest[found.end() :]
+        if closing not in rest and (found := _whole(answer).search(rest)):
+            return rest[: found.start()], closing, rest[found.start() :]
+    return rest.rpartition(closing) if closing in rest else (rest, "", "")
+
+
+def _enclosed(rest: str, opening: str, closing: str) -> str:
+    """The answer between its markers; where it was cut, without the beginning of the second."""
+    answer, closed, _ = rest.removeprefix(opening).partition(closing)
+    for length in range(len(closing) - 1, 0, -1):
+        if not closed and answer.endswith(closing[:length]):
+            answer = answer[:-length]
+            break
+    return answer.strip()
+
+
+def _whole(answer: tuple[str, str]) -> re.Pattern[str]:
+    opening, closing = map(re.escape, answer)
+    return re.compile(f"{opening}.*?{closing}", re.DOTALL)
 
 
 def _harmony(text: str, wanted: str) -> tuple[str, str] | None:

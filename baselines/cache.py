@@ -7,10 +7,12 @@ from platformdirs import user_cache_path
 LANGUAGE_MODELS = "llm"
 WORD_TABLES = "emotion_wheel"
 VOCABULARIES = "vocabulary"
+MEDIA_FILES = "media"
 KINDS = {
     LANGUAGE_MODELS: "language models as engines read them, 14 GB for each of 7B",
     WORD_TABLES: "the authors' word tables, from `ovmer fetch wheels`",
     VOCABULARIES: "word tables, compiled",
+    MEDIA_FILES: "media files whose bytes stood in a table of clips",
 }
 """Folders below the cache folder; all but the word tables are made again when needed."""
 

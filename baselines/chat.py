@@ -71,15 +71,18 @@ class TransformersTokenizer:
 class ChatTokenizer(TransformersTokenizer):
     """The tokenizer of a chat model."""
 
-    def __init__(self, folder: Path) -> None:
-        """Raises CheckpointError where the folder holds no tokenizer with a chat template."""
+    def __init__(self, folder: Path, config: Any = None) -> None:
+        """`config` stands for a config.json of a kind that transformers does not know.
+
+        Raises CheckpointError where the folder holds no tokenizer with a chat template.
+        """
         if not any(all((folder / file).is_file() for file in files) for files in _VOCABULARIES):
             known = ", ".join(" with ".join(files) for files in _VOCABULARIES)
             raise CheckpointError(f"{folder} holds no vocabulary ({known}); is it complete?")
         try:
             super().__init__(
                 AutoTokenizer.from_pretrained(
-                    folder, local_files_only=True, trust_remote_code=False
+                    folder, config=config, local_files_only=True, trust_remote_code=False
                 ),
                 folder,
             )
@@ -100,6 +103,18 @@ class ChatTokenizer(TransformersTokenizer):
             return self._with_control(self._rendered(message))
         before, _, after = self._rendered(_MARK).partition(_MARK)
         return [*self._with_control(before), *self.encode(message), *self._with_control(after)]
+
+    def chat_around(self, texts: Sequence[str]) -> list[list[int]]:
+        """The prompt for one user message with slots in it, as the ids before, between and after.
+
+        Each text is encoded as one piece, and as plain text: a control token that it spells is its
+        characters.
+        """
+        before, _, after = self._rendered(_MARK).partition(_MARK)
+        pieces = [self.encode(text) for text in texts]
+        pieces[0] = [*self._with_control(before), *pieces[0]]
+        pieces[-1] = [*pieces[-1], *self._with_control(after)]
+        return pieces
 
     def _rendered(self, message: str) -> str:
         return str(

@@ -167,20 +167,27 @@ def _described(part: Part) -> str:
 SAMPLES, SAMPLE_BYTES = 64, 4096
 
 
-@cache
-def fingerprint(path: Path, patterns: tuple[str, ...] = ("*",)) -> str:
+def fingerprint(path: Path, patterns: Sequence[str] = ()) -> str:
     """A hash of a file, or of a folder's files, that reads little of large ones.
 
     Small files are hashed whole; of a large one its size and 64 blocks of 4 KiB spread over it:
-    two trainings of one model differ nearly everywhere.
+    two trainings of one model differ nearly everywhere. Of a folder those files count that match
+    one of the patterns, by path or by name; all of them where none does. What it is called is no
+    part of the hash of a single file.
     """
+    files = [path] if path.is_file() else _matching(path, patterns)
+    stats = [file.stat() for file in files]
+    return _hash_of(
+        tuple((f, stat.st_size, stat.st_mtime_ns) for f, stat in zip(files, stats, strict=True))
+    )
+
+
+@cache
+def _hash_of(files: tuple[tuple[Path, int, int], ...]) -> str:
+    """Of files with their size and time of change: read once as long as those stay."""
     digest = hashlib.blake2b(digest_size=10)
-    files = [path] if path.is_file() else sorted(f for p in patterns for f in path.glob(p))
-    for file in files:
-        if not file.is_file():
-            continue
-        size = file.stat().st_size
-        digest.update(f"{file.name}:{size}:".encode())
+    for file, size, _ in files:
+        digest.update(f"{file.name if len(files) > 1 else ''}:{size}:".encode())
         with file.open("rb") as content:
             if size <= SAMPLES * SAMPLE_BYTES:
                 digest.update(content.read())
@@ -189,6 +196,47 @@ def fingerprint(path: Path, patterns: tuple[str, ...] = ("*",)) -> str:
                 content.seek((size - SAMPLE_BYTES) * sample // (SAMPLES - 1))
                 digest.update(content.read(SAMPLE_BYTES))
     return digest.hexdigest()
+
+
+def _matching(folder: Path, patterns: Sequence[str]) -> list[Path]:
+    """Files at any depth, hidden ones left out, in the order of their names."""
+    files = {
+        file.relative_to(folder).as_posix(): file
+        for file in folder.rglob("*")
+        if file.is_file() and not any(p.startswith(".") for p in file.relative_to(folder).parts)
+    }
+    chosen = {
+        file
+        for pattern in patterns
+        for name, file in files.items()
+        if fnmatchcase(name, pattern) or fnmatchcase(file.name, pattern.rpartition("/")[2])
+    }
+    return sorted(chosen or files.values(), key=lambda file: (file.name, str(file)))
+
+
+def describe_part(part: Part, weights: str | None, *, look: bool = True) -> dict[str, Any]:
+    """What tells a part from others, as plain values: where it comes from, and what is in it.
+
+    `content` is there where its files are on this machine, and `commit` where the hub's cache says
+    it. A part with a `path` is told by its content alone. With `look=False` neither the hub's cache
+    nor the folder `weights` is looked at.
+    """
+    kept = {"ignore": part.ignore} if part.ignore else {}
+    source = {"repo": part.repo, "revision": part.revision}
+    told = {key: value for key, value in source.items() if value}
+    if part.path is None and not look:
+        return told | kept
+    try:
+        path = local(part, "", weights)
+    except CheckpointError:
+        path = None
+    if path is None:
+        return told | kept
+    content = {"content": fingerprint(path.resolve(), tuple(part.files))}
+    if part.path is not None:
+        return content | kept
+    commit = {"commit": path.name} if weights is None else {}
+    return told | commit | content | kept
 
 
 def file_of(part: Path, name: str) -> Path:

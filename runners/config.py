@@ -48,6 +48,20 @@ class ReadingSettings:
 
 
 @dataclass
+class ColumnSettings:
+    """Which column of the table `clips=` holds what, where it is not called so."""
+
+    name: str | None = None
+    video: str | None = None
+    audio: str | None = None
+    face: str | None = None
+    subtitle: str | None = None
+    labels: str | None = None
+    question: str | None = None
+    choices: str | None = None
+
+
+@dataclass
 class Settings:
     """`conf/config.yaml`; a group arrives as the dict that its yaml file holds."""
 
@@ -57,6 +71,8 @@ class Settings:
     metric: dict[str, Any] = field(default_factory=dict)
     engine: dict[str, Any] = field(default_factory=dict)
     launcher: dict[str, Any] = field(default_factory=dict)
+    clips: str | None = None
+    columns: ColumnSettings = field(default_factory=ColumnSettings)
     data_root: str = "dataset"
     weights: str | None = None
     limit: int | None = None
@@ -67,6 +83,7 @@ class Settings:
     variant: str = ""
     outputs: str = "outputs"
     on_error: str = "record"
+    redo: Any = False
     batch_size: int = 64
     batch_tokens: int = 0
     workers: int = 0
@@ -155,8 +172,9 @@ _PATHS = (
 
 
 def settings_as_json(settings: Settings) -> dict[str, Any]:
-    """The settings as `run.json` holds them: paths made absolute, as it may be read elsewhere."""
-    values = asdict(settings)
+    """The settings as `run.json` holds them: paths made absolute, as it may be read elsewhere, and
+    without the wish of one session to do clips again."""
+    values = asdict(settings) | {"redo": False}
     for group, key in _PATHS:
         if key in values[group]:
             value = values[group][key]

@@ -7,7 +7,7 @@ descriptions the same ones (`identity`), and the name of its run folder. Nothing
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, is_dataclass
 from functools import cached_property
 from pathlib import Path
@@ -19,15 +19,22 @@ from omegaconf.errors import OmegaConfBaseException
 from ovmer.adapters import plugin, registry
 from ovmer.adapters.base import SUBTITLE, VIDEO, Adapter, Machine
 from ovmer.adapters.media.settings import MediaSettings
-from ovmer.baselines.checkpoint import BESIDE_CONTENT, fingerprint
+from ovmer.baselines.checkpoint import BESIDE_CONTENT, Part, describe_part
 from ovmer.baselines.decoding.engine_settings import words_depend_on
 from ovmer.baselines.errors import PrerequisiteError, first_line, where
+from ovmer.baselines.gpu import OWN, resolve_dtype
 from ovmer.runners.config import Settings
+from ovmer.runners.content import code_hash, code_of_class
+from ovmer.runners.data.own import own_settings
 from ovmer.runners.explain import explain
 
-_NOT_FIELDS = frozenset({"name", "title", "adapter", "status", "generation", "needs"})
-"""Keys of conf/baseline/*.yaml that are not fields of the adapter (`generation`: see `_fields`;
-`needs`: what a cluster is asked for, see sweeping/submit.py)."""
+NOT_FIELDS = frozenset(
+    {"name", "title", "adapter", "status", "generation", "needs", "dtype", "protocol", "variant_of"}
+)
+"""Keys of conf/baseline/*.yaml that are not fields of the adapter. `generation`: see `_fields`;
+`needs`: what a cluster is asked for (sweeping/submit.py); `dtype`: that of the authors' run, see
+`Job.dtype`; `protocol`: settings beside the baseline that its rows in print take; `variant_of`:
+the baseline of which this is another release (papers/)."""
 _BESIDE_CONTENT = tuple(f".{name}" for name in BESIDE_CONTENT)
 _PRESETS = ("paper", "greedy")
 
@@ -40,6 +47,11 @@ class Job:
     overrides: tuple[str, ...] = ()
     at: Path | None = None
     """The run folder, where it is known rather than named after the settings."""
+    on_gpu: bool | None = None
+    """Whether the machine that it will run on has a GPU; None asks this one."""
+
+    def __post_init__(self) -> None:
+        _take_own_clips(self.settings, self.overrides)
 
     @cached_property
     def adapter(self) -> Adapter:
@@ -47,6 +59,10 @@ class Job:
 
         Raises PrerequisiteError for an unknown name, key or value.
         """
+        return self._built.on(self.machine)
+
+    @cached_property
+    def _built(self) -> Adapter:
         fields = self._fields
         if not is_dataclass(self._class) and fields:
             raise PrerequisiteError(
@@ -68,18 +84,21 @@ class Job:
             ) from error
         assert isinstance(built, Adapter)
         plugin.check_modalities(self._name, built.modalities)
-        return built.on(self.machine)
+        return built
 
     @cached_property
     def identity(self) -> dict[str, Any]:
         """Everything that can change a description, as flat keys and plain values.
 
         Left out, because the words do not depend on it: batch size, workers, device, order,
-        selection of clips, where the data lie; also what this adapter makes no use of.
+        selection of clips, where the data lie; also what this adapter makes no use of. (In half
+        precision the batch size can change a word: each session of run.json says what it was.)
         """
+        code = code_of_class(self._class)
         return {
             "baseline.adapter": self._name,
             **{f"baseline.{key}": value for key, value in self._plain_fields.items()},
+            **({"baseline.code": code} if code else {}),
             "seed": self.settings.seed,
             **({"sources": self._sources} if self._sources else {}),
             **self._switches,
@@ -91,8 +110,9 @@ class Job:
         if self.at is not None:
             return self.at
         dataset = _word(str(self.settings.dataset["name"]))
-        if "dataset.root" in self._overridden:
-            root = str(Path(self.settings.dataset["root"]).expanduser().resolve())
+        source = self.settings.dataset.get("source")
+        if source or "dataset.root" in self._overridden:
+            root = str(Path(source or self.settings.dataset["root"]).expanduser().resolve())
             dataset += "-" + hashlib.blake2b(root.encode(), digest_size=3).hexdigest()
         parts = [str(self.settings.baseline["name"]), *self._variant]
         name = "-".join(_word(part) for part in parts)
@@ -101,8 +121,34 @@ class Job:
     @property
     def machine(self) -> Machine:
         """Where and how the model runs."""
-        machine = self.settings.machine
-        return Machine(machine.device, machine.dtype, self.settings.engine, self.settings.weights)
+        settings = self.settings
+        return Machine(settings.machine.device, self.dtype, settings.engine, settings.weights)
+
+    @cached_property
+    def dtype(self) -> str:
+        """The type that the model runs in: `machine.dtype`, or where that is `auto` the yaml's
+        `dtype` on a GPU and float32 on the CPU.
+
+        Raises PrerequisiteError where a Ray cluster must be asked for its GPUs and is not there.
+        """
+        machine, own = self.settings.machine, str(self.settings.baseline.get("dtype") or OWN)
+        on_gpu, launcher = self.on_gpu, self.settings.launcher
+        if "load" not in self._class.defines or self._class.runs_elsewhere:
+            return machine.dtype
+        if launcher.get("name") == "ray" and launcher["address"] != "local":
+            from ovmer.runners.ray_cluster import has_gpus
+
+            on_gpu = launcher["gpus"] != 0 and has_gpus(str(launcher["address"]))
+        return resolve_dtype(machine.dtype, machine.device, own, on_gpu)
+
+    @property
+    def extractor(self) -> dict[str, Any]:
+        """The extractor's settings, its dtype resolved for the machine that it runs on."""
+        settings = self.settings.extractor
+        if "dtype" not in settings:
+            return settings
+        device = str(settings.get("device", "auto"))
+        return settings | {"dtype": resolve_dtype(settings["dtype"], device, on_gpu=self.on_gpu)}
 
     @property
     def media(self) -> MediaSettings:
@@ -151,7 +197,7 @@ class Job:
     def _fields(self) -> dict[str, Any]:
         """The adapter's fields as configured, the chosen generation preset among them."""
         baseline = self.settings.baseline
-        fields = {key: value for key, value in baseline.items() if key not in _NOT_FIELDS}
+        fields = {key: value for key, value in baseline.items() if key not in NOT_FIELDS}
         presets, choice = baseline.get("generation"), self.settings.generation
         choices = list(presets or _PRESETS)
         if choice not in choices:
@@ -181,7 +227,15 @@ class Job:
         beside = self._class.beside_identity
         fields = {key: value for key, value in plain.items() if key not in beside}
         if "checkpoint" in fields:
-            fields["checkpoint"] = {n: _content(part) for n, part in fields["checkpoint"].items()}
+            # The built adapter's: it may say which files of a repository it wants.
+            parts: Mapping[str, Part] = getattr(self._built, "checkpoint", {})
+            fields["checkpoint"] = {
+                name: describe_part(part, self.settings.weights, look=not self.settings.dry_run)
+                for name, part in parts.items()
+            }
+        for key in self._class.named_files & fields.keys():
+            if (file := Path(str(fields[key])).expanduser()).is_file():
+                fields[key] = code_hash(file)
         return fields
 
     @cached_property
@@ -198,7 +252,8 @@ class Job:
         if "miniature" in cls.defines:
             switches["dry_run"] = settings.dry_run
         if "load" in cls.defines:
-            switches["machine.dtype"] = settings.machine.dtype
+            if not self.adapter.runs_elsewhere:
+                switches["machine.dtype"] = "own" if self.dtype == OWN else self.dtype
             switches["engine"] = settings.engine["name"]
             for key, value in words_depend_on(settings.engine).items():
                 switches[f"engine.{key}"] = value
@@ -233,7 +288,7 @@ class Job:
             words.append(str(switches["dataset.visual"]))
         if "dataset.language" in switches and "dataset.language" in self._overridden:
             words.append(str(switches["dataset.language"]))
-        if switches.get("machine.dtype", "auto") != "auto":
+        if "machine.dtype" in switches and settings.machine.dtype != "auto":
             words.append(settings.machine.dtype)
         if switches.get("engine", "transformers") != "transformers":
             words.append(settings.engine["name"])
@@ -271,17 +326,9 @@ class Job:
             value = value.get(part) if isinstance(value, dict) else None
         if key == "adapter":
             return str(value).rpartition(":")[2]
+        if key in self._class.named_files:
+            value = Path(str(value)).name
         return f"{key}_{value if isinstance(value, str) else json.dumps(value)}"
-
-
-def _content(part: Mapping[str, Any]) -> dict[str, Any]:
-    """What tells a checkpoint part from others: where it lies does not, its files do."""
-    told = {key: value for key, value in part.items() if key not in BESIDE_CONTENT and value}
-    path = Path(part["path"]).expanduser() if part.get("path") else None
-    if path is None or not path.exists():
-        return told
-    kept = {key: told[key] for key in ("ignore",) if key in told}
-    return {"content": fingerprint(path.resolve()), **kept}
 
 
 def _word(text: str) -> str:
@@ -295,3 +342,26 @@ def _cut(name: str, longest: int, whole: str) -> str:
     if len(name) <= longest:
         return name
     return f"{name[: longest - 8]}_{hashlib.blake2b(whole.encode(), digest_size=3).hexdigest()}"
+
+
+def _take_own_clips(settings: Settings, overrides: Sequence[str]) -> None:
+    """Put the data set that `clips=` stands for in the place of a shipped one."""
+    columns = {kind: column for kind, column in asdict(settings.columns).items() if column}
+    if settings.clips is None:
+        if columns:
+            raise PrerequisiteError(
+                f"columns.{next(iter(columns))} is about a table of your own; add clips=TABLE"
+            )
+        return
+    if settings.dataset.get("source") is not None:
+        return  # taken already
+    name = settings.dataset.get("name")
+    if name != _DEFAULT_DATASET or f"dataset={name}" in overrides:
+        raise PrerequisiteError(
+            f"clips={settings.clips} and dataset={name} both say which clips; leave one out"
+        )
+    settings.dataset = own_settings(settings.clips, columns, settings.dataset)
+
+
+_DEFAULT_DATASET = "sample"
+"""That of conf/config.yaml."""

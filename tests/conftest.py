@@ -32,3 +32,17 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         default=TESTS / "golden",
         help="folder with one folder of golden data per model (default: tests/golden)",
     )
+    for option, content in (
+        ("--golden-tokens-root", "ids of prompts by the authors' code"),
+        ("--tokenizers-root", "the published tokenizers"),
+    ):
+        parser.addoption(
+            option, type=Path, default=None, help=f"folder with {content} (default: none; skipped)"
+        )
+    parser.addoption(
+        "--golden-metrics-root",
+        type=Path,
+        default=TESTS / "golden_metrics",
+        help="folder with the golden files of the benchmarks' metrics (default: "
+        "tests/golden_metrics)",
+    )

@@ -174,7 +174,10 @@ class _Converter:
         target = self._size or self._own
         if self._size and turns % 2:
             target = target[::-1]
-        if target == (frame.width, frame.height):
+        # PyAV's own conversion is decord's bit for bit, but blurs the colours of more than eight
+        # bits into their neighbours. The filters give decord's pixels for both and are slower.
+        is_plain = all(component.bits == 8 for component in frame.format.components)
+        if is_plain and target == (frame.width, frame.height):
             pixels = frame.to_ndarray(format="rgb24")
         else:
             pixels = _scaled(frame, target)

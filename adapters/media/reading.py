@@ -16,7 +16,7 @@ Pick = Callable[[int, float], Sequence[int]]
 
 
 def open_reading(kind: str, path: Path, arguments: dict[str, Any]) -> Any:
-    """Return the generator that reads a file of a kind: video, faces or sound."""
+    """Return the generator that reads a file of a kind: video, faces, sound or nearest."""
     from ovmer.adapters.media.container import require_file
 
     require_file(path)
@@ -28,6 +28,10 @@ def open_reading(kind: str, path: Path, arguments: dict[str, Any]) -> Any:
         from ovmer.adapters.media.track import read_samples
 
         return read_samples(path, **arguments)
+    if kind == "nearest":
+        from ovmer.adapters.media.nearest import read_nearest_samples
+
+        return read_nearest_samples(path, **arguments)
     from ovmer.adapters.media.decode import read_video
 
     return read_video(path, **arguments)

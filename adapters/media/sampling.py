@@ -65,6 +65,15 @@ def segment_middles(count: int, n: int) -> list[int]:
     return [(round(step * i) + round(step * (i + 1))) // 2 for i in range(n)]
 
 
+def segment_centres(count: int, n: int) -> list[int]:
+    """n indices at the centres of n segments of (count - 1) / n frames, rounded half to even.
+
+    Repeats frames of short clips. HumanOmni (mm_utils.py, `frame_sample`, mode uniform).
+    """
+    step = (count - 1) / n
+    return [int(np.rint((step * i + step * (i + 1)) / 2 + 1e-6)) for i in range(n)]
+
+
 def per_second(count: int, fps: float, most: int | None = None) -> list[int]:
     """One frame a second: every round(fps)-th (half to even, at least every one) from the first on.
 

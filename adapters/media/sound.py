@@ -64,6 +64,17 @@ def _nothing(count: int, fps: float) -> list[int]:
     raise AssertionError("sound has no frames to pick")
 
 
+def read_nearest(path: Path, rate: int) -> Samples:
+    """Samples [n] of a sound file, or of a video's sound track, picked by moviepy's rule.
+
+    `rate` is per second; full scale is 1, in steps of 1/32768. See nearest.py for the rule, which
+    is for models whose authors' code follows it. Raises as `read_sound` does.
+    """
+    samples, facts = read("nearest", path, _nothing, rate=rate)
+    observe(path, facts["notes"])
+    return np.asarray(samples / 32_768, np.float32)
+
+
 def read_windows(
     path: Path, rate: int, seconds: int, n: int, *, reach_end: bool = False
 ) -> list[Samples]:

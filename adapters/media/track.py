@@ -139,7 +139,7 @@ def _read_track(path: Path, channels: str, max_seconds: float | None) -> _Collec
     from av import AudioResampler
 
     with open_container(path) as container:
-        stream = _default_track(container, path)
+        stream = default_track(container, path)
         to_float = AudioResampler(format="fltp")  # [channels, n]; keeps rate and layout
         found: _Collected | None = None
         try:
@@ -161,7 +161,8 @@ def _read_track(path: Path, channels: str, max_seconds: float | None) -> _Collec
         return found
 
 
-def _default_track(container: "InputContainer", path: Path) -> "AudioStream":
+def default_track(container: "InputContainer", path: Path) -> "AudioStream":
+    """The sound track that players choose; MissingModality where there is none."""
     from av.stream import Disposition
 
     tracks = container.streams.audio

@@ -19,6 +19,7 @@ from ovmer.baselines.decoding.chat_models import ChatModelSource
 from ovmer.baselines.decoding.engine_settings import EngineSettings
 from ovmer.baselines.decoding.settings import GenerationSettings
 from ovmer.baselines.errors import ClipError
+from ovmer.baselines.gpu import OWN, resolve_dtype
 
 if TYPE_CHECKING:
     from ovmer.baselines.chat import ChatTokenizer
@@ -90,17 +91,20 @@ class LocalTextEngine:
         device: str,
         dtype: str,
     ) -> None:
-        """Raises PrerequisiteError for a generation setting that the engine cannot follow."""
+        """`dtype=auto` is the checkpoint's own type on a GPU, float32 on the CPU.
+
+        Raises PrerequisiteError for a generation setting that the engine cannot follow.
+        """
         settings.check(generation)
         self._source, self._settings, self._generation = source, settings, generation
-        self._device, self._dtype = device, dtype
+        self._device, self._dtype = device, resolve_dtype(dtype, device)
 
     @cached_property
     def identity(self) -> Mapping[str, Any]:
         return {
             "engine": self._settings.name,
             **self._source.version(),
-            "dtype": self._dtype,
+            "dtype": "own" if self._dtype == OWN else self._dtype,
             **self._settings.switches,
         }
 

@@ -7,7 +7,9 @@ put a norm of their own behind the tower (`ln_vision`, in another file), so none
 The parts are those of transformers' BLIP-2.
 """
 
+import math
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -73,10 +75,14 @@ class EvaVit(nn.Module):
         return x
 
 
-def read_eva(file: Path, here: str, heads: int = EVA_HEADS) -> tuple[Blip2VisionConfig, Tensors]:
+def read_eva(
+    file: Path, here: str, heads: int = EVA_HEADS, side: int | None = None
+) -> tuple[Blip2VisionConfig, Tensors]:
     """The tower's sizes, and its tensors named for an `EvaVit` that is built as `here`.
 
-    `file` may be the folder that holds EVA_FILE.
+    `file` may be the folder that holds EVA_FILE. For pictures of another `side` in pixels than the
+    file's, its table of positions is scaled as LAVIS does it (`interpolate_pos_embed`): bicubic,
+    and not antialiased.
 
     The last of the published file's forty layers is not used: the models are made for what comes
     out of the thirty-ninth. A file with thirty-nine was cut there already. Raises CheckpointError
@@ -95,6 +101,10 @@ def read_eva(file: Path, here: str, heads: int = EVA_HEADS) -> tuple[Blip2Vision
     layers = count if count == _LAYERS - 1 else count - 1
     config = _config(tensors, layers, heads, file)
     check_heads(tensors["embeddings.patch_embedding.weight"], config.hidden_size, heads)
+    if side not in (None, config.image_size):
+        config.image_size = side
+        table = tensors["embeddings.position_embedding"]
+        tensors["embeddings.position_embedding"] = _scaled(table, side // config.patch_size)
     last = f"layers.{layers}."
     used = {name: tensor for name, tensor in tensors.items() if not name.startswith(last)}
     for layer in range(config.num_hidden_layers):
@@ -134,6 +144,19 @@ def _sizes(
         qkv_bias=True,
         attn_implementation="sdpa",
     )
+
+
+def _scaled(table: LazyTensor, grid: int) -> LazyTensor:
+    """Positions of a class token and a square of patches -> those of `grid` x `grid` patches."""
+    shape = (1, 1 + grid * grid, table.shape[2])
+    return replace(table, shape=shape, read=partial(_bicubic, table, grid), stored=None)
+
+
+def _bicubic(table: LazyTensor, grid: int) -> Tensor:
+    first, patches = table.read().float().split([1, table.shape[1] - 1], dim=1)
+    square = patches.unflatten(1, (math.isqrt(patches.shape[1]), -1)).permute(0, 3, 1, 2)
+    scaled = nn.functional.interpolate(square, (grid, grid), mode="bicubic", align_corners=False)
+    return torch.cat([first, scaled.flatten(2).transpose(1, 2)], dim=1)
 
 
 def _join_biases(tensors: Tensors, attention: str) -> None:

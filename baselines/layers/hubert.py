@@ -65,11 +65,15 @@ def normalise(samples: Tensor) -> Tensor:
     return (samples - mean) / (variance + _EPSILON).sqrt()
 
 
-def write_hubert_miniature(folder: Path, seed: int) -> None:
-    """A random HuBERT with the published files, kernels and strides, and small widths."""
+def write_hubert_miniature(folder: Path, seed: int, **sizes: int) -> None:
+    """A random HuBERT with the published files, kernels and strides, and small widths.
+
+    `sizes` are fields of config.json that differ from those of the other miniatures.
+    """
+    config = _MINIATURE | sizes
     folder.mkdir(parents=True, exist_ok=True)
-    write_json(folder / "config.json", _MINIATURE)
+    write_json(folder / "config.json", config)
     with weightless():
-        model = HubertModel(HubertConfig.from_dict(_MINIATURE))
+        model = HubertModel(HubertConfig.from_dict(config))
     back = [(now, before) for before, now in HUBERT_NAMES]
     torch.save(publish(random_tensors(model, seed), renames(back)), folder / "pytorch_model.bin")

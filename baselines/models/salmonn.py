@@ -11,23 +11,20 @@ OV-MER ran. Whisper is given 30 s, silence after the end included; BEATs hears t
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from functools import cache
 from pathlib import Path
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 from numpy.typing import ArrayLike
-from safetensors.torch import save_file
 from torch import Tensor, nn
-from transformers import LlamaConfig, LlamaForCausalLM, WhisperConfig, WhisperFeatureExtractor
+from transformers import LlamaConfig, LlamaForCausalLM, WhisperConfig
 from transformers.models.whisper.modeling_whisper import WhisperEncoder
 
 from ovmer.baselines.checkpoint import file_of, read_json
 from ovmer.baselines.device import Place
 from ovmer.baselines.layers.beats import BEATS_KEYS, BEATS_SWITCHES, Beats, BeatsConfig, beats_fbank
-from ovmer.baselines.layers.kaldi_fbank import SAMPLE_RATE
 from ovmer.baselines.layers.qformer import QFormer, QFormerConfig, published_qformer, qformer_keys
+from ovmer.baselines.layers.whisper import WHISPER_KEYS, log_mel, write_whisper_miniature
 from ovmer.baselines.llama import MINI_LLAMA2, llama_config, read_llama
 from ovmer.baselines.lora import LORA_KEYS, attention_modules, merge_lora, random_lora
 from ovmer.baselines.miniature import (
@@ -63,33 +60,19 @@ CONNECTOR_KEYS = (
     (r"^llama_model\.base_model\.model\.", "llm."),
     *LORA_KEYS,
 )
-WHISPER_KEYS = (
-    (r"^(model\.)?decoder\.", None),
-    (r"^proj_out\.", None),
-    (r"^(model\.)?encoder\.", "whisper."),
-)
 BEATS_IN_SALMONN = (*BEATS_KEYS, (r"^", "beats."))
 
 # The way back, for miniatures: file/key.
 _PUBLISHED = (
     (r"^llm\.(.*)\.(lora_[AB])$", r"connector/llama_model.base_model.model.\1.\2.default.weight"),
     (r"^llm\.", "llm/"),
-    (r"^whisper\.", "whisper/model.encoder."),
+    (r"^whisper\.", None),
     (r"^beats\.", "beats/"),
     (r"^queries$", "connector/speech_query_tokens"),
     *published_qformer("qformer.", "connector/speech_Qformer."),
     (r"^projector\.", "connector/speech_llama_proj."),
     (r"^ln_", "connector/ln_"),
 )
-_MINI_WHISPER: dict[str, Any] = {
-    "model_type": "whisper",
-    "d_model": 32,
-    "encoder_layers": 2,
-    "encoder_attention_heads": 2,
-    "encoder_ffn_dim": 64,
-    "num_mel_bins": 80,
-    "max_source_positions": 1500,
-}
 _MINI_BEATS = BeatsConfig(
     embed_dim=16,
     encoder_embed_dim=32,
@@ -218,14 +201,7 @@ def preprocess(waveform: ArrayLike, mel_bins: int = 80) -> tuple[Tensor, Tensor]
 
     [mel_bins, 3000], filled up with silence, and [frames, 128]; both float32.
     """
-    mel = _extractor(mel_bins)(waveform, sampling_rate=SAMPLE_RATE, return_tensors="pt")
-    return mel.input_features[0], torch.from_numpy(beats_fbank(waveform)).float()
-
-
-@cache
-def _extractor(mel_bins: int) -> WhisperFeatureExtractor:
-    # transformers' defaults are what preprocessor_config.json of whisper-large-v2 says.
-    return WhisperFeatureExtractor(feature_size=mel_bins)
+    return log_mel(waveform, mel_bins), torch.from_numpy(beats_fbank(waveform)).float()
 
 
 def write_miniature(folder: Path, seed: int) -> dict[str, Path]:
@@ -235,20 +211,20 @@ def write_miniature(folder: Path, seed: int) -> dict[str, Path]:
     """
     names = ("vicuna-7b-v1.5", "whisper-large-v2", CONNECTOR_FILE, BEATS_FILE)
     llm, whisper, connector, beats = (folder / name for name in names)
-    for part in (llm, whisper):
-        part.mkdir(parents=True, exist_ok=True)
+    llm.mkdir(parents=True, exist_ok=True)
+    write_whisper_miniature(whisper, seed, mel_bins=80)
     with weightless():
         model = Salmonn(
-            WhisperConfig(**_MINI_WHISPER), _MINI_BEATS, _MINI_QFORMER, llama_config(MINI_LLAMA2)
+            WhisperConfig(**read_json(whisper)),
+            _MINI_BEATS,
+            _MINI_QFORMER,
+            llama_config(MINI_LLAMA2),
         )
     lora = random_lora(model, _adapted(model.llm.config), seed)
     tensors = publish(random_tensors(model, seed) | lora, _PUBLISHED)
     write_sentencepiece(llm / "tokenizer.model", MINI_LLAMA2["vocab_size"])
     write_json(llm / "config.json", MINI_LLAMA2)
     write_torch_shards(llm, _file("llm", tensors), shards=2)
-    write_json(whisper / "config.json", _MINI_WHISPER)
-    decoder = {"model.decoder.layer_norm.weight": torch.ones(_MINI_WHISPER["d_model"])}
-    save_file(_file("whisper", tensors) | decoder, whisper / "model.safetensors")
     sound = _file("beats", tensors)
     table = "encoder.layers.{}.self_attn.relative_attention_bias.weight"
     copy = {table.format(1): sound[table.format(0)]}

@@ -1,7 +1,8 @@
 """The command line of the commands that are not Hydra applications: paths and key=value."""
 
 import argparse
-from collections.abc import Sequence
+import os
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -18,6 +19,8 @@ class Arguments:
     """The command's own settings, as typed."""
     overrides: list[str] = field(default_factory=list)
     """Settings of conf/config.yaml, in Hydra's syntax."""
+    flags: set[str] = field(default_factory=set)
+    """Names of those that are on."""
 
     def one_of(self, key: str, choices: Sequence[str]) -> str:
         """The value of a setting, `choices[0]` by default; PrerequisiteError for another value."""
@@ -33,12 +36,14 @@ def parse(
     overrides: Sequence[str] | None = (),
     paths: str = "",
     epilog: str = "",
+    flags: Mapping[str, str] | None = None,
 ) -> Arguments:
     """Parse `sys.argv`; `--help` prints `about` and `epilog`.
 
     `settings` are the command's own keys and `overrides` the top-level keys of conf/config.yaml
     that it takes (None: all). `paths` names the arguments that are no key=value; empty where there
-    are none. Raises PrerequisiteError for an argument that is none of these.
+    are none; `flags` are those `--NAME` that are on or off, and what they do. Raises
+    PrerequisiteError for an argument that is none of these.
     """
     parser = argparse.ArgumentParser(
         description=about, epilog=epilog, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -48,14 +53,16 @@ def parse(
         parser.add_argument("argument", nargs="*", metavar=kinds)
     if overrides is None:
         parser.add_argument("--config-dir", type=Path, help="a folder with yaml files of your own")
+    for flag, effect in (flags or {}).items():
+        parser.add_argument(f"--{flag}", action="store_true", help=effect)
     parsed = parser.parse_args()
-    found = Arguments()
+    found = Arguments(flags={flag for flag in flags or () if getattr(parsed, flag)})
     if getattr(parsed, "config_dir", None):
         found.overrides.append(_search_path(parsed.config_dir))
     for argument in getattr(parsed, "argument", []):
         key, equals, value = argument.partition("=")
         group = key.lstrip("+~").rpartition("@")[2].partition(".")[0]
-        if paths and (not equals or Path(argument).exists()):
+        if paths and (not equals or (key not in settings and os.path.exists(argument))):
             found.paths.append(argument)
         elif equals and key in settings:
             found.settings[key] = value

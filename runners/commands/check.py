@@ -29,6 +29,7 @@ from ovmer.runners.data import Clip, read_dataset
 from ovmer.runners.data.finder import Finder
 from ovmer.runners.data.probe import Probe, probe
 from ovmer.runners.data.reader import dataset_root
+from ovmer.runners.job import Job
 from ovmer.runners.progress import Progress
 
 _KEYS = ("dataset", "data_root", "limit")
@@ -144,7 +145,7 @@ def _probe_all(
 
 def _look_at_words(report: Report, clips: Sequence[Clip]) -> None:
     for clip in clips:
-        if not clip.subtitle.strip():
+        if not (clip.subtitle or "").strip():
             report.add(clip.name, "subtitle", "without text")
         if report.is_labelled and not clip.labels:
             report.add(clip.name, "labels", "without any")
@@ -203,9 +204,9 @@ def _compose(overrides: Sequence[str]) -> list[dict[str, Any]]:
     named = [each for each in overrides if each.startswith("dataset=")]
     others = [each for each in overrides if each not in named]
     choices = [f"dataset={name}" for each in named for name in each[8:].split(",")]
-    return [
-        settings_from_overrides([*others, each]).dataset for each in choices or ["dataset=sample"]
-    ]
+    wanted = [[*others, each] for each in choices] or [others]
+    jobs = [Job(settings_from_overrides(each), tuple(each)) for each in wanted]
+    return [job.settings.dataset for job in jobs]
 
 
 def _workers(told: str | None) -> int:

@@ -1,34 +1,94 @@
-"""Ask one baseline about one clip.
+"""Ask one baseline about single clips.
 
     ovmer describe baseline=video_llava video=clip.mp4 subtitle="I'm fine."
+    ovmer describe baseline=qwen2_5_omni anna.mp4 interviews --labels
 
-`frames=FOLDER` writes there what the model was shown, one image a frame.
-
-`video`, `audio` and `subtitle` are taken as they stand, quotes and commas included; without
-`audio` the video's own sound is heard, without `subtitle` none is asked about. Every other
-argument is a setting of conf/config.yaml in Hydra's syntax.
+Files and folders are described one after the other, a folder with all that is in it; a table of
+clips (csv, jsonl ...) works too. Of one clip `video`, `audio` and `subtitle` are taken as they
+stand, quotes and commas included; without `audio` the video's own sound is heard, without
+`subtitle` none is asked about. `frames=FOLDER` writes there what the model was shown, one image a
+frame. Every other argument is a setting of conf/config.yaml in Hydra's syntax.
 """
 
+from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 from ovmer.adapters.base import AUDIO, SUBTITLE, VIDEO
+from ovmer.baselines.errors import ClipError, PrerequisiteError
 from ovmer.runners import cli
 from ovmer.runners.commands.arguments import parse
 from ovmer.runners.config import settings_from_overrides
+from ovmer.runners.data import Clip
+from ovmer.runners.data.own import clips_at
 from ovmer.runners.describing.baseline import Baseline, existing_paths
+from ovmer.runners.folder.records import Prediction
 from ovmer.runners.job import Job
 from ovmer.runners.progress import say
+
+_FLAGS = {"labels": "print the labels that the extractor finds in each description, too"}
 
 
 @cli.command
 def main() -> int:
-    """Print the description on stdout, notes about it on stderr."""
-    given = parse(__doc__, (VIDEO, AUDIO, SUBTITLE, "frames"), overrides=None)
-    folder = given.settings.pop("frames", None)
+    """Print descriptions on stdout, notes and failures on stderr."""
+    keys = (VIDEO, AUDIO, SUBTITLE, "frames")
+    given = parse(__doc__, keys, overrides=None, paths="FILE or FOLDER", flags=_FLAGS)
+    frames = given.settings.pop("frames", None)
     existing_paths(given.settings)  # before the model is loaded
-    with Baseline(Job(settings_from_overrides(given.overrides))) as model:
-        prediction = model.ask(**given.settings, frames=None if folder is None else Path(folder))
-    print(prediction.description)
+    job = Job(settings_from_overrides(given.overrides))
+    clips = clips_at(given.paths, asdict(job.settings.columns))
+    if clips and given.settings:
+        key = next(iter(given.settings))
+        raise PrerequisiteError(
+            f"{key}= is about one clip, but {given.paths[0]} names clips already; leave one out"
+        )
+    folder = None if frames is None else Path(frames)
+    found: list[Prediction] = []
+    failed = 0
+    with Baseline(job) as model:
+        if not clips:
+            found = [model.ask(**given.settings, frames=folder)]
+            _print(found[0], "")
+        for clip in clips:
+            try:
+                found.append(_ask(model, clip, folder))
+                _print(found[-1], clip.name if len(clips) > 1 else "")
+            except ClipError as error:
+                failed += 1
+                say(str(error))
+    if "labels" in given.flags:
+        _print_labels(job, found)
+    return cli.FAILED if failed else cli.FINE
+
+
+def _ask(model: Baseline, clip: Clip, frames: Path | None) -> Prediction:
+    return model.ask(clip.video, clip.audio, clip.subtitle, frames=frames, name=clip.name)
+
+
+def _print(prediction: Prediction, name: str) -> None:
+    print(f"{name}: {prediction.description}" if name else prediction.description, flush=True)
     for note in prediction.notes:
-        say(note)
-    return cli.FINE
+        say(f"{name}: {note}" if name else note)
+
+
+def _print_labels(job: Job, found: Sequence[Prediction]) -> None:
+    from ovmer.runners.extraction import Described, make_extractors
+
+    adapter = job.adapter
+    extractor = make_extractors(job.settings.extractor)[0]
+    items = [
+        Described(
+            each.name,
+            each.description,
+            is_labels=adapter.answers_with_labels,
+            in_sentence=adapter.labels_in_sentence,
+        )
+        for each in found
+    ]
+    try:
+        for each in extractor.extract(items):
+            labels = ", ".join(each.labels) or "none"
+            print(f"{each.name}: labels: {labels}" if len(found) > 1 else f"labels: {labels}")
+    finally:
+        extractor.close()

@@ -49,7 +49,7 @@ def main() -> int:
     metric = make_metric({**settings.metric, "replies": {}})
     truth = read_truth(settings, metric)
     columns = Columns(metric.answer_columns, settings.columns.name, settings.columns.predictions)
-    answers = read_labels(Path(settings.predictions).expanduser(), columns, settings.allow_pickle)
+    answers = read_labels(Path(settings.predictions).expanduser(), columns)
     clips = sorted(answers.values.keys() & truth.values.keys())
     replies = _ask(settings, clips, answers.values, truth.values)
     lines = [json.dumps({"name": name, "reply": replies[name]}) + "\n" for name in sorted(replies)]

@@ -14,7 +14,7 @@ settings:
 
 import gc
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from ovmer.baselines.errors import PrerequisiteError
@@ -31,11 +31,15 @@ def main() -> int:
         raise PrerequisiteError("name the run folders, e.g. outputs/ovmerd/*")
     embed = given.one_of("embed", ("false", "true")) == "true"
     gc.disable()  # records live to the end: walking them over and over takes a quarter of the time
-    _report(given.paths, given.settings, embed)
+    write_report(given.paths, given.settings, embed)
     return cli.FINE
 
 
-def _report(paths: Sequence[str], settings: dict[str, str], embed: bool) -> None:
+def write_report(
+    paths: Sequence[str], settings: Mapping[str, str] | None = None, embed: bool = False
+) -> None:
+    """Write the page about the runs below `paths`; `settings` are the command's."""
+    settings = settings or {}
     from ovmer.runners.report.boards import make_boards
     from ovmer.runners.report.page import write_page
     from ovmer.runners.report.runs import collect

@@ -44,7 +44,6 @@ class CommonSettings:
     confidence: float = 0.95
     seed: int = 0
     output: str | None = None
-    allow_pickle: bool = False
 
     def check(self, least: int) -> None:
         """Raise PrerequisiteError for a value out of range."""
@@ -127,7 +126,7 @@ def score_file(
     if truth is None:
         truth = read_truth(settings, metric)
     columns = Columns(metric.answer_columns, settings.columns.name, settings.columns.predictions)
-    answers = read_labels(Path(predictions).expanduser(), columns, settings.allow_pickle)
+    answers = read_labels(Path(predictions).expanduser(), columns)
     scores = metric.score(answers.values, truth.values, settings.missing)
     scores.notes.extend(answers.notes + truth.notes)
     return scores
@@ -136,4 +135,4 @@ def score_file(
 def read_truth(settings: CommonSettings, metric: Metric) -> Read:
     """The true labels, by the columns that the metric looks for."""
     columns = Columns(metric.truth_columns, settings.columns.name, settings.columns.truth)
-    return read_labels(Path(settings.truth).expanduser(), columns, settings.allow_pickle)
+    return read_labels(Path(settings.truth).expanduser(), columns)

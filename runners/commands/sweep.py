@@ -11,6 +11,7 @@ where that launcher puts it.
 import sys
 
 from ovmer.runners import cli
+from ovmer.runners.commands.report import write_report
 from ovmer.runners.sweeping.sweep import compose
 
 
@@ -25,6 +26,9 @@ def main() -> int:
     )
 
     status = run_jobs(composed.jobs, composed.launcher)
+    own = [job.folder.parent for job in composed.jobs if job.settings.clips]
+    for folder in dict.fromkeys(map(str, own)):
+        write_report([folder])
     for outputs, experiment in sorted(composed.experiments):
         print(f"the paper's table: ovmer tables {outputs} layout={experiment}")
     return status

@@ -1,6 +1,7 @@
 """Data sets on disk -> `Clip`s. One reader; what differs between data sets is configuration."""
 
-from ovmer.runners.data.reader import Clip, DatasetSettings, Subtitle, read_dataset
+from ovmer.runners.data.reader import read_dataset
+from ovmer.runners.data.settings import Clip, DatasetSettings, Subtitle
 from ovmer.runners.data.truth import Labels
 
 __all__ = ["Clip", "DatasetSettings", "Labels", "Subtitle", "read_dataset"]

@@ -14,12 +14,14 @@ from typing import Any
 
 from ovmer.baselines.errors import PrerequisiteError
 
-_ENDINGS = {
-    "video": frozenset(".mp4 .mkv .mov .avi .webm .m4v .mpg .mpeg .ts .wmv .flv".split()),
+ENDINGS = {
+    "video": frozenset(
+        ".mp4 .mkv .mov .avi .webm .m4v .mpg .mpeg .ts .mts .m2ts .wmv .flv .3gp .ogv".split()
+    ),
     "audio": frozenset(".wav .mp3 .m4a .flac .ogg .opus .aac .wma".split()),
     "face": frozenset({".npy"}),
 }
-_ANY_ENDING = frozenset().union(*_ENDINGS.values())
+_ANY_ENDING = frozenset().union(*ENDINGS.values())
 
 
 class Finder:
@@ -37,7 +39,7 @@ class Finder:
         """Without `check` nothing is listed. Raises PrerequisiteError for a pattern or a folder."""
         self._root = root
         self._check = check
-        self._endings = _ENDINGS[kind]
+        self._endings = ENDINGS[kind]
         self._patterns: list[str] = []
         self._folders: dict[str, _Folder] = {}
         for pattern in patterns:

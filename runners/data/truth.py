@@ -7,13 +7,11 @@ another data set or version would else be scored without a word.
 
 import fnmatch
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from ovmer.baselines.errors import PrerequisiteError
-from ovmer.runners.data.corpus import read_corpus
 from ovmer.runners.data.table import read_columns
 from ovmer.runners.scoring.parsing import string_to_list
 
@@ -23,7 +21,7 @@ class Labels:
     """Which clips there are, and the truth about them; `column: null` where none is published."""
 
     file: str = "???"
-    """A .csv table, or an .npz of MERBench's kind."""
+    """A table (see table_files.py), or an .npz of MERBench's kind."""
     split: str | None = None
     """Of an .npz file."""
     key: str = "name"
@@ -50,7 +48,7 @@ def read_truth(root: Path, table: Labels) -> dict[str, tuple[str, ...]]:
     """
     path = root / table.file
     labels: dict[str, tuple[str, ...]] = {}
-    for name, cell in _cells(path, table):
+    for name, cell in read_columns(path, table.key, table.column, table.split):
         _refuse_escape(name, path)
         if table.names and not any(fnmatch.fnmatchcase(name, each) for each in table.names):
             continue
@@ -60,12 +58,6 @@ def read_truth(root: Path, table: Labels) -> dict[str, tuple[str, ...]]:
     if not labels:
         raise PrerequisiteError(f"{path} holds no clips")
     return labels
-
-
-def _cells(path: Path, table: Labels) -> Iterator[tuple[str, Any]]:
-    if path.suffix == ".npz":
-        return read_corpus(path, table.split, table.column)
-    return read_columns(path, table.key, table.column)
 
 
 def _refuse_escape(name: str, path: Path) -> None:

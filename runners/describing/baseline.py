@@ -74,13 +74,15 @@ class Baseline:
         audio: str | Path | None = None,
         subtitle: str | None = None,
         frames: Path | None = None,
+        name: str | None = None,
     ) -> Prediction:
         """The same with what else is recorded: notes, thinking, tokens, seconds.
 
-        `frames` is a folder to write what the model was shown to, one PNG a frame, in its order.
+        `frames` is a folder to write what the model was shown to, one PNG a frame, in its order;
+        `name` takes the place of the file's.
         """
         paths = existing_paths({VIDEO: video, AUDIO: audio})
-        request = _request(paths, subtitle, self._uses)
+        request = _request(paths, subtitle, self._uses, name)
         self._pipeline.frames_folder = frames
         return next(self._pipeline.describe([request]))
 
@@ -104,13 +106,15 @@ def existing_paths(clip: Mapping[str, str | Path | None]) -> dict[str, Path]:
     return paths
 
 
-def _request(paths: Mapping[str, Path], subtitle: str | None, uses: frozenset[str]) -> Request:
+def _request(
+    paths: Mapping[str, Path], subtitle: str | None, uses: frozenset[str], name: str | None
+) -> Request:
     """The parts of the clip that the adapter uses; the name, and with it the random stream, is
     that of the file, as in a sweep."""
     video, sound = paths.get(VIDEO), paths.get(AUDIO) or paths.get(VIDEO)
     file = video or sound
     return Request(
-        name=file.stem if file else "clip",
+        name=name or (file.stem if file else "clip"),
         video=video if VIDEO in uses else None,
         audio=sound if AUDIO in uses else None,
         subtitle=subtitle if SUBTITLE in uses else None,

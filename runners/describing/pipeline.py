@@ -13,18 +13,20 @@ and takes no other with it: where a batch fails as a whole, its clips are asked 
 
 import hashlib
 import itertools
+import os
+import re
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import chain, islice, starmap
 from pathlib import Path
 from typing import TypeVar
 
-from ovmer.adapters.base import MEDIA, Adapter, Answer, Prepared
+from ovmer.adapters.base import AUDIO, MEDIA, VIDEO, Adapter, Answer, Prepared
 from ovmer.adapters.media.observe import observing, write_frames
 from ovmer.baselines.errors import (
     ClipError,
@@ -34,10 +36,13 @@ from ovmer.baselines.errors import (
     where,
 )
 from ovmer.baselines.faults import is_device_lost, is_out_of_memory
+from ovmer.runners.content import file_hash
 from ovmer.runners.describing.speed import Speed
 from ovmer.runners.folder.records import Prediction
 
 _ENCODED_AT_ONCE = 8
+STAT = re.compile(r"\d+-\d+")
+"""Size and time of change of a file in a fingerprint."""
 
 T = TypeVar("T")
 
@@ -240,6 +245,7 @@ class Pipeline:
 
     def _prepare(self, request: Request) -> _Ready:
         started = time.perf_counter()
+        request = replace(request, fingerprint=with_content(request))
         prepared = _attempt(lambda: self._prepare_or_raise(request))
         if isinstance(prepared, Prepared):
             prepared.seed = clip_seed(self._seed, request.name)
@@ -324,6 +330,18 @@ class Pipeline:
             seconds=round(seconds, 4),
             fingerprint=item.request.fingerprint,
         )
+
+
+def with_content(request: Request) -> Mapping[str, str]:
+    """The request's fingerprint, in which size and date of each file have its content behind them:
+    by it a later run knows a file that was copied or touched. An unreadable file stays without."""
+    found = dict(request.fingerprint)
+    for kind, path in ((VIDEO, request.video), (AUDIO, request.audio)):
+        if path is not None and STAT.fullmatch(found.get(kind, "")):
+            with suppress(OSError):
+                stat = os.stat(path)
+                found[kind] += f"-{file_hash(path, stat.st_size, stat.st_mtime_ns)}"
+    return found
 
 
 def _attempt(call: Callable[[], T]) -> T | _Failure:

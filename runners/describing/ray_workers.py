@@ -23,10 +23,10 @@ from typing import Any
 from ovmer.baselines.errors import OvmerError, PrerequisiteError, Status
 from ovmer.runners.describing.feed import Feed
 from ovmer.runners.describing.pipeline import Request
-from ovmer.runners.describing.ray_cluster import joined
 from ovmer.runners.describing.speed import Speed
 from ovmer.runners.folder.records import Prediction
 from ovmer.runners.progress import say
+from ovmer.runners.ray_cluster import joined
 
 _STARTED, _LOADED = "started", "loaded"
 _DEATHS = 2

@@ -27,8 +27,8 @@ from ovmer.runners.scoring.label_files import (
     Read,
     collect,
     read_label_file,
-    read_separated,
 )
+from ovmer.runners.table_files import read_table
 
 _TABLE, _SUBMISSION = "predictions.csv", "submission.csv"
 
@@ -65,17 +65,17 @@ def has_exchange_files(folder: RunFolder, baseline: str, submission: str | None)
     return all((folder.path / name).is_file() for name in names)
 
 
-def read_labels(path: Path, columns: Columns, allow_pickle: bool = False) -> Read:
+def read_labels(path: Path, columns: Columns) -> Read:
     """Labels by clip, of a file or as the last session of a run folder left them.
 
     Clips that failed are left out. Raises PrerequisiteError for a folder or file without labels.
     """
     if not path.is_dir():
-        return read_label_file(path, columns, allow_pickle)
+        return read_label_file(path, columns)
     table = path / _TABLE
     if not table.exists():
         return _unfinished(path)
-    content = read_separated(table)
+    content = read_table(table)
     rows = list(content.rows)
     status = next((at for at, name in content.header.items() if name == "status"), None)
     kept = rows if status is None else [row for row in rows if row[status] in ANSWERED]

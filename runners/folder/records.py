@@ -18,7 +18,7 @@ from types import TracebackType
 from typing import Any, Generic, Self, TypeVar
 
 from ovmer.baselines.errors import PrerequisiteError, Status
-from ovmer.runners.folder.disk import force_to_disk, lock, read_bytes
+from ovmer.runners.disk import force_to_disk, lock, read_bytes
 from ovmer.runners.folder.run_json import ANSWERED
 from ovmer.runners.typed import from_json
 

@@ -22,7 +22,8 @@ from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from ovmer.baselines.errors import PrerequisiteError
-from ovmer.runners.folder.disk import read_object, replace_file
+from ovmer.runners.disk import read_object, replace_file
+from ovmer.runners.folder.identity import differences
 from ovmer.runners.folder.records import Labelled, Prediction, RecordWriter, read_records
 from ovmer.runners.folder.run_json import SCHEMA, RunInfo, identity_digest
 from ovmer.runners.folder.scores_json import StoredScores
@@ -87,15 +88,13 @@ class RunFolder:
             self._check_predictions(identity)
         elif info.imported is not None:
             raise PrerequisiteError(f"{self.path} holds imported predictions; {_ELSEWHERE}")
-        elif info.identity != identity:
-            there = info.identity
-            differing = [
-                f"{key} ({_short(there.get(key))} there, {_short(identity.get(key))} now)"
-                for key in sorted(there.keys() | identity.keys())
-                if there.get(key) != identity.get(key)
+        elif differing := differences(info.identity, identity):
+            named = [
+                f"{key} ({_short(there)} there, {_short(now)} now)"
+                for key, (there, now) in differing.items()
             ]
             raise PrerequisiteError(
-                f"{self.path} was made with other settings: {'; '.join(differing)}; {_ELSEWHERE}"
+                f"{self.path} was made with other settings: {'; '.join(named)}; {_ELSEWHERE}"
             )
 
     def _check_predictions(self, identity: Mapping[str, Any]) -> None:

@@ -19,6 +19,7 @@ import numpy as np
 
 from ovmer.baselines.errors import Status
 from ovmer.runners.report.runs import Run
+from ovmer.runners.report.tallies import label_counts
 from ovmer.runners.scoring import Contributions, Scores
 from ovmer.runners.scoring.result import FloatArray, ratio
 from ovmer.runners.scoring.significance import Comparison, compare_drawn
@@ -131,6 +132,7 @@ class Board:
             "best": self._against_best(),
             "pairs": self._pairs(),
             "clusters": self._clusters(),
+            "labels": label_counts([row.run for row in self.rows]),
         }
 
     def _common_notes(self) -> list[str]:

@@ -41,7 +41,7 @@ def index(board: Board, starts: Sequence[int], media: Media) -> dict[str, Any]:
     rows = [_columns(row, words) for row in board.rows]
     return {
         "names": [clip.name for clip in board.clips],
-        "subtitles": [clip.subtitle for clip in board.clips],
+        "subtitles": [clip.subtitle or "" for clip in board.clips],
         "media": [_media(clip, media) for clip in board.clips],
         "truth": truth,
         "statuses": [str(status) for status in _STATUSES],

@@ -27,6 +27,12 @@ class Metric(ABC):
     """Names that a file may give the column of the truth, best first."""
     answer_columns: ClassVar[tuple[str, ...]] = ("openset", "labels", "label", "prediction", "pred")
     """The same for the predictions."""
+    reads_replies: ClassVar[bool] = False
+    """Whether it is given the replies themselves rather than labels that an extractor found."""
+
+    def truth_of(self, clip: Any) -> Any:
+        """What `score` is given as the truth of a clip of a data set."""
+        return clip.labels
 
     @property
     def conditions(self) -> dict[str, Any]:

@@ -18,6 +18,7 @@ KINDS: Mapping[str, str] = {
     "grouping": "ovmer.runners.scoring.grouping:GroupingMetric",
     "sentiment": "ovmer.runners.scoring.classes:SentimentMetric",
     "single_label": "ovmer.runners.scoring.classes:SingleLabelMetric",
+    "protocols": "ovmer.runners.tasks.metric:ProtocolMetric",
     "preference": "ovmer.runners.scoring.classes:PreferenceMetric",
 }
 """What `kind` in `conf/metric/NAME.yaml` may be; it is the name itself unless given."""

@@ -24,11 +24,11 @@ from ovmer.baselines.errors import PrerequisiteError
 from ovmer.runners import cli
 from ovmer.runners.data import Clip, read_dataset
 from ovmer.runners.data.finder import looser_matches
-from ovmer.runners.data.reader import dataset_root
+from ovmer.runners.data.reader import dataset_root, understood
 from ovmer.runners.job import Job
 from ovmer.runners.progress import say
 from ovmer.runners.sweeping.state import State, look
-from ovmer.runners.sweeping.submit import submit
+from ovmer.runners.sweeping.submit import as_planned, submit
 from ovmer.runners.sweeping.summary import summary
 from ovmer.runners.sweeping.work import work
 
@@ -63,7 +63,7 @@ def run_jobs(jobs: Sequence[Job], launcher: Sequence[str] = ()) -> int:
     # Tens of thousands of records are read and live on; a collector that walks over them again and
     # again, only to find no garbage, is a fifth of the time that a finished sweep takes.
     gc.disable()
-    plan = _plan(jobs)
+    plan = _plan([as_planned(job, launcher) for job in jobs])
     gc.freeze()
     gc.enable()
     _announce(plan)
@@ -76,7 +76,8 @@ def run_jobs(jobs: Sequence[Job], launcher: Sequence[str] = ()) -> int:
         for place, code in submit(todo, launcher) if launcher else _one_by_one(todo):
             ended = left[place]
             assert ended.state is not None
-            ended.take(look(ended.job, ended.state.clips))
+            once = replace(ended.job, settings=replace(ended.job.settings, redo=False))
+            ended.take(look(once, ended.state.clips))
             if code != cli.FINE:
                 status = cli.FAILED
                 if ended.job.settings.on_error == "raise":
@@ -125,6 +126,12 @@ def _require_media(state: State) -> None:
     has_media = any(each.video or each.audio for each in state.requests)
     if not uses or has_media or not state.to_describe:
         return
+    if settings.get("source"):
+        raise PrerequisiteError(
+            f"no clip of {settings['source']} has the {' or '.join(sorted(uses))} that {job.label} "
+            "needs; choose another baseline, or name the column by columns.video= or "
+            "columns.audio="
+        )
     root = dataset_root(settings)
     looked = [p for kind in ("video", "audio") if kind in uses for p in settings[kind]]
     if settings.get("visual") == "face" and VIDEO in uses:
@@ -144,6 +151,9 @@ def _require_media(state: State) -> None:
 
 def _warn_of_gaps(settings: Mapping[str, Any], clips: Sequence[Clip]) -> None:
     """Say what a data set lacks that is only half there; `ovmer check` says which clips."""
+    if settings.get("source"):
+        say(f"  {settings['source']}: {understood(settings)}")
+        return
     if not settings.get("check_files", True):
         return
     lacking = {

@@ -7,15 +7,17 @@ ask here, and neither torch nor a model is touched.
 import json
 import os
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from fnmatch import fnmatchcase
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from ovmer.adapters.base import AUDIO, SUBTITLE, VIDEO
 from ovmer.baselines.errors import PrerequisiteError, Status
 from ovmer.runners.data import Clip
-from ovmer.runners.describing.pipeline import Request
+from ovmer.runners.describing.pipeline import Request, with_content
 from ovmer.runners.extraction import Described, Extractor, make_extractors
 from ovmer.runners.folder.exchange import has_exchange_files
 from ovmer.runners.folder.records import Labelled, Prediction, digest, identity_text, label_key
@@ -68,6 +70,9 @@ class State:
     """The last record of each selected clip whose files and words are still the same."""
     all_scores: dict[str, StoredScores] = field(default_factory=dict)
     """The entries of scores.json, by their key."""
+    touched: list[Prediction] = field(default_factory=list)
+    """Of these the files have another date and the same content; the record here has the new date,
+    the one on disk not yet."""
     exported: str | None = None
     """The `results` that the exchange files were last written from; None where one is gone."""
 
@@ -146,6 +151,7 @@ class State:
     def is_done(self) -> bool:
         return (
             not self.to_describe
+            and not self.touched
             and not any(self.to_extract(reading) for reading in self.readings)
             and (not self.truth or self.scores is not None)
             and self.exported == self.results
@@ -163,9 +169,10 @@ def look(job: Job, clips: Sequence[Clip], extractors: Sequence[Extractor] | None
     Raises PrerequisiteError for a setting that is wrong and for a folder of another configuration.
     """
     folder = RunFolder(job.folder)
-    folder.check(job.identity)
+    if job.at is None:  # else the settings are the folder's own
+        folder.check(job.identity)
     if extractors is None:
-        extractors = make_extractors(job.settings.extractor, job.settings.subtitle == "merge")
+        extractors = make_extractors(job.extractor, job.settings.subtitle == "merge")
     others = [_predictions_of(path) for path in job.adapter.sources()]
     state = State(
         job,
@@ -175,10 +182,18 @@ def look(job: Job, clips: Sequence[Clip], extractors: Sequence[Extractor] | None
         make_metric(job.settings.metric),
     )
     found = folder.read_predictions()
+    redone = redo_of(job.settings.redo, [each.name for each in state.requests])
     for each in state.requests:
         record = found.get(each.name)
-        if record is not None and _unchanged(record.fingerprint, each.fingerprint):
-            state.predictions[each.name] = record
+        if record is None or redone(record):
+            continue
+        current = _current(record.fingerprint, each)
+        if current is None:
+            continue
+        if current != record.fingerprint:
+            record = replace(record, fingerprint=current)
+            state.touched.append(record)
+        state.predictions[each.name] = record
     labelled = folder.read_labels()
     for reading in state.readings:
         for item in state.to_extract(reading):
@@ -247,10 +262,46 @@ def _of_file(path: Path) -> str:
     return f"{stat.st_size}-{stat.st_mtime_ns}"
 
 
-def _unchanged(made_from: Mapping[str, str], now: Mapping[str, str]) -> bool:
-    return made_from.keys() == now.keys() and all(
-        made_from[key] == now[key] or _UNCHECKED in (made_from[key], now[key]) for key in now
-    )
+def _current(made_from: Mapping[str, str], asked: Request) -> dict[str, str] | None:
+    """An answer's fingerprint with today's dates of its files; None where its clip has changed.
+
+    A file of the same size and date is taken to be the same. Where the date is another one, the
+    content decides, which is read.
+    """
+    now = asked.fingerprint
+    if made_from.keys() != now.keys():
+        return None
+    current = dict(made_from)
+    for key, known in made_from.items():
+        size, date, content = (*known.split("-"), "", "")[:3]
+        if _UNCHECKED in (known, now[key]) or now[key] in (known, f"{size}-{date}"):
+            continue
+        if not content or not now[key].startswith(f"{size}-"):
+            return None
+        current[key] = with_content(asked)[key]
+        if not current[key].endswith(f"-{content}"):
+            return None
+    return current
+
+
+def redo_of(wish: Any, names: Sequence[str]) -> Callable[[Prediction], bool]:
+    """Whether the setting `redo` asks for a clip again that has been answered.
+
+    `true` is all, `failed` those that failed, anything else a pattern of names or a list of them.
+    Raises PrerequisiteError for a pattern that is no clip's.
+    """
+    if isinstance(wish, bool):
+        return lambda record: bool(wish)
+    if wish == "failed":
+        return lambda record: record.failed
+    patterns = [str(each) for each in (wish if isinstance(wish, list) else [wish])]
+    for each in patterns:
+        if not any(fnmatchcase(name, each) for name in names):
+            raise PrerequisiteError(
+                f"redo={each} is the name of no clip; give true, failed, or a name or pattern of "
+                f"clips such as {names[0]!r}"
+            )
+    return lambda record: any(fnmatchcase(record.name, each) for each in patterns)
 
 
 def _passing(prediction: Prediction) -> bool:

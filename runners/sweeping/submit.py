@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from ovmer.baselines.errors import PrerequisiteError
 from ovmer.runners import cli
-from ovmer.runners.config import CONF, CONFIG_NAME, VERSION_BASE
+from ovmer.runners.config import CONF, CONFIG_NAME, NEEDS, VERSION_BASE
 from ovmer.runners.job import Job
 from ovmer.runners.progress import say
 from ovmer.runners.sweeping import queue
@@ -61,6 +61,13 @@ def _search_path(arguments: Sequence[str]) -> list[str]:
     parser.add_argument("--config-dir", "-cd", type=Path)
     folder = parser.parse_known_args(list(arguments))[0].config_dir
     return [f"hydra.searchpath=['file://{folder.resolve()}']"] if folder else []
+
+
+def as_planned(job: Job, launcher: Sequence[str]) -> Job:
+    """The job as this machine sees it beforehand: on the GPUs that it asks the cluster for."""
+    if not launcher or launcher[0] != f"{_CHOICE}slurm":
+        return job
+    return replace(job, on_gpu=bool(job.settings.baseline.get("needs", NEEDS)["gpus"]))
 
 
 def submit(jobs: Sequence[Job], launcher: Sequence[str]) -> Iterator[tuple[int, int]]:
@@ -190,7 +197,7 @@ def _submit(
         executor.update_parameters(
             **{key if key in shared else f"{cluster}_{key}": asked[key] for key in asked}
         )
-        handed = executor.submit(Task(replace(job), gpus))
+        handed = executor.submit(Task(replace(job, on_gpu=None), gpus))
     except (RuntimeError, submitit.core.utils.FailedJobError) as error:
         reason = " ".join(str(error).split())
         raise PrerequisiteError(

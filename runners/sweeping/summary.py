@@ -1,5 +1,6 @@
 """The table at the end of a sweep: one row a job, figures in percent, and what they rest on."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -13,6 +14,7 @@ _FIGURES = ("M-avg", "level1", "level2")
 """What is shown of a metric's figures beside its primary one, where it has them."""
 
 _SHOWN = 3  # rows that a note names
+_LABELS = 8  # labels that are counted by name
 
 _Scored = tuple[State, StoredScores | None]
 """A job and its figures, if it has some that hold."""
@@ -96,6 +98,11 @@ def _notes(rows: Sequence[_Scored], protocol: Mapping[str, str]) -> list[str]:
     notes += _notes_of_scores(rows)
     if any(state.failed for state, _ in rows):
         notes.append("a clip that failed counts as one without labels")
+    notes += [
+        f"labels of {_place(state)}: {_label_counts(state)}"
+        for state, scores in rows
+        if scores is None and not state.truth and state.labels
+    ]
     without: dict[str, list[str]] = {}
     for state, scores in rows:
         if scores is None:
@@ -103,6 +110,17 @@ def _notes(rows: Sequence[_Scored], protocol: Mapping[str, str]) -> list[str]:
             why = "every clip failed" if _all_failed(state) else why
             without.setdefault(why, []).append(_place(state))
     return notes + [f"{why}: {_some(places)}" for why, places in without.items()]
+
+
+def _label_counts(state: State) -> str:
+    """How often each label was given, the most frequent first: `happy 4, sad 1; 2 clips none`."""
+    found = state.readings[0].found
+    counts = Counter(label for labels in found.values() for label in dict.fromkeys(labels))
+    told = ", ".join(f"{label} {number}" for label, number in counts.most_common(_LABELS))
+    if len(counts) > _LABELS:
+        told += f" and {len(counts) - _LABELS} others"
+    empty = sum(not labels for labels in found.values())
+    return "; ".join(filter(None, [told, f"{empty} clips have none" if empty else ""]))
 
 
 def _model(extractor: Mapping[str, Any]) -> str:

@@ -3,12 +3,14 @@
 import os
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
+from ovmer.adapters.base import Adapter
+from ovmer.adapters.mllm import Mllm
 from ovmer.baselines.errors import ClipError, PrerequisiteError, Status
 from ovmer.runners.config import settings_as_json
 from ovmer.runners.data import read_dataset
@@ -16,6 +18,7 @@ from ovmer.runners.describing.feed import Feed
 from ovmer.runners.describing.launchers import make_launcher
 from ovmer.runners.extraction import Extracted, Extractor
 from ovmer.runners.folder.exchange import write_exchange_files
+from ovmer.runners.folder.identity import richer
 from ovmer.runners.folder.provenance import provenance
 from ovmer.runners.folder.records import Labelled, Prediction
 from ovmer.runners.folder.run_folder import RunFolder
@@ -93,9 +96,14 @@ def _session(folder: RunFolder, state: State) -> Iterator[RunInfo]:
         "started": _now(),
         "process": os.getpid(),
         "overrides": list(job.overrides),
+        "batch_size": job.settings.batch_size,  # can change a word in half precision
     }
+    if before is None or job.at is None:
+        identity = richer(before.identity if before else {}, job.identity)
+    else:  # only its labels are made anew, maybe on another machine
+        identity = before.identity
     info = RunInfo(
-        identity=job.identity,
+        identity=identity,
         settings=settings_as_json(job.settings),
         answers="labels" if job.adapter.answers_with_labels else "descriptions",
         clips=len(state.clips),
@@ -125,10 +133,20 @@ def _now() -> str:
 
 def _describe(folder: RunFolder, state: State, info: RunInfo) -> None:
     job, requests = state.job, state.to_describe
+    if state.touched:
+        say(
+            f"{job.label}: the files of {len(state.touched)} clips have another date but the same "
+            "content as when they were described, so their answers stand (redo=true asks anew)"
+        )
+        for record in state.touched:
+            folder.predictions.append(record)
+        state.touched.clear()
     if not requests:
         return
     adapter = job.adapter.miniature(folder.path / "miniature") if job.is_dry else job.adapter
-    made_by = identity_digest(job.identity)
+    if not job.is_dry and job.settings.launcher.get("name", "local") == "local":
+        info.identity = _with_weights(folder, job, adapter, info)
+    made_by = identity_digest(info.identity)
     launcher = make_launcher(job.settings.launcher, Feed.of(job, adapter))
     try:
         with Progress(len(requests), job.label) as progress:
@@ -147,6 +165,22 @@ def _describe(folder: RunFolder, state: State, info: RunInfo) -> None:
             info.sessions[-1]["weights"] = list(adapter.load_notes)
     if launcher.speed.new_tokens:  # of what is no language model the last line says enough
         say(f"{job.label}: {launcher.speed}")
+
+
+def _with_weights(
+    folder: RunFolder, job: Job, adapter: Adapter, info: RunInfo
+) -> Mapping[str, Any]:
+    """The run's identity once its weights are on this machine, and with it what is in them.
+
+    Raises PrerequisiteError where they are not to be had, or differ from those of an earlier
+    session.
+    """
+    if not isinstance(adapter, Mllm):
+        return info.identity
+    assert adapter.parts.keys() >= set(adapter.needed_parts)  # asking for them fetches them
+    identity = replace(job).identity
+    folder.check(identity)
+    return richer(info.identity, identity)
 
 
 def _extract(folder: RunFolder, state: State) -> None:

@@ -151,6 +151,8 @@ SIBLINGS = {VIDEO: "Video-LLaVA", AUDIO: "Qwen-Audio"}
 AS_ANOTHER = {"video_llava_hf": "Video-LLaVA"}
 OTHERS = {
     "affectgpt": "its template is in tests/adapters/test_affectgpt.py",
+    "emotion_llama": "asked by its own authors' questions (tests/adapters/test_emotion_llama.py)",
+    "humanomni": "asked by its own authors' questions (tests/adapters/test_humanomni.py)",
     "secap": "asked in Chinese, by its own authors' question (tests/adapters/test_secap.py)",
 }
 

@@ -70,6 +70,19 @@ def test_segment_offsets(count: int, n: int, expected: list[int]) -> None:
 @pytest.mark.parametrize(
     ("count", "n", "expected"),
     [
+        (5, 8, [0, 1, 1, 2, 2, 3, 3, 4]),
+        (41, 8, [3, 8, 13, 18, 23, 28, 33, 38]),
+        (1, 8, [0] * 8),
+        (2, 2, [0, 1]),
+    ],
+)
+def test_segment_centres(count: int, n: int, expected: list[int]) -> None:
+    assert sampling.segment_centres(count, n) == expected
+
+
+@pytest.mark.parametrize(
+    ("count", "n", "expected"),
+    [
         (12, 100, [0, 1, 2, 3, 4, 5, 6, 6, 7, 8, 9, 10]),
         (2, 100, [0, 0]),
         (1, 100, [0]),
@@ -144,6 +157,7 @@ def test_every_rule_stays_inside_the_clip_and_in_order(count: int, n: int, fps: 
         sampling.strided(count, n),
         sampling.whole_steps(count, n),
         sampling.segment_offsets(count, n),
+        sampling.segment_centres(count, n),
         sampling.segment_middles(count, n),
         sampling.per_second(count, fps),
         sampling.per_second(count, fps, n),

@@ -9,7 +9,7 @@ import pytest
 import scipy.signal
 from numpy.typing import NDArray
 
-from ovmer.adapters.media import Resampling, observing, read_sound
+from ovmer.adapters.media import Resampling, observing, read_nearest, read_sound
 from ovmer.baselines.errors import MissingModality, Unreadable
 from tests.adapters.media_files import (
     SAMPLE,
@@ -228,3 +228,38 @@ def test_odd_sounds_are_named(tmp_path: Path) -> None:
     assert observed.notes == [
         "the header promises 32,000 bytes of sound, but the file holds 16,000"
     ]
+
+
+def test_nearest_samples_are_those_of_their_times(tmp_path: Path) -> None:
+    """A ramp at 44.1 kHz tells which sample was picked; one channel is played by two at -3 dB."""
+    ramp = np.arange(-20_000, 20_000, dtype=np.int16)
+    path = write_wav(tmp_path / "ramp.wav", np.stack([ramp, ramp], axis=1), 44_100, "PCM_16")
+    found = read_nearest(path, 16_000) * 32_768
+    seconds = 0.91  # 40,000 / 44,100, as FFmpeg prints it
+    assert len(found) == int(16_000 * seconds)
+    times = np.arange(14_500) / 16_000
+    assert np.abs(found[:14_500] - (times * 44_100 - 20_000)).max() <= 0.51
+    assert not found[-40:].any()  # silence up to the length that the container gives
+    one = write_wav(tmp_path / "one.wav", ramp, 44_100, "PCM_16")
+    assert np.abs(read_nearest(one, 16_000)[:14_500] * 32_768 - found[:14_500] / 2**0.5).max() <= 1
+
+
+def test_nearest_samples_of_any_file(tmp_path: Path) -> None:
+    for rate in (8_000, 16_000, 44_100, 48_000):
+        path = write_wav(tmp_path / f"{rate}.wav", tone(1.0, rate, 300), rate, "PCM_16")
+        heard = read_nearest(path, 16_000)
+        assert heard.shape == (16_000,)
+        assert similarity(heard, tone(1.0, 16_000, 300)) > 0.99
+    heard = read_nearest(SAMPLE / "video" / "farewell.mp4", 16_000)
+    assert np.abs(heard).max() > 0.01
+    with pytest.raises(MissingModality, match=r"silent_smile\.mp4 has no sound track"):
+        read_nearest(SAMPLE / "video" / "silent_smile.mp4", 16_000)
+
+
+@pytest.mark.parametrize("kind", BROKEN)
+def test_broken_sounds_have_no_nearest_samples(tmp_path: Path, kind: str) -> None:
+    good = write_wav(tmp_path / "good.wav", tone(0.1, 16_000), 16_000, "PCM_16").read_bytes()
+    path = tmp_path / f"{kind}.wav"
+    path.write_bytes(BROKEN[kind][0](good))
+    with pytest.raises(Unreadable, match=rf"{kind}\.wav"):
+        read_nearest(path, 16_000)

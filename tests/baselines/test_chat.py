@@ -55,6 +55,15 @@ def test_a_message_with_and_without_such_tokens_is_cut_into_the_same_pieces(
     assert ids[: same - 1] == marked[: same - 1]
 
 
+def test_slots_in_a_message_part_it_into_pieces(tokenizer: ChatTokenizer):
+    before, between, after = tokenizer.chat_around(["<vi>", "</vi>\n<au>", "</au>\n<|im_end|> Hm?"])
+    whole = tokenizer.chat("<vi>")
+    assert before == whole[: len(before)]
+    assert text_of(tokenizer, between) == "</vi>\n<au>"
+    assert text_of(tokenizer, after) == "</au>\n<|im_end|> Hm?<|im_end|>\n<|im_start|>assistant\n"
+    assert sum(after.count(control) for control in tokenizer.stop_ids) == 1
+
+
 def test_all_that_ends_an_answer_is_known(tokenizer: ChatTokenizer):
     names = tokenizer._tokenizer.convert_ids_to_tokens(list(tokenizer.stop_ids))
     assert names == ["<|im_end|>", "<|endoftext|>"]

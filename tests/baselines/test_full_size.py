@@ -9,7 +9,14 @@ from collections.abc import Iterable
 import pytest
 import torch
 from torch import Tensor, nn
-from transformers import CLIPVisionConfig, HubertConfig, LlamaForCausalLM, Qwen2Config
+from transformers import (
+    BertConfig,
+    CLIPVisionConfig,
+    HubertConfig,
+    LlamaForCausalLM,
+    Qwen2Config,
+    SiglipVisionConfig,
+)
 from transformers import WhisperConfig as Whisper
 
 from ovmer.baselines.layers.beats import BeatsConfig
@@ -18,6 +25,8 @@ from ovmer.baselines.layers.imagebind import TowerConfig
 from ovmer.baselines.layers.qformer import QFormer, QFormerConfig
 from ovmer.baselines.llama import llama_config
 from ovmer.baselines.models.affectgpt import AffectGpt
+from ovmer.baselines.models.emotion_llama import EmotionLlama
+from ovmer.baselines.models.humanomni import HumanOmni, HumanOmniConfig
 from ovmer.baselines.models.pandagpt import PandaGpt
 from ovmer.baselines.models.salmonn import Salmonn
 from ovmer.baselines.models.video_llama import Hearing, Seeing, VideoLlama
@@ -158,3 +167,64 @@ def test_affectgpt() -> None:
     assert lora(model.llm, 16, names) == 40_370_176
     assert count([model.video, model.audio, model.multi]) == 14_042_372
     assert 2 * count([model.llm]) == pytest.approx(15.23e9, rel=1e-3)
+
+
+def test_emotion_llama() -> None:
+    vision = eva(39).layers[0].self_attn.config
+    vision.image_size = 448
+    with weightless():
+        model = EmotionLlama(vision, 1024, llama_config(LLAMA), None)
+    assert lora(model.llm, 64, ("q_proj", "v_proj")) == 33_554_432  # as a user's log prints it
+    connector = [model.image, model.face, model.video, model.sound, model.whole]
+    assert len([each for part in connector for each in part.parameters()]) == 10
+    assert count(connector) == 5632 * 4096 + 3 * 1024 * 4096 + 1408 * 4096 + 5 * 4096
+    with torch.inference_mode():
+        model.to("meta")
+        assert model.connect(meta(1025, 1408), meta(3, 1024)).shape == (260, 4096)
+
+
+@pytest.mark.parametrize(
+    ("projector", "llm", "siglip", "connector", "way_in", "seen"),
+    [
+        (
+            "all_in_one_small",
+            {"vocab_size": 151936, "hidden_size": 896, "intermediate_size": 4864,
+             "num_hidden_layers": 24, "num_attention_heads": 14, "num_key_value_heads": 2},
+            {},  # the defaults are siglip-base-patch16-224
+            34.8e6,
+            1.95e6,
+            (8, 392),
+        ),
+        (
+            "all_in_one",
+            {"vocab_size": 152064, "hidden_size": 3584, "intermediate_size": 18944,
+             "num_hidden_layers": 28, "num_attention_heads": 28, "num_key_value_heads": 4},
+            {"hidden_size": 1152, "intermediate_size": 4304, "num_hidden_layers": 27,
+             "num_attention_heads": 16, "image_size": 384, "patch_size": 14},
+            770.8e6,
+            17.4e6,
+            (32, 3136),
+        ),
+    ],
+)  # fmt: skip
+def test_humanomni(projector, llm, siglip, connector, way_in, seen) -> None:
+    whisper = Whisper(
+        num_mel_bins=128, d_model=1280, encoder_layers=32, encoder_attention_heads=20,
+        encoder_ffn_dim=5120,
+    )  # fmt: skip
+    eye, (frames, vectors) = SiglipVisionConfig(**siglip), seen
+    config = HumanOmniConfig(
+        projector=projector, vision_tower="siglip", audio_tower="whisper",
+        vision_width=eye.hidden_size, audio_width=1280, vision_layer=-2, frames=frames,
+        has_tags=True, is_tied=True, llm={**llm, "rope_theta": 1e6},
+    )  # fmt: skip
+    with weightless():
+        model = HumanOmni(config, eye, whisper, BertConfig(), compresses=projector == "all_in_one")
+    assert count([model.projector]) == pytest.approx(connector, abs=0.05e6)
+    assert count([model.audio_projector]) == pytest.approx(way_in, abs=0.05e6)
+    side = eye.image_size
+    with torch.inference_mode():
+        model.to("meta")
+        patches = model.see(torch.empty(frames, side, side, 3, dtype=torch.uint8, device="meta"))
+        assert model.fuse(patches, meta(3)).shape == (vectors, llm["hidden_size"])
+        assert model.audio_projector(model.hear(meta(128, 3000))).shape[0] == 500

@@ -288,6 +288,19 @@ ROWS = (
     Row("salmonn", "connector", "git-lfs pointer",
         text("version https://git-lfs.github.com/spec/v1\n"), refused="git lfs pull"),
     Row("salmonn", "connector", "web page", text("<!doctype html><html>"), refused="web page"),
+    # -- HumanOmni
+    Row("humanomni", "model", "position ids of an older BERT",
+        add("model.bert_model.embeddings.position_ids"), noted="not used by this model"),
+    Row("humanomni", "model", "no copies of the towers", drop("_tower.")),
+    Row("humanomni", "model", "no BERT", drop("bert_model."), refused="needs bert\\.embeddings"),
+    Row("humanomni", "model", "low-rank adapters",
+        add("base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight"),
+        refused="no place for"),
+    Row("humanomni", "siglip", "vision half alone", drop("logit_scale")),
+    Row("humanomni", "siglip", "CLIP's class token",
+        add("vision_model.embeddings.class_embedding"), refused="no place for"),
+    Row("humanomni", "whisper", "without its decoder", drop("decoder.")),
+    Row("humanomni", "whisper", "decoder alone", drop("encoder."), refused="needs whisper\\."),
     # -- SALMONN
     Row("salmonn", "connector", "shared tables of BEATs",
         add(*(f"beats.encoder.layers.{i}.self_attn.relative_attention_bias.weight"
@@ -343,6 +356,18 @@ ROWS = (
         refused="both stand for"),
     Row("affectgpt", "trained", "buffers",
         add("x.position_ids", "llama_model.base_model.model.model.rotary_emb.inv_freq")),
+    # -- Emotion-LLaMA
+    Row("emotion_llama", "trained", "bare", content(lambda c: c["model"]), noted="not nested"),
+    Row("emotion_llama", "trained", "an adapter missing", drop("layers.1.self_attn.q_proj.lora_A"),
+        refused="lacks llm.model.layers.1.self_attn.q_proj.lora_A"),
+    Row("emotion_llama", "trained", "adapters of the keys", add(
+        "llama_model.base_model.model.model.layers.0.self_attn.k_proj.lora_A.weight"),
+        refused="unexpected llm.model.layers.0.self_attn.k_proj"),
+    Row("emotion_llama", "trained", "a norm of the picture", add("ln_vision.weight"),
+        refused="no place for"),
+    Row("emotion_llama", "trained", "peft since 0.3",
+        tensors(lambda s: {k.replace("lora_A.w", "lora_A.default.w").replace(
+            "lora_B.w", "lora_B.default.w"): t for k, t in s.items()})),
     # -- OneLLM
     Row("onellm", "model", "rope.freqs", add("rope.freqs")),
     Row("onellm", "model", "nested", content(lambda c: {"model": c})),

@@ -2,7 +2,7 @@
 
 In float32 and greedy decoding the answers are the same, id by id. vLLM takes a while to start, so
 one engine, in processes of its own, serves one tiny model for all settings, and so does one
-server; engines for the miniatures of three baselines are in our process, as on any CPU.
+server; engines for the miniatures of four baselines are in our process, as on any CPU.
 """
 
 from collections.abc import Iterator, Sequence
@@ -142,11 +142,11 @@ def test_vectors_of_another_width_do_not_reach_the_engine(vllm: OfflineVllm, pro
     assert engine.generate(prompts[:1], [0])  # it lives
 
 
-@pytest.mark.parametrize("baseline", ["salmonn", "onellm", "qwen_audio"])
+@pytest.mark.parametrize("baseline", ["salmonn", "onellm", "qwen_audio", "r1_omni"])
 def test_baselines_that_vllm_does_not_know_say_what_they_say_in_transformers(
     baseline: str, tmp_path: Path
 ):
-    """LoRA merged in, Meta's layout with a stop string, and a Qwen of 2023."""
+    """LoRA merged in, Meta's layout with a stop string, a Qwen of 2023, and words that are tied."""
     adapter = job(f"baseline={baseline}", "generation=greedy").adapter.miniature(tmp_path)
     assert isinstance(adapter, Mllm)
     clips = [

@@ -11,7 +11,7 @@ import pytest
 from ovmer.baselines.errors import PrerequisiteError
 from ovmer.runners.config import CONF
 from ovmer.runners.data import read_dataset
-from ovmer.runners.data.corpus import _unpickled
+from ovmer.runners.object_arrays import read_member
 from tests.data.layouts import names_of, settings_of, write_dataset, write_labels
 from tests.runners.jobs import job
 
@@ -155,7 +155,7 @@ def test_older_pickles_are_read(tmp_path: Path) -> None:
     text += b" " * (117 - len(text)) + b"\n"
     content = head + len(text).to_bytes(2, "little") + text
     old = pickle.dumps(np.array(corpus, dtype=object), 2).replace(b"numpy._core", b"numpy.core")
-    assert _unpickled(content + old) == corpus
+    assert read_member(content + old) == corpus
 
 
 def test_other_column_names_are_told_with_those_found(tmp_path: Path) -> None:

@@ -9,9 +9,9 @@ import shutil
 import pytest
 
 from ovmer.baselines.errors import PrerequisiteError, Status
+from ovmer.runners import disk
 from ovmer.runners.commands.extract import main as extract
 from ovmer.runners.data import read_dataset
-from ovmer.runners.folder import disk
 from ovmer.runners.folder.frames import read_runs
 from ovmer.runners.folder.records import Prediction, RecordWriter, read_records
 from ovmer.runners.folder.run_folder import RunFolder, find_folders

@@ -45,12 +45,66 @@ def test_only_changed_clips_are_done_again(base, data):
     made = job("baseline=scripted", *base)
     work(made)
     (data / "video" / "b.mp4").write_bytes(b"another film")
-    os.utime(data / "audio" / "c.wav", ns=(1, 1))
-    (data / "audio" / "d.wav").unlink()
+    (data / "audio" / "c.wav").write_bytes(b"C")  # of the same size
+    (data / "audio" / "d.wav").write_bytes(b"another sound")
     table = data / "subtitle_chieng.csv"
     table.write_text(table.read_text("utf-8").replace("e,我很好,I am", "e,我很好,We are"), "utf-8")
     assert described(made) == list("bcde")
     assert described(made) == []
+
+
+def test_a_touched_file_is_read_before_its_clip_is_asked_again(base, data, capsys):
+    made = job("baseline=scripted", *base)
+    work(made)
+    for name in "abc":
+        os.utime(data / "video" / f"{name}.mp4", ns=(1, 1))
+    (data / "video" / "c.mp4").write_bytes(b"X")
+    assert not look(made, read_dataset(made.settings.dataset)).is_done, "the dates are to be noted"
+    capsys.readouterr()
+    assert described(made) == ["a", "b", "c"], "two with their new dates, and the changed one"
+    assert "2 clips have another date but the same content" in capsys.readouterr().err
+    records = {each["name"]: each for each in lines(made)}
+    assert records["a"]["fingerprint"]["video"].startswith("1-1-")
+    assert look(made, read_dataset(made.settings.dataset)).is_done
+    assert described(made) == []
+    assert "another date" not in capsys.readouterr().err
+
+
+def test_an_answer_of_before_contents_were_kept_is_asked_again_when_touched(base, data):
+    made = job("baseline=scripted", *base)
+    work(made)
+    file = made.folder / "predictions.jsonl"
+    old = [json.loads(line) for line in file.read_text("utf-8").splitlines()]
+    for each in old:
+        for kind, known in each["fingerprint"].items():
+            each["fingerprint"][kind] = "-".join(known.split("-")[:2])
+    file.write_text("".join(json.dumps(each) + "\n" for each in old), "utf-8")
+    os.utime(data / "video" / "b.mp4", ns=(1, 1))
+    assert described(made) == ["b"]
+
+
+@pytest.mark.parametrize(
+    ("wish", "again"),
+    [
+        ("true", "abcdef"),
+        ("failed", "c"),
+        ("'[ab]'", "ab"),
+        ("[d,'e*']", "de"),
+        ("false", ""),
+    ],
+)
+def test_clips_are_asked_again_on_request(base, wish, again):
+    settings = ("baseline=scripted", *base, "+baseline.prepare_fails={c: unreadable}")
+    work(job(*settings))
+    state = work(job(*settings, f"redo={wish}"))
+    assert [each["name"] for each in lines(state.job)[6:]] == list(again)
+    assert state.is_done
+    assert RunFolder(state.job.folder).info().settings["redo"] is False
+
+
+def test_a_wish_for_clips_that_are_not_there_is_refused(base):
+    with pytest.raises(PrerequisiteError, match=r"redo=x\* is the name of no clip; .* 'a'"):
+        work(job("baseline=scripted", *base, "redo='x*'"))
 
 
 def test_a_baseline_that_uses_no_file_does_not_mind_changed_files(base, data):

@@ -37,6 +37,7 @@ _MODULES = (
     "address.js",
     "pieces.js",
     "plots.js",
+    "labels.js",
     "leaderboard.js",
     "clusters.js",
     "filters.js",

@@ -3,10 +3,15 @@
 function Leaderboard({ board, state }) {
   const figure = board.figures.includes(state.figure) ? state.figure : board.primary;
   const choices = board.figures.filter((name) => !/\/(precision|recall)$/.test(name));
+  if (!board.figures.length)
+    return html`<${Warnings} items=${boardWarnings(board)} />
+      <${BoardTable} board=${board} state=${state} columns=${[]} name="Runs" />
+      <${LabelCounts} board=${board} />`;
   return html`
     <${Warnings} items=${boardWarnings(board)} />
     <${BoardTable} board=${board} state=${state} columns=${board.headlines} name="Figures" />
     <${Legend} board=${board} />
+    <${LabelCounts} board=${board} />
     <div class="d-flex flex-wrap gap-3 align-items-end mt-4 mb-2">
       <h2 class="h5 mb-1 me-auto">At a glance</h2>
       <${Select}
@@ -50,6 +55,7 @@ function boardWarnings(board) {
     return `${warning} (${names.length > 5 ? `${names.length} of ${all} runs` : names.join(", ")})`;
   };
   const told = board.warnings.map(of);
+  if (!board.figures.length) return ["there is no truth, so labels are counted", ...told].map(capital);
   if (board.comparable) return told.map(capital);
   const reasons = board.notes.filter((note) => /not comparable|no clip counts/.test(note));
   const otherwise = "not comparable with papers: there is no truth here, the figures are those that the runs kept";

@@ -49,6 +49,19 @@ def test_every_position_comes_out(file, dtype):
     assert seen.isfinite().all()
 
 
+def test_larger_pictures_get_a_scaled_table_of_positions(file):
+    config, tensors = read_eva(file, "", side=448)
+    assert config.image_size == 448
+    published = torch.load(file, weights_only=True)["pos_embed"].float()
+    table = tensors["embeddings.position_embedding"]
+    assert table.shape == (1, 1025, 32) == table.read().shape
+    assert torch.equal(table.read()[:, 0], published[:, 0])
+    # Bicubic in steps of a half: the mean over each square of four patches stays near its patch.
+    squares = table.read()[0, 1:].unflatten(0, (16, 2, 16, 2)).mean(dim=(1, 3)).flatten(0, 1)
+    assert torch.corrcoef(torch.stack([squares.flatten(), published[0, 1:].flatten()]))[0, 1] > 0.9
+    assert read_eva(file, "", side=224)[0].image_size == 224
+
+
 def test_keys_have_no_bias(file):
     published = torch.load(file, weights_only=True)
     bias = load(file).layers[1].self_attn.qkv.bias

@@ -6,6 +6,7 @@ import signal
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 
 from ovmer.baselines.errors import PrerequisiteError
 
@@ -64,3 +65,12 @@ def joined(address: str) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+@cache
+def has_gpus(address: str) -> bool:
+    """Whether the Ray cluster at `address` has any GPU. Raises PrerequisiteError as `joined`."""
+    with joined(address):
+        import ray
+
+        return bool(ray.cluster_resources().get("GPU", 0))

@@ -1,0 +1,54 @@
+"""Whether this machine has a GPU, asked without torch, and what `dtype=auto` therefore is.
+
+What a finished sweep says must not take the seconds that importing torch does.
+"""
+
+import ctypes
+import os
+import sys
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+
+OWN = "auto"
+"""The type that a model runs in on a GPU where nothing says which."""
+
+
+def resolve_dtype(dtype: str, device: str, own: str = OWN, on_gpu: bool | None = None) -> str:
+    """`auto` is `own` on a GPU and float32 on the CPU; any other type is that type.
+
+    `on_gpu` says whether the machine has a GPU; None asks this one.
+    """
+    if dtype != "auto":
+        return dtype
+    if device != "auto":
+        return "float32" if device == "cpu" else own
+    return own if (has_gpu() if on_gpu is None else on_gpu) else "float32"
+
+
+@cache
+def has_gpu() -> bool:
+    """Whether torch would find a GPU here."""
+    try:
+        build = version("torch").partition("+")[2]
+    except PackageNotFoundError:
+        return False
+    if "torch" in sys.modules or build.startswith("rocm") or os.name == "nt":
+        import torch
+
+        return torch.cuda.is_available()
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    hidden = visible is not None and visible.strip() in ("", "-1", "NoDevFiles")
+    return build != "cpu" and not hidden and _nvidia_gpus() > 0
+
+
+def _nvidia_gpus() -> int:
+    """How many GPUs NVIDIA's management library counts; it starts no CUDA."""
+    try:
+        library = ctypes.CDLL("libnvidia-ml.so.1")
+    except OSError:
+        return 0
+    count = ctypes.c_uint(0)
+    if library.nvmlInit_v2() or library.nvmlDeviceGetCount_v2(ctypes.byref(count)):
+        return 0
+    library.nvmlShutdown()
+    return count.value

@@ -1,0 +1,78 @@
+"""Classes -> figures: what each clip adds to a set of columns, and what follows from their sums.
+
+Every figure is a function of column sums, so the bootstrap and the paired tests of
+runners/scoring take it as they take the others. A family reads the replies itself, since the
+benchmarks differ in what becomes of a reply without a label (`unknown`): it is `wrong`, or the
+clip is left out (`drop`).
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from ovmer.baselines.errors import PrerequisiteError, near
+from ovmer.runners.scoring.result import FloatArray, Rows
+from ovmer.runners.tasks.parsers import PARSERS, WORD_IN_REPLY
+
+UNKNOWN = ("wrong", "drop")
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One clip: what was replied and what is true."""
+
+    name: str
+    reply: str
+    truth: tuple[str, ...]
+    """One label, several, or one for each part of the answer."""
+    group: str = ""
+    """The part of the benchmark that the clip belongs to, such as its problem type."""
+
+
+@dataclass(frozen=True)
+class Counted:
+    """What a family made of the cases."""
+
+    values: FloatArray
+    """(clips x columns)"""
+    readings: Sequence[str | None]
+    """What each reply was read as, for the reader of the tables; None: unknown."""
+    tables: Mapping[str, Rows]
+
+
+class Family(ABC):
+    """Figures of one kind under one protocol."""
+
+    columns: tuple[str, ...]
+
+    @abstractmethod
+    def count(self, cases: Sequence[Case]) -> Counted:
+        """Read every reply. The column `clips` is 1, and `unknown` where nothing was read."""
+
+    @abstractmethod
+    def aggregate(self, sums: Mapping[str, FloatArray]) -> dict[str, FloatArray]:
+        """Column sums by name -> figures by name."""
+
+    @property
+    def about(self) -> str:
+        """How a reply is read, as half a sentence."""
+        return ""
+
+
+def check_unknown(value: str) -> None:
+    """Raise PrerequisiteError for a policy that there is not."""
+    if value not in UNKNOWN:
+        raise PrerequisiteError(f"unknown is {value!r}; {near(value, UNKNOWN)}")
+
+
+def rule(parser: str) -> str:
+    """The first sentence about a parser, to stand inside another sentence."""
+    if parser == WORD_IN_REPLY:
+        return "right if the true word is anywhere in the reply"
+    first = (PARSERS[parser].__doc__ or "").strip().split(".")[0]
+    return first[:1].lower() + " ".join(first[1:].split())
+
+
+def policy(unknown: str) -> str:
+    """What becomes of a reply without a label."""
+    return "left out" if unknown == "drop" else "wrong"

@@ -1,0 +1,349 @@
+"""Reply -> class, by the rules of the benchmarks' authors, and by a careful one of our own.
+
+A parser is made once for a list of labels and then called with each reply. It returns the label,
+None where the reply names none of them, or another string: MULTI where it names several, or the
+word itself where the authors' rule keeps words that are no labels. It never raises. A rule that
+looks like a mistake is the authors'; the published figures follow from it.
+"""
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+
+from ovmer.baselines.errors import PrerequisiteError, near
+
+MULTI = "multi"
+"""The reply names several labels where one was asked for."""
+
+Parse = Callable[[str], str | None]
+
+ANSWER = re.compile(r"<answer>(.*?)(?:</answer>|\Z)", re.DOTALL)
+_CLOSED_ANSWER = re.compile(r"<answer>\s*(.*?)\s*</answer>", re.DOTALL)
+
+
+def regex_first(labels: Sequence[str]) -> Parse:
+    """The label that comes first in the reply as a whole word, in any case (EmoBench-M).
+
+    Source: Emo-gml/EmoBench-M, MER-eva.py at 44527cb.
+    """
+    words = [label.lower() for label in labels]
+    found = re.compile(rf"\b({'|'.join(map(re.escape, words))})\b").search
+
+    def parse(reply: str) -> str | None:
+        hit = found(reply.lower())
+        return hit[1] if hit else None
+
+    return parse
+
+
+def substring_in_order(labels: Sequence[str]) -> Parse:
+    """The first label of the list that occurs anywhere, so that `unhappy` is happy (MC-EIU).
+
+    Source: Emo-gml/EmoBench-M, MC-EIU.py at 6247d0d.
+    """
+    words = [label.lower() for label in labels]
+
+    def parse(reply: str) -> str | None:
+        text = reply.lower()
+        return next((word for word in words if word in text), None)
+
+    return parse
+
+
+def exactly_one(labels: Sequence[str]) -> Parse:
+    """The one label in the reply, several being wrong (MMLA).
+
+    Source: thuiar/MMLA 48efd63, eval.py, `clean`.
+    """
+    patterns = {label: re.compile(rf"(?<!\w){re.escape(label)}(?!\w)").search for label in labels}
+
+    def parse(reply: str) -> str | None:
+        text = reply.lower()
+        hits = [label for label, search in patterns.items() if search(text)]
+        if len(hits) > 1:
+            return MULTI
+        return hits[0] if hits else None
+
+    return parse
+
+
+def exact(labels: Sequence[str]) -> Parse:
+    """The whole reply without leading blanks; anything else is a class of its own (HumanOmni).
+
+    Source: HumanMLLM/HumanOmni 26fa491 and R1-Omni 17cafca. Case, a final line break and tags
+    make a reply wrong.
+    """
+    return str.lstrip
+
+
+def erv_dfew(labels: Sequence[str]) -> Parse:
+    """The answer in its tags or else before the first `|`, with DFEW's aliases (ERV).
+
+    Source: Rhatanii/ERV 19cb9a7, utils_main. `sad<|im_end|>` is lost, as there.
+    """
+    return _erv(labels, "|", {"sadness": "sad"}, {"happiness": "happy", "anger": "angry"})
+
+
+def erv_mafw(labels: Sequence[str]) -> Parse:
+    """The answer in its tags or else before `<|im_end|>`, with MAFW's aliases (ERV).
+
+    Source: Rhatanii/ERV 19cb9a7, utils_main.
+    """
+    return _erv(
+        labels,
+        "<|im_end|>",
+        {
+            "angry": "anger",
+            "sad": "sadness",
+            "anxious": "anxiety",
+            "helpless": "helplessness",
+            "disappointed": "disappointment",
+        },
+        {"happy": "happiness", "contemptuous": "contempt"},
+    )
+
+
+def _erv(
+    labels: Sequence[str], end: str, alias: Mapping[str, str], holding: Mapping[str, str]
+) -> Parse:
+    known = set(labels)
+
+    def parse(reply: str) -> str | None:
+        tagged = ANSWER.search(reply)
+        text = (tagged[1] if tagged else reply.split(end)[0]).strip().lower()
+        text = alias.get(text, text)
+        text = next((label for part, label in holding.items() if part in text), text)
+        return text if text in known else None
+
+    return parse
+
+
+def last_word(labels: Sequence[str]) -> Parse:
+    """The reply's last word, or else the first label, neutral (Emotion-LLaMA).
+
+    Source: ZebangCheng/Emotion-LLaMA 4ee28d2, eval_emotion.py.
+    """
+    known = set(labels)
+    default = "neutral" if "neutral" in known else labels[0]
+
+    def parse(reply: str) -> str | None:
+        word = reply.split(" ")[-1]
+        return word if word in known else default
+
+    return parse
+
+
+def answer_tag(labels: Sequence[str]) -> Parse:
+    """The text between the first <answer> tags, or the whole reply where there are none.
+
+    Source: HumanMLLM/HumanOmniV2 9bf0e6f. The authors' code takes the last reply of the process
+    where the tags are missing, which no other run can repeat.
+    """
+    return answer_or_reply
+
+
+def answer_or_reply(reply: str) -> str:
+    """See `answer_tag`."""
+    tagged = _CLOSED_ANSWER.search(reply)
+    return tagged[1] if tagged else reply
+
+
+def has_answer_tag(reply: str) -> bool:
+    """Whether the reply holds a whole <answer>."""
+    return _CLOSED_ANSWER.search(reply) is not None
+
+
+def plain(labels: Sequence[str]) -> Parse:
+    """The whole reply in lower case, without blanks around it; None for an empty one.
+
+    What EmoBench-M's released scorer does with values that were parsed before.
+    """
+    return lambda reply: reply.strip().lower() or None
+
+
+# Other forms of an emotion word, for the careful parser alone.
+_FORMS = [
+    "happy happiness happily joy joyful 高兴 快乐 开心 喜悦",
+    "sad sadness sadly sorrow 悲伤 难过 伤心",
+    "neutral neutrality 中性 平静",
+    "angry anger angrily 愤怒 生气",
+    "surprise surprised 惊讶 吃惊",
+    "disgust disgusted 厌恶",
+    "fear fearful afraid scared 恐惧 害怕",
+    "contempt contemptuous 蔑视 轻蔑",
+    "anxiety anxious 焦虑",
+    "helplessness helpless 无助",
+    "disappointment disappointed 失望",
+    "worried worry 担心 担忧",
+    "calm calmness 冷静",
+    "frustrated frustration 沮丧",
+    "excited excitement 兴奋",
+    "positive 积极 正面",
+    "negative 消极 负面",
+    "yes true 是",
+    "no false 否",
+]
+_NEGATION = re.compile(r"\b(?:not|no|never|neither|nor|isn't|without|rather than)\b[\w\s]{0,16}$")
+
+
+def careful(labels: Sequence[str]) -> Parse:
+    """The one label that the reply settles on, several being wrong (our own rule).
+
+    Reads the last <answer> where there is one, else the text after the last `answer is` or `:` if
+    a label stands there, else the whole. Whole words in any case, other forms of the same word
+    (`happiness` for happy) and Chinese words count; a word that is negated does not.
+    """
+    forms = _forms(labels)
+    latin = sorted((word for word in forms if word.isascii()), key=len, reverse=True)
+    other = sorted((word for word in forms if not word.isascii()), key=len, reverse=True)
+    parts = [rf"(?<!\w)(?:{'|'.join(map(re.escape, latin))})(?!\w)"] if latin else []
+    named = re.compile("|".join(parts + [re.escape(word) for word in other])).finditer
+
+    def labels_in(text: str) -> list[str]:
+        hits = [hit for hit in named(text) if not _NEGATION.search(text[: hit.start()])]
+        return list(dict.fromkeys(forms[hit[0]] for hit in hits))
+
+    def parse(reply: str) -> str | None:
+        text = reply.lower().replace("_", " ")
+        hits = list[str]()
+        for part in _conclusions(text):
+            hits = labels_in(part)
+            if hits:
+                break
+        if len(hits) > 1:
+            return MULTI
+        return hits[0] if hits else None
+
+    return parse
+
+
+def _conclusions(text: str) -> list[str]:
+    tagged: list[str] = ANSWER.findall(text)
+    thought = text.rpartition("</think>")[2]
+    after = [thought.rpartition(mark)[2] for mark in ("answer is", ":") if mark in thought]
+    return [*tagged[-1:], *after, thought, text]
+
+
+def _forms(labels: Sequence[str]) -> dict[str, str]:
+    """Word -> label: each label itself, and its other forms unless they are labels themselves."""
+    own = {label.lower().replace("_", " "): label for label in labels}
+    forms = dict(own)
+    for line in _FORMS:
+        words = line.split()
+        here = [own[word] for word in words if word in own]
+        if len(here) == 1:
+            forms = dict.fromkeys(words, here[0]) | forms
+    return forms
+
+
+PARSERS: Mapping[str, Callable[[Sequence[str]], Parse]] = {
+    "regex_first": regex_first,
+    "substring_in_order": substring_in_order,
+    "exactly_one": exactly_one,
+    "exact": exact,
+    "plain": plain,
+    "erv_dfew": erv_dfew,
+    "erv_mafw": erv_mafw,
+    "last_word": last_word,
+    "answer_tag": answer_tag,
+    "careful": careful,
+}
+"""By the name that conf/task/*.yaml uses."""
+
+WORD_IN_REPLY = "word_in_reply"
+"""The rule that needs the truth: right if the true word is anywhere in the reply (Emotion-Qwen)."""
+
+
+def make_parser(name: str, labels: Sequence[str]) -> Parse:
+    """The parser of that name for these labels; PrerequisiteError for an unknown name."""
+    if name not in PARSERS:
+        known = [*PARSERS, WORD_IN_REPLY]
+        raise PrerequisiteError(f"there is no parser {name!r}; {near(name, known)}")
+    return PARSERS[name](labels)
+
+
+def word_in_reply(reply: str, truth: str) -> str:
+    """The true word if it occurs anywhere in the reply, else `none`.
+
+    Source: 24DavidHuang/Emotion-Qwen 8c52bf3, `evaluate_model`. A reply that lists every word is
+    right for every clip.
+    """
+    return truth if truth.lower() in reply.lower() else "none"
+
+
+_SCORE = re.compile(r"<score>(.*?)</score>")  # without DOTALL, as the authors'
+_SINGLE = re.compile(r": (\d)/1")
+_FRACTION = re.compile(r":\s*(\d+)/(\d+)")
+
+
+def steps(reply: str | None, fractions: bool) -> list[float] | None:
+    """The judge's rating of each step; None where its reply holds no <score> (MME-Emotion).
+
+    `fractions` reads C/K, as in the tasks with several labels; otherwise one digit before `/1`.
+    Source: FunAudioLLM/MME-Emotion 0c265d8, cal_metrics. Nothing caps a value at 1.
+    """
+    found = _SCORE.search(reply) if reply else None
+    if found is None:
+        return None
+    if not fractions:
+        return [float(digit) for digit in _SINGLE.findall(found[1])]
+    return [int(a) / int(b) if int(b) else 0.0 for a, b in _FRACTION.findall(found[1])]
+
+
+def dimension_score(dimension: str) -> Callable[[str | None], int | None]:
+    """The score after `DIMENSION:` in a judge's reply; None where there is none.
+
+    Source: Emo-gml/EmoBench-M 8916147, LaughterReason_LLMScoring.py.
+    """
+    search = re.compile(rf"{re.escape(dimension)}:\s*(\d+)", re.IGNORECASE).search
+
+    def score(reply: str | None) -> int | None:
+        found = search(reply) if reply else None
+        return int(found[1]) if found else None
+
+    return score
+
+
+LOGICAL = dimension_score("Logical Judgment Dimension")
+MULTIMODAL = dimension_score("Multimodal Content Association Dimension")
+
+_NUMBER = re.compile(r"[-+−]?\d+(?:\.\d+)?(?:[eE][-+]?\d+)?")
+
+
+def number(reply: str) -> float | None:
+    """The first number in the reply's answer. A rule of ours: no published one was found."""
+    found = _NUMBER.search(answer_or_reply(reply))
+    return float(found[0].replace("−", "-")) if found else None
+
+
+def several(labels: Sequence[str]) -> Callable[[str], tuple[str, ...]]:
+    """All labels that the reply's answer names, in its order."""
+    named = re.compile(rf"(?<!\w)(?:{'|'.join(map(re.escape, labels))})(?!\w)", re.IGNORECASE)
+    spelt = {label.lower(): label for label in labels}
+
+    def parse(reply: str) -> tuple[str, ...]:
+        hits = named.findall(answer_or_reply(reply))
+        return tuple(dict.fromkeys(spelt[hit.lower()] for hit in hits))
+
+    return parse
+
+
+def reward(kind: str, reply: str, truth: str) -> float:
+    """What an answer to a question of IntentBench earns, from 0 to 1.
+
+    Multiple choice: equal texts. judge: both hold `yes`, or else both hold `no`. emer_ov_mc: F1
+    of the sets split at commas, blanks kept. Any other kind earns 0.
+    Source: HumanMLLM/HumanOmniV2 9bf0e6f, `reward_fn`.
+    """
+    if kind == "multiple choice":
+        return float(reply.strip() == truth.strip())
+    if kind == "judge":
+        ours, theirs = reply.lower(), truth.lower()
+        return float(any(word in ours and word in theirs for word in ("yes", "no")))
+    if kind != "emer_ov_mc":
+        return 0.0
+    given, right = reply.split(","), truth.split(",")
+    hits = len(set(given) & set(right))
+    if not hits:
+        return 0.0
+    first, second = hits / len(right), hits / len(given)
+    return 2 * first * second / (first + second)

@@ -1,0 +1,136 @@
+"""The metric of tasks: figures against scikit-learn, policies, notes, bad input."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pytest
+from sklearn.metrics import accuracy_score, f1_score, precision_score, recall_score
+
+from ovmer.baselines.errors import PrerequisiteError
+from ovmer.runners.scoring import Scores, make_metric
+from ovmer.runners.scoring.significance import compare
+
+EMOTIONS = ["happy", "sad", "neutral", "angry"]
+TRUTH = dict(
+    zip(
+        "abcdefgh",
+        ["happy", "sad", "sad", "neutral", "happy", "angry", "sad", "happy"],
+        strict=True,
+    )
+)
+REPLIES = dict(
+    zip(
+        "abcdefgh",
+        ["happy", "Sad.", "sad", "I cannot say", "happy, sad", "", "sad", "joyful"],
+        strict=True,
+    )
+)
+BOTH = {
+    "exact": {"parser": "exact", "figures": ["WAR", "UAR", "UAR-replies"]},
+    "mmla": {
+        "parser": "exactly_one",
+        "figures": ["accuracy", "macro-F1", "weighted-F1", "weighted-precision"],
+    },
+}
+
+
+def scored(
+    replies: Mapping[str, Any] = REPLIES,
+    protocols: Mapping[str, Any] = BOTH,
+    truth: Mapping[str, Any] = TRUTH,
+    labels: list[str] = EMOTIONS,
+    **more: Any,
+) -> Scores:
+    first = next(iter(protocols))
+    settings = {"kind": "protocols", "primary": f"{first}/unknown", "labels": labels}
+    metric = make_metric(settings | {"protocols": protocols} | more)
+    return metric.score(replies, truth)
+
+
+def test_figures_are_those_of_scikit_learn() -> None:
+    found = scored().figures
+    true = [TRUTH[name] for name in sorted(TRUTH)]
+    read = ["happy", "sad", "sad", "unknown", "multi", "unknown", "sad", "unknown"]
+    options: dict[str, Any] = {"average": "weighted", "zero_division": 0}
+    assert found["mmla/accuracy"] == pytest.approx(accuracy_score(true, read), abs=1e-12)
+    assert found["mmla/weighted-F1"] == pytest.approx(f1_score(true, read, **options), abs=1e-12)
+    macro = f1_score(true, read, average="macro", zero_division=0)
+    assert found["mmla/macro-F1"] == pytest.approx(macro, abs=1e-12)
+    precision = precision_score(true, read, **options)
+    assert found["mmla/weighted-precision"] == pytest.approx(precision, abs=1e-12)
+    exact = [REPLIES[name] for name in sorted(REPLIES)]
+    recalls = recall_score(true, exact, average=None, zero_division=0)
+    assert found["exact/UAR-replies"] == pytest.approx(float(np.mean(recalls)), abs=1e-12)
+    assert found["exact/UAR"] == pytest.approx(float(np.sum(recalls)) / 4, abs=1e-12)
+
+
+def test_the_share_of_unknown_replies_stands_beside_and_the_difference_is_explained() -> None:
+    found = scored()
+    assert found.figures["mmla/unknown"] == pytest.approx(4 / 8)
+    assert any(note.startswith("mmla: the one label in the reply") for note in found.notes)
+    (difference,) = [note for note in found.notes if "differently" in note]
+    assert difference.startswith("exact and mmla read 5 of 8 replies differently")
+    assert "'Sad.' is Sad. and sad" in difference
+    readings = found.breakdown()["readings"]
+    assert readings[0] == ["name", "truth", "reply", "exact", "mmla"]
+    assert readings[2] == ["b", "sad", "Sad.", "Sad.", "sad"]
+
+
+def test_unknown_replies_are_wrong_or_left_out() -> None:
+    rule = {"parser": "exactly_one", "figures": ["accuracy"]}
+    found = scored(protocols={"wrong": rule, "drop": rule | {"unknown": "drop"}})
+    assert found.figures["wrong/accuracy"] == pytest.approx(4 / 8)
+    assert found.figures["drop/accuracy"] == pytest.approx(4 / 5)  # several labels stay wrong
+    assert found.figures["wrong/unknown"] == found.figures["drop/unknown"] == pytest.approx(4 / 8)
+
+
+def test_nothing_but_unknown_replies_is_no_figure_and_no_crash() -> None:
+    found = scored(dict.fromkeys(TRUTH, ""), {"p": {"parser": "exactly_one", "unknown": "drop"}})
+    assert not found.n_counted
+    assert found.figures["p/unknown"] == 1
+    assert any("no clip counts" in note for note in found.notes)
+
+
+def test_a_class_that_never_occurs() -> None:
+    figures = ["UAR", "UAR-labels"]
+    found = scored(
+        {"a": "happy", "b": "sad"}, {"p": {"parser": "exact", "figures": figures}},
+        {"a": "happy", "b": "sad"},
+    ).figures  # fmt: skip
+    assert found["p/UAR"] == 1
+    assert found["p/UAR-labels"] == pytest.approx(0.5)
+
+
+def test_figures_take_part_in_intervals_and_paired_tests() -> None:
+    better = scored(TRUTH)
+    pair = {"first": scored().with_intervals(), "second": better.with_intervals()}
+    low, high = pair["first"].intervals["mmla/macro-F1"][:2]
+    assert low <= pair["first"].figures["mmla/macro-F1"] <= high
+    (found,) = compare(pair, "mmla/accuracy")
+    assert found.difference == pytest.approx(4 / 8 - 1)
+
+
+def test_several_labels_of_a_set() -> None:
+    protocols = {"p": {"family": "set_f1"}}
+    found = scored({"a": "happy and sad", "b": "none"}, protocols, {"a": ["happy"], "b": ["sad"]})
+    assert found.figures["p/F1"] == pytest.approx((2 / 3) / 2)
+    assert found.figures["p/unknown"] == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"truth": {"a": "bored"}}, "the truth of clip 'a' is 'bored', none of happy, sad"),
+        ({"protocols": {"p": {"parser": "exactly"}}}, "there is no parser 'exactly'"),
+        ({"protocols": {"p": {"family": "closed"}}}, "protocols.p.family is 'closed'"),
+        ({"protocols": {"p": {"parser": "exact", "figures": ["UAE"]}}}, "no figure 'UAE'.*UAR"),
+        ({"protocols": {"p": {"parser": "exact", "unkown": "drop"}}}, "no key 'unkown'.*unknown"),
+        ({"protocols": {"p": {}}}, "protocols.p lacks parser"),
+        ({"labels": [], "protocols": {"p": {"parser": "exact"}}}, r"choices=\[a,b\]"),
+        ({"protocols": {"p": {"parser": "exact", "unknown": "zero"}}}, "unknown is 'zero'"),
+    ],
+)  # fmt: skip
+def test_mistakes_are_one_sentence(change: dict[str, Any], message: str) -> None:
+    with pytest.raises(PrerequisiteError, match=message):
+        scored(**({"replies": {"a": "sad"}, "truth": {"a": "sad"}} | change))

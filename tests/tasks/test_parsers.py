@@ -1,0 +1,72 @@
+"""Parsers of replies: what each rule costs, and that none of them raises."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ovmer.baselines.errors import PrerequisiteError
+from ovmer.runners.tasks.parsers import (
+    MULTI,
+    PARSERS,
+    dimension_score,
+    make_parser,
+    number,
+    several,
+    steps,
+)
+
+EMOTIONS = ("happy", "sad", "neutral", "angry", "surprise", "disgust", "fear")
+
+
+@pytest.mark.parametrize("name", PARSERS)
+@given(reply=st.text())
+def test_no_parser_raises(name: str, reply: str) -> None:
+    assert isinstance(make_parser(name, EMOTIONS)(reply), str | None)
+
+
+@given(reply=st.text())
+def test_no_reader_raises(reply: str) -> None:
+    assert isinstance(number(reply), float | None)
+    assert isinstance(steps(reply, fractions=True), list | None)
+    assert isinstance(dimension_score("Logic")(reply), int | None)
+    assert isinstance(several(EMOTIONS)(reply), tuple)
+
+
+@pytest.mark.parametrize(
+    ("reply", "careful", "exact", "regex_first", "erv_dfew"),
+    [
+        ("happy", "happy", "happy", "happy", "happy"),
+        ("Happy.", "happy", "Happy.", "happy", None),
+        ("The man is not happy, he is sad.", "sad", None, "happy", None),
+        ("<think>happy?</think><answer>sad</answer>", "sad", None, "happy", "sad"),
+        ("unhappy", None, "unhappy", None, None),
+        ("happiness", "happy", "happiness", None, "happy"),
+        ("happy or sad", MULTI, "happy or sad", "happy", None),
+        ("他很生气", "angry", "他很生气", None, None),
+        ("", None, "", None, None),
+        ("Emotion: fear", "fear", "Emotion: fear", "fear", None),
+        ("sad<|im_end|>", "sad", "sad<|im_end|>", "sad", None),
+    ],
+)
+def test_rules_differ(
+    reply: str,
+    careful: str | None,
+    exact: str | None,
+    regex_first: str | None,
+    erv_dfew: str | None,
+) -> None:
+    assert make_parser("careful", EMOTIONS)(reply) == careful
+    assert make_parser("exact", EMOTIONS)(reply) == (reply if exact is None else exact)
+    assert make_parser("regex_first", EMOTIONS)(reply) == regex_first
+    assert make_parser("erv_dfew", EMOTIONS)(reply) == erv_dfew
+
+
+def test_a_label_with_a_blank_or_an_underscore_is_read() -> None:
+    labels = ("ask for help", "therapist_input", "other")
+    assert make_parser("careful", labels)("Intent: Ask for help.") == "ask for help"
+    assert make_parser("careful", labels)("therapist input") == "therapist_input"
+
+
+def test_an_unknown_parser_is_named() -> None:
+    with pytest.raises(PrerequisiteError, match=r"there is no parser 'regex_frist'; .*regex_first"):
+        make_parser("regex_frist", EMOTIONS)
