@@ -227,20 +227,21 @@ def test_the_engine_ends_with_a_process_that_is_killed(folder: Path, tmp_path: P
     script = tmp_path / "start.py"
     script.write_text(START.format(folder=str(folder)), encoding="utf-8")
     quiet = {"VLLM_ENABLE_V1_MULTIPROCESSING": "1", "PYTHONUNBUFFERED": "1"}
-    started = subprocess.Popen(
-        [sys.executable, str(script)], stdout=subprocess.PIPE, text=True, env=os.environ | quiet
-    )
-    try:
-        assert started.stdout is not None
-        assert any(line.startswith("started") for line in started.stdout)
-        engines = [
-            each
-            for each in psutil.Process(started.pid).children(recursive=True)
-            if "EngineCore" in each.name() or "spawn_main" in " ".join(each.cmdline())
-        ]
-        assert engines
-    finally:
-        started.kill()
+    with subprocess.Popen(
+        [sys.executable, str(script)],
+        stdin=subprocess.PIPE,  # for whose end it waits
+        stdout=subprocess.PIPE,
+        text=True,
+        env=os.environ | quiet,
+    ) as started:
+        try:
+            assert started.stdout is not None
+            assert any(line.startswith("started") for line in started.stdout)
+            engines = psutil.Process(started.pid).children(recursive=True)
+            assert started.poll() is None
+            assert engines
+        finally:
+            started.kill()
     _, alive = psutil.wait_procs(engines, timeout=30)
     assert not alive
 
