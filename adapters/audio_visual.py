@@ -7,9 +7,10 @@ that is wanted is recorded as `missing_modality`; one whose file is broken is `u
 
 from abc import ABC
 from collections.abc import Callable
+from copy import copy
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, Self, TypeVar
 
 from ovmer.adapters.base import AUDIO, MEDIA, SUBTITLE, VIDEO, Adapter, require_audio, require_video
 from ovmer.adapters.mllm import Mllm, Question
@@ -53,6 +54,11 @@ class Perceiver(Adapter):
             raise PrerequisiteError(
                 f"baseline.prompts has {', '.join(self.prompts)}; it takes {choices}"
             )
+
+    def asking(self, question: str) -> Self:
+        asked = copy(self)
+        asked.prompts = {given: Question(without_subtitle=question) for given in self.prompts}
+        return asked
 
     def perceive(
         self,

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
 
-from ovmer.baselines.errors import ClipError, MissingModality
+from ovmer.baselines.errors import ClipError, MissingModality, PrerequisiteError
 
 VIDEO, AUDIO, SUBTITLE = "video", "audio", "subtitle"
 MEDIA = frozenset({VIDEO, AUDIO})
@@ -174,6 +174,16 @@ class Adapter:
         Raises ClipError where the clip cannot be read.
         """
         return Prepared((video, audio, subtitle))
+
+    def asking(self, question: str) -> Self:
+        """A shallow copy that puts `question` instead of its own; model and tokenizer are shared.
+
+        `prepare` of the copy is called as the original's would be, from several threads; encoding
+        and generation stay with the original. Raises PrerequisiteError unless a subclass says how.
+        """
+        raise PrerequisiteError(
+            f"{type(self).__name__} puts no question, so a task cannot ask one of it"
+        )
 
     def encode(self, batch: list[Prepared]) -> Sequence[Prepared | ClipError]:
         """Bring some clips onto the device and through the encoders, in their order.

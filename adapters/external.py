@@ -11,11 +11,13 @@ worker.py has the protocol; the README has a worker of twenty lines. What goes w
                                          the run stops; what was answered is kept
 """
 
+import secrets
 import shutil
 from collections.abc import Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 from ovmer.adapters.base import AUDIO, SUBTITLE, VIDEO, Adapter, Answer, Feeding, Machine, Prepared
 from ovmer.adapters.registry import register
@@ -37,6 +39,8 @@ _ERRORS: Mapping[str, type[ClipError]] = {
     for each in (Unreadable, MissingModality, OutOfMemory, Timeout, Refused, ClipError)
 }
 _KINDS = (VIDEO, AUDIO, SUBTITLE)
+_MOST_TOKENS = 1 << 40
+"""A count above this is no number of tokens."""
 _HOPELESS = 3
 """So many clips in a row that end or silence the worker, and the run stops: loading a model anew
 takes minutes."""
@@ -75,8 +79,9 @@ class External(Adapter):
                 raise PrerequisiteError(f"baseline.{key} must be above 0")
         self.modalities = frozenset(self.modalities)
         self.answers_with_labels = self.labels  # type: ignore[misc]  # as the worker's are
+        self._question: str | None = None
         self._running: Worker | None = None
-        self._asked = self._deadly = 0
+        self._deadly = 0
 
     @property
     def feeding(self) -> Feeding:
@@ -85,6 +90,14 @@ class External(Adapter):
     def load(self, machine: Machine) -> None:
         """Raises PrerequisiteError where the worker does not come up. The machine is its own."""
         self._running = self._started()
+
+    def asking(self, question: str) -> Self:
+        asked = copy(self)
+        asked._question = question
+        return asked
+
+    def prepare(self, video: Path | None, audio: Path | None, subtitle: str | None) -> Prepared:
+        return Prepared((video, audio, subtitle, self._question))
 
     def generate(self, batch: list[Prepared]) -> Sequence[str | Answer | ClipError]:
         answers: list[str | Answer | ClipError] = []
@@ -101,13 +114,15 @@ class External(Adapter):
             self._running = None
 
     def _answer(self, item: Prepared) -> Answer:
-        video, audio, subtitle = item.inputs
+        video, audio, subtitle, question = item.inputs
         request = {
             "video": video and str(video.absolute()),
             "audio": audio and str(audio.absolute()),
             "subtitle": subtitle,
             "seed": item.seed,
         }
+        if question is not None:
+            request["question"] = question
         notes = list[str]()
         try:
             try:
@@ -127,8 +142,8 @@ class External(Adapter):
     def _ask(self, request: dict[str, Any]) -> Mapping[str, Any]:
         worker = self._running or self._started()
         self._running = None  # gone, unless it answers
-        self._asked += 1
-        reply = worker.ask({"id": self._asked} | request, self.timeout)
+        # Not counted up, so that an answer sent ahead of its request cannot match the next one.
+        reply = worker.ask({"id": secrets.randbelow(1 << 32)} | request, self.timeout)
         self._running = worker
         return reply
 
@@ -194,4 +209,4 @@ def _text(value: object) -> str:
 
 
 def _count(value: object) -> int | None:
-    return value if isinstance(value, int) else None
+    return value if isinstance(value, int) and 0 <= value < _MOST_TOKENS else None

@@ -16,6 +16,7 @@ PARTS are the parts of the checkpoint that the parameters name. The modules have
 import inspect
 from abc import ABC
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from importlib import import_module
@@ -212,6 +213,11 @@ class Mllm(Adapter, ABC):
         kept, cut = fit(subtitle, limit, lambda words: count(prompt.about(words)))
         notes = (f"the subtitle was cut by {cut} tokens to fit the model's context",) if cut else ()
         return prompt.about(kept), notes
+
+    def asking(self, question: str) -> Self:
+        asked = copy(self)
+        asked.prompt = Question(without_subtitle=question)
+        return asked
 
     def fit_question(
         self,

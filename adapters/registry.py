@@ -34,6 +34,8 @@ BUILT_IN: Mapping[str, str] = {
     "lexicon": "ovmer.adapters.heuristic",
     "native": "ovmer.adapters.native",
     "scripted": "ovmer.adapters.scripted",
+    "chat_llm": "ovmer.adapters.chat_llm",
+    "packaged_llm": "ovmer.adapters.chat_llm",
     "served": "ovmer.adapters.served",
     "video_llava_hf": "ovmer.adapters.models.video_llava",
     **{

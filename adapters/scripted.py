@@ -10,7 +10,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Self
 
 from ovmer.adapters.base import AUDIO, SUBTITLE, VIDEO, Adapter, Answer, Prepared
 from ovmer.adapters.registry import register
@@ -67,6 +67,10 @@ class Scripted(Adapter):
             )
         if self.labels:
             self.answers_with_labels = True  # type: ignore[misc]  # a fake may vary by instance
+
+    def asking(self, question: str) -> Self:
+        """Answers come from the script, whatever is asked."""
+        return self
 
     def prepare(self, video: Path | None, audio: Path | None, subtitle: str | None) -> Prepared:
         time.sleep(self.prepare_seconds)

@@ -131,7 +131,7 @@ class Served(ChatMllm):
     def _answer(self, reply: Generated) -> Answer:
         thinking, text = split_thinking(reply.text, thinking_format=self.thinking)
         thinking = reply.thinking or thinking
-        notes = list[str]()
+        notes = list(reply.notes)
         if thinking and not text.strip():
             notes.append(CUT_WHILE_THINKING)
         elif reply.is_cut:

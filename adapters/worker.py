@@ -3,13 +3,15 @@
     worker -> us   {"ready": true}                                         its model is loaded
     us -> worker   {"id": 1, "video": "/clip.mp4", "audio": null, "subtitle": "I'm fine.",
                     "seed": 7}                                              null: not given
+                    and "question": ".." where a task asks another than the worker's own
     worker -> us   {"id": 1, "text": "She smiles."}                         and, if it likes,
                     "notes": [..], "thinking": "..", "prompt_tokens": 9, "new_tokens": 3
     or             {"id": 1, "error": "the file is torn", "status": "unreadable"}
 
 One request is under way at a time. Lines that are no JSON object with one of these keys are what
 the worker's libraries print; they are passed over. The end of its input tells a worker to end, so
-that it does so however we do. It leads a session of its own, and what it started ends with it.
+that it does so however we do. It leads a session of its own, and what it started ends with it, also
+in other sessions, unless the process in between has ended before.
 """
 
 import json
@@ -21,6 +23,8 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any
+
+import psutil
 
 from ovmer.baselines.errors import ClipError, OvmerError, Timeout
 
@@ -78,16 +82,21 @@ class Worker:
 
     def end(self) -> None:
         """Close its input and give it a moment."""
+        started = _descendants(self._process.pid)
         if self._process.stdin and not self._process.stdin.closed:
             self._process.stdin.close()
         with suppress(subprocess.TimeoutExpired):
             self._process.wait(_SECONDS_TO_END)
-        self.kill()
+        self.kill(started)
 
-    def kill(self) -> None:
-        """End it, and whatever it started."""
+    def kill(self, started: Sequence[psutil.Process] = ()) -> None:
+        """End it, whatever it started, and the processes in `started`."""
+        started = [*started, *_descendants(self._process.pid)]
         with suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
+        for process in started:
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
         self._process.wait()
         self._selector.close()
         for pipe in (self._process.stdin, self._process.stdout, self._process.stderr):
@@ -173,3 +182,11 @@ class Worker:
         """The last line of its standard error, as the end of a sentence."""
         lines = self._last_words.decode("utf-8", "replace").strip().splitlines()
         return f"; the last that it said: {lines[-1].strip()[-_SHOWN:]}" if lines else ""
+
+
+def _descendants(pid: int) -> list[psutil.Process]:
+    """Processes that it started, directly or not, whatever session they are in."""
+    try:
+        return psutil.Process(pid).children(recursive=True)
+    except psutil.NoSuchProcess:
+        return []

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,8 @@ class Part:
     """Name below the setting `weights`; the repository's, unless said."""
     gb: float | None = None
     """Size of the files in 10^9 bytes, where it is known."""
+    package: str | None = None
+    """Python package that ships the one file of `files`; it is looked for there, not on the hub."""
     get: str = ""
     """How to get what is in no hub repository, or not without more ado; part of a sentence."""
 
@@ -114,6 +117,8 @@ def local(part: Part, setting: str, weights: str | None) -> Path | None:
         if not path.exists():
             raise CheckpointError(f"{setting}={part.path} does not exist; correct the path")
         return path
+    if part.package is not None:
+        return packaged(part.package, part.files[0])
     if weights is not None:
         root = Path(weights).expanduser()
         if not root.is_dir():
@@ -121,6 +126,13 @@ def local(part: Part, setting: str, weights: str | None) -> Path | None:
         name = part.folder or part.repo
         return root / name if name and (root / name).exists() else None
     return None if part.repo is None else cached(part.repo, part.revision, part.files)
+
+
+def packaged(package: str, name: str) -> Path | None:
+    """The file called `name` that an installed Python package ships; nothing is imported."""
+    spec = find_spec(package) if package.isidentifier() else None
+    folders = (spec.submodule_search_locations if spec else None) or ()
+    return next((file for each in folders if (file := Path(each) / name).is_file()), None)
 
 
 def cached(repo: str, revision: str, files: Sequence[str]) -> Path | None:
@@ -157,6 +169,8 @@ def _missing(parts: Mapping[str, Part], weights: str | None) -> str:
 
 def _described(part: Part) -> str:
     words = [f"{part.repo} at revision {part.revision}" if part.repo else "in no hub repository"]
+    if part.package:
+        words = [f"in the Python package {part.package}"]
     if part.folder:
         words.append(f"as {part.folder}")
     if part.gb:

@@ -19,6 +19,7 @@ from types import FrameType
 from typing import NoReturn
 
 from ovmer.baselines.errors import ClipError, PrerequisiteError
+from ovmer.runners.foreign_text import visible
 
 FINE, FAILED, UNABLE, STOPPED = 0, 1, 2, 130
 
@@ -37,7 +38,7 @@ def command(body: Callable[[], int]) -> Callable[[], NoReturn]:
 
 def on_stderr(sentence: str) -> None:
     """Print a sentence where errors go."""
-    print(sentence, file=sys.stderr)
+    print(visible(sentence), file=sys.stderr)
 
 
 def run(body: Callable[[], int], who: str = "", tell: Callable[[str], None] = on_stderr) -> int:

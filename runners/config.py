@@ -8,6 +8,7 @@ a mistake stands in explain.py. Only `register` imports Hydra: a job that is com
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,8 @@ from omegaconf import DictConfig, OmegaConf
 from ovmer.adapters import registry
 from ovmer.adapters.registry import near
 from ovmer.baselines.errors import PrerequisiteError
+from ovmer.runners.secrets import refuse_secrets
+from ovmer.runners.tasks.task import applied
 from ovmer.runners.typed import from_json
 
 CONF = Path(__file__).parents[1] / "conf"
@@ -71,11 +74,14 @@ class Settings:
     metric: dict[str, Any] = field(default_factory=dict)
     engine: dict[str, Any] = field(default_factory=dict)
     launcher: dict[str, Any] = field(default_factory=dict)
+    task: dict[str, Any] = field(default_factory=dict)
     clips: str | None = None
     columns: ColumnSettings = field(default_factory=ColumnSettings)
     data_root: str = "dataset"
     weights: str | None = None
     limit: int | None = None
+    question: str | None = None
+    choices: list[str] = field(default_factory=list)
     generation: str = "paper"
     subtitle: str = "prompt"
     dry_run: bool = False
@@ -131,6 +137,19 @@ def shipped_baselines() -> dict[str, dict[str, Any]]:
     return {path.stem: read(path.stem) for path in sorted(folder.glob("*.yaml"))}
 
 
+@cache
+def _extractor_file(name: str) -> Mapping[str, Any]:
+    import yaml
+
+    file = CONF / "extractor" / f"{name}.yaml"
+    return yaml.safe_load(file.read_text(encoding="utf-8")) if file.is_file() else {}
+
+
+def shipped_extractor(name: str) -> dict[str, Any]:
+    """The file of conf/extractor/ as it ships; empty for an extractor of the user's own."""
+    return dict(_extractor_file(name))
+
+
 def settings_from_overrides(overrides: Sequence[str]) -> Settings:
     """The settings under overrides in Hydra's syntax, where Hydra does not run the command.
 
@@ -155,6 +174,10 @@ def settings_of(config: DictConfig) -> Settings:
             raise PrerequisiteError(f"there is no key {key}; {near(key, known)}")
     settings = OmegaConf.to_object(config)
     assert isinstance(settings, Settings)
+    settings.metric, settings.extractor = applied(
+        settings.task, settings.metric, settings.extractor
+    )
+    refuse_secrets(asdict(settings))
     _one_of("subtitle", settings.subtitle, SUBTITLE)
     _one_of("on_error", settings.on_error, ON_ERROR)
     for key, least in (("batch_size", 1), ("batch_tokens", 0), ("workers", 0)):

@@ -9,13 +9,14 @@ from typing import Self
 from tqdm import tqdm
 
 from ovmer.baselines.errors import Status
+from ovmer.runners.foreign_text import visible
 
 _LINE_SECONDS = 10.0  # between lines where stderr is no terminal
 
 
 def say(line: str) -> None:
     """A line on stderr that does not break a progress bar."""
-    tqdm.write(line, file=sys.stderr)
+    tqdm.write(visible(line), file=sys.stderr)
 
 
 class Progress:

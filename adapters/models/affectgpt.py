@@ -7,10 +7,11 @@ heard.
 """
 
 from collections.abc import Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -129,6 +130,12 @@ class AffectGptAdapter(Mllm):
         name = _name(self._epoch).replace("*", "loss_0.000")
         parts = write_miniature(folder, seed, f"{self.release}/{name}")
         return {**parts, "trained": parts["trained"].parent}
+
+    def asking(self, question: str) -> Self:
+        """The question takes the place of the authors' request; what they put around it stays."""
+        asked = copy(self)
+        asked.requests = dict.fromkeys(self.requests, question)
+        return asked
 
     def prepare(self, video: Path | None, audio: Path | None, subtitle: str | None) -> Prepared:
         import torch

@@ -7,10 +7,11 @@ the demo fails, and here the vector of sound is zeros as well, with a note.
 """
 
 from collections.abc import Sequence
+from copy import copy
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -91,6 +92,12 @@ class EmotionLlamaAdapter(Mllm):
             _ = self._folders  # what is missing is said before anything is loaded
         super().load(machine)
 
+    def asking(self, question: str) -> Self:
+        """The question takes the place of the authors' request; what they put around it stays."""
+        asked = copy(self)
+        asked.requests = dict.fromkeys(self.requests, question)
+        return asked
+
     def prepare(self, video: Path | None, audio: Path | None, subtitle: str | None) -> Prepared:
         import torch
 
@@ -135,7 +142,7 @@ class EmotionLlamaAdapter(Mllm):
         before, after = map(ids, template or self.template)
         return [before, after[1:]]
 
-    @cached_property
+    @property
     def _question(self) -> Question:
         request = self.requests[self.asks_for]
         return Question(

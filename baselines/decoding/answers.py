@@ -96,6 +96,8 @@ class Generated:
     """True where the answer was ended by its limit of tokens."""
     thinking: str = ""
     """The part that a server itself has separated from the text."""
+    notes: tuple[str, ...] = ()
+    """What a reader of the answer must know; one sentence each."""
 
     def __post_init__(self) -> None:
         if self.new_tokens is None and self.ids:

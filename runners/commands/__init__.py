@@ -16,6 +16,7 @@ COMMANDS = (
     "tables",
     "score",
     "compare",
+    "agreement",
     "extract",
     "group",
     "check",

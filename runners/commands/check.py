@@ -14,9 +14,11 @@ Settings are those of conf/config.yaml in Hydra's syntax: dataset, its keys, dat
 
 import csv
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -90,37 +92,49 @@ def check(settings: Mapping[str, Any], workers: int) -> Report:
 
     Raises PrerequisiteError where its tables cannot be read.
     """
-    clips = read_dataset({**settings, "check_files": False})
+    rows = settings.get("rows") or {}
+    clips = read_dataset({**settings, "check_files": bool(rows.get("file"))})
     root = dataset_root(settings)
     labels = settings["labels"]
-    limited = settings.get("limit") or settings.get("clips") or labels["expected"] is None
-    expected = None if limited else labels["expected"]
+    expected = labels["expected"]
+    if rows.get("file"):
+        expected = rows["expected"].get(rows["fold"])
+    if settings.get("limit") or settings.get("clips"):
+        expected = None
     report = Report(settings["name"], root, len(clips), expected, labels["column"] is not None)
     for kind in _KINDS:
         patterns = settings[kind]
+        if rows.get("file"):  # found already, by the row's own column
+            if patterns:
+                _probe_all(report, kind, clips, workers, attrgetter(kind))
+            continue
         folders = {root / pattern.partition("{name}")[0] for pattern in patterns}
         report.files[kind] = 0
         if kind == "face" and not any(folder.is_dir() for folder in folders):
             patterns = []  # only dataset.visual=face needs them
         if patterns:
-            _probe_all(report, root, kind, patterns, clips, workers)
-    _look_at_words(report, clips)
+            finder = Finder(root, kind, patterns, True, folder_may_lack=True)
+            _probe_all(report, kind, clips, workers, partial(_by_name, finder))
+    if not rows.get("file") or rows.get("subtitle"):
+        _look_at_subtitles(report, clips)
+    _look_at_labels(report, clips)
     return report
+
+
+def _by_name(finder: Finder, clip: Clip) -> Path | None:
+    return finder.find(clip.name)
 
 
 def _probe_all(
     report: Report,
-    root: Path,
     kind: str,
-    patterns: Sequence[str],
     clips: Sequence[Clip],
     workers: int,
+    find: Callable[[Clip], Path | None],
 ) -> None:
     def look(clip: Clip) -> Probe | None:
-        found = finder.find(clip.name)
+        found = find(clip)
         return None if found is None else probe(found)
-
-    finder = Finder(root, kind, patterns, True, folder_may_lack=True)
 
     with ThreadPoolExecutor(workers) as pool, Progress(len(clips), kind) as progress:
         for clip, seen in zip(clips, pool.map(look, clips), strict=True):
@@ -143,10 +157,14 @@ def _probe_all(
                     report.add(clip.name, kind, "without sound")
 
 
-def _look_at_words(report: Report, clips: Sequence[Clip]) -> None:
+def _look_at_subtitles(report: Report, clips: Sequence[Clip]) -> None:
     for clip in clips:
         if not (clip.subtitle or "").strip():
             report.add(clip.name, "subtitle", "without text")
+
+
+def _look_at_labels(report: Report, clips: Sequence[Clip]) -> None:
+    for clip in clips:
         if report.is_labelled and not clip.labels:
             report.add(clip.name, "labels", "without any")
 

@@ -15,7 +15,7 @@ from ovmer.baselines.errors import PrerequisiteError
 from ovmer.runners import cli
 from ovmer.runners.commands.score import CommonSettings, compose_settings, read_truth, score_file
 from ovmer.runners.folder.run_folder import RunFolder
-from ovmer.runners.scoring import make_metric
+from ovmer.runners.foreign_text import visible
 from ovmer.runners.scoring.grouping import GroupingMetric
 from ovmer.runners.scoring.result import write_csvs
 from ovmer.runners.scoring.significance import compare, compare_text, comparison_rows
@@ -44,7 +44,7 @@ def _compare(settings: CompareSettings) -> int:
     if len(paths) < 2:
         raise PrerequisiteError("a comparison needs two runs; give runs=[A,B] or more")
     names = _names(paths)
-    metric = make_metric(settings.metric)
+    metric = settings.make_metric()
     if isinstance(metric, GroupingMetric):
         raise PrerequisiteError(
             "metric=grouping needs recorded groups for each run; score each in Python and hand the "
@@ -62,10 +62,10 @@ def _compare(settings: CompareSettings) -> int:
         settings.confidence,
     )
     figure = settings.figure or metric.primary
-    print(compare_text(runs, comparisons, figure, settings.confidence))
+    print(visible(compare_text(runs, comparisons, figure, settings.confidence)))
     places = {names[path]: Path(path).expanduser() for path in paths}
     for line in _words({name: RunFolder(path) for name, path in places.items() if path.is_dir()}):
-        print(line)
+        print(visible(line))
     if settings.output is not None:
         output = Path(settings.output)
         write_csvs(output.parent, {output.stem: comparison_rows(comparisons)})

@@ -23,6 +23,7 @@ from ovmer.runners.data import Clip
 from ovmer.runners.data.own import clips_at
 from ovmer.runners.describing.baseline import Baseline, existing_paths
 from ovmer.runners.folder.records import Prediction
+from ovmer.runners.foreign_text import visible
 from ovmer.runners.job import Job
 from ovmer.runners.progress import say
 
@@ -67,7 +68,8 @@ def _ask(model: Baseline, clip: Clip, frames: Path | None) -> Prediction:
 
 
 def _print(prediction: Prediction, name: str) -> None:
-    print(f"{name}: {prediction.description}" if name else prediction.description, flush=True)
+    text = visible(prediction.description)
+    print(f"{name}: {text}" if name else text, flush=True)
     for note in prediction.notes:
         say(f"{name}: {note}" if name else note)
 
@@ -88,7 +90,7 @@ def _print_labels(job: Job, found: Sequence[Prediction]) -> None:
     ]
     try:
         for each in extractor.extract(items):
-            labels = ", ".join(each.labels) or "none"
+            labels = visible(", ".join(each.labels)) or "none"
             print(f"{each.name}: labels: {labels}" if len(found) > 1 else f"labels: {labels}")
     finally:
         extractor.close()

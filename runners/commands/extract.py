@@ -21,6 +21,7 @@ from ovmer.runners import cli
 from ovmer.runners.commands.arguments import parse
 from ovmer.runners.config import Settings, settings_from_json, settings_from_overrides
 from ovmer.runners.folder.run_folder import RunFolder
+from ovmer.runners.foreign_text import visible
 from ovmer.runners.job import Job
 from ovmer.runners.progress import say
 
@@ -51,6 +52,11 @@ def _job(folder: Path, wanted: Settings, overrides: Sequence[str]) -> Job:
         raise PrerequisiteError(
             f"{folder} was made by the adapter {made.baseline['adapter']}, and no code that a file "
             "names is imported; install it under a name of its own (entry point ovmer.adapters)"
+        )
+    if Job(made).task.form == "reply":
+        raise PrerequisiteError(
+            f"{folder} holds replies to task={made.task['name']}, which its metric reads itself; "
+            f"score them with ovmer score task={made.task['name']} predictions={folder}"
         )
     given = {override.partition("=")[0] for override in overrides}
     settings = replace(
@@ -95,5 +101,5 @@ def _reread(jobs: Sequence[Job], wanted: Settings) -> int:
     for state in states:
         if state.to_describe:
             say(f"{state.job.label}: {len(state.to_describe)} clips are not described yet")
-    print(summary(states))
+    print(visible(summary(states)))
     return cli.FINE if all(state.is_fine for state in states) else cli.FAILED

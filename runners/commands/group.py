@@ -21,6 +21,7 @@ from ovmer.runners.extraction import make_language_model
 from ovmer.runners.extraction.steps import clean_reply, grouping
 from ovmer.runners.folder.exchange import read_labels
 from ovmer.runners.folder.imported import Origin, RecordSettings, add_to_run, record
+from ovmer.runners.foreign_text import visible
 from ovmer.runners.progress import Progress, say
 from ovmer.runners.scoring import make_metric
 from ovmer.runners.scoring.label_files import Columns
@@ -60,8 +61,8 @@ def main() -> int:
     scores.notes.extend(answers.notes + truth.notes)
     if settings.bootstrap:
         scores = scores.with_intervals(settings.bootstrap, settings.seed, settings.confidence)
-    print(scores)
-    kept = record(settings.record, scores, Origin(settings.predictions, settings.truth))
+    print(visible(str(scores)))
+    kept = record(settings.record, scores, Origin(settings.predictions, settings.truth_name))
     if kept is not None:
         print(f"- kept for ovmer tables in {kept}")
     elif add_to_run(Path(settings.predictions).expanduser(), scores):

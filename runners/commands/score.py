@@ -2,6 +2,11 @@
 
 ovmer score predictions=outputs/ovmerd/lexicon truth=track2_train_ovmerd.csv
 ovmer score predictions=pred.csv truth=true.csv metric=hit_rate breakdown=tables
+ovmer score task=dfew predictions=replies.csv truth=true.csv
+ovmer score dataset=dfew dataset.root=/data/DFEW predictions=replies.csv
+
+With task= the replies of any model are read by the protocols of that task, side by side, without
+the model (docs/benchmarks.md).
 """
 
 import argparse
@@ -13,12 +18,15 @@ from typing import Any, TypeVar
 
 from ovmer.baselines.errors import PrerequisiteError
 from ovmer.runners import cli
+from ovmer.runners.data import read_dataset
 from ovmer.runners.folder.exchange import read_labels
 from ovmer.runners.folder.imported import Origin, RecordSettings, record
+from ovmer.runners.foreign_text import visible
 from ovmer.runners.scoring import Metric, Scores, make_metric
 from ovmer.runners.scoring.base import MISSING, one_of
 from ovmer.runners.scoring.label_files import Columns, Read
 from ovmer.runners.scoring.result import write_csvs
+from ovmer.runners.tasks.task import applied
 
 _MANDATORY = "???"
 
@@ -36,14 +44,29 @@ class ColumnSettings:
 class CommonSettings:
     """What scoring and comparing are told alike."""
 
-    truth: str = _MANDATORY
+    truth: str | None = None
     metric: dict[str, Any] = field(default_factory=dict)
+    task: dict[str, Any] = field(default_factory=dict)
+    dataset: dict[str, Any] = field(default_factory=dict)
+    question: str | None = None
+    choices: list[str] = field(default_factory=list)
+    data_root: str = "dataset"
+    limit: int | None = None
     columns: ColumnSettings = field(default_factory=ColumnSettings)
     missing: str = "error"
     bootstrap: int = 1000
     confidence: float = 0.95
     seed: int = 0
     output: str | None = None
+
+    def make_metric(self) -> Metric:
+        """The metric, which a task may bring."""
+        return make_metric(applied(self.task, self.metric, {})[0])
+
+    @property
+    def truth_name(self) -> str:
+        """Where the truth comes from."""
+        return self.truth or str(self.dataset.get("name", ""))
 
     def check(self, least: int) -> None:
         """Raise PrerequisiteError for a value out of range."""
@@ -102,15 +125,15 @@ def compose_settings(name: str, schema: type[S], about: str) -> S:
 
 def _score(settings: ScoreSettings) -> int:
     settings.check(least=0)
-    metric = make_metric(settings.metric)
+    metric = settings.make_metric()
     scores = score_file(settings, metric, settings.predictions)
     if settings.bootstrap:
         scores = scores.with_intervals(settings.bootstrap, settings.seed, settings.confidence)
-    print(scores)
+    print(visible(str(scores)))
     if settings.breakdown is not None:
         paths = write_csvs(settings.breakdown, scores.breakdown())
         print(f"- breakdown: {', '.join(str(path) for path in paths)}")
-    kept = record(settings.record, scores, Origin(settings.predictions, settings.truth))
+    kept = record(settings.record, scores, Origin(settings.predictions, settings.truth_name))
     if kept is not None:
         print(f"- kept for ovmer tables in {kept}")
     if settings.output is not None:
@@ -133,6 +156,14 @@ def score_file(
 
 
 def read_truth(settings: CommonSettings, metric: Metric) -> Read:
-    """The true labels, by the columns that the metric looks for."""
+    """The true labels, by the columns that the metric looks for, or those of the data set.
+
+    Raises PrerequisiteError where neither is given.
+    """
+    if settings.truth is None:
+        if not settings.dataset:
+            raise PrerequisiteError("truth is not set; give a file, or dataset= and dataset.root=")
+        clips = read_dataset({**settings.dataset, "check_files": False})
+        return Read({clip.name: metric.truth_of(clip) for clip in clips if clip.labels})
     columns = Columns(metric.truth_columns, settings.columns.name, settings.columns.truth)
     return read_labels(Path(settings.truth).expanduser(), columns)

@@ -16,6 +16,7 @@ from typing import Any
 from ovmer.baselines.errors import PrerequisiteError
 from ovmer.runners.data.finder import Finder
 from ovmer.runners.data.own import read_own
+from ovmer.runners.data.rows import Files, read_rows
 from ovmer.runners.data.settings import Clip, DatasetSettings, Visual, checked_settings, select
 from ovmer.runners.data.table import read_columns
 from ovmer.runners.data.truth import read_truth
@@ -38,6 +39,8 @@ def read_dataset(settings: Mapping[str, Any]) -> list[Clip]:
             f"dataset.root: there is no folder {root}; give dataset.root, or data_root, the folder "
             "that holds the data sets by their authors' names"
         )
+    if wanted.rows.file:
+        return _from_rows(root, wanted)
     truth = read_truth(root, wanted.labels)
     labels = {name: truth[name] for name in select(list(truth), wanted)}
     subtitles = _read_subtitles(root, wanted, labels)
@@ -50,6 +53,30 @@ def read_dataset(settings: Mapping[str, Any]) -> list[Clip]:
         picture = video.find(name)
         sound = audio.find(name) or picture
         clips.append(Clip(name, picture, sound, face.find(name), subtitles[name], words))
+    return clips
+
+
+def _from_rows(root: Path, wanted: DatasetSettings) -> list[Clip]:
+    rows = {row.name: row for row in read_rows(root, wanted.rows, wanted.labels.space)}
+    video = Files(root, wanted.video, wanted.check_files)
+    audio = Files(root, wanted.audio, wanted.check_files)
+    clips = []
+    for name in select(list(rows), wanted):
+        row = rows[name]
+        picture = video.find(row.file)
+        clips.append(
+            Clip(
+                name=name,
+                video=picture,
+                audio=audio.find(row.file) or picture,
+                face=None,
+                subtitle=row.subtitle,
+                labels=row.labels,
+                question=row.question,
+                choices=row.choices,
+                group=row.group,
+            )
+        )
     return clips
 
 

@@ -14,6 +14,7 @@ from omegaconf.errors import ConfigKeyError, MissingMandatoryValue, ValidationEr
 
 from ovmer.adapters.registry import near
 from ovmer.baselines.errors import PrerequisiteError
+from ovmer.runners.data.rows import Rows
 from ovmer.runners.data.truth import Labels
 
 
@@ -86,6 +87,8 @@ class DatasetSettings:
     face: list[str] = field(default_factory=list)
     subtitle: Subtitle = field(default_factory=Subtitle)
     labels: Labels = field(default_factory=Labels)
+    rows: Rows = field(default_factory=Rows)
+    """Where clips bring questions or folds; then `labels` says the words alone."""
     target: str = "labels"
     """What the extractor is asked for: labels, basic_emotion or sentiment."""
     submission: str | None = None

@@ -58,6 +58,8 @@ class Request:
     truth: tuple[str, ...]
     fingerprint: Mapping[str, str]
     clues: tuple[str | None, ...] = ()
+    question: str | None = None
+    """The task's question; None: the adapter's own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -257,8 +259,11 @@ class Pipeline:
         uses = self._adapter.modalities & MEDIA
         if uses and request.video is None and request.audio is None:
             raise MissingModality(f"the clip has no {' and no '.join(sorted(uses))}")
+        adapter = self._adapter
+        if request.question is not None:
+            adapter = adapter.asking(request.question)
         with observing(keeps_frames=self.frames_folder is not None) as observed:
-            prepared = self._adapter.prepare(request.video, request.audio, request.subtitle)
+            prepared = adapter.prepare(request.video, request.audio, request.subtitle)
         if self.frames_folder is not None:
             write_frames(observed, self.frames_folder)
         prepared.notes = (*prepared.notes, *observed.notes)

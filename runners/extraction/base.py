@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Protocol
 
 
@@ -15,6 +16,10 @@ class Described:
     """What was said in the clip, where it is to be merged into the description; else None."""
     is_labels: bool = False
     """True where the text names labels and describes nothing (`Adapter.answers_with_labels`)."""
+    truth: tuple[str, ...] = ()
+    """The true labels, for a judge; empty for extractors, which must not see them."""
+    video: Path | None = None
+    """For a judge that is shown frames."""
     in_sentence: bool = False
     """True where those labels stand in a sentence; else the text is the list itself."""
 

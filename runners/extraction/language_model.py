@@ -146,6 +146,7 @@ class LanguageModelExtractor:
     def _take(self, stage: str, item: _Item, question: Asked, reply: Generated) -> None:
         """Put a reply to use, and note what is wrong with it."""
         text = clean_reply(reply.text)
+        item.notes += [f"{stage}: {note}" for note in reply.notes]
         item.notes += [f"{stage}: {CUT}"] * reply.is_cut
         if not text:
             item.notes.append(f"{stage}: {EMPTY}")

@@ -16,8 +16,10 @@ from ovmer.baselines.decoding.server_engine import ChatServer
 from ovmer.baselines.decoding.settings import GenerationSettings
 from ovmer.baselines.errors import PrerequisiteError, near
 from ovmer.runners.extraction.base import Extractor
+from ovmer.runners.extraction.judge import JudgeEngine, JudgeExtractor, JudgeSettings
 from ovmer.runners.extraction.language_model import Chain, LanguageModelExtractor
 from ovmer.runners.extraction.lexicon import LexiconExtractor
+from ovmer.runners.extraction.reply import ReplyExtractor
 from ovmer.runners.scoring.parsing import PARSERS
 
 _TRANSLATE = ("none", "english", "chinese")
@@ -83,7 +85,7 @@ class LanguageModelSettings:
             )
 
 
-S = TypeVar("S", LexiconSettings, LanguageModelSettings)
+S = TypeVar("S", LexiconSettings, LanguageModelSettings, JudgeSettings)
 
 
 def make_extractors(settings: Mapping[str, Any], merge: bool = False) -> list[Extractor]:
@@ -93,6 +95,13 @@ def make_extractors(settings: Mapping[str, Any], merge: bool = False) -> list[Ex
     for a key or value that is wrong, and where the extractor cannot merge.
     """
     kind = settings.get("kind")
+    if kind == "reply":
+        if merge:
+            raise PrerequisiteError(
+                "subtitle=merge is for descriptions, but this task's metric reads the reply; "
+                "say subtitle=prompt or subtitle=none"
+            )
+        return [ReplyExtractor()]
     if kind == "lexicon":
         if merge:
             raise PrerequisiteError(
@@ -106,8 +115,12 @@ def make_extractors(settings: Mapping[str, Any], merge: bool = False) -> list[Ex
                 "tell; add extractor=qwen25"
             )
         return [LexiconExtractor(lexicon.sentences)]
+    if kind == "judge":
+        return [_judge(settings)]
     if kind != "language_model":
-        raise PrerequisiteError(f"extractor.kind is {kind!r}; it is lexicon or language_model")
+        raise PrerequisiteError(
+            f"extractor.kind is {kind!r}; it is lexicon, language_model or judge"
+        )
     checked = _checked(LanguageModelSettings, settings)
     checked.check()
     model = _language_model(checked)
@@ -119,6 +132,19 @@ def make_extractors(settings: Mapping[str, Any], merge: bool = False) -> list[Ex
         checked.parser,
     )
     return [LanguageModelExtractor(checked.name, model, chain, seed) for seed in checked.seeds]
+
+
+def _judge(settings: Mapping[str, Any]) -> JudgeExtractor:
+    """The judge of `conf/extractor/judge.yaml`, with the task's `judge` under that key."""
+    own = {key: value for key, value in settings.items() if key != "judge"}
+    checked = _checked(LanguageModelSettings, own)
+    checked.check()
+    told = settings.get("judge")
+    if not told:
+        raise PrerequisiteError("extractor=judge needs a task with a judge, such as mme_emotion")
+    model = _language_model(checked)
+    model.engine = JudgeEngine(model.engine, isinstance(model.engine, ChatServer))
+    return JudgeExtractor(checked.name, model, _checked(JudgeSettings, told))
 
 
 def make_language_model(settings: Mapping[str, Any]) -> LanguageModel:

@@ -22,6 +22,7 @@ from ovmer.baselines.errors import PrerequisiteError
 from ovmer.runners.folder.records import Prediction
 from ovmer.runners.folder.run_folder import RunFolder
 from ovmer.runners.folder.run_json import ANSWERED
+from ovmer.runners.foreign_text import guarded
 from ovmer.runners.scoring.label_files import (
     Columns,
     Read,
@@ -50,7 +51,8 @@ def write_exchange_files(
     writer.writerow(["name", "status", "openset", "description", "error"])
     for each in predictions:
         openset = opensets[each.name] if each.name in labels else ""
-        writer.writerow([each.name, each.status, openset, each.description, each.error or ""])
+        texts = map(guarded, (each.description, each.error or ""))
+        writer.writerow([each.name, each.status, openset, *texts])
     folder.replace(_TABLE, table.getvalue().encode("utf-8", "replace"))
     if submission is not None:
         folder.replace(_SUBMISSION, _submission(submission, opensets).encode())

@@ -14,6 +14,7 @@ names is imported.
 
 import json
 import os
+import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, replace
@@ -29,6 +30,9 @@ from ovmer.runners.folder.run_json import SCHEMA, RunInfo, identity_digest
 from ovmer.runners.folder.scores_json import StoredScores
 from ovmer.runners.progress import say
 from ovmer.runners.typed import from_json
+
+MINIATURE = "miniature"
+"""The folder of a dry run's checkpoint, inside the run's."""
 
 _SHOWN = 80  # characters of a value in a message
 T = TypeVar("T")
@@ -81,8 +85,34 @@ class RunFolder:
             found[key] = self._typed("scores.json", StoredScores, entry)
         return found
 
+    def is_stale(self, identity: Mapping[str, Any]) -> bool:
+        """Whether the folder was made by another configuration, and no clip in it is described.
+
+        So is the folder of a run that failed before its settings were corrected.
+        """
+        info = self.find_info()
+        if info is not None and (
+            info.imported is not None or not differences(info.identity, identity)
+        ):
+            return False
+        predictions = self.read_predictions().values()
+        if info is None and {each.made_by for each in predictions} <= {identity_digest(identity)}:
+            return False
+        return all(each.failed for each in predictions)
+
+    def clear(self) -> None:
+        """Begin anew: remove what a run has written, once the folder is taken."""
+        for name in ("predictions.jsonl", "labels.jsonl"):
+            os.truncate(self.path / name, 0)
+        for name in ("run.json", "scores.json"):
+            (self.path / name).unlink(missing_ok=True)
+        if (self.path / MINIATURE).is_dir():
+            shutil.rmtree(self.path / MINIATURE)
+
     def check(self, identity: Mapping[str, Any]) -> None:
-        """Raise PrerequisiteError where the folder was made by another configuration."""
+        """Raise PrerequisiteError where another configuration made descriptions in the folder."""
+        if self.is_stale(identity):
+            return
         info = self.find_info()
         if info is None:
             self._check_predictions(identity)

@@ -29,6 +29,10 @@ class Column:
     """(data set, metric) as published/*.csv spells them."""
     unit: int = 100
     """What a figure of 1 is printed as."""
+    mean_of: tuple[str, ...] | None = None
+    """Without a data set: the titles of the columns that it is the mean of; None: all before it."""
+    weights: tuple[float, ...] = ()
+    """Of those columns; none: all alike."""
 
 
 @dataclass(frozen=True)
@@ -68,6 +72,10 @@ class Layout:
     row_notes: Mapping[str, str]
     plot: tuple[str, ...]
     """Titles of the columns in the forest plot."""
+    generation: str
+    """The preset that print decodes with: paper (as the models' authors sample) or greedy."""
+    extractor: str | None
+    """The language model of print's label step; None where it is not to be had any more."""
     figures: Mapping[tuple[str, str, str, str], Published] = field(repr=False)
     """(model, inputs, data set, metric) -> what print says."""
 
@@ -105,13 +113,15 @@ def read_layout(name: str) -> Layout:
         tuple(told["notes"]),
         told.get("row_notes", {}),
         tuple(told.get("plot") or (column.title for column in columns)),
+        told.get("generation", "paper"),
+        told.get("extractor"),
         _published(told["published"], tables),
     )
 
 
 def _column(told: dict[str, Any]) -> Column:
-    published = told.get("published")
-    return Column(**{**told, "published": tuple(published) if published else None})
+    lists = {key: tuple(value) for key, value in told.items() if isinstance(value, list)}
+    return Column(**{**told, **lists})
 
 
 def _published(file: str, tables: Sequence[str]) -> dict[tuple[str, str, str, str], Published]:

@@ -20,7 +20,19 @@ from ovmer.runners.object_arrays import read_member
 from ovmer.runners.scoring.parsing import MISSING
 from ovmer.runners.table_files import Table, explained, read_table
 
-NAME_COLUMNS = ("name", "names", "filename", "filenames", "clip", "sample", "video", "file", "id")
+NAME_COLUMNS = (
+    "name",
+    "names",
+    "filename",
+    "filenames",
+    "clip",
+    "sample",
+    "video",
+    "file",
+    "id",
+    "video_id",
+    "video_name",
+)
 _BROKEN = (zipfile.BadZipFile, pickle.UnpicklingError)
 
 

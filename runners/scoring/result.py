@@ -22,6 +22,8 @@ import numpy as np
 import numpy.typing as npt
 from tabulate import tabulate
 
+from ovmer.runners.foreign_text import guarded
+
 if TYPE_CHECKING:
     from pandas import DataFrame
 
@@ -235,7 +237,8 @@ def write_csvs(folder: str | Path, tables: Mapping[str, Rows]) -> list[Path]:
     paths = [root / f"{name}.csv" for name in tables]
     for path, rows in zip(paths, tables.values(), strict=True):
         with path.open("w", encoding="utf-8", newline="", errors="replace") as file:
-            csv.writer(file, lineterminator="\n").writerows(rows)
+            cells = ((guarded(c) if isinstance(c, str) else c for c in row) for row in rows)
+            csv.writer(file, lineterminator="\n").writerows(cells)
     return paths
 
 

@@ -25,6 +25,7 @@ from ovmer.runners import cli
 from ovmer.runners.data import Clip, read_dataset
 from ovmer.runners.data.finder import looser_matches
 from ovmer.runners.data.reader import dataset_root, understood
+from ovmer.runners.foreign_text import visible
 from ovmer.runners.job import Job
 from ovmer.runners.progress import say
 from ovmer.runners.sweeping.state import State, look
@@ -83,7 +84,7 @@ def run_jobs(jobs: Sequence[Job], launcher: Sequence[str] = ()) -> int:
                 if ended.job.settings.on_error == "raise":
                     break
     states = [each.state for each in plan if each.state is not None]
-    print(summary(states))
+    print(visible(summary(states)))
     fine = all(each.is_done for each in plan) and not any(state.failed for state in states)
     return status if fine else cli.FAILED
 

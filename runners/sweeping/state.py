@@ -47,7 +47,9 @@ class Reading:
 
     def key(self, item: Described) -> str:
         """Under which the labels of one description are kept."""
-        return label_key(item.name, item.text, item.subtitle, item.is_labels, self._identity)
+        # A judge's answer hangs on the truth as well.
+        text = "\n".join([item.text, *item.truth])
+        return label_key(item.name, text, item.subtitle, item.is_labels, self._identity)
 
     @property
     def found(self) -> dict[str, tuple[str, ...]]:
@@ -96,19 +98,22 @@ class State:
 
     def _described(self, clip: Clip, prediction: Prediction) -> Described:
         subtitle = clip.subtitle if self.job.settings.subtitle == "merge" else None
-        adapter = self.job.adapter
+        adapter, settings = self.job.adapter, self.job.settings
+        is_judged = settings.extractor.get("kind") == "judge"
         return Described(
             clip.name,
             prediction.description,
             subtitle,
-            is_labels=adapter.answers_with_labels,
+            is_labels=adapter.answers_with_labels or self.job.task.form == "labels",
+            truth=clip.labels if is_judged else (),
+            video=clip.video if is_judged else None,
             in_sentence=adapter.labels_in_sentence,
         )
 
     @property
-    def truth(self) -> dict[str, tuple[str, ...]]:
+    def truth(self) -> dict[str, Any]:
         """True labels of the clips that have any; the others cannot be scored."""
-        return {clip.name: clip.labels for clip in self.clips if clip.labels}
+        return {clip.name: self.metric.truth_of(clip) for clip in self.clips if clip.labels}
 
     @property
     def scores(self) -> StoredScores | None:
@@ -181,7 +186,10 @@ def look(job: Job, clips: Sequence[Clip], extractors: Sequence[Extractor] | None
         [Reading(each) for each in extractors],
         make_metric(job.settings.metric),
     )
-    found = folder.read_predictions()
+    if state.metric.reads_replies and state.truth:
+        # A truth that the task cannot score is said before anything runs.
+        state.metric.score({}, state.truth, missing="zero")
+    found = {} if job.at is None and folder.is_stale(job.identity) else folder.read_predictions()
     redone = redo_of(job.settings.redo, [each.name for each in state.requests])
     for each in state.requests:
         record = found.get(each.name)
@@ -227,11 +235,28 @@ def request(job: Job, clip: Clip, clues: Sequence[str | None] = ()) -> Request:
     audio = clip.audio if AUDIO in uses else None
     subtitle = clip.subtitle if SUBTITLE in uses and settings.subtitle == "prompt" else None
     truth = clip.labels if job.adapter.sees_truth else ()
+    question = _question(job, clip)
+    if question is not None:
+        subtitle = None  # it stands in the question, where the task wants it
     checked = bool(settings.dataset.get("check_files", True))
     made_from = fingerprint(video, audio, subtitle, truth, checked)
+    if question is not None:
+        made_from["question"] = digest(question)
     if clues:
         made_from["clues"] = digest(*(f"{clue is None}{clue}" for clue in clues))
-    return Request(clip.name, video, audio, subtitle, truth, made_from, tuple(clues))
+    return Request(clip.name, video, audio, subtitle, truth, made_from, tuple(clues), question)
+
+
+def _question(job: Job, clip: Clip) -> str | None:
+    """The task's question for a clip; PrerequisiteError where the baseline can be put none."""
+    if not job.task.asks:
+        return None
+    if "asking" not in job.adapter.defines:
+        raise PrerequisiteError(
+            f"baseline={job.settings.baseline['name']} puts no question, so task={job.task.name} "
+            "cannot be asked of it; leave it out, or say task=describe"
+        )
+    return job.task.ask(clip, clip.subtitle if job.settings.subtitle == "prompt" else None)
 
 
 def fingerprint(

@@ -21,7 +21,7 @@ from ovmer.runners.folder.exchange import write_exchange_files
 from ovmer.runners.folder.identity import richer
 from ovmer.runners.folder.provenance import provenance
 from ovmer.runners.folder.records import Labelled, Prediction
-from ovmer.runners.folder.run_folder import RunFolder
+from ovmer.runners.folder.run_folder import MINIATURE, RunFolder
 from ovmer.runners.folder.run_json import RunInfo, identity_digest
 from ovmer.runners.folder.scores_json import stored_scores
 from ovmer.runners.job import Job
@@ -40,6 +40,9 @@ def work(job: Job) -> State:
     started = time.monotonic()
     clips = read_dataset(job.settings.dataset)
     with RunFolder(job.folder) as folder:
+        if job.at is None and folder.is_stale(job.identity):
+            say(f"{job.label}: its settings have changed and no clip was described; begun anew")
+            folder.clear()
         state = look(job, clips)
         missing = len(state.to_describe)
         with _session(folder, state) as info:
@@ -143,7 +146,7 @@ def _describe(folder: RunFolder, state: State, info: RunInfo) -> None:
         state.touched.clear()
     if not requests:
         return
-    adapter = job.adapter.miniature(folder.path / "miniature") if job.is_dry else job.adapter
+    adapter = job.adapter.miniature(folder.path / MINIATURE) if job.is_dry else job.adapter
     if not job.is_dry and job.settings.launcher.get("name", "local") == "local":
         info.identity = _with_weights(folder, job, adapter, info)
     made_by = identity_digest(info.identity)

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import product
 
@@ -91,8 +91,11 @@ class ClosedSet(Family):
     parser: str
     unknown: str = "wrong"
     figures: tuple[str, ...] = ("accuracy", "UAR", "weighted-F1")
+    rename: Mapping[str, str] = field(default_factory=dict)
+    """True label -> the protocol's word for it, where they differ."""
 
     def __post_init__(self) -> None:
+        self.labels = tuple(self.rename.get(label, label) for label in self.labels)
         if len(self.labels) < 2:
             raise PrerequisiteError("a closed set needs at least two labels; give choices=[a,b]")
         check_unknown(self.unknown)
@@ -127,7 +130,7 @@ class ClosedSet(Family):
         number = {label: i for i, label in enumerate(self.labels)}
         width, start = len(self.labels), 3
         values = np.zeros((len(cases), len(self.columns)))
-        true = np.array([_true_class(case, number, self.labels) for case in cases], dtype=int)
+        true = np.array([self._true_class(case, number) for case in cases], dtype=int)
         read = np.array([-1 if r is None else number.get(r, -2) for r in readings], dtype=int)
         values[:, 0] = 1
         values[:, 1] = read < 0
@@ -156,6 +159,22 @@ class ClosedSet(Family):
         ]
         return Counted(values, readings, {"confusion": confusion})
 
+    def _true_class(self, case: Case, number: Mapping[str, int]) -> int:
+        """The number of the true label; -1 where the truth is empty and the clip cannot count."""
+        if len(case.truth) > 1:
+            raise PrerequisiteError(
+                f"clip {case.name!r} has {len(case.truth)} true labels, so a closed set cannot be "
+                "scored; use a data set with one label a clip, or task=describe"
+            )
+        text = case.truth[0].strip().lower() if case.truth else ""
+        if not text:
+            return -1
+        text = self.rename.get(text, text)
+        if text not in number:
+            known = ", ".join(self.labels[:12]) + (" ..." if len(self.labels) > 12 else "")
+            raise wrong_value(case.name, "truth", f"{case.truth[0]!r:.60}, none of {known}")
+        return number[text]
+
     def aggregate(self, sums: Mapping[str, FloatArray]) -> dict[str, FloatArray]:
         counts = _Counts(sums, self.labels)
         figures = {name: CLOSED_SET_FIGURES[name][1](counts) for name in self.figures}
@@ -179,15 +198,42 @@ def _once_each(
     return [known[case.reply] for case in cases]
 
 
-def _true_class(case: Case, number: Mapping[str, int], labels: Sequence[str]) -> int:
-    """The number of the true label; -1 where the truth is empty and the clip cannot count."""
-    text = case.truth[0].strip().lower() if case.truth else ""
-    if not text:
-        return -1
-    if text not in number:
-        known = ", ".join(labels[:12]) + (" ..." if len(labels) > 12 else "")
-        raise wrong_value(case.name, "truth", f"{case.truth[0]!r:.60}, none of {known}")
-    return number[text]
+@dataclass
+class Choice(Family):
+    """One of the choices that each clip brings: there are no classes, so accuracy is the figure."""
+
+    parser: str
+    unknown: str = "wrong"
+    columns = ("clips", "unknown", "counted", "right")
+
+    def __post_init__(self) -> None:
+        check_unknown(self.unknown)
+
+    def count(self, cases: Sequence[Case]) -> Counted:
+        values, readings = np.zeros((len(cases), 4)), list[str | None]()
+        parsers = dict[tuple[str, ...], Parse]()
+        for row, case in zip(values, cases, strict=True):
+            choices = tuple(choice.lower() for choice in case.choices)
+            true = case.truth[0].strip().lower() if len(case.truth) == 1 else ""
+            if true not in choices:
+                raise wrong_value(case.name, "truth", f"{case.truth!r:.60}, none of its choices")
+            if choices not in parsers:
+                parsers[choices] = make_parser(self.parser, choices)
+            read = parsers[choices](case.reply)
+            unknown = read not in choices
+            row[:] = 1, unknown, not (read is None and self.unknown == "drop"), read == true
+            readings.append(read)
+        return Counted(values, readings, {})
+
+    def aggregate(self, sums: Mapping[str, FloatArray]) -> dict[str, FloatArray]:
+        return {
+            "accuracy": ratio(sums["right"], sums["counted"], 0.0),
+            "unknown": ratio(sums["unknown"], sums["clips"], 0.0),
+        }
+
+    @property
+    def about(self) -> str:
+        return f"{rule(self.parser)}; a reply without a choice is {policy(self.unknown)}"
 
 
 @dataclass

@@ -27,6 +27,8 @@ class Case:
     """One label, several, or one for each part of the answer."""
     group: str = ""
     """The part of the benchmark that the clip belongs to, such as its problem type."""
+    choices: tuple[str, ...] = ()
+    """The clip's own answers to choose from."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,8 @@ class Family(ABC):
     """Figures of one kind under one protocol."""
 
     columns: tuple[str, ...]
+    graded: tuple[str, ...] = ()
+    """The columns whose sum is a clip's grade, for families that have grades and no classes."""
 
     @abstractmethod
     def count(self, cases: Sequence[Case]) -> Counted:

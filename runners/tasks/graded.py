@@ -25,6 +25,7 @@ class Rewards(Family):
     """Mean reward of questions of several types, in all and by type (IntentBench)."""
 
     groups: tuple[str, ...] = ("multiple choice", "emer_ov_mc", "judge")
+    graded = ("reward",)
     untagged: str = "own"
     """What is read where a reply has no <answer>: the `own` reply, or the `last` one of the run,
     as in the authors' code, which depends on the order of the clips."""
@@ -111,6 +112,7 @@ class Steps(Family):
     """Categories that count as another, as in ER-Wild."""
     unknown: str = "drop"
     columns = ("clips", "unknown", "counted", "recognition", "reasoning")
+    graded = ("recognition",)
 
     def __post_init__(self) -> None:
         check_unknown(self.unknown)
@@ -166,6 +168,7 @@ class JudgedText(Family):
     """
 
     columns = ("clips", "unknown", "logical", "multimodal")
+    graded = ("logical", "multimodal")
 
     def count(self, cases: Sequence[Case]) -> Counted:
         values, readings = np.zeros((len(cases), 4)), list[str | None]()

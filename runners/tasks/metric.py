@@ -18,13 +18,14 @@ import numpy as np
 from ovmer.baselines.errors import PrerequisiteError, near
 from ovmer.runners.scoring.base import Metric
 from ovmer.runners.scoring.result import Contributions, FloatArray, Rows, Scores
-from ovmer.runners.tasks.closed_set import ClosedSet, Joint
+from ovmer.runners.tasks.closed_set import Choice, ClosedSet, Joint
 from ovmer.runners.tasks.family import Case, Counted, Family
 from ovmer.runners.tasks.graded import JudgedText, Rewards, SetF1, Steps, Text
 from ovmer.runners.tasks.regression import Regression
 
 FAMILIES: Mapping[str, type[Family]] = {
     "closed_set": ClosedSet,
+    "choice": Choice,
     "joint": Joint,
     "set_f1": SetF1,
     "rewards": Rewards,
@@ -118,8 +119,24 @@ class ProtocolMetric(Metric):
     def conditions(self) -> dict[str, Any]:
         return {"protocols": {name: dict(keys) for name, keys in self.protocols.items()}}
 
+    def is_graded(self, protocol: str) -> bool:
+        """Whether a clip has a grade under that protocol, and no class."""
+        return bool(self._families[protocol].graded)
+
+    def values(self, protocol: str, scores: Scores) -> list[str | float | None]:
+        """What each clip was read as under a protocol: its class or grade, None for nothing."""
+        family = self._families[protocol]
+        if not family.graded:
+            header, *rows = scores.tables()["readings"]
+            place = header.index(protocol)
+            return [row[place] or None for row in rows]
+        columns = scores.contributions.columns
+        at = [columns.index(f"{protocol}/{name}") for name in ("unknown", *family.graded)]
+        picked = scores.contributions.values[:, at]
+        return [None if unknown else float(sum(grade)) for unknown, *grade in picked.tolist()]
+
     def truth_of(self, clip: Any) -> Any:
-        return {"truth": list(clip.labels), "group": clip.group}
+        return {"truth": list(clip.labels), "group": clip.group, "choices": list(clip.choices)}
 
     def aggregate(self, sums: FloatArray) -> dict[str, FloatArray]:
         figures, start = dict[str, FloatArray](), 0
@@ -178,11 +195,12 @@ def _is_mandatory(each: Any) -> bool:
 
 
 def _case(name: str, reply: Any, truth: Any) -> Case:
-    """A truth may come as text, as a list, or as {"truth": ..., "group": ...}."""
-    group = ""
+    """A truth may come as text, as a list, or as {"truth": ..., "group": ..., "choices": ...}."""
+    group, choices = "", ()
     if isinstance(truth, Mapping):
-        truth, group = truth.get("truth"), str(truth.get("group") or "")
-    return Case(name, "\n".join(_texts(reply)), _texts(truth), group)
+        group, choices = str(truth.get("group") or ""), tuple(truth.get("choices") or ())
+        truth = truth.get("truth")
+    return Case(name, "\n".join(_texts(reply)), _texts(truth), group, choices)
 
 
 def _texts(value: Any) -> tuple[str, ...]:

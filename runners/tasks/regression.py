@@ -31,6 +31,7 @@ class Regression(Family):
 
     scale: str = "mosi"
     unknown: str = "drop"
+    graded = ("p",)
 
     def __post_init__(self) -> None:
         check_unknown(self.unknown)

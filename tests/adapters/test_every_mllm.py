@@ -22,6 +22,7 @@ from torch import Tensor
 from ovmer.adapters import registry
 from ovmer.adapters.audio_visual import AudioVisual
 from ovmer.adapters.base import AUDIO, MEDIA, VIDEO, Answer, Machine, Prepared
+from ovmer.adapters.chat_llm import ChatLlm
 from ovmer.adapters.mllm import SLOT, Mllm
 from ovmer.adapters.native import Native
 from ovmer.baselines.errors import CheckpointError
@@ -43,7 +44,7 @@ def _configurations() -> dict[str, dict[str, Any]]:
     return {
         name: content
         for name, content in found.items()
-        if issubclass(classes[name], Mllm) and not issubclass(classes[name], Native)
+        if issubclass(classes[name], Mllm) and not issubclass(classes[name], Native | ChatLlm)
     }
 
 

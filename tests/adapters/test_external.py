@@ -3,11 +3,12 @@
 import os
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from ovmer.adapters.base import Answer, Machine, Prepared
+from ovmer.adapters.base import Answer, Machine
 from ovmer.adapters.external import External
 from ovmer.baselines.errors import (
     ClipError,
@@ -50,7 +51,8 @@ def external(tmp_path):
 
 
 def answers(adapter, names="abcdef"):
-    items = [Prepared((Path(f"/clips/{name}"), None, "Hi."), seed=7) for name in names]
+    clips = [adapter.prepare(Path(f"/clips/{name}"), None, "Hi.") for name in names]
+    items = [replace(clip, seed=7) for clip in clips]
     return [adapter.generate([item])[0] for item in items]
 
 
@@ -112,7 +114,7 @@ def test_a_clip_that_ends_the_worker_twice_fails_alone(external):
 @pytest.mark.parametrize(("body", "kind"), [("die()", ClipError), ("time.sleep(9)", Timeout)])
 def test_one_clip_after_another_that_ends_the_worker_stops_the_run(external, body, kind):
     adapter = external(body, timeout=0.5)
-    items = [Prepared((None, None, "")) for _ in range(3)]
+    items = [adapter.prepare(None, None, "") for _ in range(3)]
     assert [type(adapter.generate([item])[0]) for item in items[:2]] == [kind, kind]
     with pytest.raises(PrerequisiteError, match=r"on 3 clips in a row .*goes on from there"):
         adapter.generate(items[2:])
@@ -131,6 +133,32 @@ def test_no_answer_in_time_is_a_timeout_and_leaves_nothing_running(external, tmp
     assert isinstance(found[2], Timeout)
     for pid in (tmp_path / "pids").read_text().split():
         assert ended(int(pid))
+
+
+def test_what_it_started_ends_with_it_in_another_session_too(external, tmp_path):
+    adapter = external(
+        'child = subprocess.Popen(["sleep", "600"], start_new_session=True)\n'
+        f"open({str(tmp_path / 'pid')!r}, 'w').write(str(child.pid))\n" + ECHO
+    )
+    assert texts(answers(adapter, "a")) == ["a"]
+    adapter.close()
+    assert ended(int((tmp_path / "pid").read_text()))
+
+
+def test_an_answer_that_is_sent_ahead_is_not_taken_for_the_next_clip(external):
+    ahead = 'say(id=request["id"] + 1, text="ahead of its request")'
+    adapter = external(f'{ECHO}\nif name == "b":\n    {ahead}')
+    found = texts(answers(adapter))
+    assert "ahead of its request" not in found
+    assert found[:2] == ["a", "b"]
+    assert "it must answer each request once" in found[2]
+    assert found[3:] == list("def")
+
+
+def test_a_number_of_thousands_of_digits_does_no_harm(external):
+    adapter = external('say(id=request["id"], text=name, prompt_tokens=10**4000, new_tokens=-1)')
+    (found,) = answers(adapter, "a")
+    assert (found.text, found.prompt_tokens, found.new_tokens) == ("a", None, None)
 
 
 def ended(pid: int) -> bool:
@@ -189,14 +217,14 @@ def test_a_wrong_answer_fails_its_clip_alone(external, reply, kind, sentence):
 def test_a_long_answer_and_a_long_subtitle_pass(external):
     adapter = external('say(id=request["id"], text=request["subtitle"])')
     words = "é" * 150_000  # more than a pipe holds, either way
-    (found,) = adapter.generate([Prepared((None, None, words))])
+    (found,) = adapter.generate([adapter.prepare(None, None, words)])
     assert found.text == words
 
 
 def test_a_worker_that_reads_nothing_is_a_timeout(external):
     adapter = external(head='print("{\\"ready\\": 1}", flush=True)\nimport time; time.sleep(60)\n')
     adapter.timeout = 0.5
-    (found,) = adapter.generate([Prepared((None, None, "x" * 300_000))])
+    (found,) = adapter.generate([adapter.prepare(None, None, "x" * 300_000)])
     assert isinstance(found, Timeout)
 
 

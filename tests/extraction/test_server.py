@@ -5,6 +5,7 @@ import os
 import threading
 import time
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -13,7 +14,15 @@ from ovmer.baselines.decoding.engine_settings import ServerSettings
 from ovmer.baselines.decoding.server_engine import ChatServer
 from ovmer.baselines.decoding.settings import GenerationSettings
 from ovmer.baselines.errors import ClipError, PrerequisiteError, Refused, Timeout
-from tests.extraction.fake_server import MODEL, FakeServer, Misbehaviour, completion, error, serving
+from tests.extraction.fake_server import (
+    MODEL,
+    FakeServer,
+    Misbehaviour,
+    Script,
+    completion,
+    error,
+    serving,
+)
 
 QUICK = ServerSettings(retries=2, timeout=20.0, at="extractor.engine")
 PAPER = GenerationSettings(do_sample=True, temperature=0.7, top_p=0.8, repetition_penalty=1.05)
@@ -418,6 +427,58 @@ def test_what_no_question_would_get_past_names_its_remedy(trouble: Misbehaviour,
     with serving(lambda n, request: trouble) as server:
         settings = replace(QUICK, concurrency=1)
         answered, problem = stopped(engine(server, settings).stream(questions(9)))
+    assert not answered
+    assert sentence in problem
+
+
+def picky(*unknown: str) -> Script:
+    """Refuses requests with any of these keys, naming one at a time."""
+
+    def script(n: int, request: dict[str, Any]) -> str | Misbehaviour:
+        found = next((key for key in unknown if key in request), None)
+        if found:
+            return error(400, f"Unrecognized request argument supplied: {found}")
+        return "[sad]"
+
+    return script
+
+
+def test_what_a_server_does_not_know_is_left_out_with_a_note():
+    with serving(picky("top_k", "seed", "repetition_penalty")) as server:
+        found = ask(server, 3, settings=replace(QUICK, concurrency=1), generation=PAPER)
+        asked = list(server.requests)
+    note = "the server does not know top_k and seed and repetition_penalty; asked without"
+    assert found == {n: replace(reply("[sad]"), notes=(note,)) for n in range(3)}
+    assert len(asked) == 3 + 3  # later questions are right at once
+    assert all("temperature" in request and "max_tokens" in request for request in asked)
+
+
+def test_what_cannot_be_left_out_is_not():
+    with serving(picky("temperature")) as server:
+        (found,) = ask(server).values()
+    assert isinstance(found, ClipError)
+    assert "refused the question with 400" in str(found)
+
+
+@pytest.mark.parametrize(
+    ("trouble", "sentence"),
+    [
+        (
+            error(400, "Invalid content type. 'input_audio' is not supported by this model."),
+            "takes no sound (Invalid content type. 'input_audio' is not supported by this model.); "
+            "set baseline.modalities=video",
+        ),
+        (error(404, "No endpoints found that support input audio"), "baseline.modalities=video"),
+        (error(400, "At most 0 audio(s) may be provided"), "baseline.modalities=video"),
+        (error(400, "'video_url' is not supported"), "set baseline.picture=images"),
+        (error(400, "image input is not supported"), "set baseline.modalities=audio"),
+    ],
+)
+def test_a_model_that_does_not_take_a_medium_names_the_setting(
+    trouble: Misbehaviour, sentence: str
+):
+    with serving(lambda n, request: trouble) as server:
+        answered, problem = stopped(engine(server).stream(questions(3)))
     assert not answered
     assert sentence in problem
 

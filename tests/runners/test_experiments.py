@@ -11,6 +11,9 @@ from ovmer.runners.papers.layout import layout_names, read_layout
 from tests.runners.jobs import job
 
 NAMES = sorted(path.stem for path in (CONF / "experiment").glob("*.yaml"))
+BENCHMARKS = (
+    "dfew", "mafw", "ravdess", "emobench_m", "mmla", "intentbench", "mme_emotion", "meld_closed",
+)  # fmt: skip
 
 
 def params(name: str) -> dict[str, list[str]]:
@@ -27,9 +30,11 @@ def test_every_table_has_its_experiment() -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_it_follows_the_protocol_of_print(name: str) -> None:
     made, layout = job(f"experiment={name}").settings, read_layout(name)
+    assert (made.generation, made.dry_run) == (layout.generation, False)
+    if name in BENCHMARKS:
+        return  # their protocols read the replies themselves
     assert made.extractor["name"] == "qwen25"
     assert made.extractor["sampling"] == "paper"
-    assert (made.generation, made.dry_run) == ("paper", False)
     assert layout.subtitle in (made.subtitle, None)
 
 

@@ -2,11 +2,12 @@
 
 import json
 import os
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from ovmer.baselines.errors import ClipError, PrerequisiteError
+from ovmer.baselines.errors import ClipError, PrerequisiteError, Status
 from ovmer.runners.data import read_dataset
 from ovmer.runners.folder.imported import add_to_run
 from ovmer.runners.folder.run_folder import RunFolder
@@ -189,6 +190,35 @@ def test_a_folder_of_other_settings_is_refused_with_what_differs(base):
     assert "baseline.labels (1 there, 3 now)" in str(caught.value)
     assert 'baseline.source ("basic" there, "wheels" now)' in str(caught.value)
     assert "variant=WORD" in str(caught.value)
+
+
+def test_a_folder_without_a_described_clip_is_begun_anew(base, capsys):
+    """A yaml that did not work at first is corrected, without a word about the folder."""
+    made = job("baseline=scripted", *base)
+    work(made)
+    folder = RunFolder(made.folder)
+    failed = [
+        replace(each, status=Status.CRASHED, description="", error="it broke", made_by="before")
+        for each in folder.read_predictions().values()
+    ]
+    before = replace(folder.info(), identity={**folder.info().identity, "seed": 77})
+    with folder:
+        folder.clear()
+        for each in failed:
+            folder.predictions.append(each)
+        folder.write_info(before)
+    assert look(made, read_dataset(made.settings.dataset)).predictions == {}
+    assert work(made).is_fine
+    assert "no clip was described; begun anew" in capsys.readouterr().err
+    assert {each.name for each in folder.read_predictions().values()} == {x.name for x in failed}
+    assert len((folder.path / "predictions.jsonl").read_text("utf-8").splitlines()) == len(failed)
+
+    one = replace(failed[0], status=Status.OK, description="She smiles.")
+    with folder:
+        folder.predictions.append(one)
+        folder.write_info(before)
+    with pytest.raises(PrerequisiteError, match="was made with other settings: seed"):
+        work(made)
 
 
 def test_a_folder_that_is_being_written_is_refused(base):

@@ -172,7 +172,7 @@ def test_compare_says_where_words_of_one_baseline_part(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("module", "arguments", "words"),
     [
-        ("score", [], "truth has no value; give truth=..."),
+        ("score", ["predictions=a"], "truth is not set; give a file, or dataset="),
         ("score", ["truth=b"], "predictions has no value; give predictions=..."),
         ("score", ["predictions=a", "truth=b", "mising=zero"], "there is no key mising; did you"),
         ("score", ["predictions=a", "truth=b", "metric=weel"], "there is no metric=weel; did you"),
@@ -216,7 +216,7 @@ def test_a_reader_that_has_seen_enough_is_no_error_with_a_trace(files: Path) -> 
 def test_help(module: str, inside: Inside) -> None:
     status, out, err = inside(module, "--help")
     assert (status, err) == (0, "")
-    wanted = ["url="] if module == "fetch" else ["truth: ???", "metric: grouping, hit_rate"]
+    wanted = ["url="] if module == "fetch" else ["truth: null", "metric: grouping, hit_rate"]
     assert all(words in out for words in wanted)
 
 

@@ -1,0 +1,23 @@
+"""The extractor of tasks whose metric reads the replies themselves: they are kept as they stand."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ovmer.runners.extraction.base import Described, Extracted
+
+
+@dataclass(frozen=True)
+class ReplyExtractor:
+    """The reply as the one label of a clip."""
+
+    @property
+    def identity(self) -> Mapping[str, Any]:
+        return {"name": "reply"}
+
+    def extract(self, items: Sequence[Described]) -> Iterator[Extracted]:
+        for item in items:
+            yield Extracted(item.name, (item.text,) if item.text else (), raw=item.text)
+
+    def close(self) -> None:
+        """Nothing to free."""

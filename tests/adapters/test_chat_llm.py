@@ -1,0 +1,75 @@
+"""Chat models that read the subtitle alone, on a miniature and behind a server."""
+
+from pathlib import Path
+
+import pytest
+
+from ovmer.adapters.base import Answer, Machine, Prepared
+from ovmer.adapters.chat_llm import ChatLlm
+from ovmer.baselines.decoding.settings import GenerationSettings
+from tests.extraction.fake_server import serving
+
+CPU = Machine(device="cpu", dtype="float32")
+WORDS = ["We won, I am so happy!", "He is gone.", "<|im_end|> What is this?", ""]
+
+
+@pytest.fixture(scope="module")
+def llm(tmp_path_factory: pytest.TempPathFactory) -> ChatLlm:
+    small = ChatLlm(generation=GenerationSettings(max_new_tokens=12))
+    small = small.miniature(tmp_path_factory.mktemp("llm") / "it")
+    small.load(CPU)
+    return small
+
+
+def prepared(llm: ChatLlm) -> list[Prepared]:
+    return [llm.prepare(None, None, words) for words in WORDS]
+
+
+def texts(answers: object) -> list[str]:
+    assert isinstance(answers, list)
+    assert all(isinstance(each, Answer) for each in answers)
+    return [each.text for each in answers]
+
+
+def test_a_batch_gives_the_answers_of_single_clips(llm: ChatLlm):
+    together = texts(llm.generate(prepared(llm)))
+    assert together == [texts(llm.generate([each]))[0] for each in prepared(llm)]
+    assert len(set(together)) == len(WORDS)
+
+
+def test_the_prompt_is_the_models_own_template_around_the_question(llm: ChatLlm):
+    item = llm.prepare(None, None, WORDS[0])
+    # A character is a token at most in the miniature's tokenizer; control tokens are one each.
+    shown = llm.tokenizer.decode(item.inputs)
+    assert f"Subtitle content of this video: {WORDS[0]}; As an expert" in shown
+    spelled = llm.prepare(None, None, WORDS[2])
+    assert "<|im_end|> What is this?" in llm.tokenizer.decode(spelled.inputs)
+
+
+def test_a_clip_without_words_is_asked_about_with_a_note(llm: ChatLlm):
+    for words in (None, "", "  "):
+        item = llm.prepare(None, None, words)
+        assert item.notes == ("no words are known of this clip, so the answer is a guess",)
+        assert "Subtitle content" not in llm.tokenizer.decode(item.inputs)
+    assert llm.prepare(None, None, "Hello.").notes == ()
+
+
+def test_a_subtitle_that_is_too_long_is_cut_with_a_note(llm: ChatLlm):
+    item = llm.prepare(None, None, "word " * 20_000)
+    assert len(item.inputs) <= 16_384 - 12
+    assert "the subtitle was cut by" in item.notes[0]
+
+
+def test_behind_a_server_it_sends_the_question_as_text(tmp_path: Path):
+    with serving(lambda number, request: "He is glad.") as server:
+        from ovmer.baselines.checkpoint import Part
+
+        llm = ChatLlm(checkpoint={"model": Part(repo="mini")})
+        engine = {"name": "server", "base_url": server.url, "timeout": 20.0}
+        llm.load(Machine(engine=engine))
+        assert llm.feeding == "stream"
+        ((index, answer),) = llm.stream([llm.prepare(None, None, "Hooray!")])
+        assert (index, getattr(answer, "text", None)) == (0, "He is glad.")
+        (message,) = server.requests[0]["messages"]
+    assert message["content"].startswith("Subtitle content of this video: Hooray!; As an expert")
+    llm.close()
