@@ -19,6 +19,7 @@ from ovmer.adapters.thinking import CUT_WHILE_THINKING
 from ovmer.baselines.decoding.answers import Perceived
 from ovmer.baselines.errors import CheckpointError, MissingModality, PrerequisiteError
 from ovmer.runners.describing.pipeline import Pipeline, Request
+from ovmer.runners.job import NOT_FIELDS
 
 ROOT = Path(__file__).parents[2]
 SAMPLE = ROOT / "runners" / "data" / "sample"
@@ -36,11 +37,9 @@ SUBTITLES = ("No!", None, "a much longer subtitle, so that lengths differ " * 3)
 def configured(name: str) -> Native:
     """The adapter as its yaml file has it."""
     content = OmegaConf.load(CONF / f"{name}.yaml")
-    fields = {
-        key: value for key, value in content.items() if key not in ("name", "title", "status")
-    }
-    cls = registry.get(fields.pop("adapter"))
-    fields["generation"] = fields["generation"]["greedy"]
+    fields = {key: value for key, value in content.items() if key not in NOT_FIELDS}
+    cls = registry.get(content["adapter"])
+    fields["generation"] = content["generation"]["greedy"]
     adapter = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(cls), fields))
     assert isinstance(adapter, Native)
     return replace(adapter, generation=replace(adapter.generation, max_new_tokens=12))
