@@ -365,7 +365,7 @@ class Native(ChatMllm, Mllm):
                 inside[index] = item.inputs.inside
                 yield index, (item.inputs.prompt, item.seed)
 
-        for index, answer in self._engine.stream(asked()):
+        for index, answer in self._engine.stream(asked()):  # type: ignore[attr-defined]
             is_inside = inside.pop(index)
             if not isinstance(answer, ClipError):
                 yield index, self._parted(answer, inside=is_inside)
