@@ -327,7 +327,7 @@ class Job:
         if settings.baseline.get("generation") and settings.generation != "paper":
             words.append(settings.generation)
         if switches.get("subtitle", "prompt") != "prompt":
-            words.append("merge" if settings.subtitle == "merge" else "nosub")
+            words.append("apart")  # the subtitle, from the question; merged in afterwards or not
         if switches.get("dataset.visual", "frame") != "frame":
             words.append(str(switches["dataset.visual"]))
         if "dataset.language" in switches and "dataset.language" in self._overridden:

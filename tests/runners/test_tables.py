@@ -3,12 +3,15 @@
 import csv
 import io
 import json
+import math
 import subprocess
 from collections.abc import Callable
 from importlib.resources import files
 from pathlib import Path
+from statistics import mean, stdev
 
 import pytest
+from scipy.stats import t, ttest_1samp
 
 from ovmer.baselines.errors import PrerequisiteError
 from ovmer.runners.commands.tables import write
@@ -248,13 +251,13 @@ def test_of_affectgpts_releases_the_papers_is_the_one_in_print(outputs) -> None:
 
 
 def test_a_combination_names_its_unusual_parts(outputs) -> None:
-    sources = ["ovmerd/secap-dry-bug_compat", "ovmerd/mplug_owl-merge-frames_8"]
+    sources = ["ovmerd/secap-dry-bug_compat", "ovmerd/mplug_owl-apart-frames_8"]
     write_run(
         outputs, "combined", "ovmerd", {"F": 0.4}, "grouping", subtitle="merge",
         identity={"sources": sources},
     )  # fmt: skip
     found = cell(table_of(outputs, "ovmer_clues"), "SECap + mPLUG-Owl", "F")
-    assert why(found) == ["parts with other settings: mplug_owl-merge-frames_8"]
+    assert why(found) == ["parts with other settings: mplug_owl-apart-frames_8"]
 
 
 @pytest.mark.parametrize(
@@ -286,9 +289,9 @@ def test_another_metric_is_named(outputs: Path) -> None:
 
 def test_of_several_runs_the_one_that_fits_print_best_is_shown(outputs: Path) -> None:
     write_run(outputs, "otter", "ovmerd", {"M-avg": 0.1}, name="otter-dry", dry_run=True)
-    write_run(outputs, "otter", "ovmerd", {"M-avg": 0.39}, name="otter-nosub", subtitle="merge")
+    write_run(outputs, "otter", "ovmerd", {"M-avg": 0.39}, name="otter-apart", subtitle="merge")
     write_run(outputs, "otter", "ovmerd", {"M-avg": 0.2}, name="otter")
-    assert cell(table_of(outputs), "Otter").folder == outputs / "ovmerd" / "otter-nosub"
+    assert cell(table_of(outputs), "Otter").folder == outputs / "ovmerd" / "otter-apart"
 
 
 def test_a_baseline_that_print_lacks_stands_below(outputs: Path) -> None:
@@ -302,7 +305,7 @@ def test_a_baseline_that_print_lacks_stands_below(outputs: Path) -> None:
 def test_a_combination_has_the_row_of_its_parts(outputs: Path) -> None:
     folder = write_run(outputs, "combined", "ovmerd", WHEEL, subtitle="merge")
     told = json.loads((folder / "run.json").read_text("utf-8"))
-    told["identity"]["sources"] = ["ovmerd/secap", "ovmerd/mplug_owl-nosub"]
+    told["identity"]["sources"] = ["ovmerd/secap", "ovmerd/mplug_owl-apart"]
     (folder / "run.json").write_text(json.dumps(told), "utf-8")
     found = cell(table_of(outputs, "ovmer_clues"), "SECap + mPLUG-Owl")
     assert found.ours == pytest.approx(47.22)
@@ -373,7 +376,7 @@ def test_the_files_hold_the_same_table(outputs: Path, tmp_path: Path) -> None:
     tex = latex(table)
     (columns,) = {r.count(" & ") for r in tex.splitlines() if r.endswith("\\\\")}
     assert columns == 16
-    for word in ("\\toprule", "\\midrule", "\\bottomrule", "95 \\% bootstrap"):
+    for word in ("\\toprule", "\\midrule", "\\bottomrule", "95 \\% interval over clips"):
         assert word in tex
     assert "\\item{} [low, high]" in tex, "no label of the item"
     paths = write(table, tmp_path / "t", ["md", "tex", "csv", "png"])
@@ -422,3 +425,59 @@ def test_a_mistake_is_one_sentence(command, tmp_path, arguments, sentence) -> No
     done = command("tables", *arguments)
     assert done.returncode == 2
     assert done.stderr.startswith(sentence)
+
+
+def with_readings(folder: Path, figure: str, *figures: float) -> None:
+    """Make a run's scores those of several readings."""
+    path = folder / "scores.json"
+    told = json.loads(path.read_text("utf-8"))
+    (entry,) = told.values()
+    entry["figures"][figure] = mean(figures)
+    entry["repeats"] = [{figure: each} for each in figures]
+    entry["spread"] = {figure: stdev(figures)}
+    path.write_text(json.dumps(told), "utf-8")
+
+
+def test_a_difference_has_the_noise_of_both_sides(outputs: Path) -> None:
+    """Welch by hand: s of three readings, and print's deviation of two runs."""
+    folder = write_run(outputs, "chat_univi", "ovmerd", WHEEL, subtitle="merge")
+    assert cell(table_of(outputs), "Chat-UniVi", "M1").noise is None
+    assert "n. k." in plain(table_of(outputs))
+    with_readings(folder, "M1", 0.280, 0.282, 0.287)
+    found = cell(table_of(outputs), "Chat-UniVi", "M1")
+    assert found.published is not None
+    assert found.published.std is not None
+    ours, theirs = stdev([28.0, 28.2, 28.7]) ** 2 / 3, found.published.std**2 / 2
+    df = (ours + theirs) ** 2 / (ours**2 / 2 + theirs**2)
+    assert found.spread == pytest.approx(stdev([28.0, 28.2, 28.7]))
+    assert found.noise == pytest.approx(t.ppf(0.975, df) * math.sqrt(ours + theirs))
+    assert f"±{found.noise:.2f}" in plain(table_of(outputs))
+    assert f"±{found.published.std:.2f}" in plain(table_of(outputs))
+
+
+def test_an_offset_of_all_rows_shows_below_the_column(outputs: Path) -> None:
+    """Each row differs by less than its interval, and all of them by half a point."""
+    names = {"chat_univi": 46.75, "otter": 39.41, "qwen_audio": 31.84, "salmonn": 43.53}
+    away = [0.4, 0.5, 0.6, 0.5]
+    for (name, printed), more in zip(names.items(), away, strict=True):
+        write_run(outputs, name, "ovmerd", {"M-avg": (printed + more) / 100}, subtitle="merge")
+    table = table_of(outputs)
+    found = table.summaries[-1]
+    assert found is not None
+    assert (found.rows, found.mean) == (4, pytest.approx(0.5))
+    assert found.rms == pytest.approx(math.sqrt(mean(each**2 for each in away)))
+    assert found.p == pytest.approx(ttest_1samp(away, 0).pvalue)
+    assert found.half == pytest.approx(t.ppf(0.975, 3) * stdev(away) / 2)
+    assert "all rows: ours less print" in plain(table)
+    assert table.summaries[0] is None
+
+
+def test_old_scores_of_several_readings_have_no_interval(outputs: Path) -> None:
+    """Two deviations to each side were no interval over clips."""
+    folder = write_run(outputs, "chat_univi", "ovmerd", WHEEL, subtitle="merge")
+    with_readings(folder, "M-avg", 0.470, 0.472, 0.477)
+    path = folder / "scores.json"
+    told = json.loads(path.read_text("utf-8"))
+    next(iter(told.values()))["intervals"] = {}
+    path.write_text(json.dumps(told), "utf-8")
+    assert cell(table_of(outputs), "Chat-UniVi").interval is None
