@@ -25,7 +25,7 @@ lint: $(VENV)/.test
 # What needs no model: about a minute.
 quick: lint
 	$(BIN)/pytest -n $$(nproc) tests/test_layout.py tests/test_golden_metrics.py tests/folder tests/tasks \
-	    tests/scoring tests/data --ignore tests/data/test_parts.py
+	    tests/scoring tests/data
 
 # One process more than there are cores, as some tests wait for a server; the files in the order of
 # tests/conftest.py, the longest first.
