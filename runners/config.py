@@ -73,6 +73,7 @@ class ColumnSettings:
     labels: str | None = None
     question: str | None = None
     choices: str | None = None
+    reason: str | None = None
 
 
 @dataclass
@@ -182,7 +183,7 @@ def settings_of(config: DictConfig) -> Settings:
 
     Raises PrerequisiteError for a value out of range; OmegaConf's errors pass (see `explain`).
     """
-    known = [each.name for each in fields(Settings)]
+    known = [each.name for each in fields(OmegaConf.get_type(config) or Settings)]
     for key in map(str, config):
         if key not in known:
             raise PrerequisiteError(f"there is no key {key}; {near(key, known)}")
