@@ -22,7 +22,7 @@ from functools import cached_property
 from importlib import import_module
 from pathlib import Path
 from threading import Lock
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self, cast
 
 from ovmer.adapters.base import Adapter, Answer, Feeding, Machine, Prepared
 from ovmer.baselines.checkpoint import Loading, Part, locate
@@ -38,6 +38,9 @@ MINIATURE_NEW_TOKENS = 32
 """Miniatures answer at most this long: random weights hardly ever say the end token."""
 
 SLOT = "{subtitle}"
+
+TUNED = "tuned"
+"""The part of a checkpoint that `ovmer train recipe=lora` writes: adapters, and connectors."""
 
 VICUNA_SYSTEM = (
     "A chat between a curious human and an artificial intelligence assistant. "
@@ -262,6 +265,15 @@ class Mllm(Adapter, ABC):
             folder = LlmFolder(self._llm_cache or cache_folder(settings), label)
             place = replace(place, llm_folder=folder)
         self._model = self.build(place)
+        if TUNED in parts:
+            if settings.needs_folder:
+                raise PrerequisiteError(
+                    "weights of `ovmer train` are merged into the model on this device; ask them "
+                    "with engine=transformers"
+                )
+            from ovmer.baselines.training.lora import apply_tuned
+
+            apply_tuned(cast(Any, self._model), parts[TUNED])
         self._engine = settings.start(self._model, self.tokenizer, self.generation, place)
         self._side = SideStream(place.device)
         self._encoding = Lock()

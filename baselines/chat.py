@@ -59,6 +59,13 @@ class TransformersTokenizer:
             self._tokenizer.encode(text, add_special_tokens=False, split_special_tokens=True)
         )
 
+    def id_of(self, token: str) -> int:
+        """The id of a control token. Raises CheckpointError where there is none of that name."""
+        found = self._tokenizer.get_added_vocab().get(token)
+        if found is None:
+            raise CheckpointError(f"the tokenizer has no control token {token!r}; is it Qwen2.5's?")
+        return int(found)
+
     def decode(self, ids: Sequence[int]) -> str:
         """The text of ids; control tokens are left out."""
         return str(

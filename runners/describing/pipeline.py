@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from ovmer.adapters.base import AUDIO, MEDIA, VIDEO, Adapter, Answer, Prepared
+from ovmer.adapters.media.blank import blanking
 from ovmer.adapters.media.observe import observing, write_frames
 from ovmer.baselines.errors import (
     ClipError,
@@ -60,6 +61,10 @@ class Request:
     clues: tuple[str | None, ...] = ()
     question: str | None = None
     """The task's question; None: the adapter's own."""
+    blank: frozenset[str] = frozenset()
+    """Media that are read as blank, see inputs.py."""
+    notes: tuple[str, ...] = ()
+    """For the clip's record."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -262,11 +267,19 @@ class Pipeline:
         adapter = self._adapter
         if request.question is not None:
             adapter = adapter.asking(request.question)
-        with observing(keeps_frames=self.frames_folder is not None) as observed:
+        with (
+            observing(keeps_frames=self.frames_folder is not None) as observed,
+            blanking(request.blank) as blanked,
+        ):
             prepared = adapter.prepare(request.video, request.audio, request.subtitle)
+        if uses and request.blank and not blanked.reads:
+            raise PrerequisiteError(
+                "inputs= cannot take anything from this baseline's media, as it reads files in its "
+                "own way; use an adapter whose prepare() reads by ovmer.adapters.media"
+            )
         if self.frames_folder is not None:
             write_frames(observed, self.frames_folder)
-        prepared.notes = (*prepared.notes, *observed.notes)
+        prepared.notes = (*request.notes, *prepared.notes, *observed.notes)
         return prepared
 
     def _answer(self, batch: Sequence[_Ready]) -> Iterator[Prediction]:
