@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from ovmer.baselines.chat import TransformersTokenizer
-from ovmer.baselines.errors import PrerequisiteError, first_line
+from ovmer.baselines.errors import ClipError, PrerequisiteError, first_line
 
 if TYPE_CHECKING:
     from ovmer.baselines.decoding.answers import Perceived
@@ -104,6 +104,7 @@ class ChatProcessor(TransformersTokenizer):
         super().__init__(processor.tokenizer, folder)
         self.name = type(processor).__name__
         self._processor, self._options, self._template = processor, dict(options), template
+        self._has_taken_one = False
 
     def takes(self, medium: str) -> bool:
         """Whether the model has an input for `video`, `image` or `audio`."""
@@ -152,17 +153,21 @@ class ChatProcessor(TransformersTokenizer):
     def __call__(self, message: Message, media: Media) -> "Perceived":
         """What `generate` takes: the ids of a message's prompt, and the media's features.
 
-        Raises PrerequisiteError where the processor does not take them so.
+        Raises PrerequisiteError where the processor does not take them so, and ClipError where it
+        took other clips before.
         """
         from ovmer.baselines.decoding.answers import Perceived
 
         try:
             made = self._made(message, media)
         except (TypeError, ValueError, KeyError, AttributeError, NotImplementedError) as error:
+            refused = f"{self.name} does not take the clip as it was given ({first_line(error)})"
+            if self._has_taken_one:
+                raise ClipError(f"{refused}, though it took others") from error
             raise PrerequisiteError(
-                f"{self.name} does not take the clip as it was given ({first_line(error)}); see "
-                "baseline.processor and baseline.picture"
+                f"{refused}; see baseline.processor and baseline.picture"
             ) from error
+        self._has_taken_one = True
         tensors = {name: torch.as_tensor(value) for name, value in made.items()}
         ids = tensors.pop("input_ids")[0].tolist()
         tensors.pop("attention_mask", None)
