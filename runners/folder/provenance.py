@@ -16,6 +16,7 @@ _PACKAGES = (
     "vllm",
     "numpy",
     "decord",
+    "av",
     "librosa",
     "hydra-core",
 )

@@ -97,6 +97,12 @@ class State:
             and clip.name not in reading.labels
         ]
 
+    @property
+    def asks_for_labels(self) -> bool:
+        """Whether an extractor finds the labels; False where the baseline names them itself."""
+        adapter = self.job.adapter
+        return not adapter.answers_with_labels or adapter.labels_in_sentence
+
     def _described(self, clip: Clip, prediction: Prediction) -> Described:
         subtitle = clip.subtitle if self.job.settings.subtitle == "merge" else None
         adapter, settings = self.job.adapter, self.job.settings

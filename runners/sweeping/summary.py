@@ -8,11 +8,12 @@ from tabulate import tabulate
 
 from ovmer.baselines.errors import Status
 from ovmer.runners.folder.scores_json import StoredScores
+from ovmer.runners.scoring.base import headlines
 from ovmer.runners.sweeping.state import State
+from ovmer.runners.trained_on import seen_by
 
-_FIGURES = ("M-avg", "level1", "level2")
-"""What is shown of a metric's figures beside its primary one, where it has them."""
-
+_NO_EXTRACTOR = "none (labels)"
+"""In the place of an extractor, of a baseline that names the labels itself."""
 _SHOWN = 3  # rows that a note names
 _LABELS = 8  # labels that are counted by name
 
@@ -26,18 +27,29 @@ def summary(states: Sequence[State]) -> str:
     figures = _figure_names([scores for _, scores in rows if scores is not None])
     protocols = [_protocol(state) for state in states]
     varying = [key for key in protocols[0] if len({each[key] for each in protocols}) > 1]
-    header = ["baseline", "data set", *varying, "clips", "ok", "empty", "failed", *figures]
+    header = [
+        "baseline",
+        "data set",
+        "trained on",
+        *varying,
+        "clips",
+        "ok",
+        "empty",
+        "failed",
+        *figures,
+    ]
     body = [
         [
             _name(state),
             state.job.folder.parent.name,
+            seen_by(state.job.settings).status,
             *(protocol[key] for key in varying),
             *_counts(state),
             *(_percent(scores, name) for name in figures),
         ]
         for (state, scores), protocol in zip(rows, protocols, strict=True)
     ]
-    align = ["left"] * (2 + len(varying)) + ["right"] * (4 + len(figures))
+    align = ["left"] * (3 + len(varying)) + ["right"] * (4 + len(figures))
     table = tabulate(body, header, colalign=align, disable_numparse=True)
     common = {key: value for key, value in protocols[0].items() if key not in varying}
     return "\n".join([table, *_notes(rows, common)])
@@ -54,7 +66,7 @@ def _protocol(state: State) -> dict[str, str]:
     return {
         "generation": settings.generation,
         "subtitle": settings.subtitle,
-        "extractor": state.job.extraction,
+        "extractor": state.job.extraction if state.asks_for_labels else _NO_EXTRACTOR,
         "metric": settings.metric["name"],
     }
 
@@ -70,10 +82,11 @@ def _name(state: State) -> str:
 
 
 def _figure_names(scored: Sequence[StoredScores]) -> list[str]:
-    """The primary figures first, then the usual ones; only such as some row has."""
-    wanted = [*(scores.primary for scores in scored), *_FIGURES]
-    present = [name for name in wanted if any(name in scores.figures for scores in scored)]
-    return list(dict.fromkeys(present))
+    """The primary figures first, then those that belong beside them; only such as some row has."""
+    known = list(dict.fromkeys(name for scores in scored for name in scores.figures))
+    wanted = [name for scores in scored for name in headlines(scores.primary, known)]
+    first = [scores.primary for scores in scored if scores.primary in known]
+    return list(dict.fromkeys([*first, *wanted]))
 
 
 def _percent(scores: StoredScores | None, name: str) -> str:
@@ -87,7 +100,11 @@ def _percent(scores: StoredScores | None, name: str) -> str:
 
 def _notes(rows: Sequence[_Scored], protocol: Mapping[str, str]) -> list[str]:
     notes = [", ".join(["in percent", *(f"{key}={value}" for key, value in protocol.items())])]
-    asked = [each.extractor for _, each in rows if each and "model" in each.extractor]
+    asked = [
+        scores.extractor
+        for state, scores in rows
+        if scores is not None and "model" in scores.extractor and state.asks_for_labels
+    ]
     notes += dict.fromkeys(map(_model, asked))
     seeds = {len(state.readings) for state, _ in rows} - {1}
     if seeds:

@@ -240,6 +240,9 @@ def _score(folder: RunFolder, state: State) -> None:
         digest=state.score_digest,
         answered_only=answered,
     )
+    parser = entry.extractor.get("parser")
+    if parser is not None:  # `parser` itself is the metric's
+        entry = replace(entry, conditions={**entry.conditions, "extractor.parser": parser})
     state.all_scores[entry.key] = entry
     folder.write_scores(state.all_scores.values())
 

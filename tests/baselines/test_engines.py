@@ -219,6 +219,7 @@ def test_scores_that_are_not_finite_are_an_error_of_that_clip_alone(settings: Ge
         modules.llm.lm_head.weight[7] = torch.inf
     (failed,) = engine.generate([torch.ones(4, 32)], [0])
     assert isinstance(failed, NotFinite)
+    assert failed.status == "not_finite", "which the run's summary counts apart"
     assert str(failed).startswith("the scores of the language model are NaN or infinite")
 
 
