@@ -110,7 +110,7 @@ def _check_training(model: AffectGpt, case: Case) -> None:
 
 
 def _check_gradients(checkpoint: Path, case: Case) -> None:
-    """The same batch in the model that is trained: adapters beside weights, all connectors learn."""
+    """The same batch in the model that is trained, adapters beside the weights."""
     llm, clip, hubert = _parts(checkpoint)
     trained = next(checkpoint.glob("checkpoint_*.pth"))
     rank = len(next(t for n, t in _published(trained).items() if ".lora_A" in n))

@@ -27,7 +27,8 @@ SETTINGS = (
 )
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.by_hand
+@pytest.mark.timeout(900)
 def test_the_sample_is_learned_by_heart(tmp_path):
     run = train(*SETTINGS, f"outputs={tmp_path / 'outputs'}")
     with (run.folder / "curve.csv").open() as file:
