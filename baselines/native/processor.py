@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from PIL import Image
 
 from ovmer.baselines.chat import TransformersTokenizer
 from ovmer.baselines.errors import PrerequisiteError, first_line
@@ -19,7 +20,7 @@ from ovmer.baselines.errors import PrerequisiteError, first_line
 if TYPE_CHECKING:
     from ovmer.baselines.decoding.answers import Perceived
 
-_PER_TOKEN = ("mm_token_type_ids", "token_type_ids")
+_PER_TOKEN = ("mm_token_type_ids", "token_type_ids", "cross_attention_mask")
 _PART_OF = {
     "video": ("video_processor",),
     "image": ("image_processor",),
@@ -87,6 +88,11 @@ class Message:
             text = {"type": "text", "text": self.system}
             found.insert(0, {"role": "system", "content": [text]})
         return found
+
+
+def _picture(frame: Any) -> Any:
+    """A frame as all processors take it; one without content as it is."""
+    return Image.fromarray(frame) if isinstance(frame, np.ndarray) else frame
 
 
 class ChatProcessor(TransformersTokenizer):
@@ -185,7 +191,7 @@ class ChatProcessor(TransformersTokenizer):
                 "fps": len(when["frames_indices"]) / when["total_num_frames"] * when["fps"],
             }
         if media.images:
-            given["images"] = [list(media.images)]
+            given["images"] = [[_picture(frame) for frame in media.images]]
         if media.sound is not None:
             given["audio"] = [media.sound]
             given["audio_kwargs"] = {"sampling_rate": self.rate}
