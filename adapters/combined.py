@@ -4,7 +4,7 @@ Run the parts first, each asked without the subtitle; then, with the subtitle me
 language model,
 
     ovmer sweep baseline=combined baseline.name=salmonn+mplug_owl subtitle=merge \\
-        baseline.runs=[outputs/ovmerd/salmonn-nosub,outputs/ovmerd/mplug_owl-nosub] extractor=qwen25
+        baseline.runs=[outputs/ovmerd/salmonn-apart,outputs/ovmerd/mplug_owl-apart] extractor=qwen25
 
 The prompt with which the authors merged two clues and a subtitle was not published. Here both clues
 stand where their prompt for one clue has it, joined by the `；` that parts clue and subtitle there.
@@ -38,7 +38,7 @@ class Combined(Adapter):
         if len(self.runs) < 2:
             raise PrerequisiteError(
                 "baseline=combined joins two runs or more; name their folders: "
-                "baseline.runs=[outputs/ovmerd/salmonn-nosub,outputs/ovmerd/mplug_owl-nosub]"
+                "baseline.runs=[outputs/ovmerd/salmonn-apart,outputs/ovmerd/mplug_owl-apart]"
             )
         return [Path(run).expanduser() for run in self.runs]
 

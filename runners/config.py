@@ -8,6 +8,7 @@ a mistake stands in explain.py. Only `register` imports Hydra: a job that is com
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -134,6 +135,19 @@ def shipped_baselines() -> dict[str, dict[str, Any]]:
         return merged | own
 
     return {path.stem: read(path.stem) for path in sorted(folder.glob("*.yaml"))}
+
+
+@cache
+def _extractor_file(name: str) -> Mapping[str, Any]:
+    import yaml
+
+    file = CONF / "extractor" / f"{name}.yaml"
+    return yaml.safe_load(file.read_text(encoding="utf-8")) if file.is_file() else {}
+
+
+def shipped_extractor(name: str) -> dict[str, Any]:
+    """The file of conf/extractor/ as it ships; empty for an extractor of the user's own."""
+    return dict(_extractor_file(name))
 
 
 def settings_from_overrides(overrides: Sequence[str]) -> Settings:

@@ -23,7 +23,7 @@ from ovmer.baselines.checkpoint import BESIDE_CONTENT, Part, describe_part
 from ovmer.baselines.decoding.engine_settings import words_depend_on
 from ovmer.baselines.errors import PrerequisiteError, first_line, where
 from ovmer.baselines.gpu import OWN, resolve_dtype
-from ovmer.runners.config import Settings
+from ovmer.runners.config import Settings, shipped_extractor
 from ovmer.runners.content import code_hash, code_of_class
 from ovmer.runners.data.own import own_settings
 from ovmer.runners.explain import explain
@@ -38,6 +38,10 @@ NOT_FIELDS = frozenset(
 the baseline of which this is another release (papers/)."""
 _BESIDE_CONTENT = tuple(f".{name}" for name in BESIDE_CONTENT)
 _PRESETS = ("paper", "greedy")
+_MAKES_LABELS = ("model", "sampling", "translate", "merge", "labels", "parser", "sentences")
+"""Settings of an extractor that its labels are called by, where they are unusual."""
+_UNNAMED = frozenset({"translate", "sentences"})
+"""Of these, such whose values say little without their key."""
 
 
 @dataclass(frozen=True)
@@ -111,14 +115,18 @@ class Job:
         """`outputs/<dataset>/<baseline>[-variant]`, a function of the configuration alone."""
         if self.at is not None:
             return self.at
+        parts = [str(self.settings.baseline["name"]), *self._variant]
+        name = "-".join(_word(part) for part in parts)
+        return self._dataset_folder / _cut(name, 200, whole=name)
+
+    @property
+    def _dataset_folder(self) -> Path:
         dataset = _word(str(self.settings.dataset["name"]))
         source = self.settings.dataset.get("source")
         if source or "dataset.root" in self._overridden:
             root = str(Path(source or self.settings.dataset["root"]).expanduser().resolve())
             dataset += "-" + hashlib.blake2b(root.encode(), digest_size=3).hexdigest()
-        parts = [str(self.settings.baseline["name"]), *self._variant]
-        name = "-".join(_word(part) for part in parts)
-        return Path(self.settings.outputs) / dataset / _cut(name, 200, whole=name)
+        return Path(self.settings.outputs) / dataset
 
     @property
     def machine(self) -> Machine:
@@ -169,10 +177,19 @@ class Job:
 
     @property
     def extraction(self) -> str:
-        """How labels are made, in a word: `qwen25-paper-merge`."""
-        words = [self.settings.extractor["name"]]
-        if self.settings.extractor.get("sampling", "greedy") != "greedy":
-            words.append(self.settings.extractor["sampling"])
+        """How labels are made, in a word: `qwen25-paper-merge`.
+
+        Labels of different making have different words, so that both results stay.
+        """
+        extractor = self.settings.extractor
+        usual = shipped_extractor(extractor["name"])
+        protocol = self.settings.baseline.get("protocol") or {}
+        usual |= {"sampling": "greedy", "translate": protocol.get("translate", "none")}
+        words = [extractor["name"]]
+        for key in _MAKES_LABELS:
+            value = extractor.get(key, usual.get(key))
+            if value != usual.get(key) and isinstance(value, str | int):
+                words.append(_word(f"{key}_{value}" if key in _UNNAMED else str(value)))
         return "-".join([*words, "merge"] if self.settings.subtitle == "merge" else words)
 
     @property
@@ -216,7 +233,19 @@ class Job:
             )
         if presets:
             fields["generation"] = {**presets[choice], **self.task.generation}
+        if not is_dataclass(self._class) or "bug_compat" not in self._class.__dataclass_fields__:
+            fields.pop("bug_compat", None)  # said of all baselines of an experiment
+        if "sources" in self._class.defines and isinstance(fields.get("runs"), list):
+            fields["runs"] = [self._run_folder(str(run)) for run in fields["runs"]]
         return fields
+
+    def _run_folder(self, named: str) -> str:
+        """The folder of a run that this one joins; in a dry run or on a data set of another root,
+        that of the same name among this job's own."""
+        folder = Path(named).expanduser()
+        baseline, *words = folder.name.split("-")
+        ours = self._dataset_folder / "-".join([baseline, *["dry"] * self.settings.dry_run, *words])
+        return named if folder.exists() or not ours.exists() else str(ours)
 
     @cached_property
     def _checked_fields(self) -> Any:
@@ -298,7 +327,7 @@ class Job:
         if settings.baseline.get("generation") and settings.generation != "paper":
             words.append(settings.generation)
         if switches.get("subtitle", "prompt") != "prompt":
-            words.append("nosub")
+            words.append("apart")  # the subtitle, from the question; merged in afterwards or not
         if switches.get("dataset.visual", "frame") != "frame":
             words.append(str(switches["dataset.visual"]))
         if "dataset.language" in switches and "dataset.language" in self._overridden:
@@ -314,6 +343,8 @@ class Job:
             words.append(switches["media.reader"])
         if settings.seed:
             words.append(f"seed{settings.seed}")
+        if self._fields.get("bug_compat"):
+            words.append("bug_compat")
         words += [self._field_word(key) for key in self._overridden_fields]
         if self._sources:
             words.append("+".join(source.rpartition("/")[2] for source in self._sources))
@@ -323,7 +354,7 @@ class Job:
     def _overridden_fields(self) -> list[str]:
         """The keys below `baseline` that the command line sets, in its order."""
         keys = [key.partition(".")[2] for key in self._overridden if key.startswith("baseline.")]
-        beside = {"name", "title", "needs"} | self._class.beside_identity
+        beside = {"name", "title", "needs", "bug_compat"} | self._class.beside_identity
         return [
             key
             for key in keys

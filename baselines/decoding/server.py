@@ -16,6 +16,8 @@ from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
+from urllib.parse import urlsplit
+from urllib.request import proxy_bypass
 
 from ovmer.baselines.decoding.answers import Generated
 from ovmer.baselines.decoding.completions import ErrorBody, message_of, read_completion
@@ -151,12 +153,19 @@ class ServerClient:
     async def _client(self) -> AsyncIterator["AsyncOpenAI"]:
         from openai import AsyncOpenAI
 
-        async with AsyncOpenAI(
-            api_key=self._settings.api_key,
-            base_url=self._url,
-            max_retries=self._settings.retries,
-            timeout=self._settings.timeout,
-        ) as client:
+        try:
+            client = AsyncOpenAI(
+                api_key=self._settings.api_key,
+                base_url=self._url,
+                max_retries=self._settings.retries,
+                timeout=self._settings.timeout,
+            )
+        except (ImportError, ValueError) as error:  # a proxy of a kind that httpx cannot use
+            raise PrerequisiteError(
+                f"the server at {self._shown_url} cannot be asked ({first_line(error)})"
+                f"{_proxy_hint(self._url)}"
+            ) from error
+        async with client:
             yield client
 
     async def _check(self, client: "AsyncOpenAI") -> None:
@@ -171,6 +180,7 @@ class ServerClient:
             raise PrerequisiteError(
                 f"no server answers at {self._shown_url} ({first_line(error.__cause__ or error)}); "
                 f"start it (vllm serve {self._model}), or correct {self._settings.at}.base_url"
+                f"{_proxy_hint(self._url)}"
             ) from error
         except (openai.AuthenticationError, openai.PermissionDeniedError) as error:
             raise self._no_key() from error
@@ -200,14 +210,24 @@ class ServerClient:
             seconds = self._settings.timeout
             return number, Timeout(f"the server gave no answer within {seconds:g} s")
         except openai.APIConnectionError as error:
-            return number, self._stopped(
-                f"stopped answering ({first_line(error.__cause__ or error)})"
-            )
+            return number, await self._lost(client, first_line(error.__cause__ or error))
         except ErrorBody as error:
             return number, self._failure(error.status, str(error))
         except openai.APIStatusError as error:
             message = message_of(error.body) or error.response.reason_phrase
             return number, self._failure(error.status_code, message)
+
+    async def _lost(self, client: "AsyncOpenAI", reason: str) -> Outcome | PrerequisiteError:
+        """Tells a server that is gone from one that hangs up on this question alone."""
+        import openai
+
+        try:
+            await client.with_options(max_retries=1, timeout=_CHECK_SECONDS).models.list()
+        except openai.APIConnectionError:
+            return self._stopped(f"stopped answering ({reason})")
+        except (openai.APIStatusError, ValueError, TypeError):
+            pass  # it lives; not every server lists its models
+        return _ServerError(f"the server broke off the connection each time ({reason})")
 
     def _failure(self, status: int | None, message: str) -> Outcome | PrerequisiteError:
         """Tells the failure of one question from what concerns all, by HTTP status and message."""
@@ -315,6 +335,18 @@ class ServerClient:
             f"the server at {self._shown_url} {what}; what was answered is kept, the same "
             "command goes on from there"
         )
+
+
+def _proxy_hint(url: str) -> str:
+    """The variable that sends requests to `url` through a proxy, as the end of a sentence."""
+    host = urlsplit(url).hostname or ""
+    if proxy_bypass(host):
+        return ""
+    names = ("ALL_PROXY", "HTTP_PROXY", "HTTPS_PROXY")
+    set_ones = [each for name in names for each in (name, name.lower()) if os.environ.get(each)]
+    if not set_ones:
+        return ""
+    return f"; {set_ones[0]} sends this through a proxy; set NO_PROXY={host} where it shall not"
 
 
 def _refused(error: "openai.APIStatusError | ErrorBody", asked: Mapping[str, Any]) -> list[str]:

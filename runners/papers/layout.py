@@ -74,6 +74,8 @@ class Layout:
     """Titles of the columns in the forest plot."""
     generation: str
     """The preset that print decodes with: paper (as the models' authors sample) or greedy."""
+    extractor: str | None
+    """The language model of print's label step; None where it is not to be had any more."""
     figures: Mapping[tuple[str, str, str, str], Published] = field(repr=False)
     """(model, inputs, data set, metric) -> what print says."""
 
@@ -112,6 +114,7 @@ def read_layout(name: str) -> Layout:
         told.get("row_notes", {}),
         tuple(told.get("plot") or (column.title for column in columns)),
         told.get("generation", "paper"),
+        told.get("extractor"),
         _published(told["published"], tables),
     )
 

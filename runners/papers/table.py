@@ -11,27 +11,12 @@ from functools import cached_property
 from pathlib import Path
 
 from ovmer.runners.folder.scores_json import StoredScores
+from ovmer.runners.papers.deviations import Mark, deviations, names_of
 from ovmer.runners.papers.layout import Column, Layout, PrintedRow, Published
 from ovmer.runners.papers.results import Result
 
-_ASKED = {
-    "prompt": "asked with the subtitle",
-    "merge": "two steps, the subtitle merged afterwards",
-    "none": "asked without the subtitle",
-    None: "protocol not told",
-}
 _NOT_RUN = "not run"
 _OWN = "no row of its own in print"
-_NO_CHANGE = (".checkpoint.", ".runs=", ".bug_compat=")
-"""Overrides of a baseline that leave it the model of print."""
-
-
-@dataclass(frozen=True)
-class Mark:
-    """What must be said of a figure; `is_grave` where it cannot be set beside print."""
-
-    text: str
-    is_grave: bool = True
 
 
 @dataclass(frozen=True)
@@ -146,7 +131,8 @@ def make_table(layout: Layout, results: Sequence[Result]) -> PaperTable:
             if column.dataset is None:
                 cells.append(_mean(layout, row, column, cells))
             else:
-                found = by_run.get((row.baseline or "", column.dataset), [])
+                names = names_of(row.baseline)
+                found = [each for name in names for each in by_run.get((name, column.dataset), [])]
                 cells.append(_cell(layout, row, column, found))
         if is_printed or any(cell.is_told for cell in cells):
             lines.append(Line(row, tuple(cells), is_printed))
@@ -154,7 +140,7 @@ def make_table(layout: Layout, results: Sequence[Result]) -> PaperTable:
 
 
 def _others(layout: Layout, results: Sequence[Result]) -> Iterator[PrintedRow]:
-    known = {row.baseline for row in layout.rows}
+    known = {name for row in layout.rows for name in names_of(row.baseline)}
     wanted = {column.dataset for column in layout.columns}
     infos = [result.info for result in results if result.info.dataset in wanted]
     others = {info.baseline: info.title for info in infos}
@@ -171,7 +157,7 @@ def _cell(layout: Layout, row: PrintedRow, column: Column, results: Sequence[Res
             continue
         for scored in result.scored:
             if scored.metric == column.metric and scored.figures.get(column.figure) is not None:
-                marks = tuple(_marks(layout, column, result, scored, published is not None))
+                marks = tuple(_marks(layout, row, column, result, scored, published is not None))
                 choices.append((result, scored, marks))
     if not choices:
         why = _why_empty(row, column, results)
@@ -221,7 +207,12 @@ def _why_empty(row: PrintedRow, column: Column, results: Sequence[Result]) -> st
 
 
 def _marks(
-    layout: Layout, column: Column, result: Result, scored: StoredScores, is_printed: bool
+    layout: Layout,
+    row: PrintedRow,
+    column: Column,
+    result: Result,
+    scored: StoredScores,
+    is_printed: bool,
 ) -> Iterator[Mark]:
     """What is grave first. The protocol matters only where there is print to compare with."""
     info = result.info
@@ -235,32 +226,12 @@ def _marks(
     if column.clips is not None and scored.n_clips != column.clips:
         yield Mark(f"{scored.n_clips} clips, not the whole data set")
     if is_printed:
-        yield from _against_print(layout, result, scored)
+        yield from deviations(layout, row.baseline, result, scored)
     if info.failed:
         yield Mark(f"{info.failed} clips failed and count as without labels", is_grave=False)
     if info.imported is not None:
         told = scored.extractor.get("name", "imported").replace("imported", "not told")
         yield Mark(f"imported predictions, labels by: {told}", is_grave=False)
-
-
-def _against_print(layout: Layout, result: Result, scored: StoredScores) -> Iterator[Mark]:
-    info, asked, extractor = result.info, result.asked(scored), scored.extractor
-    if layout.subtitle is not None and asked != layout.subtitle and not info.names_labels:
-        yield Mark(f"{_ASKED[asked]}; print: {_ASKED[layout.subtitle]}")
-    generation = info.about.get("generation", "paper")
-    if info.about["baseline"].get("generation") and generation != layout.generation:
-        yield Mark(f"other decoding: generation={generation}")
-    changed = [each for each in info.overrides if each.startswith(("baseline.", "+baseline."))]
-    changed = [each for each in changed if not any(key in each for key in _NO_CHANGE)]
-    if changed:
-        yield Mark(f"other settings: {', '.join(changed)}")
-    by_rule = extractor.get("name") == "lexicon" and not info.names_labels
-    if by_rule and info.imported is None:
-        yield Mark("labels by rule (extractor=lexicon), print's by a language model")
-    if scored.conditions.get("parser", "strict") != "strict":
-        yield Mark("labels read by the friendly parser")
-    if extractor.get("temperature") == 0:
-        yield Mark("label step greedy, print's at temperature 0.7", is_grave=False)
 
 
 def _mean(layout: Layout, row: PrintedRow, column: Column, cells: Sequence[Cell]) -> Cell:

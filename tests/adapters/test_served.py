@@ -252,7 +252,7 @@ def test_trouble_that_passes_leaves_no_trace(clip, trouble):
 
 
 def test_a_server_that_goes_away_keeps_what_it_answered(clip):
-    with serving(lambda n, r: "Happy." if n < 3 else Misbehaviour(hang_up=True)) as server:
+    with serving(lambda n, r: "Happy." if n < 3 else Misbehaviour(gone=True)) as server:
         predictions = described(loaded(server, concurrency=1), clip)
         assert [next(predictions).status for _ in range(3)] == [Status.OK] * 3
         with pytest.raises(PrerequisiteError, match=r"stopped answering .* goes on from there"):

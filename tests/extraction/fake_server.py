@@ -20,6 +20,8 @@ class Misbehaviour:
     body: str = ""
     headers: dict[str, str] = field(default_factory=dict)
     hang_up: bool = False
+    gone: bool = False
+    """Hang up now, and on whatever comes afterwards."""
     drip: bool = False
     """Send a byte now and then, for ever."""
 
@@ -36,6 +38,7 @@ class FakeServer:
     requests: list[dict[str, Any]]
     keys: list[str]
     starts: list[float]
+    is_gone: bool = False
 
 
 def error(status: int, message: str, **headers: str) -> Misbehaviour:
@@ -78,7 +81,8 @@ def serving(
             self._send(completion(said) if isinstance(said, str) else said)
 
         def _send(self, answer: Misbehaviour) -> None:
-            if answer.hang_up:
+            seen.is_gone |= answer.gone
+            if answer.hang_up or seen.is_gone:
                 self.close_connection = True
                 self.connection.close()
                 return

@@ -106,7 +106,7 @@ def test_merged_and_unmerged_rows_share_descriptions_and_stand_apart(base: list[
     )
     table = capsys.readouterr().out
     assert "subtitle" in table.splitlines()[0]
-    assert {"qwen25/wheel", "qwen25-merge/wheel"} == set(state_of(jobs[0]).all_scores)
+    assert {"qwen25-mini/wheel", "qwen25-mini-merge/wheel"} == set(state_of(jobs[0]).all_scores)
 
 
 def test_extraction_under_several_seeds_gives_mean_and_spread(base: list[str], capsys):
@@ -141,7 +141,7 @@ def test_a_server_that_stops_half_way_is_asked_for_the_rest_only(base: list[str]
     answers = ["baseline=scripted", *base, *spoken("abcdef")]
 
     def stops(n: int, request: dict) -> str | Misbehaviour:
-        return by_length(n, request) if n < 3 else Misbehaviour(hang_up=True)
+        return by_length(n, request) if n < 3 else Misbehaviour(gone=True)
 
     alone = "extractor.engine.concurrency=1"
     with serving(stops) as server:
@@ -219,7 +219,7 @@ def test_another_extractor_reads_what_is_there(
     assert "extractor=qwen25" in ran.stdout
     assert again.stdout == ran.stdout
     assert (made.folder / "predictions.jsonl").read_bytes() == before
-    assert set(RunFolder(made.folder).read_scores()) == {"lexicon/wheel", "qwen25/wheel"}
+    assert set(RunFolder(made.folder).read_scores()) == {"lexicon/wheel", "qwen25-mini/wheel"}
     assert len(labels_of(made)) == 12
     assert state_of(made).labels  # the first extractor's are still there
 

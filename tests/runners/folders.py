@@ -7,6 +7,9 @@ from typing import Any
 
 from ovmer.runners.papers.layout import Column, read_layout
 
+EXTRACTOR = {"name": "qwen25", "model": "Qwen/Qwen2.5-7B-Instruct", "temperature": 0.7}
+"""As print has it."""
+
 
 def write_run(
     outputs: Path,
@@ -24,6 +27,9 @@ def write_run(
     generation: str = "paper",
     vocabulary: str = "mer2025",
     overrides: tuple[str, ...] = (),
+    fields: Mapping[str, Any] | None = None,
+    identity: Mapping[str, Any] | None = None,
+    machine: str = "auto",
     status: Mapping[str, int] | None = None,
     problem: str | None = None,
     answers: str = "descriptions",
@@ -32,7 +38,13 @@ def write_run(
     folder = outputs / dataset / (name or baseline)
     folder.mkdir(parents=True)
     settings = {
-        "baseline": {"name": baseline, "title": baseline, "generation": {"paper": {}}},
+        "baseline": {
+            "name": baseline,
+            "title": baseline,
+            "generation": {"paper": {}},
+            **(fields or {}),
+        },
+        "machine": {"dtype": machine},
         "dataset": {"name": dataset, "labels": {"column": "openset"}},
         "generation": generation,
         "subtitle": subtitle,
@@ -42,6 +54,7 @@ def write_run(
             "baseline.adapter": baseline,
             "dry_run": dry_run,
             "subtitle": "prompt" if subtitle == "prompt" else "none",
+            **(identity or {}),
         },
         "settings": settings,
         "answers": answers,
@@ -52,7 +65,7 @@ def write_run(
     }
     (folder / "run.json").write_text(json.dumps(run), "utf-8")
     if figures:
-        told = extractor or {"name": "qwen25", "model": "Qwen2.5-7B", "temperature": 0.7}
+        told = extractor or EXTRACTOR
         entry = {
             "figures": dict(figures),
             "intervals": {key: [value - 0.03, value + 0.03] for key, value in figures.items()},

@@ -57,7 +57,7 @@ def model(*overrides):
         ((), "model"),
         (("dry_run=true",), "model-dry"),
         (("generation=greedy",), "model-greedy"),
-        (("subtitle=none",), "model-nosub"),
+        (("subtitle=none",), "model-apart"),
         (("dataset.visual=face",), "model-face"),
         (("dataset.language=chinese",), "model-chinese"),
         (("machine.dtype=bfloat16",), "model-bfloat16"),

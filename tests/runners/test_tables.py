@@ -12,14 +12,21 @@ import pytest
 
 from ovmer.baselines.errors import PrerequisiteError
 from ovmer.runners.commands.tables import write
-from ovmer.runners.config import CONF
+from ovmer.runners.config import CONF, shipped_baselines
 from ovmer.runners.papers.layout import layout_names, read_layout
 from ovmer.runners.papers.render import latex, markdown, plain, tidy
 from ovmer.runners.papers.results import read_results
 from ovmer.runners.papers.table import Cell, PaperTable, make_table
-from tests.runners.folders import write_run, write_unibench
+from tests.runners.folders import EXTRACTOR, write_run, write_unibench
 
 WHEEL = {"M-avg": 0.4722, "M1": 0.2843}
+PUBLISHED = shipped_baselines()["otter"]["checkpoint"]["model"]
+OTTER, PINNED = PUBLISHED["repo"], PUBLISHED["revision"]
+
+
+def weights(**part: object) -> dict[str, object]:
+    """What run.json says of Otter's weights."""
+    return {"baseline.checkpoint": {"model": part}}
 
 
 def table_of(outputs: Path, layout: str = "ovmer") -> PaperTable:
@@ -130,8 +137,20 @@ def test_ours_stands_beside_print(outputs: Path) -> None:
         ({"subtitle": "prompt"}, "asked with the subtitle; print: two steps"),
         ({"subtitle": "none"}, "asked without the subtitle; print: two steps"),
         ({"clips": 4}, "4 clips, not the whole data set"),
-        ({"overrides": ("baseline.frames=4",)}, "other settings: baseline.frames=4"),
         ({"extractor": {"name": "lexicon"}}, "labels by rule"),
+        ({"fields": {"frames": 4}}, "other settings: frames=4 (print: 16)"),
+        ({"fields": {"generation": {"paper": {"num_beams": 1}}}}, "other decoding: num_beams=1 (p"),
+        ({"extractor": EXTRACTOR | {"model": "me/Other"}}, "labels by Other, print's by Qwen2.5"),
+        ({"extractor": EXTRACTOR | {"parser": "friendly"}}, "labels read by the friendly parser"),
+        ({"extractor": EXTRACTOR | {"translate": "english"}}, "translated before the label step"),
+        ({"identity": weights(repo="me/x", revision="main")}, "other weights: model is me/x"),
+        (
+            {"identity": weights(revision="v2", repo=OTTER)},
+            f"other weights: model is {OTTER} at v2",
+        ),
+        ({"identity": weights(ignore=["lm.*"])}, "other weights: model without lm.*"),
+        ({"identity": {"engine.quantization": "4bit"}}, "other decoding: engine.quantization=4bit"),
+        ({"identity": {"dataset.visual": "face"}}, "faces were looked at, print's run had frames"),
     ],
 )
 def test_what_cannot_be_compared_says_why_and_has_no_difference(outputs, changes, said) -> None:
@@ -143,18 +162,99 @@ def test_what_cannot_be_compared_says_why_and_has_no_difference(outputs, changes
 
 
 @pytest.mark.parametrize(
-    "changes",
+    ("changes", "said"),
     [
-        {"extractor": {"name": "qwen25", "temperature": 0}},
-        {"status": {"ok": 330, "crashed": 2}},
-        {"overrides": ("baseline.bug_compat=true", "baseline.checkpoint.llm.path=/models")},
+        ({"extractor": {"name": "qwen25", "temperature": 0}}, "label step greedy"),
+        ({"status": {"ok": 330, "crashed": 2}}, "2 clips failed"),
+        ({"fields": {"bug_compat": False}}, "without the accidents of the authors' code"),
+        ({"identity": weights(content="ab12")}, "weights of a folder, not known to be"),
+        ({"identity": {"machine.dtype": "bfloat16"}}, "in bfloat16, print's run in float32"),
     ],
 )
-def test_what_is_only_to_be_known_leaves_the_difference(outputs, changes) -> None:
+def test_what_is_only_to_be_known_leaves_the_difference(outputs, changes, said) -> None:
     write_run(outputs, "otter", "ovmerd", WHEEL, subtitle="merge", **changes)
     found = cell(table_of(outputs), "Otter")
     assert found.difference is not None
     assert not any(mark.is_grave for mark in found.marks)
+    assert any(text.startswith(said) for text in why(found))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"fields": {"bug_compat": True, "frames": 16, "status": "golden"}},
+        {"identity": weights(repo=OTTER, revision=PINNED, content="ab12", commit=PINNED)},
+        {"identity": weights(repo=OTTER, revision=PINNED)},
+        {"identity": {"machine.dtype": "float32", "dataset.visual": "frame"}},
+        {"identity": {"machine.dtype": "bfloat16"}, "dry_run": True},
+    ],
+)
+def test_what_follows_print_has_no_mark(outputs, changes) -> None:
+    write_run(outputs, "otter", "ovmerd", WHEEL, subtitle="merge", **changes)
+    marks = why(cell(table_of(outputs), "Otter"))
+    assert [each for each in marks if not each.startswith("dry run")] == []
+
+
+def test_a_dry_run_that_was_asked_for_a_data_type_says_so(outputs) -> None:
+    write_run(
+        outputs, "otter", "ovmerd", WHEEL, subtitle="merge", dry_run=True,
+        identity={"machine.dtype": "bfloat16"}, machine="bfloat16",
+    )  # fmt: skip
+    marks = why(cell(table_of(outputs), "Otter"))
+    assert "in bfloat16, print's run in float32" in marks
+
+
+@pytest.mark.parametrize("layout", ["ovmer", "mer_unibench"])
+def test_secap_is_translated_and_merged_in_every_table(outputs, layout: str) -> None:
+    dataset, metric, figure = ("ovmerd", "wheel", "M-avg")
+    if layout == "mer_unibench":
+        dataset, metric, figure = ("ovmerdplus", "unibench_ov", "level1")
+    for translate, marked in (("english", False), ("none", True)):
+        write_run(
+            outputs / translate, "secap", dataset, {figure: 0.4}, metric, subtitle="merge",
+            extractor=EXTRACTOR | {"translate": translate}, clips=532,
+        )  # fmt: skip
+        table = table_of(outputs / translate, layout)
+        (found,) = (c for c in next(
+            line for line in table.lines if line.row.model == "SECap"
+        ).cells if c.folder)  # fmt: skip
+        assert any(text.startswith("translated") for text in why(found)) == marked
+        assert not any("two steps" in text for text in why(found))
+
+
+def test_of_affectgpts_releases_the_papers_is_the_one_in_print(outputs) -> None:
+    shipped = shipped_baselines()
+    for name in ("affectgpt", "affectgpt_paper"):
+        fields = {"release": shipped[name]["release"]}
+        write_run(
+            outputs / name, name, "ovmerdplus", {"level1": 0.4}, "unibench_ov", clips=532,
+            fields=fields,
+        )  # fmt: skip
+        table = table_of(outputs / name, "mer_unibench")
+        found = cell(table, "AffectGPT", "OV-MERD+", inputs="VAT")
+        assert found.ours == pytest.approx(40)
+        assert bool(found.marks) == (name == "affectgpt"), why(found)
+    assert (
+        "other settings: release=mercaptionplus"
+        in why(
+            cell(
+                table_of(outputs / "affectgpt", "mer_unibench"),
+                "AffectGPT",
+                "OV-MERD+",
+                inputs="VAT",
+            )
+        )[0]
+    )
+
+
+def test_a_combination_names_its_unusual_parts(outputs) -> None:
+    sources = ["ovmerd/secap-dry-bug_compat", "ovmerd/mplug_owl-apart-frames_8"]
+    write_run(
+        outputs, "combined", "ovmerd", {"F": 0.4}, "grouping", subtitle="merge",
+        identity={"sources": sources},
+    )  # fmt: skip
+    found = cell(table_of(outputs, "ovmer_clues"), "SECap + mPLUG-Owl", "F")
+    assert why(found) == ["parts with other settings: mplug_owl-apart-frames_8"]
 
 
 @pytest.mark.parametrize(
@@ -186,9 +286,9 @@ def test_another_metric_is_named(outputs: Path) -> None:
 
 def test_of_several_runs_the_one_that_fits_print_best_is_shown(outputs: Path) -> None:
     write_run(outputs, "otter", "ovmerd", {"M-avg": 0.1}, name="otter-dry", dry_run=True)
-    write_run(outputs, "otter", "ovmerd", {"M-avg": 0.39}, name="otter-nosub", subtitle="merge")
+    write_run(outputs, "otter", "ovmerd", {"M-avg": 0.39}, name="otter-apart", subtitle="merge")
     write_run(outputs, "otter", "ovmerd", {"M-avg": 0.2}, name="otter")
-    assert cell(table_of(outputs), "Otter").folder == outputs / "ovmerd" / "otter-nosub"
+    assert cell(table_of(outputs), "Otter").folder == outputs / "ovmerd" / "otter-apart"
 
 
 def test_a_baseline_that_print_lacks_stands_below(outputs: Path) -> None:
@@ -202,7 +302,7 @@ def test_a_baseline_that_print_lacks_stands_below(outputs: Path) -> None:
 def test_a_combination_has_the_row_of_its_parts(outputs: Path) -> None:
     folder = write_run(outputs, "combined", "ovmerd", WHEEL, subtitle="merge")
     told = json.loads((folder / "run.json").read_text("utf-8"))
-    told["identity"]["sources"] = ["ovmerd/secap", "ovmerd/mplug_owl-nosub"]
+    told["identity"]["sources"] = ["ovmerd/secap", "ovmerd/mplug_owl-apart"]
     (folder / "run.json").write_text(json.dumps(told), "utf-8")
     found = cell(table_of(outputs, "ovmer_clues"), "SECap + mPLUG-Owl")
     assert found.ours == pytest.approx(47.22)

@@ -1,0 +1,194 @@
+"""What a run did otherwise than the one behind a printed figure, each with its reason.
+
+What ships in conf/baseline/ is how the authors ran a model, but for the accidents of their code,
+which the experiments switch on (`bug_compat`). Settings are compared with that, and weights by what
+was loaded: repository and commit or, of a folder of one's own, that it is one.
+"""
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from ovmer.runners.config import shipped_baselines
+from ovmer.runners.folder.run_json import RunInfo
+from ovmer.runners.folder.scores_json import StoredScores
+from ovmer.runners.job import NOT_FIELDS
+from ovmer.runners.papers.layout import Layout
+from ovmer.runners.papers.results import Result
+
+_ASKED = {
+    "prompt": "asked with the subtitle",
+    "merge": "two steps, the subtitle merged afterwards",
+    "none": "asked without the subtitle",
+    None: "protocol not told",
+}
+_BESIDE = NOT_FIELDS | {"adapter", "checkpoint", "bug_compat", "runs"}
+"""Keys of a baseline that are compared in a way of their own."""
+_OF_A_NAME = frozenset({"dry", "apart", "bug_compat"})
+"""Words in the names of run folders that are no deviation from print."""
+_LONGEST = 40  # characters of a value in a mark
+
+
+@dataclass(frozen=True)
+class Mark:
+    """What must be said of a figure; `is_grave` where it cannot be set beside print."""
+
+    text: str
+    is_grave: bool = True
+
+
+@cache
+def _shipped() -> Mapping[str, Mapping[str, Any]]:
+    return shipped_baselines()
+
+
+def names_of(baseline: str | None) -> list[str]:
+    """The baselines whose runs can stand in a printed row: its own, and the one it varies."""
+    shipped = _shipped().get(baseline or "", {})
+    return [each for each in (baseline, shipped.get("variant_of")) if each]
+
+
+def deviations(
+    layout: Layout, baseline: str | None, result: Result, scored: StoredScores
+) -> Iterator[Mark]:
+    """A mark for each thing that print did otherwise; what is grave first."""
+    info, shipped = result.info, _shipped().get(baseline or "", {})
+    protocol = shipped.get("protocol") or {}
+    found = [
+        *_asking(layout, protocol, result, scored),
+        *(_combined(info) if "+" in info.baseline else _settings(info, shipped)),
+        *_weights(info, shipped),
+        *_running(info, shipped, protocol),
+        *_labels(layout, protocol, info, scored),
+    ]
+    yield from sorted(found, key=lambda mark: not mark.is_grave)
+
+
+def _asking(
+    layout: Layout, protocol: Mapping[str, Any], result: Result, scored: StoredScores
+) -> Iterator[Mark]:
+    info, asked = result.info, result.asked(scored)
+    wanted = layout.subtitle and protocol.get("subtitle", layout.subtitle)
+    if wanted is not None and asked != wanted and not info.names_labels:
+        yield Mark(f"{_ASKED[asked]}; print: {_ASKED[wanted]}")
+    generation = info.about.get("generation", "paper")
+    if info.about["baseline"].get("generation") and generation != layout.generation:
+        yield Mark(f"other decoding: generation={generation}")
+
+
+def _settings(info: RunInfo, shipped: Mapping[str, Any]) -> Iterator[Mark]:
+    """Keys that the run has otherwise than the yaml of the row's baseline."""
+    if info.imported is not None or not shipped:
+        return
+    ran = info.about["baseline"]
+    yield from _other("settings", ran, shipped, _BESIDE)
+    if info.about.get("generation", "paper") == "paper":
+        yield from _other("decoding", _paper_preset(ran), _paper_preset(shipped))
+    if ran.get("bug_compat") is False:
+        yield Mark("without the accidents of the authors' code (baseline.bug_compat=false)", False)
+
+
+def _paper_preset(baseline: Mapping[str, Any]) -> Mapping[str, Any]:
+    found: Mapping[str, Any] = (baseline.get("generation") or {}).get("paper") or {}
+    return found
+
+
+def _other(
+    what: str,
+    ran: Mapping[str, Any],
+    shipped: Mapping[str, Any],
+    beside: frozenset[str] = frozenset(),
+) -> Iterator[Mark]:
+    changed = [
+        f"{key}={_short(ran[key])} (print: {_short(shipped.get(key))})"
+        for key in ran
+        if key not in beside and ran[key] != shipped.get(key)
+    ]
+    if changed:
+        yield Mark(f"other {what}: {', '.join(changed)}")
+
+
+def _short(value: Any) -> str:
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
+
+
+def _combined(info: RunInfo) -> Iterator[Mark]:
+    """Of a combination the parts are runs of their own, whose names say what is unusual."""
+    unusual = [
+        name
+        for name in (Path(str(source)).name for source in info.identity["sources"])
+        if not set(name.split("-")[1:]) <= _OF_A_NAME
+    ]
+    if unusual:
+        yield Mark(f"parts with other settings: {', '.join(unusual)}")
+
+
+def _weights(info: RunInfo, shipped: Mapping[str, Any]) -> Iterator[Mark]:
+    """Parts of the checkpoint that are not the published ones, or not known to be."""
+    other, unknown = list[str](), list[str]()
+    loaded = info.identity.get("baseline.checkpoint") or {}
+    for name, published in (shipped.get("checkpoint") or {}).items():
+        part = loaded.get(name)
+        if part is None or not published.get("repo"):
+            continue  # files that are in no repository can only be the user's own
+        if part.get("ignore"):
+            other.append(f"{name} without {', '.join(part['ignore'])}")
+        repo, commit = part.get("repo"), part.get("commit")
+        pinned = published["revision"] != "main"
+        revision = (pinned and commit) or part.get("revision")
+        if repo not in (None, published["repo"]):
+            other.append(f"{name} is {repo}")
+        elif revision not in (None, published["revision"]):
+            other.append(f"{name} is {published['repo']} at {revision[:12]}")
+        elif "content" in part and not part.get("commit") and (repo is None or not pinned):
+            unknown.append(name)
+    if other:
+        yield Mark(f"other weights: {'; '.join(other)}")
+    if unknown:
+        yield Mark(
+            f"weights of a folder, not known to be the published ones: {', '.join(unknown)}", False
+        )
+
+
+def _running(
+    info: RunInfo, shipped: Mapping[str, Any], protocol: Mapping[str, Any]
+) -> Iterator[Mark]:
+    """What stands outside the baseline: picture, data type, switches of the engine."""
+    identity = info.identity
+    visual, wanted = identity.get("dataset.visual"), protocol.get("visual", "frame")
+    if visual not in (None, wanted):
+        yield Mark(f"{visual}s were looked at, print's run had {wanted}s")
+    switches = [f"{k}={v}" for k, v in identity.items() if k.startswith("engine.")]
+    if switches:
+        yield Mark(f"other decoding: {', '.join(switches)}")
+    if any(each.startswith("dataset.language=") for each in info.overrides):
+        yield Mark(f"subtitles in {identity.get('dataset.language')}")
+    dtype, printed = identity.get("machine.dtype"), shipped.get("dtype")
+    asked = (info.about.get("machine") or {}).get("dtype", "auto") != "auto"
+    # A dry run says nothing of precision, unless it was asked for one.
+    if printed and dtype not in (None, printed) and (asked or not info.is_dry):
+        yield Mark(f"in {dtype}, print's run in {printed}", is_grave=False)
+
+
+def _labels(
+    layout: Layout, protocol: Mapping[str, Any], info: RunInfo, scored: StoredScores
+) -> Iterator[Mark]:
+    extractor = scored.extractor
+    by_rule = extractor.get("name") == "lexicon" and not info.names_labels
+    if by_rule and info.imported is None:
+        yield Mark("labels by rule (extractor=lexicon), print's by a language model")
+    model = str(extractor.get("model", "")).rpartition("/")[2]
+    if layout.extractor and model not in ("", "miniature", layout.extractor):
+        yield Mark(f"labels by {model}, print's by {layout.extractor}")
+    if "friendly" in (scored.conditions.get("parser"), extractor.get("parser")):
+        yield Mark("labels read by the friendly parser")
+    wanted = protocol.get("translate", "none")
+    translate = extractor.get("translate", wanted)
+    if translate != wanted and not info.names_labels:
+        yield Mark(f"translated before the label step: {translate}, for print: {wanted}")
+    if extractor.get("temperature") == 0:
+        yield Mark("label step greedy, print's at temperature 0.7", is_grave=False)
