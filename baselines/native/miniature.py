@@ -80,8 +80,8 @@ def write_miniature(folder: Path, architecture: str, shrink: Mapping[str, Any], 
     except (LookupError, AttributeError, ImportError, RuntimeError, TypeError, ValueError) as error:
         raise PrerequisiteError(
             f"no miniature can be made of {architecture} ({type(error).__name__}: "
-            f"{first_line(error)}); set what it lacks under baseline.shrink, or run it without "
-            "dry_run"
+            f"{first_line(error)}), which says nothing about the model itself; set what it lacks "
+            "under baseline.shrink, or run it without dry_run"
         ) from error
 
 

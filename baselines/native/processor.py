@@ -102,11 +102,17 @@ class ChatProcessor(TransformersTokenizer):
     """Why no engine but transformers can be given what it makes; empty where vLLM can as well."""
 
     def __init__(
-        self, processor: Any, folder: Path, options: Mapping[str, Any], template: str | None = None
+        self,
+        processor: Any,
+        folder: Path,
+        options: Mapping[str, Any],
+        template: Mapping[str, Any] | None = None,
     ) -> None:
+        """`template` holds arguments of `apply_chat_template`, `chat_template` among them."""
         super().__init__(processor.tokenizer, folder)
         self.name = type(processor).__name__
-        self._processor, self._options, self._template = processor, dict(options), template
+        self._processor, self._options = processor, dict(options)
+        self._template = dict(template or {})
 
     def takes(self, medium: str) -> bool:
         """Whether the model has an input for `video`, `image` or `audio`."""
@@ -131,10 +137,10 @@ class ChatProcessor(TransformersTokenizer):
         return str(
             self._processor.apply_chat_template(
                 message.chat({}),
-                chat_template=self._template,
                 add_generation_prompt=True,
                 tokenize=False,
                 processor_kwargs={"padding": False},  # SmolVLM's warns of its own where it has none
+                **self._template,
             )
         )
 
