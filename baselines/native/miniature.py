@@ -77,7 +77,11 @@ def write_miniature(folder: Path, architecture: str, shrink: Mapping[str, Any], 
     shrink = {**known.get(architecture, {}), **shrink}
     try:
         _write(folder, cls, shrink, seed)
-    except (LookupError, AttributeError, ImportError, RuntimeError, TypeError, ValueError) as error:
+    except ImportError as error:
+        raise PrerequisiteError(
+            f"{architecture} needs a package that is not installed ({first_line(error)})"
+        ) from error
+    except (LookupError, AttributeError, RuntimeError, TypeError, ValueError) as error:
         raise PrerequisiteError(
             f"no miniature can be made of {architecture} ({type(error).__name__}: "
             f"{first_line(error)}), which says nothing about the model itself; set what it lacks "

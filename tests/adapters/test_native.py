@@ -36,7 +36,9 @@ def configured(name: str) -> Native:
     """The adapter as its yaml file has it."""
     content = OmegaConf.load(CONF / f"{name}.yaml")
     fields = {
-        key: value for key, value in content.items() if key not in ("name", "title", "status", "dtype")
+        key: value
+        for key, value in content.items()
+        if key not in ("name", "title", "status", "dtype")
     }
     cls = registry.get(fields.pop("adapter"))
     fields["generation"] = fields["generation"]["greedy"]
