@@ -11,14 +11,17 @@ from dataclasses import dataclass, field
 from itertools import combinations, takewhile
 from pathlib import Path
 
-from ovmer.baselines.errors import PrerequisiteError
+from ovmer.baselines.errors import PrerequisiteError, near
 from ovmer.runners import cli
 from ovmer.runners.commands.score import CommonSettings, compose_settings, read_truth, score_file
 from ovmer.runners.folder.run_folder import RunFolder
 from ovmer.runners.foreign_text import visible
+from ovmer.runners.scoring import Metric, Scores
+from ovmer.runners.scoring.comparison import comparison_rows, comparison_text
 from ovmer.runners.scoring.grouping import GroupingMetric
+from ovmer.runners.scoring.label_files import Read
 from ovmer.runners.scoring.result import write_csvs
-from ovmer.runners.scoring.significance import compare, compare_text, comparison_rows
+from ovmer.runners.scoring.significance import MARGIN, Family, Pair, compare
 
 _SHOWN = 30  # characters on each side of where words part
 
@@ -30,6 +33,7 @@ class CompareSettings(CommonSettings):
     runs: list[str] = field(default_factory=list)
     against: str | None = None
     figure: str | None = None
+    margin: float = 100 * MARGIN
 
 
 @cli.command
@@ -39,7 +43,9 @@ def main() -> int:
 
 
 def _compare(settings: CompareSettings) -> int:
-    settings.check(least=1)
+    settings.check()
+    if settings.margin <= 0:
+        raise PrerequisiteError(f"margin is {settings.margin}; give points above 0, like 0.5")
     paths = list(dict.fromkeys(settings.runs))
     if len(paths) < 2:
         raise PrerequisiteError("a comparison needs two runs; give runs=[A,B] or more")
@@ -51,25 +57,45 @@ def _compare(settings: CompareSettings) -> int:
             "scores to ovmer.runners.scoring.significance.compare"
         )
     truth = read_truth(settings, metric)
-    runs = {names[path]: score_file(settings, metric, path, truth) for path in paths}
+    runs = {names[path]: _score(settings, metric, path, truth) for path in paths}
     against = None if settings.against is None else names.get(settings.against, settings.against)
-    comparisons = compare(
+    if against is not None and against not in runs:
+        raise PrerequisiteError(f"against={against} is none of the runs; {near(against, runs)}")
+    family = compare(
         runs,
         settings.figure,
-        against,
-        settings.bootstrap,
-        settings.seed,
-        settings.confidence,
+        missing=settings.missing,
+        replicates=settings.bootstrap,
+        seed=settings.seed,
+        confidence=settings.confidence,
+        margin=settings.margin / 100,
     )
-    figure = settings.figure or metric.primary
-    print(visible(compare_text(runs, comparisons, figure, settings.confidence)))
+    pairs = _shown(family, against)
+    print(visible(comparison_text(runs, family, pairs)))
     places = {names[path]: Path(path).expanduser() for path in paths}
     for line in _words({name: RunFolder(path) for name, path in places.items() if path.is_dir()}):
         print(visible(line))
     if settings.output is not None:
         output = Path(settings.output)
-        write_csvs(output.parent, {output.stem: comparison_rows(comparisons)})
+        write_csvs(output.parent, {output.stem: comparison_rows(pairs)})
     return cli.FINE
+
+
+def _score(settings: CompareSettings, metric: Metric, path: str, truth: Read) -> Scores:
+    """The scores of one run; an error names it."""
+    try:
+        return score_file(settings, metric, path, truth)
+    except PrerequisiteError as error:
+        text = str(error)
+        raise PrerequisiteError(text if path in text else f"{path}: {text}") from error
+
+
+def _shown(family: Family, against: str | None) -> list[Pair]:
+    """All pairs; or each run less the one called `against`, tested among all pairs like them."""
+    if against is None:
+        return list(family.pairs)
+    others = (family.pair(name, against) for name in family.figures if name != against)
+    return [each for each in others if each is not None]
 
 
 def _words(folders: Mapping[str, RunFolder]) -> Iterator[str]:

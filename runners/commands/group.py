@@ -46,7 +46,7 @@ class GroupSettings(CommonSettings):
 def main() -> int:
     """The command: asks, writes the replies, prints the score."""
     settings = compose_settings("group", GroupSettings, __doc__ or "")
-    settings.check(least=0)
+    settings.check()
     metric = make_metric({**settings.metric, "replies": {}})
     truth = read_truth(settings, metric)
     columns = Columns(metric.answer_columns, settings.columns.name, settings.columns.predictions)
@@ -59,7 +59,7 @@ def main() -> int:
         answers.values, truth.values, settings.missing
     )
     scores.notes.extend(answers.notes + truth.notes)
-    if settings.bootstrap:
+    if settings.bootstrap != 0:
         scores = scores.with_intervals(settings.bootstrap, settings.seed, settings.confidence)
     print(visible(str(scores)))
     kept = record(settings.record, scores, Origin(settings.predictions, settings.truth_name))

@@ -8,6 +8,8 @@ and sound by their place relative to it, or holds them itself.
 
 settings:
   output=FILE     the page; by default report.html in the folder that the runs have in common
+  missing=skip    compare on the clips that all runs have; by default (zero) a clip that failed
+                  counts as one without labels, and runs that lack clips are not compared
   root=FOLDER     where the data set is now, if it has been moved since the runs
   embed=true      put video and sound into the page: for a few clips, or it grows too large to open
 """
@@ -26,17 +28,21 @@ from ovmer.runners.progress import say
 @cli.command
 def main() -> int:
     """The command: writes the page and prints where it is."""
-    given = parse(__doc__, ("output", "root", "embed"), paths="FOLDER")
+    given = parse(__doc__, ("output", "root", "embed", "missing"), paths="FOLDER")
     if not given.paths:
         raise PrerequisiteError("name the run folders, e.g. outputs/ovmerd/*")
     embed = given.one_of("embed", ("false", "true")) == "true"
+    missing = given.one_of("missing", ("zero", "skip"))
     gc.disable()  # records live to the end: walking them over and over takes a quarter of the time
-    write_report(given.paths, given.settings, embed)
+    write_report(given.paths, given.settings, embed, missing)
     return cli.FINE
 
 
 def write_report(
-    paths: Sequence[str], settings: Mapping[str, str] | None = None, embed: bool = False
+    paths: Sequence[str],
+    settings: Mapping[str, str] | None = None,
+    embed: bool = False,
+    missing: str = "zero",
 ) -> None:
     """Write the page about the runs below `paths`; `settings` are the command's."""
     settings = settings or {}
@@ -51,7 +57,7 @@ def write_report(
     output = (
         Path(settings["output"]).expanduser() if "output" in settings else above / "report.html"
     )
-    boards = make_boards(runs)
+    boards = make_boards(runs, missing)
     for board in boards:
         for warning, names in board.warnings.items():
             runs_told = ", ".join(names) if len(names) <= 5 else f"{len(names)} runs"

@@ -11,6 +11,7 @@ the model (docs/benchmarks.md).
 
 import argparse
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib.resources import files
 from pathlib import Path
@@ -18,14 +19,18 @@ from typing import Any, TypeVar
 
 from ovmer.baselines.errors import PrerequisiteError
 from ovmer.runners import cli
-from ovmer.runners.data import read_dataset
+from ovmer.runners.data import in_clusters, read_dataset
+from ovmer.runners.data.clusters import named_clips
 from ovmer.runners.folder.exchange import read_labels
 from ovmer.runners.folder.imported import Origin, RecordSettings, record
+from ovmer.runners.folder.readings import repeated_readings
+from ovmer.runners.folder.run_folder import RunFolder
 from ovmer.runners.foreign_text import visible
 from ovmer.runners.scoring import Metric, Scores, make_metric
 from ovmer.runners.scoring.base import MISSING, one_of
 from ovmer.runners.scoring.label_files import Columns, Read
-from ovmer.runners.scoring.result import write_csvs
+from ovmer.runners.scoring.resampling import replicates_for
+from ovmer.runners.scoring.result import mean_scores, write_csvs
 from ovmer.runners.tasks.task import applied
 
 _MANDATORY = "???"
@@ -54,9 +59,10 @@ class CommonSettings:
     limit: int | None = None
     columns: ColumnSettings = field(default_factory=ColumnSettings)
     missing: str = "error"
-    bootstrap: int = 1000
+    bootstrap: int | None = None
     confidence: float = 0.95
     seed: int = 0
+    cluster: str | None = None
     output: str | None = None
 
     def make_metric(self) -> Metric:
@@ -68,10 +74,10 @@ class CommonSettings:
         """Where the truth comes from."""
         return self.truth or str(self.dataset.get("name", ""))
 
-    def check(self, least: int) -> None:
+    def check(self) -> None:
         """Raise PrerequisiteError for a value out of range."""
-        if self.bootstrap < least:
-            raise PrerequisiteError(f"bootstrap is {self.bootstrap}; give at least {least}")
+        if self.bootstrap:
+            replicates_for(1, self.bootstrap)
         if not 0 < self.confidence < 1:
             raise PrerequisiteError(f"confidence is {self.confidence}; give one like 0.95")
         one_of("missing", self.missing, MISSING)
@@ -124,10 +130,10 @@ def compose_settings(name: str, schema: type[S], about: str) -> S:
 
 
 def _score(settings: ScoreSettings) -> int:
-    settings.check(least=0)
+    settings.check()
     metric = settings.make_metric()
     scores = score_file(settings, metric, settings.predictions)
-    if settings.bootstrap:
+    if settings.bootstrap != 0:
         scores = scores.with_intervals(settings.bootstrap, settings.seed, settings.confidence)
     print(visible(str(scores)))
     if settings.breakdown is not None:
@@ -148,11 +154,35 @@ def score_file(
     """The scores of one file or run folder; `truth` where it has been read before."""
     if truth is None:
         truth = read_truth(settings, metric)
-    columns = Columns(metric.answer_columns, settings.columns.name, settings.columns.predictions)
-    answers = read_labels(Path(predictions).expanduser(), columns)
-    scores = metric.score(answers.values, truth.values, settings.missing)
-    scores.notes.extend(answers.notes + truth.notes)
-    return scores
+    path = Path(predictions).expanduser()
+    readings = repeated_readings(path)
+    if readings:
+        labels = [{name: each.labels for name, each in found.items()} for found in readings]
+        notes = [f"mean of {len(readings)} readings, that is seeds of the extractor"]
+    else:
+        columns = Columns(
+            metric.answer_columns, settings.columns.name, settings.columns.predictions
+        )
+        answers = read_labels(path, columns)
+        labels, notes = [answers.values], answers.notes
+    scores = mean_scores([metric.score(each, truth.values, settings.missing) for each in labels])
+    scores.notes.extend(notes + truth.notes)
+    return _in_clusters(settings, scores, path)
+
+
+def _in_clusters(settings: CommonSettings, scores: Scores, path: Path) -> Scores:
+    """The scores with clusters of clips: by `cluster`, or by the rule of the run's data set."""
+    if settings.cluster == "none":
+        return scores
+    if settings.cluster is not None:
+        told: Mapping[str, Any] = {"what": "cluster", "pattern": settings.cluster}
+    else:
+        info = RunFolder(path).find_info() if path.is_dir() else None
+        dataset = {} if info is None or info.imported is not None else info.settings["dataset"]
+        told = dataset.get("cluster") or {}
+        if told.get("column") is not None:
+            return in_clusters(scores, read_dataset({**dataset, "check_files": False}), told)
+    return in_clusters(scores, named_clips(scores.contributions.clips, told), told)
 
 
 def read_truth(settings: CommonSettings, metric: Metric) -> Read:

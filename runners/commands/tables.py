@@ -36,8 +36,10 @@ def main() -> int:
         raise PrerequisiteError(f"say layout= and one of {', '.join(layout_names())}")
     layout = read_layout(settings["layout"])
     table = make_table(layout, read_results([Path(each) for each in given.paths or ["outputs"]]))
+    from ovmer.runners.papers.ranks import with_ranks
     from ovmer.runners.papers.render import plain
 
+    table = with_ranks(table)
     print(plain(table))
     written = write(table, Path(settings["output"]).expanduser(), settings["formats"].split(","))
     print(f"\n{', '.join(map(str, written))}")

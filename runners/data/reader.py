@@ -9,17 +9,18 @@ What the authors' loaders do is kept: a missing subtitle is the empty string, an
 absent from the subtitle table is an error. The labels are truth.py's.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from ovmer.baselines.errors import PrerequisiteError
+from ovmer.runners.data.clusters import name_rule
 from ovmer.runners.data.finder import Finder
 from ovmer.runners.data.own import read_own
 from ovmer.runners.data.rows import Files, read_rows
 from ovmer.runners.data.settings import Clip, DatasetSettings, Visual, checked_settings, select
 from ovmer.runners.data.table import read_columns
-from ovmer.runners.data.truth import read_truth
+from ovmer.runners.data.truth import read_clusters, read_truth
 
 _PACKAGE = "{package}"  # in `root`: the folder of this module, where the sample data set lies
 
@@ -48,18 +49,38 @@ def read_dataset(settings: Mapping[str, Any]) -> list[Clip]:
     audio = Finder(root, "audio", wanted.audio, wanted.check_files)
     faces = wanted.face if wanted.visual is Visual.face else []
     face = Finder(root, "face", faces, wanted.check_files)
+    cluster = _cluster_of(root, wanted)
     clips = []
     for name, words in labels.items():
         picture = video.find(name)
         sound = audio.find(name) or picture
-        clips.append(Clip(name, picture, sound, face.find(name), subtitles[name], words))
+        clips.append(
+            Clip(
+                name,
+                picture,
+                sound,
+                face.find(name),
+                subtitles[name],
+                words,
+                cluster=cluster(name),
+            )
+        )
     return clips
+
+
+def _cluster_of(root: Path, wanted: DatasetSettings) -> Callable[[str], str]:
+    """Clip name -> the name of its cluster, empty where that is not known."""
+    told = wanted.cluster
+    if told.column is not None:
+        return read_clusters(root, wanted.labels, told.column).__getitem__
+    return name_rule(told.pattern) if told.pattern is not None else lambda _: ""
 
 
 def _from_rows(root: Path, wanted: DatasetSettings) -> list[Clip]:
     rows = {row.name: row for row in read_rows(root, wanted.rows, wanted.labels.space)}
     video = Files(root, wanted.video, wanted.check_files)
     audio = Files(root, wanted.audio, wanted.check_files)
+    cluster = _cluster_of(root, wanted)
     clips = []
     for name in select(list(rows), wanted):
         row = rows[name]
@@ -75,6 +96,7 @@ def _from_rows(root: Path, wanted: DatasetSettings) -> list[Clip]:
                 question=row.question,
                 choices=row.choices,
                 group=row.group,
+                cluster=cluster(name),
             )
         )
     return clips

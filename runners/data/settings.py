@@ -14,6 +14,7 @@ from omegaconf.errors import ConfigKeyError, MissingMandatoryValue, ValidationEr
 
 from ovmer.adapters.registry import near
 from ovmer.baselines.errors import PrerequisiteError
+from ovmer.runners.data.clusters import Cluster
 from ovmer.runners.data.rows import Rows
 from ovmer.runners.data.truth import Labels
 
@@ -36,6 +37,8 @@ class Clip:
     """The clip's own question, where the data set holds one; the task decides whether it is put."""
     choices: tuple[str, ...] = ()
     """The answers that may be given to this clip's question, in the order of the data set."""
+    cluster: str = ""
+    """Which video, dialogue or speaker it is of; empty where that is not known."""
     group: str = ""
     """The part of the data set that the clip belongs to, such as a type of question."""
 
@@ -87,6 +90,8 @@ class DatasetSettings:
     face: list[str] = field(default_factory=list)
     subtitle: Subtitle = field(default_factory=Subtitle)
     labels: Labels = field(default_factory=Labels)
+    cluster: Cluster = field(default_factory=Cluster)
+    """Which clips are not independent."""
     rows: Rows = field(default_factory=Rows)
     """Where clips bring questions or folds; then `labels` says the words alone."""
     target: str = "labels"

@@ -60,6 +60,12 @@ def read_truth(root: Path, table: Labels) -> dict[str, tuple[str, ...]]:
     return labels
 
 
+def read_clusters(root: Path, table: Labels, column: str) -> dict[str, str]:
+    """The name of every clip's cluster, as a column of the label table says."""
+    cells = read_columns(root / table.file, table.key, column, table.split)
+    return {name: "" if cell is None else str(cell) for name, cell in cells}
+
+
 def _refuse_escape(name: str, path: Path) -> None:
     """A name becomes part of paths, so it must be one plain file name."""
     if name in {"", ".", ".."} or any(mark in name for mark in "/\\\0"):

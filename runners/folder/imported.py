@@ -96,5 +96,5 @@ def add_to_run(path: Path, scores: Scores) -> bool:
 
 def _add(folder: RunFolder, scores: Scores, extraction: str, extractor: dict[str, object]) -> None:
     entries = folder.read_scores()
-    fresh = stored_scores([scores], extraction=extraction, extractor=extractor)
+    fresh = stored_scores(scores, extraction=extraction, extractor=extractor)
     folder.write_scores((entries | {fresh.key: fresh}).values())

@@ -1,8 +1,8 @@
 """`scores.json`: figures of labels that were made in one way, under one metric each."""
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from statistics import fmean, stdev
 from typing import Any
 
 from ovmer.runners.scoring.result import Scores
@@ -34,7 +34,8 @@ class StoredScores:
     unknown_labels: tuple[Mapping[str, Any], ...] = ()
     notes: tuple[str, ...] = ()
     spread: Mapping[str, float] = field(default_factory=dict)
-    """Of several readings the sample standard deviation of each figure."""
+    """Of several readings the sample standard deviation of each figure: what another seed of the
+    extractor would change. No part of `intervals`, which are over clips."""
     repeats: tuple[Figures, ...] = ()
     """Of several readings the figures of each."""
     answered_only: Figures | None = None
@@ -51,31 +52,25 @@ class StoredScores:
         return self.extraction.endswith("-merge")
 
     def interval(self, figure: str) -> tuple[float, float] | None:
-        """Bootstrap over clips or, where extraction was repeated, two deviations to each side."""
+        """Over clips, of the mean of the readings; None where there is none."""
         low, high = self.intervals.get(figure) or (None, None)
-        if low is not None and high is not None:
-            return low, high
-        spread, value = self.spread.get(figure), self.figures.get(figure)
-        if spread is None or value is None:
-            return None
-        return value - 2 * spread, value + 2 * spread
+        return None if low is None or high is None else (low, high)
 
 
-def stored_scores(scores: Sequence[Scores], **made_from: Any) -> StoredScores:
-    """The entry for one reading of the clips, or for several.
+def stored_scores(scores: Scores, **made_from: Any) -> StoredScores:
+    """The entry for one reading of the clips, or for several (`mean_scores`).
 
     The authors' extraction samples without a seed, so one published figure is one draw; OV-MER
-    prints mean and deviation of two for its grouping metric.
+    prints mean and deviation of two.
     """
-    if len(scores) == 1:
-        return StoredScores(**scores[0].as_json(), **made_from)
-    each = [one.as_json() for one in scores]
-    columns = {name: [one["figures"][name] for one in each] for name in each[0]["figures"]}
-    defined = {name: values for name, values in columns.items() if None not in values}
-    means = {name: fmean(defined[name]) if name in defined else None for name in columns}
     return StoredScores(
-        **{**each[0], "figures": means},
-        spread={name: stdev(values) for name, values in defined.items()},
-        repeats=tuple(one["figures"] for one in each),
+        **scores.as_json(),
+        spread=scores.spread,
+        repeats=tuple(map(finite, scores.repeats)),
         **made_from,
     )
+
+
+def finite(figures: Mapping[str, float]) -> Figures:
+    """The figures as JSON has them."""
+    return {name: value if math.isfinite(value) else None for name, value in figures.items()}

@@ -11,7 +11,7 @@ from ovmer.runners.papers.table import make_table
 if TYPE_CHECKING:
     from pandas import DataFrame
 
-_NUMBERS = ["ours", "low", "high", "published_std", "difference"]
+_NUMBERS = ["ours", "low", "high", "spread", "published_std", "difference", "difference_half_width"]
 
 
 def table(layout: str, *paths: str | Path) -> "DataFrame":

@@ -72,6 +72,8 @@ class Layout:
     row_notes: Mapping[str, str]
     plot: tuple[str, ...]
     """Titles of the columns in the forest plot."""
+    runs: int
+    """How many runs print's means and deviations are of."""
     generation: str
     """The preset that print decodes with: paper (as the models' authors sample) or greedy."""
     extractor: str | None
@@ -113,6 +115,7 @@ def read_layout(name: str) -> Layout:
         tuple(told["notes"]),
         told.get("row_notes", {}),
         tuple(told.get("plot") or (column.title for column in columns)),
+        told.get("runs", 1),
         told.get("generation", "paper"),
         told.get("extractor"),
         _published(told["published"], tables),

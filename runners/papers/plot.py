@@ -41,7 +41,7 @@ def forest(table: PaperTable, path: Path) -> None:
     axes[0].set_ylim(len(lines) - 0.5, -0.5)
     figure.suptitle(table.layout.title, fontsize=9)
     cells = [line.cells[i] for line in lines for i in shown]
-    kinds = [("D", _PRINT, "none", "print")]
+    kinds = [("D", _PRINT, "none", "print, ± its deviation")]
     if any(cell.is_comparable for cell in cells):
         kinds.append(("o", _OURS, "full", "ours, 95 % interval"))
     if any(cell.ours is not None and not cell.is_comparable for cell in cells):
@@ -74,7 +74,10 @@ def _dress(axis: "Axes", column: Column, lines: int) -> None:
 
 def _mark(axis: "Axes", y: int, cell: Cell) -> None:
     if cell.published is not None:
-        axis.plot(cell.published.value, y, "D", color=_PRINT, fillstyle="none", markersize=5)
+        value, std = cell.published.value, cell.published.std
+        if std is not None:
+            axis.plot([value - std, value + std], [y, y], color=_PRINT, linewidth=1)
+        axis.plot(value, y, "D", color=_PRINT, fillstyle="none", markersize=5)
     if cell.ours is not None:
         color = _OURS if cell.is_comparable else _ODD
         if cell.interval is not None:

@@ -1,6 +1,6 @@
 """A table as text to read: Markdown, LaTeX (booktabs), plain; and as csv to work with.
 
-Four lines a model: ours, its interval, print, the difference.
+A few lines a model: ours, its interval, s, print, the difference with its noise, the ranks.
 """
 
 import csv
@@ -41,7 +41,7 @@ def latex(table: PaperTable) -> str:
     for i, row in enumerate(body):
         if i and row[0]:
             lines.append("\\addlinespace")
-        lines.append(" & ".join(row).replace(_EMPTY, "--") + " \\\\")
+        lines.append(" & ".join(row).replace(_EMPTY, "--").replace("±", "$\\pm$") + " \\\\")
     # The braces keep a note that begins with [ from being taken for the item's label.
     notes = [f"\\item{{}} {_tex(note)}" for note in _footnotes(table)]
     return "\n".join(
@@ -83,6 +83,7 @@ def cell_rows(table: PaperTable) -> list[dict[str, Any]]:
 
 def _cell_row(table: PaperTable, line: Line, cell: Cell) -> dict[str, Any]:
     column, print_, (low, high) = cell.column, cell.published, cell.interval or ("", "")
+    ranks = table.ranks(cell) or ("", "")
     return {
         "layout": table.layout.name,
         "model": line.row.model,
@@ -97,7 +98,11 @@ def _cell_row(table: PaperTable, line: Line, cell: Cell) -> dict[str, Any]:
         "high": high,
         "published": "" if print_ is None else print_.text,
         "published_std": "" if print_ is None or print_.std is None else print_.std,
+        "spread": "" if cell.spread is None else cell.spread,
         "difference": "" if cell.difference is None else cell.difference,
+        "difference_half_width": "" if cell.noise is None else cell.noise,
+        "rank_low": ranks[0],
+        "rank_high": ranks[1],
         "comparable": str(cell.is_comparable).lower() if cell.ours is not None else "",
         "why": "; ".join(mark.text for mark in cell.marks),
         "folder": cell.folder or "",
@@ -116,7 +121,23 @@ def _grid(
             name = escape(line.row.model) + (above(letters) if letters else "")
             first = [name, line.row.inputs] if i == 0 else ["", ""]
             body.append([*first, kind, *cells])
+    for i, (kind, cells) in enumerate(_summary_lines(table)):
+        body.append(["all rows: ours less print" if i == 0 else "", "", kind, *cells])
     return header, body
+
+
+def _summary_lines(table: PaperTable) -> list[tuple[str, Sequence[str]]]:
+    """Below the rows, what the differences of each column say together."""
+    found = table.summaries
+    if not any(found):
+        return []
+    return [
+        ("mean", ["" if each is None else f"{each.mean:+.2f}" for each in found]),
+        ("", ["" if each is None else f"±{each.half:.2f}" for each in found]),
+        ("RMS", ["" if each is None else f"{each.rms:.2f}" for each in found]),
+        ("p", ["" if each is None else f"{each.p:.3f}" for each in found]),
+        ("rows", ["" if each is None else str(each.rows) for each in found]),
+    ]
 
 
 def _lines_of(table: PaperTable, line: Line, above: Raise) -> list[tuple[str, Sequence[str]]]:
@@ -125,10 +146,15 @@ def _lines_of(table: PaperTable, line: Line, above: Raise) -> list[tuple[str, Se
     ]
     if any(cell.interval for cell in line.cells):
         lines.append(("", [_interval(cell) for cell in line.cells]))
+    if any(cell.spread is not None for cell in line.cells):
+        lines.append(("s", [_number(cell.spread) for cell in line.cells]))
+    if any(table.ranks(cell) for cell in line.cells):
+        lines.append(("rank", [_rank(table.ranks(cell)) for cell in line.cells]))
     if any(cell.published for cell in line.cells):
         lines.append(("print", [_printed(cell) for cell in line.cells]))
     if any(cell.difference is not None for cell in line.cells):
         lines.append(("diff.", [_difference(cell) for cell in line.cells]))
+        lines.append(("", [_noise(cell) for cell in line.cells]))
     return lines
 
 
@@ -143,13 +169,33 @@ def _interval(cell: Cell) -> str:
 
 
 def _printed(cell: Cell) -> str:
-    return f"{cell.published.value:.2f}" if cell.published else ""
+    if cell.published is None:
+        return ""
+    deviation = "" if cell.published.std is None else f" ±{cell.published.std:.2f}"
+    return f"{cell.published.value:.2f}{deviation}"
 
 
 def _difference(cell: Cell) -> str:
     if cell.difference is None:
         return ""
     return "0.00" if abs(cell.difference) < 0.005 else f"{cell.difference:+.2f}"
+
+
+def _noise(cell: Cell) -> str:
+    if cell.difference is None:
+        return ""
+    return "n. k." if cell.noise is None else f"±{cell.noise:.2f}"
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.2f}"
+
+
+def _rank(ranks: tuple[int, int] | None) -> str:
+    if ranks is None:
+        return ""
+    low, high = ranks
+    return f"{low}" if low == high else f"{low}-{high}"
 
 
 def _footnotes(table: PaperTable) -> list[str]:
@@ -161,6 +207,7 @@ _TEX = {each: f"\\{each}" for each in "&%$#_{}"} | {
     "~": "\\textasciitilde{}",
     "^": "\\textasciicircum{}",
     "–": "--",
+    "±": "$\\pm$",
 }
 
 

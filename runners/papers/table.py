@@ -6,14 +6,16 @@ where it can. Of several runs of one baseline the one stands there that fits pri
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
 from ovmer.runners.folder.scores_json import StoredScores
 from ovmer.runners.papers.deviations import Mark, deviations, names_of
 from ovmer.runners.papers.layout import Column, Layout, PrintedRow, Published
+from ovmer.runners.papers.noise import ColumnSummary, half_width, summary
 from ovmer.runners.papers.results import Result
+from ovmer.runners.scoring.significance import Family
 
 _NOT_RUN = "not run"
 _OWN = "no row of its own in print"
@@ -29,6 +31,10 @@ class Cell:
     published: Published | None
     marks: tuple[Mark, ...]
     folder: Path | None = None
+    spread: float | None = None
+    """The standard deviation of our readings (seeds of the extractor), as printed."""
+    noise: float | None = None
+    """Half of the 95 % interval of the difference from print; None: not known."""
 
     @property
     def is_told(self) -> bool:
@@ -71,6 +77,22 @@ class PaperTable:
 
     layout: Layout
     lines: tuple[Line, ...]
+    families: Mapping[str, Family] = field(default_factory=dict)
+    """Title of a column -> the tests of all pairs of its runs (`ranks.with_ranks`)."""
+
+    def ranks(self, cell: Cell) -> tuple[int, int] | None:
+        """The ranks that our run of a cell may have in its column; None where there is no test."""
+        family = self.families.get(cell.column.title)
+        return None if family is None else family.ranks.get(str(cell.folder))
+
+    @cached_property
+    def summaries(self) -> list[ColumnSummary | None]:
+        """Of each column, what the differences of its rows say together."""
+        columns = zip(*(line.cells for line in self.lines), strict=True)
+        return [
+            summary([cell.difference for cell in cells if cell.difference is not None])
+            for cells in columns
+        ]
 
     @cached_property
     def letters(self) -> Mapping[str, str]:
@@ -105,9 +127,11 @@ class PaperTable:
         notes = list(self.layout.notes)
         if any(cell.interval for line in self.lines for cell in line.cells):
             notes.append(
-                "[low, high]: 95 % bootstrap interval over clips, or two standard deviations over "
-                "the seeds of the extractor; it does not cover print's own noise"
+                "[low, high]: 95 % interval over clips: how far ours would move on other clips of "
+                "this kind. Print scored the same clips, so whether the two agree is not said by "
+                "it, but by the difference and its ±"
             )
+        notes += self._notes_on_differences() + self._notes_on_ranks()
         means = [
             column.title
             for column in self.layout.columns
@@ -116,6 +140,36 @@ class PaperTable:
         if means:
             notes.append(f"{', '.join(means)}: given where every column of the mean has a figure")
         return notes
+
+    def _notes_on_differences(self) -> list[str]:
+        cells = [cell for line in self.lines for cell in line.cells]
+        notes = []
+        if any(cell.spread is not None for cell in cells):
+            notes.append("s: standard deviation of our readings, that is seeds of the extractor")
+        if any(cell.difference is not None for cell in cells):
+            notes.append(
+                "± of a difference: 95 % (Welch) by our readings and print's deviation, which "
+                "hold the noise of the labels and not that of the descriptions; n. k.: not known, "
+                "since ours is one reading or print gives no deviation"
+            )
+        if any(self.summaries):
+            notes.append(
+                "all rows: mean difference with its 95 % interval over rows, root mean square, and "
+                "the p of a t test that the mean is 0; an offset of all rows shows there first"
+            )
+        return notes
+
+    def _notes_on_ranks(self) -> list[str]:
+        if not self.families:
+            return []
+        detectable = ", ".join(
+            f"{title} {100 * family.detectable:.1f}" for title, family in self.families.items()
+        )
+        return [
+            "rank: among our runs of the column, every rank that tests of all pairs leave open "
+            "(step-down maxT, 95 % for all runs at once), as in ovmer report",
+            f"points apart that two runs must be for four of five tests to find it: {detectable}",
+        ]
 
 
 def make_table(layout: Layout, results: Sequence[Result]) -> PaperTable:
@@ -168,6 +222,9 @@ def _cell(layout: Layout, row: PrintedRow, column: Column, results: Sequence[Res
     )
     value, interval = scored.figures.get(column.figure), scored.interval(column.figure)
     assert value is not None
+    spread = scored.spread.get(column.figure)
+    spread = None if spread is None else column.unit * spread
+    printed = None if published is None else published.std
     return Cell(
         column,
         column.unit * value,
@@ -175,6 +232,8 @@ def _cell(layout: Layout, row: PrintedRow, column: Column, results: Sequence[Res
         published,
         marks,
         result.folder,
+        spread,
+        half_width(spread, len(scored.repeats), printed, layout.runs),
     )
 
 

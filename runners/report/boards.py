@@ -9,8 +9,8 @@ the truth itself.
 import hashlib
 import json
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -18,62 +18,24 @@ from typing import Any
 import numpy as np
 
 from ovmer.baselines.errors import Status
+from ovmer.runners.report.entries import Entry, make_entry
 from ovmer.runners.report.runs import Run
 from ovmer.runners.report.tallies import label_counts
-from ovmer.runners.scoring import Contributions, Scores
-from ovmer.runners.scoring.result import FloatArray, ratio
-from ovmer.runners.scoring.significance import Comparison, compare_drawn
+from ovmer.runners.scoring import Scores
+from ovmer.runners.scoring.comparison import detectable, explanations
+from ovmer.runners.scoring.intervals import make_intervals, standard_error
+from ovmer.runners.scoring.resampling import FloatArray, replicates_for, resample
+from ovmer.runners.scoring.significance import (
+    Family,
+    compare_contributions,
+    mean_statistic,
+    on_common_clips,
+)
+from ovmer.runners.scoring.variance import rerun_half_width, variance_parts
 from ovmer.runners.scoring.vocabulary import MAPPINGS
 
-_REPLICATES, _DRAWS = 10_000, 100_000_000
-"""Behind p values: as many as in ovmer compare, or fewer where that were more draws of clips."""
-_INTERVALS = 1000
-"""Of these, behind intervals, as in ovmer score: the same draws, so the same digits."""
 _CONFIDENCE = 0.95
 _HEADLINES = ("M-avg", "level1", "level2")
-
-
-@dataclass
-class Entry:
-    """One run on its board."""
-
-    run: Run
-    name: str
-    """What the page calls it: unlike all others of its board."""
-    scores: list[Scores]
-    """One for each reading; empty where there is no truth to score against."""
-
-    @cached_property
-    def excluded(self) -> str:
-        """Why it is left out of comparisons; empty where it is not."""
-        if self.run.is_bound:
-            return "upper bound"
-        if self.run.is_dry:
-            return "dry run"
-        if not self.run.is_whole:
-            return "not finished"
-        return "" if any(each.n_counted for each in self.scores) else "no truth"
-
-    @cached_property
-    def figures(self) -> dict[str, float]:
-        """The mean over the readings; where nothing can be scored, what scores.json says."""
-        if not self.scores:
-            stored = {} if self.run.entry is None else self.run.entry.figures
-            return {name: value for name, value in stored.items() if value is not None}
-        names = self.scores[0].figures
-        return {
-            name: float(np.mean([each.figures[name] for each in self.scores])) for name in names
-        }
-
-    @cached_property
-    def per_clip(self) -> FloatArray:
-        """(clips): the score of each clip by itself, NaN where the clip does not count."""
-        found = np.full(len(self.run.clips), np.nan)
-        if self.scores:
-            place = {clip.name: i for i, clip in enumerate(self.run.clips)}
-            clips = self.scores[0].contributions.clips
-            found[np.array([place[name] for name in clips])] = _clip_scores(self.scores[0])
-        return found
 
 
 class Board:
@@ -82,13 +44,34 @@ class Board:
     def __init__(self, rows: Sequence[Entry]) -> None:
         first = rows[0].run
         self.dataset, self.metric, self.clips = first.dataset, first.metric, first.clips
+        self.notes = _keep_common_clips(rows)
         self.rows = sorted(rows, key=self._place)
-        self._drawn = _draw([row for row in self.rows if row.scores])
+        self._drawn = _draw([row for row in self.rows if row.mean is not None])
+        self._intervals = {
+            row.name: make_intervals(row.mean, self._drawn[row.name], _CONFIDENCE)
+            for row in self.rows
+            if row.mean is not None
+        }
 
     def _place(self, row: Entry) -> tuple[bool, float]:
         """A perfect figure over two clips is no first place; nor is that of a dry run."""
         is_listed_last = bool(row.excluded) and not row.run.is_bound
         return is_listed_last, -row.figures.get(self.metric.primary, -1.0)
+
+    @cached_property
+    def family(self) -> Family | None:
+        """All pairs of the runs that are compared, in the primary figure; None without two."""
+        compared = {row.name: row.mean for row in self.rows if not row.excluded and row.mean}
+        if len(compared) < 2:
+            return None
+        primary = self.metric.primary
+        return compare_contributions(
+            {name: each.contributions for name, each in compared.items()},
+            mean_statistic(next(iter(compared.values())), primary),
+            primary,
+            drawn={name: self._drawn[name][primary] for name in compared},
+            confidence=_CONFIDENCE,
+        )
 
     @property
     def names(self) -> list[str]:
@@ -104,7 +87,7 @@ class Board:
     @property
     def warnings(self) -> dict[str, list[str]]:
         """Each warning, and the rows for which it holds."""
-        found: dict[str, list[str]] = {}
+        found: dict[str, list[str]] = dict.fromkeys(self.notes, self.names)
         for row in self.rows:
             for warning in row.run.warnings:
                 found.setdefault(warning, []).append(row.name)
@@ -127,33 +110,38 @@ class Board:
             "counted": first[0].n_counted if first else 0,
             "confidence": _CONFIDENCE,
             "notes": self._common_notes(),
+            "missing": self.rows[0].missing,
             "warnings": list(self.warnings.items()),
             "rows": [self._row(row) for row in self.rows],
-            "best": self._against_best(),
+            "best": self.best,
             "pairs": self._pairs(),
+            "test": self._test(),
+            "variance": self._variance(),
             "clusters": self._clusters(),
             "labels": label_counts([row.run for row in self.rows]),
         }
 
-    def _common_notes(self) -> list[str]:
-        noted = [set(each.notes) for row in self.rows for each in row.scores[:1]]
-        if not noted:
+    def _notes(self, row: Entry) -> list[str]:
+        if row.mean is None:
             return []
-        common = set.intersection(*noted)
-        return [
-            note
-            for note in next(r for r in self.rows if r.scores).scores[0].notes
-            if note in common
-        ]
+        return [*row.mean.notes, *self._intervals[row.name].notes]
+
+    def _common_notes(self) -> list[str]:
+        noted = [self._notes(row) for row in self.rows if row.mean is not None]
+        return [note for note in noted[0] if all(note in each for each in noted)] if noted else []
 
     def _row(self, row: Entry) -> dict[str, Any]:
         run, common, counts = row.run, self._common_notes(), row.run.counts
-        notes = [note for each in row.scores[:1] for note in each.notes if note not in common]
+        notes = [note for note in self._notes(row) if note not in common]
+        family = self.family
         return {
             "name": row.name,
             "title": run.title,
             "folder": str(run.path),
             "figures": self._figures(row),
+            "spread": _spread(row, self.metric.primary),
+            "ranks": family and family.ranks.get(row.name),
+            "best": family and family.best.get(row.name),
             "status": {str(each): counts[each] for each in Status if each in counts},
             "done": len(run.predictions),
             "excluded": row.excluded,
@@ -165,44 +153,73 @@ class Board:
 
     def _figures(self, row: Entry) -> list[list[float | None] | None]:
         """[value, low, high] of each of `figure_names`."""
-        drawn = self._drawn.get(row.name)
-        entry = row.run.entry if drawn is None else None
+        made, entry = self._intervals.get(row.name), row.run.entry
+        stored = {} if entry is None or made is not None else entry.intervals
+        intervals: Mapping[str, tuple[float | None, ...]] = stored if made is None else made.found
         found: list[list[float | None] | None] = []
         for name in self.figure_names:
             if name not in row.figures:
                 found.append(None)
                 continue
-            low, high = (entry and entry.intervals.get(name)) or (None, None)
-            if drawn is not None:
-                tail = (1 - _CONFIDENCE) / 2
-                low, high = np.quantile(drawn[name][:_INTERVALS], [tail, 1 - tail])
+            low, high = intervals.get(name) or (None, None)
             found.append([_rounded(each) for each in (row.figures[name], low, high)])
         return found
 
-    def _compare(self, against: str | None = None) -> list[Comparison]:
-        primary = self.metric.primary
-        figures = {row.name: row.figures[primary] for row in self.rows if not row.excluded}
-        if len(figures) < 2:
-            return []
-        drawn = {name: self._drawn[name][primary] for name in figures}
-        return compare_drawn(figures, drawn, against, _CONFIDENCE)
-
-    def _against_best(self) -> dict[str, Any]:
-        """Of every compared run, how far it is behind the best one."""
-        compared = [row.name for row in self.rows if not row.excluded]
-        if not compared:
-            return {}
-        return {
-            "name": compared[0],
-            "others": {each.first: _told_of(each) for each in self._compare(compared[0])},
-        }
+    @property
+    def best(self) -> str | None:
+        """The name of the best run that is compared."""
+        return next((row.name for row in self.rows if not row.excluded), None)
 
     def _pairs(self) -> list[dict[str, Any]]:
-        place = {name: i for i, name in enumerate(self.names)}
+        index = {name: i for i, name in enumerate(self.names)}
+        if self.family is None:
+            return []
         return [
-            {"a": place[each.first], "b": place[each.second], **_told_of(each)}
-            for each in self._compare()
+            {
+                "a": index[each.first],
+                "b": index[each.second],
+                "difference": _rounded(each.difference),
+                "interval": [_rounded(end) for end in each.simultaneous],
+                "p": _rounded(each.p),
+                "p_alone": _rounded(each.p_alone),
+                "p_equivalent": _rounded(each.p_equivalent),
+                "differing": each.differing,
+            }
+            for each in self.family.pairs
         ]
+
+    def _test(self) -> dict[str, Any] | None:
+        """What holds for all pairs."""
+        family = self.family
+        if family is None:
+            return None
+        return {
+            "alpha": _rounded(family.alpha),
+            "margin": family.margin,
+            "detectable": detectable(family),
+            "clips": family.clips,
+            "notes": list(family.notes),
+            "explained": explanations(family),
+        }
+
+    def _variance(self) -> list[dict[str, Any]]:
+        """The parts of the primary figure's variance, for runs with several seeds of some kind."""
+        primary = self.metric.primary
+        groups: dict[str, list[Entry]] = {}
+        for row in self.rows:
+            if row.mean is not None and not row.run.is_dry:
+                groups.setdefault(_without_seed(row.run), []).append(row)
+        found = []
+        for rows in groups.values():
+            figures = [[each.figures[primary] for each in row.scores] for row in rows]
+            drawn = self._drawn[rows[0].name][primary]
+            units = rows[0].scores[0].contributions.n_units
+            parts = variance_parts(figures, standard_error(drawn, units))
+            if parts.generation is not None or parts.label is not None:
+                names = ", ".join(row.name for row in rows)
+                told = {key: _rounded(value) for key, value in asdict(parts).items()}
+                found.append({"runs": names, "readings": sum(map(len, figures)), **told})
+        return found
 
     def _clusters(self) -> dict[str, Any]:
         """For each wheel and level its groups, how often each is true, and each row's counts."""
@@ -220,15 +237,19 @@ class Board:
         return {mapping: found[mapping] for mapping in MAPPINGS if mapping in found}
 
 
-def make_boards(runs: Sequence[Run]) -> list[Board]:
-    """The boards of all runs, in the order in which their first run was given."""
+def make_boards(runs: Sequence[Run], missing: str = "zero") -> list[Board]:
+    """The boards of all runs, in the order in which their first run was given.
+
+    With missing=zero a clip that failed counts as one without labels, and a run that lacks clips is
+    not compared. With missing=skip runs are scored and compared on the clips that all have.
+    """
     groups: dict[str, list[Run]] = {}
     for run in runs:
         groups.setdefault(_key(run), []).append(run)
     return [
         Board(
             [
-                Entry(run, name, _score(run))
+                make_entry(run, name, missing)
                 for run, name in zip(of_kind, _names(of_kind), strict=True)
             ]
         )
@@ -254,33 +275,19 @@ def _names(runs: Sequence[Run]) -> list[str]:
     return [str(path.relative_to(above)) for path in paths]
 
 
-def _score(run: Run) -> list[Scores]:
-    """A clip that failed counts as one without labels; one that is not done yet is left out."""
-    truth = run.truth
-    if not run.is_whole:
-        done = set.intersection(*(set(labels) for labels in run.readings)) | {
-            each.name for each in run.predictions.values() if each.failed
-        }
-        truth = {name: labels for name, labels in truth.items() if name in done}
-    if not truth:
+def _keep_common_clips(rows: Sequence[Entry]) -> list[str]:
+    """With missing=skip, restrict all rows to the clips that all compared ones have; a note."""
+    compared = {row.name: row.mean for row in rows if row.mean and not row.excluded}
+    if rows[0].missing != "skip" or len(compared) < 2:
         return []
-    found = [{name: each.labels for name, each in labels.items()} for labels in run.readings]
-    return [run.metric.score(labels, truth, missing="zero") for labels in found]
-
-
-def _clip_scores(scores: Scores) -> FloatArray:
-    """(clips): F (or the hit) averaged over the mappings under which the clip counts.
-
-    Not the primary figure of a single clip: there a mapping under which it does not count is 0, so
-    that a perfect answer would not get 1. Of a metric over classes it is that figure.
-    """
-    columns, values = scores.contributions.columns, scores.contributions.values
-    if not all(name.endswith("counted") for name in columns[2::3]):
-        return np.where(scores.counted, scores.aggregate(values)[scores.primary], np.nan)
-    first, second, counted = (values[:, part::3] for part in range(3))
-    if columns[1].endswith("recall"):
-        first = ratio(2 * first * second, first + second, 0.0)
-    return ratio((first * counted).sum(axis=1), counted.sum(axis=1), np.nan)
+    kept, notes = on_common_clips(compared, "skip")
+    clips = set(next(iter(kept.values())).contributions.clips)
+    for row in rows:
+        if row.mean is not None:
+            own = sorted(clips.intersection(row.mean.contributions.clips))
+            row.scores = [each.restricted(own) for each in row.scores] if own else []
+            row.mean = row.mean.restricted(own) if own else None
+    return notes
 
 
 def _draw(rows: Sequence[Entry]) -> dict[str, dict[str, FloatArray]]:
@@ -288,33 +295,34 @@ def _draw(rows: Sequence[Entry]) -> dict[str, dict[str, FloatArray]]:
 
     Rows over the same clips are drawn together: the draw is what takes time.
     """
-    by_clips: dict[tuple[str, ...], list[Entry]] = {}
+    by_clips: dict[tuple[str, ...], list[tuple[str, Scores]]] = {}
     for row in rows:
-        by_clips.setdefault(row.scores[0].contributions.clips, []).append(row)
+        if row.mean is not None:
+            sample = row.mean.contributions
+            by_clips.setdefault(sample.clips + sample.clusters, []).append((row.name, row.mean))
     drawn: dict[str, dict[str, FloatArray]] = {}
-    for clips, group in by_clips.items():
-        parts = [each.contributions for row in group for each in row.scores]
-        sums = iter(np.split(_resampled(clips, parts), len(parts), axis=1))
-        for row in group:
-            figures = [each.aggregate(next(sums)) for each in row.scores]
-            drawn[row.name] = {
-                name: np.mean([each[name] for each in figures], axis=0) for name in figures[0]
-            }
+    for group in by_clips.values():
+        parts = [scores.contributions for _, scores in group]
+        sums = resample(parts, replicates_for(parts[0].n_units))
+        for (name, scores), each in zip(group, sums, strict=True):
+            drawn[name] = scores.aggregate(each)
     return drawn
 
 
-def _resampled(clips: tuple[str, ...], parts: Sequence[Contributions]) -> FloatArray:
-    """(replicates x columns of all parts): column sums over clips drawn with replacement.
+def _spread(row: Entry, primary: str) -> dict[str, Any] | None:
+    """Of several readings: how many, their deviation, and how far one more may lie from them."""
+    deviation = None if row.mean is None else row.mean.spread.get(primary)
+    if deviation is None:
+        return None
+    rerun = rerun_half_width(deviation, len(row.scores))
+    return {"readings": len(row.scores), "s": _rounded(deviation), "rerun": _rounded(rerun)}
 
-    Of columns that are alike, such as which clips count, one is drawn for all.
-    """
-    columns = [column for part in parts for column in part.values.T]
-    distinct: dict[bytes, int] = {}
-    place = [distinct.setdefault(column.tobytes(), len(distinct)) for column in columns]
-    values = np.stack([columns[place.index(number)] for number in range(len(distinct))], axis=1)
-    joined = Contributions(clips, tuple(map(str, range(len(distinct)))), values)
-    replicates = max(_INTERVALS, min(_REPLICATES, _DRAWS // len(clips)))
-    return joined.resampled(replicates, seed=0)[:, place]
+
+def _without_seed(run: Run) -> str:
+    """What runs that differ in their generation seed alone have in common."""
+    settings = run.settings
+    told = [settings.baseline, settings.generation, settings.subtitle, settings.extractor]
+    return json.dumps([*told, settings.engine, settings.machine.dtype], sort_keys=True, default=str)
 
 
 def _told(run: Run) -> dict[str, str]:
@@ -325,15 +333,6 @@ def _told(run: Run) -> dict[str, str]:
         "subtitle": settings.subtitle,
         "extractor": str(settings.extractor.get("name")),
         "seed": str(settings.seed),
-    }
-
-
-def _told_of(found: Comparison) -> dict[str, Any]:
-    return {
-        "difference": _rounded(found.difference),
-        "interval": [_rounded(each) for each in found.interval],
-        "p": _rounded(found.p),
-        "holm": _rounded(found.p_corrected),
     }
 
 

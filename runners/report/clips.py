@@ -15,7 +15,8 @@ import numpy as np
 from ovmer.baselines.errors import Status
 from ovmer.runners.data import Clip
 from ovmer.runners.folder.records import Labelled, Prediction
-from ovmer.runners.report.boards import Board, Entry
+from ovmer.runners.report.boards import Board
+from ovmer.runners.report.entries import Entry
 from ovmer.runners.scoring.parsing import PARSERS
 from ovmer.runners.scoring.vocabulary import MAPPINGS, WHEELS, Vocabulary
 from ovmer.runners.scoring.words import WordMetric

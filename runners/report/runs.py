@@ -14,11 +14,10 @@ from typing import Any
 from ovmer.baselines.errors import PrerequisiteError, Status
 from ovmer.runners.config import Settings, settings_from_json
 from ovmer.runners.data import Clip, read_dataset
-from ovmer.runners.folder.records import Labelled, Prediction, identity_text, label_key
+from ovmer.runners.folder.readings import read_readings, stored_entry
+from ovmer.runners.folder.records import Labelled, Prediction
 from ovmer.runners.folder.run_folder import RunFolder, read_folders
-from ovmer.runners.folder.run_json import RunInfo
 from ovmer.runners.folder.scores_json import StoredScores
-from ovmer.runners.job import Job
 from ovmer.runners.scoring import Metric, make_metric
 from ovmer.runners.scoring.vocabulary import SHIPPED
 
@@ -91,10 +90,11 @@ def collect(paths: Sequence[str | Path], root: Path | None = None) -> list[Run]:
     can be.
     """
     datasets = Datasets(root)
-    return read_folders([Path(path) for path in paths], lambda folder: _read(folder, datasets))
+    return read_folders([Path(path) for path in paths], lambda folder: read_run(folder, datasets))
 
 
-def _read(folder: RunFolder, datasets: "Datasets") -> Run:
+def read_run(folder: RunFolder, datasets: "Datasets") -> Run:
+    """What a run folder holds; PrerequisiteError where it cannot be shown."""
     path, info = folder.path, folder.info()
     if info.imported is not None:
         raise PrerequisiteError(
@@ -109,7 +109,8 @@ def _read(folder: RunFolder, datasets: "Datasets") -> Run:
     else:
         wanted = {clip.name for clip in clips}
         predictions = {name: each for name, each in predictions.items() if name in wanted}
-    entry = folder.read_scores().get(f"{Job(settings).extraction}/{settings.metric.get('name')}")
+    entry = stored_entry(folder, settings)
+    subtitles = {clip.name: clip.subtitle for clip in clips}
     run = Run(
         path,
         path.resolve().parent.name,
@@ -117,7 +118,7 @@ def _read(folder: RunFolder, datasets: "Datasets") -> Run:
         _metric(settings, entry, warnings),
         clips,
         predictions,
-        _readings(folder, settings, info, entry, clips, predictions),
+        read_readings(folder, settings, info, entry, predictions, subtitles),
         entry,
         info.is_dry,
         warnings,
@@ -143,49 +144,6 @@ def _metric(settings: Settings, entry: StoredScores | None, warnings: list[str])
     if then not in (None, now):
         warnings.append(f"scored anew: by the vocabulary {now}, while the run used {then}")
     return metric
-
-
-def _readings(
-    folder: RunFolder,
-    settings: Settings,
-    info: RunInfo,
-    entry: StoredScores | None,
-    clips: Sequence[Clip],
-    predictions: Mapping[str, Prediction],
-) -> list[dict[str, Labelled]]:
-    """The labels that the run's own extractor found in the descriptions as they are now.
-
-    Which extractor that was stands in scores.json; before there is one, or where the clips'
-    subtitles are gone, the labels found last are taken.
-    """
-    labelled = {key: each for key, each in folder.read_labels().items() if each.error is None}
-    items = [
-        (
-            clip.name,
-            predictions[clip.name].description,
-            clip.subtitle if settings.subtitle == "merge" else None,
-            info.names_labels,
-        )
-        for clip in clips
-        if clip.name in predictions and not predictions[clip.name].failed
-    ]
-    found = []
-    for identity in _identities(entry, settings):
-        keys = {item[0]: label_key(*item, identity) for item in items}
-        found.append({name: labelled[key] for name, key in keys.items() if key in labelled})
-    if any(found):
-        return found
-    return [{each.name: each for each in labelled.values()}]
-
-
-def _identities(entry: StoredScores | None, settings: Settings) -> list[str]:
-    """The identity of the extractor, once for each seed that it was run with."""
-    if entry is None:
-        return []
-    if not entry.repeats:
-        return [identity_text(entry.extractor)]
-    seeds = settings.extractor.get("seeds") or ()
-    return [identity_text({**entry.extractor, "seed": seed}) for seed in seeds]
 
 
 class Datasets:

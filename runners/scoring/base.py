@@ -104,7 +104,8 @@ def _match(
         what = f"{len(absent)} of {len(clips)} clips have no prediction ({_some(absent)})"
         if missing == "error":
             raise PrerequisiteError(
-                f"{what}; add them, or say missing=zero (they count as no labels) or missing=skip"
+                f"{what}; add them, or say missing=skip (they are left out) or missing=zero (they "
+                "count as clips without labels, so a failure counts as a wrong answer)"
             )
         notes.append(f"{what}: {'counted as no labels' if missing == 'zero' else 'left out'}")
         if missing == "skip":

@@ -21,7 +21,7 @@ import numpy as np
 
 from ovmer.runners.scoring.base import Metric, one_of, wrong_value
 from ovmer.runners.scoring.parsing import string_to_list, visible
-from ovmer.runners.scoring.result import Contributions, FloatArray, Scores, ratio
+from ovmer.runners.scoring.result import Contributions, FloatArray, Scores, Share, ratio
 
 NONE = -1
 """As a true class: the clip is dropped; as a predicted one: it is wrong."""
@@ -72,7 +72,19 @@ class ClassMetric(Metric):
             aggregate=self.aggregate,
             counted=np.any(values[:, 2::3] > 0, axis=1),
             notes=notes,
+            shares=self._shares,
         )
+
+    @property
+    def _shares(self) -> dict[str, Share]:
+        """Accuracy is a share of clips: hits of all classes, of true ones."""
+        shares: dict[str, Share] = {}
+        start = 0
+        for prefix, classes in self.tasks.items():
+            stop = start + 3 * len(classes)
+            shares[f"{prefix}accuracy"] = (range(start, stop, 3), range(start + 2, stop, 3))
+            start = stop
+        return shares
 
     def aggregate(self, sums: FloatArray) -> dict[str, FloatArray]:
         """Sums (... x three a class) -> WAF and accuracy of each task."""

@@ -8,7 +8,7 @@ in the truth at all.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -63,7 +63,9 @@ class HitRateMetric(WordMetric):
         values = np.concatenate(
             [self._contributions(len(clips), predicted, true, wheel) for wheel in WHEELS], axis=1
         )
-        return self.scores(clips, predicted, true, values)
+        scores = self.scores(clips, predicted, true, values)
+        shares = {f"hit-rate/W{k}": ((3 * i,), (3 * i + 2,)) for i, k in enumerate(WHEELS)}
+        return replace(scores, shares=shares)
 
     def _words(self, truth: Sequence[Any]) -> Sequence[Any]:
         """The truth with indices turned into words."""

@@ -67,16 +67,16 @@ def score(
     truth: Mapping[str, Any],
     metric: str = "wheel",
     missing: str = "error",
-    bootstrap: int = 1000,
+    bootstrap: int | None = None,
     seed: int = 0,
     **settings: Any,
 ) -> Scores:
     """Score predictions against the truth, both name -> labels; for notebooks.
 
     `metric` names a file of `conf/metric/`, `settings` override its keys, and `bootstrap` is the
-    number of replicates behind the intervals (0: none).
+    number of replicates behind the intervals (0: none; by default 10,000, fewer over many clips).
 
     Raises PrerequisiteError with one sentence for what cannot be scored (see `Metric.score`).
     """
     scores = make_metric(metric_settings(metric) | settings).score(predictions, truth, missing)
-    return scores.with_intervals(bootstrap, seed) if bootstrap else scores
+    return scores if bootstrap == 0 else scores.with_intervals(bootstrap, seed)

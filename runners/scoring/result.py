@@ -6,16 +6,16 @@ comparison of two runs are that one function on different sums, so F stays the F
 in every replicate.
 
 Guaranteed: figures do not depend on the order of clips (sums are exactly rounded, math.fsum) nor
-on hash seeds; intervals do not depend on the platform either, because replicates sum contributions
-that are rounded to multiples of a power of two, which double precision adds without error.
+on hash seeds; intervals do not depend on the platform either (resampling.py).
 """
 
 import csv
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
+from statistics import stdev
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -23,56 +23,22 @@ import numpy.typing as npt
 from tabulate import tabulate
 
 from ovmer.runners.foreign_text import guarded
+from ovmer.runners.scoring.intervals import Interval, make_intervals
+from ovmer.runners.scoring.resampling import Contributions as Contributions
+from ovmer.runners.scoring.resampling import FloatArray as FloatArray
+from ovmer.runners.scoring.resampling import replicates_for
 
 if TYPE_CHECKING:
     from pandas import DataFrame
 
-FloatArray = npt.NDArray[np.float64]
 Aggregate = Callable[[FloatArray], dict[str, FloatArray]]
 """Column sums (... x columns) -> figures, each of shape (...)."""
+Share = tuple[Sequence[int], Sequence[int]]
+"""The columns whose sum is a count of hits, and those whose sum is of how many."""
 Rows = list[list[Any]]
 """A table: the header, then its rows."""
 
-_BLOCK = 1 << 23
-"""Draws held at once, 64 MB. Over 8 MB two threads of OpenBLAS take five times as long."""
 _MOST_LABELS, _LONGEST_LABEL = 50, 100  # of the unknown ones, and their characters, in JSON
-
-
-@dataclass(frozen=True)
-class Contributions:
-    """What one run is worth, clip by clip."""
-
-    clips: tuple[str, ...]
-    """Sorted."""
-    columns: tuple[str, ...]
-    values: FloatArray
-    """(clips x columns), each in [0, 1]."""
-
-    @cached_property
-    def sums(self) -> FloatArray:
-        """The exactly rounded sum of each column."""
-        return np.array([math.fsum(column) for column in self.values.T.tolist()])
-
-    def resampled(self, replicates: int, seed: int) -> FloatArray:
-        """Column sums (replicates x columns) over clips drawn with replacement.
-
-        The draws depend on the seed, the number of replicates and the number of clips alone.
-        """
-        scale = 2.0 ** (52 - len(self.clips).bit_length())
-        whole = np.rint(self.values * scale)
-        blocks = [counts @ whole for counts in _resample_counts(len(self.clips), replicates, seed)]
-        return np.concatenate(blocks) / scale
-
-
-def _resample_counts(clips: int, replicates: int, seed: int) -> Iterator[FloatArray]:
-    """How often each clip is drawn: blocks of replicates, (some x clips)."""
-    random = np.random.Generator(np.random.PCG64(seed))
-    block = max(1, _BLOCK // clips)
-    for start in range(0, replicates, block):
-        counts = np.empty((min(block, replicates - start), clips))
-        for row in counts:
-            row[:] = np.bincount(random.integers(0, clips, size=clips), minlength=clips)
-        yield counts
 
 
 @dataclass(frozen=True, repr=False, eq=False)
@@ -95,11 +61,17 @@ class Scores:
     """Labels outside the vocabulary with their counts, most frequent first; made when asked for."""
     tables: Callable[[], dict[str, Rows]] = dict
     """What the metric adds to the breakdown; made when asked for."""
-    intervals: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    intervals: Mapping[str, Interval] = field(default_factory=dict)
     confidence: float = 0.95
+    shares: Mapping[str, Share] = field(default_factory=dict)
+    """The figures that are plain shares of clips."""
+    repeats: tuple[Mapping[str, float], ...] = ()
+    """Of several readings (`mean_scores`) the figures of each."""
+    cluster: str = ""
+    """What a cluster of clips is, in a word: video, speaker, dialogue."""
 
     def __repr__(self) -> str:
-        figure = f"{self.primary} {100 * self.figures[self.primary]:.2f} %"
+        figure = f"{self.primary} {percent(self.shown[self.primary])} %"
         return f"<{self.metric}: {figure}, {self.n_clips} clips, {self.n_counted} count>"
 
     def __str__(self) -> str:
@@ -142,6 +114,26 @@ class Scores:
         return {name: float(value) for name, value in figures.items()}
 
     @property
+    def shown(self) -> dict[str, float]:
+        """The figures as tables show them: undefined where no clip counts.
+
+        The authors' code gives 0 there, or 1, and so does `figures`.
+        """
+        return self.figures if self.n_counted else dict.fromkeys(self.figures, math.nan)
+
+    @property
+    def spread(self) -> dict[str, float]:
+        """Of several readings the sample standard deviation of each figure that all define."""
+        if len(self.repeats) < 2:
+            return {}
+        columns = {name: [each[name] for each in self.repeats] for name in self.repeats[0]}
+        return {
+            name: stdev(values)
+            for name, values in columns.items()
+            if all(map(math.isfinite, values))
+        }
+
+    @property
     def n_clips(self) -> int:
         return len(self.contributions.clips)
 
@@ -150,28 +142,61 @@ class Scores:
         return int(np.count_nonzero(self.counted))
 
     def with_intervals(
-        self, replicates: int = 1000, seed: int = 0, confidence: float = 0.95
+        self, replicates: int | None = None, seed: int = 0, confidence: float = 0.95
     ) -> "Scores":
-        """The same scores with a percentile bootstrap interval for every figure."""
+        """The same scores with an interval for every figure (intervals.py), and notes on them.
+
+        By default 10,000 replicates, fewer over many clips. Raises PrerequisiteError for fewer
+        than 200.
+        """
+        replicates = replicates_for(self.contributions.n_units, replicates)
         drawn = self.aggregate(self.contributions.resampled(replicates, seed))
-        tail = (1 - confidence) / 2
-        intervals = {}
-        for name, values in drawn.items():
-            low, high = np.quantile(values, [tail, 1 - tail])
-            intervals[name] = (float(low), float(high))
-        return replace(self, intervals=intervals, confidence=confidence)
+        made = make_intervals(self, drawn, confidence)
+        return replace(
+            self,
+            intervals=made.found,
+            confidence=confidence,
+            notes=[*self.notes, *made.notes],
+        )
+
+    def in_clusters(self, clusters: Mapping[str, str], what: str = "cluster") -> "Scores":
+        """The same, with intervals over clusters of clips; `clusters` maps a clip to its own.
+
+        A clip that it lacks is a cluster by itself.
+        """
+        names = tuple(clusters.get(name, name) for name in self.contributions.clips)
+        return replace(
+            self, contributions=replace(self.contributions, clusters=names), cluster=what
+        )
+
+    def restricted(self, clips: Sequence[str]) -> "Scores":
+        """The scores over the given clips alone, which must be among ours."""
+        ours = self.contributions.clips
+        if tuple(clips) == ours:
+            return self
+        index = {name: i for i, name in enumerate(ours)}
+        rows = [index[name] for name in clips]
+        restricted = replace(
+            self,
+            contributions=self.contributions.restricted(clips),
+            counted=self.counted[rows],
+            notes=[*self.notes, f"over {len(clips)} of its {len(ours)} clips"],
+            intervals={},
+        )
+        if not self.repeats:
+            return restricted
+        return replace(restricted, repeats=_each_reading(restricted, len(self.repeats)))
 
     def rows(self) -> Rows:
         """One row a figure: its interval, its precision and recall, and how many clips count."""
         sums = dict(zip(self.contributions.columns, self.contributions.sums, strict=True))
         parts = {f"{name}/{part}" for name in self.figures for part in ("precision", "recall")}
         rows: Rows = [["figure", "value", "low", "high", "precision", "recall", "counted"]]
-        for name, value in self.figures.items():
+        figures = self.shown
+        for name, value in figures.items():
             if name not in parts:
                 low, high = self.intervals.get(name, (None, None))
-                precision, recall = (
-                    self.figures.get(f"{name}/{p}") for p in ("precision", "recall")
-                )
+                precision, recall = (figures.get(f"{name}/{p}") for p in ("precision", "recall"))
                 counted = sums.get(f"{name}/counted")
                 shown = None if counted is None else int(counted)
                 rows.append([name, value, low, high, precision, recall, shown])
@@ -204,7 +229,7 @@ class Scores:
             "comparable_with_papers": self.comparable,
             "n_clips": self.n_clips,
             "n_counted": self.n_counted,
-            "figures": {name: _finite(value) for name, value in self.figures.items()},
+            "figures": {name: _finite(value) for name, value in self.shown.items()},
             "confidence": self.confidence if self.intervals else None,
             "intervals": {
                 name: [_finite(low), _finite(high)] for name, (low, high) in self.intervals.items()
@@ -240,6 +265,52 @@ def write_csvs(folder: str | Path, tables: Mapping[str, Rows]) -> list[Path]:
             cells = ((guarded(c) if isinstance(c, str) else c for c in row) for row in rows)
             csv.writer(file, lineterminator="\n").writerows(cells)
     return paths
+
+
+def mean_scores(readings: Sequence[Scores]) -> Scores:
+    """One run's scores over several readings of its answers: every figure is the mean of theirs.
+
+    The readings' columns stand side by side, so that a clip is drawn with all of its readings.
+    `aggregate` takes sums of any number of readings. Clips that some reading lacks are left out.
+    """
+    first = readings[0]
+    if len(readings) == 1:
+        return first
+    common = sorted(set.intersection(*(set(each.contributions.clips) for each in readings)))
+    readings = [each.restricted(common) for each in readings]
+    first = readings[0]
+    columns = [
+        name if number == 1 else f"reading {number}: {name}"
+        for number in range(1, len(readings) + 1)
+        for name in first.contributions.columns
+    ]
+    values = np.concatenate([each.contributions.values for each in readings], axis=1)
+    return replace(
+        first,
+        contributions=replace(first.contributions, columns=tuple(columns), values=values),
+        aggregate=mean_aggregate(first.aggregate, len(first.contributions.columns)),
+        counted=np.any([each.counted for each in readings], axis=0),
+        repeats=tuple(each.figures for each in readings),
+        shares={},
+    )
+
+
+def mean_aggregate(aggregate: Aggregate, columns: int) -> Aggregate:
+    """`aggregate` for sums of several readings side by side (... x readings * columns)."""
+
+    def of_means(sums: FloatArray) -> dict[str, FloatArray]:
+        figures = aggregate(sums.reshape(*sums.shape[:-1], -1, columns))
+        return {name: np.mean(values, axis=-1) for name, values in figures.items()}
+
+    return of_means
+
+
+def _each_reading(scores: Scores, readings: int) -> tuple[dict[str, float], ...]:
+    """The figures of each reading of scores that are the mean of several."""
+    parts = np.split(scores.contributions.sums, readings)
+    return tuple(
+        {name: float(value) for name, value in scores.aggregate(part).items()} for part in parts
+    )
 
 
 def _finite(value: float) -> float | None:

@@ -1,164 +1,385 @@
-"""Are two runs different, or is it the luck of the clips? The paired bootstrap.
+"""Are runs different, or is it the luck of the clips? All pairs of a set of runs, tested together.
 
-Both runs are scored on the same resamples of clips, so that what is hard for both cancels out.
-The p value is two-sided and inverts the percentile interval: twice the smaller share of replicates
-on either side of zero, each counted with one more so that it is never 0. Of several comparisons
-the p values are corrected after Holm (1979).
+`compare` takes scores, `compare_contributions` what each clip contributes. Leaderboards, the
+comparison view, tables and `ovmer compare` all read the same `Family`. What each number covers and
+does not is in docs/statistics.md.
 """
 
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from itertools import combinations
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from statistics import NormalDist
 
 import numpy as np
-from tabulate import tabulate
 
 from ovmer.baselines.errors import PrerequisiteError, near
-from ovmer.runners.scoring.result import FloatArray, Rows, Scores, percent, percent_interval
+from ovmer.runners.scoring.intervals import (
+    NO_INTERVAL,
+    Interval,
+    interval_of,
+    too_few_clusters,
+)
+from ovmer.runners.scoring.maxt import PairTests, step_down
+from ovmer.runners.scoring.resampling import Contributions, FloatArray, replicates_for, resample
+from ovmer.runners.scoring.result import Scores, mean_aggregate
+from ovmer.runners.scoring.swap import EXACT, Statistic, differing_clips, swap_test
+
+MARGIN = 0.005
+"""Of equivalence: half a point to each side."""
+_POWER = 0.8
+_SWAPS, _SWAPS_OF_MANY = 10_000, 2000
+"""Permutations of the only pair, and of each of several."""
+_WORK = 5e9
+"""Multiplications that the permutations of all pairs may take: a few seconds."""
 
 
 @dataclass(frozen=True)
-class Comparison:
-    """How much better the first run is than the second, in one figure."""
+class Pair:
+    """How much better the first run is than the second; NaN where it cannot be said."""
 
     first: str
     second: str
     difference: float
-    interval: tuple[float, float]
+    interval: Interval
+    """Of this pair by itself."""
+    simultaneous: Interval
+    """Holds for all pairs at once."""
+    p_alone: float
+    """Of this pair by itself: the paired permutation test (over many clips of many runs, where that
+    would take minutes and is no other, the bootstrap)."""
     p: float
-    p_corrected: float
+    """Of all pairs together (step-down maxT), never below `p_alone`."""
+    p_equivalent: float
+    """That the runs differ by the margin or more (two one-sided tests)."""
+    differing: int
+    """Clips to which the runs do not contribute alike."""
+
+    def turned(self) -> "Pair":
+        """The second run less the first."""
+        (low, high), (least, most) = self.interval, self.simultaneous
+        return replace(
+            self,
+            first=self.second,
+            second=self.first,
+            difference=-self.difference,
+            interval=(-high, -low),
+            simultaneous=(-most, -least),
+        )
+
+
+@dataclass(frozen=True)
+class Family:
+    """Runs over the same clips in one figure, and all their pairs."""
+
+    figure: str
+    figures: Mapping[str, float]
+    """The best first; the undefined ones, which are compared with none, last."""
+    pairs: tuple[Pair, ...]
+    best: Mapping[str, float]
+    """The share of resamples in which each run is the best."""
+    error: float
+    """The median standard error of a difference between two runs."""
+    clips: int
+    units: int
+    """Clips, or clusters of clips, that were drawn."""
+    replicates: int
+    confidence: float
+    margin: float = MARGIN
+    notes: tuple[str, ...] = field(default=())
+
+    @property
+    def alpha(self) -> float:
+        return 1 - self.confidence
+
+    def pair(self, first: str, second: str) -> Pair | None:
+        """The first run less the second; None where they were not compared."""
+        found = self._pairs.get((first, second))
+        if found is None and (other := self._pairs.get((second, first))):
+            return other.turned()
+        return found
+
+    @cached_property
+    def _pairs(self) -> dict[tuple[str, str], Pair]:
+        return {(each.first, each.second): each for each in self.pairs}
+
+    @cached_property
+    def ranks(self) -> dict[str, tuple[int, int]]:
+        """The ranks that each run may have: from 1 + the runs that are better to k - those worse.
+
+        They hold for all runs at once (Mogstad, Romano, Shaikh and Wilhelm 2024). Empty where there
+        is no test.
+        """
+        compared = [name for name in self.figures if name in self.best]
+        better, worse = dict.fromkeys(compared, 0), dict.fromkeys(compared, 0)
+        for each in self.pairs:
+            if math.isnan(each.p):
+                return {}
+            if each.p < self.alpha:
+                ahead = each.difference > 0
+                worse[each.first if ahead else each.second] += 1
+                better[each.second if ahead else each.first] += 1
+        return {name: (1 + better[name], len(compared) - worse[name]) for name in compared}
+
+    @property
+    def detectable(self) -> float:
+        """The difference that a test of two runs finds in four of five cases; NaN without pairs."""
+        normal = NormalDist()
+        return (normal.inv_cdf(1 - self.alpha / 2) + normal.inv_cdf(_POWER)) * self.error
 
 
 def compare(
     runs: Mapping[str, Scores],
     figure: str | None = None,
-    against: str | None = None,
-    replicates: int = 10_000,
+    *,
+    missing: str = "error",
+    replicates: int | None = None,
     seed: int = 0,
     confidence: float = 0.95,
-) -> list[Comparison]:
-    """Compare every pair of runs, or every run with the one called `against`, in one figure.
+    margin: float = MARGIN,
+) -> Family:
+    """Compare every pair of runs in one figure (by default the metric's primary one).
 
-    Raises PrerequisiteError where runs cannot stand side by side: another metric, another edition,
-    other clips.
+    With missing=skip, runs over different clips are compared on those that all have.
+
+    Raises PrerequisiteError where runs cannot stand side by side: another metric, other conditions
+    such as the vocabulary's edition, other clips.
     """
-    first = _check(runs, figure, against)
-    figure = figure or first.primary
-    drawn = {
-        name: scores.aggregate(scores.contributions.resampled(replicates, seed))[figure]
-        for name, scores in runs.items()
-    }
-    figures = {name: scores.figures[figure] for name, scores in runs.items()}
-    return compare_drawn(figures, drawn, against, confidence)
+    first = _check(runs, figure)
+    runs, notes = on_common_clips(runs, missing)
+    chosen = figure or first.primary
+    family = compare_contributions(
+        {name: _counting(each) for name, each in runs.items()},
+        mean_statistic(first, chosen),
+        chosen,
+        replicates=replicates,
+        seed=seed,
+        confidence=confidence,
+        margin=margin,
+    )
+    return replace(family, notes=(*notes, *family.notes))
 
 
-def compare_drawn(
-    figures: Mapping[str, float],
-    drawn: Mapping[str, FloatArray],
-    against: str | None = None,
+def _counting(scores: Scores) -> Contributions:
+    """Its contributions; undefined ones, and with them its figures, where no clip counts."""
+    sample = scores.contributions
+    return (
+        sample
+        if scores.n_counted
+        else replace(sample, values=np.full_like(sample.values, math.nan))
+    )
+
+
+def mean_statistic(scores: Scores, figure: str) -> Statistic:
+    """Column sums -> the figure, for as many readings side by side as the sums hold."""
+    readings = max(1, len(scores.repeats))
+    width = len(scores.contributions.columns) // readings
+    aggregate = scores.aggregate if readings > 1 else mean_aggregate(scores.aggregate, width)
+    return lambda sums: aggregate(sums)[figure]
+
+
+def compare_contributions(
+    runs: Mapping[str, Contributions],
+    statistic: Statistic,
+    figure: str = "",
+    *,
+    drawn: Mapping[str, FloatArray] | None = None,
+    replicates: int | None = None,
+    seed: int = 0,
     confidence: float = 0.95,
-) -> list[Comparison]:
-    """The same from each run's figure and its values (replicates) on resamples common to all."""
-    if against is None:
-        pairs = list(combinations(figures, 2))
-    else:
-        pairs = [(name, against) for name in figures if name != against]
-    tail = (1 - confidence) / 2
-    found = []
-    for one, other in pairs:
-        differences = drawn[one] - drawn[other]
-        low, high = np.quantile(differences, [tail, 1 - tail])
-        p = _p_value(differences)
-        difference = figures[one] - figures[other]
-        found.append(Comparison(one, other, difference, (float(low), float(high)), p, p))
-    corrected = holm([each.p for each in found])
-    return [replace(each, p_corrected=p) for each, p in zip(found, corrected, strict=True)]
+    margin: float = MARGIN,
+) -> Family:
+    """Compare every pair of runs from what each clip contributes to a figure.
+
+    All runs hold the same clips in the same clusters. `statistic` turns column sums (... x columns)
+    into the figure (...), be it a mean, an F or a kappa. `drawn` are the figures on resamples
+    (replicates) where the caller has drawn them already.
+    """
+    first = next(iter(runs.values()))
+    figures = {name: float(statistic(each.sums)) for name, each in runs.items()}
+    order = sorted(figures, key=lambda name: (math.isnan(figures[name]), -figures[name]))
+    figures = {name: figures[name] for name in order}
+    defined = [name for name in order if not math.isnan(figures[name])]
+    if drawn is None:
+        replicates = replicates_for(first.n_units, replicates)
+        sums = resample(list(runs.values()), replicates, seed)
+        drawn = {name: statistic(each) for name, each in zip(runs, sums, strict=True)}
+    values = np.array([drawn[name] for name in defined])
+    count = len(next(iter(drawn.values())))
+    family = Family(
+        figure,
+        figures,
+        (),
+        _shares_best(defined, values),
+        math.nan,
+        len(first.clips),
+        first.n_units,
+        count,
+        confidence,
+        margin,
+        tuple(_notes(first, figures, defined)),
+    )
+    if len(defined) < 2:
+        return family
+    tests = step_down(
+        np.array([figures[name] for name in defined]), values, first.n_units, confidence
+    )
+    pairs = _Pairs({name: runs[name] for name in defined}, statistic, seed)
+    made = tuple(
+        _pair(family, i, tests, defined, values, pairs, first) for i in range(len(tests.p))
+    )
+    return replace(family, pairs=made, error=float(np.median(tests.error)))
 
 
-def _check(runs: Mapping[str, Scores], figure: str | None, against: str | None) -> Scores:
-    """The first of runs that can stand side by side."""
+def _pair(
+    family: Family,
+    index: int,
+    tests: PairTests,
+    names: Sequence[str],
+    drawn: FloatArray,
+    swaps: "_Pairs",
+    sample: Contributions,
+) -> Pair:
+    """What is known of one pair."""
+    i, j = int(tests.first[index]), int(tests.second[index])
+    difference, error = float(tests.difference[index]), float(tests.error[index])
+    differing, swapped = swaps.test(names[i], names[j])
+    if too_few_clusters(sample):
+        none = math.nan
+        return Pair(
+            names[i], names[j], difference, NO_INTERVAL, NO_INTERVAL, none, none, none, differing
+        )
+    alone = float(tests.p_alone[index]) if swapped is None else swapped
+    together = alone if len(tests.p) == 1 else max(alone, float(tests.p[index]))
+    interval = interval_of(difference, drawn[i] - drawn[j], sample, family.confidence)
+    half = tests.critical * error
+    simultaneous = difference - half, difference + half
+    return Pair(
+        names[i],
+        names[j],
+        difference,
+        interval,
+        interval if len(tests.p) == 1 else simultaneous,
+        alone,
+        together,
+        _p_equivalent(difference, error, family, sample.n_units),
+        differing,
+    )
+
+
+def _p_equivalent(difference: float, error: float, family: Family, units: int) -> float:
+    """The larger p of two one-sided t tests (Schuirmann 1987)."""
+    from scipy.special import stdtr
+
+    least = 1 / (family.replicates + 1)
+    room = family.margin - abs(difference)
+    if error == 0:
+        return least if room > 0 else 1.0
+    return max(least, float(stdtr(units - 1, -room / error)))
+
+
+class _Pairs:
+    """The permutation tests of all pairs, as far as they can be afforded."""
+
+    def __init__(self, runs: Mapping[str, Contributions], statistic: Statistic, seed: int) -> None:
+        self._runs, self._statistic, self._seed = runs, statistic, seed
+        pairs = len(runs) * (len(runs) - 1) // 2
+        self._replicates = _SWAPS if pairs == 1 else _SWAPS_OF_MANY
+        sizes = [each.values.size for each in runs.values()]
+        self._is_cheap = pairs == 1 or pairs * self._replicates * max(sizes) <= _WORK
+
+    def test(self, one: str, other: str) -> tuple[int, float | None]:
+        """(clips that differ, p); no p where it would take long and many clips differ."""
+        first, second = _same_readings(self._runs[one], self._runs[other])
+        differing = differing_clips(first, second)
+        if not self._is_cheap and differing > EXACT:
+            return differing, None
+        found = swap_test(first, second, self._statistic, self._replicates, self._seed)
+        return differing, found.p
+
+
+def _same_readings(
+    first: Contributions, second: Contributions
+) -> tuple[Contributions, Contributions]:
+    """Both with as many readings: each repeated up to the least common multiple.
+
+    Their means stay the same, so a run with three readings can be swapped with one of two.
+    """
+    widths = [len(each.columns) for each in (first, second)]
+    width = math.lcm(*widths)
+    if widths[0] == widths[1]:
+        return first, second
+    return _repeated(first, width // widths[0]), _repeated(second, width // widths[1])
+
+
+def _repeated(part: Contributions, times: int) -> Contributions:
+    return replace(part, columns=part.columns * times, values=np.tile(part.values, (1, times)))
+
+
+def _shares_best(names: Sequence[str], drawn: FloatArray) -> dict[str, float]:
+    """The share of replicates in which each run is the best; ties are split."""
+    if not names:
+        return {}
+    known = np.where(np.isnan(drawn), -np.inf, drawn)
+    is_best = known == known.max(axis=0)
+    shares = (is_best / is_best.sum(axis=0)).mean(axis=1)
+    return dict(zip(names, shares.tolist(), strict=True))
+
+
+def _notes(
+    sample: Contributions, figures: Mapping[str, float], defined: Sequence[str]
+) -> list[str]:
+    notes = []
+    undefined = [name for name in figures if name not in defined]
+    if undefined:
+        notes.append(
+            f"its figure is undefined, so it is compared with none: {', '.join(undefined)}"
+        )
+    if too_few_clusters(sample):
+        notes.append(f"the clips come from {sample.n_units} clusters only: no test, no interval")
+    return notes
+
+
+def on_common_clips(
+    runs: Mapping[str, Scores], missing: str = "error"
+) -> tuple[dict[str, Scores], list[str]]:
+    """The runs on the clips that all of them have, and a note where some lack any.
+
+    Raises PrerequisiteError where they differ in clips and `missing` is not skip.
+    """
+    sets = {name: set(each.contributions.clips) for name, each in runs.items()}
+    common = sorted(set.intersection(*sets.values()))
+    every = set.union(*sets.values())
+    if len(common) == len(every):
+        return dict(runs), []
+    lacking = ", ".join(
+        f"{name} ({len(every) - len(found)})" for name, found in sets.items() if found != every
+    )
+    what = f"clips that not all runs have: {len(every) - len(common)} of {len(every)}"
+    if missing != "skip":
+        raise PrerequisiteError(
+            f"{what}; lacking in {lacking}; missing=skip compares on the other "
+            f"{len(common)}, missing=zero counts them as clips without labels"
+        )
+    if not common:
+        raise PrerequisiteError(f"{what}; lacking in {lacking}; there is nothing to compare on")
+    note = f"compared on {len(common)} clips, without {what}; lacking in {lacking}"
+    return {name: each.restricted(common) for name, each in runs.items()}, [note]
+
+
+def _check(runs: Mapping[str, Scores], figure: str | None) -> Scores:
+    """The first of runs that can stand side by side, whatever their clips."""
     if len(runs) < 2:
         raise PrerequisiteError("a comparison needs two runs; give at least two")
     name, first = next(iter(runs.items()))
     for other, scores in runs.items():
-        ours, theirs = (each.contributions.clips for each in (first, scores))
         if scores.metric != first.metric:
             what = f"metric ({first.metric} and {scores.metric})"
         elif scores.conditions != first.conditions:
             what = f"conditions ({dict(first.conditions)} and {dict(scores.conditions)})"
-        elif ours != theirs:
-            what = f"clips ({len(set(ours) ^ set(theirs))} are in one only; say missing=zero)"
         else:
             continue
         raise PrerequisiteError(f"{name} and {other} cannot be compared: they differ in {what}")
     if figure is not None and figure not in first.figures:
         raise PrerequisiteError(f"there is no figure {figure!r}; {near(figure, first.figures)}")
-    if against is not None and against not in runs:
-        raise PrerequisiteError(f"against={against} is none of the runs; {near(against, runs)}")
     return first
-
-
-def _p_value(differences: FloatArray) -> float:
-    if np.isnan(differences).any():
-        return float("nan")
-    below, above = np.count_nonzero(differences <= 0), np.count_nonzero(differences >= 0)
-    return min(1.0, 2 * (min(below, above) + 1) / (len(differences) + 1))
-
-
-def holm(p_values: Sequence[float]) -> list[float]:
-    """Holm's step-down correction of p values, in the given order; NaN stays."""
-    order = sorted(range(len(p_values)), key=lambda i: p_values[i])
-    corrected = list(p_values)
-    least = 0.0
-    for rank, i in enumerate(order):
-        least = max(least, min(1.0, (len(p_values) - rank) * p_values[i]))
-        corrected[i] = least if p_values[i] == p_values[i] else p_values[i]
-    return corrected
-
-
-def comparison_rows(comparisons: Sequence[Comparison]) -> Rows:
-    """As a table with a header."""
-    header = ["first", "second", "difference", "low", "high", "p", "p_corrected"]
-    return [
-        header,
-        *(
-            [each.first, each.second, each.difference, *each.interval, each.p, each.p_corrected]
-            for each in comparisons
-        ),
-    ]
-
-
-def compare_text(
-    runs: Mapping[str, Scores], comparisons: Sequence[Comparison], figure: str, confidence: float
-) -> str:
-    """Each run's figure, then the differences with interval and p values."""
-    comparable = all(scores.comparable for scores in runs.values())
-    first = tabulate(
-        [[name, percent(scores.figures[figure])] for name, scores in runs.items()],
-        ["run", figure + ("" if comparable else "*")],
-        colalign=["left", "right"],
-        disable_numparse=True,
-    )
-    body = [
-        [
-            f"{each.first} - {each.second}",
-            f"{100 * each.difference:+.2f}",
-            percent_interval(*each.interval),
-            f"{each.p:.4f}",
-            f"{each.p_corrected:.4f}",
-        ]
-        for each in comparisons
-    ]
-    header = ["difference", "points", f"{100 * confidence:g} % interval", "p", "p (Holm)"]
-    second = tabulate(body, header, colalign=["left", *["right"] * 4], disable_numparse=True)
-    notes = {name: scores.note_lines() for name, scores in runs.items()}
-    common = [
-        note for note in next(iter(notes.values())) if all(note in each for each in notes.values())
-    ]
-    own = [
-        f"- {name}: {note.removeprefix('- ')}"
-        for name, lines in notes.items()
-        for note in lines
-        if note not in common
-    ]
-    return "\n".join([first, "", second, "", *common, *own])

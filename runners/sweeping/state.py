@@ -30,6 +30,7 @@ _LASTING = frozenset({Status.UNREADABLE, Status.MISSING_MODALITY})
 """Failures that lie in the clip's files: tried again only when those have changed. The cause of the
 others may have passed (memory, a server, a bug since mended), so each new run tries them again."""
 
+_INTERVALS = 2  # of how intervals are made: scores made otherwise are made anew
 _UNCHECKED = "?"
 
 
@@ -126,7 +127,8 @@ class State:
         """Hash of everything that the scores follow from."""
         # Where the tables lie is no matter: the conditions name them, and their content is checked.
         settings = {key: v for key, v in self.job.settings.metric.items() if key != "wheel_root"}
-        metric = [settings, self.metric.conditions]
+        clusters = self.job.settings.dataset.get("cluster")
+        metric = [settings, self.metric.conditions, clusters, _INTERVALS]
         found = [reading.found for reading in self.readings]
         return digest(json.dumps([found, self.truth, metric], sort_keys=True), size=12)
 

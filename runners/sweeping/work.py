@@ -14,7 +14,7 @@ from ovmer.adapters.embeddings import FILE, WithEmbeddings, collect
 from ovmer.adapters.mllm import Mllm
 from ovmer.baselines.errors import ClipError, PrerequisiteError, Status
 from ovmer.runners.config import settings_as_json
-from ovmer.runners.data import read_dataset
+from ovmer.runners.data import in_clusters, read_dataset
 from ovmer.runners.describing.feed import Feed
 from ovmer.runners.describing.launchers import make_launcher
 from ovmer.runners.describing.pipeline import clip_seed
@@ -25,9 +25,10 @@ from ovmer.runners.folder.provenance import provenance
 from ovmer.runners.folder.records import Labelled, Prediction
 from ovmer.runners.folder.run_folder import MINIATURE, RunFolder
 from ovmer.runners.folder.run_json import RunInfo, identity_digest
-from ovmer.runners.folder.scores_json import stored_scores
+from ovmer.runners.folder.scores_json import finite, stored_scores
 from ovmer.runners.job import Job
 from ovmer.runners.progress import Progress, say
+from ovmer.runners.scoring.result import mean_scores
 from ovmer.runners.sweeping.state import Reading, State, look
 
 _SHOWN = 5  # failed clips that a summary names for each status
@@ -254,15 +255,14 @@ def _score(folder: RunFolder, state: State) -> None:
     if not state.truth or state.scores is not None:
         return
     labels = [reading.found for reading in state.readings]
-    scores = [state.metric.score(each, state.truth, missing="zero") for each in labels]
-    if len(scores) == 1:
-        scores = [scores[0].with_intervals()]
+    scores = mean_scores([state.metric.score(each, state.truth, missing="zero") for each in labels])
+    scores = in_clusters(scores, state.clips, state.job.settings.dataset.get("cluster"))
     answered = None
     if state.failed and all(each.keys() & state.truth.keys() for each in labels):
         skipping = [state.metric.score(each, state.truth, missing="skip") for each in labels]
-        answered = stored_scores(skipping).figures
+        answered = finite(mean_scores(skipping).figures)
     entry = stored_scores(
-        scores,
+        scores.with_intervals(),
         extraction=state.job.extraction,
         extractor=dict(state.readings[0].extractor.identity),
         digest=state.score_digest,

@@ -57,7 +57,7 @@ def test_the_ten_released_runs_stand_beside_print(replay, tmp_path: Path) -> Non
     layout = read_layout("ovmer")
     baselines = {row.model: row.baseline for row in layout.rows}
     for key, run in replay["ovmerd"]["predictions"].items():
-        scores = metric.score(run["name2pred"], replay["ovmerd"]["name2gt"]).with_intervals(50)
+        scores = metric.score(run["name2pred"], replay["ovmerd"]["name2gt"]).with_intervals(200)
         keep(tmp_path, baselines[key.partition("|")[0]], "ovmerd", scores, "merge")
     table = make_table(layout, read_results([tmp_path]))
     shown = {

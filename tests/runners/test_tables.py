@@ -3,12 +3,15 @@
 import csv
 import io
 import json
+import math
 import subprocess
 from collections.abc import Callable
 from importlib.resources import files
 from pathlib import Path
+from statistics import mean, stdev
 
 import pytest
+from scipy.stats import t, ttest_1samp
 
 from ovmer.baselines.errors import PrerequisiteError
 from ovmer.runners.commands.tables import write
@@ -373,7 +376,7 @@ def test_the_files_hold_the_same_table(outputs: Path, tmp_path: Path) -> None:
     tex = latex(table)
     (columns,) = {r.count(" & ") for r in tex.splitlines() if r.endswith("\\\\")}
     assert columns == 16
-    for word in ("\\toprule", "\\midrule", "\\bottomrule", "95 \\% bootstrap"):
+    for word in ("\\toprule", "\\midrule", "\\bottomrule", "95 \\% interval over clips"):
         assert word in tex
     assert "\\item{} [low, high]" in tex, "no label of the item"
     paths = write(table, tmp_path / "t", ["md", "tex", "csv", "png"])
@@ -422,3 +425,59 @@ def test_a_mistake_is_one_sentence(command, tmp_path, arguments, sentence) -> No
     done = command("tables", *arguments)
     assert done.returncode == 2
     assert done.stderr.startswith(sentence)
+
+
+def with_readings(folder: Path, figure: str, *figures: float) -> None:
+    """Make a run's scores those of several readings."""
+    path = folder / "scores.json"
+    told = json.loads(path.read_text("utf-8"))
+    (entry,) = told.values()
+    entry["figures"][figure] = mean(figures)
+    entry["repeats"] = [{figure: each} for each in figures]
+    entry["spread"] = {figure: stdev(figures)}
+    path.write_text(json.dumps(told), "utf-8")
+
+
+def test_a_difference_has_the_noise_of_both_sides(outputs: Path) -> None:
+    """Welch by hand: s of three readings, and print's deviation of two runs."""
+    folder = write_run(outputs, "chat_univi", "ovmerd", WHEEL, subtitle="merge")
+    assert cell(table_of(outputs), "Chat-UniVi", "M1").noise is None
+    assert "n. k." in plain(table_of(outputs))
+    with_readings(folder, "M1", 0.280, 0.282, 0.287)
+    found = cell(table_of(outputs), "Chat-UniVi", "M1")
+    assert found.published is not None
+    assert found.published.std is not None
+    ours, theirs = stdev([28.0, 28.2, 28.7]) ** 2 / 3, found.published.std**2 / 2
+    df = (ours + theirs) ** 2 / (ours**2 / 2 + theirs**2)
+    assert found.spread == pytest.approx(stdev([28.0, 28.2, 28.7]))
+    assert found.noise == pytest.approx(t.ppf(0.975, df) * math.sqrt(ours + theirs))
+    assert f"±{found.noise:.2f}" in plain(table_of(outputs))
+    assert f"±{found.published.std:.2f}" in plain(table_of(outputs))
+
+
+def test_an_offset_of_all_rows_shows_below_the_column(outputs: Path) -> None:
+    """Each row differs by less than its interval, and all of them by half a point."""
+    names = {"chat_univi": 46.75, "otter": 39.41, "qwen_audio": 31.84, "salmonn": 43.53}
+    away = [0.4, 0.5, 0.6, 0.5]
+    for (name, printed), more in zip(names.items(), away, strict=True):
+        write_run(outputs, name, "ovmerd", {"M-avg": (printed + more) / 100}, subtitle="merge")
+    table = table_of(outputs)
+    found = table.summaries[-1]
+    assert found is not None
+    assert (found.rows, found.mean) == (4, pytest.approx(0.5))
+    assert found.rms == pytest.approx(math.sqrt(mean(each**2 for each in away)))
+    assert found.p == pytest.approx(ttest_1samp(away, 0).pvalue)
+    assert found.half == pytest.approx(t.ppf(0.975, 3) * stdev(away) / 2)
+    assert "all rows: ours less print" in plain(table)
+    assert table.summaries[0] is None
+
+
+def test_old_scores_of_several_readings_have_no_interval(outputs: Path) -> None:
+    """Two deviations to each side were no interval over clips."""
+    folder = write_run(outputs, "chat_univi", "ovmerd", WHEEL, subtitle="merge")
+    with_readings(folder, "M-avg", 0.470, 0.472, 0.477)
+    path = folder / "scores.json"
+    told = json.loads(path.read_text("utf-8"))
+    next(iter(told.values()))["intervals"] = {}
+    path.write_text(json.dumps(told), "utf-8")
+    assert cell(table_of(outputs), "Chat-UniVi").interval is None

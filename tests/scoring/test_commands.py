@@ -137,7 +137,8 @@ def test_compare(files: Path) -> None:
     with (files / "differences.csv").open(encoding="utf-8", newline="") as file:
         (row,) = csv.DictReader(file)
     assert float(row["difference"]) == pytest.approx(2 / 3)
-    assert float(row["p"]) == pytest.approx(2 / 201)
+    assert row["differing_clips"] == "12"
+    assert float(row["p"]) == 2 / 2**12, "12 clips of 12 one way: the exact sign test"
 
 
 def test_compare_says_where_words_of_one_baseline_part(tmp_path: Path) -> None:
@@ -178,7 +179,11 @@ def test_compare_says_where_words_of_one_baseline_part(tmp_path: Path) -> None:
         ("score", ["predictions=a", "truth=b", "metric=weel"], "there is no metric=weel; did you"),
         ("score", ["predictions=a", "truth=b", "metric.editon=x"], "no key metric.editon; did you"),
         ("score", ["predictions=a", "truth=b", "bootstrap=many"], "bootstrap: Value 'many'"),
-        ("score", ["predictions=a", "truth=b", "bootstrap=-1"], "bootstrap is -1; give at least 0"),
+        (
+            "score",
+            ["predictions=a", "truth=b", "bootstrap=-1"],
+            "bootstrap is -1; give at least 200",
+        ),
         ("score", ["predictions=a", "truth=b", "confidence=95"], "confidence is 95.0; give one"),
         ("score", ["predictions=a", "truth=b", "missing=no"], "choose one of error, zero, skip"),
         ("score", ["predictions=a", "truth=b"], "there is no file or folder b"),

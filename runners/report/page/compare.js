@@ -49,24 +49,46 @@ function Test({ board, a, b }) {
   return html`<section class="card my-3" aria-label="Paired test">
     <div class="card-body py-2">
       <h2 class="h6 mb-1">
-        ${verdict(found, ahead)} in ${figureName(board.primary)}
+        ${verdict(board, found, ahead)} in ${figureName(board.primary)}
       </h2>
       <p class="mb-0">
-        ${one.name} less ${other.name}: ${signed(sign * found.difference)} points (95 % interval
-        ${" "}${signed(ends[0])} to ${signed(ends[1])}), p\u00a0${pValue(found.p)}${
-          board.pairs.length > 1 &&
-          html`; corrected after Holm for all ${board.pairs.length} pairs of this leaderboard,
-          p\u00a0${pValue(found.holm)}`
+        ${one.name} less ${other.name}: ${signed(sign * found.difference)} points${
+          found.p != null &&
+          html` (95 % interval${board.pairs.length > 1 && ` of all ${board.pairs.length} pairs at once`}
+          ${" "}${signed(ends[0])} to ${signed(ends[1])}), p\u00a0${pValue(found.p)}`
         }.
-        <span class="text-body-secondary"> Paired bootstrap over ${counted(board.clips, "clip")}.</span>
       </p>
+      <p class="mb-0 small text-body-secondary">
+        The runs score differently on ${found.differing.toLocaleString("en")} of
+        ${" "}${counted(board.test.clips, "clip")}.
+        ${found.p != null && board.pairs.length > 1 && html` This pair alone: p\u00a0${pValue(found.p_alone)}.`}
+        ${found.p_equivalent != null &&
+        html` A difference of ${points(board.test.margin)} or more: p\u00a0${pValue(found.p_equivalent)}.`}
+      </p>
+      <${Explained} board=${board} />
     </div>
   </section>`;
 }
 
-function verdict({ p, holm }, ahead) {
-  if (p == null || p >= 0.05) return "No clear difference";
-  return holm < 0.05 ? `${ahead.name} is better` : `Taken alone, ${ahead.name} is better`;
+// The same p that the leaderboard's marks rest on.
+function verdict(board, { p, p_equivalent, differing }, ahead) {
+  if (p == null) return "Not tested";
+  if (!differing) return "The same on every clip";
+  if (p < board.test.alpha) return `${ahead.name} is better`;
+  if (p_equivalent < board.test.alpha) return `Equivalent within ${points(board.test.margin)}`;
+  return "No clear difference";
+}
+
+const points = (share) => counted(100 * share, "point");
+
+// How to read the tests of this board.
+function Explained({ board }) {
+  return html`<details class="small">
+    <summary>How to read this</summary>
+    <ul class="mb-0">
+      ${[board.test.detectable, ...board.test.notes, ...board.test.explained].filter(Boolean).map((item) => html`<li>${sentence(item)}</li>`)}
+    </ul>
+  </details>`;
 }
 
 const PAIRS = 20;

@@ -10,7 +10,9 @@ function Leaderboard({ board, state }) {
   return html`
     <${Warnings} items=${boardWarnings(board)} />
     <${BoardTable} board=${board} state=${state} columns=${board.headlines} name="Figures" />
+    <${Detectable} board=${board} />
     <${Legend} board=${board} />
+    <${Variance} board=${board} />
     <${LabelCounts} board=${board} />
     <div class="d-flex flex-wrap gap-3 align-items-end mt-4 mb-2">
       <h2 class="h5 mb-1 me-auto">At a glance</h2>
@@ -63,6 +65,8 @@ function boardWarnings(board) {
 }
 
 const capital = (text) => text[0].toUpperCase() + text.slice(1);
+// The symbol p stays small.
+const sentence = (text) => (text.startsWith("p ") ? text : capital(text));
 
 function figureName(name) {
   const [first, part] = name.split("/");
@@ -76,11 +80,10 @@ function shortName(name) {
 }
 
 function BoardTable({ board, state, columns, name, isBrief }) {
-  const best = board.best.others ? board.best : null;
   const sort = state.sort ?? "";
   const [key, isUp] = [sort.replace(/^-/, ""), sort.startsWith("-")];
   const rows = sorted(board, key, isUp);
-  const marks = !isBrief && best && Object.keys(best.others).length > 0;
+  const marks = !isBrief && board.test != null;
   return html`<div class="table-responsive" tabindex="0" role="region" aria-label=${name}>
     <table class="table table-sm align-middle board">
       <caption class="visually-hidden">
@@ -171,20 +174,79 @@ function Figure({ board, row, name, isBrief }) {
   return html`${percent(value)}
     ${!isBrief &&
     low != null &&
-    html`<div class="small text-body-secondary text-nowrap">${percent(low)} to ${percent(high)}</div>`}`;
+    html`<div class="small text-body-secondary text-nowrap">${percent(low)} to ${percent(high)}</div>`}
+    ${!isBrief && name === board.primary && row.spread && html`<${Spread} spread=${row.spread} />`}`;
+}
+
+// What another seed of the extractor changes, which the interval over clips does not hold.
+function Spread({ spread: { readings, s, rerun } }) {
+  return html`<div class="small text-body-secondary text-nowrap">
+    s ${(100 * s).toFixed(2)} of ${readings}, rerun ±${percent(rerun)}
+  </div>`;
 }
 
 // The mark of the paired comparison against the best run, and what it rests on.
 function AgainstBest({ board, row }) {
-  if (row.name === board.best.name) return html`<${Badge} tone="success">best<//>`;
   if (row.excluded) return html`<span class="text-body-secondary">${row.excluded}</span>`;
-  const found = board.best.others[row.name];
-  const isBehind = found.holm != null && found.holm < 0.05 && found.difference < 0;
+  const isBest = row.name === board.best;
+  return html`${isBest ? html`<${Badge} tone="success">best<//>` : html`<${Behind} ...${{ board, row }} />`}
+    <div class="small text-body-secondary text-nowrap">
+      ${row.ranks && rankText(row.ranks)}${row.best != null && `, best in ${Math.round(100 * row.best)} %`}
+    </div>`;
+}
+
+function Behind({ board, row }) {
+  const place = (name) => board.rows.findIndex((each) => each.name === name);
+  const [best, own] = [place(board.best), place(row.name)];
+  const found = board.pairs.find(({ a, b }) => (a === best && b === own) || (a === own && b === best));
+  if (!found) return html`<span class="text-body-secondary">not tested</span>`;
+  const behind = found.a === own ? found.difference : -found.difference;
+  const isWorse = found.p != null && found.p < board.test.alpha && behind < 0;
   return html`<span class="text-nowrap">
-      ${signed(found.difference)}${" "}
-      ${isBehind ? "* worse" : html`<${Badge} tone="secondary">no clear difference<//>`}
+      ${signed(behind)}${" "}
+      ${isWorse ? "* worse" : html`<${Badge} tone="secondary">${found.p == null ? "not tested" : "no clear difference"}<//>`}
     </span>
-    <div class="small text-body-secondary text-nowrap">p ${pValue(found.holm)}</div>`;
+    ${found.p != null && html`<div class="small text-body-secondary text-nowrap">p ${pValue(found.p)}</div>`}`;
+}
+
+const rankText = ([low, high]) => (low === high ? `rank ${low}` : `rank ${low} to ${high}`);
+
+// What this board is able to show at all.
+function Detectable({ board }) {
+  if (!board.test?.detectable) return null;
+  return html`<p class="small mb-1" id="detectable">${sentence(board.test.detectable)}.</p>`;
+}
+
+// Clips, generation seeds, label seeds: where a figure's noise comes from, as far as runs tell.
+function Variance({ board }) {
+  if (!board.variance.length) return null;
+  const shown = (value) => (value == null ? "not known" : (100 * value).toFixed(2));
+  return html`<section class="mt-4" aria-label="Where the noise comes from">
+    <h2 class="h5">Where the noise comes from</h2>
+    <p class="small text-body-secondary mb-1">
+      Standard deviations of ${figureName(board.primary)} in points: what other clips, another seed of
+      the generation and another seed of the extractor would change. Not known: there are no two runs
+      or readings that differ in that seed alone.
+    </p>
+    <div class="table-responsive" tabindex="0" role="region" aria-label="Parts of the noise">
+      <table class="table table-sm w-auto">
+        <thead>
+          <tr>
+            <th scope="col">runs</th>
+            ${["readings", "clips", "generation seed", "label seed"].map((each) => html`<th scope="col" class="text-end">${each}</th>`)}
+          </tr>
+        </thead>
+        <tbody>
+          ${board.variance.map(
+            (each) => html`<tr>
+              <th scope="row" class="fw-normal">${breakable(each.runs)}</th>
+              ${[each.readings, shown(each.clip), shown(each.generation), shown(each.label)].map((cell) => html`<td class="text-end">${cell}</td>`)}
+            </tr>`,
+          )}
+        </tbody>
+      </table>
+    </div>
+  </section>`;
 }
 
 function Statuses({ board, row }) {
@@ -201,10 +263,23 @@ function Statuses({ board, row }) {
 
 function Legend({ board }) {
   const items = [
-    `In percent; small figures are ${100 * board.confidence} % intervals of the bootstrap over clips.`,
-    "* worse: the paired bootstrap against the best run gives p < 0.05, corrected after Holm for the number of runs.",
-    "A clip that failed counts as one without labels. Runs that are not finished are scored on the clips they have.",
-    "Not compared and listed last: runs that are not finished, and dry runs. Nor is the truth itself, the upper bound, which the plots leave out.",
+    `In percent; below, ${100 * board.confidence} % intervals: how far the figure would move on other clips of this kind. They do not hold what another seed would change (s), nor that runs share their clips: whether two runs differ is said by the marks, not by intervals that overlap.`,
+    ...(board.test
+      ? [
+          "* worse: behind the best run with p < 0.05, corrected for all pairs of the leaderboard; the comparison view gives the same p.",
+          ...board.test.notes,
+          ...board.test.explained,
+        ].map(sentence)
+      : []),
+    ...(board.rows.some((row) => row.spread)
+      ? [
+          "s: the standard deviation of so many readings (the same descriptions, labels by other seeds of the extractor), of which the figure is the mean; rerun: one more reading would lie within so many points of it (95 %, t with as many degrees of freedom as readings less one).",
+        ]
+      : []),
+    board.missing === "skip"
+      ? "Clips that failed or are not done in some compared run are left out for all of them (missing=skip)."
+      : "A clip that failed counts as one without labels. Runs that are not finished are scored on the clips they have; ovmer report missing=skip compares them too, on the clips that all runs have.",
+    "Not compared and listed last: runs without labels, dry runs and, but for missing=skip, runs that are not finished. Nor is the truth itself, the upper bound, which the plots leave out.",
     ...board.notes.map((note) => capital(note)),
   ];
   return html`<details class="small">
