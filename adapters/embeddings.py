@@ -29,8 +29,7 @@ class WithEmbeddings(Adapter):
                 f"{type(adapter).__name__} is not; leave it out"
             )
         self._adapter, self._folder = adapter, run / _PARTS
-        self.modalities = adapter.modalities
-        self.answers_with_labels = adapter.answers_with_labels
+        self.modalities = adapter.modalities  # type: ignore[misc]
 
     def load(self, machine: Machine) -> None:
         self._folder.mkdir(exist_ok=True)

@@ -58,7 +58,7 @@ class Native(ChatMllm, Mllm):
     """Whether sound that comes with a picture is woven into it, as Qwen's omni models do."""
     processor: dict[str, Any] = field(default_factory=dict)
     """Further arguments of the processor's call."""
-    template: dict[str, Any] = field(default_factory=dict)  # type: ignore[misc]
+    template: dict[str, Any] = field(default_factory=dict)  # type: ignore[assignment,misc]
     """Arguments of the chat template, `enable_thinking: false`; `chat_template` is another template
     than the checkpoint's, as Jinja or as the name of a file."""
     packages: dict[str, str] = field(default_factory=dict)
