@@ -34,6 +34,8 @@ class Status(StrEnum):
     REFUSED = "refused"
     CRASHED = "crashed"
     UNAVAILABLE = "unavailable"
+    NOT_FINITE = "not_finite"
+    """The model gave numbers that are NaN or infinite."""
 
 
 class OvmerError(Exception):

@@ -6,7 +6,7 @@ from itertools import takewhile
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeVar, runtime_checkable
 
 from ovmer.baselines.decoding.settings import GenerationSettings
-from ovmer.baselines.errors import ClipError
+from ovmer.baselines.errors import ClipError, Status
 from ovmer.baselines.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
@@ -76,6 +76,8 @@ Prompt: TypeAlias = "Tensor | Sequence[int] | Conditioned | Perceived | VllmProm
 
 class NotFinite(ClipError):
     """Scores or embeddings that are NaN or infinite: words drawn from them would mean nothing."""
+
+    status = Status.NOT_FINITE
 
     def __init__(self, what: str, key: str = "machine.dtype") -> None:
         super().__init__(

@@ -29,7 +29,7 @@ _BESIDE = NOT_FIELDS | {"adapter", "checkpoint", "bug_compat", "runs"}
 """Keys of a baseline that are compared in a way of their own."""
 _OF_A_NAME = frozenset({"dry", "apart", "bug_compat"})
 """Words in the names of run folders that are no deviation from print."""
-_LONGEST = 40  # characters of a value in a mark
+_LONGEST = 70  # characters of a value in a mark
 
 
 @dataclass(frozen=True)

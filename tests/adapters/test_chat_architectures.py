@@ -49,6 +49,7 @@ def answers(adapter: Native, folder: Path) -> list[Answer]:
     return list(small.generate(items))
 
 
+@pytest.mark.filterwarnings("ignore:`hidden_state` is deprecated:FutureWarning")  # Mllama's own
 @pytest.mark.parametrize(
     ("architecture", "given", "verdict"),
     [

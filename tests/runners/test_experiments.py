@@ -68,3 +68,35 @@ def test_combinations_join_the_runs_of_the_experiment_before() -> None:
 def test_a_table_can_be_had_without_a_language_model() -> None:
     made = job("experiment=mer_unibench", "dataset=sample", "baseline=lexicon", "extractor=lexicon")
     assert made.extraction == "lexicon"
+
+
+def test_each_baseline_is_run_as_its_rows_in_print_were() -> None:
+    secap = job("experiment=mer_unibench", "baseline=secap", "dataset=meld")
+    assert secap.settings.subtitle == "merge"
+    assert secap.settings.extractor["translate"] == "english"
+    assert secap.extraction == "qwen25-paper-merge", "as of the other baselines"
+    other = job("experiment=mer_unibench", "baseline=otter", "dataset=meld")
+    assert (other.settings.subtitle, other.settings.extractor["translate"]) == ("prompt", "none")
+    affectgpt = job("experiment=mer_unibench", "baseline=affectgpt_paper", "dataset=meld")
+    assert affectgpt.settings.dataset["visual"] == "face"
+    assert affectgpt.settings.baseline["release"].startswith("emercoarse")
+    for made in (secap, other, affectgpt):
+        assert made.settings.baseline["bug_compat"] is True
+        assert "bug_compat" in made.folder.name
+    assert job("experiment=mer_unibench", "baseline=otter", "subtitle=none").settings.subtitle == (
+        "none"
+    ), "a setting of the command line comes first"
+
+
+def test_a_dry_run_of_a_combination_joins_dry_runs(tmp_path: Path) -> None:
+    for name in ("secap-dry-bug_compat", "mplug_owl-dry-apart-bug_compat"):
+        (tmp_path / "ovmerd" / name).mkdir(parents=True)
+    named = f"{tmp_path}/ovmerd/secap-bug_compat,{tmp_path}/ovmerd/mplug_owl-apart-bug_compat"
+    made = job(
+        "experiment=ovmer_clues", "dataset=ovmerd", "dry_run=true", f"outputs={tmp_path}",
+        f"baseline.runs=[{named}]",
+    )  # fmt: skip
+    assert [path.name for path in made.adapter.sources()] == [
+        "secap-dry-bug_compat",
+        "mplug_owl-dry-apart-bug_compat",
+    ]

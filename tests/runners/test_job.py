@@ -217,3 +217,20 @@ def test_where_weights_lie_is_no_part_of_a_run(tmp_path):
 def test_the_setting_that_an_error_of_loading_names_composes(tmp_path):
     told = job("baseline=salmonn", "+baseline.checkpoint.llm.ignore=[ln_video.*]")
     assert told.adapter.checkpoint["llm"].ignore == ["ln_video.*"]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "word"),
+    [
+        ((), "qwen25"),
+        (("extractor.sampling=paper",), "qwen25-paper"),
+        (("extractor.parser=friendly",), "qwen25-friendly"),
+        (("extractor.parser=friendly", "subtitle=merge"), "qwen25-friendly-merge"),
+        (("extractor.translate=english",), "qwen25-translate_english"),
+        (("extractor.labels=labels_chinese",), "qwen25-labels_chinese"),
+        (("extractor.model=me/Other@1",), "qwen25-me_Other_1"),
+        (("extractor=lexicon", "extractor.sentences=1"), "lexicon-sentences_1"),
+    ],
+)
+def test_labels_of_different_making_are_kept_under_different_words(overrides, word):
+    assert job("baseline=scripted", "extractor=qwen25", *overrides).extraction == word
