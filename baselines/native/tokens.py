@@ -109,18 +109,20 @@ def name_tokens(config: Any, processor: Any, names: Mapping[str, str]) -> None:
     `names` come first: what some processors call `image_token` stands once for all vectors of a
     picture, and another token for each.
     """
-    tokenizer = processor.tokenizer
     sides = [f"{kind}_{side}_token_id" for kind in ("vision", "audio") for side in ("start", "end")]
-    _name_tokens(config, [*config.to_dict(), *sides], processor, tokenizer)
+    _name_tokens(config, [*config.to_dict(), *sides], processor, names)
     for part in config.sub_configs:  # Phi-4's are those of its encoders
         if (found := getattr(config, part, None)) is not None:
-            _name_tokens(found, list(found.to_dict()), processor, tokenizer)
+            _name_tokens(found, list(found.to_dict()), processor, names)
 
 
-def _name_tokens(config: Any, names: Iterable[str], processor: Any, tokenizer: Any) -> None:
-    for name in names:
-        if found := re.fullmatch(r"(\w+_token)_(id|index)", name):
+def _name_tokens(
+    config: Any, keys: Iterable[str], processor: Any, names: Mapping[str, str]
+) -> None:
+    tokenizer = processor.tokenizer
+    for key in keys:
+        if found := re.fullmatch(r"(\w+_token)_(id|index)", key):
             own = names.get(found[1]) or getattr(processor, found[1], None)
             token = own or getattr(tokenizer, found[1], None)
             if isinstance(token, str):
-                setattr(config, name, tokenizer.convert_tokens_to_ids(token))
+                setattr(config, key, tokenizer.convert_tokens_to_ids(token))
