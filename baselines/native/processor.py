@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from PIL import Image
 
 from ovmer.baselines.chat import TransformersTokenizer
 from ovmer.baselines.errors import ClipError, PrerequisiteError, first_line
@@ -19,7 +20,7 @@ from ovmer.baselines.errors import ClipError, PrerequisiteError, first_line
 if TYPE_CHECKING:
     from ovmer.baselines.decoding.answers import Perceived
 
-_PER_TOKEN = ("mm_token_type_ids", "token_type_ids")
+_PER_TOKEN = ("mm_token_type_ids", "token_type_ids", "cross_attention_mask")
 _PART_OF = {
     "video": ("video_processor",),
     "image": ("image_processor",),
@@ -92,6 +93,11 @@ class Message:
         return found
 
 
+def _picture(frame: Any) -> Any:
+    """A frame as all processors take it; one without content as it is."""
+    return Image.fromarray(frame) if isinstance(frame, np.ndarray) else frame
+
+
 class ChatProcessor(TransformersTokenizer):
     """A processor of transformers; its tokenizer is a `ovmer.baselines.tokenizer.Tokenizer`."""
 
@@ -99,11 +105,17 @@ class ChatProcessor(TransformersTokenizer):
     """Why no engine but transformers can be given what it makes; empty where vLLM can as well."""
 
     def __init__(
-        self, processor: Any, folder: Path, options: Mapping[str, Any], template: str | None = None
+        self,
+        processor: Any,
+        folder: Path,
+        options: Mapping[str, Any],
+        template: Mapping[str, Any] | None = None,
     ) -> None:
+        """`template` holds arguments of `apply_chat_template`, `chat_template` among them."""
         super().__init__(processor.tokenizer, folder)
         self.name = type(processor).__name__
-        self._processor, self._options, self._template = processor, dict(options), template
+        self._processor, self._options = processor, dict(options)
+        self._template = dict(template or {})
         self._has_taken_one = False
 
     def takes(self, medium: str) -> bool:
@@ -129,10 +141,10 @@ class ChatProcessor(TransformersTokenizer):
         return str(
             self._processor.apply_chat_template(
                 message.chat({}),
-                chat_template=self._template,
                 add_generation_prompt=True,
                 tokenize=False,
                 processor_kwargs={"padding": False},  # SmolVLM's warns of its own where it has none
+                **self._template,
             )
         )
 
@@ -193,7 +205,7 @@ class ChatProcessor(TransformersTokenizer):
                 "fps": len(when["frames_indices"]) / when["total_num_frames"] * when["fps"],
             }
         if media.images:
-            given["images"] = [list(media.images)]
+            given["images"] = [[_picture(frame) for frame in media.images]]
         if media.sound is not None:
             given["audio"] = [media.sound]
             given["audio_kwargs"] = {"sampling_rate": self.rate}
