@@ -7,7 +7,7 @@ descriptions the same ones (`identity`), and the name of its run folder. Nothing
 import hashlib
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, is_dataclass
 from functools import cached_property
 from pathlib import Path
@@ -25,7 +25,7 @@ from ovmer.baselines.errors import PrerequisiteError, first_line, where
 from ovmer.baselines.gpu import OWN, resolve_dtype
 from ovmer.runners.config import Settings, shipped_extractor
 from ovmer.runners.content import code_hash, code_of_class
-from ovmer.runners.data.own import own_settings
+from ovmer.runners.data.own import with_own_clips
 from ovmer.runners.explain import explain
 from ovmer.runners.parts import identities
 from ovmer.runners.tasks.task import Task, make_task
@@ -57,7 +57,10 @@ class Job:
     """Whether the machine that it will run on has a GPU; None asks this one."""
 
     def __post_init__(self) -> None:
-        _take_own_clips(self.settings, self.overrides)
+        settings = self.settings
+        settings.dataset = with_own_clips(
+            settings.dataset, settings.clips, asdict(settings.columns), self.overrides
+        )
 
     @cached_property
     def adapter(self) -> Adapter:
@@ -397,26 +400,3 @@ def _cut(name: str, longest: int, whole: str) -> str:
     if len(name) <= longest:
         return name
     return f"{name[: longest - 8]}_{hashlib.blake2b(whole.encode(), digest_size=3).hexdigest()}"
-
-
-def _take_own_clips(settings: Settings, overrides: Sequence[str]) -> None:
-    """Put the data set that `clips=` stands for in the place of a shipped one."""
-    columns = {kind: column for kind, column in asdict(settings.columns).items() if column}
-    if settings.clips is None:
-        if columns:
-            raise PrerequisiteError(
-                f"columns.{next(iter(columns))} is about a table of your own; add clips=TABLE"
-            )
-        return
-    if settings.dataset.get("source") is not None:
-        return  # taken already
-    name = settings.dataset.get("name")
-    if name != _DEFAULT_DATASET or f"dataset={name}" in overrides:
-        raise PrerequisiteError(
-            f"clips={settings.clips} and dataset={name} both say which clips; leave one out"
-        )
-    settings.dataset = own_settings(settings.clips, columns, settings.dataset)
-
-
-_DEFAULT_DATASET = "sample"
-"""That of conf/config.yaml."""

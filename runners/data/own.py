@@ -25,6 +25,38 @@ _KEPT = ("language", "visual", "limit", "clips", "check_files", "target")
 """Keys of a data set that hold for own clips too."""
 
 
+_DEFAULT_DATASET = "sample"
+"""That of conf/config.yaml."""
+
+
+def with_own_clips(
+    dataset: dict[str, Any],
+    clips: str | None,
+    columns: Mapping[str, str | None],
+    overrides: Sequence[str],
+) -> dict[str, Any]:
+    """The settings of the data set, or where `clips` is given those that it stands for.
+
+    `overrides` are those of the command line. Raises PrerequisiteError where they name a data set
+    as well, and for columns without a table.
+    """
+    named = {kind: column for kind, column in columns.items() if column}
+    if clips is None:
+        if named:
+            raise PrerequisiteError(
+                f"columns.{next(iter(named))} is about a table of your own; add clips=TABLE"
+            )
+        return dataset
+    if dataset.get("source") is not None:
+        return dataset  # taken already
+    name = dataset.get("name")
+    if name != _DEFAULT_DATASET or f"dataset={name}" in overrides:
+        raise PrerequisiteError(
+            f"clips={clips} and dataset={name} both say which clips; leave one out"
+        )
+    return own_settings(clips, named, dataset)
+
+
 def own_settings(
     clips: str, columns: Mapping[str, str | None], dataset: Mapping[str, Any]
 ) -> dict[str, Any]:
