@@ -27,6 +27,7 @@ from ovmer.runners.config import Settings, shipped_extractor
 from ovmer.runners.content import code_hash, code_of_class
 from ovmer.runners.data.own import own_settings
 from ovmer.runners.explain import explain
+from ovmer.runners.parts import identities
 from ovmer.runners.tasks.task import Task, make_task
 
 NOT_FIELDS = frozenset(
@@ -304,6 +305,9 @@ class Job:
             switches["dataset.visual"] = settings.dataset.get("visual")
             if self.media.reader != "auto":
                 switches["media.reader"] = self.media.reader
+        switches |= identities(settings, self.adapter.modalities)
+        if settings.inputs != "all":
+            switches["inputs"] = settings.inputs
         return switches
 
     @property
@@ -341,6 +345,10 @@ class Job:
                 words.append(f"{key.removeprefix('engine.')}_{str(value).lower()}")
         if "media.reader" in switches:
             words.append(switches["media.reader"])
+        words += [str(settings.asr["name"])] if "asr" in switches else []
+        words += ["detected"] if "faces" in switches else []
+        if "inputs" in switches:
+            words.append(settings.inputs)
         if settings.seed:
             words.append(f"seed{settings.seed}")
         if self._fields.get("bug_compat"):

@@ -40,6 +40,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
             option, type=Path, default=None, help=f"folder with {content} (default: none; skipped)"
         )
     parser.addoption(
+        "--golden-training-root",
+        type=Path,
+        default=TESTS / "golden_training",
+        help="folder of golden training data, or of such folders (default: tests/golden_training)",
+    )
+    parser.addoption(
         "--golden-metrics-root",
         type=Path,
         default=TESTS / "golden_metrics",

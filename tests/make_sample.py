@@ -31,6 +31,51 @@ _FACE_BOX, _FACE_SIZE, _FACES = (72, 24, 184, 136), 112, 6
 Colour = tuple[int, ...]  # red, green, blue
 
 
+REASONS = {
+    "good_news": (
+        "In the text, she says that they have won and that she is so happy. In the video, "
+        "she smiles broadly and raises her brows. Hence she is happy and excited."
+    ),
+    "broken_promise": (
+        "In the text, he complains that he was lied to again. In the video, his brows are "
+        "drawn down and his mouth is tight. Hence he is angry and disappointed."
+    ),
+    "farewell": (
+        "In the text, she says that he is gone and that she feels lonely. In the video, a "
+        "tear runs down her cheek. Hence she is sad, lonely and heartbroken."
+    ),
+    "late_night": (
+        "In the text, he asks why she is not home so late at night. In the video, his "
+        "brows are raised in the middle. Hence he is worried and anxious."
+    ),
+    "unexpected_guest": (
+        "In the text, she asks somebody what they are doing here. In the video, her mouth "
+        "is open and her eyes are wide. Hence she is surprised and curious."
+    ),
+    "plain_answer": (
+        "In the text, the time of a meeting is given. In the video, the face shows little "
+        "change. Hence the person is calm and thoughtful."
+    ),
+    "sour_milk": (
+        "In the text, she says that the milk has gone off. In the video, she frowns and "
+        "turns the corners of her mouth down. Hence she is disgusted."
+    ),
+    "silent_smile": (
+        "In the video, the person blushes, looks aside and smiles a little, and says "
+        "nothing. Hence the person is content and bashful."
+    ),
+    "phone_call": (
+        "In the audio, a trembling voice asks who is there and begs for an answer. Hence "
+        "the person is nervous and fearful."
+    ),
+    "second_thoughts": (
+        "In the video, the gaze wanders from side to side and one brow goes up. Hence the "
+        "person is confused and hesitant."
+    ),
+}
+"""Why each clip has its labels, as training learns to say it."""
+
+
 @dataclass(frozen=True)
 class Look:
     """A face: what moves. Zero is a face at rest."""
@@ -201,6 +246,7 @@ def main() -> None:
     _write_table("subtitle_chieng.csv", ("name", "chinese", "english"), subtitles)
     labels = [(each.name, str(list(each.labels))) for each in SCENES]
     _write_table("track2_train_ovmerd.csv", ("name", "openset"), labels)
+    _write_table("track3_train_ovmerd.csv", ("name", "reason"), list(REASONS.items()))
 
 
 def _write_table(name: str, header: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:

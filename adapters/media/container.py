@@ -5,7 +5,7 @@ import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ovmer.baselines.errors import ClipError, MissingModality, Unavailable, Unreadable
 
@@ -81,9 +81,12 @@ def open_container(path: Path) -> "Iterator[InputContainer]":
     """
     import av
 
+    # PyAV 19 decodes metadata that is no UTF-8 without an error, and has no argument for it.
+    is_strict = int(av.__version__.partition(".")[0]) < 19
+    options: dict[str, Any] = {"metadata_errors": "replace"} if is_strict else {}
     try:
         # An absolute path, so that no name can be taken for a protocol ("concat:...").
-        with av.open(str(path.absolute()), metadata_errors="replace") as container:
+        with av.open(str(path.absolute()), **options) as container:
             yield container
     except av.error.FFmpegError as error:
         reason = f"is damaged, cut short, or not what its name says ({error.strerror})"

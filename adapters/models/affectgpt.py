@@ -6,20 +6,33 @@ model has no prompt for one of them alone. Where there is no sound file, the vid
 heard.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ovmer.adapters.base import Prepared, require_audio, require_video
+from ovmer.adapters.base import (
+    AUDIO,
+    SUBTITLE,
+    VIDEO,
+    Prepared,
+    require_audio,
+    require_video,
+)
 from ovmer.adapters.media import Samples, read_frames, read_sound
 from ovmer.adapters.media.sampling import strided, window_starts
 from ovmer.adapters.mllm import Mllm, Question
+from ovmer.adapters.models.affectgpt_prompts import (
+    QUESTION_TEXT,
+    SUBTITLE_TEXT,
+    TEMPLATES,
+    Template,
+)
 from ovmer.adapters.registry import near, register
 from ovmer.baselines.errors import CheckpointError, PrerequisiteError
 from ovmer.baselines.tokenizer import Tokenizer
@@ -48,20 +61,10 @@ RELEASES: Mapping[str, Release] = {
 """By the names in the READMEs of MERTools (MER2025_Track23) and, the last, AffectGPT."""
 
 # `n_frms` in the released configurations, `clips_per_video` in base_dataset.py.
-_FRAMES, _STRETCHES = 8, 8
+FRAMES, _STRETCHES = 8, 8
 # Prompt and answer together (`max_length` of Chat.answer_sample). Of a longer prompt upstream drops
 # the beginning, where picture and sound stand; here the subtitle is cut.
 _MAX_LENGTH = 2000
-
-# The templates `multiface_audio_face_text` and `multiframe_audio_frame_text` (base_dataset.py),
-# split at the slots, and without the first of these `face` and `frame`.
-_MULTI = "The audio and video merged info is: <Multi>", "</Multi>. "
-_AUDIO = "The audio content is as follows: <Audio>", "</Audio>. "
-_VIDEO = {
-    FACE: "Meanwhile, we uniformly sample raw frames from the video and extract faces from these "
-    "frames: <Video>",
-    FRAME: "Meanwhile, we uniformly sample raw frames from the video: <Video>",
-}
 
 
 @register("affectgpt")
@@ -78,6 +81,11 @@ class AffectGptAdapter(Mllm):
     """None is the one that the authors test."""
     prefusion: bool = True
     """Whether the prompt has the slot for picture and sound in one."""
+    prompted: str | None = None
+    """The template that the weights were trained with (`face_or_frame` upstream), for weights of
+    `ovmer train`; None is the release's."""
+    frames: int = FRAMES
+    """How many the weights were trained with."""
     asks_for: str = LABELS
     requests: dict[str, str] = field(default_factory=lambda: {LABELS: ""})
     """What takes the place of `{request}` in the prompt, by `asks_for`."""
@@ -93,6 +101,11 @@ class AffectGptAdapter(Mllm):
         ):
             if value not in known:
                 raise PrerequisiteError(f"baseline.{key} is {value!r}; {near(value, known)}")
+        if self.prompted is not None and self.prompted not in TEMPLATES:
+            raise PrerequisiteError(
+                f"baseline.prompted is {self.prompted!r}; {near(self.prompted, TEMPLATES)}"
+            )
+        self.modalities = frozenset(self._modalities())  # type: ignore[misc]  # as the template
         self.answers_with_labels = self.asks_for == LABELS  # type: ignore[misc]  # as is asked
         trained = self.checkpoint.get("trained")
         if trained is not None and not trained.files:  # of some gigabytes in the repository
@@ -115,14 +128,30 @@ class AffectGptAdapter(Mllm):
         return _MAX_LENGTH - self.generation.max_new_tokens
 
     @property
-    def template(self) -> Sequence[str]:  # type: ignore[override]  # by what the release looks at
+    def template(self) -> Sequence[str]:  # type: ignore[override]  # by what the weights look at
+        *texts, last = self._template.texts
+        # What is asked after the last slot is a setting: the subtitle and the question.
+        return [*texts, last.replace(SUBTITLE_TEXT, "").replace(QUESTION_TEXT, "{question} ")]
+
+    @cached_property
+    def _template(self) -> Template:
         looks_at = RELEASES[self.release].looks_at
-        slots = [*([_MULTI] if self.prefusion else []), _AUDIO, (_VIDEO[looks_at], "</Video>. ")]
-        texts = ["###Human: ", *(after for _, after in slots)]
-        for index, (before, _) in enumerate(slots):
-            texts[index] += before
-        texts[-1] += "{question} ###Assistant: "
-        return texts
+        fused = f"multi{looks_at}_audio_{looks_at}_text"
+        return Template.of(self.prompted or (fused if self.prefusion else looks_at))
+
+    def _modalities(self) -> Iterator[str]:
+        reads = self._template.reads
+        if {FACE, FRAME} <= reads:
+            raise PrerequisiteError(
+                f"the template {self._template.name} reads faces and frames, and a data set gives "
+                "one of them; choose weights with another"
+            )
+        if AUDIO in reads:
+            yield AUDIO
+        if reads - {AUDIO}:
+            yield VIDEO
+        if self._template.has_subtitle:
+            yield SUBTITLE
 
     def write_miniature(self, folder: Path, seed: int) -> dict[str, Path]:
         from ovmer.baselines.models.affectgpt import write_miniature
@@ -142,12 +171,18 @@ class AffectGptAdapter(Mllm):
 
         from ovmer.baselines.models.affectgpt import AffectGptInputs, preprocess
 
-        frames = look(require_video(video), self.release)
-        sound = preprocess(listen(require_audio(audio)))
-        slots = len(self.template) - 1  # of one position each
+        reads = self._template.reads
+        frames = sound = None
+        for wanted in reads - {AUDIO}:
+            weights = self.prompted or self.release
+            pixels = look_for(wanted, require_video(video), self.frames, weights)
+            frames = torch.from_numpy(pixels)
+        if AUDIO in reads:
+            sound = preprocess(listen(require_audio(audio)))
+        slots = len(self.template) - 1  # of one position each, or a few with a Q-Former
         question, notes = self.fit_question(subtitle, slots, self._question)
-        inputs = AffectGptInputs(self.texts(question), torch.from_numpy(frames), sound)
-        return Prepared(inputs, notes)
+        slots_in_order = tuple(self._template.slots)
+        return Prepared(AffectGptInputs(self.texts(question), frames, sound, slots_in_order), notes)
 
     def clean(self, text: str) -> str:
         """What Chat.answer_sample leaves of an answer; line breaks stay."""
@@ -200,27 +235,32 @@ def checkpoint_file(place: Path, release: str, epoch: int) -> Path:
     )
 
 
-def look_at(count: int, fps: float) -> list[int]:
-    """Eight indices in even steps from the first on; the last is repeated for short clips."""
-    indices = strided(count, _FRAMES)
-    return indices + indices[-1:] * (_FRAMES - len(indices))
+def look_at(count: int, fps: float, frames: int = FRAMES) -> list[int]:
+    """Indices in even steps from the first on; the last is repeated for short clips."""
+    indices = strided(count, frames)
+    return indices + indices[-1:] * (frames - len(indices))
 
 
 def look(path: Path, release: str) -> NDArray[np.uint8]:
-    """8 x 224 x 224 x 3: frames in RGB, or faces as they are stored, blue first.
+    """8 x 224 x 224 x 3 of what a release looks at; see `look_for`."""
+    return look_for(RELEASES[release].looks_at, path, FRAMES, release)
+
+
+def look_for(wanted: str, path: Path, frames: int, weights: str) -> NDArray[np.uint8]:
+    """`frames` x 224 x 224 x 3: frames in RGB, or faces as they are stored, blue first.
 
     Upstream's load_face never turns the faces to RGB, in training as afterwards. Raises
-    PrerequisiteError where frames are given to a release that looks at faces, or the reverse.
+    PrerequisiteError where frames are given to weights that look at faces, or the reverse.
     """
     from ovmer.baselines.models.affectgpt import SIDE
 
-    wanted, given = RELEASES[release].looks_at, FACE if path.suffix == ".npy" else FRAME
+    given = FACE if path.suffix == ".npy" else FRAME
     if wanted != given:
         raise PrerequisiteError(
-            f"{release} looks at {wanted}s but was given {given}s; say dataset.visual={wanted}, or "
+            f"{weights} looks at {wanted}s but was given {given}s; say dataset.visual={wanted}, or "
             "choose another baseline.release"
         )
-    pixels = read_frames(path, look_at, size=(SIDE, SIDE)).pixels
+    pixels = read_frames(path, partial(look_at, frames=frames), size=(SIDE, SIDE)).pixels
     return np.ascontiguousarray(pixels[..., ::-1]) if given == FACE else pixels
 
 

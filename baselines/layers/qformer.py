@@ -7,7 +7,7 @@ file gives them one face, and says how the published keys map onto them.
 """
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +45,10 @@ class QFormerConfig:
     """Number of word embeddings where text stands beside the queries, else None."""
     positions: int = 512
     """Longest text, in tokens."""
+
+    def reading(self, width: int) -> "QFormerConfig":
+        """The same sizes for an encoder whose states have another width."""
+        return replace(self, encoder_width=width)
 
     @classmethod
     def from_tensors(cls, tensors: Tensors, here: str, heads: int = 12) -> "QFormerConfig":

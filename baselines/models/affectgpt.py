@@ -13,6 +13,7 @@ Source: zeroQiaoba/MERTools at 89120b78, MER2025/MER2025_Track23/my_affectgpt, `
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -41,8 +42,14 @@ from ovmer.baselines.layers.hubert import (
 )
 from ovmer.baselines.lora import LORA_KEYS, merge_lora, random_lora
 from ovmer.baselines.miniature import publish, random_tensors, write_json
+from ovmer.baselines.models.affectgpt_fusion import (
+    QUERIED_KEYS,
+    Fusions,
+    over_time,
+    pre_fusion,
+)
 from ovmer.baselines.splice import splice
-from ovmer.baselines.weight_files import read_tensors
+from ovmer.baselines.weight_files import read_entry, read_tensors
 from ovmer.baselines.weights import join, load_strict, rename, renames, weightless
 
 SIDE = 224
@@ -50,8 +57,8 @@ SIDE = 224
 SECONDS = 2
 """Length of a stretch of sound."""
 
-_LORA_ALPHA = 32
-_ADAPTED = (
+LORA_ALPHA = 32
+ADAPTED = (
     *(f"self_attn.{letter}_proj" for letter in "qkvo"),
     *(f"mlp.{name}_proj" for name in ("gate", "up", "down")),
 )
@@ -73,6 +80,7 @@ CONNECTOR_KEYS = (
     (r"^image_llama_proj\.", None),  # for still pictures
     (r"(\.position_ids|rotary_emb\.inv_freq)$", None),  # computed; the buffers of frozen modules
     (r"^llama_proj\.", "affectgpt_proj."),  # its name in the code before the release
+    *QUERIED_KEYS,
     *renames(CONNECTOR_NAMES),
     *LORA_KEYS,
 )
@@ -100,79 +108,55 @@ _MINI_CLIP = {
 class AffectGptInputs:
     """One clip: token ids around the slots (two for sound and picture, three with pre-fusion).
 
-    `frames` is 8 x 224 x 224 x 3 (uint8), `sound` 8 x 32000.
+    `frames` is 8 x 224 x 224 x 3 (uint8), `sound` 8 x 32000; None where no slot needs them.
     """
 
     texts: Sequence[Sequence[int]]
-    frames: Tensor
-    sound: Tensor
-
-
-class WeightedSum(nn.Module):
-    """Vectors (T x width), each times the weight that a Linear gives it -> one, projected."""
-
-    def __init__(self, width: int, projected: int) -> None:
-        super().__init__()
-        self.weights = nn.Linear(width, 1)
-        self.projector = nn.Linear(width, projected)
-
-    def forward(self, vectors: Tensor) -> Tensor:
-        """T x width -> 1 x projected."""
-        found: Tensor = self.projector(self.weights(vectors).T @ vectors)
-        return found
-
-
-class PreFusion(nn.Module):
-    """What was seen and what was heard, in one vector before the language model sees either."""
-
-    def __init__(self, seen: int, heard: int, projected: int) -> None:
-        super().__init__()
-        width = max(seen, heard)
-        self.video = nn.Linear(seen, width)
-        self.audio = nn.Linear(heard, width)
-        self.hidden = nn.Linear(2 * width, width)
-        self.weights = nn.Linear(width, 2)
-        self.projector = nn.Linear(width, projected)
-
-    def mix(self, seen: Tensor, heard: Tensor) -> Tensor:
-        """T x the width of either -> 1 x the wider width."""
-        both = torch.stack([self.video(seen.mean(dim=0)), self.audio(heard.mean(dim=0))])
-        weights: Tensor = self.weights(self.hidden(both.flatten()))
-        return weights[None] @ both
-
-    def forward(self, seen: Tensor, heard: Tensor) -> Tensor:
-        """T x the width of either -> 1 x projected."""
-        found: Tensor = self.projector(self.mix(seen, heard))
-        return found
+    frames: Tensor | None
+    sound: Tensor | None
+    slots: Sequence[str] = ("multi", "audio", "face")
+    """In the order of the prompt; of the default as many of the last ones as there are slots."""
 
 
 class AffectGpt(nn.Module):
     """Two encoders, three ways into the language model, and the language model."""
 
-    def __init__(self, clip: CLIPVisionConfig, hubert: HubertConfig, llm: Qwen2Config) -> None:
+    def __init__(
+        self,
+        clip: CLIPVisionConfig,
+        hubert: HubertConfig,
+        llm: Qwen2Config,
+        fusions: Fusions | None = None,
+    ) -> None:
         super().__init__()
+        fusions = fusions or Fusions()
+        seen, heard, width = clip.projection_dim, hubert.hidden_size, llm.hidden_size
         self.clip = CLIPVisionModelWithProjection(clip)
         self.hubert = HubertModel(hubert)
-        self.video = WeightedSum(clip.projection_dim, llm.hidden_size)
-        self.audio = WeightedSum(hubert.hidden_size, llm.hidden_size)
-        self.multi = PreFusion(clip.projection_dim, hubert.hidden_size, llm.hidden_size)
+        self.video = over_time("video", fusions.video, seen, width)
+        self.audio = over_time("audio", fusions.audio, heard, width)
+        self.multi = pre_fusion(fusions.multi, seen, heard, width)
         self.llm = Qwen2ForCausalLM(llm)
 
     @classmethod
     def load(cls, trained: Path, llm: Path, clip: Path, hubert: Path, place: Place) -> "AffectGpt":
         """Read a released checkpoint_*.pth and the folders of the three models that it adapts."""
-        with weightless():
-            model = cls(
-                _clip_config(clip),
-                hubert_config(hubert),
-                Qwen2Config.from_dict(read_json(llm)),
-            )
         connector = rename(read_tensors(trained, "model"), CONNECTOR_KEYS)
         adapters = {key: connector.pop(key) for key in list(connector) if ".lora_" in key}
+        told = described(trained)
+        with weightless():
+            model = cls(
+                clip_config(clip),
+                hubert_config(hubert),
+                Qwen2Config.from_dict(read_json(llm)),
+                Fusions.of(connector, told),
+            )
         words = rename(read_tensors(llm), ((r"^", "llm."),))
+        # Trained without them (Table 8 of the paper), and says so; else their absence is an error.
+        adapted = [] if told.get("frozen_llm") and not adapters else adapted_modules(model.llm)
         tensors = join(
             connector,
-            merge_lora(words, adapters, _LORA_ALPHA, _adapted(model.llm.config)),
+            merge_lora(words, adapters, LORA_ALPHA, adapted),
             rename(read_tensors(clip), CLIP_KEYS),
             rename(read_tensors(hubert), (*HUBERT_KEYS, (r"^", "hubert."))),
         )
@@ -181,7 +165,7 @@ class AffectGpt(nn.Module):
 
     def see(self, frames: Tensor) -> Tensor:
         """8 x 224 x 224 x 3 (uint8) -> 8 x CLIP's projected width, not brought to unit length."""
-        pixels = to_pixels(frames.to(self.llm.device)).to(self.llm.dtype)
+        pixels = to_pixels(frames.to(self.llm.device)).to(self.clip.dtype)
         seen: Tensor = self.clip(pixels).image_embeds
         return seen
 
@@ -191,16 +175,30 @@ class AffectGpt(nn.Module):
         The last of the four is what comes after the encoder's final norm; releases of transformers
         differ in whether `hidden_states` ends with it.
         """
-        heard = self.hubert(sound.to(self.llm.device, self.llm.dtype), output_hidden_states=True)
+        heard = self.hubert(sound.to(self.llm.device, self.hubert.dtype), output_hidden_states=True)
         layers = [*heard.hidden_states[-4:-1], heard.last_hidden_state]
         return torch.stack(layers).mean(dim=0).mean(dim=1)
 
     def embed(self, inputs: AffectGptInputs) -> Tensor:
-        """The prompt embeddings (length x width) of one clip: pre-fusion, sound, picture."""
-        seen, heard = self.see(inputs.frames), self.hear(inputs.sound)
-        slots = [self.multi(seen, heard), self.audio(heard), self.video(seen)]
-        wanted = len(inputs.texts) - 1
-        return splice(self.llm.get_input_embeddings(), inputs.texts, slots[-wanted:])
+        """The prompt embeddings (length x width) of one clip."""
+        count = len(inputs.texts) - 1
+        seen = None if inputs.frames is None else self.see(inputs.frames)
+        heard = None if inputs.sound is None else self.hear(inputs.sound)
+        slots = [
+            self._slot(slot, seen, heard) for slot in inputs.slots[len(inputs.slots) - count :]
+        ]
+        return splice(self.llm.get_input_embeddings(), inputs.texts, slots)
+
+    def _slot(self, slot: str, seen: Tensor | None, heard: Tensor | None) -> Tensor:
+        """What stands in a slot: multi is both in one, audio the sound, all others the picture."""
+        vector: Tensor = (
+            self.multi(seen, heard)
+            if slot == "multi"
+            else self.audio(heard)
+            if slot == "audio"
+            else self.video(seen)
+        )
+        return vector
 
 
 def preprocess(stretches: NDArray[np.float32]) -> Tensor:
@@ -210,10 +208,15 @@ def preprocess(stretches: NDArray[np.float32]) -> Tensor:
     all are scaled together, so that a whisper in a loud clip stays one.
     """
     sound = torch.from_numpy(stretches)
-    return normalise(sound - sound.mean(dim=1, keepdim=True))
+    return normalise(centre(sound))
 
 
-def _clip_config(folder: Path) -> CLIPVisionConfig:
+def centre(sound: Tensor) -> Tensor:
+    """Stretches of sound, each less its own mean; what training normalises over a whole batch."""
+    return sound - sound.mean(dim=-1, keepdim=True)
+
+
+def clip_config(folder: Path) -> CLIPVisionConfig:
     published = read_json(folder)
     if lost := {"vision_config", "projection_dim"} - published.keys():
         raise CheckpointError(f"{folder / 'config.json'} lacks {lost.pop()}; is it a CLIP?")
@@ -222,10 +225,21 @@ def _clip_config(folder: Path) -> CLIPVisionConfig:
     return config
 
 
-def _adapted(llm: Qwen2Config) -> list[str]:
+def described(trained: Path) -> dict[str, Any]:
+    """What a checkpoint says of its model beside the tensors; empty where it says nothing."""
+    if trained.suffix == ".safetensors":
+        return {}
+    try:
+        model = read_entry(trained, "config").get("model")
+    except CheckpointError:
+        return {}
+    return model if isinstance(model, dict) else {}
+
+
+def adapted_modules(llm: Qwen2ForCausalLM) -> list[str]:
     """The modules that have low-rank adapters."""
-    layers = range(llm.num_hidden_layers)
-    return [f"llm.model.layers.{layer}.{name}" for layer in layers for name in _ADAPTED]
+    layers = range(llm.config.num_hidden_layers)
+    return [f"llm.model.layers.{layer}.{name}" for layer in layers for name in ADAPTED]
 
 
 def write_miniature(folder: Path, seed: int, checkpoint: str) -> dict[str, Path]:
@@ -241,7 +255,7 @@ def write_miniature(folder: Path, seed: int, checkpoint: str) -> dict[str, Path]
     write_json(clip / "config.json", _MINI_CLIP)
     with weightless():
         model = AffectGpt(
-            _clip_config(clip), hubert_config(hubert), Qwen2Config.from_dict(read_json(llm))
+            clip_config(clip), hubert_config(hubert), Qwen2Config.from_dict(read_json(llm))
         )
     text = {"text_model.final_layer_norm.bias": torch.zeros(4), "logit_scale": torch.tensor(2.6592)}
     save_file(random_tensors(model.clip, seed) | text, clip / "model.safetensors")
@@ -254,7 +268,7 @@ def write_miniature(folder: Path, seed: int, checkpoint: str) -> dict[str, Path]
         for key, tensor in random_tensors(model, seed).items()
         if key.startswith(("video.", "audio.", "multi."))
     }
-    tensors |= random_lora(model, _adapted(model.llm.config), seed)
+    tensors |= random_lora(model, adapted_modules(model.llm), seed)
     picture = {"image_llama_proj.bias": torch.zeros(4)}
     trained.parent.mkdir(parents=True, exist_ok=True)
     content = {"model": publish(tensors, published) | picture, "optimizer": {}, "config": {}}

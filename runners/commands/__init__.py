@@ -18,6 +18,7 @@ COMMANDS = (
     "compare",
     "agreement",
     "extract",
+    "train",
     "group",
     "check",
     "weights",

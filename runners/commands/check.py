@@ -104,12 +104,12 @@ def check(settings: Mapping[str, Any], workers: int) -> Report:
     report = Report(settings["name"], root, len(clips), expected, labels["column"] is not None)
     for kind in _KINDS:
         patterns = settings[kind]
+        report.files[kind] = 0
         if rows.get("file"):  # found already, by the row's own column
             if patterns:
                 _probe_all(report, kind, clips, workers, attrgetter(kind))
             continue
         folders = {root / pattern.partition("{name}")[0] for pattern in patterns}
-        report.files[kind] = 0
         if kind == "face" and not any(folder.is_dir() for folder in folders):
             patterns = []  # only dataset.visual=face needs them
         if patterns:

@@ -72,8 +72,8 @@ def _compare(settings: CompareSettings) -> int:
     )
     pairs = _shown(family, against)
     print(visible(comparison_text(runs, family, pairs)))
-    places = {names[path]: Path(path).expanduser() for path in paths}
-    for line in _words({name: RunFolder(path) for name, path in places.items() if path.is_dir()}):
+    folders = {names[path]: Path(path).expanduser() for path in paths}
+    for line in _words({name: RunFolder(path) for name, path in folders.items() if path.is_dir()}):
         print(visible(line))
     if settings.output is not None:
         output = Path(settings.output)
@@ -126,7 +126,7 @@ def _words(folders: Mapping[str, RunFolder]) -> Iterator[str]:
 
 
 def _around(text: str, at: int) -> str:
-    """Some of a text on both sides of a place."""
+    """Some of a text on both sides of a position."""
     start, end = max(0, at - _SHOWN), at + _SHOWN
     return "..." * (start > 0) + text[start:end] + "..." * (end < len(text))
 

@@ -136,6 +136,8 @@ def _score(settings: ScoreSettings) -> int:
     if settings.bootstrap != 0:
         scores = scores.with_intervals(settings.bootstrap, settings.seed, settings.confidence)
     print(visible(str(scores)))
+    for line in metric.explain(scores):
+        print(visible(f"- {line}"))
     if settings.breakdown is not None:
         paths = write_csvs(settings.breakdown, scores.breakdown())
         print(f"- breakdown: {', '.join(str(path) for path in paths)}")

@@ -45,9 +45,9 @@ class NamedClip:
     cluster: str
 
 
-def named_clips(names: Sequence[str], told: Mapping[str, Any]) -> list[NamedClip]:
-    """Clips by name, with the clusters that `dataset.cluster` tells by a pattern."""
-    pattern = told.get("pattern")
+def named_clips(names: Sequence[str], settings: Mapping[str, Any]) -> list[NamedClip]:
+    """Clips by name, with the clusters that the pattern of `dataset.cluster` gives."""
+    pattern = settings.get("pattern")
     rule = (lambda _: "") if pattern is None else name_rule(str(pattern))
     return [NamedClip(name, rule(name)) for name in names]
 
@@ -72,10 +72,10 @@ def name_rule(pattern: str) -> Callable[[str], str]:
 
 
 def in_clusters(
-    scores: "Scores", clips: Sequence[Clustered], told: Mapping[str, Any] | None
+    scores: "Scores", clips: Sequence[Clustered], settings: Mapping[str, Any] | None
 ) -> "Scores":
-    """The scores with the clips' clusters; `told` is `dataset.cluster`, None of an old run."""
-    what = str((told or {}).get("what") or "")
+    """The scores with the clips' clusters; `settings` is `dataset.cluster`, None of an old run."""
+    what = str((settings or {}).get("what") or "")
     if not what:
         return scores
     found = {clip.name: clip.cluster for clip in clips if clip.cluster}

@@ -41,6 +41,8 @@ class Clip:
     """Which video, dialogue or speaker it is of; empty where that is not known."""
     group: str = ""
     """The part of the data set that the clip belongs to, such as a type of question."""
+    reason: str | None = None
+    """Why the labels are true, as a model may be trained to say; own tables alone hold it."""
 
 
 class Language(StrEnum):

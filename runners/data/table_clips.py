@@ -22,9 +22,10 @@ COLUMNS: Mapping[str, Sequence[str]] = {
     "audio": ("audio",),
     "face": ("face",),
     "subtitle": ("subtitle",),
-    "labels": ("labels",),
+    "labels": ("labels", "openset"),
     "question": ("question",),
     "choices": ("choices",),
+    "reason": ("reason",),
 }
 """The usual names of each kind of column; a subtitle's may end in its language."""
 _FILES = ("video", "audio", "face")
@@ -171,6 +172,7 @@ def _clip(reading: _Rows, row: Mapping[str, Any]) -> Clip:
         tuple(words),
         question=question,
         choices=_items(reading.cell(row, "choices")),
+        reason=reading.text(row, "reason"),
     )
 
 

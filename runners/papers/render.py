@@ -11,6 +11,7 @@ from typing import Any
 from tabulate import tabulate
 
 from ovmer.runners.papers.table import Cell, Line, PaperTable
+from ovmer.runners.trained_on import over
 
 _EMPTY = "–"
 Raise = Callable[[str], str]
@@ -20,14 +21,14 @@ Raise = Callable[[str], str]
 def plain(table: PaperTable) -> str:
     """For the terminal."""
     header, body = _grid(table, lambda letters: f"^{letters}")
-    align = ["left"] * 3 + ["right"] * (len(header) - 3)
+    align = ["left"] * 4 + ["right"] * (len(header) - 4)
     text = tabulate(body, header, colalign=align, disable_numparse=True)
     return "\n".join([table.layout.title, "", text, "", *_footnotes(table)])
 
 
 def markdown(table: PaperTable) -> str:
     header, body = _grid(table, lambda letters: f"<sup>{letters}</sup>")
-    rows = [header, ["---"] * 3 + ["---:"] * (len(header) - 3), *body]
+    rows = [header, ["---"] * 4 + ["---:"] * (len(header) - 4), *body]
     lines = ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows]
     notes = [f"- {note}" for note in _footnotes(table)]
     return "\n".join([f"# {table.layout.title}", "", *lines, "", *notes, ""])
@@ -36,7 +37,7 @@ def markdown(table: PaperTable) -> str:
 def latex(table: PaperTable) -> str:
     """A `table*` for booktabs, which needs no other package."""
     header, body = _grid(table, lambda letters: f"\\textsuperscript{{{letters}}}", _tex)
-    columns = "lll" + "r" * (len(header) - 3)
+    columns = "llll" + "r" * (len(header) - 4)
     lines = []
     for i, row in enumerate(body):
         if i and row[0]:
@@ -93,6 +94,7 @@ def _cell_row(table: PaperTable, line: Line, cell: Cell) -> dict[str, Any]:
         "dataset": column.dataset or "",
         "metric": column.metric,
         "figure": column.figure,
+        "trained_on": over(line.row.baseline, [column.dataset] if column.dataset else []),
         "ours": "" if cell.ours is None else cell.ours,
         "low": low,
         "high": high,
@@ -113,13 +115,13 @@ def _cell_row(table: PaperTable, line: Line, cell: Cell) -> dict[str, Any]:
 def _grid(
     table: PaperTable, above: Raise, escape: Callable[[str], str] = str
 ) -> tuple[list[str], list[list[str]]]:
-    header = ["model", "in", "", *(column.title for column in table.layout.columns)]
+    header = ["model", "in", "trained on", "", *(column.title for column in table.layout.columns)]
     body = []
     for line in table.lines:
         for i, (kind, cells) in enumerate(_lines_of(table, line, above)):
             letters = table.row_letters(line)
             name = escape(line.row.model) + (above(letters) if letters else "")
-            first = [name, line.row.inputs] if i == 0 else ["", ""]
+            first = [name, line.row.inputs, line.trained_on] if i == 0 else ["", "", ""]
             body.append([*first, kind, *cells])
     for i, (kind, cells) in enumerate(_summary_lines(table)):
         body.append(["all rows: ours less print" if i == 0 else "", "", kind, *cells])

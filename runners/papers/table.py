@@ -16,6 +16,7 @@ from ovmer.runners.papers.layout import Column, Layout, PrintedRow, Published
 from ovmer.runners.papers.noise import ColumnSummary, half_width, summary
 from ovmer.runners.papers.results import Result
 from ovmer.runners.scoring.significance import Family
+from ovmer.runners.trained_on import over, seen
 
 _NOT_RUN = "not run"
 _OWN = "no row of its own in print"
@@ -61,6 +62,12 @@ class Line:
     cells: tuple[Cell, ...]
     is_printed: bool = True
     """False of a baseline that print has no row for."""
+
+    @property
+    def trained_on(self) -> str:
+        """Whether the model saw the row's data sets in training: train, test or unknown."""
+        datasets = dict.fromkeys(c.column.dataset for c in self.cells if c.column.dataset)
+        return over(self.row.baseline, list(datasets))
 
     @cached_property
     def common(self) -> list[str]:
@@ -130,6 +137,11 @@ class PaperTable:
                 "[low, high]: 95 % interval over clips: how far ours would move on other clips of "
                 "this kind. Print scored the same clips, so whether the two agree is not said by "
                 "it, but by the difference and its ±"
+            )
+        if any(line.trained_on for line in self.lines):
+            notes.append(
+                "trained on: whether the model saw clips of the data set in training (train), did "
+                "not (test), or nobody could read its training data (unknown)"
             )
         notes += self._notes_on_differences() + self._notes_on_ranks()
         means = [
@@ -286,6 +298,8 @@ def _marks(
         yield Mark(f"{scored.n_clips} clips, not the whole data set")
     if is_printed:
         yield from deviations(layout, row.baseline, result, scored)
+    if mark := seen(info.baseline, info.dataset, info.about["baseline"]).mark:
+        yield Mark(mark, is_grave=False)
     if info.failed:
         yield Mark(f"{info.failed} clips failed and count as without labels", is_grave=False)
     if info.imported is not None:

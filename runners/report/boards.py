@@ -20,22 +20,24 @@ import numpy as np
 from ovmer.baselines.errors import Status
 from ovmer.runners.report.entries import Entry, make_entry
 from ovmer.runners.report.runs import Run
-from ovmer.runners.report.tallies import label_counts
+from ovmer.runners.report.tallies import input_changes, label_counts
 from ovmer.runners.scoring import Scores
+from ovmer.runners.scoring.base import headlines
 from ovmer.runners.scoring.comparison import detectable, explanations
 from ovmer.runners.scoring.intervals import make_intervals, standard_error
 from ovmer.runners.scoring.resampling import FloatArray, replicates_for, resample
 from ovmer.runners.scoring.significance import (
     Family,
     compare_contributions,
+    in_same_clusters,
     mean_statistic,
     on_common_clips,
 )
 from ovmer.runners.scoring.variance import rerun_half_width, variance_parts
 from ovmer.runners.scoring.vocabulary import MAPPINGS
+from ovmer.runners.trained_on import seen_by
 
 _CONFIDENCE = 0.95
-_HEADLINES = ("M-avg", "level1", "level2")
 
 
 class Board:
@@ -44,8 +46,11 @@ class Board:
     def __init__(self, rows: Sequence[Entry]) -> None:
         first = rows[0].run
         self.dataset, self.metric, self.clips = first.dataset, first.metric, first.clips
+        scored = in_same_clusters({row.name: row.mean for row in rows if row.mean is not None})
+        for row in rows:
+            row.mean = scored.get(row.name)
         self.notes = _keep_common_clips(rows)
-        self.rows = sorted(rows, key=self._place)
+        self.rows = sorted(rows, key=self._order)
         self._drawn = _draw([row for row in self.rows if row.mean is not None])
         self._intervals = {
             row.name: make_intervals(row.mean, self._drawn[row.name], _CONFIDENCE)
@@ -53,8 +58,8 @@ class Board:
             if row.mean is not None
         }
 
-    def _place(self, row: Entry) -> tuple[bool, float]:
-        """A perfect figure over two clips is no first place; nor is that of a dry run."""
+    def _order(self, row: Entry) -> tuple[bool, float]:
+        """A perfect figure over two clips does not come first; nor is that of a dry run."""
         is_listed_last = bool(row.excluded) and not row.run.is_bound
         return is_listed_last, -row.figures.get(self.metric.primary, -1.0)
 
@@ -81,7 +86,7 @@ class Board:
     def figure_names(self) -> list[str]:
         """The primary one first, then the usual headlines, then the others."""
         known = list(dict.fromkeys(name for row in self.rows for name in row.figures))
-        wanted = [self.metric.primary, *_HEADLINES]
+        wanted = headlines(self.metric.primary, known)
         return list(dict.fromkeys([name for name in wanted if name in known] + known))
 
     @property
@@ -102,7 +107,7 @@ class Board:
             "root": str(self.rows[0].run.settings.dataset.get("root", "")),
             "metric": self.metric.name,
             "primary": primary,
-            "headlines": [name for name in names if name in (primary, *_HEADLINES)],
+            "headlines": headlines(primary, names),
             "figures": names,
             "conditions": {key: str(value) for key, value in self.metric.conditions.items()},
             "comparable": bool(first) and first[0].comparable,
@@ -119,6 +124,9 @@ class Board:
             "variance": self._variance(),
             "clusters": self._clusters(),
             "labels": label_counts([row.run for row in self.rows]),
+            "inputs": input_changes(
+                [(row.name, row.run, None if row.excluded else row.mean) for row in self.rows]
+            ),
         }
 
     def _notes(self, row: Entry) -> list[str]:
@@ -148,7 +156,7 @@ class Board:
             "bound": run.is_bound,
             "warnings": list(run.warnings),
             "notes": notes,
-            "settings": _told(run),
+            "settings": _settings(run),
         }
 
     def _figures(self, row: Entry) -> list[list[float | None] | None]:
@@ -217,8 +225,8 @@ class Board:
             parts = variance_parts(figures, standard_error(drawn, units))
             if parts.generation is not None or parts.label is not None:
                 names = ", ".join(row.name for row in rows)
-                told = {key: _rounded(value) for key, value in asdict(parts).items()}
-                found.append({"runs": names, "readings": sum(map(len, figures)), **told})
+                rounded = {key: _rounded(value) for key, value in asdict(parts).items()}
+                found.append({"runs": names, "readings": sum(map(len, figures)), **rounded})
         return found
 
     def _clusters(self) -> dict[str, Any]:
@@ -261,8 +269,8 @@ def _key(run: Run) -> str:
     """What must agree between the runs of a board."""
     clips = [[clip.name, *clip.labels] for clip in run.clips] if run.truth else []
     metric = [run.metric.name, run.metric.primary, run.metric.conditions]
-    told = json.dumps([run.dataset, clips, metric], sort_keys=True, default=str)
-    return hashlib.blake2b(told.encode("utf-8", "replace")).hexdigest()
+    text = json.dumps([run.dataset, clips, metric], sort_keys=True, default=str)
+    return hashlib.blake2b(text.encode("utf-8", "replace")).hexdigest()
 
 
 def _names(runs: Sequence[Run]) -> list[str]:
@@ -321,11 +329,11 @@ def _spread(row: Entry, primary: str) -> dict[str, Any] | None:
 def _without_seed(run: Run) -> str:
     """What runs that differ in their generation seed alone have in common."""
     settings = run.settings
-    told = [settings.baseline, settings.generation, settings.subtitle, settings.extractor]
-    return json.dumps([*told, settings.engine, settings.machine.dtype], sort_keys=True, default=str)
+    same = [settings.baseline, settings.generation, settings.subtitle, settings.extractor]
+    return json.dumps([*same, settings.engine, settings.machine.dtype], sort_keys=True, default=str)
 
 
-def _told(run: Run) -> dict[str, str]:
+def _settings(run: Run) -> dict[str, str]:
     """What a row's figures depend on beside its model."""
     settings = run.settings
     return {
@@ -333,6 +341,7 @@ def _told(run: Run) -> dict[str, str]:
         "subtitle": settings.subtitle,
         "extractor": str(settings.extractor.get("name")),
         "seed": str(settings.seed),
+        "trained on": seen_by(settings).status,
     }
 
 

@@ -20,6 +20,7 @@ from ovmer.runners.folder.run_folder import RunFolder, read_folders
 from ovmer.runners.folder.scores_json import StoredScores
 from ovmer.runners.scoring import Metric, make_metric
 from ovmer.runners.scoring.vocabulary import SHIPPED
+from ovmer.runners.trained_on import seen_by
 
 
 @dataclass
@@ -56,9 +57,9 @@ class Run:
         return self.settings.baseline.get("adapter") == "ground_truth"
 
     @property
-    def truth(self) -> dict[str, tuple[str, ...]]:
-        """True labels of the clips that have any."""
-        return {clip.name: clip.labels for clip in self.clips if clip.labels}
+    def truth(self) -> dict[str, Any]:
+        """What the metric takes as the truth of the clips that have labels."""
+        return {clip.name: self.metric.truth_of(clip) for clip in self.clips if clip.labels}
 
     @property
     def counts(self) -> Counter[Status]:
@@ -127,6 +128,8 @@ def read_run(folder: RunFolder, datasets: "Datasets") -> Run:
         run.warnings.append(
             "dry run: a random miniature stands in for the model, so figures mean nothing"
         )
+    if mark := seen_by(settings).mark:
+        run.warnings.append(f"trained on: {mark}")
     if run.undescribed:
         run.warnings.append(f"not finished: {run.undescribed} of {len(clips)} clips are missing")
     if run.unlabelled:

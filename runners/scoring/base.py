@@ -17,6 +17,24 @@ MISSING = ("error", "zero", "skip")
 _SHOWN = 5  # names in a message
 
 
+_USUAL = ("M-avg", "level1", "level2")
+
+
+def headlines(primary: str, figures: Iterable[str]) -> list[str]:
+    """The figures that a narrow table shows: the primary one, then those that belong beside it.
+
+    Of a wheel metric its levels; of a protocol (`careful/WAR`) its other figures, so that the
+    share of unknown replies stands beside each.
+    """
+    protocol, slash, _ = primary.rpartition("/")
+    known = list(figures)
+    beside = [name for name in known if slash and name.rpartition("/")[0] == protocol]
+    if f"{protocol}/unknown" not in beside:
+        beside = []
+    wanted = [primary, *_USUAL, *beside]
+    return [name for name in dict.fromkeys(wanted) if name in known]
+
+
 class Metric(ABC):
     """Turns predicted and true labels into figures. Build one with `make_metric`."""
 
@@ -29,6 +47,10 @@ class Metric(ABC):
     """The same for the predictions."""
     reads_replies: ClassVar[bool] = False
     """Whether it is given the replies themselves rather than labels that an extractor found."""
+
+    def explain(self, scores: Scores) -> list[str]:
+        """What somebody who checks a figure wants to know beyond its notes; one sentence each."""
+        return []
 
     def truth_of(self, clip: Any) -> Any:
         """What `score` is given as the truth of a clip of a data set."""

@@ -64,24 +64,24 @@ def explanations(family: Family) -> list[str]:
     if not family.pairs or math.isnan(family.pairs[0].p):
         return []
     k, pairs = len(family.best), len(family.pairs)
-    told = [
+    lines = [
         "p of a pair alone: the two runs are swapped at random on each clip (paired permutation "
         "test); the clips on which they score alike say nothing there, so their number is given",
         f"equivalent: two one-sided tests against {100 * family.margin:g} points or more",
     ]
     if pairs > 1:
-        told += [
+        lines += [
             f"p {_MANY_PAIRS}: corrected for all {pairs} (step-down maxT on paired resamples); "
             "intervals of a difference hold for all of them at once",
             f"ranks: every rank of the {k} runs that these tests leave open; best in: the share of "
             f"{family.replicates:,} resamples in which a run comes first",
         ]
         if family.units < 200:
-            told.append(
-                f"over {family.units} clips the correction is a little liberal: about 7 in 100 "
-                "such tables of equal runs mark some pair, where 5 are meant"
+            lines.append(
+                f"over as few as {family.units} clips the correction can be a little liberal: in "
+                "simulations of equal runs up to 7 in 100 boards bore a mark, where 5 are meant"
             )
-    return told
+    return lines
 
 
 def detectable(family: Family) -> str:

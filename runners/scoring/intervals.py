@@ -162,8 +162,8 @@ def _cluster_notes(scores: "Scores", drawn: FloatArray) -> list[str]:
         return [f"{what}, and there are only {sample.n_units}: no interval"]
     method = ", by t" if sample.n_units < _FEW_CLUSTERS else ""
     effect = design_effect(scores, drawn)
-    told = "" if math.isnan(effect) else f"; design effect of {scores.primary} {effect:.2f}"
-    return [f"{what}: intervals over {sample.n_units} of them{method}{told}"]
+    shown = "" if math.isnan(effect) else f"; design effect of {scores.primary} {effect:.2f}"
+    return [f"{what}: intervals over {sample.n_units} of them{method}{shown}"]
 
 
 def design_effect(scores: "Scores", drawn: FloatArray) -> float:

@@ -102,8 +102,8 @@ def resample(parts: Sequence[Contributions], replicates: int, seed: int = 0) -> 
     drawn = [counts @ whole for counts in _resample_counts(first.n_units, replicates, seed)]
     sums = np.concatenate(drawn) / first.scale
     ends = np.cumsum([len(part.columns) for part in parts])
-    places = np.split(np.array([index[key] for key in keys]), ends[:-1])
-    return [sums[:, place] for place in places]
+    indices = np.split(np.array([index[key] for key in keys]), ends[:-1])
+    return [sums[:, each] for each in indices]
 
 
 def _resample_counts(units: int, replicates: int, seed: int) -> Iterator[FloatArray]:

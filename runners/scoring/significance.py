@@ -146,7 +146,7 @@ def compare(
     such as the vocabulary's edition, other clips.
     """
     first = _check(runs, figure)
-    runs, notes = on_common_clips(runs, missing)
+    runs, notes = on_common_clips(in_same_clusters(runs), missing)
     chosen = figure or first.primary
     family = compare_contributions(
         {name: _counting(each) for name, each in runs.items()},
@@ -365,6 +365,30 @@ def on_common_clips(
         raise PrerequisiteError(f"{what}; lacking in {lacking}; there is nothing to compare on")
     note = f"compared on {len(common)} clips, without {what}; lacking in {lacking}"
     return {name: each.restricted(common) for name, each in runs.items()}, [note]
+
+
+def in_same_clusters(runs: Mapping[str, Scores]) -> dict[str, Scores]:
+    """The runs with the clusters that some of them know: a file of predictions knows none.
+
+    Raises PrerequisiteError where two runs put a clip in different clusters.
+    """
+    known: dict[str, str] = {}
+    what = ""
+    for name, scores in runs.items():
+        sample = scores.contributions
+        for clip, cluster in zip(sample.clips, sample.clusters, strict=False):
+            if known.setdefault(clip, cluster) != cluster:
+                raise PrerequisiteError(
+                    f"{name} has the clip {clip!r} in the cluster {cluster!r}, another run in "
+                    f"{known[clip]!r}; say cluster=PATTERN or cluster=none for all"
+                )
+        what = what or scores.cluster
+    if not known:
+        return dict(runs)
+    return {
+        name: each if each.contributions.clusters else each.in_clusters(known, what)
+        for name, each in runs.items()
+    }
 
 
 def _check(runs: Mapping[str, Scores], figure: str | None) -> Scores:

@@ -7,11 +7,12 @@ from typing import Any
 from tabulate import tabulate
 
 from ovmer.baselines.errors import Status
+from ovmer.runners.ablation import Row, changes
 from ovmer.runners.folder.scores_json import StoredScores
+from ovmer.runners.scoring.base import headlines
+from ovmer.runners.scoring.result import percent_interval
 from ovmer.runners.sweeping.state import State
-
-_FIGURES = ("M-avg", "level1", "level2")
-"""What is shown of a metric's figures beside its primary one, where it has them."""
+from ovmer.runners.trained_on import seen_by
 
 _NO_EXTRACTOR = "none (labels)"
 """In the place of an extractor, of a baseline that names the labels itself."""
@@ -28,21 +29,68 @@ def summary(states: Sequence[State]) -> str:
     figures = _figure_names([scores for _, scores in rows if scores is not None])
     protocols = [_protocol(state) for state in states]
     varying = [key for key in protocols[0] if len({each[key] for each in protocols}) > 1]
-    header = ["baseline", "data set", *varying, "clips", "ok", "empty", "failed", *figures]
+    header = [
+        "baseline",
+        "data set",
+        "trained on",
+        *varying,
+        "clips",
+        "ok",
+        "empty",
+        "failed",
+        *figures,
+    ]
     body = [
         [
             _name(state),
             state.job.folder.parent.name,
+            seen_by(state.job.settings).status,
             *(protocol[key] for key in varying),
             *_counts(state),
             *(_percent(scores, name) for name in figures),
         ]
         for (state, scores), protocol in zip(rows, protocols, strict=True)
     ]
-    align = ["left"] * (2 + len(varying)) + ["right"] * (4 + len(figures))
+    align = ["left"] * (3 + len(varying)) + ["right"] * (4 + len(figures))
     table = tabulate(body, header, colalign=align, disable_numparse=True)
     common = {key: value for key, value in protocols[0].items() if key not in varying}
-    return "\n".join([table, *_notes(rows, common)])
+    return "\n".join([table, *_notes(rows, common), *_input_lines(states)])
+
+
+def _input_lines(states: Sequence[State]) -> list[str]:
+    """What each input brings, where a sweep has runs with fewer."""
+    found = changes([_row(state) for state in states])
+    if not found:
+        return []
+    figure = next((each.figure for each in found if each.figure), "")
+    header = [
+        "baseline",
+        "inputs",
+        f"loss in {figure}" if figure else "loss",
+        "interval",
+        "changed",
+    ]
+    body = [
+        [
+            each.whole,
+            each.inputs,
+            "-" if each.difference is None else f"{100 * each.difference:+.2f}",
+            "-" if each.interval is None else percent_interval(*each.interval),
+            f"{len(each.changed)} of {each.both}",
+        ]
+        for each in found
+    ]
+    align = ["left", "left", "right", "right", "right"]
+    table = tabulate(body, header, colalign=align, disable_numparse=True)
+    return ["", "what each input brings, paired by clip:", table]
+
+
+def _row(state: State) -> Row:
+    said = {n: each.description for n, each in state.predictions.items() if not each.failed}
+    scores = None
+    if state.scores is not None and not state.job.is_dry and not _all_failed(state):
+        scores = state.metric.score(state.readings[0].found, state.truth, missing="zero")
+    return Row(state.job.label, state.job.settings, said, scores)
 
 
 def _all_failed(state: State) -> bool:
@@ -72,10 +120,11 @@ def _name(state: State) -> str:
 
 
 def _figure_names(scored: Sequence[StoredScores]) -> list[str]:
-    """The primary figures first, then the usual ones; only such as some row has."""
-    wanted = [*(scores.primary for scores in scored), *_FIGURES]
-    present = [name for name in wanted if any(name in scores.figures for scores in scored)]
-    return list(dict.fromkeys(present))
+    """The primary figures first, then those that belong beside them; only such as some row has."""
+    known = list(dict.fromkeys(name for scores in scored for name in scores.figures))
+    wanted = [name for scores in scored for name in headlines(scores.primary, known)]
+    first = [scores.primary for scores in scored if scores.primary in known]
+    return list(dict.fromkeys([*first, *wanted]))
 
 
 def _percent(scores: StoredScores | None, name: str) -> str:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from ovmer.baselines.errors import PrerequisiteError
 from ovmer.runners.config import CONF, CONFIG_NAME, VERSION_BASE, register, settings_of
 from ovmer.runners.job import Job
-from ovmer.runners.sweeping import submit
+from ovmer.runners.sweeping import of_one, submit
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -36,23 +36,27 @@ def compose(arguments: Sequence[str]) -> Composed:
     from hydra.core.hydra_config import HydraConfig
     from hydra.types import RunMode
 
-    configs: list[tuple[DictConfig, tuple[str, ...]]] = []
+    configs: list[tuple[DictConfig, tuple[str, ...], tuple[str, ...]]] = []
     experiments: set[tuple[str, str]] = set()
 
     def enter(config: "DictConfig") -> None:
         """Take in a job: Hydra's basic launcher calls this for each, one after the other."""
         about = HydraConfig.get()
-        overrides = tuple(about.overrides.task)
+        chosen = str(about.runtime.choices.get("baseline"))
+        taken = config, tuple(about.overrides.task), tuple(own.get(chosen, ()))
+        unused.discard(chosen)
         if experiment := about.runtime.choices.get("experiment"):
             experiments.add((str(config.outputs), str(experiment)))
         if about.mode is RunMode.RUN or about.runtime.choices["hydra/launcher"] == "basic":
-            configs.append((config, overrides))
+            configs.append(taken)
         else:
             from ovmer.runners.sweeping.work import work
 
-            work(Job(settings_of(config), overrides))
+            work(_job(*taken))
 
     launcher, rest = submit.taken_out(list(arguments))
+    own, rest = of_one.taken_out(rest)
+    unused = set(own)
     register()
     os.environ["HYDRA_FULL_ERROR"] = "1"  # errors are raised instead of printed by Hydra
     before = sys.argv
@@ -61,8 +65,19 @@ def compose(arguments: Sequence[str]) -> Composed:
         hydra.main(str(CONF), CONFIG_NAME, VERSION_BASE)(enter)()
     finally:
         sys.argv = before
-    jobs = [Job(settings_of(config), overrides) for config, overrides in configs]
+    if configs and unused:
+        name = min(unused)
+        raise PrerequisiteError(
+            f"{name}.{own[name][0].partition('.')[2]} is for baseline={name}, which no job has"
+        )
+    jobs = [_job(*taken) for taken in configs]
     return Composed(jobs, launcher, experiments)
+
+
+def _job(config: "DictConfig", overrides: tuple[str, ...], of_model: tuple[str, ...]) -> Job:
+    """A job under the overrides of all jobs, and those of its model alone."""
+    of_one.apply(config, of_model)
+    return Job(settings_of(config), (*overrides, *of_model))
 
 
 def sweep(settings: Sequence[str]) -> "RunFrames":

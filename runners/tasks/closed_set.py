@@ -157,7 +157,8 @@ class ClosedSet(Family):
             head,
             *([t, *r] for t, r in zip(self.labels, matrix.tolist(), strict=True)),
         ]
-        return Counted(values, readings, {"confusion": confusion})
+        classes = np.maximum(read, -1).tolist()  # no label is no label, however it is spelt
+        return Counted(values, readings, {"confusion": confusion}, classes)
 
     def _true_class(self, case: Case, number: Mapping[str, int]) -> int:
         """The number of the true label; -1 where the truth is empty and the clip cannot count."""

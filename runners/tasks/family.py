@@ -40,6 +40,8 @@ class Counted:
     readings: Sequence[str | None]
     """What each reply was read as, for the reader of the tables; None: unknown."""
     tables: Mapping[str, Rows]
+    classes: Sequence[object] | None = None
+    """What two protocols are compared by, where that is not the readings."""
 
 
 class Family(ABC):

@@ -4,8 +4,9 @@
       humanomni: {parser: exact, figures: [WAR, UAR, UAR-replies]}
       careful: {parser: careful, figures: [WAR, UAR]}
 
-A figure is called PROTOCOL/FIGURE, and PROTOCOL/unknown is the share of replies in which nothing
-was read. What a protocol does is said in a note, and so is how often two of them disagree.
+A figure is called PROTOCOL/FIGURE, and PROTOCOL/unknown is the share of replies in which no label
+was read. How often protocols disagree is said in a note; `explain` says what each does, and shows
+replies that they read differently.
 """
 
 from collections.abc import Mapping, Sequence
@@ -36,7 +37,8 @@ FAMILIES: Mapping[str, type[Family]] = {
 }
 """What `family` of a protocol may be."""
 
-_SHOWN = 3
+SAME = "the same"
+_SHOWN = 3  # examples of each difference
 
 
 @dataclass
@@ -181,11 +183,23 @@ class ProtocolMetric(Metric):
         return np.any(counted.values[:, others] != 0, axis=1)
 
     def _note(self, name: str, counted: Counted) -> str:
-        unknown = int(counted.values[:, 1].sum())
-        return (
-            f"{name}: {self._families[name].about}; {unknown} of {len(counted.values)} replies "
-            f"are unknown ({100 * unknown / len(counted.values):.1f} %)"
-        )
+        unknown, clips = int(counted.values[:, 1].sum()), len(counted.values)
+        return f"{name}: {unknown} of {clips} replies unknown ({100 * unknown / clips:.1f} %)"
+
+    def explain(self, scores: Scores) -> list[str]:
+        """How each protocol reads a reply, and replies that they read differently."""
+        told = [f"{name}: {family.about}" for name, family in self._families.items()]
+        header, *rows = scores.tables()["differences"]
+        for other in header[3:]:
+            at, first = header.index(other), header[2]
+            shown = [row for row in rows if row[at] != SAME][:_SHOWN]
+            if shown:
+                examples = "; ".join(
+                    f"{row[1]!r:.60} is {row[2]!s:.24} by {first}, {row[at]!s:.24} by {other}"
+                    for row in shown
+                )
+                told.append(f"for instance {examples}")
+        return told
 
 
 def _is_mandatory(each: Any) -> bool:
@@ -210,22 +224,33 @@ def _texts(value: Any) -> tuple[str, ...]:
 
 
 def _disagreements(cases: Sequence[Case], found: Mapping[str, Counted]) -> list[str]:
-    """How many replies the first protocol and each other one read differently, with examples."""
+    """How many replies each other protocol reads differently from the first."""
     (first, ours), *others = found.items()
-    notes = []
-    for name, theirs in others:
-        pairs = zip(cases, ours.readings, theirs.readings, strict=True)
-        differ = [(case, a, b) for case, a, b in pairs if a != b]
-        if differ:
-            shown = "; ".join(
-                f"{case.reply!r:.60} is {a or 'unknown'!s:.20} and {b or 'unknown'!s:.20}"
-                for case, a, b in differ[:_SHOWN]
-            )
-            notes.append(
-                f"{first} and {name} read {len(differ)} of {len(cases)} replies differently: "
-                f"{shown} (all in the breakdown `readings`)"
-            )
-    return notes
+    counts = {
+        name: sum(a != b for a, b in zip(_classes(ours), _classes(theirs), strict=True))
+        for name, theirs in others
+    }
+    told = ", ".join(f"{name} {count}" for name, count in counts.items() if count)
+    return [f"of {len(cases)} replies read differently from {first}: {told}"] if told else []
+
+
+def _classes(counted: Counted) -> Sequence[object]:
+    return counted.readings if counted.classes is None else counted.classes
+
+
+def _differences(cases: Sequence[Case], found: Mapping[str, Counted]) -> Rows:
+    """The replies that some protocol reads differently from the first one."""
+    (first, ours), *others = found.items()
+    rows: Rows = [["name", "reply", first, *(name for name, _ in others)]]
+    mine = _classes(ours)
+    for i, case in enumerate(cases):
+        cells = [
+            SAME if _classes(each)[i] == mine[i] else each.readings[i] or "unknown"
+            for _, each in others
+        ]
+        if any(cell != SAME for cell in cells):
+            rows.append([case.name, case.reply, ours.readings[i] or "unknown", *cells])
+    return rows
 
 
 def _tables(cases: Sequence[Case], found: Mapping[str, Counted]) -> dict[str, Rows]:
@@ -238,4 +263,4 @@ def _tables(cases: Sequence[Case], found: Mapping[str, Counted]) -> dict[str, Ro
         for name, each in found.items()
         for table, rows in each.tables.items()
     }
-    return {"readings": readings, **own}
+    return {"readings": readings, "differences": _differences(cases, found), **own}

@@ -11,6 +11,7 @@ import torch
 from ovmer.adapters.base import Answer, Machine, Prepared
 from ovmer.adapters.models.emotion_llama import EmotionLlamaAdapter, listen, look
 from ovmer.baselines.errors import CheckpointError, MissingModality, PrerequisiteError, Unreadable
+from ovmer.baselines.tokenizer import LlamaTokenizer
 from tests.adapters.media_files import SAMPLE, greys, tone, write_sound_only, write_video, write_wav
 from tests.adapters.small_mllms import configured, miniature
 
@@ -20,6 +21,7 @@ ASKED = (
 )
 VECTORS = "[INST] <video>|</video> <feature><FeatureHere></feature>"
 WIDTH = 1024
+GOLDEN = Path(__file__).parents[1] / "golden" / "emotion_llama"
 
 
 @pytest.fixture(scope="module")
@@ -87,6 +89,21 @@ def test_given_features_are_asked_about_as_the_authors_evaluate(given, clip):
     said = f"^^{VECTORS} The person in video says: Why now?.  {ASKED}  [/INST]"
     assert prompt_of(given, item) == said
     assert prompt_of(given, given.prepare(*clip, None)) == f"^^{VECTORS} {ASKED}  [/INST]"
+
+
+@pytest.mark.parametrize("case", ["demo_reason", "data_emotion", "data_reason"])
+def test_ids_are_those_of_the_authors_tokenizer(case, request):
+    """The prompts of the golden cases with LLaMA's own tokenizer, which is not ours to ship."""
+    root = request.config.getoption("tokenizers_root")
+    if root is None:
+        pytest.skip("--tokenizers-root names no folder")
+    golden = np.load(GOLDEN / f"case_{case}.npz")
+    adapter = configured("emotion_llama", features="a" if "sentence" in golden else None)
+    adapter.tokenizer = LlamaTokenizer(root / "llama" / "tokenizer.model")
+    before, _, after = adapter.template[1].partition("{question}")
+    text = golden["seg1_text"].tobytes().decode()
+    ids = adapter.texts(text.removeprefix(before).removesuffix(after))
+    assert ids == [golden[f"seg{n}_ids_llama"].tolist() for n in (0, 1)]
 
 
 def test_an_emotion_can_be_asked_for(model, clip):

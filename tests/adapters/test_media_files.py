@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -109,8 +110,10 @@ def test_sound_tracks_of_bad_clips() -> None:
     def track(name: str) -> NDArray[np.float32]:
         return read_sound(BAD / "video" / f"{name}.mp4", 16_000)
 
-    # 87 packets of 1,024 samples at 44.1 kHz; the pause that AAC begins with is among them.
-    assert len(track("good")) == len(track("sound_only")) == 32_323
+    # 87 packets of 1,024 samples at 44.1 kHz; the pause that AAC begins with is among them. From
+    # PyAV 19 on FFmpeg leaves out what fills up the last packet.
+    is_trimmed = int(av.__version__.partition(".")[0]) >= 19
+    assert len(track("good")) == len(track("sound_only")) == (32_000 if is_trimmed else 32_323)
     for name in ("silent", "hevc10", "one_frame", "thin", "rotated", "variable_rate"):
         with pytest.raises(MissingModality, match="has no sound track"):
             track(name)

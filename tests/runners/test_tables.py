@@ -375,7 +375,7 @@ def test_the_files_hold_the_same_table(outputs: Path, tmp_path: Path) -> None:
     assert any("+0.47" in line for line in body)
     tex = latex(table)
     (columns,) = {r.count(" & ") for r in tex.splitlines() if r.endswith("\\\\")}
-    assert columns == 16
+    assert columns == 17
     for word in ("\\toprule", "\\midrule", "\\bottomrule", "95 \\% interval over clips"):
         assert word in tex
     assert "\\item{} [low, high]" in tex, "no label of the item"

@@ -437,3 +437,15 @@ def test_what_may_not_stand_side_by_side(cases: dict[str, Any], official: str) -
         compare({"a": run()})
     with pytest.raises(PrerequisiteError, match="did you mean M-avg"):
         compare({"a": run(), "b": run()}, figure="M-av")
+
+
+def test_a_run_that_knows_no_clusters_gets_those_of_the_others() -> None:
+    known = speakers(20, 10)
+    plain = speakers(20, 10, seed=4)
+    plain = replace(plain, contributions=replace(plain.contributions, clusters=()), cluster="")
+    family = compare({"known": known, "plain": plain})
+    assert family.units == 20
+    names = known.contributions.clips
+    other = known.in_clusters({name: name[-1] for name in names}, "speaker")
+    with pytest.raises(PrerequisiteError, match="say cluster=PATTERN or cluster=none"):
+        compare({"known": known, "other": other})

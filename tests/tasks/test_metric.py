@@ -68,10 +68,12 @@ def test_figures_are_those_of_scikit_learn() -> None:
 def test_the_share_of_unknown_replies_stands_beside_and_the_difference_is_explained() -> None:
     found = scored()
     assert found.figures["mmla/unknown"] == pytest.approx(4 / 8)
-    assert any(note.startswith("mmla: the one label in the reply") for note in found.notes)
-    (difference,) = [note for note in found.notes if "differently" in note]
-    assert difference.startswith("exact and mmla read 5 of 8 replies differently")
-    assert "'Sad.' is Sad. and sad" in difference
+    assert "mmla: 4 of 8 replies unknown (50.0 %)" in found.notes
+    assert "of 8 replies read differently from exact: mmla 1" in found.notes
+    settings = {"kind": "protocols", "primary": "exact/WAR", "labels": EMOTIONS, "protocols": BOTH}
+    told = make_metric(settings).explain(found)
+    assert told[1].startswith("mmla: the one label in the reply, several being wrong (MMLA)")
+    assert told[2] == "for instance 'Sad.' is Sad. by exact, sad by mmla"
     readings = found.breakdown()["readings"]
     assert readings[0] == ["name", "truth", "reply", "exact", "mmla"]
     assert readings[2] == ["b", "sad", "Sad.", "Sad.", "sad"]
@@ -107,8 +109,8 @@ def test_figures_take_part_in_intervals_and_paired_tests() -> None:
     pair = {"first": scored().with_intervals(), "second": better.with_intervals()}
     low, high = pair["first"].intervals["mmla/macro-F1"][:2]
     assert low <= pair["first"].figures["mmla/macro-F1"] <= high
-    (found,) = compare(pair, "mmla/accuracy")
-    assert found.difference == pytest.approx(4 / 8 - 1)
+    (found,) = compare(pair, "mmla/accuracy").pairs
+    assert abs(found.difference) == pytest.approx(4 / 8)
 
 
 def test_several_labels_of_a_set() -> None:

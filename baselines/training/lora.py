@@ -1,0 +1,173 @@
+"""Low-rank adapters inside a language model, by peft; `ovmer.baselines.lora` merges trained ones.
+
+Training reads and writes one weight file a checkpoint: what is trained, and nothing else. In peft's
+own layout that is adapter_model.safetensors with adapter_config.json; connectors are beside it in
+connector.safetensors, under the names of the port's modules.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from ovmer.baselines.checkpoint import read_json
+from ovmer.baselines.errors import CheckpointError
+from ovmer.baselines.weight_files import Tensors, read_tensors
+from ovmer.baselines.weight_index import some
+
+ADAPTER_FILE, ADAPTER_CONFIG = "adapter_model.safetensors", "adapter_config.json"
+CONNECTOR_FILE = "connector.safetensors"
+_PEFT = "base_model.model."
+"""How peft's files begin the names of a language model's modules."""
+
+
+@dataclass(frozen=True)
+class Lora:
+    """Sizes of low-rank adapters; the scale is alpha / rank."""
+
+    rank: int
+    alpha: float
+    dropout: float
+    targets: Sequence[str]
+    """Ends of the names of the modules that get one, e.g. `q_proj`."""
+
+
+def attach(llm: nn.Module, lora: Lora) -> None:
+    """Give `llm` adapters (A: Kaiming, B: zero, float32); nothing else of it can be trained.
+
+    Raises CheckpointError where no module has a name of `targets`.
+    """
+    from peft import LoraConfig, inject_adapter_in_model
+
+    config = LoraConfig(
+        r=lora.rank,
+        lora_alpha=lora.alpha,
+        lora_dropout=lora.dropout,
+        target_modules=list(lora.targets),
+        bias="none",
+    )
+    try:
+        inject_adapter_in_model(config, llm)
+    except ValueError as error:  # peft found no such module
+        raise CheckpointError(
+            f"train.lora.targets: no module of {type(llm).__name__} is called "
+            f"{some(lora.targets)}; name some as they are in the model"
+        ) from error
+    for name, parameter in llm.named_parameters():
+        parameter.requires_grad_(".lora_" in name)
+        if parameter.requires_grad:
+            parameter.data = parameter.data.float()
+
+
+def trained(model: nn.Module) -> dict[str, nn.Parameter]:
+    """The parameters that training changes, by name, in the module's order."""
+    return {name: each for name, each in model.named_parameters() if each.requires_grad}
+
+
+def fill(parameters: Mapping[str, nn.Parameter], tensors: Tensors, what: str) -> None:
+    """Copy the tensors of files into the parameters of the same names.
+
+    Raises CheckpointError where names or shapes differ: it is a checkpoint of another architecture
+    or of other settings.
+    """
+    if lost := sorted(parameters.keys() - tensors.keys()):
+        raise CheckpointError(
+            f"{what} lacks {some(lost)}, which is trained here; was it made with other settings "
+            "(train.fusion, train.lora, train.connectors)?"
+        )
+    if extra := sorted(tensors.keys() - parameters.keys()):
+        raise CheckpointError(
+            f"{what} holds {some(tensors[key].source for key in extra)}, for which these settings "
+            "have no place; was it made with others (train.fusion, train.lora, train.connectors)?"
+        )
+    for name, parameter in parameters.items():
+        if tensors[name].shape != tuple(parameter.shape):
+            raise CheckpointError(
+                f"{tensors[name].source} has shape {list(tensors[name].shape)} where "
+                f"{list(parameter.shape)} is trained here; is it of another model or rank?"
+            )
+    with torch.no_grad():
+        for name, parameter in parameters.items():
+            parameter.copy_(tensors[name].read())
+
+
+def save(model: nn.Module, lora: Lora | None, folder: Path) -> None:
+    """Write what is trained of a port into `folder`: adapters as peft has them, and connectors."""
+    found = {name: each.detach().cpu().contiguous() for name, each in trained(model).items()}
+    adapters = {_published(name): found.pop(name) for name in list(found) if ".lora_" in name}
+    if adapters and lora is not None:
+        save_file(adapters, folder / ADAPTER_FILE, metadata={"format": "pt"})
+        content = {
+            "peft_type": "LORA",
+            "task_type": "CAUSAL_LM",
+            "r": lora.rank,
+            "lora_alpha": lora.alpha,
+            "lora_dropout": lora.dropout,
+            "target_modules": list(lora.targets),
+            "bias": "none",
+            "inference_mode": True,
+        }
+        (folder / ADAPTER_CONFIG).write_text(json.dumps(content, indent=1) + "\n", "utf-8")
+    if found:
+        save_file(found, folder / CONNECTOR_FILE, metadata={"format": "pt"})
+
+
+def restore(model: nn.Module, folder: Path) -> None:
+    """Read what `save` wrote back into a model with the same settings."""
+    fill(trained(model), _read(folder), str(folder))
+
+
+def _read(folder: Path) -> Tensors:
+    tensors: Tensors = {}
+    if (folder / ADAPTER_FILE).is_file():
+        for name, tensor in read_tensors(folder / ADAPTER_FILE).items():
+            tensors[f"llm.{name.removeprefix(_PEFT)}".replace(".weight", ".default.weight")] = (
+                tensor
+            )
+    if (folder / CONNECTOR_FILE).is_file():
+        tensors |= read_tensors(folder / CONNECTOR_FILE)
+    if not tensors:
+        raise CheckpointError(f"{folder} holds neither {ADAPTER_FILE} nor {CONNECTOR_FILE}")
+    return tensors
+
+
+def _published(name: str) -> str:
+    return _PEFT + name.removeprefix("llm.").replace(".default.weight", ".weight")
+
+
+def apply_tuned(model: nn.Module, folder: Path) -> None:
+    """Merge a folder that `save` wrote into a loaded port: W + alpha / rank * B A, in float32.
+
+    Raises CheckpointError for a file that does not fit the model.
+    """
+    tensors = _read(folder)
+    parameters = dict(model.named_parameters())
+    pairs = {name.partition(".lora_")[0] for name in tensors if ".lora_" in name}
+    scale = 0.0
+    if pairs:
+        config = read_json(folder, ADAPTER_CONFIG)
+        scale = float(config["lora_alpha"]) / float(config["r"])
+    for module in sorted(pairs):
+        weight = _weight(parameters, f"{module}.weight", folder)
+        down, up = (tensors.pop(f"{module}.lora_{side}.default.weight").read() for side in "AB")
+        change = scale * (up.float() @ down.float())
+        _change(weight, weight.float() + change.to(weight.device), folder)
+    for name, tensor in tensors.items():
+        _change(_weight(parameters, name, folder), tensor.read(), folder)
+
+
+def _weight(parameters: Mapping[str, nn.Parameter], name: str, folder: Path) -> nn.Parameter:
+    if name not in parameters:
+        raise CheckpointError(f"{folder} was trained for another model: this one has no {name}")
+    return parameters[name]
+
+
+def _change(weight: nn.Parameter, value: Tensor, folder: Path) -> None:
+    if weight.shape != value.shape:
+        raise CheckpointError(f"{folder} was trained for a model of another size")
+    with torch.no_grad():
+        weight.copy_(value)

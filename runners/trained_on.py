@@ -1,0 +1,101 @@
+"""Which models have seen which data sets in training, as far as that could be read.
+
+`published/trained_on.csv` holds what the models' authors say, each line with its source. `train`:
+clips of the data set were trained on; `test`: they were not, by a training list or by the authors'
+own test; `unknown`: no list was read, and nobody may call the row zero-shot.
+"""
+
+import csv
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from functools import cache
+from importlib.resources import files
+from typing import Any
+
+from ovmer.runners.config import Settings, shipped_baselines
+
+TRAIN, TEST, UNKNOWN = "train", "test", "unknown"
+NO_MODEL = "-"
+
+
+@dataclass(frozen=True)
+class Seen:
+    """Whether a model has seen the clips of a data set, and who says so."""
+
+    status: str
+    source: str = "no training list read"
+    note: str = ""
+
+    @property
+    def mark(self) -> str:
+        """A footnote for a row that saw the clips; empty for others."""
+        if self.status != TRAIN:
+            return ""
+        return f"it saw clips of this data set, so its row is not zero-shot ({self.source})"
+
+
+def seen(baseline: str, dataset: str, settings: Mapping[str, Any] | None = None) -> Seen:
+    """What is known of a baseline and a data set of conf/; `settings` are the baseline's.
+
+    Of several lines on one pair that of a training list counts first, then `unknown`.
+    """
+    if "+" in baseline:  # a combination has seen what one of its parts has
+        return _first([seen(part, dataset) for part in baseline.split("+")])
+    known = _baselines().get(baseline)
+    if known is not None and known.get("status") == "rule":
+        return Seen(NO_MODEL, "no model")
+    told = settings if settings is not None else known or {}
+    found = [
+        each
+        for pattern, data_sets, each in _lines()
+        if _is_meant(pattern, baseline, told) and (dataset in data_sets or "*" in data_sets)
+    ]
+    return _first(found)
+
+
+def seen_by(settings: Settings) -> Seen:
+    """The same of a run's settings."""
+    return seen(settings.baseline["name"], settings.dataset["name"], settings.baseline)
+
+
+def over(baseline: str | None, datasets: Sequence[str]) -> str:
+    """The same of several data sets, in a word or two: `train 1/9` where one of nine was seen."""
+    if baseline is None or not datasets:
+        return ""
+    found = [seen(baseline, dataset).status for dataset in datasets]
+    if len(set(found)) == 1:
+        return found[0]
+    if TRAIN in found:
+        return f"{TRAIN} {found.count(TRAIN)}/{len(found)}"
+    return UNKNOWN
+
+
+def _first(found: Sequence[Seen]) -> Seen:
+    order = (TRAIN, UNKNOWN, TEST, NO_MODEL)
+    return min(found, key=lambda each: order.index(each.status), default=Seen(UNKNOWN))
+
+
+@cache
+def _baselines() -> dict[str, dict[str, Any]]:
+    return shipped_baselines()
+
+
+@cache
+def _lines() -> list[tuple[str, list[str], Seen]]:
+    path = files("ovmer.runners.papers").joinpath("published", "trained_on.csv")
+    rows = csv.DictReader(path.read_text(encoding="utf-8").splitlines())
+    return [
+        (pattern, row["datasets"].split(), Seen(row["seen"], row["source"], row["note"]))
+        for row in rows
+        for pattern in row["baselines"].split()
+    ]
+
+
+def _is_meant(pattern: str, baseline: str, settings: Mapping[str, Any]) -> bool:
+    """`affectgpt` or, of one release, `affectgpt:release=ovmerd*`."""
+    name, colon, setting = pattern.partition(":")
+    if name != baseline:
+        return False
+    key, _, value = setting.partition("=")
+    return not colon or fnmatchcase(str(settings.get(key)), value)

@@ -1,0 +1,1 @@
+"""Training of baselines: what `ovmer train` runs."""

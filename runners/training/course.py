@@ -1,0 +1,372 @@
+"""What a recipe trains: AffectGPT as its authors do, or low-rank adapters in any port."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ovmer.adapters.mllm import Mllm, Question
+from ovmer.adapters.models.affectgpt_prompts import (
+    Template,
+    question_and_answer,
+)
+from ovmer.baselines.checkpoint import locate
+from ovmer.baselines.errors import PrerequisiteError
+from ovmer.runners.job import Job
+from ovmer.runners.training.affectgpt import AUDIO, FACE, FRAME, encode_texts, read_media
+from ovmer.runners.training.lessons import Example
+from ovmer.runners.training.settings import Recipe, TrainSettings
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor, nn
+
+    from ovmer.baselines.training.lora import Lora
+    from ovmer.baselines.training.step import Frame, Lesson
+
+SEED_OF_MINIATURE = 0
+
+
+class Course(ABC):
+    """A model to be trained, and how its lessons and its files are made."""
+
+    def __init__(self, settings: TrainSettings, job: Job, folder: Path) -> None:
+        """`job` is of the same settings; with dry_run a miniature is written into `folder`."""
+        self.settings = settings
+        self.recipe: Recipe = settings.train
+        self.job = job
+        adapter = job.adapter
+        if not isinstance(adapter, Mllm):
+            name = settings.baseline["name"]
+            raise PrerequisiteError(
+                f"baseline {name!r} has no language model of its own to be trained; choose a port, "
+                "or write the data for ms-swift with train.export=swift"
+            )
+        if settings.dry_run:
+            adapter = adapter.miniature(folder / "miniature", SEED_OF_MINIATURE)
+        self.adapter: Mllm = adapter
+
+    @abstractmethod
+    def lacks(self, example: Example) -> str:
+        """What a clip lacks to be learned from; empty where it has all."""
+
+    @abstractmethod
+    def lesson(self, example: Example, kind: str) -> "Lesson":
+        """One question about a clip with its answer. Raises ClipError."""
+
+    @abstractmethod
+    def build(self, device: "torch.device", llm: "torch.dtype") -> "nn.Module":
+        """The model, its frozen language model in the type `llm`; parameters that require a
+        gradient are trained."""
+
+    @abstractmethod
+    def prompts(self, inputs: Sequence[Any]) -> "Sequence[Tensor]":
+        """The prompt embeddings of some clips, once the model is built."""
+
+    @property
+    @abstractmethod
+    def frame(self) -> "Frame":
+        """The tokens around prompt and answer."""
+
+    @abstractmethod
+    def save(self, folder: Path, iteration: int, loss: float) -> None:
+        """Write what is trained."""
+
+    @abstractmethod
+    def restore(self, folder: Path) -> None:
+        """Read what `save` wrote."""
+
+    @abstractmethod
+    def trained(self, checkpoint: Path) -> dict[str, Any]:
+        """The settings below `baseline` with which a sweep asks a checkpoint that `save` wrote."""
+
+    @property
+    @abstractmethod
+    def visual(self) -> str:
+        """Which picture its lessons show: face or frame."""
+
+    def baseline(self, checkpoint: Path) -> dict[str, Any]:
+        """A file of conf/baseline/ for a checkpoint that `save` wrote, over the baseline's own."""
+        name, title = (str(self.settings.baseline.get(key, "")) for key in ("name", "title"))
+        own = self.trained(checkpoint)
+        parts = own.pop("checkpoint") | self._miniature()
+        return {
+            "defaults": [name, "_self_"],
+            "name": f"{name}_trained",
+            "title": f"{title or name}, trained on {self.settings.dataset['name']}",
+            **own,
+            "checkpoint": {part: {"path": str(path.absolute())} for part, path in parts.items()},
+        }
+
+    @property
+    def lora(self) -> "Lora | None":
+        """The adapters of the recipe."""
+        from ovmer.baselines.training.lora import Lora
+
+        sizes = self.recipe.lora
+        if sizes.rank == 0:
+            return None
+        return Lora(sizes.rank, sizes.alpha, sizes.dropout, tuple(sizes.targets))
+
+    def _miniature(self) -> dict[str, Path]:
+        """In a dry run, where the parts of the miniature lie."""
+        if not self.settings.dry_run:
+            return {}
+        return {name: path for name, path in self.adapter.parts.items() if name != "trained"}
+
+
+class AffectGptCourse(Course):
+    """AffectGPT: adapters and all connectors, with the authors' templates and questions."""
+
+    def __init__(self, settings: TrainSettings, job: Job, folder: Path) -> None:
+        super().__init__(settings, job, folder)
+        if settings.baseline["adapter"] != "affectgpt":
+            raise PrerequisiteError(
+                f"train.step=affectgpt trains baseline=affectgpt, not {settings.baseline['name']}"
+            )
+        # What was trained is what this makes: neither to be found nor to be fetched.
+        parts = {n: part for n, part in self.adapter.checkpoint.items() if n != "trained"}
+        weights = settings.weights
+        self.adapter = replace(self.adapter, checkpoint=parts)
+        self.parts = locate(parts, weights=weights)
+        self.adapter.__dict__["parts"] = self.parts
+        self.template = Template.of(self.recipe.template)
+        self.features: Callable[[Example], Mapping[str, Tensor]] | None = None
+        """Encoder outputs that were kept, in place of media."""
+
+    def files(self, example: Example) -> dict[str, Path | None]:
+        """The files that the template reads, by kind."""
+        clip = example.clip
+        every = {AUDIO: clip.audio, FACE: clip.face, FRAME: clip.video}
+        return {kind: every[kind] for kind in (FACE, FRAME, AUDIO) if kind in self.template.reads}
+
+    def lacks(self, example: Example) -> str:
+        lost = [kind for kind, path in self.files(example).items() if path is None]
+        return f"no {' and no '.join(lost)}" if lost else ""
+
+    def lesson(self, example: Example, kind: str) -> "Lesson":
+        from ovmer.baselines.training.affectgpt import LessonInputs
+        from ovmer.baselines.training.step import Lesson
+
+        question, answer = question_and_answer(kind, example.values)
+        texts, ids = encode_texts(
+            self.adapter.tokenizer,
+            self.template,
+            example.clip.subtitle or "",
+            question,
+            answer,
+            self.recipe.max_length,
+            self._tokens,
+        )
+        if self.features is not None:
+            media: Mapping[str, Any] = self.features(example)
+        else:
+            media = self.media(example)
+        inputs = LessonInputs(
+            texts, self.template.slots, media, self.template.multi, self.features is not None
+        )
+        return Lesson(example.clip.name, inputs, ids)
+
+    def media(self, example: Example) -> "dict[str, Tensor]":
+        """What is seen and heard of a clip. Raises ClipError."""
+        files = {kind: path for kind, path in self.files(example).items() if path is not None}
+        return read_media(files, self.recipe.frames)
+
+    @property
+    def _tokens(self) -> dict[str, int]:
+        fusion = self.recipe.fusion
+        return {
+            "multi": fusion.multi_tokens,
+            AUDIO: fusion.audio_tokens,
+            FACE: fusion.video_tokens,
+            FRAME: fusion.video_tokens,
+        }
+
+    def build(self, device: "torch.device", llm: "torch.dtype") -> "nn.Module":
+        from ovmer.baselines.training.affectgpt import AffectGptInTraining, Design, Precision
+
+        design = Design(
+            self._fusions,
+            self.lora,
+            self.recipe.encoders == "train" and self.recipe.features == "live",
+            self.recipe.loudness,
+        )
+        start = None if self.recipe.start is None else Path(self.recipe.start).expanduser()
+        self.model = AffectGptInTraining.build(self.parts, device, Precision(llm), design, start)
+        return self.model
+
+    @property
+    def _fusions(self) -> Any:
+        from ovmer.baselines.layers.qformer import QFormerConfig
+        from ovmer.baselines.models.affectgpt_fusion import Fusion, Fusions
+
+        told = self.recipe.fusion
+        sizes = QFormerConfig(
+            encoder_width=0,
+            layers=2,
+            cross_attention_every=1,
+            width=told.qformer_width,
+            heads=told.qformer_heads,
+            ffn=told.qformer_ffn,
+        )
+        return Fusions(
+            Fusion(told.video, told.video_tokens, sizes),
+            Fusion(told.audio, told.audio_tokens, sizes),
+            Fusion(told.multi, told.multi_tokens, sizes),
+        )
+
+    def prompts(self, inputs: Sequence[Any]) -> "Sequence[Tensor]":
+        return self.model.prompts(inputs)
+
+    @property
+    def frame(self) -> "Frame":
+        from ovmer.baselines.training.step import Frame
+
+        tokenizer: Any = self.adapter.tokenizer
+        start = (tokenizer.id_of("<|im_start|>"),) if self.recipe.start_token else ()
+        return Frame(start, tokenizer.eos_id, tokenizer.eos_id)
+
+    def save(self, folder: Path, iteration: int, loss: float) -> None:
+        from ovmer.baselines.training.affectgpt import write_checkpoint
+
+        write_checkpoint(self.model, folder, iteration // self.recipe.epoch, loss, self._config)
+
+    @property
+    def _config(self) -> dict[str, Any]:
+        """What the file says of the model, by the authors' names."""
+        fusion, recipe = self.recipe.fusion, self.recipe
+        model = {
+            f"{name}_fusion_type": getattr(fusion, name) for name in ("video", "audio", "multi")
+        }
+        model |= {
+            f"num_{name}_query_token": getattr(fusion, f"{name}_tokens")
+            for name in ("video", "audio", "multi")
+        }
+        model |= {"frozen_llm": recipe.lora.rank == 0, "lora_r": recipe.lora.rank}
+        model |= {"qformer_heads": fusion.qformer_heads, "max_length": recipe.max_length}
+        about = {"face_or_frame": recipe.template, "n_frms": recipe.frames}
+        return {"model": model, "datasets": about, "train": asdict(recipe)}
+
+    def restore(self, folder: Path) -> None:
+        self.model.restore(next(folder.glob("checkpoint_*.pth")))
+
+    def trained(self, checkpoint: Path) -> dict[str, Any]:
+        return {
+            "prompted": self.recipe.template,
+            "frames": self.recipe.frames,
+            "checkpoint": {"trained": next(checkpoint.glob("checkpoint_*.pth"))},
+        }
+
+    @property
+    def visual(self) -> str:
+        return FACE if FACE in self.template.reads else FRAME
+
+
+class PortCourse(Course):
+    """Low-rank adapters in the language model of a port, and its connector if asked for."""
+
+    def __init__(self, settings: TrainSettings, job: Job, folder: Path) -> None:
+        super().__init__(settings, job, folder)
+        recipe = self.recipe
+        if len(recipe.kinds) > 1 and set(recipe.kinds) - recipe.questions.keys():
+            raise PrerequisiteError(
+                "several train.kinds need a question each, in train.questions: "
+                "train.questions.KIND='...{subtitle}...'"
+            )
+        self._asking = {kind: self._adapter_for(kind) for kind in recipe.kinds}
+
+    def _adapter_for(self, kind: str) -> Mllm:
+        question = self.recipe.questions.get(kind)
+        if question is None:
+            return self.adapter
+        return replace(self.adapter, prompt=Question(question, question.replace("{subtitle}", "")))
+
+    def lacks(self, example: Example) -> str:
+        clip, wanted = example.clip, self.adapter.modalities
+        picture = clip.face if self.settings.dataset.get("visual") == "face" else clip.video
+        having = {"video": picture, "audio": clip.audio}
+        asked = [kind for kind in having if kind in wanted]
+        lost = [kind for kind in asked if having[kind] is None]
+        return f"no {' and no '.join(lost)}" if lost and len(lost) == len(asked) else ""
+
+    def lesson(self, example: Example, kind: str) -> "Lesson":
+        from ovmer.baselines.training.step import Lesson
+
+        clip, wanted = example.clip, self.adapter.modalities
+        picture = clip.face if self.settings.dataset.get("visual") == "face" else clip.video
+        item = self._asking[kind].prepare(
+            picture if "video" in wanted else None,
+            clip.audio if "audio" in wanted else None,
+            clip.subtitle if self.job.uses_subtitle else None,
+        )
+        _, answer = question_and_answer(kind, example.values)
+        return Lesson(clip.name, item.inputs, self.adapter.tokenizer.encode(answer))
+
+    def build(self, device: "torch.device", llm: "torch.dtype") -> "nn.Module":
+        from ovmer.baselines.device import Place
+        from ovmer.baselines.training.lora import attach, restore
+
+        built: Any = self.adapter.build(Place(device, llm))
+        self.model, self._device = built, device
+        for name in self.recipe.connectors:
+            part = dict(self.model.named_children()).get(name)
+            if part is None or name == "llm":
+                known = [n for n, _ in self.model.named_children() if n != "llm"]
+                raise PrerequisiteError(
+                    f"train.connectors: {type(self.model).__name__} has no module {name!r}; it has "
+                    f"{', '.join(known)}"
+                )
+            part.float().requires_grad_(True)
+        if self.lora is not None:
+            attach(self.model.llm, self.lora)
+        if self.recipe.start is not None:
+            restore(self.model, Path(self.recipe.start).expanduser())
+        module: nn.Module = built
+        return module
+
+    def prompts(self, inputs: Sequence[Any]) -> "Sequence[Tensor]":
+        from torch import Tensor
+
+        from ovmer.baselines.transfer import to_device
+
+        found = []
+        for each in inputs:
+            prompt = self.model.embed(to_device(each, self._device))
+            if not isinstance(prompt, Tensor):
+                raise PrerequisiteError(
+                    f"{type(self.model).__name__} takes what it sees and hears inside its language "
+                    "model, which train.step=port cannot train; choose another port"
+                )
+            found.append(prompt)
+        return found
+
+    @property
+    def frame(self) -> "Frame":
+        from ovmer.baselines.training.step import Frame
+
+        end = self.adapter.tokenizer.eos_id
+        return Frame((), end, end)
+
+    def save(self, folder: Path, iteration: int, loss: float) -> None:
+        from ovmer.baselines.training.lora import save
+
+        save(self.model, self.lora, folder)
+
+    def restore(self, folder: Path) -> None:
+        from ovmer.baselines.training.lora import restore
+
+        restore(self.model, folder)
+
+    def trained(self, checkpoint: Path) -> dict[str, Any]:
+        return {"checkpoint": {"tuned": checkpoint}}
+
+    @property
+    def visual(self) -> str:
+        return str(self.settings.dataset.get("visual", FRAME))
+
+
+def make_course(settings: TrainSettings, job: Job, folder: Path) -> Course:
+    """The course of a recipe. Raises PrerequisiteError where its baseline cannot be trained so."""
+    kind = AffectGptCourse if settings.train.step == "affectgpt" else PortCourse
+    return kind(settings, job, folder)

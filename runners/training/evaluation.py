@@ -1,0 +1,149 @@
+"""Figures of checkpoints: each is asked and scored by a sweep, like any baseline.
+
+Three ways to choose one of them stand side by side in the table, under their names:
+
+    last                   the end of the run
+    best on validation     chosen on clips that are neither trained on nor reported
+    best on the test set   as the paper chose, for each test set anew; it flatters
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ovmer.baselines.errors import PrerequisiteError
+from ovmer.runners.disk import read_object, replace_file
+from ovmer.runners.progress import say
+from ovmer.runners.training.course import Course
+from ovmer.runners.training.settings import TrainSettings
+
+Figures = dict[str, dict[str, float]]
+"""Data set -> step -> primary figure, in [0, 1]."""
+TRAINED = "trained"
+LAST, VALIDATION, TEST = "last", "best on validation", "best on the test set"
+
+
+class Evaluation:
+    """The sweeps over the checkpoints of one run folder."""
+
+    def __init__(self, settings: TrainSettings, course: Course, folder: Path) -> None:
+        self._settings, self._course, self._folder = settings, course, folder
+        self._asked = settings.train.validation
+        trained_on = set(settings.train.mixture) or {settings.dataset["name"]}
+        if self._asked.dataset in trained_on and not settings.dry_run:
+            say(f"train.validation.dataset={self._asked.dataset} is trained on as well")
+        self._saved = 0
+
+    def saved(self, checkpoint: Path) -> None:
+        """Score a fresh checkpoint for validation, if it is its turn."""
+        self._saved += 1
+        every = self._asked.every
+        if self._asked.dataset and every and self._saved % every == 0:
+            self._score(checkpoint, self._asked.dataset)
+
+    def finish(self, checkpoints: Sequence[Path]) -> str:
+        """Score what is left and return the table, which table.md keeps; empty if none is asked
+        for."""
+        datasets = [name for name in (self._asked.dataset, *self._asked.tests) if name]
+        if not datasets:
+            return ""
+        for checkpoint in checkpoints:
+            for name in dict.fromkeys(datasets):
+                self._score(checkpoint, name)
+        figures = self._figures()
+        tests = self._asked.tests or [self._asked.dataset or ""]
+        text = table(figures, self._asked.dataset, tests)
+        replace_file(self._folder / "table.md", text.encode() + b"\n")
+        return text
+
+    def _figures(self) -> Figures:
+        return read_object(self._folder / "figures.json") or {}
+
+    def _score(self, checkpoint: Path, dataset: str) -> None:
+        """One sweep, unless its figure is known."""
+        from ovmer.runners.folder.run_folder import RunFolder
+        from ovmer.runners.sweeping.jobs import run_jobs
+        from ovmer.runners.sweeping.sweep import compose
+
+        step, figures = checkpoint.name, self._figures()
+        if step in figures.get(dataset, {}):
+            return
+        say(f"{step} on {dataset}")
+        settings = self._settings
+        composed = compose(
+            [
+                "--config-dir",
+                str(write_baseline(self._course, checkpoint, self._folder / "scores" / step)),
+                f"baseline={TRAINED}",
+                f"dataset={dataset}",
+                f"dataset.visual={self._course.visual}",
+                f"data_root={settings.data_root}",
+                f"outputs={self._folder / 'scores'}",
+                f"variant={step}",
+                f"machine.device={settings.machine.device}",
+                *self._asked.sets,
+            ]
+        )
+        run_jobs(composed.jobs, composed.launcher)
+        scores = list(RunFolder(composed.jobs[0].folder).read_scores().values())
+        if not scores:
+            raise PrerequisiteError(
+                f"{composed.jobs[0].folder} has no figure; see its run.json, then run this again"
+            )
+        value = scores[-1].figures[scores[-1].primary]
+        figures.setdefault(dataset, {})[step] = float("nan") if value is None else value
+        text = json.dumps(figures, indent=1)
+        replace_file(self._folder / "figures.json", text.encode() + b"\n")
+
+
+def write_baseline(course: Course, checkpoint: Path, folder: Path) -> Path:
+    """Write `folder`/baseline/trained.yaml, with which `ovmer sweep --config-dir FOLDER
+    baseline=trained` asks a checkpoint; returns `folder`."""
+    import yaml
+
+    (folder / "baseline").mkdir(parents=True, exist_ok=True)
+    text = yaml.safe_dump(course.baseline(checkpoint), sort_keys=False, allow_unicode=True)
+    replace_file(folder / "baseline" / f"{TRAINED}.yaml", text.encode())
+    return folder
+
+
+def table(figures: Figures, validation: str | None, tests: Sequence[str]) -> str:
+    """Two tables in Markdown: the choices, then every checkpoint."""
+    from tabulate import tabulate
+
+    steps = sorted({step for each in figures.values() for step in each}, key=_number)
+    chosen = [[name, *_choices(figures, name, validation, steps)] for name in tests]
+    every = [[step, *(_percent(figures[name].get(step)) for name in figures)] for step in steps]
+    first = tabulate(chosen, ["data set", LAST, VALIDATION, TEST], "github", disable_numparse=True)
+    second = tabulate(every, ["checkpoint", *figures], "github", disable_numparse=True)
+    return f"{first}\n\n{second}"
+
+
+def _choices(
+    figures: Figures, name: str, validation: str | None, steps: Sequence[str]
+) -> list[str]:
+    own = figures[name]
+    cells = [_cell(own, steps[-1])]
+    if validation is None or validation == name:
+        cells.append("no validation set")
+    else:
+        cells.append(_cell(own, _best(figures[validation])))
+    return [*cells, _cell(own, _best(own))]
+
+
+def _best(figures: Mapping[str, float]) -> str:
+    """The step with the highest figure; of equal ones the first."""
+    return max(sorted(figures, key=_number), key=lambda step: figures[step])
+
+
+def _cell(figures: Mapping[str, float], step: str) -> str:
+    return f"{_percent(figures.get(step))} ({step})"
+
+
+def _percent(value: Any) -> str:
+    return "" if value is None else f"{100 * value:.2f}"
+
+
+def _number(step: str) -> int:
+    return int(step.rpartition("-")[2])

@@ -1,0 +1,295 @@
+"""One run of training, from the data to the last checkpoint.
+
+    train.json              identity and settings, sessions, and why the last one ended
+    checkpoint-STEP/        weights, and of the last one what resuming needs
+    not_trained_on.jsonl    clips that were left out or replaced, with the reason
+    curve.csv, curve.png    loss and rate
+    tensorboard/            the same for TensorBoard
+    baseline/trained.yaml   with which a sweep asks the last checkpoint
+    miniature/              of a dry run: the checkpoint that was trained
+    scores/, table.md       sweeps over the checkpoints (evaluation.py)
+
+The same command goes on from the last checkpoint; another recipe on the same folder is refused.
+"""
+
+import json
+import os
+import re
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
+
+from ovmer.baselines.errors import PrerequisiteError
+from ovmer.runners.config import settings_from_overrides
+from ovmer.runners.disk import lock, read_object, replace_file
+from ovmer.runners.folder.provenance import provenance
+from ovmer.runners.job import Job
+from ovmer.runners.progress import say
+from ovmer.runners.training.course import Course, make_course
+from ovmer.runners.training.lessons import (
+    Example,
+    Lessons,
+    Order,
+    digest,
+    note_left_out,
+    read_examples,
+)
+from ovmer.runners.training.settings import TrainSettings
+
+if TYPE_CHECKING:
+    from transformers import TrainingArguments
+
+    from ovmer.runners.training.evaluation import Evaluation
+
+LEFT_OUT = "not_trained_on.jsonl"
+
+
+def folder_of(settings: TrainSettings, overrides: Sequence[str]) -> Path:
+    """`outputs/train/<recipe>-<dataset>[-what differs, or the variant]`, a function of the
+    configuration alone."""
+    data = "+".join(settings.train.mixture) or str(settings.dataset["name"])
+    words = [settings.train.name, data]
+    if settings.train.step == "port":
+        words.insert(1, str(settings.baseline["name"]))
+    words += ["dry"] if settings.dry_run else []
+    known = settings.identity | {"seed": settings.seed}
+    if settings.variant:
+        words.append(settings.variant)
+        overrides = ()
+    for override in overrides:
+        key, _, value = override.lstrip("+").partition("=")
+        if key in known:
+            words.append(f"{key.removeprefix('train.')}_{value}")
+    name = "-".join(re.sub(r"[^\w.+]+", "_", word).strip("_") for word in words)
+    return Path(settings.outputs) / "train" / name[:200]
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a run has made."""
+
+    checkpoint: Path
+    """The last one."""
+    sweep: Sequence[str]
+    """The settings of a sweep that asks it."""
+    table: str
+    """Figures of the checkpoints; empty where none were asked for."""
+
+
+class Run:
+    """A run folder of training and what is done in it."""
+
+    def __init__(self, settings: TrainSettings, overrides: Sequence[str]) -> None:
+        self.settings, self.overrides = settings, overrides
+        self.job = Job(settings, tuple(overrides))  # which puts own clips in their place
+        self.folder = folder_of(settings, overrides)
+        self.recipe = settings.train
+        self.is_first = int(os.environ.get("RANK", "0")) == 0
+
+    def examples(self) -> tuple[list[list[Example]], list[float]]:
+        """The clips of each data set, and its share of the iterations."""
+        recipe = self.recipe
+        if not recipe.mixture:
+            return [read_examples(self.settings.dataset, recipe.reasons, recipe.kinds)], [1.0]
+        found = []
+        for name in recipe.mixture:
+            given = [f"dataset={name}", f"data_root={self.settings.data_root}"]
+            dataset = settings_from_overrides(given).dataset
+            dataset["visual"] = self.settings.dataset.get("visual", "frame")
+            found.append(read_examples(dataset, recipe.reasons, recipe.kinds))
+        return found, list(recipe.mixture.values())
+
+    def train(self) -> "Result":
+        """Train, or go on.
+
+        Raises PrerequisiteError for whatever the user can change.
+        """
+        examples, shares = self.examples()
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with ExitStack() as held:
+            self._take(held)
+            course = make_course(self.settings, self.job, self._for_miniature(held))
+            usable = [self._usable(course, dataset) for dataset in examples]
+            identity = self.settings.identity | self._about(course) | {"data": digest(usable)}
+            self._check(identity)
+            self._note(identity)
+            try:
+                return self._train(course, usable, shares)
+            except PrerequisiteError as error:
+                self._note(identity, problem=str(error))
+                raise
+
+    def _take(self, held: ExitStack) -> None:
+        """Keep other runs out of the folder; of several processes the first one does."""
+        if self.is_first:
+            path = self.folder / ".lock"
+            file = held.enter_context(path.open("w"))
+            held.callback(lock(file.fileno(), path))
+
+    def _for_miniature(self, held: ExitStack) -> Path:
+        """Where the miniature of a dry run is written: by each process in a place of its own."""
+        if self.is_first or not self.settings.dry_run:
+            return self.folder
+        return Path(held.enter_context(TemporaryDirectory()))
+
+    def _usable(self, course: Course, examples: Sequence[Example]) -> list[Example]:
+        """The clips that have what is read of them; the others are listed."""
+        lost = {each.clip.name: why for each in examples if (why := course.lacks(each))}
+        if lost and self.is_first:
+            note_left_out(self.folder / LEFT_OUT, lost)
+            name, why = next(iter(lost.items()))
+            say(
+                f"{len(lost)} of {len(examples)} clips are left out, the first {name!r} ({why}); "
+                f"{self.folder / LEFT_OUT} lists them"
+            )
+        if len(lost) == len(examples):
+            raise PrerequisiteError(
+                f"no clip has what {self.recipe.name} reads; see {self.folder / LEFT_OUT}"
+            )
+        return [each for each in examples if each.clip.name not in lost]
+
+    def _about(self, course: Course) -> dict[str, Any]:
+        identity = course.job.identity
+        about = {k: v for k, v in identity.items() if k.startswith("baseline.")}
+        seeds = {"seed": self.settings.seed, "dataset": str(self.settings.dataset["name"])}
+        seen = {"dataset.visual": self.settings.dataset.get("visual")}
+        return about | seeds | seen | {"dry_run": self.settings.dry_run}
+
+    def _check(self, identity: dict[str, Any]) -> None:
+        """Raise PrerequisiteError where the folder was made by another recipe."""
+        there = read_object(self.folder / "train.json")
+        if there is None:
+            return
+        before = there.get("identity", {})
+        now = json.loads(json.dumps(identity, default=str))
+        differing = [
+            f"{key} ({json.dumps(before.get(key))} there, {json.dumps(now.get(key))} now)"
+            for key in sorted(before.keys() | now.keys())
+            if before.get(key) != now.get(key)
+        ]
+        if differing:
+            raise PrerequisiteError(
+                f"{self.folder} was made with other settings: {'; '.join(differing)[:600]}; give "
+                "this run a folder of its own with variant=WORD, or remove that one"
+            )
+
+    def _note(self, identity: dict[str, Any], problem: str | None = None) -> None:
+        if not self.is_first:
+            return
+        there = read_object(self.folder / "train.json") or {}
+        sessions = there.get("sessions", [])
+        if problem is None:
+            sessions = [*sessions, {"overrides": list(self.overrides), **provenance()}]
+        notes = []
+        if self.recipe.features == "cached":
+            notes.append(
+                "encoder outputs were computed once, clip by clip and without noise: this is not "
+                "the authors' training, whose HuBERT is in train mode"
+            )
+        content = {
+            "identity": identity,
+            "settings": asdict(self.settings),
+            "notes": notes,
+            "sessions": sessions,
+            "problem": problem,
+        }
+        text = json.dumps(content, ensure_ascii=False, indent=1, default=str)
+        replace_file(self.folder / "train.json", text.encode() + b"\n")
+
+    def _train(
+        self, course: Course, usable: Sequence[Sequence[Example]], shares: Sequence[float]
+    ) -> "Result":
+        import torch
+
+        from ovmer.baselines.training.lora import trained
+        from ovmer.baselines.training.schedule import parameter_groups
+        from ovmer.baselines.training.step import Tuned
+        from ovmer.baselines.training.trainer import (
+            OurTrainer,
+            checkpoints,
+            last_checkpoint,
+            written_whole,
+        )
+        from ovmer.runners.training.curve import write_curve
+        from ovmer.runners.training.evaluation import Evaluation
+        from ovmer.runners.training.optimise import arguments, check_memory, optimisers, precision
+
+        recipe = self.recipe
+        kind = precision(recipe, self.settings.machine.device)
+        args = arguments(self.settings, self.folder, kind)
+        batch = self._batch_size(usable, args)
+        args.per_device_train_batch_size = batch
+        torch.manual_seed(self.settings.seed)
+        model = course.build(args.device, kind.weights)
+        check_memory(model, recipe, batch, args.device)
+        if recipe.features == "cached":
+            from ovmer.runners.training.features import keep_features
+
+            keep_features(course, usable, Path(self.settings.outputs) / "train")
+        evaluation = Evaluation(self.settings, course, self.folder)
+
+        def saved(checkpoint: Path, history: Sequence[Mapping[str, Any]]) -> None:
+            write_curve(self.folder, history)
+            evaluation.saved(checkpoint)
+
+        tuned = Tuned(model, course.prompts, course.frame, recipe.encoders == "train")
+        groups = parameter_groups(trained(model).items(), recipe.weight_decay)
+        trainer = OurTrainer(
+            tuned,
+            args,
+            lessons=self._lessons(course, usable),
+            order=Order(
+                [len(dataset) for dataset in usable],
+                shares,
+                batch * args.world_size,
+                recipe.steps * recipe.accumulate,
+                self.settings.seed,
+            ),
+            save=course.save,
+            restore=course.restore,
+            optimizers=optimisers(recipe, groups),
+            sums=recipe.accumulation == "sum",
+            saved=saved,
+        )
+        last = last_checkpoint(self.folder)
+        if last is None and self.is_first:
+            with written_whole(self.folder, 0) as folder:
+                course.save(folder, 0, 0.0)
+        if last is not None and self.is_first:
+            say(f"{self.folder} goes on from {last.name}")
+        trainer.train(resume_from_checkpoint=str(last) if last else None)
+        return self._finish(course, evaluation, checkpoints(self.folder))
+
+    def _finish(self, course: Course, evaluation: "Evaluation", found: Sequence[Path]) -> "Result":
+        """The figures of the checkpoints and the file for sweeps, by the first process."""
+        from ovmer.runners.training.evaluation import TRAINED, write_baseline
+
+        if not self.is_first:
+            return Result(found[-1], (), "")
+        write_baseline(course, found[-1], self.folder)
+        asked = [f"--config-dir {self.folder}", f"baseline={TRAINED}"]
+        asked += [f"dataset={self.settings.dataset['name']}"]
+        asked += [f"dataset.visual={course.visual}"] if course.visual != "frame" else []
+        return Result(found[-1], asked, evaluation.finish(found))
+
+    def _batch_size(self, usable: Sequence[Sequence[Example]], args: "TrainingArguments") -> int:
+        """That of the recipe; in a dry run no more than there are clips."""
+        most = min(len(dataset) for dataset in usable) // args.world_size
+        if self.settings.dry_run and most < self.recipe.batch_size:
+            say(f"only {most} clips have all that is read, so batches are of {most}")
+            return max(most, 1)
+        return self.recipe.batch_size
+
+    def _lessons(self, course: Course, usable: Sequence[Sequence[Example]]) -> Lessons:
+        return Lessons(
+            usable,
+            course.lesson,
+            self.recipe.kinds,
+            seed=self.settings.seed,
+            draws=self.recipe.draws,
+            broken=self.recipe.broken,
+            listing=self.folder / LEFT_OUT,
+        )

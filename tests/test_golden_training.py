@@ -1,0 +1,545 @@
+"""Our training against numbers that the AffectGPT authors' runner produced.
+
+`--golden-training-root DIR` names others: a folder of the form of tests/golden_training/affectgpt
+(or one that holds such folders), its checkpoint at ../../golden/affectgpt/checkpoint from it. Each
+`case_KIND*.npz` is checked by the function of its kind, and every array of it must be used. What is
+allowed is what the README beside the recorded numbers advises; ids and masks must be the same.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from torch import Tensor, nn
+from transformers import TrainerCallback, TrainingArguments
+
+from ovmer.adapters.models.affectgpt import look_at
+from ovmer.adapters.models.affectgpt_prompts import (
+    ANSWERS,
+    QUESTIONS,
+    TEMPLATES,
+    Template,
+    question_and_answer,
+)
+from ovmer.baselines.errors import Unreadable
+from ovmer.baselines.layers.hubert import SAMPLE_RATE
+from ovmer.baselines.layers.qformer import QFormerConfig
+from ovmer.baselines.models.affectgpt_fusion import MEAN, QFORMER, Fusion, Fusions
+from ovmer.baselines.training.affectgpt import (
+    LORA_TARGETS,
+    AffectGptInTraining,
+    Design,
+    LessonInputs,
+    Precision,
+    write_checkpoint,
+)
+from ovmer.baselines.training.lora import Lora, trained
+from ovmer.baselines.training.schedule import AuthorsRate, parameter_groups
+from ovmer.baselines.training.step import Frame, Lesson, Tuned, assemble
+from ovmer.baselines.training.trainer import OurTrainer, optimisers
+from ovmer.runners.scoring.parsing import string_to_list
+from ovmer.runners.training.affectgpt import encode_texts, read_media
+from tests.golden_checks import Case, assert_close
+
+SHIPPED = Path(__file__).parent / "golden_training"
+
+LOSS = 2e-5  # absolute
+GRADIENT = 1e-2  # of a tensor's norm, relative
+# Of all the deviations from upstream's order of additions the largest that was measured is 7e-4.
+EMBEDS = 2e-3  # absolute, of a sum over the width
+VECTORS = 2e-5  # of the largest value
+
+FACE_SETTING = "multiface_audio_face_text"  # of the authors' *_face_lz.yaml
+BOS, END = 257, 258
+PLACEHOLDERS = {"image": 259, "audio": 260, "frame": 261, "face": 262, "multi": 263}
+FRAME = Frame((BOS,), END, END)
+
+
+def folders(root: Path) -> list[Path]:
+    if any(root.glob("case*.npz")):
+        return [root]
+    return sorted(each for each in root.iterdir() if any(each.glob("case*.npz")))
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "case" in metafunc.fixturenames:
+        root = metafunc.config.getoption("golden_training_root")
+        pairs = [(f, case) for f in folders(root) for case in sorted(f.glob("case*.npz"))]
+        ids = [f"{folder.name}-{case.stem}" for folder, case in pairs]
+        metafunc.parametrize(("folder", "case"), pairs, ids=ids)
+
+
+def test_root_holds_cases(request: pytest.FixtureRequest) -> None:
+    root = request.config.getoption("golden_training_root")
+    assert folders(root), f"{root} holds no case*.npz"
+
+
+def test_agrees_with_the_authors_runner(folder: Path, case: Path, tmp_path: Path) -> None:
+    kind = case.stem.split("_")[1]
+    assert kind in CHECKS, f"{case.name}: there is no check of the kind {kind}"
+    with np.load(case, allow_pickle=False) as file:
+        arrays = Case(file)
+    CHECKS[kind](Golden(folder, tmp_path), arrays)
+    arrays.assert_read({})
+
+
+class Bytes:
+    """The tokenizer of the recorded run: GPT-2's alphabet of bytes, without merges."""
+
+    bos_id, eos_id, stop_ids = BOS, END, (END,)
+
+    def __init__(self) -> None:
+        first = [*range(33, 127), *range(161, 173), *range(174, 256)]
+        order = first + [byte for byte in range(256) if byte not in first]
+        self._ids = {byte: place for place, byte in enumerate(order)}
+
+    def encode(self, text: str) -> list[int]:
+        return [self._ids[byte] for byte in text.encode()]
+
+    def decode(self, ids: Sequence[int]) -> str:
+        raise NotImplementedError
+
+
+class Golden:
+    """The six clips of a folder, and models with its checkpoint."""
+
+    def __init__(self, folder: Path, scratch: Path) -> None:
+        self.folder, self.scratch = folder, scratch
+        with np.load(folder / "inputs.npz", allow_pickle=False) as file:
+            self.inputs = dict(file)
+
+    @property
+    def checkpoint(self) -> Path:
+        return self.folder.parent.parent / "golden" / self.folder.name / "checkpoint"
+
+    @property
+    def trained(self) -> Path:
+        return next(self.checkpoint.glob("checkpoint_*.pth"))
+
+    @property
+    def published(self) -> dict[str, Tensor]:
+        tensors: dict[str, Tensor] = torch.load(self.trained, weights_only=True)["model"]
+        return {name: tensor.float() for name, tensor in tensors.items()}
+
+    @property
+    def parts(self) -> dict[str, Path]:
+        models = self.checkpoint / "models"
+        names = ("Qwen2.5-7B-Instruct", "clip-vit-large-patch14", "chinese-hubert-large")
+        return dict(zip(("llm", "clip", "hubert"), (models / name for name in names), strict=True))
+
+    def model(self, start: Path | None = None, **fusions: Fusion) -> AffectGptInTraining:
+        """Without dropout: rank as in the checkpoint."""
+        adapters = [each for name, each in self.published.items() if ".lora_A" in name]
+        design = Design(
+            Fusions(**fusions), Lora(len(adapters[0]), 32, 0.0, LORA_TARGETS), False, "batch"
+        )
+        cpu = torch.device("cpu")
+        model = AffectGptInTraining.build(
+            self.parts, cpu, Precision(), design, start or self.trained
+        )
+        model.eval()
+        return model
+
+    def without(self, *names: str, **replaced: Tensor) -> Path:
+        """The checkpoint less the tensors whose names begin so, with others added or replaced."""
+        tensors = {n: each for n, each in self.published.items() if not n.startswith(names)}
+        file = self.scratch / "changed.pth"
+        torch.save({"model": tensors | replaced}, file)
+        return file
+
+    def media(self, sample: str) -> dict[str, Tensor]:
+        inputs = self.inputs
+        faces = inputs[f"face_blocks_{sample}"].repeat(8, 1).repeat(8, 2)
+        frames = inputs[f"frame_blocks_{sample}"].repeat(16, 1).repeat(16, 2)
+        np.save(self.scratch / "clip.npy", faces)
+        soundfile.write(
+            self.scratch / "clip.wav",
+            inputs[f"waveform_int16_{sample}"],
+            SAMPLE_RATE,
+            subtype="PCM_16",
+        )
+        files = {"face": self.scratch / "clip.npy", "audio": self.scratch / "clip.wav"}
+        found = read_media(files)
+        found["frame"] = torch.from_numpy(frames[look_at(len(frames), 25)])
+        return found
+
+    def values(self, sample: str) -> dict[str, str]:
+        place = int(sample.removeprefix("s"))
+        inputs = self.inputs
+        labels = string_to_list(str(inputs["openset_csv"][place])) or ["neutral"]
+        return {"ovlabel": ", ".join(labels), "description": str(inputs["reason_csv"][place])}
+
+    def subtitle(self, sample: str) -> str:
+        text = str(self.inputs["subtitle_csv"][int(sample.removeprefix("s"))])
+        return "" if text == "nan" else text
+
+    def lesson(
+        self, sample: str, kind: str, name: str = FACE_SETTING, tokens: int = 1, limit: int = 1024
+    ) -> Lesson:
+        """As training makes it; Unreadable where it is longer than `limit`."""
+        template = Template.of(name)
+        counts = dict.fromkeys(template.slots, tokens)
+        question, answer = question_and_answer(kind, self.values(sample))
+        texts, ids = encode_texts(
+            Bytes(), template, self.subtitle(sample), question, answer, limit, counts
+        )
+        media = {k: v for k, v in self.media(sample).items() if k in template.reads}
+        inputs = LessonInputs(texts, template.slots, media, template.multi)
+        return Lesson(sample, inputs, ids)
+
+    def lessons(self, case: Case, **options: Any) -> list[Lesson]:
+        return [
+            self.lesson(str(sample), str(kind), **options)
+            for sample, kind in zip(case["sample"], case["label_type"], strict=True)
+        ]
+
+
+def prompt_ids(lesson: Lesson, tokens: int = 1) -> list[int]:
+    """The prompt with placeholders in the slots."""
+    ids = list(lesson.inputs.texts[0])
+    for slot, text in zip(lesson.inputs.slots, lesson.inputs.texts[1:], strict=True):
+        ids += [PLACEHOLDERS[slot]] * tokens + list(text)
+    return ids
+
+
+def same_ids(
+    lessons: Sequence[Lesson],
+    ids: np.ndarray,
+    labels: np.ndarray,
+    masks: np.ndarray,
+    tokens: int = 1,
+) -> None:
+    """The collated batch, token by token: embeddings of width one that are the ids themselves."""
+    table = nn.Embedding.from_pretrained(torch.arange(264.0)[:, None])
+    prompts = [
+        torch.tensor(prompt_ids(each, tokens), dtype=torch.float)[:, None] for each in lessons
+    ]
+    batch = assemble(prompts, [each.answer for each in lessons], table, FRAME)
+    assert np.array_equal(batch.embeds[..., 0].long().numpy(), ids)
+    assert np.array_equal(batch.labels.numpy(), labels)
+    assert np.array_equal(batch.mask.numpy(), masks.astype(bool))
+
+
+def names_of(model: AffectGptInTraining) -> dict[str, nn.Parameter]:
+    """What is trained by the authors' names, in our order."""
+    published = list(model.published())
+    return dict(zip(published, trained(model).values(), strict=True))
+
+
+def same_gradients(
+    model: AffectGptInTraining, names: np.ndarray, norms: np.ndarray, tolerance: float = GRADIENT
+) -> None:
+    found = {
+        name: float(each.grad.norm())
+        for name, each in names_of(model).items()
+        if each.grad is not None
+    }
+    assert set(found) == set(names.tolist())
+    for name, norm in zip(names.tolist(), norms.tolist(), strict=True):
+        # Of a tensor whose gradient is nothing but rounding there is nothing to compare.
+        assert found[name] == pytest.approx(norm, rel=tolerance, abs=1e-6), name
+
+
+def check_masks(golden: Golden, case: Case) -> None:
+    for name, needed, prompt in zip(
+        case["variants"], case["needed_data"], case["prompts"], strict=True
+    ):
+        assert TEMPLATES[str(name)].replace("{question}", "{user_message}") == prompt, name
+        assert Template.of(str(name)).reads == set(filter(None, str(needed).split(","))), name
+    assert set(case["variants"].tolist()) <= set(TEMPLATES)
+    for kind, question, answer in zip(
+        case["qa_kinds"], case["qa_questions"], case["qa_answers"], strict=True
+    ):
+        assert QUESTIONS[str(kind)] == question
+        assert ANSWERS[str(kind)].replace("{valence:.2f}", "0.50") == answer
+    for key in [key for key in case if key.startswith("ids_")]:
+        _, sample, kind = key.split("_", 2)
+        lesson = golden.lesson(sample, kind)
+        prompt = prompt_ids(lesson)
+        assert case[key].tolist() == [*prompt, *lesson.answer], key
+        expected = [-100] * len(prompt) + list(lesson.answer)
+        assert case[key.replace("ids_", "labels_")].tolist() == expected, key
+    batch = zip(case["batch_sample"], case["batch_label_type"], strict=True)
+    same_ids(
+        [golden.lesson(str(sample), str(kind)) for sample, kind in batch],
+        case["batch_input_ids"],
+        case["batch_labels"],
+        case["batch_attention_masks"],
+    )
+    same_limits(golden, case)
+
+
+def same_limits(golden: Golden, case: Case) -> None:
+    """Which lengths are accepted, of the first clip's labels."""
+    lesson = golden.lesson("s0", "ovlabel")
+    assert [len(prompt_ids(lesson)), len(lesson.answer)] == case["limits_prompt_target"].tolist()
+    for limit, accepted, length, ignored in case["limits"].tolist():
+        if not accepted:
+            with pytest.raises(Unreadable, match="tokens"):
+                golden.lesson("s0", "ovlabel", limit=limit)
+            continue
+        lesson = golden.lesson("s0", "ovlabel", limit=limit)
+        assert len(prompt_ids(lesson)) + len(lesson.answer) == length
+        assert len(prompt_ids(lesson)) == ignored
+
+
+def check_variants(golden: Golden, case: Case) -> None:
+    tags = dict.fromkeys(key.split("|")[0] for key in case if "|" in key)
+    samples = {key: case[key] for key in ("sample", "label_type")}
+    for tag in tags:
+        arrays = {key.split("|")[1]: case[key] for key in case if key.startswith(f"{tag}|")}
+        setting, _, name = tag.rpartition(":")
+        tokens = 2 if setting == "two_tokens" else 1
+        fusions = dict.fromkeys(("video", "audio", "multi"), Fusion(tokens=tokens))
+        start = None
+        if setting == "mean_fusion":
+            fusions |= dict.fromkeys(("video", "audio"), Fusion(MEAN))
+            start = golden.without("video_attention_mlp", "audio_attention_mlp")
+        lessons = golden.lessons(samples, name=name, tokens=tokens)
+        same_ids(lessons, arrays["input_ids"], arrays["labels"], arrays["attention_masks"], tokens)
+        model = golden.model(start, **fusions)
+        tuned = Tuned(model, model.prompts, FRAME)
+        embeds = tuned.batch(lessons).embeds.detach().sum(dim=-1).numpy()
+        assert np.abs(embeds - arrays["inputs_embeds_sum"]).max() < EMBEDS, tag
+        loss = tuned(lessons)["loss"]
+        loss.backward()
+        assert loss.item() == pytest.approx(float(arrays["loss"]), abs=LOSS), tag
+        same_gradients(model, arrays["grad_names"], arrays["grad_norms"])
+
+
+def check_loudness(golden: Golden, case: Case) -> None:
+    quiet = [key for key in case if key.startswith("waveform_int16_quiet_")]
+    for key in quiet:
+        golden.inputs[key.replace("_quiet", "")] = case[key]
+    lessons = golden.lessons(case)
+    model = golden.model()
+    clips = [lesson.inputs for lesson in lessons]
+    together = torch.stack([each["audio"] for each in model.encode(clips)])
+    alone = torch.stack([model.encode([clip])[0]["audio"] for clip in clips])
+    assert_close("in batch", together, case["audio_hidden_in_batch"], VECTORS)
+    assert_close("alone", alone, case["audio_hidden_alone"], VECTORS)
+    loss = Tuned(model, model.prompts, FRAME)(lessons)["loss"]
+    assert loss.item() == pytest.approx(float(case["loss"]), abs=LOSS)
+
+
+def check_schedule(golden: Golden, case: Case) -> None:
+    for tag in [key for key in case if "|" not in key]:
+        low, least, warm, steps, iters, epochs = case[
+            f"{tag}|init_min_warmup_steps_iters_epochs"
+        ].tolist()
+        rate = AuthorsRate(low, least, warm, int(steps), int(iters), int(epochs))
+        found = [rate(iteration) for iteration in range(len(case[tag]))]
+        assert np.allclose(found, case[tag], rtol=1e-9, atol=0), tag
+
+
+def check_qformer(golden: Golden, case: Case) -> None:
+    settings = dict(each.split("=") for each in case["settings"].tolist())
+    bert = dict(each.split("=") for each in case["bert_config"].tolist())
+    sizes = QFormerConfig(
+        encoder_width=0,
+        layers=2,
+        cross_attention_every=1,
+        width=int(bert["hidden_size"]),
+        heads=int(bert["num_attention_heads"]),
+        ffn=int(bert["intermediate_size"]),
+    )
+    fusions, unused = {}, []
+    for name, alone in (
+        ("video", ["video_attention_mlp"]),
+        ("audio", ["audio_attention_mlp"]),
+        ("multi", ["attention_mlp", "fc_att"]),
+    ):
+        if settings.get(f"{name}_fusion_type") == "qformer":
+            fusions[name] = Fusion(QFORMER, int(settings[f"num_{name}_query_token"]), sizes)
+            unused += alone
+    weights = {
+        key.removeprefix("weight|"): torch.from_numpy(case[key])
+        for key in case
+        if key.startswith("weight|")
+    }
+    model = golden.model(golden.without(*unused, **weights), **fusions)
+    lessons = golden.lessons(case)
+    clips = [lesson.inputs for lesson in lessons]
+    vectors = model.encode(clips)
+    seen, heard = (torch.stack([each[kind] for each in vectors]) for kind in ("face", "audio"))
+    found = {
+        "video_llm": model.video(seen),
+        "audio_llm": model.audio(heard),
+        "multi_hidden": model.multi.mix(seen, heard),
+        "multi_llm": model.multi(seen, heard),
+    }
+    for key, each in found.items():
+        assert_close(key, each.detach(), case[key], VECTORS)
+    tokens = {name: fusion.tokens for name, fusion in fusions.items()}
+    same_ids_of(lessons, case, tokens)
+    loss = Tuned(model, model.prompts, FRAME)(lessons)["loss"]
+    loss.backward()
+    assert loss.item() == pytest.approx(float(case["loss"]), abs=LOSS)
+    same_gradients(model, case["grad_names"], case["grad_norms"])
+    without = {name for name, each in names_of(model).items() if each.grad is None}
+    assert without == set(case["no_grad_names"].tolist())
+
+
+def same_ids_of(lessons: Sequence[Lesson], case: Case, tokens: dict[str, int]) -> None:
+    """As `same_ids`, with a number of placeholders for each kind of slot."""
+    counts = {"face": tokens.get("video", 1), "frame": tokens.get("video", 1)} | {
+        name: tokens.get(name, 1) for name in ("audio", "multi")
+    }
+    repeated = []
+    for lesson in lessons:
+        texts, slots = [lesson.inputs.texts[0]], []
+        for slot, text in zip(lesson.inputs.slots, lesson.inputs.texts[1:], strict=True):
+            slots += [slot] * counts[slot]
+            texts += [[]] * (counts[slot] - 1) + [text]
+        repeated.append(replace(lesson, inputs=replace(lesson.inputs, texts=texts, slots=slots)))
+    same_ids(repeated, case["input_ids"], case["labels"], case["attention_masks"])
+
+
+def check_steps(golden: Golden, case: Case) -> None:
+    for tag in dict.fromkeys(key.split("|")[0] for key in case):
+        steps_of(golden, {
+            key.split("|", 1)[1]: case[key] for key in case if key.startswith(f"{tag}|")
+        })  # fmt: skip
+
+
+class Recorder(TrainerCallback):
+    """Gradients and rates just before each optimiser step."""
+
+    def __init__(self, parameters: dict[str, nn.Parameter]) -> None:
+        self.parameters = parameters
+        self.norms: list[dict[str, float]] = []
+        self.rates: list[float] = []
+
+    def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, **others: Any) -> None:
+        self.norms.append(
+            {
+                name: -1.0 if each.grad is None else float(each.grad.norm())
+                for name, each in self.parameters.items()
+            }
+        )
+        self.rates.append(others["optimizer"].param_groups[0]["lr"])
+
+
+def steps_of(golden: Golden, case: dict[str, np.ndarray]) -> None:
+    settings = {k: float(v) for k, v in (each.split("=") for each in case["settings"].tolist())}
+    accumulate, iters = int(settings["accum_grad_iters"]), int(settings["iters_per_epoch"])
+    rate = AuthorsRate(
+        settings["init_lr"],
+        settings["min_lr"],
+        settings["warmup_lr"],
+        int(settings["warmup_steps"]),
+        iters,
+        int(settings["max_epoch"]),
+    )
+    plan = np.stack([case["plan_sample"].astype(str), case["plan_label_type"].astype(str)], axis=-1)
+    model = golden.model()
+    tuned = Losses(model, model.prompts, FRAME)
+    parameters = names_of(model)
+    before = {name: each.detach().clone() for name, each in parameters.items()}
+    recorder = Recorder(parameters)
+    groups = parameter_groups(parameters.items(), settings["weight_decay"])
+    same_groups(parameters, groups, case)
+    files = [write_checkpoint(model, golden.scratch, 0, 0.0, {})]
+    trainer = OurTrainer(
+        tuned,
+        TrainingArguments(
+            str(golden.scratch),
+            max_steps=len(plan) // accumulate,
+            per_device_train_batch_size=plan.shape[1],
+            gradient_accumulation_steps=accumulate,
+            max_grad_norm=0.0,
+            save_strategy="steps",
+            save_steps=iters // accumulate,
+            report_to="none",
+            use_cpu=True,
+            remove_unused_columns=False,
+            disable_tqdm=True,
+        ),
+        lessons=[
+            golden.lesson(f"s{sample}", kind) for sample, kind in plan.reshape(-1, 2).tolist()
+        ],
+        order=range(plan.size // 2),
+        save=lambda folder, iteration, loss: files.append(
+            write_checkpoint(model, folder, iteration // iters, loss, {})
+        ),
+        restore=model.restore,
+        optimizers=optimisers(groups, rate, accumulate),
+        sums=True,
+        callbacks=[recorder],
+    )
+    trainer.train()
+    same_run(case, tuned.losses, rate, recorder, accumulate)
+    largest = max(case["lr"].tolist())
+    changes = {name: (each.detach() - before[name]).numpy() for name, each in parameters.items()}
+    same_changes({k[6:]: v for k, v in case.items() if k.startswith("delta|")}, changes, largest)
+    same_files(golden, case, files)
+
+
+class Losses(Tuned):
+    """Keeps the loss of each iteration."""
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self.losses: list[float] = []
+
+    def forward(self, lessons: Sequence[Lesson]) -> dict[str, Tensor]:
+        found = super().forward(lessons)
+        self.losses.append(found["loss"].item())
+        return found
+
+
+def same_groups(parameters: dict[str, nn.Parameter], groups: list[dict], case: dict) -> None:
+    assert [len(group["params"]) for group in groups] == case["group_sizes"].tolist()
+    assert np.allclose([g["weight_decay"] for g in groups], case["group_weight_decay"])
+    names = {id(each): name for name, each in parameters.items()}
+    found = {
+        f"{place} {names[id(each)]}"
+        for place, group in enumerate(groups)
+        for each in group["params"]
+    }
+    assert found == set(case["group_of"].tolist())
+
+
+def same_run(
+    case: dict, losses: list[float], rate: AuthorsRate, recorder: Recorder, accumulate: int
+) -> None:
+    assert np.allclose(losses, case["loss"], rtol=0, atol=LOSS)
+    assert np.allclose([rate(i) for i in range(len(losses))], case["lr"], rtol=1e-9)
+    assert np.allclose(recorder.rates, case["lr"][accumulate - 1 :: accumulate], rtol=1e-9)
+    for norms, expected in zip(recorder.norms, case["grad_norms"], strict=True):
+        for name, norm in zip(case["grad_names"].tolist(), expected.tolist(), strict=True):
+            assert norms[name] == pytest.approx(norm, rel=GRADIENT, abs=1e-6), name
+
+
+def same_changes(
+    expected: dict[str, np.ndarray], found: dict[str, np.ndarray], largest: float
+) -> None:
+    assert set(expected) == set(found)
+    for name, change in expected.items():
+        assert np.abs(found[name] - change).max() <= 0.2 * largest, name
+        if change.size > 1:
+            difference = np.linalg.norm(found[name] - change)
+            assert difference <= 1e-2 * np.linalg.norm(change) + 1e-12, name
+
+
+def same_files(golden: Golden, case: dict, files: list[Path]) -> None:
+    assert [file.name for file in files] == case["files"].tolist()
+    (last,) = golden.scratch.glob(f"checkpoint-*/{files[-1].name}")
+    content = torch.load(last, weights_only=True)
+    assert set(content) == set(case["checkpoint_keys"].tolist())
+    assert set(content["model"]) == set(case["checkpoint_model_keys"].tolist())
+
+
+CHECKS: dict[str, Callable[[Golden, Case], None]] = {
+    "masks": check_masks,
+    "variants": check_variants,
+    "loudness": check_loudness,
+    "schedule": check_schedule,
+    "qformer": check_qformer,
+    "steps": check_steps,
+}

@@ -1,0 +1,145 @@
+"""`ovmer train` as a user runs it: a dry run, killed and resumed, wrong settings, bad data."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from ovmer.baselines.errors import PrerequisiteError
+from ovmer.runners.training.run import Run
+from ovmer.runners.training.settings import compose_train
+from tests.training.conftest import DRY, ovmer, train
+
+RUN = Path("outputs/train/affectgpt-sample-dry")
+
+
+def weights(folder: Path) -> dict[str, bytes]:
+    """The checkpoints of a run, byte by byte."""
+    return {
+        str(file.relative_to(folder)): file.read_bytes()
+        for file in sorted(folder.glob("checkpoint-*/checkpoint_*.pth"))
+    }
+
+
+def test_dry_run_leaves_checkpoints_a_curve_and_its_settings(dry_run):
+    folder = dry_run
+    assert [name.partition("_loss_")[0] for name in weights(folder)] == [
+        "checkpoint-0/checkpoint_000000",
+        "checkpoint-12/checkpoint_000003",
+        "checkpoint-4/checkpoint_000001",
+        "checkpoint-8/checkpoint_000002",
+    ]
+    curve = (folder / "curve.csv").read_text().splitlines()
+    assert len(curve) == 1 + 12
+    assert (folder / "curve.png").read_bytes().startswith(b"\x89PNG")
+    about = json.loads((folder / "train.json").read_text())
+    assert about["identity"]["train.encoders"] == "train"
+    assert about["problem"] is None
+    lines = (folder / "not_trained_on.jsonl").read_text().splitlines()
+    left_out = [json.loads(line) for line in lines]
+    assert {"name": "silent_smile", "reason": "no face"} in left_out
+    # What resuming needs is kept of the last checkpoint alone.
+    assert [file.parent.name for file in folder.glob("*/optimizer.pt")] == ["checkpoint-12"]
+
+
+def test_files_hold_weights_alone_under_the_authors_names(dry_run):
+    (file,) = dry_run.glob("checkpoint-12/checkpoint_*.pth")
+    content = torch.load(file, weights_only=True)
+    assert content["config"]["datasets"]["face_or_frame"] == "multiface_audio_face_text"
+    names = set(content["model"])
+    assert {"image_llama_proj.weight", "affectgpt_proj.bias", "fc_att.weight"} <= names
+    assert not [name for name in names if "base_layer" in name]
+    assert all(tensor.dtype == torch.float32 for tensor in content["model"].values())
+
+
+def test_killed_and_resumed_gives_the_same_bytes(dry_run, tmp_path, capsys):
+    program = "from ovmer.runners.commands import main; main()"
+    folder = tmp_path / RUN
+    started = subprocess.Popen(
+        [sys.executable, "-c", program, "train", *DRY],
+        cwd=tmp_path,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    while not (folder / "checkpoint-4").exists():
+        assert started.poll() is None, "it ended before it could be killed"
+        time.sleep(0.05)
+    time.sleep(0.5)  # somewhere within the steps that follow
+    os.kill(started.pid, signal.SIGKILL)
+    started.wait()
+    assert not (folder / "checkpoint-12").exists()
+    train(*DRY, f"outputs={tmp_path / 'outputs'}")
+    assert "goes on from checkpoint-" in capsys.readouterr().err
+    assert weights(folder) == weights(dry_run)
+
+
+def refused(*overrides: str) -> str:
+    with pytest.raises(PrerequisiteError) as caught:
+        train(*overrides)
+    return str(caught.value)
+
+
+def test_another_recipe_on_the_same_folder_is_refused(dry_run):
+    run = Run(compose_train([*DRY, "train.lora.rank=8"]), [*DRY])
+    run.folder = dry_run
+    with pytest.raises(PrerequisiteError, match=r"train\.lora\.rank \(16 there, 8 now\)"):
+        run.train()
+
+
+def test_a_loss_that_is_no_number_stops_with_the_last_good_checkpoint(tmp_path):
+    wild = ("train.rate.init=1e30", "train.rate.min=1e30", "train.steps=6", "train.save_every=1")
+    said = refused(*DRY, *wild, f"outputs={tmp_path}", "variant=v")
+    assert "the loss is nan" in said
+    assert "a rate of 1e+30 in float32" in said
+    assert "lower train.rate.init" in said
+    about = json.loads((tmp_path / "train/affectgpt-sample-dry-v/train.json").read_text())
+    assert about["problem"] == said
+
+
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        (["train.kinds=[happy]"], "train.kinds: 'happy'"),
+        (["train.loudness=bath"], "did you mean batch"),
+        (["train.start=nowhere.pth"], "nowhere.pth"),
+        (["train.reasons.file=nowhere.csv"], "train.kinds=[ovlabel]"),
+        (["train.lora.targets=[nowhere]"], "train.lora.targets"),
+    ],
+)
+def test_what_is_wrong_is_said_in_one_sentence(tmp_path, settings, sentence):
+    said = refused(*DRY, *settings, f"outputs={tmp_path}")
+    assert sentence in said
+    assert "\n" not in said
+
+
+def test_what_has_no_language_model_cannot_be_trained(tmp_path):
+    said = refused("recipe=lora", "baseline=lexicon", f"outputs={tmp_path}")
+    assert "'lexicon' has no language model of its own" in said
+    wrong = "recipe=lora", "baseline=salmonn", "train.step=affectgpt", f"outputs={tmp_path}"
+    assert "trains baseline=affectgpt, not salmonn" in refused(*wrong, "dry_run=true")
+
+
+def test_a_checkpoint_of_another_rank_is_refused(dry_run, tmp_path):
+    (start,) = dry_run.glob("checkpoint-12/checkpoint_*.pth")
+    other = f"outputs={tmp_path}", f"train.start='{start}'", "train.lora.rank=4"
+    assert "has shape [16, 64] where [4, 64] is trained here" in refused(*DRY, *other)
+
+
+def test_data_for_ms_swift(tmp_path):
+    done = ovmer(
+        "train", "baseline=qwen2_5_omni", "dataset=sample", "train.export=swift", at=tmp_path
+    )
+    assert done.returncode == 0, done.stderr
+    text = Path(tmp_path, done.stdout.strip()).read_text("utf-8")
+    rows = [json.loads(line) for line in text.splitlines()]
+    row = next(row for row in rows if "farewell" in row.get("videos", [""])[0])
+    assert row["messages"][0]["content"].startswith("<video><audio>The subtitle of this video is")
+    assert row["messages"][1]["content"].startswith("In the text, she says that he is gone")
+    assert Path(row["videos"][0]).is_file()
+    assert Path(row["audios"][0]).is_file()

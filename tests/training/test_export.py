@@ -1,0 +1,159 @@
+"""What training writes, the adapter's model reads: the same prompts and the same scores."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from ovmer.adapters.models.affectgpt import AffectGptAdapter
+from ovmer.adapters.models.affectgpt_prompts import TEMPLATES
+from ovmer.baselines.device import Place
+from ovmer.baselines.errors import CheckpointError, PrerequisiteError
+from ovmer.baselines.layers.qformer import QFormerConfig
+from ovmer.baselines.models.affectgpt import (
+    AffectGpt,
+    AffectGptInputs,
+    centre,
+    preprocess,
+    write_miniature,
+)
+from ovmer.baselines.models.affectgpt_fusion import MEAN, QFORMER, Fusion, Fusions
+from ovmer.baselines.training import lora as port
+from ovmer.baselines.training.affectgpt import (
+    LORA_TARGETS,
+    AffectGptInTraining,
+    Design,
+    LessonInputs,
+    Precision,
+    write_checkpoint,
+)
+from ovmer.baselines.training.lora import Lora
+
+CPU = torch.device("cpu")
+SMALL = QFormerConfig(0, layers=2, cross_attention_every=1, width=32, heads=4, ffn=64)
+RANK = Lora(4, 32, 0.05, LORA_TARGETS)
+DESIGNS = {
+    "released": Design(lora=RANK),
+    "mean": Design(Fusions(Fusion(MEAN), Fusion(MEAN)), RANK),
+    "qformer": Design(Fusions(*[Fusion(QFORMER, tokens, SMALL) for tokens in (3, 2, 4)]), RANK),
+    "two tokens": Design(Fusions(*[Fusion(tokens=2)] * 3), RANK),
+    "no adapters": Design(lora=None),
+}
+
+
+@pytest.fixture(scope="module")
+def parts(tmp_path_factory) -> dict[str, Path]:
+    folder = tmp_path_factory.mktemp("miniature")
+    return write_miniature(folder, 0, "run/checkpoint_000000_loss_0.000.pth")
+
+
+def config_of(design: Design) -> dict:
+    fusions = design.fusions
+    tokens = {
+        f"num_{name}_query_token": getattr(fusions, name).tokens
+        for name in ("video", "audio", "multi")
+    }
+    return {"model": tokens | {"frozen_llm": design.lora is None, "qformer_heads": SMALL.heads}}
+
+
+def trained_model(parts: dict[str, Path], design: Design) -> AffectGptInTraining:
+    torch.manual_seed(0)
+    model = AffectGptInTraining.build(parts, CPU, Precision(), design)
+    with torch.no_grad():  # so that adapters change something
+        for name, each in model.named_parameters():
+            if "lora_B" in name:
+                each.normal_(std=0.02)
+    return model.eval()
+
+
+def load(parts: dict[str, Path], file: Path) -> AffectGpt:
+    place = Place(CPU, torch.float32)
+    return AffectGpt.load(file, parts["llm"], parts["clip"], parts["hubert"], place)
+
+
+@pytest.mark.parametrize("name", DESIGNS)
+def test_the_adapters_model_gives_the_same_scores(parts, tmp_path, name):
+    design = DESIGNS[name]
+    model = trained_model(parts, design)
+    file = write_checkpoint(model, tmp_path, 1, 0.5, config_of(design))
+    frames = torch.randint(0, 256, (8, 224, 224, 3), dtype=torch.uint8)
+    sound = torch.randn(8, 32000)
+    texts, slots = [[5, 6], [7], [8], [9, 10]], ("multi", "audio", "face")
+    media = {"face": frames, "audio": centre(sound)}
+    with torch.inference_mode():
+        (ours,) = model.prompts([LessonInputs(texts, slots, media)])
+        loaded = load(parts, file)
+        theirs = loaded.embed(AffectGptInputs(texts, frames, preprocess(sound.numpy())))
+        assert ours.shape == theirs.shape
+        assert torch.allclose(ours, theirs, atol=2e-5 * float(ours.abs().max()))
+        ours, theirs = (each.llm(inputs_embeds=ours[None]).logits for each in (model, loaded))
+        assert torch.allclose(ours, theirs, atol=2e-5 * float(ours.abs().max()))
+
+
+def test_a_checkpoint_is_a_start_for_the_same_design_alone(parts, tmp_path):
+    model = trained_model(parts, DESIGNS["released"])
+    file = write_checkpoint(model, tmp_path, 1, 0.5, {})
+    again = AffectGptInTraining.build(parts, CPU, Precision(), DESIGNS["released"], file)
+    for name, tensor in model.published().items():
+        assert torch.equal(tensor, again.published()[name]), name
+    for other, sentence in (("mean", "have no place"), ("qformer", "lacks")):
+        with pytest.raises(CheckpointError, match=sentence):
+            AffectGptInTraining.build(parts, CPU, Precision(), DESIGNS[other], file)
+
+
+def test_without_adapters_a_file_must_say_so(parts, tmp_path):
+    model = trained_model(parts, DESIGNS["no adapters"])
+    file = write_checkpoint(model, tmp_path, 1, 0.5, {})
+    with pytest.raises(CheckpointError, match="low-rank adapters"):
+        load(parts, file)
+
+
+def test_hubert_in_train_mode_is_noisy_and_keeps_its_layers_in_order(parts):
+    clip = LessonInputs([[1], [2]], ("audio",), {"audio": torch.randn(8, 32000)})
+    noisy = trained_model(parts, Design(lora=RANK, encoders_in_train_mode=True)).train()
+    quiet = trained_model(parts, Design(lora=RANK, encoders_in_train_mode=False)).eval()
+    first, second = (noisy.encode([clip])[0]["audio"] for _ in range(2))
+    assert not torch.equal(first, second)
+    noisy.eval()
+    assert torch.equal(noisy.encode([clip])[0]["audio"], quiet.encode([clip])[0]["audio"])
+
+
+def test_tuned_ports_get_the_weights_that_were_trained(parts, tmp_path):
+    def fresh() -> AffectGpt:
+        return load(parts, parts["trained"])
+
+    model = fresh()
+    port.attach(model.llm, RANK)
+    model.video.requires_grad_(True)
+    with torch.no_grad():
+        for parameter in port.trained(model).values():
+            parameter.normal_(std=0.05)
+    port.save(model, RANK, tmp_path)
+    ids = torch.arange(6)[None]
+    tuned = fresh()
+    port.apply_tuned(tuned, tmp_path)
+    with torch.inference_mode():
+        ours, theirs = (each.llm.eval()(ids).logits for each in (model, tuned))
+    assert torch.allclose(ours, theirs, atol=2e-5 * float(ours.abs().max()))
+    assert torch.equal(tuned.video.projector.weight, model.video.projector.weight)
+    with pytest.raises(CheckpointError, match="neither"):
+        port.apply_tuned(fresh(), tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize("name", [each for each in TEMPLATES if each != "image"])
+def test_templates_say_what_the_adapter_is_given(name):
+    both = {"faceframe", "multiface_audio_face_frame_text"}
+    if name in both:
+        with pytest.raises(PrerequisiteError, match="reads faces and frames"):
+            AffectGptAdapter(prompted=name)
+        return
+    adapter = AffectGptAdapter(prompted=name)
+    assert ("audio" in adapter.modalities) == ("audio" in name or "multi" in name or name in (
+        "face", "frame"
+    ))  # fmt: skip
+    assert ("subtitle" in adapter.modalities) == (
+        name not in ("audioonly", "faceonly", "frameonly")
+    )
+    asked = "".join(adapter.template)
+    assert asked.count("{question}") == 1
+    assert "{subtitle}" not in asked

@@ -1,0 +1,67 @@
+"""The shipped recipes, and the settings that docs/training.md names."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from ovmer.runners.training.evaluation import table
+from ovmer.runners.training.settings import compose_train
+
+PAGE = (Path(__file__).parents[2] / "docs" / "training.md").read_text("utf-8")
+ABLATIONS = [
+    setting
+    for row in PAGE.split("| in print | settings |")[1].split("Not possible")[0].splitlines()
+    for setting in re.findall(r"`([a-z_.]+=[^`]+)`", row)
+]
+
+
+@pytest.mark.parametrize(
+    ("recipe", "data", "visual", "steps", "epoch"),
+    [
+        ("affectgpt", "mercaptionplus", "face", 300_000, 5000),
+        ("affectgpt_frame", "mercaptionplus", "frame", 300_000, 5000),
+        ("affectgpt_ovmerd", "ovmerd", "face", 30_000, 500),
+        ("affectgpt_ovmerd_frame", "ovmerd", "frame", 30_000, 500),
+    ],
+)
+def test_released_runs(recipe, data, visual, steps, epoch):
+    settings = compose_train([f"recipe={recipe}"])
+    train = settings.train
+    assert (settings.dataset["name"], settings.dataset["visual"]) == (data, visual)
+    assert (train.steps, train.epoch, train.rate.warmup_steps) == (steps, epoch, epoch)
+    assert train.template == f"multi{visual}_audio_{visual}_text"
+    assert settings.baseline["release"].endswith(f"{visual}_lz")
+    assert train.rate.init == train.rate.min == 1e-5
+    assert (train.batch_size, train.clip, train.weight_decay) == (3, 0, 0.05)
+
+
+def test_ablations_of_the_page_are_settings():
+    assert len(ABLATIONS) >= 10
+    for setting in ABLATIONS:
+        compose_train(["recipe=affectgpt", *setting.split()])
+
+
+def test_a_data_set_of_the_command_line_takes_the_place_of_the_recipes():
+    settings = compose_train(["recipe=affectgpt", "dataset=ovmerd"])
+    assert settings.dataset["name"] == "ovmerd"
+
+
+def test_table_names_three_ways_to_choose():
+    figures = {
+        "dev": {"checkpoint-0": 0.1, "checkpoint-20": 0.6, "checkpoint-100": 0.5},
+        "test": {"checkpoint-0": 0.7, "checkpoint-20": 0.3, "checkpoint-100": 0.4},
+    }
+    text = table(figures, "dev", ["test"])
+    header, _, row = text.splitlines()[:3]
+    cells = [cell.strip() for cell in header.strip("|").split("|")]
+    assert cells == ["data set", "last", "best on validation", "best on the test set"]
+    cells = [cell.strip() for cell in row.strip("|").split("|")]
+    assert cells == [
+        "test",
+        "40.00 (checkpoint-100)",
+        "30.00 (checkpoint-20)",
+        "70.00 (checkpoint-0)",
+    ]
+    assert "| checkpoint-20  | 60.00 | 30.00  |" in text
+    assert "no validation set" in table(figures, None, ["test"])
