@@ -118,6 +118,9 @@ class ChatLlm(Mllm):
         """The items as they are: text has no encoder of its own."""
         return batch
 
+    def generate(self, batch: list[Prepared]) -> Sequence[str | Answer | ClipError]:
+        return self._batches.run(self._answer, batch)
+
     @property
     def feeding(self) -> Feeding:
         return "stream" if getattr(self, "_is_served", False) else super().feeding

@@ -44,6 +44,7 @@ def questions() -> dict[str, Question]:
     return found
 
 
+_FEWEST_FRAMES = 4
 MIN_SECONDS = 0.1
 """Shorter sounds are filled up with silence: Qwen's towers fail on a window or two of 10 ms."""
 
@@ -144,5 +145,7 @@ class ChatMllm(Perceiver):
     def _indices(self, count: int, rate: float) -> list[int]:
         wanted = self.frames
         if self.fps:
-            wanted = max(1, min(wanted, round(count / rate * self.fps), count))
+            wanted = min(wanted, round(count / rate * self.fps), count)
+            # Qwen3-VL's processor refuses a single frame; the cards of Qwen's models say 4 or more.
+            wanted = max(wanted, min(_FEWEST_FRAMES, self.frames))
         return linspace(count, wanted, rounded=True)

@@ -32,6 +32,7 @@ from ovmer.baselines.tokenizer import LlamaTokenizer, Tokenizer, fit
 
 if TYPE_CHECKING:
     from ovmer.baselines.decoding.answers import Generated, Prompt
+    from ovmer.baselines.decoding.hidden_states import PromptStates
     from ovmer.baselines.device import Place
 
 MINIATURE_NEW_TOKENS = 32
@@ -302,6 +303,17 @@ class Mllm(Adapter, ABC):
             return batch
         with self._encoding:
             return self._encoder_batches.run(self._encoded, batch)
+
+    def prompt_states(self, item: Prepared) -> "PromptStates | None":
+        """Hidden states of a clip's prompt (engine=transformers); None where it has none."""
+        from ovmer.baselines.splice import watching
+
+        with watching() as features:
+            (encoded,) = self.encode([item])
+        if isinstance(encoded, ClipError) or encoded.inputs is None:
+            return None
+        states: PromptStates = self._engine.prompt_states(encoded.inputs.prompt, features)  # type: ignore[attr-defined]
+        return states
 
     def _encoded(self, batch: Sequence[Prepared]) -> list[Prepared]:
         """The items with their prompts in the place of their inputs; encoded ones as they are."""

@@ -6,12 +6,13 @@ placeholders included, comes with the checkpoint's own processor.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
 from functools import cached_property
 from importlib.util import find_spec
 from pathlib import Path
 from threading import Lock
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
@@ -22,7 +23,7 @@ from ovmer.adapters.media.sampling import linspace
 from ovmer.adapters.mllm import Mllm
 from ovmer.adapters.registry import register
 from ovmer.adapters.thinking import CUT_WHILE_THINKING, opens_thinking, split_thinking
-from ovmer.baselines.errors import ClipError, PrerequisiteError
+from ovmer.baselines.errors import ClipError, PrerequisiteError, first_line
 from ovmer.baselines.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
@@ -62,11 +63,15 @@ class Native(ChatMllm, Mllm):
     """Whether sound that comes with a picture is woven into it, as Qwen's omni models do."""
     processor: dict[str, Any] = field(default_factory=dict)
     """Further arguments of the processor's call."""
+    template: dict[str, Any] = field(default_factory=dict)  # type: ignore[assignment,misc]
+    """Arguments of the chat template, `enable_thinking: false`; `chat_template` is another template
+    than the checkpoint's, as Jinja or as the name of a file."""
     packages: dict[str, str] = field(default_factory=dict)
     """What the class needs beside transformers: a package's name, and the extra that brings it."""
     shrink: dict[str, Any] = field(default_factory=dict)
     """For dry runs: sizes that the rule for miniatures misses, by dotted name."""
 
+    _is_miniature = False
     _shows = False
     """Whether the engine is given the media themselves."""
 
@@ -93,6 +98,11 @@ class Native(ChatMllm, Mllm):
         thinks = {"thinks": True} if self.thinking not in ("auto", "none") else {}
         write_miniature(folder, self.architecture, {**thinks, **self.shrink}, seed)
         return {"model": folder}
+
+    def miniature(self, folder: Path, seed: int = 0) -> Self:
+        small = super().miniature(folder, seed)
+        small._is_miniature = True
+        return small
 
     def on(self, machine: Machine) -> Adapter:
         """With `engine=server` the clips go to a server that has the model under its hub id."""
@@ -184,7 +194,8 @@ class Native(ChatMllm, Mllm):
             return slots + self._processor.length(asking(question))
 
         question, notes = told.question, told.notes
-        prompt = self._processor(asking(question), media)
+        with self._blamed_on_miniature():
+            prompt = self._processor(asking(question), media)
         if len(prompt) > self._room:
             slots = len(prompt) - self._processor.length(asking(question))
             shown = 0 if told.frames is None else len(told.frames.indices)
@@ -195,6 +206,21 @@ class Native(ChatMllm, Mllm):
         asked = _Asked(self._given(prompt, whole, media), opens_thinking(whole))
         tokens = (len(prompt) + self.generation.max_new_tokens) * self.generation.num_beams
         return Prepared(asked, notes, tokens=tokens)
+
+    @contextmanager
+    def _blamed_on_miniature(self) -> Iterator[None]:
+        """Raises PrerequisiteError for what a random miniature's sizes may be the cause of."""
+        try:
+            yield
+        except (PrerequisiteError, LookupError, RuntimeError, TypeError, ValueError) as error:
+            if not self._is_miniature or "OutOfMemory" in type(error).__name__:
+                raise
+            raise PrerequisiteError(
+                f"the random miniature of {self.architecture} cannot answer this clip "
+                f"({type(error).__name__}: {first_line(error)}), which says nothing about the "
+                "model; set the sizes that do not fit under baseline.shrink, or run it without "
+                "dry_run"
+            ) from error
 
     def _look(self, path: Path) -> Frames:
         if self.frames > _MANY:
@@ -240,7 +266,7 @@ class Native(ChatMllm, Mllm):
     def _processor(self) -> "ChatProcessor":
         from ovmer.baselines.native.model import read_processor
 
-        return read_processor(self.parts["model"], self.processor)
+        return read_processor(self.parts["model"], self.processor, self.template)
 
     def _check_packages(self) -> None:
         """Raises PrerequisiteError where a package is missing."""
@@ -299,9 +325,12 @@ class Native(ChatMllm, Mllm):
                 f"for {self._room} beside {self.generation.max_new_tokens} new ones; set "
                 f"engine.context={whole} or more"
             )
+        whose, rest = "model", ""
+        if self._is_miniature:
+            whose, rest = "miniature", ", or raise baseline.shrink of its max_position_embeddings"
         raise PrerequisiteError(
-            f"with {what} a prompt takes {needed} tokens, but the model's context leaves it "
-            f"{self._room} beside {self.generation.max_new_tokens} new ones; lower {remedy}"
+            f"with {what} a prompt takes {needed} tokens, but the {whose}'s context leaves it "
+            f"{self._room} beside {self.generation.max_new_tokens} new ones; lower {remedy}{rest}"
         )
 
     def _check_many(self, path: Path) -> None:
@@ -345,6 +374,10 @@ class Native(ChatMllm, Mllm):
         return set()
 
     # -- the answer ------------------------------------------------------------------------------
+
+    def generate(self, batch: list[Prepared]) -> Sequence[str | Answer | ClipError]:
+        with self._blamed_on_miniature():
+            return super().generate(batch)
 
     def _answer(self, batch: Sequence[Prepared]) -> list[Answer | ClipError]:
         generated = self._engine.generate(

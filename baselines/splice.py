@@ -1,9 +1,24 @@
 """Words and what was seen or heard, side by side in the language model's embedding space."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 
 import torch
 from torch import Tensor, nn
+
+_watched: ContextVar[list[Tensor] | None] = ContextVar("watched", default=None)
+
+
+@contextmanager
+def watching() -> Iterator[list[Tensor]]:
+    """What is put between words meanwhile (rows x hidden size each), in order."""
+    found = list[Tensor]()
+    token = _watched.set(found)
+    try:
+        yield found
+    finally:
+        _watched.reset(token)
 
 
 def splice(
@@ -16,6 +31,8 @@ def splice(
     """
     if len(texts) != len(features) + 1:
         raise ValueError(f"{len(features)} slots need {len(features) + 1} texts, not {len(texts)}")
+    if (watched := _watched.get()) is not None:
+        watched.extend(features)
     table = next(embedding.parameters())
     ids = torch.tensor([i for text in texts for i in text], dtype=torch.long, device=table.device)
     words = embedding(ids).split([len(text) for text in texts])

@@ -105,6 +105,7 @@ class Settings:
     outputs: str = "outputs"
     on_error: str = "record"
     redo: Any = False
+    embeddings: bool = False
     batch_size: int = 64
     batch_tokens: int = 0
     workers: int = 0

@@ -320,7 +320,8 @@ class Job:
     def _variant(self) -> list[str]:
         """What is unusual about this run, in words for its folder."""
         settings, switches, words = self.settings, self._switches, list[str]()
-        if self.task.asks and self.task.name != settings.dataset["name"]:
+        brings_task = bool((settings.dataset.get("rows") or {}).get("file"))
+        if self.task.asks and ("task" in self._overridden or not brings_task):
             words.append(self.task.name)
         for key in ("question", "choices"):
             if self.task.asks and key in self._overridden:

@@ -24,6 +24,7 @@ from ovmer.baselines.decoding.answers import (
     Perceived,
     Prompt,
 )
+from ovmer.baselines.decoding.hidden_states import PromptStates, prompt_states
 from ovmer.baselines.decoding.memory import batch_tokens
 from ovmer.baselines.decoding.sampling import FiniteScores, penalties, samplers
 from ovmer.baselines.decoding.settings import GenerationSettings
@@ -76,6 +77,11 @@ class TransformersEngine:
                 torch.manual_seed(seed)
                 answers += self._batch([prompt], [seed])
         return answers
+
+    @torch.inference_mode()
+    def prompt_states(self, prompt: Prompt, features: Sequence[Tensor]) -> PromptStates:
+        """Hidden states of one prompt; see `hidden_states.prompt_states`."""
+        return prompt_states(self._model, prompt, self._padded([prompt]), features)
 
     def _batches(
         self, prompts: Sequence[Prompt], seeds: Sequence[int]

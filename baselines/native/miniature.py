@@ -25,7 +25,6 @@ from transformers import PreTrainedConfig, ProcessorMixin
 from transformers.models.auto.feature_extraction_auto import FEATURE_EXTRACTOR_MAPPING_NAMES
 from transformers.models.auto.image_processing_auto import IMAGE_PROCESSOR_MAPPING_NAMES
 from transformers.models.auto.processing_auto import PROCESSOR_MAPPING_NAMES
-from transformers.models.auto.tokenization_auto import TOKENIZER_MAPPING_NAMES
 from transformers.models.auto.video_processing_auto import VIDEO_PROCESSOR_MAPPING_NAMES
 from transformers.utils.logging import disable_progress_bar
 
@@ -78,11 +77,15 @@ def write_miniature(folder: Path, architecture: str, shrink: Mapping[str, Any], 
     shrink = {**known.get(architecture, {}), **shrink}
     try:
         _write(folder, cls, shrink, seed)
-    except (LookupError, AttributeError, ImportError, RuntimeError, TypeError, ValueError) as error:
+    except ImportError as error:
+        raise PrerequisiteError(
+            f"{architecture} needs a package that is not installed ({first_line(error)})"
+        ) from error
+    except (LookupError, AttributeError, RuntimeError, TypeError, ValueError) as error:
         raise PrerequisiteError(
             f"no miniature can be made of {architecture} ({type(error).__name__}: "
-            f"{first_line(error)}); set what it lacks under baseline.shrink, or run it without "
-            "dry_run"
+            f"{first_line(error)}), which says nothing about the model itself; set what it lacks "
+            "under baseline.shrink, or run it without dry_run"
         ) from error
 
 
@@ -92,14 +95,15 @@ def _write(folder: Path, cls: Any, shrink: Mapping[str, Any], seed: int) -> None
         (kind for kind in (model_type, cls.base_model_prefix) if kind in PROCESSOR_MAPPING_NAMES),
         model_type.rpartition("_")[0] or model_type,  # an omni model's thinker is a part of it
     )
-    if TOKENIZER_MAPPING_NAMES.get(of_processor) == mistral.NAME:
+    if of_processor in mistral.MODELS:
         tokenizer = mistral.write_tokenizer(folder)
     else:
         names, thinks = _below("tokens", shrink), "thinks" in shrink
         tokenizer = small_tokenizer(_processor_class(of_processor), names, thinks)
     config = _config(cls.config_class, tokenizer, shrink)
     processor = _processor(of_processor, config, tokenizer, shrink)
-    name_tokens(config, processor)
+    config = _config(cls.config_class, tokenizer, shrink)  # processors add tokens of their own
+    name_tokens(config, processor, _below("tokens", shrink))
     processor.save_pretrained(folder)
     torch.manual_seed(seed)
     model = cls(deepcopy(config)).eval()
@@ -218,7 +222,7 @@ def _processor(
             parts[name] = tokenizer
             continue
         part = _part(name, model_type)
-        parts[name] = part(**_fitting(part, config), **settings)
+        parts[name] = part(**{**_fitting(part, config), **settings})
     if "image_processor" in parts and "video_processor" in parts:
         # One scale for both in published files, where defaults differ; vLLM knows one alone.
         for name in ("image_mean", "image_std"):
@@ -227,9 +231,10 @@ def _processor(
     for name, value in _geometry(config).items():
         if name in expected:
             own.setdefault(name, value)
+    processor = cls(**parts, **own)
     if type(tokenizer).__name__ != mistral.NAME:
-        own["chat_template"] = chat_template(tokenizer, "thinks" in shrink)
-    return cls(**parts, **own)
+        processor.chat_template = chat_template(processor, "thinks" in shrink)
+    return processor
 
 
 def _fitting(part: type[Any], config: Any) -> dict[str, Any]:
@@ -244,32 +249,48 @@ def _fitting(part: type[Any], config: Any) -> dict[str, Any]:
         value = getattr(vision, model_name, None)
         if value is not None and isinstance(getattr(part, name, None), int):
             found[name] = value
+    if isinstance(side := getattr(vision, "image_size", None), int):
+        found |= _resizing(part, side)
     mel = getattr(audio, "num_mel_bins", None)
     if mel and "feature_size" in inspect.signature(part.__init__).parameters:
         found["feature_size"] = mel
     return found
 
 
+def _resizing(part: type[Any], side: int) -> dict[str, Any]:
+    """The size to which a part brings pictures: that for which the model has positions."""
+    square = {"height": side, "width": side}
+    if getattr(part, "do_center_crop", None):
+        return {"size": {"shortest_edge": side}, "crop_size": square}
+    size = getattr(part, "size", None)
+    return {"size": square} if isinstance(size, Mapping) and size.keys() == square.keys() else {}
+
+
 def _geometry(config: Any) -> dict[str, Any]:
     """What processors of the LLaVA kind must know to count the placeholders."""
     vision = getattr(config, "vision_config", None)
     side, patch = (getattr(vision, name, None) for name in ("image_size", "patch_size"))
-    found = {
-        "vision_feature_select_strategy": getattr(config, "vision_feature_select_strategy", None)
-    }
+    same = ("vision_feature_select_strategy", "spatial_merge_size", "num_query_tokens")
+    found = {name: getattr(config, name, None) for name in same}
     if isinstance(side, int) and isinstance(patch, int):
         found |= {"patch_size": patch, "num_image_tokens": (side // patch) ** 2}
+    if getattr(vision, "model_type", None) == "clip_vision_model":
+        found["num_additional_image_tokens"] = 1  # CLIP's class token
     return {name: value for name, value in found.items() if value is not None}
 
 
 def _part(what: str, model_type: str) -> type[Any]:
     table = _PARTS.get(what, FEATURE_EXTRACTOR_MAPPING_NAMES)
-    found = table.get(model_type)
+    processor = PROCESSOR_MAPPING_NAMES[model_type]
+    # Kin with the same processor: transformers names no image processor for Qwen3-VL's mixture.
+    kin = [kind for kind, name in PROCESSOR_MAPPING_NAMES.items() if name == processor]
+    found = next((table[kind] for kind in (model_type, *kin) if table.get(kind)), None)
     if isinstance(found, dict):
-        found = found["torchvision"]
+        found = found.get("torchvision") or next(iter(found.values()))
     if found is None:
         raise PrerequisiteError(
-            f"transformers names no {what} for {model_type!r}, so it has no miniature"
+            f"no random miniature can be made of {model_type!r}, as transformers names no default "
+            f"{what} for it; run it without dry_run"
         )
     part: type[Any] = getattr(transformers, found)
     return part

@@ -17,6 +17,8 @@ from ovmer.baselines.miniature import CORPUS, byte_pairs
 from ovmer.baselines.native.processor import ChatProcessor, Media, Message
 
 NAME = MistralCommonBackend.__name__
+MODELS = ("voxtral",)
+"""Kinds of models that are published with that tokenizer and no other."""
 
 
 class MistralProcessor(ChatProcessor):

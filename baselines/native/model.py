@@ -9,7 +9,7 @@ from transformers import AutoProcessor, PreTrainedModel
 from ovmer.baselines.chat import context_of as context_by
 from ovmer.baselines.chat import load_chat_model
 from ovmer.baselines.decoding.answers import Perceived
-from ovmer.baselines.errors import CheckpointError, first_line
+from ovmer.baselines.errors import CheckpointError, PrerequisiteError, first_line
 from ovmer.baselines.native.classes import class_named
 from ovmer.baselines.native.mistral import NAME, MistralProcessor
 from ovmer.baselines.native.processor import ChatProcessor
@@ -39,10 +39,14 @@ def context_of(folder: Path, architecture: str) -> int:
     return context_by(folder, class_named(architecture).config_class, architecture)
 
 
-def read_processor(folder: Path, options: Mapping[str, Any]) -> ChatProcessor:
+def read_processor(
+    folder: Path, options: Mapping[str, Any], template: Mapping[str, Any]
+) -> ChatProcessor:
     """The processor of a checkpoint folder; `options` are handed to it with every clip.
 
-    Raises CheckpointError where the folder holds none that chats.
+    `template` holds arguments of the chat template, and under `chat_template` another template, as
+    Jinja or as the name of a file. Raises CheckpointError where the folder holds no processor that
+    chats, PrerequisiteError where there is no such file.
     """
     try:
         processor = AutoProcessor.from_pretrained(
@@ -60,11 +64,27 @@ def read_processor(folder: Path, options: Mapping[str, Any]) -> ChatProcessor:
         )
     if type(processor.tokenizer).__name__ == NAME:
         return MistralProcessor(processor, folder, options)
-    # Phi-4's processor leaves it to the tokenizer; others choose by what is asked.
-    template = None if processor.chat_template else processor.tokenizer.chat_template
-    if not (processor.chat_template or template):
-        raise CheckpointError(
-            f"the {name} of {folder} has no chat template, so it is no chat model's; "
-            "choose an instruct model"
-        )
+    template = dict(template)
+    if own := template.get("chat_template"):
+        template["chat_template"] = _jinja(own)
+    elif not processor.chat_template:  # Phi-4's processor leaves it to the tokenizer
+        template["chat_template"] = processor.tokenizer.chat_template
+        if not processor.tokenizer.chat_template:
+            raise CheckpointError(
+                f"the {name} of {folder} has no chat template; choose an instruct model, or say "
+                "how it is asked with baseline.template.chat_template=FILE.jinja"
+            )
     return ChatProcessor(processor, folder, options, template)
+
+
+def _jinja(template: str) -> str:
+    """A chat template, or that of the file of that name."""
+    if "{" in template:
+        return template
+    try:
+        return Path(template).read_text(encoding="utf-8")
+    except OSError as error:
+        raise PrerequisiteError(
+            f"baseline.template.chat_template is {template!r}, which is neither Jinja nor a file "
+            f"that can be read ({error.strerror})"
+        ) from error

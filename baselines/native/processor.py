@@ -12,14 +12,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from PIL import Image
 
 from ovmer.baselines.chat import TransformersTokenizer
-from ovmer.baselines.errors import PrerequisiteError, first_line
+from ovmer.baselines.errors import ClipError, PrerequisiteError, first_line
 
 if TYPE_CHECKING:
     from ovmer.baselines.decoding.answers import Perceived
 
-_PER_TOKEN = ("mm_token_type_ids", "token_type_ids")
+_PER_TOKEN = ("mm_token_type_ids", "token_type_ids", "cross_attention_mask")
 _PART_OF = {
     "video": ("video_processor",),
     "image": ("image_processor",),
@@ -92,6 +93,11 @@ class Message:
         return found
 
 
+def _picture(frame: Any) -> Any:
+    """A frame as all processors take it; one without content as it is."""
+    return Image.fromarray(frame) if isinstance(frame, np.ndarray) else frame
+
+
 class ChatProcessor(TransformersTokenizer):
     """A processor of transformers; its tokenizer is a `ovmer.baselines.tokenizer.Tokenizer`."""
 
@@ -99,11 +105,18 @@ class ChatProcessor(TransformersTokenizer):
     """Why no engine but transformers can be given what it makes; empty where vLLM can as well."""
 
     def __init__(
-        self, processor: Any, folder: Path, options: Mapping[str, Any], template: str | None = None
+        self,
+        processor: Any,
+        folder: Path,
+        options: Mapping[str, Any],
+        template: Mapping[str, Any] | None = None,
     ) -> None:
+        """`template` holds arguments of `apply_chat_template`, `chat_template` among them."""
         super().__init__(processor.tokenizer, folder)
         self.name = type(processor).__name__
-        self._processor, self._options, self._template = processor, dict(options), template
+        self._processor, self._options = processor, dict(options)
+        self._template = dict(template or {})
+        self._has_taken_one = False
 
     def takes(self, medium: str) -> bool:
         """Whether the model has an input for `video`, `image` or `audio`."""
@@ -128,10 +141,10 @@ class ChatProcessor(TransformersTokenizer):
         return str(
             self._processor.apply_chat_template(
                 message.chat({}),
-                chat_template=self._template,
                 add_generation_prompt=True,
                 tokenize=False,
                 processor_kwargs={"padding": False},  # SmolVLM's warns of its own where it has none
+                **self._template,
             )
         )
 
@@ -152,17 +165,21 @@ class ChatProcessor(TransformersTokenizer):
     def __call__(self, message: Message, media: Media) -> "Perceived":
         """What `generate` takes: the ids of a message's prompt, and the media's features.
 
-        Raises PrerequisiteError where the processor does not take them so.
+        Raises PrerequisiteError where the processor does not take them so, and ClipError where it
+        took other clips before.
         """
         from ovmer.baselines.decoding.answers import Perceived
 
         try:
             made = self._made(message, media)
         except (TypeError, ValueError, KeyError, AttributeError, NotImplementedError) as error:
+            refused = f"{self.name} does not take the clip as it was given ({first_line(error)})"
+            if self._has_taken_one:
+                raise ClipError(f"{refused}, though it took others") from error
             raise PrerequisiteError(
-                f"{self.name} does not take the clip as it was given ({first_line(error)}); see "
-                "baseline.processor and baseline.picture"
+                f"{refused}; see baseline.processor and baseline.picture"
             ) from error
+        self._has_taken_one = True
         tensors = {name: torch.as_tensor(value) for name, value in made.items()}
         ids = tensors.pop("input_ids")[0].tolist()
         tensors.pop("attention_mask", None)
@@ -188,7 +205,7 @@ class ChatProcessor(TransformersTokenizer):
                 "fps": len(when["frames_indices"]) / when["total_num_frames"] * when["fps"],
             }
         if media.images:
-            given["images"] = [list(media.images)]
+            given["images"] = [[_picture(frame) for frame in media.images]]
         if media.sound is not None:
             given["audio"] = [media.sound]
             given["audio_kwargs"] = {"sampling_rate": self.rate}

@@ -75,12 +75,13 @@ def small_tokenizer(
     return tokenizer
 
 
-def chat_template(tokenizer: Any, thinks: bool) -> str:
-    """ChatML; a placeholder stands between its brackets, where the processor names any."""
+def chat_template(processor: Any, thinks: bool) -> str:
+    """ChatML; the processor's placeholder for a medium stands between brackets."""
     opening = f"{THINKING[0]}\n" if thinks else ""
+    tokenizer = processor.tokenizer
     kinds = [
         f"{{% elif part.type == '{kind}' %}}{getattr(tokenizer, f'{bracket}_bos_token')}"
-        f"{getattr(tokenizer, f'{kind}_token')}{getattr(tokenizer, f'{bracket}_eos_token')}"
+        f"{_token(processor, kind)}{getattr(tokenizer, f'{bracket}_eos_token')}"
         for kind, bracket in _BRACKETS.items()
     ]
     return (
@@ -96,19 +97,32 @@ def chat_template(tokenizer: Any, thinks: bool) -> str:
     )
 
 
-def name_tokens(config: Any, processor: Any) -> None:
-    """Let each `image_token_id` and the like of the configuration be that of the tokenizer."""
-    tokenizer = processor.tokenizer
+def _token(processor: Any, kind: str) -> str:
+    """The placeholder that a processor looks for, which some write into their code."""
+    own = getattr(processor, f"{kind}_token", None)
+    return str(own or getattr(processor.tokenizer, f"{kind}_token"))
+
+
+def name_tokens(config: Any, processor: Any, names: Mapping[str, str]) -> None:
+    """Let each `image_token_id` and the like of the configuration be that of the tokenizer.
+
+    `names` come first: what some processors call `image_token` stands once for all vectors of a
+    picture, and another token for each.
+    """
     sides = [f"{kind}_{side}_token_id" for kind in ("vision", "audio") for side in ("start", "end")]
-    _name_tokens(config, [*config.to_dict(), *sides], processor, tokenizer)
+    _name_tokens(config, [*config.to_dict(), *sides], processor, names)
     for part in config.sub_configs:  # Phi-4's are those of its encoders
         if (found := getattr(config, part, None)) is not None:
-            _name_tokens(found, list(found.to_dict()), processor, tokenizer)
+            _name_tokens(found, list(found.to_dict()), processor, names)
 
 
-def _name_tokens(config: Any, names: Iterable[str], processor: Any, tokenizer: Any) -> None:
-    for name in names:
-        if found := re.fullmatch(r"(\w+_token)_(id|index)", name):
-            token = getattr(processor, found[1], None) or getattr(tokenizer, found[1], None)
+def _name_tokens(
+    config: Any, keys: Iterable[str], processor: Any, names: Mapping[str, str]
+) -> None:
+    tokenizer = processor.tokenizer
+    for key in keys:
+        if found := re.fullmatch(r"(\w+_token)_(id|index)", key):
+            own = names.get(found[1]) or getattr(processor, found[1], None)
+            token = own or getattr(tokenizer, found[1], None)
             if isinstance(token, str):
-                setattr(config, name, tokenizer.convert_tokens_to_ids(token))
+                setattr(config, key, tokenizer.convert_tokens_to_ids(token))

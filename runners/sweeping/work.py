@@ -10,12 +10,14 @@ from datetime import UTC, datetime
 from typing import Any
 
 from ovmer.adapters.base import Adapter
+from ovmer.adapters.embeddings import FILE, WithEmbeddings, collect
 from ovmer.adapters.mllm import Mllm
 from ovmer.baselines.errors import ClipError, PrerequisiteError, Status
 from ovmer.runners.config import settings_as_json
 from ovmer.runners.data import in_clusters, read_dataset
 from ovmer.runners.describing.feed import Feed
 from ovmer.runners.describing.launchers import make_launcher
+from ovmer.runners.describing.pipeline import clip_seed
 from ovmer.runners.extraction import Extracted, Extractor
 from ovmer.runners.folder.exchange import write_exchange_files
 from ovmer.runners.folder.identity import richer
@@ -153,6 +155,9 @@ def _describe(folder: RunFolder, state: State, info: RunInfo) -> None:
     if not job.is_dry and job.settings.launcher.get("name", "local") == "local":
         info.identity = _with_weights(folder, job, adapter, info)
     made_by = identity_digest(info.identity)
+    if job.settings.embeddings:
+        _check_embeddings(job)
+        adapter = WithEmbeddings(adapter, folder.path)
     launcher = make_launcher(job.settings.launcher, Feed.of(job, adapter))
     try:
         with Progress(len(requests), job.label) as progress:
@@ -169,8 +174,31 @@ def _describe(folder: RunFolder, state: State, info: RunInfo) -> None:
         info.sessions[-1]["speed"] = launcher.speed.as_json()
         if adapter.load_notes:
             info.sessions[-1]["weights"] = list(adapter.load_notes)
+        if job.settings.embeddings:
+            _keep_embeddings(folder, state)
     if launcher.speed.new_tokens:  # of what is no language model the last line says enough
         say(f"{job.label}: {launcher.speed}")
+
+
+def _check_embeddings(job: Job) -> None:
+    """Raises PrerequisiteError where hidden states cannot be had."""
+    for group, name in (("engine", "transformers"), ("launcher", "local")):
+        if (given := getattr(job.settings, group).get("name", name)) != name:
+            raise PrerequisiteError(
+                f"embeddings=true needs {group}={name}, as {group}={given} keeps hidden states to "
+                "itself; leave one of them out"
+            )
+
+
+def _keep_embeddings(folder: RunFolder, state: State) -> None:
+    job = state.job
+    kept = collect(folder.path, {c.name: clip_seed(job.settings.seed, c.name) for c in state.clips})
+    lacking = state.counts[Status.OK] + state.counts[Status.EMPTY] - kept
+    if lacking > 0:
+        say(
+            f"{job.label}: {FILE} lacks {lacking} clips that were described without "
+            "embeddings=true; redo=true asks them again"
+        )
 
 
 def _with_weights(

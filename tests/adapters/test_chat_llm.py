@@ -54,6 +54,14 @@ def test_a_clip_without_words_is_asked_about_with_a_note(llm: ChatLlm):
     assert llm.prepare(None, None, "Hello.").notes == ()
 
 
+def test_a_tasks_question_takes_the_place_of_its_own(llm: ChatLlm):
+    item = llm.asking("Is he glad?").prepare(None, None, None)
+    shown = llm.tokenizer.decode(item.inputs)
+    assert "Is he glad?" in shown
+    assert "expert" not in shown
+    assert item.notes == ()
+
+
 def test_a_subtitle_that_is_too_long_is_cut_with_a_note(llm: ChatLlm):
     item = llm.prepare(None, None, "word " * 20_000)
     assert len(item.inputs) <= 16_384 - 12

@@ -17,7 +17,7 @@ from ovmer.adapters.media.sampling import linspace
 from ovmer.adapters.native import Native
 from ovmer.adapters.thinking import CUT_WHILE_THINKING
 from ovmer.baselines.decoding.answers import Perceived
-from ovmer.baselines.errors import CheckpointError, MissingModality, PrerequisiteError
+from ovmer.baselines.errors import CheckpointError, ClipError, MissingModality, PrerequisiteError
 from ovmer.runners.describing.pipeline import Pipeline, Request
 from ovmer.runners.job import NOT_FIELDS
 
@@ -169,6 +169,7 @@ def test_video_as_documented(small, name):
         [{"type": "video", "video": frames.pixels}, {"type": "text", "text": question}],
         video_metadata=[when],
         do_sample_frames=False,
+        **{key: value for key, value in adapter.processor.items() if key != "videos_kwargs"},
         **adapter.processor.get("videos_kwargs", {}),
     )
     assert told(adapter, "good_news") == [
@@ -360,7 +361,7 @@ def test_settings_that_cannot_work_are_named(tmp_path):
     for name, words in (
         ("X", r"'X', which is no generating model"),
         ("Qwen2ForCausalLM", r"has no processor for 'qwen2'"),
-        ("WhisperForConditionalGeneration", r"no miniature can be made of Whisper\w+ \(TypeError"),
+        ("InstructBlipVideoForConditionalGeneration", r"miniature .* default qformer_tokenizer"),
     ):
         with pytest.raises(PrerequisiteError, match=words):
             Native(architecture=name).miniature(tmp_path)
@@ -369,8 +370,21 @@ def test_settings_that_cannot_work_are_named(tmp_path):
 def test_frames_by_the_second(small):
     adapter = replace(small("qwen2_5_vl"), fps=2.0, frames=64)
     assert adapter._indices(100, 25.0) == [0, 14, 28, 42, 57, 71, 85, 99]
-    assert adapter._indices(3, 25.0) == [0]
+    assert adapter._indices(3, 25.0) == [0, 1, 1, 2], "never fewer than four"
+    assert replace(adapter, frames=2)._indices(3, 25.0) == [0, 2]
     assert len(adapter._indices(100_000, 25.0)) == 64
+
+
+def test_a_clip_that_the_processor_refuses_after_others_is_that_clips_error(small, monkeypatch):
+    adapter = small("qwen2_5_vl")
+    prepared(adapter, CLIPS[0])
+
+    def refuse(media):
+        raise ValueError("t:1 must be larger than temporal_factor:2")
+
+    monkeypatch.setattr(adapter.tokenizer, "arguments", refuse)
+    with pytest.raises(ClipError, match=r"temporal_factor:2\), though it took others"):
+        prepared(adapter, CLIPS[1])
 
 
 def test_a_sweep_goes_from_files_to_records(tmp_path):

@@ -19,13 +19,19 @@ from ovmer.baselines.errors import PrerequisiteError
 from ovmer.runners.config import CONF
 from tests.adapters.media_files import SAMPLE
 from tests.adapters.small_mllms import configured
-from tests.gpu.table import FAIL, SKIPPED, Row
+from tests.gpu.table import FAIL, NOTE, SKIPPED, Row
 
 CLIPS = (("farewell", "Why now?"), ("good_news", None))
 NEW_TOKENS = 6
-BOUNDS = {"float32": 0.01, "bfloat16": 0.5, "float16": 0.1}
-"""Largest difference of the first token's scores, as a share of the largest score. Random weights
-amplify rounding (8 bits in bfloat16, 11 in float16); on a CPU all models stay within a third."""
+BOUNDS = {"float32": 0.01, "float16": 0.05, "bfloat16": 0.25}
+"""Largest difference of the first token's scores, as a share of the largest score. Measured on a
+CPU, on 29 models with random weights, which amplify rounding (11 bits in float16, 8 in bfloat16):
+up to 0.019 and 0.16, but for the models below."""
+_WIDER = {"gemma4 bfloat16": 1.0}
+"""0.59 on a CPU; 0.018 in float16."""
+_JUMPS = ("chat_univi",)
+"""Models whose tokens are merged by comparing distances: one that rounds over to the other side
+changes the prompt, so that a difference (0.12 and 0.14 on a CPU) has no bound."""
 
 
 @cache
@@ -82,7 +88,10 @@ def _error_row(name: str, dtype: str, reference: Seen, seen: Seen) -> Row:
     errors = [_error(*each) for each in zip(reference.scores, seen.scores, strict=True)]
     same = sum(a == b for a, b in zip(seen.alone, seen.together, strict=True))
     found = f"scores differ by {max(errors):.1e}; {same} of {len(CLIPS)} answers alike in a batch"
-    return Row.of("models", f"{name} {dtype}", max(errors) < BOUNDS[dtype], found)
+    item = f"{name} {dtype}"
+    if name in _JUMPS and dtype != "float32" and max(errors) < float("inf"):
+        return Row("models", item, NOTE, found)
+    return Row.of("models", item, max(errors) < _WIDER.get(item, BOUNDS[dtype]), found)
 
 
 def _error(true: Tensor, found: Tensor) -> float:

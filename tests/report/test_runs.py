@@ -258,3 +258,6 @@ def test_the_command_writes_a_page_where_the_runs_are(command, tmp_path):
     page = tmp_path / "outputs" / "sample" / "report.html"
     assert parts(page)["index-0"]["names"][0] == "good_news"
     assert not list(page.parent.glob(".*.new"))
+
+    again = command("report", "outputs/sample/lexicon", "outputs/sample/report.html")
+    assert again.returncode == 0, again.stderr
