@@ -11,8 +11,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 demo: $(VENV)/.small
 	$(BIN)/ovmer sweep -m \
-	    baseline=empty,random,lexicon,ground_truth,smollm2,video_llava dataset=sample dry_run=true \
-	    || [ $$? -eq 1 ]  # 1: clips failed; one has no picture, which Video-LLaVA needs
+	    baseline=empty,random,lexicon,ground_truth,smollm2,video_llava dataset=sample dry_run=true
 
 test: lint unit
 
@@ -49,6 +48,7 @@ $(VENV)/.small: $(VENV)/.base
 
 $(VENV)/.test: $(VENV)/.small
 	$(UV) --editable '.[test]'
+	$(UV) --no-deps facenet-pytorch  # whose bounds on torch are outdated
 	touch $@
 
 # vLLM's build for CPUs. Where there is none, its tests say so and are skipped.

@@ -120,6 +120,12 @@ class Adapter:
         """How the runner hands clips over."""
         return "batch" if "generate" in self.defines else "clip"
 
+    @property
+    def batch_tokens(self) -> int:
+        """Tokens (see `Prepared.tokens`) of a batch that fits the device once the model is loaded;
+        0: any number. The setting `batch_tokens` may ask for fewer."""
+        return 0
+
     def on(self, machine: Machine) -> "Adapter":
         """The adapter that runs this baseline on `machine`: itself, or one that asks a server."""
         return self

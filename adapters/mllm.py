@@ -21,6 +21,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from importlib import import_module
 from pathlib import Path
+from threading import Lock
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self, cast
 
 from ovmer.adapters.base import Adapter, Answer, Feeding, Machine, Prepared
@@ -253,6 +254,7 @@ class Mllm(Adapter, ABC):
         from ovmer.baselines.decoding.engine_settings import cache_folder, engine_settings
         from ovmer.baselines.device import resolve
         from ovmer.baselines.llm_folder import LlmFolder
+        from ovmer.baselines.transfer import SideStream
 
         settings = engine_settings(machine.engine)
         settings.check(self.generation, self.transformers_only)
@@ -262,7 +264,6 @@ class Mllm(Adapter, ABC):
             label = type(self).__module__.rpartition(".")[2]
             folder = LlmFolder(self._llm_cache or cache_folder(settings), label)
             place = replace(place, llm_folder=folder)
-        self._device = place.device
         self._model = self.build(place)
         if TUNED in parts:
             if settings.needs_folder:
@@ -274,22 +275,41 @@ class Mllm(Adapter, ABC):
 
             apply_tuned(cast(Any, self._model), parts[TUNED])
         self._engine = settings.start(self._model, self.tokenizer, self.generation, place)
+        self._side = SideStream(place.device)
+        self._encoding = Lock()
         self._encoder_batches, self._batches = Batches(), Batches()
 
+    @property
+    def batch_tokens(self) -> int:
+        return getattr(getattr(self, "_engine", None), "batch_tokens", 0)
+
     def encode(self, batch: list[Prepared]) -> Sequence[Prepared | ClipError]:
-        return self._encoder_batches.run(self._encoded, batch)
+        """Items that do not fit beside what is being generated stay as they are: `generate` encodes
+        them when nothing else runs."""
+        with self._encoding:
+            encoded = self._encoder_batches.fitting(self._encoded, batch)
+        return [*encoded, *batch[len(encoded) :]]
 
     def generate(self, batch: list[Prepared]) -> Sequence[str | Answer | ClipError]:
-        return self._batches.run(self._answer, batch)
+        encoded = self._encode_alone(batch)
+        ready = [item for item in encoded if isinstance(item, Prepared)]
+        answers = iter(self._batches.run(self._answer, ready, exclusive=self._encoding))
+        return [next(answers) if isinstance(item, Prepared) else item for item in encoded]
+
+    def _encode_alone(self, batch: Sequence[Prepared]) -> Sequence[Prepared | ClipError]:
+        """Encode what is not yet, while neither `encode` nor an engine of this process runs."""
+        if all(isinstance(item.inputs, _Encoded) for item in batch):
+            return batch
+        with self._encoding:
+            return self._encoder_batches.run(self._encoded, batch)
 
     def _encoded(self, batch: Sequence[Prepared]) -> list[Prepared]:
         """The items with their prompts in the place of their inputs; encoded ones as they are."""
-        from ovmer.baselines.transfer import Beside
-
-        todo = [item for item in batch if not isinstance(item.inputs, _Encoded)]
-        with Beside(self._device) as beside:
-            moved = [replace(item, inputs=beside.moved(item.inputs)) for item in todo]
-            prompts = iter(beside.kept(self.embed_batch(moved)) if moved else [])
+        if not (todo := [item for item in batch if not isinstance(item.inputs, _Encoded)]):
+            return list(batch)
+        with self._side as side:
+            moved = [replace(item, inputs=side.moved(item.inputs)) for item in todo]
+            prompts = iter(side.kept(self.embed_batch(moved)))
         return [
             item if isinstance(item.inputs, _Encoded) else self._with_prompt(item, next(prompts))
             for item in batch
@@ -300,7 +320,7 @@ class Mllm(Adapter, ABC):
         return replace(item, inputs=_Encoded(prompt), tokens=tokens)
 
     def _answer(self, batch: Sequence[Prepared]) -> list[Answer | ClipError]:
-        prompts = [item.inputs.prompt for item in self._encoded(batch)]
+        prompts = [item.inputs.prompt for item in batch]
         answers = self._engine.generate(prompts, [item.seed for item in batch])
         return [self._told(answer) for answer in answers]
 
@@ -321,7 +341,7 @@ class Mllm(Adapter, ABC):
                     known.append((place, ""))
                     continue
                 try:
-                    (encoded,) = self.encode([item])
+                    (encoded,) = self._encode_alone([item])
                 except ClipError as error:
                     encoded = error
                 if isinstance(encoded, ClipError):

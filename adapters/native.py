@@ -5,12 +5,13 @@ video or as images, and whether it weaves the sound into the video. The rest, ch
 placeholders included, comes with the checkpoint's own processor.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, fields
 from functools import cached_property
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from threading import Lock
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -33,6 +34,10 @@ if TYPE_CHECKING:
 _PICTURES = ("video", "images")
 _MANY = 64
 """Above this many frames, blank ones are checked to fit the context before the clip is decoded."""
+
+_FULL_HD = (1080, 1920)
+_LONG_SUBTITLE = 512
+"""Tokens."""
 
 
 @dataclass(frozen=True)
@@ -61,8 +66,6 @@ class Native(ChatMllm, Mllm):
     """What the class needs beside transformers: a package's name, and the extra that brings it."""
     shrink: dict[str, Any] = field(default_factory=dict)
     """For dry runs: sizes that the rule for miniatures misses, by dotted name."""
-
-    streams: ClassVar[bool] = False
 
     _shows = False
     """Whether the engine is given the media themselves."""
@@ -117,7 +120,7 @@ class Native(ChatMllm, Mllm):
         self._check_inputs()
         settings = engine_settings(machine.engine)
         settings.check(self.generation, self._processor.transformers_only)
-        self._batches = Batches()
+        self._batches, self._encoding = Batches(), Lock()
         if isinstance(settings, VllmSettings):
             self._engine = self._vllm(folder, settings, machine)
             self._shows = True
@@ -138,8 +141,31 @@ class Native(ChatMllm, Mllm):
         limits = {"video": 0, "image": 0, "audio": int(AUDIO in self.modalities)}
         limits[kind] = most if VIDEO in self.modalities else 0
         own = settings.own_arguments(machine.device, machine.dtype)
+        if own["max_model_len"] < 0:
+            own["max_model_len"] = self._longest()
         options = {"limit_mm_per_prompt": limits} | own
         return start_chat_vllm(folder, self.architecture, self._processor, self.generation, options)
+
+    def _longest(self) -> int:
+        """Tokens that the longest prompt and its answer are expected to take.
+
+        With all frames in full HD, all seconds of sound and a long subtitle: vLLM keeps memory for
+        the whole context of a model otherwise, 36 GiB for Qwen3-VL's.
+        """
+        from ovmer.baselines.native.processor import Media, Message
+
+        words = {given: prompt.about("") for given, prompt in self.prompts.items()}
+        needed = _LONG_SUBTITLE + self.generation.max_new_tokens
+        needed += max(
+            self._processor.length(Message([], each, self.system)) for each in words.values()
+        )
+        if VIDEO in self.modalities:
+            blank = Frames(np.zeros((1, *_FULL_HD, 3), np.uint8), (0,), 25.0, 25 * self.frames)
+            needed += self._tokens_of(self.frames, blank)
+        if AUDIO in self.modalities:
+            sound = np.zeros(int(self.seconds * self._processor.rate), np.float32)
+            needed += len(self._processor(Message(["audio"], "", self.system), Media(sound=sound)))
+        return min(self._context, -(-needed // 1024) * 1024)
 
     # -- one clip --------------------------------------------------------------------------------
 
@@ -185,6 +211,9 @@ class Native(ChatMllm, Mllm):
 
     def encode(self, batch: list[Prepared]) -> Sequence[Prepared | ClipError]:
         """The items as they are: the class of transformers has its encoders within `generate`."""
+        return batch
+
+    def _encode_alone(self, batch: Sequence[Prepared]) -> Sequence[Prepared | ClipError]:
         return batch
 
     def _media(self, frames: Frames | None, sound: Samples | None) -> "Media":
@@ -244,19 +273,32 @@ class Native(ChatMllm, Mllm):
         )
 
     @cached_property
-    def _room(self) -> int:
-        """How many tokens the context leaves a prompt."""
+    def _context(self) -> int:
+        """Tokens, answer included, that the model is made for."""
         from ovmer.baselines.native.model import context_of
 
-        return context_of(self.parts["model"], self.architecture) - self.generation.max_new_tokens
+        return context_of(self.parts["model"], self.architecture)
+
+    @property
+    def _room(self) -> int:
+        """Tokens that the context leaves a prompt, be it the model's or the engine's."""
+        context = getattr(getattr(self, "_engine", None), "context", self._context)
+        return int(min(context, self._context)) - self.generation.max_new_tokens
 
     def _check_room(self, needed: int, frames: int) -> None:
-        """Raises PrerequisiteError where not even the media and the bare question fit."""
+        """Raises PrerequisiteError where not even the media and the bare question fit the model,
+        ClipError where only the engine's context is too short."""
         if needed <= self._room:
             return
         what, remedy = f"{frames} frames", "baseline.frames"
         if not frames:
             what, remedy = "the sound", "baseline.seconds"
+        if (whole := needed + self.generation.max_new_tokens) <= self._context:
+            raise ClipError(
+                f"with {what} a prompt takes {needed} tokens, but the engine was started with room "
+                f"for {self._room} beside {self.generation.max_new_tokens} new ones; set "
+                f"engine.context={whole} or more"
+            )
         raise PrerequisiteError(
             f"with {what} a prompt takes {needed} tokens, but the model's context leaves it "
             f"{self._room} beside {self.generation.max_new_tokens} new ones; lower {remedy}"
@@ -314,6 +356,21 @@ class Native(ChatMllm, Mllm):
             else self._parted(answer, inside=item.inputs.inside)
             for answer, item in zip(generated, batch, strict=True)
         ]
+
+    def stream(self, items: Iterable[Prepared]) -> Iterator[tuple[int, str | Answer | ClipError]]:
+        inside = dict[int, bool]()
+
+        def asked() -> Iterator[tuple[int, tuple[Any, int]]]:
+            for index, item in enumerate(items):
+                inside[index] = item.inputs.inside
+                yield index, (item.inputs.prompt, item.seed)
+
+        for index, answer in self._engine.stream(asked()):  # type: ignore[attr-defined]
+            is_inside = inside.pop(index)
+            if not isinstance(answer, ClipError):
+                yield index, self._parted(answer, inside=is_inside)
+            else:
+                yield index, answer
 
     def _parted(self, answer: "Generated", *, inside: bool) -> Answer:
         """The answer without its thinking, which is recorded beside it."""

@@ -8,10 +8,12 @@ LANGUAGE_MODELS = "llm"
 WORD_TABLES = "emotion_wheel"
 VOCABULARIES = "vocabulary"
 MEDIA_FILES = "media"
+PARTS = "parts"
 KINDS = {
     LANGUAGE_MODELS: "language models as engines read them, 14 GB for each of 7B",
     WORD_TABLES: "the authors' word tables, from `ovmer fetch wheels`",
     VOCABULARIES: "word tables, compiled",
+    PARTS: "subtitles by ear and crops of faces that were made of media files",
     MEDIA_FILES: "media files whose bytes stood in a table of clips",
 }
 """Folders below the cache folder; all but the word tables are made again when needed."""

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import (
     AutoConfig,
@@ -32,6 +32,8 @@ from ovmer.baselines.miniature import CORPUS, random_tensors
 # Without any of these transformers makes a tokenizer that knows no words, and does not complain.
 _VOCABULARIES = (("tokenizer.json",), ("vocab.json", "merges.txt"), ("tokenizer.model",))
 
+_DTYPES = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
+"""As safetensors spells them."""
 _WHAT = "chat model in transformers' layout"
 _MARK = "\ue000"  # a character of private use: no template and no prompt holds it
 
@@ -202,8 +204,19 @@ def _size(folder: Path, model: Any, kind: Any) -> int:
     )
     with torch.device("meta"):
         built = getattr(model, "from_config", model)(config)
-    dtype = (config.dtype or torch.float32) if kind == "auto" else kind
+    dtype = (config.dtype or _stored_dtype(folder)) if kind == "auto" else kind
     return sum(each.numel() for each in built.parameters()) * dtype.itemsize
+
+
+def _stored_dtype(folder: Path) -> torch.dtype:
+    """The type of the first floating-point tensor, which transformers takes where a configuration
+    names none: that of a part (a thinker) does not where only the whole model's does."""
+    for file in sorted(folder.glob("*.safetensors")):
+        with safe_open(file, framework="pt") as tensors:
+            for name in tensors.keys():  # noqa: SIM118 - it is no mapping
+                if (dtype := _DTYPES.get(tensors.get_slice(name).get_dtype())) is not None:
+                    return dtype
+    return torch.float32
 
 
 def _no_model(folder: Path, what: str, error: Exception) -> CheckpointError:

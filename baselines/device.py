@@ -30,17 +30,37 @@ WORKING = 3 * GIB // 2
 _SMALLER = "set machine.dtype=float16 or engine.quantization=4bit, "
 
 
+_share = 1.0
+
+
+def limit_memory(share: float) -> None:
+    """Let this process take at most this share of each GPU's memory: others have the rest.
+
+    torch raises its out-of-memory error beyond it; estimates, and vLLM's share, follow.
+    """
+    global _share
+    _share = share
+    for index in range(torch.cuda.device_count()):
+        torch.cuda.set_per_process_memory_fraction(share, index)
+
+
+def memory_share() -> float:
+    """The share of each GPU that this process may take (see `limit_memory`)."""
+    return _share
+
+
 def free_memory(device: torch.device) -> int | None:
-    """Bytes of a GPU's memory that no tensor and no other program holds; None for other devices."""
+    """Bytes of a GPU's memory that this process can still take; None for other devices."""
     if device.type != "cuda":
         return None
-    kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-    return torch.cuda.mem_get_info(device)[0] + kept
+    free, total = torch.cuda.mem_get_info(device)
+    kept, used = torch.cuda.memory_reserved(device), torch.cuda.memory_allocated(device)
+    return min(free + kept - used, int(_share * total) - used)
 
 
 def memory_of(device: torch.device) -> int | None:
-    """Bytes of memory that a GPU has; None for other devices."""
-    return torch.cuda.mem_get_info(device)[1] if device.type == "cuda" else None
+    """Bytes of memory that this process may have of a GPU; None for other devices."""
+    return int(_share * torch.cuda.mem_get_info(device)[1]) if device.type == "cuda" else None
 
 
 def check_room(weights: int, device: torch.device, remedy: str = _SMALLER) -> None:
@@ -56,7 +76,7 @@ def check_room(weights: int, device: torch.device, remedy: str = _SMALLER) -> No
 
 
 def too_small(why: str, remedy: str = _SMALLER) -> PrerequisiteError:
-    """What is raised for a GPU without room; `remedy` is said beside those that always help."""
+    """The error for a GPU without room; `remedy` is said beside those that always help."""
     return PrerequisiteError(
         f"the GPU is too small: {why}; end what else is on it, {remedy}or use a larger GPU"
     )
@@ -70,7 +90,8 @@ def gib(size: float) -> str:
 def resolve(device: str = "auto", dtype: str = "auto") -> Place:
     """`auto` is the first GPU in float16, as the papers ran, or else the CPU in float32.
 
-    Raises PrerequisiteError for a device that is not there and for an unknown type.
+    On a GPU it also makes torch's choices for what runs there (see `_prepare_cuda`). Raises
+    PrerequisiteError for a device that is not there or not supported, and for an unknown type.
     """
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -78,6 +99,11 @@ def resolve(device: str = "auto", dtype: str = "auto") -> Place:
         where = torch.device(device)
     except RuntimeError:
         raise PrerequisiteError(f"{device!r} is no torch device; use auto, cpu or cuda:N") from None
+    if where.type not in ("cpu", "cuda"):
+        raise PrerequisiteError(
+            f"machine.device={device} is not supported: models run on CUDA GPUs (ROCm's too) and "
+            "on the CPU; use auto, cpu or cuda:N"
+        )
     if where.type == "cuda" and (where.index or 0) >= torch.cuda.device_count():
         raise PrerequisiteError(
             f"the device {device} was asked for but torch sees {torch.cuda.device_count()} GPUs; "
@@ -90,4 +116,29 @@ def resolve(device: str = "auto", dtype: str = "auto") -> Place:
         raise PrerequisiteError(
             f"{dtype!r} is no floating-point type; use auto, float32, float16 or bfloat16"
         )
+    if where.type == "cuda":
+        _prepare_cuda()
     return Place(where, kind)
+
+
+def _prepare_cuda() -> None:
+    # cuDNN's attention gives wrong results with few KV heads on Blackwell (torch 2.11 to 2.13,
+    # https://github.com/pytorch/pytorch/issues/193893); the other backends are as fast.
+    torch.backends.cuda.enable_cudnn_sdp(False)
+    # torch's default lets convolutions in float32 compute in TF32, with 10 bits of mantissa.
+    torch.backends.cudnn.allow_tf32 = False
+
+
+def attention_backends() -> list[str]:
+    """The backends of scaled dot-product attention that torch may choose from on a GPU."""
+    enabled = torch.backends.cuda
+    return [
+        name
+        for name, is_enabled in (
+            ("flash", enabled.flash_sdp_enabled()),
+            ("efficient", enabled.mem_efficient_sdp_enabled()),
+            ("cudnn", enabled.cudnn_sdp_enabled()),
+            ("math", enabled.math_sdp_enabled()),
+        )
+        if is_enabled
+    ]

@@ -1,11 +1,14 @@
 """Encoding beside generating: a CUDA stream of its own, and copies that nobody waits for.
 
-Inside `with Beside(device)` what is started on a GPU runs beside the default stream, on which the
-language model generates; at the end of the block it is complete. On other devices nothing changes.
+Inside `with SideStream(device)` what is started on a GPU runs beside the default stream, on which
+the language model generates; at the end of the block it is complete. On other devices nothing
+changes. An adapter keeps one for all its clips: torch caches memory by stream, so that each new one
+would hold the encoder's peak once more.
 """
 
 from contextlib import ExitStack
 from dataclasses import fields, is_dataclass, replace
+from functools import cached_property
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -15,19 +18,22 @@ from torch import Tensor
 T = TypeVar("T")
 
 
-class Beside:
-    """A stream beside the default one, without gradients."""
+class SideStream:
+    """A stream beside the default one, without gradients; entered by one thread at a time."""
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
         self._is_cuda = device.type == "cuda"
-        self._held = ExitStack()
+        self._entered = ExitStack()
+
+    @cached_property
+    def _stream(self) -> "torch.cuda.Stream":
+        return torch.cuda.Stream(self._device)
 
     def __enter__(self) -> Self:
-        self._held.enter_context(torch.inference_mode())
+        self._entered.enter_context(torch.inference_mode())
         if self._is_cuda:
-            self._stream = torch.cuda.Stream(self._device)
-            self._held.enter_context(torch.cuda.stream(self._stream))
+            self._entered.enter_context(torch.cuda.stream(self._stream))
         return self
 
     def __exit__(
@@ -36,7 +42,7 @@ class Beside:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._held.close()
+        self._entered.close()
         if self._is_cuda:
             self._stream.synchronize()  # waits without the interpreter's lock
 

@@ -1,7 +1,7 @@
 """Errors as one sentence and the exit status, for every command.
 
     0    all is well
-    1    it ran, but a clip failed or a job of the sweep died
+    1    it ran, but a clip failed (one that lacks what the model uses did not) or a job died
     2    it could not start, or could not go on: the sentence says what to fix
     130  stopped; what was finished is kept, and the same command goes on from there
 

@@ -27,6 +27,17 @@ CONFIG_NAME = "config"
 VERSION_BASE = "1.3"
 
 SUBTITLE = ("prompt", "merge", "none")
+INPUTS = (
+    "all",
+    "video",
+    "audio",
+    "subtitle",
+    "no_subtitle",
+    "swapped_audio",
+    "black_video",
+    "silence",
+)
+"""What of a clip a baseline is given, see describing/inputs.py."""
 ON_ERROR = ("record", "raise")
 
 NEEDS = {"gpus": 1, "cpus": 8, "mem_gb": 64, "minutes": 720}
@@ -74,6 +85,8 @@ class Settings:
     extractor: dict[str, Any] = field(default_factory=dict)
     metric: dict[str, Any] = field(default_factory=dict)
     engine: dict[str, Any] = field(default_factory=dict)
+    asr: dict[str, Any] = field(default_factory=dict)
+    faces: dict[str, Any] = field(default_factory=dict)
     launcher: dict[str, Any] = field(default_factory=dict)
     task: dict[str, Any] = field(default_factory=dict)
     clips: str | None = None
@@ -85,6 +98,7 @@ class Settings:
     choices: list[str] = field(default_factory=list)
     generation: str = "paper"
     subtitle: str = "prompt"
+    inputs: str = "all"
     dry_run: bool = False
     seed: int = 0
     variant: str = ""
@@ -180,6 +194,7 @@ def settings_of(config: DictConfig) -> Settings:
     )
     refuse_secrets(asdict(settings))
     _one_of("subtitle", settings.subtitle, SUBTITLE)
+    _one_of("inputs", settings.inputs, INPUTS)
     _one_of("on_error", settings.on_error, ON_ERROR)
     for key, least in (("batch_size", 1), ("batch_tokens", 0), ("workers", 0)):
         if getattr(settings, key) < least:

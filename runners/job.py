@@ -27,6 +27,7 @@ from ovmer.runners.config import Settings, shipped_extractor
 from ovmer.runners.content import code_hash, code_of_class
 from ovmer.runners.data.own import own_settings
 from ovmer.runners.explain import explain
+from ovmer.runners.parts import identities
 from ovmer.runners.tasks.task import Task, make_task
 
 NOT_FIELDS = frozenset(
@@ -304,6 +305,9 @@ class Job:
             switches["dataset.visual"] = settings.dataset.get("visual")
             if self.media.reader != "auto":
                 switches["media.reader"] = self.media.reader
+        switches |= identities(settings, self.adapter.modalities)
+        if settings.inputs != "all":
+            switches["inputs"] = settings.inputs
         return switches
 
     @property
@@ -316,7 +320,8 @@ class Job:
     def _variant(self) -> list[str]:
         """What is unusual about this run, in words for its folder."""
         settings, switches, words = self.settings, self._switches, list[str]()
-        if self.task.asks and self.task.name != settings.dataset["name"]:
+        brings_task = bool((settings.dataset.get("rows") or {}).get("file"))
+        if self.task.asks and ("task" in self._overridden or not brings_task):
             words.append(self.task.name)
         for key in ("question", "choices"):
             if self.task.asks and key in self._overridden:
@@ -341,6 +346,10 @@ class Job:
                 words.append(f"{key.removeprefix('engine.')}_{str(value).lower()}")
         if "media.reader" in switches:
             words.append(switches["media.reader"])
+        words += [str(settings.asr["name"])] if "asr" in switches else []
+        words += ["detected"] if "faces" in switches else []
+        if "inputs" in switches:
+            words.append(settings.inputs)
         if settings.seed:
             words.append(f"seed{settings.seed}")
         if self._fields.get("bug_compat"):

@@ -1,4 +1,4 @@
-"""The README's table of baselines says what the configurations, adapters and goldens say."""
+"""The table of baselines in docs says what the configurations, adapters and goldens say."""
 
 import re
 from importlib import import_module
@@ -14,7 +14,9 @@ ROOT = Path(__file__).parents[1]
 ROWS = {
     name: [cell.strip() for cell in cells.split("|")[1:-1]]
     for name, cells in re.findall(
-        r"^\| `(\w+)` (\|.*)$", (ROOT / "README.md").read_text(encoding="utf-8"), flags=re.M
+        r"^\| `(\w+)` (\|.*)$",
+        (ROOT / "docs" / "baselines.md").read_text(encoding="utf-8"),
+        flags=re.M,
     )
 }
 GOLDEN = sorted(each.parent.name for each in (ROOT / "tests" / "golden").glob("*/checkpoint"))

@@ -1,4 +1,4 @@
-"""The README's commands and its example package run as printed."""
+"""The commands of the README and of its first pages run as printed, and so does the package."""
 
 import ast
 import json
@@ -21,15 +21,17 @@ from tests.runners.jobs import job
 
 ROOT = Path(__file__).parents[1]
 SAMPLE = ROOT / "runners" / "data" / "sample"
-README = (ROOT / "README.md").read_text(encoding="utf-8")
-BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```", README, flags=re.M | re.S)
+PAGES = ("README.md", "docs/adding_models.md", "docs/machines.md", "docs/papers.md")
+TEXT = "\n".join((ROOT / page).read_text(encoding="utf-8") for page in PAGES)
+BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```", TEXT, flags=re.M | re.S)
 
 
 def commands() -> list[str]:
-    """Every `ovmer ...` line of the README, continuation lines joined."""
+    """Every `ovmer ...` line of the pages, continuation lines joined."""
     text = "\n".join(body for language, body in BLOCKS if language == "bash")
     lines = text.replace("\\\n", " ").splitlines()
-    return [line.split("  #")[0].strip() for line in lines if line.startswith("ovmer ")]
+    found = [line.split("  #")[0].strip() for line in lines if line.startswith("ovmer ")]
+    return list(dict.fromkeys(found))
 
 
 def run(command: str, folder: Path, *paths: Path) -> subprocess.CompletedProcess[str]:
@@ -47,7 +49,7 @@ def run(command: str, folder: Path, *paths: Path) -> subprocess.CompletedProcess
             write_dataset(folder, name)
         if words[3] == "sweep":
             words += ["dataset=meld", "baseline=video_llava", "limit=2"]
-    elif words[3] == "sweep":
+    elif words[3] == "sweep" and "clips=my_videos" not in words:
         words.append("dataset.clips=[good_news]")
     path = os.pathsep.join([*map(str, paths), str(ROOT)])
     return subprocess.run(
@@ -79,7 +81,7 @@ def package(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def tables(tmp_path) -> Path:
-    """A folder with the files that the README speaks of."""
+    """A folder with the files that the pages speak of."""
     (worker,) = [body for language, body in BLOCKS if "sys.stdin" in body]
     (settings,) = [body for language, body in BLOCKS if "adapter: external" in body]
     (tmp_path / "worker.py").write_text(worker, encoding="utf-8")
@@ -90,6 +92,9 @@ def tables(tmp_path) -> Path:
     (tmp_path / "my-conf" / "baseline" / "qwen2_vl.yaml").write_text(native, encoding="utf-8")
     (tmp_path / "old-env" / "bin").mkdir(parents=True)
     (tmp_path / "old-env" / "bin" / "python").symlink_to(sys.executable)
+    (tmp_path / "my_videos").mkdir()
+    video = (SAMPLE / "video" / "good_news.mp4").read_bytes()
+    (tmp_path / "my_videos" / "anna.mp4").write_bytes(video)
     (tmp_path / "truth.csv").write_text("name,openset\na,happy\nb,sad\n", encoding="utf-8")
     (tmp_path / "mine.csv").write_text("name,openset\na,joyful\nb,sad\n", encoding="utf-8")
     (tmp_path / "yours.csv").write_text("name,openset\na,angry\nb,sad\n", encoding="utf-8")
@@ -161,7 +166,8 @@ def decodes(engine: EngineSettings, baseline: str, preset: str) -> bool:
 
 def test_the_table_says_which_baselines_vllm_decodes():
     engine = engine_settings({"name": "vllm"})
-    lines = README.split("`engine=vllm` decodes it |")[1].splitlines()[2:]
+    page = (ROOT / "docs" / "baselines.md").read_text(encoding="utf-8")
+    lines = page.split("`engine=vllm` decodes it |")[1].splitlines()[2:]
     rows = [
         line.strip("| ").split(" | ") for line in takewhile(lambda line: line[:1] == "|", lines)
     ]

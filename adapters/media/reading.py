@@ -10,6 +10,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from ovmer.adapters.media.blank import blank_if_asked, count_read
 from ovmer.adapters.media.settings import settings
 
 Pick = Callable[[int, float], Sequence[int]]
@@ -44,18 +45,20 @@ def read(
 
     Raises ClipError: Timeout beyond the limit, and what open_reading's generators raise.
     """
+    count_read()
     limit = settings().seconds
     if limit:
         from ovmer.adapters.media.pool import read_in_child
 
-        return read_in_child(kind, path, pick, arguments, limit)
+        values, facts = read_in_child(kind, path, pick, arguments, limit)
+        return blank_if_asked(kind, values), facts
     reading = open_reading(kind, path, arguments)
     try:
         asked = next(reading)
         while True:
             asked = reading.send(pick(*asked))
     except StopIteration as done:
-        found: tuple[NDArray[Any], dict[str, Any]] = done.value
-        return found
+        values, facts = done.value
+        return blank_if_asked(kind, values), facts
     finally:
         reading.close()

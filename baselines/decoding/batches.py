@@ -1,40 +1,91 @@
-"""Batches that shrink when the device runs out of memory."""
+"""Batches that shrink when the device runs out of memory, and grow again when it has room."""
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import TypeVar
 
-from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
+from accelerate.utils.memory import clear_device_cache
 
 from ovmer.baselines.errors import ClipError, OutOfMemory
+from ovmer.baselines.faults import is_out_of_memory
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
+_STEADY = 4
+"""After this many full batches that fit, a batch twice as large is tried."""
+_STEADIEST = 64
+"""Each time that fails, twice as many are waited for, up to this."""
+
 
 class Batches:
-    """Runs a function over items in batches; a size that did not fit is not tried again."""
+    """Runs a function over items in batches of a size that fits the device's memory."""
 
     def __init__(self) -> None:
         self.size: int | None = None
-        """The largest batch that is tried; None as long as everything fitted."""
+        """The largest batch that is tried; None as long as everything fits."""
+        self._too_large = 0
+        self._steady, self._fitted, self._has_grown = _STEADY, 0, False
 
     def run(
-        self, function: Callable[[Sequence[Item]], Sequence[Result]], items: Sequence[Item]
+        self,
+        function: Callable[[Sequence[Item]], Sequence[Result]],
+        items: Sequence[Item],
+        exclusive: AbstractContextManager[object] | None = None,
     ) -> list[Result | ClipError]:
-        """The results in the order of the items; OutOfMemory for an item that fails even alone."""
+        """The results in the order of the items; OutOfMemory for an item that fails even alone.
+
+        An item that fails alone is tried once more inside `exclusive`, which keeps others off the
+        device.
+        """
         results: list[Result | ClipError] = []
+        while True:
+            results += self.fitting(function, items[len(results) :])
+            if len(results) == len(items):
+                return results
+            with exclusive or nullcontext():
+                answers = self._try(function, items[len(results) :][:1])
+            if answers is None:
+                results.append(
+                    OutOfMemory("the clip does not fit the device, even alone; use a larger GPU")
+                )
+            else:
+                results += answers
+
+    def fitting(
+        self, function: Callable[[Sequence[Item]], Sequence[Result]], items: Sequence[Item]
+    ) -> list[Result]:
+        """The results of the first items, up to one that does not fit even alone."""
+        results: list[Result] = []
         while len(results) < len(items):
             batch = items[len(results) :][: self.size]
             answers = self._try(function, batch)
             if answers is not None:
-                results.extend(answers)
-            elif len(batch) > 1:
-                self.size = len(batch) // 2
+                results += answers
+                self._grow(len(batch))
             else:
-                results.append(
-                    OutOfMemory("the clip does not fit the device, even alone; use a larger GPU")
-                )
+                self._shrink(len(batch))
+                if len(batch) == 1:
+                    break
         return results
+
+    def _grow(self, fitted: int) -> None:
+        if self.size is None or fitted < self.size:
+            return
+        if self._has_grown:
+            self._steady, self._has_grown = _STEADY, False
+        self._fitted += 1
+        if self._fitted == self._steady:
+            grown = 2 * self.size
+            self.size = grown if grown < self._too_large else None
+            self._fitted, self._has_grown = 0, True
+
+    def _shrink(self, failed: int) -> None:
+        if self._has_grown:
+            self._steady = min(2 * self._steady, _STEADIEST)
+        self._too_large = max(self._too_large, failed)
+        self.size = max(failed // 2, 1)
+        self._fitted, self._has_grown = 0, False
 
     def _try(
         self, function: Callable[[Sequence[Item]], Sequence[Result]], batch: Sequence[Item]
@@ -43,7 +94,7 @@ class Batches:
         try:
             return function(batch)
         except (RuntimeError, MemoryError) as error:
-            if not (isinstance(error, MemoryError) or should_reduce_batch_size(error)):
+            if not is_out_of_memory(error):
                 raise
         # Outside the handler: the error's traceback would keep the tensors of the failed call.
         clear_device_cache(garbage_collection=True)

@@ -204,7 +204,8 @@ class VllmSettings(EngineSettings):
     """Share of the GPU's memory for language model and KV cache. Null: 0.75 beside encoders, which
     have the rest, and 0.9 for a language model alone."""
     context: int = 0
-    """Longest prompt and answer together, in tokens; 0 is what the language model is made for."""
+    """Longest prompt and answer together, in tokens. 0: what a chat MLLM's clips need; else what
+    the language model is made for, or less where the memory does not hold that."""
     options: dict[str, Any] = field(default_factory=dict)
     """Further arguments of `vllm.LLM`."""
 
@@ -230,8 +231,9 @@ class VllmSettings(EngineSettings):
         assert place.llm_folder is not None
         path = place.llm_folder.path
         if (total := memory_of(place.device)) is not None:
-            check_memory(needs_of(model, path, self.context, place.dtype), total, self.share())
-        options = self.arguments(place.device, _name_of(place.dtype))
+            needs = needs_of(model, path, self.context, place.dtype)
+            check_memory(needs, total, self.memory or 0.75)
+        options = self.arguments(place.device, _name_of(place.dtype), beside_encoders=True)
         return VllmEngine(VllmEngine.start(path, options), tokenizer, generation)
 
     def start_text(
@@ -245,24 +247,28 @@ class VllmSettings(EngineSettings):
         from ovmer.baselines.decoding.vllm_engine import VllmEngine
         from ovmer.baselines.decoding.vllm_offline import OfflineVllm
 
-        options = {"seed": 0} | self.own_arguments(device, dtype, alone=True)
+        options = {"seed": 0} | self.own_arguments(device, dtype)
         vllm = OfflineVllm(folder, options, choice=self.choice, key=self.at)
         return VllmEngine(vllm, tokenizer, generation)
 
-    def share(self, *, alone: bool = False) -> float:
-        """The share of the GPU's memory; `alone` without encoders beside the language model."""
-        return self.memory or (0.9 if alone else 0.75)
+    def share(self, *, beside_encoders: bool = False) -> float:
+        """The share of the GPU's memory."""
+        from ovmer.baselines.device import memory_share
 
-    def own_arguments(self, device: str, dtype: str, *, alone: bool = False) -> dict[str, Any]:
+        return (self.memory or (0.75 if beside_encoders else 0.9)) * memory_share()
+
+    def own_arguments(self, device: str, dtype: str) -> dict[str, Any]:
         """Arguments of `vllm.LLM` for a model with a data type of its own, which `dtype=auto` is
         on a GPU; on a CPU that is float32."""
         from ovmer.baselines.device import resolve
 
         place = resolve(device, dtype)
         is_own = dtype == "auto" and place.device.type == "cuda"
-        return self.arguments(place.device, "auto" if is_own else _name_of(place.dtype), alone)
+        return self.arguments(place.device, "auto" if is_own else _name_of(place.dtype))
 
-    def arguments(self, device: "torch.device", dtype: str, alone: bool = False) -> dict[str, Any]:
+    def arguments(
+        self, device: "torch.device", dtype: str, *, beside_encoders: bool = False
+    ) -> dict[str, Any]:
         """Arguments of `vllm.LLM`. Raises PrerequisiteError for a GPU that it would not take."""
         if device.index:
             raise PrerequisiteError(
@@ -270,9 +276,10 @@ class VllmSettings(EngineSettings):
                 f"CUDA_VISIBLE_DEVICES={device.index} and say machine.device=cuda"
             )
         on_gpu = device.type == "cuda"
-        share = {"gpu_memory_utilization": self.share(alone=alone)} if on_gpu else {}
-        length = {"max_model_len": self.context} if self.context else {}
-        return {"dtype": dtype, **share, **length, **self.options}
+        memory = {"gpu_memory_utilization": self.share(beside_encoders=beside_encoders)}
+        # -1: the model's whole context, or as much of it as fits the memory.
+        length = {"max_model_len": self.context or -1}
+        return {"dtype": dtype, **(memory if on_gpu else {}), **length, **self.options}
 
 
 @dataclass

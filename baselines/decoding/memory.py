@@ -1,4 +1,4 @@
-"""What a baseline needs of a GPU's memory when vLLM has the language model: an estimate."""
+"""Estimates of the GPU memory that a language model needs: by vLLM, and by a batch of ours."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,8 +7,42 @@ from typing import Any
 import torch
 from torch import nn
 
-from ovmer.baselines.device import WORKING, gib
+from ovmer.baselines.device import WORKING, free_memory, gib
 from ovmer.baselines.errors import PrerequisiteError
+
+LONG_PROMPT = 8192
+"""Tokens of a long clip with its answer, for models whose context is far longer."""
+
+
+def cache_bytes(config: Any, dtype: torch.dtype) -> int:
+    """Bytes of keys and values that a language model keeps of one token.
+
+    An upper bound for models with sliding windows or linear attention in some layers.
+    """
+    text = config.get_text_config()
+    heads = getattr(text, "num_key_value_heads", None) or text.num_attention_heads
+    width = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
+    return int(2 * text.num_hidden_layers * heads * width * dtype.itemsize)
+
+
+def batch_tokens(config: Any, dtype: torch.dtype, device: torch.device) -> int:
+    """Tokens, prompts and answers, of a batch that fits the free memory of a GPU; 0: any number.
+
+    A power of two, so that a little more or less free memory makes no other batches. A token takes
+    its keys and values, those of two layers more while a cache grows by a copy, and during the
+    prefill about six vectors of the hidden size and three of the MLP's.
+    """
+    free = free_memory(device)
+    if free is None:
+        return 0
+    text = config.get_text_config()
+    cache = cache_bytes(config, dtype)
+    wide = getattr(text, "intermediate_size", None) or 4 * text.hidden_size
+    wide = max(wide) if isinstance(wide, list) else wide  # Gemma 3n has one for each layer
+    each = cache + 2 * cache // text.num_hidden_layers
+    each += (6 * text.hidden_size + 3 * wide) * dtype.itemsize
+    tokens = max(free - WORKING, each) // each
+    return int(1 << (int(tokens).bit_length() - 1))
 
 
 @dataclass(frozen=True)
@@ -19,7 +53,7 @@ class Needs:
     """Encoders, connector and input embeddings, which stay in torch."""
     llm: int
     cache: int
-    """Keys and values of one clip of the longest kind."""
+    """Keys and values of one long clip."""
 
     @property
     def vllm(self) -> int:
@@ -31,15 +65,13 @@ class Needs:
 
 
 def needs_of(model: nn.Module, folder: Path, context: int, dtype: torch.dtype) -> Needs:
-    """Of modules whose language model is in `folder`; `context` tokens at most, 0: all it has."""
+    """Of modules whose language model is in `folder`; `context` tokens at most, 0: not bounded."""
     config: Any = model.llm.config  # type: ignore[union-attr]
-    heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
-    width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-    tokens = context or config.max_position_embeddings
+    tokens = context or min(config.max_position_embeddings, LONG_PROMPT)
     return Needs(
         encoders=sum(value.nbytes for value in model.parameters() if not value.is_meta),
         llm=sum(file.stat().st_size for file in folder.glob("*.safetensors")),
-        cache=2 * config.num_hidden_layers * heads * width * tokens * dtype.itemsize,
+        cache=cache_bytes(config, dtype) * tokens,
     )
 
 

@@ -1,6 +1,8 @@
 """The engine that decodes with `generate` of transformers, in left-padded batches."""
 
-from collections.abc import Sequence
+import inspect
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -22,6 +24,7 @@ from ovmer.baselines.decoding.answers import (
     Perceived,
     Prompt,
 )
+from ovmer.baselines.decoding.memory import batch_tokens
 from ovmer.baselines.decoding.sampling import FiniteScores, penalties, samplers
 from ovmer.baselines.decoding.settings import GenerationSettings
 from ovmer.baselines.errors import ClipError
@@ -47,6 +50,8 @@ class TransformersEngine:
         self._tokenizer = tokenizer
         self._settings = settings
         self._reader = AnswerReader(tokenizer, settings)
+        self.batch_tokens = batch_tokens(model.config, model.dtype, model.device)
+        """Tokens of a batch that fits the free memory; 0: any number."""
         # The checkpoint's own generation settings must not fill in what ours leave open.
         model.generation_config = GenerationConfig()
 
@@ -101,12 +106,13 @@ class TransformersEngine:
         criteria = StoppingCriteriaList()
         if settings.stop:
             criteria.append(_StopStrings(self._reader, known))
-        rows = self._model.generate(
-            **inputs,
-            generation_config=self._config(max(1, *limits)),
-            logits_processor=processors,
-            stopping_criteria=criteria,
-        )
+        with _last_logits_only(self._model):
+            rows = self._model.generate(
+                **inputs,
+                generation_config=self._config(max(1, *limits)),
+                logits_processor=processors,
+                stopping_criteria=criteria,
+            )
         answers: list[Generated | ClipError] = [
             self._reader.read(row[:limit], len(prompt))
             for row, limit, prompt in zip(rows[:, known:].tolist(), limits, prompts, strict=True)
@@ -182,11 +188,28 @@ class TransformersEngine:
         for name in prompts[0].features:
             axis = -1 if name in prompts[0].packed else 0
             features = torch.cat([prompt.features[name] for prompt in prompts], axis)
-            media[name] = features.to(device, dtype if features.is_floating_point() else None)
+            # One number a medium is a time (seconds per grid), which half precision would move.
+            is_cast = features.is_floating_point() and features.dim() > 1
+            media[name] = features.to(device, dtype if is_cast else None)
         return media | dict(prompts[0].switches)
 
     def close(self) -> None:
         """The model is its owner's to free."""
+
+
+@contextmanager
+def _last_logits_only(model: PreTrainedModel) -> Iterator[None]:
+    """Some classes of transformers have no `logits_to_keep`, by which `generate` asks for the last
+    position alone: of a long prompt the logits of all positions take gigabytes."""
+    head = model.get_output_embeddings()
+    if head is None or "logits_to_keep" in inspect.signature(model.forward).parameters:
+        yield
+        return
+    hook = head.register_forward_pre_hook(lambda module, given: (given[0][:, -1:], *given[1:]))
+    try:
+        yield
+    finally:
+        hook.remove()
 
 
 class _StopStrings(StoppingCriteria):

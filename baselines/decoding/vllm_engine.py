@@ -11,7 +11,6 @@ none of and takes from an earlier request in the same batch slot, so ids that st
 along.
 """
 
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -55,9 +54,8 @@ class VllmEngine:
 
         Raises PrerequisiteError where vLLM is missing or cannot start.
         """
-        # The newer runner penalises token 0 for what stands at embeddings, whatever goes along.
-        os.environ.setdefault("VLLM_USE_V2_MODEL_RUNNER", "0")
         needed = {"enable_prompt_embeds": True, "skip_tokenizer_init": True, "seed": 0}
+        needed["enable_prefix_caching"] = False  # which would hash every clip's embeddings
         return OfflineVllm(folder, needed | dict(options))
 
     @property
@@ -92,8 +90,12 @@ class VllmEngine:
         for key, output in self._vllm.run(
             requests(), enough=lambda output: self._reader.has_stop(output.outputs[0].token_ids)
         ):
+            length = lengths.pop(key)
+            if isinstance(output, ClipError):
+                yield key, output
+                continue
             ids = self._reader.until_stop(list(output.outputs[0].token_ids))
-            yield key, self._reader.read(ids, lengths.pop(key))
+            yield key, self._reader.read(ids, length)
         yield from known
 
     def _prompt(self, prompt: Prompt) -> Mapping[str, Any]:

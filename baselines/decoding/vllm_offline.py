@@ -17,7 +17,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ovmer.baselines.errors import PrerequisiteError, first_line
+from ovmer.baselines.errors import ClipError, PrerequisiteError, first_line
 
 if TYPE_CHECKING:
     from vllm import RequestOutput, SamplingParams
@@ -33,15 +33,20 @@ _QUIET = {"VLLM_LOGGING_LEVEL": "ERROR", "VLLM_NO_USAGE_STATS": "1"}
 # Encoders have run in this process, and a process with threads must not be forked.
 _SPAWN = {"VLLM_WORKER_MULTIPROC_METHOD": "spawn"}
 
-IN_FLIGHT = 1024
-"""More than an engine decodes at once (256 as a rule on a GPU), so that it never waits."""
+STARTED_BY = "OVMER_VLLM_STARTED_BY"
+"""The environment variable that marks our engines (see native/vllm_plugin.py): the id of the
+process that started one."""
+# vLLM 0.32 has two model runners. The newer one, which it prefers on a GPU, penalises token 0 for
+# what stands at embeddings; the equality with transformers was shown for this one, on a CPU.
+_RUNNER = {"VLLM_USE_V2_MODEL_RUNNER": "0"}
+
 _AT_ONCE = 16
 """Requests that are added between two steps: more would keep finished answers waiting."""
 
 
 def imported(choice: str = "engine") -> Any:
     """vLLM's package. Raises PrerequisiteError, naming the key `choice`, where it is missing."""
-    for name, value in (_QUIET | _SPAWN).items():
+    for name, value in (_QUIET | _SPAWN | _RUNNER).items():
         os.environ.setdefault(name, value)
     try:
         import vllm
@@ -69,6 +74,7 @@ class OfflineVllm:
         Messages name `choice`, which chooses the engine, and `key`, below which its settings are.
         Raises PrerequisiteError where vLLM is missing or cannot start.
         """
+        os.environ[STARTED_BY] = str(os.getpid())
         vllm = imported(choice)
         import torch
         from accelerate.utils.memory import clear_device_cache
@@ -86,6 +92,9 @@ class OfflineVllm:
                 f"vLLM could not start with {model} ({first_line(error)}; its own messages stand "
                 f"above); change {key}.memory or {key}.context"
             ) from error
+        self.in_flight = 2 * int(self._engine.vllm_config.scheduler_config.max_num_seqs)
+        """Requests that are added before one is finished: twice what the engine decodes at once,
+        so that it never waits and main memory does not fill with prompts."""
 
     @property
     def context(self) -> int:
@@ -106,10 +115,13 @@ class OfflineVllm:
         self,
         requests: Iterable[Request],
         enough: Callable[["RequestOutput"], bool] = lambda output: False,
-    ) -> Iterator[tuple[int, "RequestOutput"]]:
+    ) -> Iterator[tuple[int, "RequestOutput | ClipError"]]:
         """(number of the request, its last output), each as soon as it is finished.
 
-        Requests are drawn as there is room for them, `IN_FLIGHT` in all; the first ones are worked
+        A request that vLLM does not take, as it is too long or of media that it cannot read, is a
+        ClipError.
+
+        Requests are drawn as there is room for them, `in_flight` in all; the first ones are worked
         on meanwhile.
 
         `enough` sees each output of a request whose `output_kind` asks for more than the final one;
@@ -119,11 +131,21 @@ class OfflineVllm:
         waiting, more = set[str](), iter(requests)
         try:
             while True:
-                for number, prompt, params in islice(more, min(_AT_ONCE, IN_FLIGHT - len(waiting))):
-                    self._engine.add_request(str(number), prompt, params)
-                    waiting.add(str(number))
+                is_over = True
+                for number, prompt, params in islice(
+                    more, min(_AT_ONCE, self.in_flight - len(waiting))
+                ):
+                    is_over = False
+                    try:
+                        self._engine.add_request(str(number), prompt, params)
+                    except ValueError as error:  # of vLLM's checks and of processors
+                        yield number, ClipError(f"vLLM does not take it: {first_line(error)}")
+                    else:
+                        waiting.add(str(number))
                 if not waiting:
-                    return
+                    if is_over:
+                        return
+                    continue
                 for output in self._step():
                     key = output.request_id
                     if key not in waiting or not (output.finished or enough(output)):

@@ -112,7 +112,7 @@ def _write(folder: Path, cls: Any, shrink: Mapping[str, Any], seed: int) -> None
     model.generation_config.eos_token_id = tokenizer.eos_token_id
     model.generation_config.pad_token_id = tokenizer.pad_token_id
     model.half().save_pretrained(folder)
-    _publish(folder, of_processor, config, cls.base_model_prefix)
+    _publish(folder, of_processor, config)
 
 
 def _config(cls: type[PreTrainedConfig], tokenizer: Any, shrink: Mapping[str, Any]) -> Any:
@@ -275,7 +275,7 @@ def _part(what: str, model_type: str) -> type[Any]:
     return part
 
 
-def _publish(folder: Path, whole: str, config: Any, prefix: str) -> None:
+def _publish(folder: Path, whole: str, config: Any) -> None:
     """Let the files be as the hub has them.
 
     The thinker of an omni model is a part of its checkpoint. What transformers 5.19 reads as
@@ -289,6 +289,7 @@ def _publish(folder: Path, whole: str, config: Any, prefix: str) -> None:
     for written, published in renamed.items():
         tensors = {name.replace(written, published): each for name, each in tensors.items()}
     if whole != config.model_type:
+        prefix = config.model_type.removeprefix(f"{whole}_")  # `thinker`
         tensors = {f"{prefix}.{name}": each for name, each in tensors.items()}
         names = [name.replace(prefix.title(), "") for name in config.architectures]
         told = {"architectures": names, "model_type": whole, f"{prefix}_config": config.to_dict()}

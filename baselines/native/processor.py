@@ -32,6 +32,9 @@ _WOVEN = "use_audio_in_video"
 """What Qwen's omni models call it, in the processor (the order of the placeholders) and in the
 model (their places in time) alike."""
 
+_WITH_SOUND = ("load_audio_from_video", "audio_from_video_indices")
+"""What the processor calls it since transformers 5.23, the sound of which video included."""
+
 _PACKED = {"pixel_values": "target_sizes", "pixel_values_videos": "target_sizes_videos"}
 """Of MiniCPM-V, whose patches of all frames are one row: what says where each frame ends."""
 
@@ -189,7 +192,9 @@ class ChatProcessor(TransformersTokenizer):
         if media.sound is not None:
             given["audio"] = [media.sound]
             given["audio_kwargs"] = {"sampling_rate": self.rate}
-        if media.woven:
+        if media.woven and hasattr(self._processor, "load_audio_from_video"):  # transformers 5.23
+            given |= dict(zip(_WITH_SOUND, (True, [0]), strict=True))
+        elif media.woven:
             given["videos_kwargs"][_WOVEN] = True
         for name, value in self._options.items():
             here = given.get(name)
@@ -205,7 +210,7 @@ class ChatProcessor(TransformersTokenizer):
         for name, value in self.arguments(media).items():
             if name.endswith("_kwargs"):
                 told[name] = {key: each for key, each in value.items() if key not in _OF_THE_MEDIA}
-            elif name not in ("videos", "images", "audio"):
+            elif name not in ("videos", "images", "audio", *_WITH_SOUND):
                 told[name] = value
         if media.woven:
             told[_WOVEN] = True  # which vLLM looks for here

@@ -6,7 +6,7 @@ speak of, and ChatML around these.
 
 import inspect
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
@@ -100,7 +100,14 @@ def name_tokens(config: Any, processor: Any) -> None:
     """Let each `image_token_id` and the like of the configuration be that of the tokenizer."""
     tokenizer = processor.tokenizer
     sides = [f"{kind}_{side}_token_id" for kind in ("vision", "audio") for side in ("start", "end")]
-    for name in [*config.to_dict(), *sides]:
+    _name_tokens(config, [*config.to_dict(), *sides], processor, tokenizer)
+    for part in config.sub_configs:  # Phi-4's are those of its encoders
+        if (found := getattr(config, part, None)) is not None:
+            _name_tokens(found, list(found.to_dict()), processor, tokenizer)
+
+
+def _name_tokens(config: Any, names: Iterable[str], processor: Any, tokenizer: Any) -> None:
+    for name in names:
         if found := re.fullmatch(r"(\w+_token)_(id|index)", name):
             token = getattr(processor, found[1], None) or getattr(tokenizer, found[1], None)
             if isinstance(token, str):

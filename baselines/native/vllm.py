@@ -21,6 +21,9 @@ from ovmer.baselines.errors import PrerequisiteError
 from ovmer.baselines.native.processor import ChatProcessor, Media
 from ovmer.baselines.native.vllm_plugin import CORRECTED
 
+_IN_FLIGHT = 64
+"""Clips at most, as each is held with its frames: some 40 MB."""
+
 
 def start_chat_vllm(
     folder: Path,
@@ -39,7 +42,9 @@ def start_chat_vllm(
     fixed: dict[str, Any] = {"mm_processor_cache_gb": 0, "seed": 0}
     if name := CORRECTED.get(architecture):
         fixed["hf_overrides"] = {"architectures": [name]}
-    return VllmEngine(OfflineVllm(folder, fixed | dict(options)), processor, settings)
+    vllm = OfflineVllm(folder, fixed | dict(options))
+    vllm.in_flight = min(vllm.in_flight, _IN_FLIGHT)
+    return VllmEngine(vllm, processor, settings)
 
 
 def with_media(prompt: str, media: Media, length: int, processor: ChatProcessor) -> VllmPrompt:

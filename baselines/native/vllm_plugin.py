@@ -1,4 +1,17 @@
-"""What vLLM is told in each of its processes, by the entry point `vllm.general_plugins`."""
+"""The entry point of the group `vllm.general_plugins`, which vLLM calls in each of its processes.
+
+It does nothing in a vLLM that we did not start. In ours it names our classes, and lets the engine's
+processes end with the process that started them: vLLM 0.32's own go on when that is killed
+(https://github.com/vllm-project/vllm/issues/55510) and keep the GPU's memory.
+"""
+
+import multiprocessing
+import os
+import threading
+import warnings
+from multiprocessing.connection import wait
+
+from ovmer.baselines.decoding.vllm_offline import STARTED_BY
 
 _CLASSES = {
     "Gemma3nForConditionalGeneration": "ovmer.baselines.native.vllm_gemma:Gemma3n",
@@ -14,6 +27,21 @@ CORRECTED = {architecture: f"Ovmer{architecture}" for architecture in _CLASSES}
 
 def register() -> None:
     """Name our classes to vLLM, which imports them when it is asked for one."""
+    if not (started_by := os.environ.get(STARTED_BY)):
+        return
+    if started_by != str(os.getpid()):
+        end_with_parent()
+    try:
+        _register_classes()
+    except (ImportError, AttributeError) as error:
+        # vLLM calls every plug-in of the environment: an error here would stop its other models.
+        warnings.warn(
+            f"ovmer's corrections of {', '.join(_CLASSES)} are not known to this vLLM ({error})",
+            stacklevel=1,
+        )
+
+
+def _register_classes() -> None:
     from vllm import ModelRegistry
     from vllm.model_executor.models.config import MODELS_CONFIG_MAP as SETTINGS
 
@@ -22,3 +50,15 @@ def register() -> None:
         ModelRegistry.register_model(name, where)
         if architecture in SETTINGS:  # Gemma 4's heads of two sizes ask for one kernel on a GPU
             SETTINGS[name] = SETTINGS[architecture]
+
+
+def end_with_parent() -> None:
+    """End this process, which multiprocessing started, as soon as its parent has ended."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        threading.Thread(target=_end_after, args=(parent.sentinel,), daemon=True).start()
+
+
+def _end_after(sentinel: int) -> None:
+    wait([sentinel])
+    os._exit(1)

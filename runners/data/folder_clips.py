@@ -22,7 +22,8 @@ def read_folder(root: Path, wanted: DatasetSettings) -> tuple[list[Clip], list[s
     files = sorted(_walk(root))
     videos = [each for each in files if each.suffix.lower() in ENDINGS["video"]]
     sounds = {each for each in files if each.suffix.lower() in ENDINGS["audio"]}
-    others = [each for each in files if each not in sounds and each not in set(videos)]
+    media = ENDINGS["video"] | ENDINGS["audio"]
+    others = [each for each in files if each.suffix.lower() not in media]
     if not videos and not sounds:
         raise PrerequisiteError(_without_media(root, others))
     by_stem = {each.with_suffix(""): each for each in sorted(sounds)}

@@ -19,7 +19,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import chain, islice, starmap
@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from ovmer.adapters.base import AUDIO, MEDIA, VIDEO, Adapter, Answer, Prepared
+from ovmer.adapters.media.blank import blanking
 from ovmer.adapters.media.observe import observing, write_frames
 from ovmer.baselines.errors import (
     ClipError,
@@ -35,6 +36,7 @@ from ovmer.baselines.errors import (
     Status,
     where,
 )
+from ovmer.baselines.faults import is_device_lost, is_out_of_memory
 from ovmer.runners.content import file_hash
 from ovmer.runners.describing.speed import Speed
 from ovmer.runners.folder.records import Prediction
@@ -59,6 +61,10 @@ class Request:
     clues: tuple[str | None, ...] = ()
     question: str | None = None
     """The task's question; None: the adapter's own."""
+    blank: frozenset[str] = frozenset()
+    """Media that are read as blank, see inputs.py."""
+    notes: tuple[str, ...] = ()
+    """For the clip's record."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,14 +142,16 @@ class Pipeline:
         strict: bool = False,
     ) -> None:
         """A batch has at most `batch_size` clips and, where the adapter counts them, at most
-        `batch_tokens` tokens, padding included (0: any number); a larger clip is asked alone.
+        `batch_tokens` tokens, padding included (0: any number), and no more than the adapter says
+        that the device holds; a larger clip is asked alone.
 
         `strict` raises ClipError at the first clip that fails.
         """
         self._adapter = adapter
         self._seed = seed
         self._batch_size = 1 if adapter.feeding == "clip" else batch_size
-        self._batch_tokens = batch_tokens
+        limits = [limit for limit in (batch_tokens, adapter.batch_tokens) if limit]
+        self._batch_tokens = min(limits, default=0)
         self._encodes = "encode" in adapter.defines
         self._workers = workers
         self._strict = strict
@@ -216,7 +224,8 @@ class Pipeline:
         while items := list(islice(ready, min(_ENCODED_AT_ONCE, self._batch_size))):
             started = time.perf_counter()
             prepared = [each.prepared for each in items if isinstance(each.prepared, Prepared)]
-            encoded = iter(_each_alone(self._encode_or_raise, prepared))
+            with _naming(items):
+                encoded = iter(_each_alone(self._encode_or_raise, prepared))
             each = (time.perf_counter() - started) / max(len(prepared), 1)
             for item in items:
                 if isinstance(item.prepared, Prepared):
@@ -258,17 +267,26 @@ class Pipeline:
         adapter = self._adapter
         if request.question is not None:
             adapter = adapter.asking(request.question)
-        with observing(keeps_frames=self.frames_folder is not None) as observed:
+        with (
+            observing(keeps_frames=self.frames_folder is not None) as observed,
+            blanking(request.blank) as blanked,
+        ):
             prepared = adapter.prepare(request.video, request.audio, request.subtitle)
+        if uses and request.blank and not blanked.reads:
+            raise PrerequisiteError(
+                "inputs= cannot take anything from this baseline's media, as it reads files in its "
+                "own way; use an adapter whose prepare() reads by ovmer.adapters.media"
+            )
         if self.frames_folder is not None:
             write_frames(observed, self.frames_folder)
-        prepared.notes = (*prepared.notes, *observed.notes)
+        prepared.notes = (*request.notes, *prepared.notes, *observed.notes)
         return prepared
 
     def _answer(self, batch: Sequence[_Ready]) -> Iterator[Prediction]:
         started = time.perf_counter()
         asked = [item.prepared for item in batch if isinstance(item.prepared, Prepared)]
-        answers = iter(_each_alone(self._generate_or_raise, asked))
+        with _naming(batch):
+            answers = iter(_each_alone(self._generate_or_raise, asked))
         each = (time.perf_counter() - started) / max(len(asked), 1)
         for item in batch:
             if isinstance(item.prepared, Prepared):
@@ -368,12 +386,37 @@ def _each_alone(
     return [result for item in batch for result in _each_alone(call, [item])]
 
 
+class _DeviceLost(PrerequisiteError):
+    """Every later call on the device would fail as well: the run stops rather than record that."""
+
+    def __init__(self, said: str, clips: Sequence[str] = ()) -> None:
+        self.said = said
+        at = f" at {', '.join(clips[:8])}{' ...' * (len(clips) > 8)}" if clips else ""
+        super().__init__(
+            f"the GPU failed{at} and answers this process no more ({said[:200]}); what was "
+            "described is kept, the same command goes on from there; if it fails there again, "
+            "batch_size=1 tells which clip it is"
+        )
+
+
+@contextmanager
+def _naming(items: Sequence[_Ready]) -> Iterator[None]:
+    """Name the clips at which a device was lost."""
+    try:
+        yield
+    except _DeviceLost as error:
+        raise _DeviceLost(error.said, [item.request.name for item in items]) from error
+
+
 def _failure(error: Exception) -> _Failure:
+    """Raises PrerequisiteError where the device can answer no further clip."""
     if isinstance(error, ClipError):
         return _Failure(error.status, str(error), error)
-    status = Status.OUT_OF_MEMORY if _is_out_of_memory(error) else Status.CRASHED
-    sentence = " ".join(f"{type(error).__name__}: {error}".split())
-    return _Failure(status, f"{sentence}{where(error)}", error)
+    said = " ".join(f"{type(error).__name__}: {error}".split())
+    if is_device_lost(error):
+        raise _DeviceLost(said) from error
+    status = Status.OUT_OF_MEMORY if is_out_of_memory(error) else Status.CRASHED
+    return _Failure(status, f"{said}{where(error)}", error)
 
 
 def _checked(answer: object) -> Answer | _Failure:
@@ -389,12 +432,3 @@ def _checked(answer: object) -> Answer | _Failure:
 def _next_answer(answers: Iterator[tuple[int, object]]) -> tuple[int, Answer | _Failure] | None:
     answer = next(answers, None)
     return answer and (answer[0], _checked(answer[1]))
-
-
-def _is_out_of_memory(error: Exception) -> bool:
-    """Also torch's errors of this kind, without importing torch to name them."""
-    return (
-        isinstance(error, MemoryError)
-        or type(error).__name__ == "OutOfMemoryError"
-        or "can't allocate memory" in str(error)  # torch's CPU allocator, a plain RuntimeError
-    )

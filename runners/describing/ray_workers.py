@@ -59,8 +59,10 @@ class Unseen(Exception):
 class Worker:
     """The actor: one loaded adapter, and the clips that it was dealt."""
 
-    def __init__(self, feed: Feed) -> None:
+    def __init__(self, feed: Feed, gpu_share: float = 1.0) -> None:
+        """`gpu_share` is the part of a GPU's memory that is this worker's."""
         self._feed = feed
+        self._gpu_share = gpu_share
         self._dealt: queue.SimpleQueue[Request | None] = queue.SimpleQueue()
         self._files: dict[str, Sequence[Path]] = {}
 
@@ -88,6 +90,10 @@ class Worker:
         each round (`last`) the speed so far; or what ends the run."""
         yield _STARTED
         try:
+            if self._gpu_share < 1:
+                from ovmer.baselines.device import limit_memory
+
+                limit_memory(self._gpu_share)
             with self._feed.pipeline() as pipeline:
                 yield _LOADED
                 while True:
@@ -231,7 +237,8 @@ class _Table:
             ray.kill(hand.actor)
 
     def _hire(self) -> None:
-        actor = self._actor.remote(self._feed_ref)
+        share = self._share.gpus if 0 < self._share.gpus < 1 else 1.0
+        actor = self._actor.remote(self._feed_ref, share)
         stream = actor.answers.options(num_returns="streaming").remote()
         self._hands.append(_Hand(actor, stream))
 
@@ -255,7 +262,7 @@ class _Table:
 
         try:
             said = ray.get(next(hand.stream))
-        except (ray.exceptions.RayActorError, StopIteration) as error:
+        except (ray.exceptions.RayActorError, ray.exceptions.RayTaskError, StopIteration) as error:
             yield from self._lose(hand, error)
             return
         if isinstance(said, OvmerError):
@@ -334,8 +341,11 @@ class _Table:
             self._deal(each)
 
     def _lose(self, hand: _Hand, error: Exception) -> Iterator[Prediction]:
-        """Take back what a dead worker held, and replace it."""
+        """Take back what a dead worker held, or one that failed otherwise, and replace it."""
+        import ray
+
         self._hands.remove(hand)
+        ray.kill(hand.actor)  # an error of its own code leaves its process
         again = list[Request]()
         for name, request in hand.clips.items():
             self._deaths[name] += 1
@@ -345,11 +355,12 @@ class _Table:
                 yield Prediction(
                     name,
                     Status.CRASHED,
-                    error=f"{name}: the Ray worker that was asked about it alone died",
+                    error=f"{name}: the Ray worker that was asked about it alone died "
+                    f"({_cause(error)})",
                     fingerprint=request.fingerprint,
                 )
         self._pending.extend(again)
-        say(f"a Ray worker died; {len(again)} clips that it held are dealt again")
+        say(f"a Ray worker died ({_cause(error)}); {len(again)} clips that it held are dealt again")
         if hand.is_loaded:
             self._hire()
         elif not self._hands:

@@ -27,7 +27,9 @@ class Speed:
     peak_memory: int = 0
     """Bytes of main memory that the process held at most."""
     peak_gpu_memory: int = 0
-    """Bytes that torch held on its GPU at most; 0 without one."""
+    """Bytes that torch held at most, on the GPU where it held most; 0 without one."""
+    used_gpu_memory: int = 0
+    """Bytes in use at the end on the fullest GPU, by all programs, vLLM's engine among them."""
 
     @contextmanager
     def running(self) -> Iterator[None]:
@@ -37,7 +39,8 @@ class Speed:
             yield
         finally:
             self.seconds += time.perf_counter() - started
-            self.peak_memory, self.peak_gpu_memory = _peak_memory(), _peak_gpu_memory()
+            self.peak_memory = _peak_memory()
+            self.peak_gpu_memory, self.used_gpu_memory = _gpu_memory()
 
     def add(self, done: Prediction) -> None:
         self.clips += 1
@@ -56,6 +59,7 @@ class Speed:
             seconds * sum(part.waited for part in parts) / busy if busy else 0.0,
             max((part.peak_memory for part in parts), default=0),
             max((part.peak_gpu_memory for part in parts), default=0),
+            max((part.used_gpu_memory for part in parts), default=0),
         )
 
     def as_json(self) -> dict[str, Any]:
@@ -71,6 +75,7 @@ class Speed:
             "generator_waited": round(self.waited / seconds, 3),
             "peak_memory_mb": self.peak_memory // _MB,
             "peak_gpu_memory_mb": self.peak_gpu_memory // _MB,
+            "used_gpu_memory_mb": self.used_gpu_memory // _MB,
         }
 
     def __str__(self) -> str:
@@ -80,8 +85,11 @@ class Speed:
             words.append(f"{told['new_tokens_per_second']} new tokens/s")
         words.append(f"the generator waited {told['generator_waited']:.1%} of the time")
         words.append(f"memory up to {told['peak_memory_mb']} MB")
-        if self.peak_gpu_memory:
-            words.append(f"{told['peak_gpu_memory_mb']} MB on the GPU")
+        if self.used_gpu_memory:
+            words.append(
+                f"on the GPU {told['peak_gpu_memory_mb']} MB by torch, "
+                f"{told['used_gpu_memory_mb']} MB in use by all"
+            )
         return ", ".join(words)
 
 
@@ -90,8 +98,21 @@ def _peak_memory() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
-def _peak_gpu_memory() -> int:
+def _gpu_memory() -> tuple[int, int]:
+    """Bytes that torch held at most on a GPU, and bytes that all programs hold of one now."""
     torch = sys.modules.get("torch")  # if the run did not need it, no GPU took part
     if torch is None or not torch.cuda.is_available():
-        return 0
-    return int(torch.cuda.max_memory_allocated())
+        return 0, 0
+    peaks = [torch.cuda.max_memory_allocated(each) for each in range(torch.cuda.device_count())]
+    ours = [device for device, peak in enumerate(peaks) if peak] or [0]
+    return int(max(peaks)), max(_used_memory(torch, device) for device in ours)
+
+
+def _used_memory(torch: Any, device: int) -> int:
+    try:
+        return int(torch.cuda.device_memory_used(device))  # by NVML, without a context of ours
+    except (AttributeError, ImportError, RuntimeError):  # of torch, or of a machine without NVML
+        if not torch.cuda.is_initialized():
+            return 0
+    free, total = torch.cuda.mem_get_info(device)
+    return int(total - free)

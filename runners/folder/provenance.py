@@ -30,7 +30,7 @@ def provenance() -> dict[str, Any]:
         **_commit(Path(__file__).parents[2]),
         "platform": platform.platform(),
         "cores": os.cpu_count(),
-        "gpus": _gpus(),
+        **_gpus(),
     }
 
 
@@ -63,8 +63,15 @@ def _git(folder: Path, *arguments: str) -> str:
     return done.stdout.strip()
 
 
-def _gpus() -> list[str]:
+def _gpus() -> dict[str, Any]:
+    """The GPUs, the driver's CUDA and what torch may compute attention with there."""
     torch = sys.modules.get("torch")  # if the run did not need it, no GPU took part
     if torch is None or not torch.cuda.is_available():
-        return []
-    return [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
+        return {"gpus": []}
+    from ovmer.baselines.device import attention_backends
+
+    return {
+        "gpus": [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())],
+        "cuda": torch.version.cuda,
+        "attention": attention_backends(),
+    }

@@ -20,7 +20,7 @@ import numpy as np
 from ovmer.baselines.errors import Status
 from ovmer.runners.report.entries import Entry, make_entry
 from ovmer.runners.report.runs import Run
-from ovmer.runners.report.tallies import label_counts
+from ovmer.runners.report.tallies import input_changes, label_counts
 from ovmer.runners.scoring import Scores
 from ovmer.runners.scoring.base import headlines
 from ovmer.runners.scoring.comparison import detectable, explanations
@@ -124,6 +124,9 @@ class Board:
             "variance": self._variance(),
             "clusters": self._clusters(),
             "labels": label_counts([row.run for row in self.rows]),
+            "inputs": input_changes(
+                [(row.name, row.run, None if row.excluded else row.mean) for row in self.rows]
+            ),
         }
 
     def _notes(self, row: Entry) -> list[str]:

@@ -1,10 +1,13 @@
-"""What a board shows beside figures: how often each label was given, where there is no truth."""
+"""What a board shows beside figures: label counts without a truth, and what each input brings."""
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
+from ovmer.runners.ablation import Row, changes
 from ovmer.runners.report.runs import Run
+from ovmer.runners.scoring import Scores
 
 _MOST = 40
 """Labels of a board that are shown, the most frequent of all runs together."""
@@ -22,6 +25,16 @@ def label_counts(runs: Sequence[Run]) -> dict[str, Any]:
         "others": len(together) - len(labels),
         "different": [len(each) for each in counts],
     }
+
+
+def input_changes(rows: Sequence[tuple[str, Run, Scores | None]]) -> list[dict[str, Any]]:
+    """What each input brings, of a board's (name, run, scores to compare)."""
+    found = [Row(name, run.settings, _said(run), scores) for name, run, scores in rows]
+    return [asdict(each) for each in changes(found)]
+
+
+def _said(run: Run) -> dict[str, str]:
+    return {n: each.description for n, each in run.predictions.items() if not each.failed}
 
 
 def _counts(run: Run) -> Counter[str]:

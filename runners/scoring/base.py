@@ -18,20 +18,18 @@ _SHOWN = 5  # names in a message
 
 
 _USUAL = ("M-avg", "level1", "level2")
+_SECOND = ("UAR", "weighted-F1", "F1", "reasoning", "BLEU")
 
 
 def headlines(primary: str, figures: Iterable[str]) -> list[str]:
     """The figures that a narrow table shows: the primary one, then those that belong beside it.
 
-    Of a wheel metric its levels; of a protocol (`careful/WAR`) its other figures, so that the
-    share of unknown replies stands beside each.
+    Of a wheel metric its levels; of a protocol (`careful/WAR`) one more figure and the share of
+    unknown replies.
     """
-    protocol, slash, _ = primary.rpartition("/")
-    known = list(figures)
-    beside = [name for name in known if slash and name.rpartition("/")[0] == protocol]
-    if f"{protocol}/unknown" not in beside:
-        beside = []
-    wanted = [primary, *_USUAL, *beside]
+    protocol, known = primary.rpartition("/")[0], list(figures)
+    second = [f"{protocol}/{name}" for name in _SECOND if f"{protocol}/{name}" in known]
+    wanted = [primary, *_USUAL, *second[:1], f"{protocol}/unknown"]
     return [name for name in dict.fromkeys(wanted) if name in known]
 
 

@@ -85,7 +85,10 @@ def run_jobs(jobs: Sequence[Job], launcher: Sequence[str] = ()) -> int:
                     break
     states = [each.state for each in plan if each.state is not None]
     print(visible(summary(states)))
-    fine = all(each.is_done for each in plan) and not any(state.failed for state in states)
+    for state in states:
+        if len(state.failed) == len(state.clips) and not state.is_fine:
+            say(f"{state.job.label}: no clip was answered; the reasons are in {state.job.folder}")
+    fine = all(each.is_done for each in plan) and all(state.is_fine for state in states)
     return status if fine else cli.FAILED
 
 

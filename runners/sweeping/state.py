@@ -17,6 +17,7 @@ from typing import Any
 from ovmer.adapters.base import AUDIO, SUBTITLE, VIDEO
 from ovmer.baselines.errors import PrerequisiteError, Status
 from ovmer.runners.data import Clip
+from ovmer.runners.describing import inputs
 from ovmer.runners.describing.pipeline import Request, with_content
 from ovmer.runners.extraction import Described, Extractor, make_extractors
 from ovmer.runners.folder.exchange import has_exchange_files
@@ -24,6 +25,7 @@ from ovmer.runners.folder.records import Labelled, Prediction, digest, identity_
 from ovmer.runners.folder.run_folder import RunFolder
 from ovmer.runners.folder.scores_json import StoredScores
 from ovmer.runners.job import Job
+from ovmer.runners.parts import with_parts
 from ovmer.runners.scoring import Metric, make_metric
 
 _LASTING = frozenset({Status.UNREADABLE, Status.MISSING_MODALITY})
@@ -104,8 +106,9 @@ class State:
         return not adapter.answers_with_labels or adapter.labels_in_sentence
 
     def _described(self, clip: Clip, prediction: Prediction) -> Described:
-        subtitle = clip.subtitle if self.job.settings.subtitle == "merge" else None
         adapter, settings = self.job.adapter, self.job.settings
+        merges = settings.subtitle == "merge" and inputs.keeps_subtitle(settings.inputs)
+        subtitle = clip.subtitle if merges else None
         is_judged = settings.extractor.get("kind") == "judge"
         return Described(
             clip.name,
@@ -172,8 +175,9 @@ class State:
 
     @property
     def is_fine(self) -> bool:
-        """Done, and every clip was answered."""
-        return self.is_done and not self.failed
+        """Done, and no clip failed; that one lacks what the model uses is no failure of the run."""
+        lacking = self.counts[Status.MISSING_MODALITY]
+        return self.is_done and len(self.failed) == lacking
 
 
 def look(job: Job, clips: Sequence[Clip], extractors: Sequence[Extractor] | None = None) -> State:
@@ -187,10 +191,22 @@ def look(job: Job, clips: Sequence[Clip], extractors: Sequence[Extractor] | None
     if extractors is None:
         extractors = make_extractors(job.extractor, job.settings.subtitle == "merge")
     others = [_predictions_of(path) for path in job.adapter.sources()]
+    parted = with_parts(job.settings, clips)
+    clips = [each.clip for each in parted]
+    inputs.check(job.settings.inputs, job.adapter.modalities, job.settings.baseline["name"])
     state = State(
         job,
         clips,
-        [request(job, clip, [_said(each.get(clip.name)) for each in others]) for clip in clips],
+        [
+            request(
+                job,
+                replace(given, notes=(*each.notes, *given.notes)),
+                [_said(other.get(given.clip.name)) for other in others],
+            )
+            for each, given in zip(
+                parted, inputs.give(job.settings.inputs, clips, job.settings.seed), strict=True
+            )
+        ],
         [Reading(each) for each in extractors],
         make_metric(job.settings.metric),
     )
@@ -235,9 +251,9 @@ def _said(prediction: Prediction | None) -> str | None:
     return None if prediction is None or prediction.failed else prediction.description
 
 
-def request(job: Job, clip: Clip, clues: Sequence[str | None] = ()) -> Request:
+def request(job: Job, given: inputs.Given, clues: Sequence[str | None] = ()) -> Request:
     """What this job's adapter is given of a clip: the modalities it uses, and no others."""
-    uses, settings = job.adapter.modalities, job.settings
+    clip, uses, settings = given.clip, job.adapter.modalities, job.settings
     picture = clip.face if settings.dataset.get("visual") == "face" else clip.video
     video = picture if VIDEO in uses else None
     audio = clip.audio if AUDIO in uses else None
@@ -252,7 +268,18 @@ def request(job: Job, clip: Clip, clues: Sequence[str | None] = ()) -> Request:
         made_from["question"] = digest(question)
     if clues:
         made_from["clues"] = digest(*(f"{clue is None}{clue}" for clue in clues))
-    return Request(clip.name, video, audio, subtitle, truth, made_from, tuple(clues), question)
+    return Request(
+        clip.name,
+        video,
+        audio,
+        subtitle,
+        truth,
+        made_from,
+        tuple(clues),
+        question,
+        given.blank,
+        given.notes,
+    )
 
 
 def _question(job: Job, clip: Clip) -> str | None:

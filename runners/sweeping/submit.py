@@ -11,6 +11,7 @@ where it stopped.
 """
 
 import argparse
+import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -83,16 +84,54 @@ def submit(jobs: Sequence[Job], launcher: Sequence[str]) -> Iterator[tuple[int, 
         ) from None
 
     cluster = launcher[0].removeprefix(_CHOICE)
+    if cluster == "local":
+        yield from _submit_here(jobs, launcher)
+        return
     handed: dict[submitit.Job[Ending], int] = {}
     try:
         for index, job in enumerate(jobs):
-            handed[_submit(job, launcher, cluster)] = index
-        for done, state in _ended(handed, jobs, cluster):
+            handed[_submit(job, _asked(job, launcher), cluster)] = index
+        for done, state in _ended(handed, jobs):
             index = handed.pop(done)
             yield index, _status(jobs[index], done, state)
     finally:
         for each in handed:
             each.cancel()
+
+
+def _submit_here(jobs: Sequence[Job], launcher: Sequence[str]) -> Iterator[tuple[int, int]]:
+    """The same with processes of this machine, whose GPUs are each given to one job at a time."""
+    free = visible_gpus()
+    waiting = [(index, job, _asked(job, launcher)) for index, job in enumerate(jobs)]
+    total = len(free)
+    handed: dict[submitit.Job[Ending], tuple[int, list[str]]] = {}
+    try:
+        while waiting or handed:
+            for each in list(waiting):
+                index, job, asked = each
+                # A job that wants more GPUs than there are has all of them.
+                wanted = min(asked["gpus_per_node"] or 0, total)
+                if wanted <= len(free):
+                    gpus, free = free[:wanted], free[wanted:]
+                    handed[_submit(job, asked, "local", tuple(gpus))] = index, gpus
+                    waiting.remove(each)
+            time.sleep(_POLL_SECONDS)
+            for done in [each for each in handed if each.done()]:
+                index, gpus = handed.pop(done)
+                free += gpus
+                yield index, _status(jobs[index], done, "")
+    finally:
+        for each in handed:
+            each.cancel()
+
+
+def visible_gpus() -> list[str]:
+    """The GPUs that this process may use, as CUDA_VISIBLE_DEVICES names them."""
+    if (named := os.environ.get("CUDA_VISIBLE_DEVICES")) is not None:
+        return [each.strip() for each in named.split(",") if each.strip()]
+    import torch
+
+    return [str(index) for index in range(torch.cuda.device_count())]
 
 
 @dataclass(frozen=True)
@@ -109,6 +148,8 @@ class Task:
     """What runs on the cluster."""
 
     job: Job
+    gpus: tuple[str, ...] | None = None
+    """What the job's CUDA_VISIBLE_DEVICES is to be; None leaves it as the cluster sets it."""
 
     def __call__(self) -> "Ending":
         """Raises SystemExit where the job was stopped.
@@ -118,6 +159,8 @@ class Task:
         """
         from ovmer.runners.sweeping.work import work
 
+        if self.gpus is not None:  # submitit's own is 0, 1, ... for every job
+            os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(self.gpus)
         sentences = list[str]()
 
         def tell(sentence: str) -> None:
@@ -139,10 +182,11 @@ class Task:
         return submitit.helpers.DelayedSubmission(self)
 
 
-def _submit(job: Job, launcher: Sequence[str], cluster: str) -> "submitit.Job[Ending]":
+def _submit(
+    job: Job, asked: dict[str, Any], cluster: str, gpus: tuple[str, ...] | None = None
+) -> "submitit.Job[Ending]":
     import submitit
 
-    asked = _asked(job, launcher)
     folder, timeouts = asked.pop("submitit_folder"), asked.pop("max_num_timeout", 0)
     shared = {"timeout_min", "cpus_per_task", "gpus_per_node", "tasks_per_node", "mem_gb", "nodes"}
     shared |= {"name", "stderr_to_stdout"}
@@ -153,7 +197,7 @@ def _submit(job: Job, launcher: Sequence[str], cluster: str) -> "submitit.Job[En
         executor.update_parameters(
             **{key if key in shared else f"{cluster}_{key}": asked[key] for key in asked}
         )
-        handed = executor.submit(Task(replace(job, on_gpu=None)))
+        handed = executor.submit(Task(replace(job, on_gpu=None), gpus))
     except (RuntimeError, submitit.core.utils.FailedJobError) as error:
         reason = " ".join(str(error).split())
         raise PrerequisiteError(
@@ -174,21 +218,29 @@ def _asked(job: Job, launcher: Sequence[str]) -> dict[str, Any]:
         config = compose(CONFIG_NAME, [*job.overrides, *launcher], return_hydra_config=True)
     found = OmegaConf.to_container(config.hydra.launcher, resolve=True)
     assert isinstance(found, Mapping)
-    return {
+    asked = {
         str(key): value for key, value in found.items() if value is not None and key != "_target_"
     }
+    for key, least in _needs_of_extractor(job).items():
+        asked[key] = max(asked.get(key) or 0, least)
+    return asked
+
+
+def _needs_of_extractor(job: Job) -> dict[str, int]:
+    """The least of each key that the job's extractor needs: the language model runs in this job."""
+    extractor = job.settings.extractor
+    runs_here = extractor.get("engine", {}).get("name") in ("transformers", "vllm")
+    needs = extractor.get("needs", {})
+    if not runs_here or extractor.get("dry_run"):
+        return {}
+    keys = {"gpus": "gpus_per_node", "cpus": "cpus_per_task", "mem_gb": "mem_gb"}
+    return {keys[key]: value for key, value in needs.items()}
 
 
 def _ended(
-    handed: "Mapping[submitit.Job[Ending], int]", jobs: Sequence[Job], cluster: str
+    handed: "Mapping[submitit.Job[Ending], int]", jobs: Sequence[Job]
 ) -> "Iterator[tuple[submitit.Job[Ending], str]]":
     """Each job as it ends, and the last state that Slurm showed of it."""
-    from submitit.helpers import as_completed
-
-    if cluster != "slurm":
-        for done in as_completed(list(handed), poll_frequency=_POLL_SECONDS):
-            yield done, ""
-        return
     by_id = {each.job_id: each for each in handed}
     labels = {name: jobs[handed[each]].label for name, each in by_id.items()}
     for name, state in queue.ended(labels):

@@ -7,8 +7,10 @@ from typing import Any
 from tabulate import tabulate
 
 from ovmer.baselines.errors import Status
+from ovmer.runners.ablation import Row, changes
 from ovmer.runners.folder.scores_json import StoredScores
 from ovmer.runners.scoring.base import headlines
+from ovmer.runners.scoring.result import percent_interval
 from ovmer.runners.sweeping.state import State
 from ovmer.runners.trained_on import seen_by
 
@@ -52,7 +54,43 @@ def summary(states: Sequence[State]) -> str:
     align = ["left"] * (3 + len(varying)) + ["right"] * (4 + len(figures))
     table = tabulate(body, header, colalign=align, disable_numparse=True)
     common = {key: value for key, value in protocols[0].items() if key not in varying}
-    return "\n".join([table, *_notes(rows, common)])
+    return "\n".join([table, *_notes(rows, common), *_input_lines(states)])
+
+
+def _input_lines(states: Sequence[State]) -> list[str]:
+    """What each input brings, where a sweep has runs with fewer."""
+    found = changes([_row(state) for state in states])
+    if not found:
+        return []
+    figure = next((each.figure for each in found if each.figure), "")
+    header = [
+        "baseline",
+        "inputs",
+        f"loss in {figure}" if figure else "loss",
+        "interval",
+        "changed",
+    ]
+    body = [
+        [
+            each.whole,
+            each.inputs,
+            "-" if each.difference is None else f"{100 * each.difference:+.2f}",
+            "-" if each.interval is None else percent_interval(*each.interval),
+            f"{len(each.changed)} of {each.both}",
+        ]
+        for each in found
+    ]
+    align = ["left", "left", "right", "right", "right"]
+    table = tabulate(body, header, colalign=align, disable_numparse=True)
+    return ["", "what each input brings, paired by clip:", table]
+
+
+def _row(state: State) -> Row:
+    said = {n: each.description for n, each in state.predictions.items() if not each.failed}
+    scores = None
+    if state.scores is not None and not state.job.is_dry and not _all_failed(state):
+        scores = state.metric.score(state.readings[0].found, state.truth, missing="zero")
+    return Row(state.job.label, state.job.settings, said, scores)
 
 
 def _all_failed(state: State) -> bool:

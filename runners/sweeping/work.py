@@ -25,6 +25,7 @@ from ovmer.runners.folder.run_folder import MINIATURE, RunFolder
 from ovmer.runners.folder.run_json import RunInfo, identity_digest
 from ovmer.runners.folder.scores_json import finite, stored_scores
 from ovmer.runners.job import Job
+from ovmer.runners.parts import make
 from ovmer.runners.progress import Progress, say
 from ovmer.runners.scoring.result import mean_scores
 from ovmer.runners.sweeping.state import Reading, State, look
@@ -40,6 +41,7 @@ def work(job: Job) -> State:
     """
     started = time.monotonic()
     clips = read_dataset(job.settings.dataset)
+    make(job.settings, clips, job.adapter.modalities, job.label)
     with RunFolder(job.folder) as folder:
         if job.at is None and folder.is_stale(job.identity):
             say(f"{job.label}: its settings have changed and no clip was described; begun anew")

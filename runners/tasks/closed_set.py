@@ -11,7 +11,15 @@ import numpy as np
 from ovmer.baselines.errors import PrerequisiteError, near
 from ovmer.runners.scoring.base import wrong_value
 from ovmer.runners.scoring.result import FloatArray, Rows, ratio
-from ovmer.runners.tasks.family import Case, Counted, Family, check_unknown, policy, rule
+from ovmer.runners.tasks.family import (
+    Case,
+    Counted,
+    Family,
+    check_unknown,
+    policy,
+    rule,
+    where_counted,
+)
 from ovmer.runners.tasks.parsers import WORD_IN_REPLY, Parse, make_parser, word_in_reply
 
 
@@ -179,7 +187,9 @@ class ClosedSet(Family):
     def aggregate(self, sums: Mapping[str, FloatArray]) -> dict[str, FloatArray]:
         counts = _Counts(sums, self.labels)
         figures = {name: CLOSED_SET_FIGURES[name][1](counts) for name in self.figures}
-        return figures | {"unknown": ratio(counts.unknown, counts.clips, 0.0)}
+        return where_counted(figures, counts.counted) | {
+            "unknown": ratio(counts.unknown, counts.clips, 0.0)
+        }
 
     @property
     def about(self) -> str:
@@ -228,7 +238,7 @@ class Choice(Family):
 
     def aggregate(self, sums: Mapping[str, FloatArray]) -> dict[str, FloatArray]:
         return {
-            "accuracy": ratio(sums["right"], sums["counted"], 0.0),
+            "accuracy": ratio(sums["right"], sums["counted"], np.nan),
             "unknown": ratio(sums["unknown"], sums["clips"], 0.0),
         }
 

@@ -10,6 +10,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from ovmer.baselines.errors import PrerequisiteError, near
 from ovmer.runners.scoring.result import FloatArray, Rows
 from ovmer.runners.tasks.parsers import PARSERS, WORD_IN_REPLY
@@ -63,6 +65,11 @@ class Family(ABC):
     def about(self) -> str:
         """How a reply is read, as half a sentence."""
         return ""
+
+
+def where_counted(figures: Mapping[str, FloatArray], counted: FloatArray) -> dict[str, FloatArray]:
+    """The figures, undefined (NaN) where no clip counts."""
+    return {name: np.where(counted > 0, value, np.nan) for name, value in figures.items()}
 
 
 def check_unknown(value: str) -> None:

@@ -133,7 +133,7 @@ class Steps(Family):
 
     def aggregate(self, sums: Mapping[str, FloatArray]) -> dict[str, FloatArray]:
         recognition, reasoning = (
-            ratio(sums[part], sums["counted"], 0.0) for part in ("recognition", "reasoning")
+            ratio(sums[part], sums["counted"], np.nan) for part in ("recognition", "reasoning")
         )
         return {
             "recognition": recognition,
@@ -216,7 +216,8 @@ class Text(Family):
         return Counted(values, readings, {})
 
     def aggregate(self, sums: Mapping[str, FloatArray]) -> dict[str, FloatArray]:
-        figures = {name: ratio(sums[name], sums["counted"], 0.0) for name in ("BLEU", "ROUGE-L")}
+        names = ("BLEU", "ROUGE-L")
+        figures = {name: ratio(sums[name], sums["counted"], np.nan) for name in names}
         return figures | {"unknown": ratio(sums["unknown"], sums["clips"], 0.0)}
 
     @property

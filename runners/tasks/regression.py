@@ -9,7 +9,7 @@ import numpy.typing as npt
 from ovmer.baselines.errors import PrerequisiteError
 from ovmer.runners.scoring.base import wrong_value
 from ovmer.runners.scoring.result import FloatArray, ratio
-from ovmer.runners.tasks.family import Case, Counted, Family, check_unknown, policy
+from ovmer.runners.tasks.family import Case, Counted, Family, check_unknown, policy, where_counted
 from ovmer.runners.tasks.parsers import number
 
 Float32 = npt.NDArray[np.float32]
@@ -103,7 +103,9 @@ class Regression(Family):
         figures["RMSE"] = np.sqrt(ratio(sums["square"], counted, 0.0))
         figures["Pearson"] = ratio(cov, np.sqrt(np.maximum(var_p * var_t, 0.0)), 0.0)
         figures["CCC"] = ratio(2 * whole * cov, whole * (var_p + var_t) + (p - t) ** 2, 0.0)
-        return figures | {"unknown": ratio(sums["unknown"], sums["clips"], 0.0)}
+        return where_counted(figures, counted) | {
+            "unknown": ratio(sums["unknown"], sums["clips"], 0.0)
+        }
 
     @property
     def about(self) -> str:

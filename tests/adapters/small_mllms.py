@@ -15,7 +15,8 @@ def made(name: str, preset: str = "greedy", **fields: object) -> Job:
     """A job with this baseline, some of whose fields are others."""
     baseline = OmegaConf.to_container(OmegaConf.load(CONF / "baseline" / f"{name}.yaml"))
     assert isinstance(baseline, dict)
-    return Job(Settings(baseline=baseline | fields, generation=preset))
+    engine = {"name": "transformers"}
+    return Job(Settings(baseline=baseline | fields, engine=engine, generation=preset))
 
 
 def configured(name: str, preset: str = "greedy", **fields: object) -> Mllm:

@@ -16,8 +16,10 @@ from ovmer.adapters.media import read_frames, read_sound
 from ovmer.adapters.media.sampling import linspace
 from ovmer.adapters.native import Native
 from ovmer.adapters.thinking import CUT_WHILE_THINKING
+from ovmer.baselines.decoding.answers import Perceived
 from ovmer.baselines.errors import CheckpointError, MissingModality, PrerequisiteError
 from ovmer.runners.describing.pipeline import Pipeline, Request
+from ovmer.runners.job import NOT_FIELDS
 
 ROOT = Path(__file__).parents[2]
 SAMPLE = ROOT / "runners" / "data" / "sample"
@@ -35,13 +37,9 @@ SUBTITLES = ("No!", None, "a much longer subtitle, so that lengths differ " * 3)
 def configured(name: str) -> Native:
     """The adapter as its yaml file has it."""
     content = OmegaConf.load(CONF / f"{name}.yaml")
-    fields = {
-        key: value
-        for key, value in content.items()
-        if key not in ("name", "title", "status", "dtype")
-    }
-    cls = registry.get(fields.pop("adapter"))
-    fields["generation"] = fields["generation"]["greedy"]
+    fields = {key: value for key, value in content.items() if key not in NOT_FIELDS}
+    cls = registry.get(content["adapter"])
+    fields["generation"] = content["generation"]["greedy"]
     adapter = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(cls), fields))
     assert isinstance(adapter, Native)
     return replace(adapter, generation=replace(adapter.generation, max_new_tokens=12))
@@ -99,6 +97,38 @@ def test_both_media_reach_a_model_that_takes_both(small, name):
     assert set(whole.inputs.prompt.features) >= set(seen.inputs.prompt.features)
     assert set(whole.inputs.prompt.features) >= set(heard.inputs.prompt.features)
     assert "from its picture alone" in seen.notes[0]
+
+
+def first_logits(adapter: Native, prompt: Perceived) -> torch.Tensor:
+    """Of the first new token; all that the head of the language model was asked for by then."""
+    kept: list[torch.Tensor] = []
+    head = adapter._model.llm.get_output_embeddings()
+    hook = head.register_forward_hook(lambda module, given, found: kept.append(found.clone()))
+    try:
+        adapter._engine.generate([prompt], [0])
+    finally:
+        hook.remove()
+    return kept[0]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_feature_changes_the_logits_of_the_last_position_the_only_ones(small, name):
+    adapter = small(name)
+    prompt = prepared(adapter, CLIPS[0]).inputs.prompt
+    logits = first_logits(adapter, prompt)
+    assert logits.shape[:2] == (1, 1), "of a long prompt all positions would take gigabytes"
+    features = {name: each for name, each in prompt.features.items() if is_medium(name, each)}
+    assert len(features) >= len(adapter.modalities & {VIDEO, AUDIO})
+    for name, feature in features.items():
+        noise = torch.randn(feature.shape, generator=torch.Generator().manual_seed(0))
+        changed = replace(prompt, features={**prompt.features, name: noise})
+        moved = (first_logits(adapter, changed) - logits).abs().max()
+        assert moved > 1e-3, f"{name} does not reach the language model"
+
+
+def is_medium(name: str, feature: torch.Tensor) -> bool:
+    """Pixels or a spectrogram, no mask and no times."""
+    return feature.is_floating_point() and feature.dim() > 1 and "mask" not in name
 
 
 def documented(adapter: Native, content: list, **options) -> list[int]:

@@ -133,7 +133,7 @@ def test_a_gpu_that_is_too_small_is_told_with_the_estimate():
 def test_another_gpu_than_the_first_is_asked_for_by_the_environment():
     settings = engine_settings({"name": "vllm"})
     assert isinstance(settings, VllmSettings)
-    assert settings.arguments(torch.device("cuda"), "float16")["gpu_memory_utilization"] == 0.75
+    assert settings.arguments(torch.device("cuda"), "float16")["dtype"] == "float16"
     with pytest.raises(PrerequisiteError, match="set the variable CUDA_VISIBLE_DEVICES=1 and"):
         settings.arguments(torch.device("cuda", 1), "float16")
 
@@ -248,10 +248,23 @@ def test_each_place_of_the_engine_names_its_own_keys():
 
 
 def test_a_language_model_alone_has_more_of_the_gpu():
-    settings = engine_settings({"name": "vllm"})
-    assert isinstance(settings, VllmSettings)
-    gpu = torch.device("cuda")
-    assert settings.arguments(gpu, "float16", alone=True)["gpu_memory_utilization"] == 0.9
-    chosen = engine_settings({"name": "vllm", "memory": 0.5})
-    assert isinstance(chosen, VllmSettings)
-    assert chosen.arguments(gpu, "float16", alone=True)["gpu_memory_utilization"] == 0.5
+    def share(beside_encoders: bool, **given: Any) -> float:
+        settings = engine_settings({"name": "vllm", **given})
+        assert isinstance(settings, VllmSettings)
+        found = settings.arguments(torch.device("cuda"), "float16", beside_encoders=beside_encoders)
+        return found["gpu_memory_utilization"]
+
+    assert share(beside_encoders=True) == 0.75
+    assert share(beside_encoders=False) == 0.9
+    assert share(beside_encoders=False, memory=0.5) == 0.5
+
+
+def test_vllm_keeps_no_more_context_than_its_memory_holds():
+    def longest(**given: Any) -> int:
+        settings = engine_settings({"name": "vllm", **given})
+        assert isinstance(settings, VllmSettings)
+        return settings.arguments(torch.device("cpu"), "float32")["max_model_len"]
+
+    assert longest() == -1  # vLLM's word for that
+    assert longest(context=4096) == 4096
+    assert longest(options={"max_model_len": 99}) == 99

@@ -3,7 +3,7 @@ from dataclasses import dataclass, field
 import pytest
 import torch
 
-from ovmer.baselines.transfer import Beside, _each_tensor
+from ovmer.baselines.transfer import SideStream, _each_tensor
 
 
 @dataclass(frozen=True)
@@ -27,9 +27,9 @@ def test_every_tensor_of_some_inputs_is_changed_and_nothing_else():
 
 def test_on_the_cpu_nothing_is_copied():
     given = Inputs([], torch.zeros(2), ())
-    with Beside(torch.device("cpu")) as beside:
-        assert beside.moved(given) is given
-        assert beside.kept(given.pixels) is given.pixels
+    with SideStream(torch.device("cpu")) as side:
+        assert side.moved(given) is given
+        assert side.kept(given.pixels) is given.pixels
         assert torch.is_inference_mode_enabled()
     assert not torch.is_inference_mode_enabled()
 
@@ -37,8 +37,8 @@ def test_on_the_cpu_nothing_is_copied():
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 def test_on_a_gpu_inputs_are_moved_and_outputs_complete():
     given = Inputs([[1]], torch.arange(4.0), (torch.ones(1),))
-    with Beside(torch.device("cuda")) as beside:
-        moved = beside.moved(given)
-        doubled = beside.kept(moved.pixels * 2)
+    with SideStream(torch.device("cuda")) as side:
+        moved = side.moved(given)
+        doubled = side.kept(moved.pixels * 2)
     assert moved.media[0].is_cuda
     assert doubled.tolist() == [0, 2, 4, 6]

@@ -5,6 +5,9 @@ one engine, in processes of its own, serves one tiny model for all settings, and
 server; engines for the miniatures of four baselines are in our process, as on any CPU.
 """
 
+import os
+import subprocess
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from importlib.util import find_spec
@@ -13,6 +16,7 @@ from shutil import copytree
 from types import SimpleNamespace
 from typing import Any
 
+import psutil
 import pytest
 import torch
 from torch import Tensor
@@ -120,7 +124,7 @@ def test_a_sampled_answer_depends_on_its_prompt_and_seed_alone(
 def test_answers_are_streamed_and_few_prompts_are_drawn_ahead(
     vllm: OfflineVllm, prompts: list[Tensor], monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr("ovmer.baselines.decoding.vllm_offline.IN_FLIGHT", 4)
+    monkeypatch.setattr(vllm, "in_flight", 4)
     engine, drawn, got = VllmEngine(vllm, Letters(), GREEDY), list[int](), dict[int, Generated]()
 
     def asked() -> Iterator[tuple[int, tuple[Tensor, int]]]:
@@ -216,3 +220,38 @@ def test_a_server_with_another_model_or_none_is_told_in_one_sentence(server: str
     assert sentence in str(error.value)
     with pytest.raises(PrerequisiteError, match=r"no server answers at http://127\.0\.0\.1:9/v1"):
         asking("http://127.0.0.1:9/v1", folder, GREEDY)
+
+
+def test_the_engine_ends_with_a_process_that_is_killed(folder: Path, tmp_path: Path):
+    """vLLM's own does not, and keeps the GPU's memory."""
+    script = tmp_path / "start.py"
+    script.write_text(START.format(folder=str(folder)), encoding="utf-8")
+    quiet = {"VLLM_ENABLE_V1_MULTIPROCESSING": "1", "PYTHONUNBUFFERED": "1"}
+    with subprocess.Popen(
+        [sys.executable, str(script)],
+        stdin=subprocess.PIPE,  # for whose end it waits
+        stdout=subprocess.PIPE,
+        text=True,
+        env=os.environ | quiet,
+    ) as started:
+        try:
+            assert started.stdout is not None
+            assert any(line.startswith("started") for line in started.stdout)
+            engines = psutil.Process(started.pid).children(recursive=True)
+            assert started.poll() is None
+            assert engines
+        finally:
+            started.kill()
+    _, alive = psutil.wait_procs(engines, timeout=30)
+    assert not alive
+
+
+START = """
+from pathlib import Path
+from ovmer.baselines.decoding.vllm_engine import VllmEngine
+if __name__ == "__main__":
+    options = {{"dtype": "float32", "kv_cache_memory_bytes": 2**28, "max_model_len": 1024}}
+    engine = VllmEngine.start(Path({folder!r}), options)
+    print("started")
+    input()
+"""

@@ -352,6 +352,63 @@ def test_batches_are_made_by_tokens_padding_included():
     assert found[3].description == f"DDDD {clip_seed(0, 'dddd')}"
 
 
+def test_no_batch_is_larger_than_the_adapter_says_that_the_device_holds():
+    class Small(Encoding):
+        batch_tokens = 4
+
+    adapter = Small()
+    pipeline = Pipeline(adapter, seed=0, batch_size=8, batch_tokens=100, workers=2)
+    list(pipeline.describe(requests(["aa", "bb", "cc"])))
+    assert adapter.batches == [["AA", "BB"], ["CC"]]
+
+
+STICKY = (
+    "CUDA error: device-side assert triggered\nCUDA kernel errors might be asynchronously reported"
+)
+
+
+@pytest.mark.parametrize("half", ["encode", "generate"])
+@pytest.mark.parametrize("error", [STICKY, "CUDA error: CUBLAS_STATUS_EXECUTION_FAILED when ..."])
+def test_a_device_that_is_lost_ends_the_run_and_names_the_clips(half, error):
+    class Lost(Encoding):
+        asked = 0
+
+        def fails(self, batch):
+            self.asked += any(item.inputs.lower() == "c" for item in batch) or self.asked > 0
+            if self.asked:
+                raise RuntimeError(error)
+
+        def encode(self, batch):
+            if half == "encode":
+                self.fails(batch)
+            return super().encode(batch)
+
+        def generate(self, batch):
+            if half == "generate":
+                self.fails(batch)
+            return super().generate(batch)
+
+    adapter, found = Lost(), []
+    pipeline = Pipeline(adapter, seed=0, batch_size=2, workers=2)
+    with pytest.raises(PrerequisiteError, match=r"GPU failed at c, d .*the same command goes on"):
+        found.extend(pipeline.describe(requests("abcdefghij")))
+    assert [each.name for each in found if each.failed] == []
+    assert adapter.asked == 1, "no second batch is put to a device that is lost"
+    assert len(found) <= 2
+
+
+def test_an_error_of_one_call_is_that_clips_alone():
+    class Odd(Encoding):
+        def generate(self, batch):
+            if any(item.inputs == "B" for item in batch):
+                raise RuntimeError("CUDA error: invalid argument")
+            return super().generate(batch)
+
+    pipeline = Pipeline(Odd(), seed=0, batch_size=4, workers=2)
+    found = list(pipeline.describe(requests("abc")))
+    assert [each.status for each in found] == ["ok", "crashed", "ok"]
+
+
 def test_what_fails_to_be_encoded_takes_no_other_with_it():
     adapter = Encoding()
     pipeline = Pipeline(adapter, seed=0, batch_size=4, workers=2)

@@ -7,16 +7,21 @@ import signal
 import socket
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
 import pytest
 import ray
 
+from ovmer.adapters.scripted import Scripted
+from ovmer.baselines.device import limit_memory
 from ovmer.baselines.errors import ClipError, PrerequisiteError
 from ovmer.runners.data import read_dataset
 from ovmer.runners.describing.feed import Feed
 from ovmer.runners.describing.launchers import make_launcher
+from ovmer.runners.describing.ray_workers import Worker
+from ovmer.runners.folder.records import Prediction
 from ovmer.runners.sweeping.state import look
 from ovmer.runners.sweeping.work import work
 from tests.runners.conftest import write_tables
@@ -115,6 +120,37 @@ def test_a_clip_that_kills_its_worker_is_found_out_and_recorded(base, capsys):
     assert {each.name: each.status for each in state.failed} == {"clip11": "crashed"}
     assert sorted(each["name"] for each in lines(made)) == CLIPS
     assert "a Ray worker died" in capsys.readouterr().err
+
+
+def test_an_error_of_loading_that_is_not_ours_is_one_sentence(base):
+    class Broken(Scripted):
+        def load(self, machine):
+            raise KeyError("model.layers.0")
+
+    feed = replace(Feed.of(made := job("baseline=scripted", *base), made.adapter), adapter=Broken())
+    launcher = make_launcher(made.settings.launcher, feed)
+    requests = look(made, read_dataset(made.settings.dataset)).to_describe
+    sentence = r"every Ray worker died before its model was loaded \(KeyError: 'model.layers.0'\)"
+    with pytest.raises(PrerequisiteError, match=sentence):
+        list(launcher.describe(requests))
+
+
+def test_workers_that_share_a_gpu_are_given_their_part_of_its_memory(base):
+    class Tells(Scripted):
+        def load(self, machine):
+            from ovmer.baselines.device import memory_share
+
+            self.default = f"share {memory_share()}"
+
+    feed = replace(Feed.of(made := job("baseline=scripted", *base), made.adapter), adapter=Tells())
+    worker = Worker(feed.with_cores(1), gpu_share=0.5)
+    requests = look(made, read_dataset(made.settings.dataset)).to_describe
+    worker.deal(requests[:1], {}, last=True)
+    try:
+        said = next(each for each in worker.answers() if isinstance(each, Prediction))
+        assert said.description == "share 0.5"
+    finally:
+        limit_memory(1.0)
 
 
 def test_on_error_raise_ends_the_run_at_once(base):

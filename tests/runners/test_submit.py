@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from ovmer.baselines.errors import PrerequisiteError
 from ovmer.runners.sweeping import submit
 from tests.runners.jobs import job
 
@@ -130,3 +131,73 @@ def test_a_job_that_is_stopped_leaves_no_result(data, tmp_path):
     )
     assert (done.returncode, done.stdout) == (130, "")
     assert "stopped; what was finished is kept" in done.stderr
+
+
+def test_a_job_whose_extractor_is_a_language_model_asks_for_its_needs():
+    runs = "baseline.runs=[a,b]"
+    rules = asked("baseline=combined", runs, SLURM)
+    assert (rules["gpus_per_node"], rules["mem_gb"]) == (0, 4)
+    model = asked("baseline=combined", runs, "extractor=qwen25", SLURM)
+    assert (model["gpus_per_node"], model["mem_gb"], model["timeout_min"]) == (1, 32, 60)
+    served = ("extractor=qwen25", "engine@extractor.engine=server")
+    assert asked("baseline=combined", runs, *served, SLURM)["gpus_per_node"] == 0
+    large = asked("baseline=video_llava", "extractor=qwen25", SLURM)
+    assert large["mem_gb"] == 64, "the larger of both"
+
+
+class FakeJob:
+    """A local job that ends when it is told to."""
+
+    def __init__(self, label: str, gpus: tuple[str, ...]) -> None:
+        self.label, self.gpus, self.ended = label, gpus, False
+
+    def done(self) -> bool:
+        return self.ended
+
+    def cancel(self) -> None:
+        self.ended = True
+
+
+def test_local_jobs_have_a_gpu_each_and_wait_for_one(monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,GPU-abc")
+    monkeypatch.setattr(submit, "_POLL_SECONDS", 0.001)
+    running: list[FakeJob] = []
+    at_once = []
+
+    def hand(made, wanted, cluster, gpus=None):
+        running.append(FakeJob(made.label, gpus))
+        return running[-1]
+
+    def end(job, done, state):
+        return 0
+
+    monkeypatch.setattr(submit, "_submit", hand)
+    monkeypatch.setattr(submit, "_status", end)
+    names = ["video_llava", "random", "salmonn", "otter"]
+    local = ["hydra/launcher=submitit_local"]
+    endings = submit.submit([job(f"baseline={name}") for name in names], local)
+
+    monkeypatch.setattr(submit.time, "sleep", lambda seconds: one_ends())
+
+    def one_ends():
+        left = [each for each in running if not each.ended]
+        at_once.append({each.label: each.gpus for each in left})
+        left[0].ended = True
+
+    assert sorted(index for index, _ in endings) == [0, 1, 2, 3]
+    assert at_once[0] == {"video_llava": ("2",), "random": (), "salmonn": ("GPU-abc",)}
+    assert at_once[1] == {"random": (), "salmonn": ("GPU-abc",), "otter": ("2",)}
+
+
+def test_a_local_job_sees_the_gpus_that_it_was_given(monkeypatch):
+    seen = {}
+
+    def work(job):
+        seen["gpus"] = os.environ["CUDA_VISIBLE_DEVICES"]
+        raise PrerequisiteError("enough")
+
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
+    monkeypatch.setattr("ovmer.runners.sweeping.work.work", work)
+    ending = submit.Task(job("baseline=random"), ("GPU-abc", "3"))()
+    assert seen["gpus"] == "GPU-abc,3"
+    assert "enough" in ending.sentences[0]

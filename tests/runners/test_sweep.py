@@ -53,8 +53,8 @@ def test_a_sweep_prints_one_table_and_the_second_time_nothing_else(command, on_d
     first = command(*arguments)
     assert first.returncode == 0, first.stderr
     rows = {line.split()[0]: line.split() for line in first.stdout.splitlines()}
-    assert rows["empty"][2:] == ["6", "0", "6", "0", "0.00", "0.00", "0.00"]
-    assert rows["ground_truth"][2:] == ["6", "6", "0", "0", "100.00", "100.00", "100.00"]
+    assert rows["empty"][3:] == ["6", "0", "6", "0", "0.00", "0.00", "0.00"]
+    assert rows["ground_truth"][3:] == ["6", "6", "0", "0", "100.00", "100.00", "100.00"]
     assert first.stderr.count("to do") == 3
     made = {path: path.stat().st_mtime_ns for path in tmp_path.glob("outputs/ovmerd*/*/*")}
     second = command(*arguments)
@@ -83,7 +83,7 @@ def test_clips_that_fail_make_the_status_one_and_are_summed_up(command, on_data)
     assert done.returncode == 1
     assert "3 ok, 2 unreadable, 1 refused" in done.stderr
     assert "  unreadable e: e: scripted unreadable" in done.stderr
-    assert done.stdout.splitlines()[2].split()[2:6] == ["6", "3", "0", "3"]
+    assert done.stdout.splitlines()[2].split()[3:7] == ["6", "3", "0", "3"]
 
 
 @pytest.mark.parametrize(

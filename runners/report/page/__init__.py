@@ -38,6 +38,7 @@ _MODULES = (
     "pieces.js",
     "plots.js",
     "labels.js",
+    "inputs.js",
     "leaderboard.js",
     "clusters.js",
     "filters.js",

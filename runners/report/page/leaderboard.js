@@ -6,7 +6,8 @@ function Leaderboard({ board, state }) {
   if (!board.figures.length)
     return html`<${Warnings} items=${boardWarnings(board)} />
       <${BoardTable} board=${board} state=${state} columns=${[]} name="Runs" />
-      <${LabelCounts} board=${board} />`;
+      <${LabelCounts} board=${board} />
+      <${Inputs} board=${board} state=${state} />`;
   return html`
     <${Warnings} items=${boardWarnings(board)} />
     <${BoardTable} board=${board} state=${state} columns=${board.headlines} name="Figures" />
@@ -14,6 +15,7 @@ function Leaderboard({ board, state }) {
     <${Legend} board=${board} />
     <${Variance} board=${board} />
     <${LabelCounts} board=${board} />
+    <${Inputs} board=${board} state=${state} />
     <div class="d-flex flex-wrap gap-3 align-items-end mt-4 mb-2">
       <h2 class="h5 mb-1 me-auto">At a glance</h2>
       <${Select}

@@ -1,0 +1,151 @@
+"""Which parts a job's clips lack, and where they come from."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from ovmer.adapters.base import SUBTITLE, VIDEO
+from ovmer.baselines.errors import PrerequisiteError, first_line
+from ovmer.runners.config import Settings
+from ovmer.runners.data import Clip
+from ovmer.runners.parts import faces
+from ovmer.runners.parts.asr import AsrSettings, Listener
+from ovmer.runners.parts.faces import FaceFinder
+from ovmer.runners.progress import Progress
+
+
+@dataclass(frozen=True)
+class Parted:
+    """A clip with the parts that were made for it."""
+
+    clip: Clip
+    notes: tuple[str, ...] = ()
+    """For the clip's record."""
+
+
+@dataclass
+class FaceSettings:
+    """`conf/faces/NAME.yaml`."""
+
+    name: str = "given"
+    missing: str = "record"
+    """A clip without a face is recorded as such (record), or described from its frames (frame)."""
+
+
+def identities(settings: Settings, uses: frozenset[str]) -> dict[str, Any]:
+    """What the made parts add to the identity of a run whose baseline uses so much."""
+    found: dict[str, Any] = {}
+    if VIDEO in uses and _finds_faces(settings):
+        found["faces"] = {**faces.IDENTITY, "missing": _face_settings(settings).missing}
+    if SUBTITLE in uses and _listens(settings) and settings.subtitle == "prompt":
+        found["asr"] = _asr_settings(settings).identity
+    return found
+
+
+def make(settings: Settings, clips: Sequence[Clip], uses: frozenset[str], label: str) -> None:
+    """Make what the clips lack; what was made before is not looked at again.
+
+    Raises PrerequisiteError where a package, model or server is missing.
+    """
+    if VIDEO in uses and _finds_faces(settings):
+        finder = FaceFinder(settings.machine.device)
+        videos = [clip.video for clip in clips if clip.face is None and clip.video is not None]
+        _make(finder.cache.find, finder.make, videos, f"{label}: faces")
+    if _listens(settings):
+        asr = _asr_settings(settings)
+        listener = Listener(asr)
+        sounds = [clip.audio for clip in clips if clip.audio and _is_heard(asr, clip)]
+        _make(listener.cache.find, listener.make, sounds, f"{label}: subtitles")
+
+
+def _make(
+    find: Callable[[Path], Any], make_one: Callable[[Path], None], files: Sequence[Path], label: str
+) -> None:
+    todo = [file for file in dict.fromkeys(files) if find(file) is None]
+    if not todo:
+        return
+    with Progress(len(todo), label) as progress:
+        for file in todo:
+            make_one(file)
+            progress.add()
+
+
+def with_parts(settings: Settings, clips: Sequence[Clip]) -> list[Parted]:
+    """The clips with what was made for them so far."""
+    found = [Parted(clip) for clip in clips]
+    if _listens(settings):
+        asr = _asr_settings(settings)
+        listener = Listener(asr)
+        found = [_with_words(listener, asr, each) for each in found]
+    if _finds_faces(settings):
+        finder, missing = FaceFinder(), _face_settings(settings).missing
+        found = [_with_face(finder, missing, each) for each in found]
+    return found
+
+
+def _with_words(listener: Listener, asr: AsrSettings, parted: Parted) -> Parted:
+    clip = parted.clip
+    if clip.audio is None or not _is_heard(asr, clip):
+        return parted
+    heard = listener.cache.find(clip.audio)
+    if heard is None or heard.get("text") is None:
+        return parted
+    note = f'the subtitle was heard by {asr.name}: "{heard["text"]}"'
+    return Parted(replace(clip, subtitle=heard["text"]), (*parted.notes, note))
+
+
+def _with_face(finder: FaceFinder, missing: str, parted: Parted) -> Parted:
+    clip = parted.clip
+    if clip.face is not None or clip.video is None:
+        return parted
+    seen = finder.cache.find(clip.video)
+    if seen is None:  # not made yet, as while a sweep is planned: where it will be
+        return Parted(replace(clip, face=finder.file(clip.video)), parted.notes)
+    if not seen["crops"]:
+        if missing == "frame" and "error" not in seen:
+            note = "no face was found, so whole frames are shown"
+            return Parted(replace(clip, face=clip.video), (*parted.notes, note))
+        return parted
+    notes = parted.notes
+    if seen["most"] > 1:
+        notes = (*notes, f"up to {seen['most']} faces in a frame; the largest is shown")
+    return Parted(replace(clip, face=finder.file(clip.video)), notes)
+
+
+def _is_heard(asr: AsrSettings, clip: Clip) -> bool:
+    return asr.clips == "all" or not (clip.subtitle or "").strip()
+
+
+def _listens(settings: Settings) -> bool:
+    return settings.asr.get("name", "none") != "none"
+
+
+def _finds_faces(settings: Settings) -> bool:
+    if settings.faces.get("name", "given") == "given":
+        return False
+    if settings.dataset.get("visual") != "face":
+        raise PrerequisiteError("faces=detect is for crops of faces; add dataset.visual=face")
+    return True
+
+
+def _asr_settings(settings: Settings) -> AsrSettings:
+    found: AsrSettings = _checked("asr", AsrSettings, settings.asr)
+    return found
+
+
+def _face_settings(settings: Settings) -> FaceSettings:
+    found: FaceSettings = _checked("faces", FaceSettings, settings.faces)
+    if found.missing not in ("record", "frame"):
+        raise PrerequisiteError(f"faces.missing is {found.missing!r}; choose record or frame")
+    return found
+
+
+def _checked(key: str, schema: Any, given: Mapping[str, Any]) -> Any:
+    try:
+        return OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(schema), dict(given)))
+    except OmegaConfBaseException as error:
+        raise PrerequisiteError(f"{key}.{error.full_key}: {first_line(error)}") from error

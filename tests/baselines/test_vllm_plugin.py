@@ -1,0 +1,73 @@
+"""What vLLM calls in each of its processes: nothing of ours in engines of others, and no error."""
+
+import multiprocessing
+import os
+import sys
+import time
+from types import ModuleType
+
+import psutil
+import pytest
+
+from ovmer.baselines.decoding.vllm_offline import STARTED_BY
+from ovmer.baselines.native import vllm_plugin
+
+
+def vllm_without(monkeypatch: pytest.MonkeyPatch, *missing: str) -> dict[str, object]:
+    """A vLLM in which some names have moved; returns what is registered there."""
+    registered: dict[str, object] = {}
+    registry = type("ModelRegistry", (), {"register_model": staticmethod(registered.__setitem__)})
+    vllm, config = ModuleType("vllm"), ModuleType("vllm.model_executor.models.config")
+    if "ModelRegistry" not in missing:
+        vllm.ModelRegistry = registry  # type: ignore[attr-defined]
+    if "MODELS_CONFIG_MAP" not in missing:
+        config.MODELS_CONFIG_MAP = {"Gemma4ForConditionalGeneration": "its own"}  # type: ignore[attr-defined]
+    for name, module in (("vllm", vllm), ("vllm.model_executor.models.config", config)):
+        monkeypatch.setitem(sys.modules, name, module)
+    return registered
+
+
+def test_an_engine_that_we_did_not_start_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    registered = vllm_without(monkeypatch)
+    monkeypatch.delenv(STARTED_BY, raising=False)
+    vllm_plugin.register()
+    assert not registered
+
+
+def test_in_our_engines_vllm_finds_our_classes(monkeypatch: pytest.MonkeyPatch) -> None:
+    registered = vllm_without(monkeypatch)
+    monkeypatch.setenv(STARTED_BY, str(os.getpid()))
+    vllm_plugin.register()
+    assert registered.keys() == set(vllm_plugin.CORRECTED.values())
+
+
+@pytest.mark.parametrize("moved", ["ModelRegistry", "MODELS_CONFIG_MAP"])
+def test_a_name_that_has_moved_is_a_warning(monkeypatch: pytest.MonkeyPatch, moved: str) -> None:
+    vllm_without(monkeypatch, moved)
+    monkeypatch.setenv(STARTED_BY, str(os.getpid()))
+    with pytest.warns(UserWarning, match="corrections .* are not known to this vLLM"):
+        vllm_plugin.register()
+
+
+def engine(pipe: "multiprocessing.connection.Connection") -> None:
+    vllm_plugin.end_with_parent()
+    pipe.send(os.getpid())
+    time.sleep(60)
+
+
+def parent_of_an_engine(pipe: "multiprocessing.connection.Connection") -> None:
+    multiprocessing.get_context("spawn").Process(target=engine, args=(pipe,)).start()
+    time.sleep(60)
+
+
+def test_an_engine_ends_when_its_parent_is_killed() -> None:
+    context = multiprocessing.get_context("spawn")
+    ours, theirs = context.Pipe()
+    parent = context.Process(target=parent_of_an_engine, args=(theirs,))
+    parent.start()
+    assert ours.poll(120)
+    started = psutil.Process(ours.recv())
+    parent.kill()
+    _, alive = psutil.wait_procs([started], timeout=20)
+    assert not alive
+    parent.join()
