@@ -271,8 +271,8 @@ class PortCourse(Course):
         recipe = self.recipe
         if len(recipe.kinds) > 1 and set(recipe.kinds) - recipe.questions.keys():
             raise PrerequisiteError(
-                "several train.kinds need a question each, in train.questions: "
-                "train.questions.KIND='...{subtitle}...'"
+                "several train.kinds need a question each: "
+                "'+train.questions.KIND=\"... {subtitle} ...\"'"
             )
         self._asking = {kind: self._adapter_for(kind) for kind in recipe.kinds}
 

@@ -121,7 +121,8 @@ class Recipe:
     kinds: list[str] = field(default_factory=lambda: ["ovlabel"])
     """Of these one is drawn for each clip in each pass."""
     questions: dict[str, str] = field(default_factory=dict)
-    """For a port: the question of each kind, with {subtitle}; none: the baseline's own."""
+    """For a port: the question of each kind, with {subtitle} (`+train.questions.KIND=...`); none:
+    the baseline's own."""
     max_length: int = 1024
     encoders: str = "eval"
     loudness: str = "clip"
@@ -131,7 +132,8 @@ class Recipe:
     broken: str = "skip"
     features: str = "live"
     mixture: dict[str, float] = field(default_factory=dict)
-    """Data sets by name with the share of iterations of each, in place of `dataset`."""
+    """Data sets by name with the share of iterations of each, in place of `dataset`; on the command
+    line `+train.mixture={NAME: SHARE, ...}`."""
     reasons: Reasons = field(default_factory=Reasons)
     precision: str = "auto"
     gradient_checkpointing: bool = False

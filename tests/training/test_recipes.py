@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from ovmer.runners.training.evaluation import table
+from ovmer.runners.training.run import Run
 from ovmer.runners.training.settings import compose_train
 
 PAGE = (Path(__file__).parents[2] / "docs" / "training.md").read_text("utf-8")
@@ -45,6 +46,15 @@ def test_ablations_of_the_page_are_settings():
 def test_a_data_set_of_the_command_line_takes_the_place_of_the_recipes():
     settings = compose_train(["recipe=affectgpt", "dataset=ovmerd"])
     assert settings.dataset["name"] == "ovmerd"
+
+
+def test_a_mixture_reads_its_data_sets_by_name(tmp_path):
+    given = ["recipe=affectgpt_frame", "+train.mixture={sample: 2}", f"outputs={tmp_path}"]
+    run = Run(compose_train(given), given)
+    (examples,), shares = run.examples()
+    assert len(examples) == 10
+    assert shares == [2.0]
+    assert run.folder.name.startswith("affectgpt_frame-sample")
 
 
 def test_table_names_three_ways_to_choose():
