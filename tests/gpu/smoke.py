@@ -8,6 +8,7 @@ there. Each group of checks is a process of its own, so that one that crashes le
 
 import argparse
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -78,11 +79,12 @@ def _in_a_process(group: str, device: str, only: str, until: float) -> list[Row]
             stderr=said,
             text=True,
             env=os.environ | {"TOKENIZERS_PARALLELISM": "false"},
+            start_new_session=True,  # so that what it starts can be ended with it
         )
         try:
             output, end = process.communicate(timeout=seconds)[0], ""
         except subprocess.TimeoutExpired:
-            process.kill()
+            os.killpg(process.pid, signal.SIGKILL)
             output, end = process.communicate()[0], f"stopped after {seconds:.0f} s"
         rows = [Row.from_line(line) for line in output.splitlines() if line.startswith('{"check"')]
         if process.returncode and not end:
