@@ -18,14 +18,14 @@ import torch
 from torch import Tensor, nn
 from transformers import TrainerCallback, TrainingArguments
 
-from ovmer.adapters.models.affectgpt import look_at
-from ovmer.adapters.models.affectgpt_prompts import (
+from ovmer.adapters.affectgpt_prompts import (
     ANSWERS,
     QUESTIONS,
     TEMPLATES,
     Template,
     question_and_answer,
 )
+from ovmer.adapters.models.affectgpt import look_at
 from ovmer.baselines.errors import Unreadable
 from ovmer.baselines.layers.hubert import SAMPLE_RATE
 from ovmer.baselines.layers.qformer import QFormerConfig

@@ -16,6 +16,12 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from ovmer.adapters.affectgpt_prompts import (
+    QUESTION_TEXT,
+    SUBTITLE_TEXT,
+    TEMPLATES,
+    Template,
+)
 from ovmer.adapters.base import (
     AUDIO,
     SUBTITLE,
@@ -27,12 +33,6 @@ from ovmer.adapters.base import (
 from ovmer.adapters.media import Samples, read_frames, read_sound
 from ovmer.adapters.media.sampling import strided, window_starts
 from ovmer.adapters.mllm import Mllm, Question
-from ovmer.adapters.models.affectgpt_prompts import (
-    QUESTION_TEXT,
-    SUBTITLE_TEXT,
-    TEMPLATES,
-    Template,
-)
 from ovmer.adapters.registry import near, register
 from ovmer.baselines.errors import CheckpointError, PrerequisiteError
 from ovmer.baselines.tokenizer import Tokenizer

@@ -5,7 +5,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ovmer.adapters.models.affectgpt_prompts import END_OF_ANSWER, Template
+from ovmer.adapters.affectgpt_prompts import END_OF_ANSWER, Template
 from ovmer.baselines.errors import Unreadable
 from ovmer.baselines.tokenizer import Tokenizer
 

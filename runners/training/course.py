@@ -6,11 +6,11 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ovmer.adapters.mllm import Mllm, Question
-from ovmer.adapters.models.affectgpt_prompts import (
+from ovmer.adapters.affectgpt_prompts import (
     Template,
     question_and_answer,
 )
+from ovmer.adapters.mllm import Mllm, Question
 from ovmer.baselines.checkpoint import locate
 from ovmer.baselines.errors import PrerequisiteError
 from ovmer.runners.job import Job

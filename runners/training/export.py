@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from ovmer.adapters.models.affectgpt_prompts import question_and_answer
+from ovmer.adapters.affectgpt_prompts import question_and_answer
 from ovmer.runners.disk import replace_file
 from ovmer.runners.training.lessons import Example
 from ovmer.runners.training.settings import TrainSettings

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ovmer.adapters.models.affectgpt_prompts import DESCRIPTION, LABELS
+from ovmer.adapters.affectgpt_prompts import DESCRIPTION, LABELS
 from ovmer.baselines.errors import ClipError, PrerequisiteError
 from ovmer.runners.data.reader import dataset_root, read_dataset
 from ovmer.runners.data.settings import Clip

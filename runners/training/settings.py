@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from ovmer.adapters.models.affectgpt_prompts import QUESTIONS, TEMPLATES
+from ovmer.adapters.affectgpt_prompts import QUESTIONS, TEMPLATES
 from ovmer.baselines.errors import PrerequisiteError, near
 from ovmer.runners.config import CONF, VERSION_BASE, Settings, register, settings_of
 

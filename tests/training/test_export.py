@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from ovmer.adapters.affectgpt_prompts import TEMPLATES
 from ovmer.adapters.models.affectgpt import AffectGptAdapter
-from ovmer.adapters.models.affectgpt_prompts import TEMPLATES
 from ovmer.baselines.device import Place
 from ovmer.baselines.errors import CheckpointError, PrerequisiteError
 from ovmer.baselines.layers.qformer import QFormerConfig
