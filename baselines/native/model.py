@@ -72,7 +72,7 @@ def read_processor(
         if not processor.tokenizer.chat_template:
             raise CheckpointError(
                 f"the {name} of {folder} has no chat template; choose an instruct model, or say "
-                "how it is asked with baseline.template.chat_template=FILE.jinja"
+                "how it is asked with '+baseline.template={chat_template: FILE.jinja}'"
             )
     return ChatProcessor(processor, folder, options, template)
 
@@ -85,6 +85,6 @@ def _jinja(template: str) -> str:
         return Path(template).read_text(encoding="utf-8")
     except OSError as error:
         raise PrerequisiteError(
-            f"baseline.template.chat_template is {template!r}, which is neither Jinja nor a file "
+            f"the chat_template {template!r} is neither Jinja nor a file "
             f"that can be read ({error.strerror})"
         ) from error

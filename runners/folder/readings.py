@@ -15,6 +15,8 @@ from ovmer.runners.job import Job
 
 def stored_entry(folder: RunFolder, settings: Settings) -> StoredScores | None:
     """The figures that the folder keeps for the run's own extractor and metric."""
+    if "name" not in settings.extractor:
+        return None  # imported predictions
     key = f"{Job(settings).extraction}/{settings.metric.get('name')}"
     return folder.read_scores().get(key)
 

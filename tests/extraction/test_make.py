@@ -20,7 +20,8 @@ def settings(*overrides: str) -> dict:
 
 @pytest.mark.parametrize("name", SHIPPED)
 def test_every_shipped_extractor_can_be_made(name: str):
-    made = make_extractors(job(f"extractor={name}").settings.extractor)
+    task = ["task=emobench_m_smile"] if name == "judge" else []
+    made = make_extractors(job(f"extractor={name}", *task).settings.extractor)
     # qwen25_paper is qwen25 under other settings, so that it keeps what that one has labelled.
     assert [each.identity["name"] for each in made] == [name.removesuffix("_paper")]
 
@@ -68,7 +69,7 @@ def test_a_dry_run_uses_the_folder_that_is_named(tmp_path: Path):
         ("extractor.engine.batch_size=0", "extractor.engine.batch_size is 0; give at least 1"),
         ("extractor.seeds=[]", "extractor.seeds is []; give each seed once"),
         ("extractor.seeds=[1,1]", "extractor.seeds is [1, 1]; give each seed once"),
-        ("extractor.kind=llm", "extractor.kind is 'llm'; it is lexicon or language_model"),
+        ("extractor.kind=llm", "extractor.kind is 'llm'; it is lexicon, language_model or judge"),
         ("+extractor.modell=x", "there is no key extractor.modell; did you mean model"),
         ("extractor.engine.batch_size=many", "extractor.engine.batch_size: Value 'many'"),
         (
