@@ -222,6 +222,7 @@ def test_a_server_with_another_model_or_none_is_told_in_one_sentence(server: str
         asking("http://127.0.0.1:9/v1", folder, GREEDY)
 
 
+@pytest.mark.by_hand  # starts two engines in processes of their own: a minute
 def test_the_engine_ends_with_a_process_that_is_killed(folder: Path, tmp_path: Path):
     """vLLM's own does not, and keeps the GPU's memory."""
     script = tmp_path / "start.py"
