@@ -10,6 +10,7 @@ from tests.gpu import models, smoke
 from tests.gpu.table import FAIL, OK, Row, rendered
 
 
+@pytest.mark.by_hand  # a group of the script in processes of its own: 20 s
 def test_it_prints_a_table_and_writes_it_to_a_file(tmp_path: Path) -> None:
     out = tmp_path / "table.md"
     arguments = ["--device", "cpu", "--groups", "models", "--only", "qwen2_audio"]
