@@ -127,3 +127,9 @@ def test_the_other_format_counts_and_no_weights_at_all_do_not(root: Path, tmp_pa
     (folder / "model.safetensors").write_bytes(b"\x02\0\0\0\0\0\0\0{}")
     found = {each.part: each for each in survey("salmonn", adapter, str(tmp_path))}
     assert found["llm"].verdict == "whole"
+
+
+def test_a_chat_model_has_no_port_to_compare_with(tmp_path: Path) -> None:
+    placed("qwen2_5_vl", tmp_path)
+    verdicts = {each.verdict for each in findings("qwen2_5_vl", tmp_path)}
+    assert verdicts == {"whole"}
