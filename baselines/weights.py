@@ -25,6 +25,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from threading import RLock
+from typing import cast
 
 import torch
 from accelerate import init_empty_weights
@@ -34,7 +35,9 @@ from transformers.initialization import no_init_weights
 
 from ovmer.baselines.checkpoint import Loading
 from ovmer.baselines.device import Place, check_room
+from ovmer.baselines.device_map import Spread, check_each, connect, device_of, spread
 from ovmer.baselines.errors import CheckpointError
+from ovmer.baselines.lora import with_adapter
 from ovmer.baselines.weight_files import LazyTensor, Tensors
 from ovmer.baselines.weight_index import some, summary
 
@@ -177,24 +180,48 @@ def load_strict(module: nn.Module, tensors: Tensors, place: Place) -> None:
     here stay weightless but for its input embeddings. Raises CheckpointError where files and module
     disagree, PrerequisiteError where the GPU is too small.
 
-    With `place.loading` the tensors that the user leaves aside are, and what is to be said of the
-    files is added to its notes.
+    With `place.loading` the tensors that the user leaves aside are, adapters are merged into the
+    language model, and what is to be said of the files is added to its notes.
     """
     loading = place.loading or Loading({}, {})
     loading.notes += _about_files(tensors)
+    for folder in loading.adapters:
+        tensors = with_adapter(tensors, folder)
+        loading.notes.append(f"the adapter {folder.name} merged in")
     _leave_aside(module, tensors, loading)
     _compare(module, tensors, loading)
     if place.device.type == "meta":  # to see whether the files fit, without their data
         return
     if place.llm_folder is not None:
         place.llm_folder.keep(module.llm, _llm_of(module, tensors), place.dtype)
-    check_room(_bytes(tensors, place.dtype), place.device)
+    where = _spread(module, tensors, place)
     for name in list(tensors):
-        _place(module, name, tensors.pop(name).read(), place.device, place.dtype)
-    for owner in module.modules():
+        _place(module, name, tensors.pop(name).read(), device_of(name, where), place.dtype)
+    for path, owner in module.named_modules():
         for name, buffer in owner.named_buffers(recurse=False):
-            setattr(owner, name, buffer.to(place.device))
+            setattr(owner, name, buffer.to(device_of(f"{path}.{name}", where)))
+    if place.others and place.llm_folder is None:
+        connect(cast(PreTrainedModel, module.llm), _below_llm(where))
     module.eval().requires_grad_(False)
+
+
+def _spread(module: nn.Module, tensors: Tensors, place: Place) -> Spread:
+    """The device of everything; only the language model is spread over several.
+
+    Raises PrerequisiteError where the GPUs are too small.
+    """
+    if not place.others or place.llm_folder is not None:
+        check_room(_bytes(tensors, place.dtype), place.device)
+        return {"": place.device}
+    llm = cast(PreTrainedModel, module.llm)
+    beside = _bytes({k: v for k, v in tensors.items() if not k.startswith("llm.")}, place.dtype)
+    where = spread(llm, (place.device, *place.others), place.dtype, beside)
+    check_each(llm, where, place.dtype, beside)
+    return {"": place.device} | {f"llm.{name}": device for name, device in where.items()}
+
+
+def _below_llm(where: Spread) -> Spread:
+    return {name.removeprefix("llm."): device for name, device in where.items() if name}
 
 
 def _bytes(tensors: Tensors, dtype: torch.dtype) -> int:

@@ -130,12 +130,22 @@ class Share:
     """Bytes; 0 is not asked for."""
 
     @classmethod
-    def of(cls, cluster: Mapping[str, float], options: RayOptions, on_gpu: bool) -> "Share":
-        """What the options ask for, the rest filled in; PrerequisiteError where it is not there."""
+    def of(
+        cls, cluster: Mapping[str, float], options: RayOptions, on_gpu: bool, model_gpus: int = 1
+    ) -> "Share":
+        """What the options ask for, the rest filled in; PrerequisiteError where it is not there.
+
+        `model_gpus` is how many GPUs one model is spread over.
+        """
         cpus, gpus = cluster.get("CPU", 0.0), cluster.get("GPU", 0.0)
         each_gpu = options.gpus
         if each_gpu is None:
-            each_gpu = 1.0 if on_gpu and gpus else 0.0
+            each_gpu = float(model_gpus) if on_gpu and gpus else 0.0
+        if on_gpu and 1 < model_gpus != each_gpu:
+            raise PrerequisiteError(
+                f"engine.gpus={model_gpus} spreads each model over as many GPUs, but a worker has "
+                f"{each_gpu:g}; leave launcher.gpus out, in a cluster with GPUs"
+            )
         most = gpus // each_gpu if each_gpu else cpus // max(options.cpus, 1)
         workers = options.workers or int(most)
         each_cpu = options.cpus or max(int(cpus // max(workers, 1)), 1)
@@ -167,7 +177,8 @@ class RayWorkers:
         import ray
 
         with joined(self._options.address):
-            share = Share.of(ray.cluster_resources(), self._options, self._on_gpu)
+            gpus = int(self._feed.machine.engine.get("gpus", 1))
+            share = Share.of(ray.cluster_resources(), self._options, self._on_gpu, gpus)
             table = _Table(self._feed.with_cores(share.cpus), share, self._options.timeout)
             started = time.perf_counter()
             try:

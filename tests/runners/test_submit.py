@@ -145,6 +145,17 @@ def test_a_job_whose_extractor_is_a_language_model_asks_for_its_needs():
     assert large["mem_gb"] == 64, "the larger of both"
 
 
+def test_a_model_on_several_gpus_asks_for_them_and_for_memory_by_its_size():
+    small = asked("baseline=qwen2_5_vl", SLURM)
+    assert (small["gpus_per_node"], small["mem_gb"]) == (1, 64)
+    large = asked("baseline=qwen3_omni", "engine=vllm", "engine.gpus=2", SLURM)
+    assert (large["gpus_per_node"], large["mem_gb"]) == (2, 96)
+    dry = asked("baseline=qwen3_omni", "dry_run=true", SLURM)
+    assert (dry["gpus_per_node"], dry["mem_gb"]) == (1, 64)
+    judge = ("extractor=qwen25", "extractor.engine.gpus=4")
+    assert asked("baseline=qwen2_5_vl", *judge, SLURM)["gpus_per_node"] == 4
+
+
 class FakeJob:
     """A local job that ends when it is told to."""
 
