@@ -2,7 +2,7 @@
 
 A port declares its model and its prompt, and writes what is special about it:
 
-    model_class      "module:Class" of the modules; the class has `load(PARTS..., place)`, and the
+    model_class      "module:Class" of the modules; the class has `load(PARTS..., placement)`, and the
                      module `read_sizes(PARTS...)` and `write_miniature(folder, seed)`
     tokenizer_part   the part of the checkpoint that holds tokenizer.model
     template         the prompt's texts before, between and after the media
@@ -25,7 +25,7 @@ from threading import Lock
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
 
 from ovmer.adapters.base import Adapter, Answer, Feeding, Machine, Prepared
-from ovmer.baselines.checkpoint import TUNINGS, Loading, Part, locate
+from ovmer.baselines.checkpoint import TUNINGS, Loading, CheckpointPart, locate
 from ovmer.baselines.decoding.settings import GenerationSettings
 from ovmer.baselines.errors import ClipError, PrerequisiteError
 from ovmer.baselines.tokenizer import LlamaTokenizer, Tokenizer, fit
@@ -33,7 +33,7 @@ from ovmer.baselines.tokenizer import LlamaTokenizer, Tokenizer, fit
 if TYPE_CHECKING:
     from ovmer.baselines.decoding.answers import Generated, Prompt
     from ovmer.baselines.decoding.hidden_states import PromptStates
-    from ovmer.baselines.device import Place
+    from ovmer.baselines.device import Placement
 
 MINIATURE_NEW_TOKENS = 32
 """Miniatures answer at most this long: random weights hardly ever say the end token."""
@@ -87,7 +87,7 @@ class Question:
 class Mllm(Adapter, ABC):
     """An adapter around a multimodal LLM that runs on this machine."""
 
-    checkpoint: dict[str, Part] = field(default_factory=dict)
+    checkpoint: dict[str, CheckpointPart] = field(default_factory=dict)
     prompt: Question = field(default_factory=Question)
     generation: GenerationSettings = field(default_factory=GenerationSettings)
     bug_compat: bool = False
@@ -117,11 +117,11 @@ class Mllm(Adapter, ABC):
         """Arguments of the model's `load` beside the parts of the checkpoint, or in their stead."""
         return {}
 
-    def build(self, place: "Place") -> Model:
+    def build(self, placement: "Placement") -> Model:
         """The modules with their weights, on the device and in the precision of `place`."""
         module, name = self._model_module, self.model_class.partition(":")[2]
         load = getattr(module, name).load
-        model: Model = load(**{**self._parts_of(load), **self.load_options}, place=place)
+        model: Model = load(**{**self._parts_of(load), **self.load_options}, placement=placement)
         return model
 
     @cached_property
@@ -270,15 +270,15 @@ class Mllm(Adapter, ABC):
         settings = engine_settings(machine.engine)
         settings.check(self.generation, self.transformers_only)
         self._loading = Loading(self.checkpoint, parts)
-        place = resolve(machine.device, machine.dtype, settings.gpus)
-        place = replace(place, loading=self._loading)
+        placement = resolve(machine.device, machine.dtype, settings.gpus)
+        placement = replace(placement, loading=self._loading)
         if settings.needs_folder:
             label = type(self).__module__.rpartition(".")[2]
             folder = LlmFolder(self._llm_cache or cache_folder(settings), label)
-            place = replace(place, llm_folder=folder)
-        self._model = self.build(place)
-        self._engine = settings.start(self._model, self.tokenizer, self.generation, place)
-        self._side = SideStream(place.device)
+            placement = replace(placement, llm_folder=folder)
+        self._model = self.build(placement)
+        self._engine = settings.start(self._model, self.tokenizer, self.generation, placement)
+        self._side = SideStream(placement.device)
         self._encoding = Lock()
         self._encoder_batches, self._batches = Batches(), Batches()
 
@@ -385,7 +385,7 @@ class Mllm(Adapter, ABC):
         shorter = min(self.generation.max_new_tokens, MINIATURE_NEW_TOKENS)
         small = replace(
             self,
-            checkpoint={name: Part(path=str(path)) for name, path in paths.items()},
+            checkpoint={name: CheckpointPart(path=str(path)) for name, path in paths.items()},
             generation=replace(self.generation, max_new_tokens=shorter),
         )
         small._llm_cache = folder / "llm"

@@ -28,10 +28,10 @@ from ovmer.baselines.errors import ClipError, PrerequisiteError, first_line
 from ovmer.baselines.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
-    from ovmer.baselines.decoding.answers import Generated, Perceived, VllmPrompt
+    from ovmer.baselines.decoding.answers import Generated, MediaPrompt, VllmPrompt
     from ovmer.baselines.decoding.engine_settings import VllmSettings
     from ovmer.baselines.decoding.vllm_engine import VllmEngine
-    from ovmer.baselines.device import Place
+    from ovmer.baselines.device import Placement
     from ovmer.baselines.native.model import ChatModel
     from ovmer.baselines.native.processor import ChatProcessor, Media
 
@@ -48,7 +48,7 @@ _LONG_SUBTITLE = 512
 class _Asked:
     """A clip's prompt, and whether its template has opened the thinking part of the answer."""
 
-    prompt: "Perceived | VllmPrompt"
+    prompt: "MediaPrompt | VllmPrompt"
     inside: bool
 
 
@@ -123,15 +123,18 @@ class Native(ChatMllm, Mllm):
             picture=self.picture,
         )
 
-    def build(self, place: "Place") -> "ChatModel":
+    def build(self, placement: "Placement") -> "ChatModel":
         """The model with its weights, without adapters."""
         from ovmer.baselines.chat import load_chat_model
         from ovmer.baselines.native.classes import class_named
         from ovmer.baselines.native.model import ChatModel
 
-        cls, notes = class_named(self.architecture), place.loading.notes if place.loading else []
+        cls, notes = (
+            class_named(self.architecture),
+            placement.loading.notes if placement.loading else [],
+        )
         folder = self.parts["model"]
-        return ChatModel(load_chat_model(folder, place, cls, self.architecture, notes=notes))
+        return ChatModel(load_chat_model(folder, placement, cls, self.architecture, notes=notes))
 
     def load(self, machine: Machine) -> None:
         self._check_packages()
@@ -250,7 +253,9 @@ class Native(ChatMllm, Mllm):
             self._check_many(path)
         return super()._look(path)
 
-    def _given(self, prompt: "Perceived", whole: str, media: "Media") -> "Perceived | VllmPrompt":
+    def _given(
+        self, prompt: "MediaPrompt", whole: str, media: "Media"
+    ) -> "MediaPrompt | VllmPrompt":
         """The prompt in the engine's form: vLLM runs the processor itself."""
         if not self._shows:
             return prompt

@@ -27,7 +27,7 @@ from transformers import (
 from transformers.utils.logging import disable_progress_bar
 
 from ovmer.baselines.decoding.switches import quantized
-from ovmer.baselines.device import Place, resolve, too_small
+from ovmer.baselines.device import Placement, resolve, too_small
 from ovmer.baselines.device_map import check_each, spread
 from ovmer.baselines.errors import CheckpointError, first_line
 from ovmer.baselines.miniature import CORPUS, random_tensors
@@ -166,7 +166,7 @@ def context_of(folder: Path, config: Any = AutoConfig, what: str = _WHAT) -> int
 
 def load_chat_model(
     folder: Path,
-    place: Place,
+    placement: Placement,
     model: Any = AutoModelForCausalLM,
     what: str = _WHAT,
     quantization: str = "none",
@@ -182,15 +182,15 @@ def load_chat_model(
     disable_progress_bar()
     try:
         built = _weightless(folder, model)
-        where = spread(built, (place.device, *place.others), place.dtype)
+        where = spread(built, (placement.device, *placement.others), placement.dtype)
         options: dict[str, Any] = {}
         if quantization != "none":
-            options["quantization_config"] = quantized(built, quantization, place.dtype)
+            options["quantization_config"] = quantized(built, quantization, placement.dtype)
         else:  # else less than that, by a share that the packing decides
-            check_each(built, where, place.dtype)
+            check_each(built, where, placement.dtype)
         loaded, found = model.from_pretrained(
             folder,
-            dtype=place.dtype,
+            dtype=placement.dtype,
             device_map=dict(where),
             local_files_only=True,
             trust_remote_code=False,
@@ -216,21 +216,21 @@ def load_chat_model(
 
 def chat_place(
     folder: Path, device: str, dtype: str, model: Any = AutoModelForCausalLM, gpus: int = 1
-) -> Place:
+) -> Placement:
     """Where a chat model runs: `dtype=auto` is the checkpoint's own on a GPU (Qwen2.5 overflows in
     float16) and float32 on the CPU.
 
     Raises CheckpointError for a folder without a configuration of such a model, PrerequisiteError
     for devices that are not there.
     """
-    place = resolve(device, dtype, gpus)
-    if dtype != "auto" or place.device.type == "cpu":
-        return place
+    placement = resolve(device, dtype, gpus)
+    if dtype != "auto" or placement.device.type == "cpu":
+        return placement
     try:
         config = _config(folder, model)
     except (OSError, ValueError, KeyError, ImportError) as error:
         raise _no_model(folder, _WHAT, error) from error
-    return replace(place, dtype=config.dtype or _stored_dtype(folder))
+    return replace(placement, dtype=config.dtype or _stored_dtype(folder))
 
 
 def _config(folder: Path, model: Any) -> Any:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Place:
+class Placement:
     """A torch device and the floating-point type of the weights on it."""
 
     device: torch.device
@@ -89,7 +89,7 @@ def gib(size: float) -> str:
     return f"{size / GIB:.1f} GiB"
 
 
-def resolve(device: str = "auto", dtype: str = "auto", gpus: int = 1) -> Place:
+def resolve(device: str = "auto", dtype: str = "auto", gpus: int = 1) -> Placement:
     """`auto` is the first GPU in float16, as the papers ran, or else the CPU in float32.
 
     `gpus` counts the device and those behind it. On a GPU it also makes torch's choices for what
@@ -122,7 +122,7 @@ def resolve(device: str = "auto", dtype: str = "auto", gpus: int = 1) -> Place:
     others = _behind(where, gpus)
     if where.type == "cuda":
         _prepare_cuda()
-    return Place(where, kind, others=others)
+    return Placement(where, kind, others=others)
 
 
 def _behind(device: torch.device, gpus: int) -> tuple[torch.device, ...]:

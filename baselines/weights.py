@@ -11,7 +11,7 @@ What a port has to say about a file is a table of renames, applied to that dict:
     )
     with weightless():
         model = VideoLlava(config)
-    load_strict(model, rename(read_tensors(folder), KEYS), place)
+    load_strict(model, rename(read_tensors(folder), KEYS), placement)
 
 Guarantee: every tensor of the files is used or listed as unused, every tensor of the module is
 filled, and shapes agree; else CheckpointError names the first ones that do not. Host memory peaks
@@ -34,7 +34,7 @@ from transformers import PreTrainedModel
 from transformers.initialization import no_init_weights
 
 from ovmer.baselines.checkpoint import Loading
-from ovmer.baselines.device import Place, check_room
+from ovmer.baselines.device import Placement, check_room
 from ovmer.baselines.device_map import Spread, check_each, connect, device_of, spread
 from ovmer.baselines.errors import CheckpointError
 from ovmer.baselines.lora import with_adapter
@@ -44,7 +44,7 @@ from ovmer.baselines.weight_index import some, summary
 Renames = Sequence[tuple[str, str | None]]
 
 
-class Another(str):
+class ForeignTensor(str):
     """In a table of renames, in the place of a replacement: why a tensor whose name matches is a
     sign of another model. It stays, so that loading refuses it unless the user ignores it."""
 
@@ -85,7 +85,7 @@ def rename(tensors: Tensors, table: Renames) -> Tensors:
 def renamed(key: str, table: Renames) -> str | None:
     """One key after all substitutions of the table; None where the table drops it."""
     for pattern, replacement in table:
-        if isinstance(replacement, Another):
+        if isinstance(replacement, ForeignTensor):
             continue
         if replacement is not None:
             key = re.sub(pattern, replacement, key)
@@ -97,7 +97,7 @@ def renamed(key: str, table: Renames) -> str | None:
 def _reason(key: str, table: Renames) -> str:
     """Why a model refuses the published key; empty where it does not."""
     for pattern, replacement in table:
-        if isinstance(replacement, Another) and re.search(pattern, key):
+        if isinstance(replacement, ForeignTensor) and re.search(pattern, key):
             return str(replacement)
     return ""
 
@@ -171,53 +171,53 @@ def weightless() -> Iterator[None]:
         yield
 
 
-def load_strict(module: nn.Module, tensors: Tensors, place: Place) -> None:
+def load_strict(module: nn.Module, tensors: Tensors, placement: Placement) -> None:
     """Fill a module made `weightless`, tensor by tensor, straight in the target type and place.
 
-    Floating-point tensors become `place.dtype`; buffers that the files lack keep theirs. `tensors`
+    Floating-point tensors become `placement.dtype`; buffers that the files lack keep theirs. `tensors`
     is emptied on the way, which closes each file as soon as it is used up. Afterwards the module is
-    in evaluation mode and frozen. With `place.llm_folder` the weights of `module.llm` go there, and
+    in evaluation mode and frozen. With `placement.llm_folder` the weights of `module.llm` go there, and
     here stay weightless but for its input embeddings. Raises CheckpointError where files and module
     disagree, PrerequisiteError where the GPU is too small.
 
-    With `place.loading` the tensors that the user leaves aside are, adapters are merged into the
+    With `placement.loading` the tensors that the user leaves aside are, adapters are merged into the
     language model, and what is to be said of the files is added to its notes.
     """
-    loading = place.loading or Loading({}, {})
+    loading = placement.loading or Loading({}, {})
     loading.notes += _about_files(tensors)
     for folder in loading.adapters:
         tensors = with_adapter(tensors, folder)
         loading.notes.append(f"the adapter {folder.name} merged in")
     _leave_aside(module, tensors, loading)
     _compare(module, tensors, loading)
-    if place.device.type == "meta":  # to see whether the files fit, without their data
+    if placement.device.type == "meta":  # to see whether the files fit, without their data
         return
-    if place.llm_folder is not None:
-        place.llm_folder.keep(module.llm, _llm_of(module, tensors), place.dtype)
-    where = _spread(module, tensors, place)
+    if placement.llm_folder is not None:
+        placement.llm_folder.keep(module.llm, _llm_of(module, tensors), placement.dtype)
+    where = _spread(module, tensors, placement)
     for name in list(tensors):
-        _place(module, name, tensors.pop(name).read(), device_of(name, where), place.dtype)
+        _place(module, name, tensors.pop(name).read(), device_of(name, where), placement.dtype)
     for path, owner in module.named_modules():
         for name, buffer in owner.named_buffers(recurse=False):
             setattr(owner, name, buffer.to(device_of(f"{path}.{name}", where)))
-    if place.others and place.llm_folder is None:
+    if placement.others and placement.llm_folder is None:
         connect(cast(PreTrainedModel, module.llm), _below_llm(where))
     module.eval().requires_grad_(False)
 
 
-def _spread(module: nn.Module, tensors: Tensors, place: Place) -> Spread:
+def _spread(module: nn.Module, tensors: Tensors, placement: Placement) -> Spread:
     """The device of everything; only the language model is spread over several.
 
     Raises PrerequisiteError where the GPUs are too small.
     """
-    if not place.others or place.llm_folder is not None:
-        check_room(_bytes(tensors, place.dtype), place.device)
-        return {"": place.device}
+    if not placement.others or placement.llm_folder is not None:
+        check_room(_bytes(tensors, placement.dtype), placement.device)
+        return {"": placement.device}
     llm = cast(PreTrainedModel, module.llm)
-    beside = _bytes({k: v for k, v in tensors.items() if not k.startswith("llm.")}, place.dtype)
-    where = spread(llm, (place.device, *place.others), place.dtype, beside)
-    check_each(llm, where, place.dtype, beside)
-    return {"": place.device} | {f"llm.{name}": device for name, device in where.items()}
+    beside = _bytes({k: v for k, v in tensors.items() if not k.startswith("llm.")}, placement.dtype)
+    where = spread(llm, (placement.device, *placement.others), placement.dtype, beside)
+    check_each(llm, where, placement.dtype, beside)
+    return {"": placement.device} | {f"llm.{name}": device for name, device in where.items()}
 
 
 def _below_llm(where: Spread) -> Spread:

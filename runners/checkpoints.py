@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from ovmer.adapters.mllm import Mllm
-from ovmer.baselines.checkpoint import Loading, Part, local
+from ovmer.baselines.checkpoint import Loading, CheckpointPart, local
 from ovmer.baselines.decoding.chat_models import ChatModelSource
 from ovmer.baselines.errors import CheckpointError, PrerequisiteError, near
 from ovmer.baselines.hub import download, listing, outline
 from ovmer.baselines.inert_pickle import ITEM_BYTES
-from ovmer.baselines.weight_index import Entry, index_files, weight_files
+from ovmer.baselines.weight_index import TensorEntry, index_files, weight_files
 from ovmer.runners.config import Settings, shipped_baselines
 from ovmer.runners.job import Job
 
@@ -32,7 +32,7 @@ _WEIGHTS = (".safetensors", ".bin", ".pth", ".pt", ".ckpt")
 
 
 @dataclass
-class Finding:
+class PartStatus:
     """What is known of one part."""
 
     baseline: str
@@ -87,7 +87,7 @@ def baselines(names: Sequence[str], more: Sequence[str] = ()) -> list[tuple[str,
 
 def survey(
     name: str, adapter: Mllm, weights: str | None, outlines: Path | None = None
-) -> Iterator[Finding]:
+) -> Iterator[PartStatus]:
     """One finding a part; of weights only the headers are read.
 
     With a folder for `outlines` the hub is asked about what is not on this machine. Nothing is
@@ -95,7 +95,7 @@ def survey(
     """
     for part_name in adapter.needed_parts:
         part = adapter.checkpoint[part_name]
-        found = Finding(name, part_name, _source(part), part.terms, part.gb)
+        found = PartStatus(name, part_name, _source(part), part.terms, part.gb)
         try:
             path = local(part, f"baseline.checkpoint.{part_name}.path", weights)
             if path is not None:
@@ -115,11 +115,11 @@ def survey(
         yield found
 
 
-def compare(findings: Sequence[Finding], adapter: Mllm) -> None:
+def compare(findings: Sequence[PartStatus], adapter: Mllm) -> None:
     """Fill in what the model's loader says of parts that are all there; imports torch."""
     import torch
 
-    from ovmer.baselines.device import Place
+    from ovmer.baselines.device import Placement
 
     if not all(each.is_fine for each in findings):
         return
@@ -132,7 +132,7 @@ def compare(findings: Sequence[Finding], adapter: Mllm) -> None:
     loading = Loading(adapter.checkpoint, adapter.parts)
     try:
         adapter.read_tokenizer()
-        adapter.build(Place(torch.device("meta"), torch.float16, loading=loading))
+        adapter.build(Placement(torch.device("meta"), torch.float16, loading=loading))
     except PrerequisiteError as error:
         named = [each for each in findings if str(each.path) in str(error)] or findings[:1]
         for each in named:
@@ -181,20 +181,20 @@ def _amount(files: Mapping[str, int], repo: str) -> str:
     return f"{len(files)} files of {repo}, {sum(files.values()) / 1e9:.1f} GB to come"
 
 
-def _source(part: Part) -> str:
+def _source(part: CheckpointPart) -> str:
     if part.path is not None:
         return part.path
     return f"{part.repo}@{part.revision[:8]}" if part.repo else f"no hub ({part.folder})"
 
 
-def _look_into(found: Finding, path: Path, part: Part) -> None:
+def _look_into(found: PartStatus, path: Path, part: CheckpointPart) -> None:
     """Files, tensors and words of a part that is there. Raises CheckpointError."""
     files = _files(path, part)
     found.gb = round(sum(file.stat().st_size for file in files) / 1e9, 2)
     weights = [file for file in files if file.suffix in _WEIGHTS]
     if not weights:
         return
-    entries: list[Entry] = []
+    entries: list[TensorEntry] = []
     for each in _indexed(path, weights):
         index = index_files(each)
         entries += [entry for file in index for entry in file.entries.values()]
@@ -207,7 +207,7 @@ def _look_into(found: Finding, path: Path, part: Part) -> None:
     _check_words(found, path, entries)
 
 
-def _files(path: Path, part: Part) -> list[Path]:
+def _files(path: Path, part: CheckpointPart) -> list[Path]:
     if path.is_file():
         return [path]
     patterns = list(part.files or ["*"])
@@ -233,7 +233,7 @@ def _indexed(path: Path, weights: Sequence[Path]) -> list[Path]:
     return [*sorted(folders), *single]
 
 
-def _check_words(found: Finding, path: Path, entries: Sequence[Entry]) -> None:
+def _check_words(found: PartStatus, path: Path, entries: Sequence[TensorEntry]) -> None:
     """Rows of the table of words against config.json, and both against the tokenizer."""
     rows = {entry.shape[0] for entry in entries if entry.key.endswith(_TABLES) and entry.shape}
     if len(rows) != 1 or not (path / "config.json").is_file():

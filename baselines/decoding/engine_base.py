@@ -12,7 +12,7 @@ from ovmer.baselines.tokenizer import Tokenizer
 if TYPE_CHECKING:
     from ovmer.baselines.checkpoint import Loading
     from ovmer.baselines.decoding.answers import Engine
-    from ovmer.baselines.device import Place
+    from ovmer.baselines.device import Placement
 
 _LEAVE_WORDS = {"quantization": "none", "compile": False, "attention": "auto", "context": 0}
 """Keys that change the words, and the values that leave them as they are."""
@@ -82,9 +82,13 @@ class EngineSettings:
                 )
 
     def start(
-        self, model: Any, tokenizer: Tokenizer, generation: GenerationSettings, place: "Place"
+        self,
+        model: Any,
+        tokenizer: Tokenizer,
+        generation: GenerationSettings,
+        placement: "Placement",
     ) -> "Engine":
-        """The engine for the modules `model`, whose language model may be in `place.llm_folder`.
+        """The engine for the modules `model`, whose language model may be in `placement.llm_folder`.
 
         Raises PrerequisiteError where it cannot start.
         """

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from ovmer.baselines.checkpoint import Loading
     from ovmer.baselines.decoding.answers import Engine
-    from ovmer.baselines.device import Place
+    from ovmer.baselines.device import Placement
 
 _BASE_URL = "OPENAI_BASE_URL"
 _VLLM_SERVE = "http://localhost:8000/v1"
@@ -59,13 +59,17 @@ class TransformersSettings(EngineSettings):
                 )
 
     def start(
-        self, model: Any, tokenizer: Tokenizer, generation: GenerationSettings, place: "Place"
+        self,
+        model: Any,
+        tokenizer: Tokenizer,
+        generation: GenerationSettings,
+        placement: "Placement",
     ) -> "Engine":
         from ovmer.baselines.chat import load_chat_model
 
-        if place.llm_folder is not None:
-            path = place.llm_folder.path
-            model.llm = load_chat_model(path, place, quantization=self.quantization)
+        if placement.llm_folder is not None:
+            path = placement.llm_folder.path
+            model.llm = load_chat_model(path, placement, quantization=self.quantization)
         return self.engine(model.llm, tokenizer, generation)
 
     def start_text(
@@ -100,11 +104,11 @@ class TransformersSettings(EngineSettings):
         from ovmer.baselines.native.classes import class_named
 
         model: Any = class_named(architecture) if architecture else AutoModelForCausalLM
-        place = chat_place(folder, device, dtype, model, self.gpus)
+        placement = chat_place(folder, device, dtype, model, self.gpus)
         loading = loading or Loading({}, {})
         options: dict[str, Any] = {"what": architecture} if architecture else {}
         options |= {"quantization": self.quantization, "notes": loading.notes}
-        llm = load_chat_model(folder, place, model, **options)
+        llm = load_chat_model(folder, placement, model, **options)
         for adapter in loading.adapters:
             adapt(llm, adapter, merge=self.quantization == "none")
             loading.notes.append(f"the adapter {adapter.name} merged in")
@@ -154,18 +158,22 @@ class VllmSettings(EngineSettings):
             )
 
     def start(
-        self, model: Any, tokenizer: Tokenizer, generation: GenerationSettings, place: "Place"
+        self,
+        model: Any,
+        tokenizer: Tokenizer,
+        generation: GenerationSettings,
+        placement: "Placement",
     ) -> "Engine":
         from ovmer.baselines.decoding.memory import check_memory, needs_of
         from ovmer.baselines.decoding.vllm_engine import VllmEngine
         from ovmer.baselines.device import memory_of
 
-        assert place.llm_folder is not None
-        path = place.llm_folder.path
-        if (total := memory_of(place.device)) is not None:
-            needs = needs_of(model, path, self.context, place.dtype, self.gpus)
+        assert placement.llm_folder is not None
+        path = placement.llm_folder.path
+        if (total := memory_of(placement.device)) is not None:
+            needs = needs_of(model, path, self.context, placement.dtype, self.gpus)
             check_memory(needs, total, self.memory or 0.75)
-        options = self.arguments(place.device, _name_of(place.dtype), beside_encoders=True)
+        options = self.arguments(placement.device, _name_of(placement.dtype), beside_encoders=True)
         return VllmEngine(VllmEngine.start(path, options), tokenizer, generation)
 
     def start_text(
@@ -196,9 +204,9 @@ class VllmSettings(EngineSettings):
         on a GPU; on a CPU that is float32."""
         from ovmer.baselines.device import resolve
 
-        place = resolve(device, dtype, self.gpus)
-        is_own = dtype == "auto" and place.device.type == "cuda"
-        return self.arguments(place.device, "auto" if is_own else _name_of(place.dtype))
+        placement = resolve(device, dtype, self.gpus)
+        is_own = dtype == "auto" and placement.device.type == "cuda"
+        return self.arguments(placement.device, "auto" if is_own else _name_of(placement.dtype))
 
     def arguments(
         self, device: "torch.device", dtype: str, *, beside_encoders: bool = False
@@ -276,12 +284,16 @@ class ServerSettings(EngineSettings):
         return text.replace(self.api_key, "...") if self.api_key != self.no_key else text
 
     def start(
-        self, model: Any, tokenizer: Tokenizer, generation: GenerationSettings, place: "Place"
+        self,
+        model: Any,
+        tokenizer: Tokenizer,
+        generation: GenerationSettings,
+        placement: "Placement",
     ) -> "Engine":
         from ovmer.baselines.decoding.server_engine import EmbeddingServer
 
-        assert place.llm_folder is not None
-        return EmbeddingServer(place.llm_folder.path, tokenizer, generation, self)
+        assert placement.llm_folder is not None
+        return EmbeddingServer(placement.llm_folder.path, tokenizer, generation, self)
 
 
 _KINDS: Mapping[str, type[EngineSettings]] = {

@@ -7,7 +7,7 @@ from typing import Any
 from transformers import AutoProcessor, PreTrainedModel
 
 from ovmer.baselines.chat import context_of as context_by
-from ovmer.baselines.decoding.answers import Perceived
+from ovmer.baselines.decoding.answers import MediaPrompt
 from ovmer.baselines.errors import CheckpointError, PrerequisiteError, first_line
 from ovmer.baselines.native.classes import class_named
 from ovmer.baselines.native.mistral import NAME, MistralProcessor
@@ -20,7 +20,7 @@ class ChatModel:
     def __init__(self, llm: PreTrainedModel) -> None:
         self.llm = llm
 
-    def embed(self, inputs: Perceived) -> Perceived:
+    def embed(self, inputs: MediaPrompt) -> MediaPrompt:
         """The prompt as it is: the class of transformers embeds the media itself."""
         return inputs
 

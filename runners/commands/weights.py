@@ -24,7 +24,7 @@ from tabulate import tabulate
 
 from ovmer.baselines.errors import PrerequisiteError
 from ovmer.runners import cli
-from ovmer.runners.checkpoints import Finding, baselines, compare, survey
+from ovmer.runners.checkpoints import PartStatus, baselines, compare, survey
 from ovmer.runners.commands.arguments import parse
 
 
@@ -37,7 +37,7 @@ def main() -> int:
     weights = given.settings.get("weights")
     asks_hub = given.one_of("hub", ["false", "true"]) == "true"
     compares = given.one_of("compare", ["false", "true"]) == "true"
-    found: list[Finding] = []
+    found: list[PartStatus] = []
     for name, adapter in baselines([str(path) for path in given.paths]):
         with TemporaryDirectory(prefix="ovmer-outlines-") as folder:
             of_one = list(survey(name, adapter, weights, Path(folder) if asks_hub else None))
@@ -51,7 +51,7 @@ def main() -> int:
     return cli.FINE if all(each.is_fine for each in found) else cli.FAILED
 
 
-def _table(found: list[Finding]) -> str:
+def _table(found: list[PartStatus]) -> str:
     rows = [
         [
             each.baseline,

@@ -14,8 +14,8 @@ from safetensors.torch import load_file, save_file
 from ovmer.adapters.base import Machine
 from ovmer.adapters.mllm import Mllm
 from ovmer.adapters.native import Native
-from ovmer.baselines.checkpoint import Loading, Part
-from ovmer.baselines.device import Place
+from ovmer.baselines.checkpoint import Loading, CheckpointPart
+from ovmer.baselines.device import Placement
 from ovmer.baselines.errors import CheckpointError
 from ovmer.baselines.llm_folder import LlmFolder
 from ovmer.baselines.lora import ADAPTER_CONFIG, AdapterConfig
@@ -61,11 +61,13 @@ def fine_tuned(chat: Native, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def with_adapter(adapter: Native, folder: Path) -> Native:
-    return replace(adapter, checkpoint={**adapter.checkpoint, "adapter": Part(path=str(folder))})
+    return replace(
+        adapter, checkpoint={**adapter.checkpoint, "adapter": CheckpointPart(path=str(folder))}
+    )
 
 
 def test_a_chat_model_answers_as_the_one_that_peft_merged(chat, fine_tuned) -> None:
-    merged = replace(chat, checkpoint={"model": Part(path=str(fine_tuned / "merged"))})
+    merged = replace(chat, checkpoint={"model": CheckpointPart(path=str(fine_tuned / "merged"))})
     adapted = with_adapter(chat, fine_tuned)
     logits = []
     for each in (chat, merged, adapted):
@@ -149,7 +151,7 @@ def merged_port(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Mllm]:
 
 def adapted_port(folder: Path) -> Mllm:
     small = port("video_llava").miniature(folder)
-    small.checkpoint["adapter"] = Part(path=str(folder / "adapter"))
+    small.checkpoint["adapter"] = CheckpointPart(path=str(folder / "adapter"))
     return small
 
 
@@ -169,7 +171,7 @@ def test_vllm_and_quantisation_read_a_folder_with_the_adapter_merged_in(merged_p
     small = adapted_port(folder)
     kept = LlmFolder(folder / "llm", "video_llava")
     loading = Loading(small.checkpoint, small.parts)
-    small.build(Place(torch.device("cpu"), torch.float32, kept, loading))
+    small.build(Placement(torch.device("cpu"), torch.float32, kept, loading))
     weights = golden._model.llm.state_dict()
     found = {k: v for file in kept.path.glob("*.safetensors") for k, v in load_file(file).items()}
     assert found.keys() == weights.keys()
@@ -187,6 +189,6 @@ def test_a_port_refuses_what_is_of_another_model(tmp_path) -> None:
     name = next(iter(tensors))
     save_file({name.replace("q_proj", "qkv"): tensors[name]}, file)
     again = port("video_llava").miniature(tmp_path)
-    again.checkpoint["adapter"] = Part(path=str(tmp_path / "adapter"))
+    again.checkpoint["adapter"] = CheckpointPart(path=str(tmp_path / "adapter"))
     with pytest.raises(CheckpointError, match=r"trained for another model.*no llm\..*qkv to adapt"):
         again.load(CPU)

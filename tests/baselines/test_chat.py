@@ -10,10 +10,10 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from ovmer.baselines.chat import ChatTokenizer, context_of, load_chat_model, write_miniature
-from ovmer.baselines.device import WORKING, Place
+from ovmer.baselines.device import WORKING, Placement
 from ovmer.baselines.errors import CheckpointError, PrerequisiteError
 
-CPU = Place(torch.device("cpu"), torch.float32)
+CPU = Placement(torch.device("cpu"), torch.float32)
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, Qwen2_5_VLForConditional
 
 from ovmer.adapters.base import Machine
 from ovmer.baselines import device_map
-from ovmer.baselines.device import WORKING, Place, resolve
+from ovmer.baselines.device import WORKING, Placement, resolve
 from ovmer.baselines.device_map import check_each, connect, device_of, spread
 from ovmer.baselines.errors import PrerequisiteError
 from ovmer.baselines.weights import weightless
@@ -116,7 +116,7 @@ def test_ports_are_spread_as_they_are_loaded(tmp_path) -> None:
     adapter.load(Machine(device="cpu"))
     (plain,) = adapter.generate([item])
     two = configured("video_llava").miniature(tmp_path)
-    model = two.build(Place(CPU, torch.float32, others=(CPU,)))
+    model = two.build(Placement(CPU, torch.float32, others=(CPU,)))
     assert hasattr(model.llm.model.layers[1], "_hf_hook")
     adapter._model = model
     adapter._engine._model = model.llm

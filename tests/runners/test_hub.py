@@ -12,7 +12,7 @@ import torch
 from huggingface_hub import constants
 from safetensors.torch import save_file
 
-from ovmer.baselines.checkpoint import Part, locate
+from ovmer.baselines.checkpoint import CheckpointPart, locate
 from ovmer.baselines.errors import CheckpointError
 from ovmer.baselines.hub import outline
 from ovmer.baselines.weight_index import index_files
@@ -105,7 +105,7 @@ def test_a_mirror_by_its_variable(hub, tmp_path) -> None:
     ],
 )
 def test_what_the_hub_refuses_is_one_sentence(hub, fault, said, tmp_path, monkeypatch) -> None:
-    part = Part(CHAT, files=["*.json", "*.safetensors"])
+    part = CheckpointPart(CHAT, files=["*.json", "*.safetensors"])
     if fault in ("gated", "no access"):
         hub.gated = {CHAT}
     elif fault == "revision":
@@ -135,9 +135,9 @@ def test_what_the_hub_refuses_is_one_sentence(hub, fault, said, tmp_path, monkey
 def test_half_a_download_goes_on(hub, monkeypatch, tmp_path) -> None:
     hub.torn = {"model.safetensors"}
     with pytest.raises(CheckpointError):
-        locate({"model": Part("me/large", files=["*.safetensors"])})
+        locate({"model": CheckpointPart("me/large", files=["*.safetensors"])})
     hub.torn = set()
-    found = locate({"model": Part("me/large", files=["*.safetensors"])})["model"]
+    found = locate({"model": CheckpointPart("me/large", files=["*.safetensors"])})["model"]
     whole = (hub.root / "me/large/model.safetensors").read_bytes()
     assert (found / "model.safetensors").read_bytes() == whole
 

@@ -8,7 +8,7 @@ import torch
 from ovmer.adapters.affectgpt_prompts import TEMPLATES
 from ovmer.adapters.models.affectgpt import AffectGptAdapter
 from ovmer.baselines.checkpoint import Loading
-from ovmer.baselines.device import Place
+from ovmer.baselines.device import Placement
 from ovmer.baselines.errors import CheckpointError, PrerequisiteError
 from ovmer.baselines.layers.qformer import QFormerConfig
 from ovmer.baselines.models.affectgpt import (
@@ -69,8 +69,8 @@ def trained_model(parts: dict[str, Path], design: Design) -> AffectGptInTraining
 
 def load(parts: dict[str, Path], file: Path, tuned: Path | None = None) -> AffectGpt:
     loading = Loading({}, {"tuned": tuned} if tuned else {})
-    place = Place(CPU, torch.float32, loading=loading)
-    return AffectGpt.load(file, parts["llm"], parts["clip"], parts["hubert"], place)
+    placement = Placement(CPU, torch.float32, loading=loading)
+    return AffectGpt.load(file, parts["llm"], parts["clip"], parts["hubert"], placement)
 
 
 @pytest.mark.parametrize("name", DESIGNS)
