@@ -30,6 +30,7 @@ from ovmer.runners.job import Job
 from ovmer.runners.parts import make
 from ovmer.runners.progress import Progress, say
 from ovmer.runners.scoring.result import mean_scores
+from ovmer.runners.sweeping.costs import money
 from ovmer.runners.sweeping.state import Reading, State, look
 
 _SHOWN = 5  # failed clips that a summary names for each status
@@ -171,13 +172,18 @@ def _describe(folder: RunFolder, state: State, info: RunInfo) -> None:
                 else:
                     progress.add()
     finally:
-        info.sessions[-1]["speed"] = launcher.speed.as_json()
+        speed, price = launcher.speed, job.settings.price
+        info.sessions[-1]["speed"] = speed.as_json()
+        cost = money(price, speed.prompt_tokens, speed.new_tokens)
+        if cost is not None:
+            info.sessions[-1]["cost"] = {"amount": round(cost, 6), "currency": price.currency}
         if adapter.load_notes:
             info.sessions[-1]["weights"] = list(adapter.load_notes)
         if job.settings.embeddings:
             _keep_embeddings(folder, state)
     if launcher.speed.new_tokens:  # of what is no language model the last line says enough
-        say(f"{job.label}: {launcher.speed}")
+        spent = "" if cost is None else f", {cost:.2f} {price.currency}"
+        say(f"{job.label}: {launcher.speed}{spent}")
 
 
 def _check_embeddings(job: Job) -> None:
