@@ -19,7 +19,7 @@ from omegaconf.errors import OmegaConfBaseException
 from ovmer.adapters import plugin, registry
 from ovmer.adapters.base import SUBTITLE, VIDEO, Adapter, Machine
 from ovmer.adapters.media.settings import MediaSettings
-from ovmer.baselines.checkpoint import BESIDE_CONTENT, Part, describe_part
+from ovmer.baselines.checkpoint import BESIDE_CONTENT, CheckpointPart, describe_part
 from ovmer.baselines.decoding.engine_settings import words_depend_on
 from ovmer.baselines.errors import PrerequisiteError, first_line, where
 from ovmer.baselines.gpu import OWN, resolve_dtype
@@ -270,7 +270,7 @@ class Job:
         fields = {key: value for key, value in plain.items() if key not in beside}
         if "checkpoint" in fields:
             # The built adapter's: it may say which files of a repository it wants.
-            parts: Mapping[str, Part] = getattr(self._built, "checkpoint", {})
+            parts: Mapping[str, CheckpointPart] = getattr(self._built, "checkpoint", {})
             fields["checkpoint"] = {
                 name: describe_part(part, self.settings.weights, look=not self.settings.dry_run)
                 for name, part in parts.items()

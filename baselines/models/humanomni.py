@@ -37,7 +37,7 @@ from transformers.models.whisper.modeling_whisper import WhisperEncoder
 
 from ovmer.baselines import chat
 from ovmer.baselines.checkpoint import read_json
-from ovmer.baselines.device import Place
+from ovmer.baselines.device import Placement
 from ovmer.baselines.errors import CheckpointError
 from ovmer.baselines.layers.branches import (
     BRANCHES,
@@ -238,7 +238,7 @@ class HumanOmni(nn.Module):
 
     @classmethod
     def load(
-        cls, model: Path, siglip: Path, whisper: Path, bert: Path, place: Place
+        cls, model: Path, siglip: Path, whisper: Path, bert: Path, placement: Placement
     ) -> "HumanOmni":
         """Read the four folders as published; of `bert` the configuration alone.
 
@@ -265,7 +265,7 @@ class HumanOmni(nn.Module):
             read_siglip(read_tensors(siglip), eye, config.vision_layer, "siglip"),
             rename(read_tensors(whisper), WHISPER_KEYS),
         )
-        load_strict(modules, tensors, place)
+        load_strict(modules, tensors, placement)
         return modules
 
     def see(self, frames: Tensor) -> Tensor:

@@ -29,7 +29,7 @@ from transformers import Cache, CLIPVisionConfig, LlamaConfig, LlamaForCausalLM
 from transformers.models.llama.modeling_llama import LlamaRMSNorm
 
 from ovmer.baselines.checkpoint import file_of, read_json
-from ovmer.baselines.device import Place
+from ovmer.baselines.device import Placement
 from ovmer.baselines.errors import CheckpointError, MissingModality
 from ovmer.baselines.images import three_crops
 from ovmer.baselines.layers.clip_vision import (
@@ -112,7 +112,7 @@ class OneLlmInputs:
 
 
 @dataclass(frozen=True)
-class Config:
+class OneLlmConfig:
     """Sizes of the parts."""
 
     clip: CLIPVisionConfig
@@ -124,7 +124,7 @@ class Config:
     llm: LlamaConfig
 
     @classmethod
-    def read(cls, params: Mapping[str, Any], tensors: Tensors, clip_heads: int) -> "Config":
+    def read(cls, params: Mapping[str, Any], tensors: Tensors, clip_heads: int) -> "OneLlmConfig":
         """From params.json and the shapes of renamed tensors. Raises CheckpointError."""
         return cls(
             clip=open_clip_config(tensors, "tower", clip_heads),
@@ -294,7 +294,7 @@ class OneLlm(nn.Module):
     `forgetful` reproduces upstream's miscount, see `ForgetfulLlama`.
     """
 
-    def __init__(self, config: Config, forgetful: bool = False) -> None:
+    def __init__(self, config: OneLlmConfig, forgetful: bool = False) -> None:
         super().__init__()
         width, eps = config.clip.hidden_size, config.llm.rms_norm_eps
         own = (width, config.router_ffn, config.experts, config.llm.hidden_size)
@@ -310,16 +310,20 @@ class OneLlm(nn.Module):
 
     @classmethod
     def load(
-        cls, model: Path, place: Place, forgetful: bool = False, clip_heads: int = CLIP_HEADS
+        cls,
+        model: Path,
+        placement: Placement,
+        forgetful: bool = False,
+        clip_heads: int = CLIP_HEADS,
     ) -> "OneLlm":
         """Read the folder of OneLLM-7B as published: the consolidated weights and params.json."""
         tensors = rename(read_tensors(file_of(model, WEIGHTS_FILE)), KEYS)
         params = _params(model, tensors)
-        config = Config.read(params, tensors, clip_heads)
+        config = OneLlmConfig.read(params, tensors, clip_heads)
         with weightless():
             built = cls(config, forgetful)
         tensors = split(from_meta(tensors, config.llm.num_attention_heads), *OPEN_CLIP_FUSED)
-        load_strict(built, tensors, place)
+        load_strict(built, tensors, placement)
         return built
 
     def perceive(self, sense: str, signal: Tensor) -> Tensor:
@@ -358,7 +362,7 @@ def mel_picture(samples: npt.NDArray[np.float32]) -> Tensor:
     return ((filled - _MEL_MEAN) / _MEL_STD)[None].float()
 
 
-_MINI = Config(
+_MINI = OneLlmConfig(
     clip=CLIPVisionConfig(
         hidden_size=32,
         intermediate_size=64,

@@ -41,7 +41,7 @@ _GRAVE = ("missing", "unreadable")
 
 
 @dataclass
-class Report:
+class DatasetCheck:
     """What was found of one data set."""
 
     name: str
@@ -87,7 +87,7 @@ def main() -> int:
     return cli.FINE if all(report.is_whole for report in reports) else cli.FAILED
 
 
-def check(settings: Mapping[str, Any], workers: int) -> Report:
+def check(settings: Mapping[str, Any], workers: int) -> DatasetCheck:
     """Probe the files of one data set (keys of `DatasetSettings`).
 
     Raises PrerequisiteError where its tables cannot be read.
@@ -101,7 +101,9 @@ def check(settings: Mapping[str, Any], workers: int) -> Report:
         expected = rows["expected"].get(rows["fold"])
     if settings.get("limit") or settings.get("clips"):
         expected = None
-    report = Report(settings["name"], root, len(clips), expected, labels["column"] is not None)
+    report = DatasetCheck(
+        settings["name"], root, len(clips), expected, labels["column"] is not None
+    )
     for kind in _KINDS:
         patterns = settings[kind]
         report.files[kind] = 0
@@ -126,7 +128,7 @@ def _by_name(finder: Finder, clip: Clip) -> Path | None:
 
 
 def _probe_all(
-    report: Report,
+    report: DatasetCheck,
     kind: str,
     clips: Sequence[Clip],
     workers: int,
@@ -157,19 +159,19 @@ def _probe_all(
                     report.add(clip.name, kind, "without sound")
 
 
-def _look_at_subtitles(report: Report, clips: Sequence[Clip]) -> None:
+def _look_at_subtitles(report: DatasetCheck, clips: Sequence[Clip]) -> None:
     for clip in clips:
         if not (clip.subtitle or "").strip():
             report.add(clip.name, "subtitle", "without text")
 
 
-def _look_at_labels(report: Report, clips: Sequence[Clip]) -> None:
+def _look_at_labels(report: DatasetCheck, clips: Sequence[Clip]) -> None:
     for clip in clips:
         if report.is_labelled and not clip.labels:
             report.add(clip.name, "labels", "without any")
 
 
-def text(report: Report) -> str:
+def text(report: DatasetCheck) -> str:
     """The report to read: counts, and the first names behind each."""
     expected = "" if report.expected is None else f" of {report.expected:,} expected"
     minutes = report.seconds / 60
@@ -196,7 +198,7 @@ def _counts(gaps: Sequence[tuple[str, str, str, str]]) -> list[str]:
     return [f"{number:,}" if number else "" for number in (*numbers, len(whats) - sum(numbers))]
 
 
-def _names(report: Report) -> Iterator[str]:
+def _names(report: DatasetCheck) -> Iterator[str]:
     groups: dict[tuple[str, str], list[str]] = {}
     for clip, kind, what, detail in report.gaps:
         groups.setdefault((kind, what), []).append(clip + (f" ({detail})" if detail else ""))
@@ -205,7 +207,7 @@ def _names(report: Report) -> Iterator[str]:
         yield f"- {kind} {what}: {', '.join(names[:_SHOWN])}{more}"
 
 
-def _write(path: Path, reports: Sequence[Report]) -> None:
+def _write(path: Path, reports: Sequence[DatasetCheck]) -> None:
     with path.open("w", encoding="utf-8", newline="") as file:
         rows = csv.writer(file, lineterminator="\n")
         rows.writerow(["dataset", "name", "kind", "problem"])

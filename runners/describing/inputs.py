@@ -29,7 +29,7 @@ _CHANGES = {
 
 
 @dataclass(frozen=True)
-class Given:
+class ClipInputs:
     """A clip as the baseline is given it."""
 
     clip: Clip
@@ -54,30 +54,32 @@ def keeps_subtitle(inputs: str) -> bool:
     return inputs not in (VIDEO, AUDIO, "no_subtitle")
 
 
-def give(inputs: str, clips: Sequence[Clip], seed: int) -> list[Given]:
+def give(inputs: str, clips: Sequence[Clip], seed: int) -> list[ClipInputs]:
     """The clips, in their order, with no more than `inputs` of them.
 
     `seed` chooses whose sound a clip gets under `swapped_audio`.
     """
     match inputs:
         case "video":
-            return [Given(replace(clip, audio=None, subtitle=None)) for clip in clips]
+            return [ClipInputs(replace(clip, audio=None, subtitle=None)) for clip in clips]
         case "audio":
-            return [Given(replace(clip, video=None, face=None, subtitle=None)) for clip in clips]
+            return [
+                ClipInputs(replace(clip, video=None, face=None, subtitle=None)) for clip in clips
+            ]
         case "subtitle":
-            return [Given(clip, frozenset({PICTURE, SOUND})) for clip in clips]
+            return [ClipInputs(clip, frozenset({PICTURE, SOUND})) for clip in clips]
         case "no_subtitle":
-            return [Given(replace(clip, subtitle=None)) for clip in clips]
+            return [ClipInputs(replace(clip, subtitle=None)) for clip in clips]
         case "swapped_audio":
             return _swapped(clips, seed)
         case "black_video":
-            return [Given(clip, frozenset({PICTURE})) for clip in clips]
+            return [ClipInputs(clip, frozenset({PICTURE})) for clip in clips]
         case "silence":
-            return [Given(clip, frozenset({SOUND})) for clip in clips]
-    return [Given(clip) for clip in clips]
+            return [ClipInputs(clip, frozenset({SOUND})) for clip in clips]
+    return [ClipInputs(clip) for clip in clips]
 
 
-def _swapped(clips: Sequence[Clip], seed: int) -> list[Given]:
+def _swapped(clips: Sequence[Clip], seed: int) -> list[ClipInputs]:
     """Each clip with the sound of the next one in an order that hangs on seed and names alone.
 
     So none keeps its own, unless it is the only one with sound. Raises PrerequisiteError then.
@@ -103,8 +105,8 @@ def _swapped(clips: Sequence[Clip], seed: int) -> list[Given]:
     for clip in clips:
         other = others.get(clip.name)
         if other is None:
-            found.append(Given(clip))
+            found.append(ClipInputs(clip))
         else:
             note = f"the sound is that of the clip {other.name!r}"
-            found.append(Given(replace(clip, audio=other.audio), notes=(note,)))
+            found.append(ClipInputs(replace(clip, audio=other.audio), notes=(note,)))
     return found

@@ -49,7 +49,7 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class ClipRequest:
     """What an adapter is given of one clip; None for what it does not use or the clip lacks."""
 
     name: str
@@ -78,7 +78,7 @@ class _Failure:
 class _Ready:
     """A request that was prepared, or failed to be, and how long that took."""
 
-    request: Request
+    request: ClipRequest
     prepared: Prepared | _Failure
     seconds: float
 
@@ -171,7 +171,7 @@ class Pipeline:
         """Clips that are being prepared, or are ready, beyond the one that is asked for."""
         return 2 * self._workers + (_ENCODED_AT_ONCE if self._encodes else 0)
 
-    def describe(self, requests: Iterable[Request]) -> Iterator[Prediction]:
+    def describe(self, requests: Iterable[ClipRequest]) -> Iterator[Prediction]:
         """One prediction a request, each batch or streamed clip as soon as it is done."""
         with (
             ThreadPoolExecutor(self._workers, "prepare") as pool,
@@ -206,7 +206,7 @@ class Pipeline:
         finally:
             self.speed.waited += time.perf_counter() - started
 
-    def _ahead(self, pool: ThreadPoolExecutor, requests: Iterator[Request]) -> Iterator[_Ready]:
+    def _ahead(self, pool: ThreadPoolExecutor, requests: Iterator[ClipRequest]) -> Iterator[_Ready]:
         """Keep the pool busy with some clips beyond the one that is asked for."""
         waiting: deque[Future[_Ready]] = deque()
         for request in requests:
@@ -250,7 +250,7 @@ class Pipeline:
         if batch:
             yield batch
 
-    def _prepare(self, request: Request) -> _Ready:
+    def _prepare(self, request: ClipRequest) -> _Ready:
         started = time.perf_counter()
         request = replace(request, fingerprint=with_content(request))
         prepared = _attempt(lambda: self._prepare_or_raise(request))
@@ -260,7 +260,7 @@ class Pipeline:
             prepared.clues = request.clues
         return _Ready(request, prepared, time.perf_counter() - started)
 
-    def _prepare_or_raise(self, request: Request) -> Prepared:
+    def _prepare_or_raise(self, request: ClipRequest) -> Prepared:
         uses = self._adapter.modalities & MEDIA
         if uses and request.video is None and request.audio is None:
             raise MissingModality(f"the clip has no {' and no '.join(sorted(uses))}")
@@ -350,7 +350,7 @@ class Pipeline:
         )
 
 
-def with_content(request: Request) -> Mapping[str, str]:
+def with_content(request: ClipRequest) -> Mapping[str, str]:
     """The request's fingerprint, in which size and date of each file have its content behind them:
     by it a later run knows a file that was copied or touched. An unreadable file stays without."""
     found = dict(request.fingerprint)

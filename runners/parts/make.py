@@ -19,7 +19,7 @@ from ovmer.runners.progress import Progress
 
 
 @dataclass(frozen=True)
-class Parted:
+class ClipWithParts:
     """A clip with the parts that were made for it."""
 
     clip: Clip
@@ -74,9 +74,9 @@ def _make(
             progress.add()
 
 
-def with_parts(settings: Settings, clips: Sequence[Clip]) -> list[Parted]:
+def with_parts(settings: Settings, clips: Sequence[Clip]) -> list[ClipWithParts]:
     """The clips with what was made for them so far."""
-    found = [Parted(clip) for clip in clips]
+    found = [ClipWithParts(clip) for clip in clips]
     if _listens(settings):
         asr = _asr_settings(settings)
         listener = Listener(asr)
@@ -87,7 +87,7 @@ def with_parts(settings: Settings, clips: Sequence[Clip]) -> list[Parted]:
     return found
 
 
-def _with_words(listener: Listener, asr: AsrSettings, parted: Parted) -> Parted:
+def _with_words(listener: Listener, asr: AsrSettings, parted: ClipWithParts) -> ClipWithParts:
     clip = parted.clip
     if clip.audio is None or not _is_heard(asr, clip):
         return parted
@@ -95,25 +95,25 @@ def _with_words(listener: Listener, asr: AsrSettings, parted: Parted) -> Parted:
     if heard is None or heard.get("text") is None:
         return parted
     note = f'the subtitle was heard by {asr.name}: "{heard["text"]}"'
-    return Parted(replace(clip, subtitle=heard["text"]), (*parted.notes, note))
+    return ClipWithParts(replace(clip, subtitle=heard["text"]), (*parted.notes, note))
 
 
-def _with_face(finder: FaceFinder, missing: str, parted: Parted) -> Parted:
+def _with_face(finder: FaceFinder, missing: str, parted: ClipWithParts) -> ClipWithParts:
     clip = parted.clip
     if clip.face is not None or clip.video is None:
         return parted
     seen = finder.cache.find(clip.video)
     if seen is None:  # not made yet, as while a sweep is planned: where it will be
-        return Parted(replace(clip, face=finder.file(clip.video)), parted.notes)
+        return ClipWithParts(replace(clip, face=finder.file(clip.video)), parted.notes)
     if not seen["crops"]:
         if missing == "frame" and "error" not in seen:
             note = "no face was found, so whole frames are shown"
-            return Parted(replace(clip, face=clip.video), (*parted.notes, note))
+            return ClipWithParts(replace(clip, face=clip.video), (*parted.notes, note))
         return parted
     notes = parted.notes
     if seen["most"] > 1:
         notes = (*notes, f"up to {seen['most']} faces in a frame; the largest is shown")
-    return Parted(replace(clip, face=finder.file(clip.video)), notes)
+    return ClipWithParts(replace(clip, face=finder.file(clip.video)), notes)
 
 
 def _is_heard(asr: AsrSettings, clip: Clip) -> bool:

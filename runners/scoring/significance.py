@@ -1,8 +1,8 @@
 """Are runs different, or is it the luck of the clips? All pairs of a set of runs, tested together.
 
 `compare` takes scores, `compare_contributions` what each clip contributes. Leaderboards, the
-comparison view, tables and `ovmer compare` all read the same `Family`. What each number covers and
-does not is in docs/statistics.md.
+comparison view, tables and `ovmer compare` all read the same `RunComparison`. docs/statistics.md
+says what each number covers.
 """
 
 import math
@@ -35,7 +35,7 @@ _WORK = 5e9
 
 
 @dataclass(frozen=True)
-class Pair:
+class PairComparison:
     """How much better the first run is than the second; NaN where it cannot be said."""
 
     first: str
@@ -55,7 +55,7 @@ class Pair:
     differing: int
     """Clips to which the runs do not contribute alike."""
 
-    def turned(self) -> "Pair":
+    def turned(self) -> "PairComparison":
         """The second run less the first."""
         (low, high), (least, most) = self.interval, self.simultaneous
         return replace(
@@ -69,13 +69,13 @@ class Pair:
 
 
 @dataclass(frozen=True)
-class Family:
+class RunComparison:
     """Runs over the same clips in one figure, and all their pairs."""
 
     figure: str
     figures: Mapping[str, float]
     """The best first; the undefined ones, which are compared with none, last."""
-    pairs: tuple[Pair, ...]
+    pairs: tuple[PairComparison, ...]
     best: Mapping[str, float]
     """The share of resamples in which each run is the best."""
     error: float
@@ -92,7 +92,7 @@ class Family:
     def alpha(self) -> float:
         return 1 - self.confidence
 
-    def pair(self, first: str, second: str) -> Pair | None:
+    def pair(self, first: str, second: str) -> PairComparison | None:
         """The first run less the second; None where they were not compared."""
         found = self._pairs.get((first, second))
         if found is None and (other := self._pairs.get((second, first))):
@@ -100,7 +100,7 @@ class Family:
         return found
 
     @cached_property
-    def _pairs(self) -> dict[tuple[str, str], Pair]:
+    def _pairs(self) -> dict[tuple[str, str], PairComparison]:
         return {(each.first, each.second): each for each in self.pairs}
 
     @cached_property
@@ -137,7 +137,7 @@ def compare(
     seed: int = 0,
     confidence: float = 0.95,
     margin: float = MARGIN,
-) -> Family:
+) -> RunComparison:
     """Compare every pair of runs in one figure (by default the metric's primary one).
 
     With missing=skip, runs over different clips are compared on those that all have.
@@ -188,7 +188,7 @@ def compare_contributions(
     seed: int = 0,
     confidence: float = 0.95,
     margin: float = MARGIN,
-) -> Family:
+) -> RunComparison:
     """Compare every pair of runs from what each clip contributes to a figure.
 
     All runs hold the same clips in the same clusters. `statistic` turns column sums (... x columns)
@@ -206,7 +206,7 @@ def compare_contributions(
         drawn = {name: statistic(each) for name, each in zip(runs, sums, strict=True)}
     values = np.array([drawn[name] for name in defined])
     count = len(next(iter(drawn.values())))
-    family = Family(
+    family = RunComparison(
         figure,
         figures,
         (),
@@ -232,21 +232,21 @@ def compare_contributions(
 
 
 def _pair(
-    family: Family,
+    family: RunComparison,
     index: int,
     tests: PairTests,
     names: Sequence[str],
     drawn: FloatArray,
     swaps: "_Pairs",
     sample: Contributions,
-) -> Pair:
+) -> PairComparison:
     """What is known of one pair."""
     i, j = int(tests.first[index]), int(tests.second[index])
     difference, error = float(tests.difference[index]), float(tests.error[index])
     differing, swapped = swaps.test(names[i], names[j])
     if too_few_clusters(sample):
         none = math.nan
-        return Pair(
+        return PairComparison(
             names[i], names[j], difference, NO_INTERVAL, NO_INTERVAL, none, none, none, differing
         )
     alone = float(tests.p_alone[index]) if swapped is None else swapped
@@ -254,7 +254,7 @@ def _pair(
     interval = interval_of(difference, drawn[i] - drawn[j], sample, family.confidence)
     half = tests.critical * error
     simultaneous = difference - half, difference + half
-    return Pair(
+    return PairComparison(
         names[i],
         names[j],
         difference,
@@ -267,7 +267,7 @@ def _pair(
     )
 
 
-def _p_equivalent(difference: float, error: float, family: Family, units: int) -> float:
+def _p_equivalent(difference: float, error: float, family: RunComparison, units: int) -> float:
     """The larger p of two one-sided t tests (Schuirmann 1987)."""
     from scipy.special import stdtr
 

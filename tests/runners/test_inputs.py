@@ -10,7 +10,7 @@ from ovmer.adapters.media import configure, read_frames, read_sound
 from ovmer.adapters.media.blank import PICTURE, SOUND, blanking
 from ovmer.adapters.media.settings import MediaSettings
 from ovmer.baselines.errors import PrerequisiteError
-from ovmer.runners.ablation import Row, changes
+from ovmer.runners.ablation import AblationRun, changes
 from ovmer.runners.config import INPUTS
 from ovmer.runners.data import Clip
 from ovmer.runners.describing.inputs import check, give
@@ -126,14 +126,14 @@ def test_a_difference_is_paired_and_answers_are_compared_by_clip() -> None:
     answers = dict.fromkeys("abcd", "happy")
     fewer = answers | {"a": "sad", "b": "sad"}
     rows = [
-        Row("m", job("baseline=lexicon").settings, answers, score(answers, truth)),
-        Row(
+        AblationRun("m", job("baseline=lexicon").settings, answers, score(answers, truth)),
+        AblationRun(
             "m-silence",
             job("baseline=lexicon", "inputs=silence").settings,
             fewer,
             score(fewer, truth),
         ),
-        Row("other", job("baseline=random", "inputs=silence").settings, fewer),
+        AblationRun("other", job("baseline=random", "inputs=silence").settings, fewer),
     ]
     (found,) = changes(rows)
     assert (found.whole, found.name, found.inputs) == ("m", "m-silence", "silence")
