@@ -11,7 +11,8 @@ from ovmer.adapters.base import AUDIO, SUBTITLE, VIDEO
 from ovmer.adapters.media.settings import configure
 from ovmer.baselines.errors import PrerequisiteError
 from ovmer.runners.config import settings_from_overrides
-from ovmer.runners.describing.pipeline import ClipRequest, Pipeline
+from ovmer.runners.describing.pipeline import Pipeline
+from ovmer.runners.describing.requests import ClipRequest
 from ovmer.runners.folder.records import Prediction
 from ovmer.runners.job import Job
 

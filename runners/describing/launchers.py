@@ -15,7 +15,7 @@ from omegaconf.errors import OmegaConfBaseException
 from ovmer.adapters.registry import near
 from ovmer.baselines.errors import PrerequisiteError
 from ovmer.runners.describing.feed import PipelineSettings
-from ovmer.runners.describing.pipeline import ClipRequest
+from ovmer.runners.describing.requests import ClipRequest
 from ovmer.runners.describing.speed import Speed
 from ovmer.runners.explain import explain
 from ovmer.runners.folder.records import Prediction

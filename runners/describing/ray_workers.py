@@ -22,7 +22,7 @@ from typing import Any
 
 from ovmer.baselines.errors import OvmerError, PrerequisiteError, Status
 from ovmer.runners.describing.feed import PipelineSettings
-from ovmer.runners.describing.pipeline import ClipRequest
+from ovmer.runners.describing.requests import ClipRequest
 from ovmer.runners.describing.speed import Speed
 from ovmer.runners.folder.records import Prediction
 from ovmer.runners.progress import say

@@ -18,7 +18,7 @@ from ovmer.adapters.base import AUDIO, SUBTITLE, VIDEO
 from ovmer.baselines.errors import PrerequisiteError, Status
 from ovmer.runners.data import Clip
 from ovmer.runners.describing import inputs
-from ovmer.runners.describing.pipeline import ClipRequest, with_content
+from ovmer.runners.describing.requests import ClipRequest, with_content
 from ovmer.runners.extraction import ClipDescription, Extractor, make_extractors
 from ovmer.runners.folder.exchange import has_exchange_files
 from ovmer.runners.folder.records import LabelRecord, Prediction, digest, identity_text, label_key

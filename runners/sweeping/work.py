@@ -17,7 +17,7 @@ from ovmer.runners.config import settings_as_json
 from ovmer.runners.data import in_clusters, read_dataset
 from ovmer.runners.describing.feed import PipelineSettings
 from ovmer.runners.describing.launchers import make_launcher
-from ovmer.runners.describing.pipeline import clip_seed
+from ovmer.runners.describing.requests import clip_seed
 from ovmer.runners.extraction import ExtractedLabels, Extractor
 from ovmer.runners.folder.exchange import write_exchange_files
 from ovmer.runners.folder.identity import richer

@@ -18,7 +18,8 @@ from ovmer.baselines.errors import (
     Timeout,
     Unreadable,
 )
-from ovmer.runners.describing.pipeline import ClipRequest, Pipeline
+from ovmer.runners.describing.pipeline import Pipeline
+from ovmer.runners.describing.requests import ClipRequest
 
 HEAD = """\
 import json, os, signal, subprocess, sys, time

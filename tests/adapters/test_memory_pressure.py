@@ -11,7 +11,8 @@ import torch
 
 from ovmer.adapters.mllm import Mllm
 from ovmer.baselines.decoding.transformers_engine import TransformersEngine
-from ovmer.runners.describing.pipeline import ClipRequest, Pipeline
+from ovmer.runners.describing.pipeline import Pipeline
+from ovmer.runners.describing.requests import ClipRequest
 from tests.adapters.media_files import SAMPLE
 from tests.adapters.small_mllms import miniature
 

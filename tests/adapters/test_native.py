@@ -18,7 +18,8 @@ from ovmer.adapters.native import Native
 from ovmer.adapters.thinking import CUT_WHILE_THINKING
 from ovmer.baselines.decoding.answers import MediaPrompt
 from ovmer.baselines.errors import CheckpointError, ClipError, MissingModality, PrerequisiteError
-from ovmer.runners.describing.pipeline import ClipRequest, Pipeline
+from ovmer.runners.describing.pipeline import Pipeline
+from ovmer.runners.describing.requests import ClipRequest
 from ovmer.runners.job import NOT_FIELDS
 
 ROOT = Path(__file__).parents[2]

@@ -20,7 +20,8 @@ from ovmer.baselines.decoding.engine_settings import ServerSettings
 from ovmer.baselines.decoding.server_engine import chat_parameters
 from ovmer.baselines.decoding.settings import GenerationSettings
 from ovmer.baselines.errors import PrerequisiteError, Status
-from ovmer.runners.describing.pipeline import ClipRequest, Pipeline
+from ovmer.runners.describing.pipeline import Pipeline
+from ovmer.runners.describing.requests import ClipRequest
 from tests.adapters.media_files import greys, numbers, tone, write_video, write_wav
 from tests.extraction.fake_server import MODEL, Misbehaviour, completion, error, serving
 from tests.runners.jobs import job

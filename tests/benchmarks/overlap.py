@@ -14,7 +14,8 @@ from pathlib import Path
 
 from ovmer.adapters import media
 from ovmer.adapters.base import VIDEO, Adapter, Prepared
-from ovmer.runners.describing.pipeline import ClipRequest, Pipeline
+from ovmer.runners.describing.pipeline import Pipeline
+from ovmer.runners.describing.requests import ClipRequest
 
 SAMPLE = Path(__file__).parents[2] / "runners" / "data" / "sample" / "video"
 CLIPS = 120

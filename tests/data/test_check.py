@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from ovmer.baselines.errors import PrerequisiteError
-from ovmer.runners.commands.check import DatasetCheck, check, text
+from ovmer.runners.data.check import DatasetCheck, check, text
 from ovmer.runners.data.probe import probe
 from tests.data.layouts import settings_of, write_dataset
 from tests.make_sample import SAMPLE

@@ -3,7 +3,8 @@
 from pathlib import Path
 
 from ovmer.adapters.base import Machine
-from ovmer.runners.describing.pipeline import ClipRequest, Pipeline
+from ovmer.runners.describing.pipeline import Pipeline
+from ovmer.runners.describing.requests import ClipRequest
 from tests.adapters.media_files import SAMPLE
 from tests.adapters.small_mllms import configured
 

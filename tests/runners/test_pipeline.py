@@ -8,7 +8,8 @@ from ovmer.adapters.base import Adapter, Answer, Prepared
 from ovmer.adapters.heuristic import Random
 from ovmer.adapters.scripted import Scripted
 from ovmer.baselines.errors import ClipError, PrerequisiteError, Refused, Status
-from ovmer.runners.describing.pipeline import ClipRequest, Pipeline, clip_seed
+from ovmer.runners.describing.pipeline import Pipeline
+from ovmer.runners.describing.requests import ClipRequest, clip_seed
 
 NAMES = "abcdef"
 

@@ -9,7 +9,8 @@ import pytest
 
 from ovmer.adapters.base import Adapter, Prepared
 from ovmer.baselines.errors import PrerequisiteError
-from ovmer.runners.describing.pipeline import ClipRequest, Pipeline
+from ovmer.runners.describing.pipeline import Pipeline
+from ovmer.runners.describing.requests import ClipRequest
 from ovmer.runners.folder.run_folder import RunFolder
 from ovmer.runners.sweeping.work import work
 from tests.data import benchmark_layouts as layouts
