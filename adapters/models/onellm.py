@@ -56,7 +56,8 @@ class OneLlmAdapter(AudioVisual):
         return {"forgetful": self.bug_compat}
 
     def prepare(self, video: Path | None, audio: Path | None, subtitle: str | None) -> Prepared:
-        from ovmer.baselines.models.onellm import MEL_FRAMES, OneLlmInputs, mel_picture, views
+        from ovmer.baselines.models.onellm import OneLlmInputs, mel_picture, views
+        from ovmer.baselines.models.onellm_projection import MEL_FRAMES
 
         notes: tuple[str, ...] = ()
         if VIDEO in self.modalities:

@@ -22,6 +22,7 @@ from ovmer.runners.report.entries import LeaderboardEntry, make_entry
 from ovmer.runners.report.runs import ReportRun
 from ovmer.runners.report.tallies import input_changes, label_counts
 from ovmer.runners.scoring import Scores
+from ovmer.runners.scoring.alignment import in_same_clusters, on_common_clips
 from ovmer.runners.scoring.base import headlines
 from ovmer.runners.scoring.comparison import detectable, explanations
 from ovmer.runners.scoring.intervals import make_intervals, standard_error
@@ -29,9 +30,7 @@ from ovmer.runners.scoring.resampling import FloatArray, replicates_for, resampl
 from ovmer.runners.scoring.significance import (
     RunComparison,
     compare_contributions,
-    in_same_clusters,
     mean_statistic,
-    on_common_clips,
 )
 from ovmer.runners.scoring.variance import rerun_half_width, variance_parts
 from ovmer.runners.scoring.vocabulary import MAPPINGS

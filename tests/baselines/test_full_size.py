@@ -26,7 +26,8 @@ from ovmer.baselines.layers.qformer import QFormer, QFormerConfig
 from ovmer.baselines.llama import llama_config
 from ovmer.baselines.models.affectgpt import AffectGpt
 from ovmer.baselines.models.emotion_llama import EmotionLlama
-from ovmer.baselines.models.humanomni import HumanOmni, HumanOmniConfig
+from ovmer.baselines.models.humanomni import HumanOmni
+from ovmer.baselines.models.humanomni_config import HumanOmniConfig
 from ovmer.baselines.models.pandagpt import PandaGpt
 from ovmer.baselines.models.salmonn import Salmonn
 from ovmer.baselines.models.video_llama import AudioBranch, VideoLlama, VisionBranch

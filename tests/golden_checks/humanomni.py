@@ -18,11 +18,11 @@ from ovmer.baselines.layers.siglip import normalise, stretch
 from ovmer.baselines.layers.whisper import log_mel
 from ovmer.baselines.models.humanomni import (
     HumanOmni,
-    HumanOmniConfig,
     HumanOmniInputs,
     HumanOmniSizes,
     read_sizes,
 )
+from ovmer.baselines.models.humanomni_config import HumanOmniConfig
 from ovmer.baselines.tokenizer import BertTokenizer
 from tests.golden_checks import assert_close, greedy
 
