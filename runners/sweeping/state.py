@@ -193,21 +193,14 @@ def look(
     if extractors is None:
         extractors = make_extractors(job.extractor, job.settings.subtitle == "merge")
     others = [_predictions_of(path) for path in job.adapter.sources()]
-    parted = with_parts(job.settings, clips)
-    clips = [each.clip for each in parted]
+    clips = with_parts(job.settings, clips)
     inputs.check(job.settings.inputs, job.adapter.modalities, job.settings.baseline["name"])
     state = JobState(
         job,
         clips,
         [
-            request(
-                job,
-                replace(given, notes=(*each.notes, *given.notes)),
-                [_said(other.get(given.clip.name)) for other in others],
-            )
-            for each, given in zip(
-                parted, inputs.give(job.settings.inputs, clips, job.settings.seed), strict=True
-            )
+            request(job, clip, [_said(other.get(clip.name)) for other in others])
+            for clip in inputs.give(job.settings.inputs, clips, job.settings.seed)
         ],
         [ExtractionState(each) for each in extractors],
         make_metric(job.settings.metric),
@@ -253,9 +246,9 @@ def _said(prediction: Prediction | None) -> str | None:
     return None if prediction is None or prediction.failed else prediction.description
 
 
-def request(job: Job, given: inputs.ClipInputs, clues: Sequence[str | None] = ()) -> ClipRequest:
+def request(job: Job, clip: Clip, clues: Sequence[str | None] = ()) -> ClipRequest:
     """What this job's adapter is given of a clip: the modalities it uses, and no others."""
-    clip, uses, settings = given.clip, job.adapter.modalities, job.settings
+    uses, settings = job.adapter.modalities, job.settings
     picture = clip.face if settings.dataset.get("visual") == "face" else clip.video
     video = picture if VIDEO in uses else None
     audio = clip.audio if AUDIO in uses else None
@@ -279,8 +272,8 @@ def request(job: Job, given: inputs.ClipInputs, clues: Sequence[str | None] = ()
         made_from,
         tuple(clues),
         question,
-        given.blank,
-        given.notes,
+        clip.blank,
+        clip.notes,
     )
 
 
