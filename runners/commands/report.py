@@ -28,7 +28,7 @@ from ovmer.runners.commands.arguments import parse
 from ovmer.runners.progress import say
 
 if TYPE_CHECKING:
-    from ovmer.runners.report.boards import Board
+    from ovmer.runners.report.boards import Leaderboard
 
 
 @cli.command
@@ -63,7 +63,7 @@ class Page(NamedTuple):
     """A page that was written."""
 
     path: Path
-    boards: "Sequence[Board]"
+    boards: "Sequence[Leaderboard]"
     size: int
     """In bytes."""
 

@@ -4,7 +4,7 @@ from typing import Any
 
 from ovmer.runners.config import PriceSettings
 from ovmer.runners.folder.run_folder import RunFolder
-from ovmer.runners.sweeping.state import State
+from ovmer.runners.sweeping.state import JobState
 
 
 def money(price: PriceSettings, prompt_tokens: float, new_tokens: float) -> float | None:
@@ -14,7 +14,7 @@ def money(price: PriceSettings, prompt_tokens: float, new_tokens: float) -> floa
     return ((price.prompt or 0) * prompt_tokens + (price.answer or 0) * new_tokens) / 1e6
 
 
-def estimate(state: State) -> str:
+def estimate(state: JobState) -> str:
     """What the clips that are left will take, by those that this run has described already.
 
     One sentence. The rate is that of the run's last session, with its machine; an estimate for

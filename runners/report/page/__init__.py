@@ -26,7 +26,7 @@ from typing import Any, BinaryIO
 from urllib.parse import quote
 
 from ovmer.baselines.errors import PrerequisiteError
-from ovmer.runners.report.boards import Board
+from ovmer.runners.report.boards import Leaderboard
 from ovmer.runners.report.clips import index, shard, shard_starts
 
 _STYLES = ("vendor/bootstrap.min.css", "style.css")
@@ -53,7 +53,7 @@ _GZIP_LEVEL = 5
 
 
 def write_page(
-    output: Path, boards: Sequence[Board], embed: bool = False, reload: float = 0
+    output: Path, boards: Sequence[Leaderboard], embed: bool = False, reload: float = 0
 ) -> int:
     """Write the page at one stroke; returns its size in bytes.
 
@@ -82,7 +82,7 @@ class _Writer:
         self._relative: dict[Path, str] = {}
         """The way from the page to each folder of media."""
 
-    def write(self, boards: Sequence[Board], reload: float) -> None:
+    def write(self, boards: Sequence[Leaderboard], reload: float) -> None:
         before, _, after = _template().partition("{{parts}}")
         before, _, between = before.partition("{{leaderboards}}")
         self._file.write(before.encode())
@@ -100,7 +100,7 @@ class _Writer:
             self._file.write(_element(address, b64encode(path.read_bytes()), _mime(path)))
         self._file.write(after.encode())
 
-    def _parts(self, boards: Sequence[Board]) -> Iterator[tuple[str, Any]]:
+    def _parts(self, boards: Sequence[Leaderboard]) -> Iterator[tuple[str, Any]]:
         for number, board in enumerate(boards):
             starts = shard_starts(board)
             yield f"index-{number}", index(board, starts, self._address)
