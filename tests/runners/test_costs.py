@@ -59,7 +59,7 @@ def test_what_was_spent_stands_in_run_json_and_the_price_is_no_part_of_the_run(t
 
 
 def test_an_estimate_runs_nothing(command, tmp_path):
-    done = command("sweep", "-m", "baseline=random,lexicon", "estimate=true", cwd=tmp_path)
+    done = command("sweep", "-m", "baseline=random,lexicon", "estimate=true")
     assert done.returncode == 0
     assert done.stdout.count("10 clips are left") == 2
     assert not list(tmp_path.glob("outputs/*/*/predictions.jsonl"))
