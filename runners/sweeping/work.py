@@ -31,6 +31,7 @@ from ovmer.runners.parts import make
 from ovmer.runners.progress import Progress, say
 from ovmer.runners.scoring.result import mean_scores
 from ovmer.runners.sweeping.costs import money
+from ovmer.runners.sweeping.hooks import run_ended
 from ovmer.runners.sweeping.state import ExtractionState, JobState, look
 
 _SHOWN = 5  # failed clips that a summary names for each status
@@ -59,6 +60,7 @@ def work(job: Job) -> JobState:
                 for reading in state.readings:
                     reading.extractor.close()
             _conclude(folder, state, info)
+    run_ended(folder.path)
     seconds = time.monotonic() - started
     say(
         f"{job.label}: {len(clips)} clips, {missing} described now in {seconds:.1f} s "
