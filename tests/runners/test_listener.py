@@ -1,4 +1,4 @@
-"""Whisper models of transformers by their own code, on a miniature: what is said, in which language."""
+"""Whisper models of transformers by their own code, on a miniature: words and language."""
 
 from pathlib import Path
 
