@@ -52,7 +52,7 @@ VICUNA_SYSTEM = (
 
 @dataclass(frozen=True)
 class _Encoded:
-    """What `encode` leaves of a clip's inputs."""
+    """A clip's inputs after `encode`."""
 
     prompt: "Prompt"
 
@@ -70,7 +70,7 @@ class MllmModules(Protocol):
 
 @dataclass
 class QuestionTemplate:
-    """What is asked of each clip; `{subtitle}` is replaced by what is said in it."""
+    """The question for each clip; `{subtitle}` is replaced by the clip's subtitle."""
 
     with_subtitle: str = SLOT
     without_subtitle: str = ""
@@ -191,7 +191,7 @@ class Mllm(Adapter, ABC):
 
     @property
     def load_notes(self) -> tuple[str, ...]:
-        """What was unusual about the weight files, and what was left aside of them."""
+        """Notes on the weight files: anything unusual, and the tensors ignored."""
         loading: Loading | None = getattr(self, "_loading", None)
         return tuple(loading.notes) if loading else ()
 
@@ -373,11 +373,11 @@ class Mllm(Adapter, ABC):
         return Answer(self.said(answer), answer.prompt_tokens, answer.new_tokens)
 
     def said(self, answer: "Generated") -> str:
-        """What is recorded of an answer, for ports that need its ids as well."""
+        """The recorded text of an answer, for ports that need its ids as well."""
         return self.clean(answer.text)
 
     def clean(self, text: str) -> str:
-        """What is recorded of the generated text: one line, as the authors' scripts leave it."""
+        """The recorded form of the generated text: one line, as in the authors' scripts."""
         return text.replace("\n", " ").replace("\t", " ").strip()
 
     def miniature(self, folder: Path, seed: int = 0) -> Self:

@@ -67,7 +67,7 @@ class Native(ChatMllm, Mllm):
     """Arguments of the chat template, `enable_thinking: false`; `chat_template` is another template
     than the checkpoint's, as Jinja or as the name of a file."""
     packages: dict[str, str] = field(default_factory=dict)
-    """What the class needs beside transformers: a package's name, and the extra that brings it."""
+    """Packages that the class needs beside transformers, and the extra that installs each."""
     shrink: dict[str, Any] = field(default_factory=dict)
     """For dry runs: sizes that the rule for miniatures misses, by dotted name."""
 

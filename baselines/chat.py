@@ -50,7 +50,7 @@ class TransformersTokenizer:
 
     @cached_property
     def _control(self) -> Sequence[str]:
-        """What control tokens are spelled like, the longest first."""
+        """Spellings of the control tokens, the longest first."""
         return sorted(map(str, self._tokenizer.get_added_vocab()), key=len, reverse=True)
 
     def encode(self, text: str) -> list[int]:

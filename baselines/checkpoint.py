@@ -51,7 +51,7 @@ class Loading:
     parts: Mapping[str, CheckpointPart]
     paths: Mapping[str, Path]
     notes: list[str] = field(default_factory=list)
-    """What was unusual about the files and what was left aside, one sentence each."""
+    """Anything unusual about the files, and the tensors ignored; one sentence each."""
 
     def part_of(self, files: Sequence[Path]) -> str | None:
         """The part that the last of `files` belongs to."""
@@ -234,7 +234,7 @@ def _matching(folder: Path, patterns: Sequence[str]) -> list[Path]:
 def describe_part(
     part: CheckpointPart, weights: str | None, *, look: bool = True
 ) -> dict[str, Any]:
-    """What tells a part from others, as plain values: where it comes from, and what is in it.
+    """Identity of a part, as plain values: its source and its content.
 
     `content` is there where its files are on this machine, and `commit` where the hub's cache says
     it. A part with a `path` is told by its content alone. With `look=False` neither the hub's cache

@@ -1,4 +1,4 @@
-"""What an error of a device means, by its type and words, without importing torch."""
+"""Classifies device errors by type and message, without importing torch."""
 
 import re
 

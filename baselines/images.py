@@ -1,4 +1,4 @@
-"""What models expect of pictures."""
+"""Image preprocessing that several models share."""
 
 import math
 

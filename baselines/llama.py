@@ -130,7 +130,7 @@ def read_llama(folder: Path) -> tuple[LlamaConfig, Tensors]:
 
 
 def meta_config(params: Mapping[str, Any], tensors: Tensors, llm: str, context: int) -> LlamaConfig:
-    """What a params.json and the shapes of renamed tensors tell of the language model `llm`.
+    """Configuration of the language model `llm` from params.json and the shapes of renamed tensors.
 
     Raises CheckpointError where something is missing.
     """

@@ -14,7 +14,7 @@ from ovmer.baselines.errors import CheckpointError, PrerequisiteError
 
 
 class Tokenizer(Protocol):
-    """What prompts and decoding need of a tokenizer; all methods may be called from any thread."""
+    """The tokenizer's interface for prompts and decoding; safe to call from any thread."""
 
     bos_id: int
     eos_id: int

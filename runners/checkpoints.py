@@ -1,4 +1,4 @@
-"""What is known of the checkpoints of baselines before anything is loaded.
+"""Status of the baselines' checkpoints, before anything is loaded.
 
 `survey` looks at files without torch: which are there, whether they are whole, and what tensors
 they hold. `compare` lets the port's own strict loader have its say, without reading any data.
@@ -24,13 +24,13 @@ ALL = "all"
 MISSING, WHOLE, FITS, REFUSED = "missing", "whole", "fits", "refused"
 _TABLES = ("embed_tokens.weight", "wte.weight", "tok_embeddings.weight")
 _FORMATS = {"pytorch_model": "pytorch_model*.bin", ".safetensors": "model*.safetensors"}
-"""What tells that a part's files are weights in transformers' layout, in either format."""
+"""Patterns of weight files in transformers' layout, by format."""
 _WEIGHTS = (".safetensors", ".bin", ".pth", ".pt", ".ckpt")
 
 
 @dataclass
 class PartStatus:
-    """What is known of one part."""
+    """Status of one part."""
 
     baseline: str
     part: str

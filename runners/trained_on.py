@@ -36,7 +36,7 @@ class TrainedOn:
 
 
 def seen(baseline: str, dataset: str, settings: Mapping[str, Any] | None = None) -> TrainedOn:
-    """What is known of a baseline and a data set of conf/; `settings` are the baseline's.
+    """Whether a baseline has seen a data set of conf/; `settings` are the baseline's.
 
     Of several lines on one pair that of a training list counts first, then `unknown`.
     """

@@ -19,7 +19,7 @@ _MEDIUM = {"video": PICTURE, "faces": PICTURE, "sound": SOUND, "nearest": SOUND}
 
 @dataclass
 class Blanked:
-    """What this thread reads as blank since `blanking` began."""
+    """Media that this thread reads as blank inside `blanking`."""
 
     media: frozenset[str]
     reads: int = 0

@@ -88,7 +88,7 @@ class AffectGptAdapter(Mllm):
     """How many the weights were trained with."""
     asks_for: str = LABELS
     requests: dict[str, str] = field(default_factory=lambda: {LABELS: ""})
-    """What takes the place of `{request}` in the prompt, by `asks_for`."""
+    """Replacement for `{request}` in the prompt, by `asks_for`."""
 
     labels_in_sentence: ClassVar[bool] = True  # "The character's emotional state is a, b, c."
     model_class: ClassVar[str] = "ovmer.baselines.models.affectgpt:AffectGpt"
@@ -185,7 +185,7 @@ class AffectGptAdapter(Mllm):
         return Prepared(AffectGptInputs(self.texts(question), frames, sound, slots_in_order), notes)
 
     def clean(self, text: str) -> str:
-        """What Chat.answer_sample leaves of an answer; line breaks stay."""
+        """The answer as Chat.answer_sample cleans it; line breaks stay."""
         return text.rsplit("###", 1)[0].split("Assistant:")[-1].strip()
 
     def texts(self, question: str, template: Sequence[str] | None = None) -> list[list[int]]:

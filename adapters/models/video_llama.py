@@ -99,7 +99,7 @@ class VideoLlamaAdapter(AudioVisual):
         return Prepared(inputs, notes + cut)
 
     def clean(self, text: str) -> str:
-        """What follows the last `ASSISTANT:`, as one line."""
+        """The text after the last `ASSISTANT:`, as one line."""
         return super().clean(text.rpartition("ASSISTANT:")[2])
 
     def _look(self, path: Path) -> Frames:

@@ -1,4 +1,4 @@
-"""What a model keeps of a clip before its first word, for probes on frozen features."""
+"""Hidden states of the prompt, before the first new token, for probes on frozen features."""
 
 import re
 from collections.abc import Iterator, Mapping, Sequence

@@ -61,8 +61,8 @@ class DrawPerRow(LogitsProcessor):
 
 
 def penalties(settings: GenerationSettings) -> list[LogitsProcessor]:
-    """What speaks against repetition. (`generate` would add the same, with a warning that it sees
-    no prompt where that is given as embeddings.)"""
+    """Logits processors against repetition. (`generate` would add the same, with a warning that it
+    sees no prompt if that is given as embeddings.)"""
     chain: list[LogitsProcessor] = []
     if settings.repetition_penalty != 1.0:
         chain.append(RepetitionPenaltyLogitsProcessor(settings.repetition_penalty))

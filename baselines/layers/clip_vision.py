@@ -112,7 +112,7 @@ def clip_vision_config(folder: Path) -> CLIPVisionConfig:
 
 
 def open_clip_config(tensors: Tensors, tower: str, heads: int) -> CLIPVisionConfig:
-    """What the shapes of renamed tensors tell of the `tower`; its heads leave no trace in them.
+    """Configuration of `tower` from the shapes of renamed tensors, which do not show its heads.
 
     Raises CheckpointError where there is none.
     """

@@ -192,7 +192,7 @@ class AffectGpt(nn.Module):
         return splice(self.llm.get_input_embeddings(), inputs.texts, slots)
 
     def _slot(self, slot: str, seen: Tensor | None, heard: Tensor | None) -> Tensor:
-        """What stands in a slot: multi is both in one, audio the sound, all others the picture."""
+        """Vectors for a slot: multi is both in one, audio the sound, all others the picture."""
         vector: Tensor = (
             self.multi(seen, heard)
             if slot == "multi"
@@ -228,7 +228,7 @@ def clip_config(folder: Path) -> CLIPVisionConfig:
 
 
 def described(trained: Path) -> dict[str, Any]:
-    """What a checkpoint says of its model beside the tensors; empty where it says nothing."""
+    """Model settings stored in a checkpoint beside the tensors; empty if there are none."""
     if trained.suffix == ".safetensors":
         return {}
     try:

@@ -99,7 +99,7 @@ class MeanPooling(nn.Module):
 
 
 class QueryPooling(nn.Module):
-    """What learned queries find in vectors that know their position, projected."""
+    """Learned queries attend to vectors with position embeddings; the result is projected."""
 
     def __init__(self, width: int, projected: int, fusion: FusionConfig, longest: int) -> None:
         super().__init__()
@@ -123,7 +123,7 @@ class QueryPooling(nn.Module):
 
 
 class PreFusion(nn.Module):
-    """What was seen and what was heard, in one vector before the language model sees either."""
+    """Fuses picture and sound into one vector before the language model."""
 
     def __init__(self, seen: int, heard: int, projected: int, tokens: int = 1) -> None:
         super().__init__()

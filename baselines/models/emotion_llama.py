@@ -221,7 +221,7 @@ def trained_file(part: Path) -> Path:
 
 
 def read_trained(part: Path) -> Tensors:
-    """What was trained, renamed: the five linear layers and the low-rank adapters."""
+    """The trained tensors, renamed: the five linear layers and the low-rank adapters."""
     return rename(read_tensors(trained_file(part), "model"), CONNECTOR_KEYS)
 
 

@@ -127,7 +127,7 @@ def read_sizes(llm: Path, vision: Path) -> PromptSizes:
 
 
 class ContextAttention(nn.Module):
-    """What of a frame the question is about, as one vector."""
+    """Pools a frame into one vector by attention from the question."""
 
     def __init__(self, seen: int, qformer: QFormerConfig, queries: int, width: int) -> None:
         super().__init__()

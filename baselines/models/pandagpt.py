@@ -125,7 +125,7 @@ class PandaGpt(nn.Module):
         return vectors.mean(dim=0, keepdim=True)
 
     def encode(self, inputs: PandaGptInputs) -> Tensor:
-        """What was seen and heard -> 1 x the language model's width."""
+        """Picture and sound -> 1 x the language model's width."""
         found = []
         if inputs.views is not None:
             found.append(self.projector(self.see(inputs.views)))

@@ -33,7 +33,7 @@ from ovmer.baselines.weights import load_strict, rename, renames, weightless
 MODEL_FILE = "model.ckpt"
 
 SHORTEST_SAMPLES = 400
-"""What HuBERT makes one step of: 25 ms."""
+"""Samples of one step of HuBERT: 25 ms."""
 
 _HUBERT_NAMES = [(f"hubert_model.{before}", f"hubert.{now}") for before, now in HUBERT_NAMES]
 KEYS = (

@@ -279,7 +279,7 @@ def llm_folder(llm: Path) -> Path:
 
 
 def _seeing(qformer: Path, seeing: Path) -> Tensors:
-    """What lies between the tower and the language model."""
+    """The tensors between the tower and the language model."""
     first = rename(read_blip2(qformer), (*BLIP2_KEYS, (r"^", "seeing.")))
     return join(first, rename(read_tensors(file_of(seeing, SEEING_FILE), "model"), SEEING_KEYS))
 

@@ -218,7 +218,7 @@ class VideoChat(nn.Module):
 
 
 def _joined(qformer: Path, trained: Path) -> Tensors:
-    """What lies between the tower and the language model; the norm was trained further."""
+    """The tensors between the tower and the language model; the norm was trained further."""
     first = rename(read_blip2(qformer), BLIP2_KEYS)
     trained = file_of(trained, TRAINED_FILE)
     return first | rename(read_tensors(trained, "model"), TRAINED_KEYS)

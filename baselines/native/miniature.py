@@ -238,7 +238,7 @@ def _processor(
 
 
 def _fitting(part: type[Any], config: Any) -> dict[str, Any]:
-    """What a part of the processor must have as the model has it."""
+    """Settings of a part of the processor that must match the model."""
     vision, audio = (getattr(config, f"{kind}_config", None) for kind in ("vision", "audio"))
     found = {}
     for name, model_name in (
@@ -267,7 +267,7 @@ def _resizing(part: type[Any], side: int) -> dict[str, Any]:
 
 
 def _geometry(config: Any) -> dict[str, Any]:
-    """What processors of the LLaVA kind must know to count the placeholders."""
+    """Sizes by which LLaVA's processors count the placeholders."""
     vision = getattr(config, "vision_config", None)
     side, patch = (getattr(vision, name, None) for name in ("image_size", "patch_size"))
     same = ("vision_feature_select_strategy", "spatial_merge_size", "num_query_tokens")

@@ -1,4 +1,4 @@
-"""What a checkpoint folder of a chat MLLM holds: the model, loaded strictly, and its processor."""
+"""Loads a chat MLLM's checkpoint folder: the model, strictly, and its processor."""
 
 from collections.abc import Mapping
 from pathlib import Path

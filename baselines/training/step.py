@@ -22,7 +22,7 @@ class Lesson:
 
     name: str
     inputs: Any
-    """What the port makes prompt embeddings of."""
+    """The input of the port's `embed`."""
     answer: Sequence[int]
     """Token ids, without the end token."""
 
@@ -105,7 +105,7 @@ class TrainablePort(nn.Module):
         return self
 
     def batch(self, lessons: Sequence[Lesson]) -> TrainingBatch:
-        """What the language model is given."""
+        """The language model's input."""
         prompts = self._prompts([lesson.inputs for lesson in lessons])
         llm: Any = self.model.llm
         embed = llm.get_input_embeddings()

@@ -47,7 +47,7 @@ class LabelColumns:
 
 @dataclass
 class CommonSettings:
-    """What scoring and comparing are told alike."""
+    """Settings of both `ovmer score` and `ovmer compare`."""
 
     truth: str | None = None
     metric: dict[str, Any] = field(default_factory=dict)

@@ -1,4 +1,4 @@
-"""What of a data set is there: its clips are counted, their files opened (first frame only)."""
+"""Checks a data set: counts its clips and opens their files (first frame only)."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor

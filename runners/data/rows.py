@@ -48,7 +48,7 @@ class Rows:
     """Columns of the true label, one of them, or with `parts` each a part of it."""
     parts: bool = False
     words: dict[str, str] = field(default_factory=dict)
-    """What stands in the file -> the label."""
+    """Cell of the file -> label."""
     label_after: str = ""
     """Only what follows this mark, up to the next one, is the label."""
     question: list[str] = field(default_factory=list)

@@ -63,7 +63,7 @@ class Speed:
         )
 
     def as_json(self) -> dict[str, Any]:
-        """What run.json holds of it."""
+        """The entry in run.json."""
         seconds = self.seconds or 1.0
         return {
             "clips": self.clips,

@@ -62,7 +62,7 @@ class LanguageModelSettings:
     cache: str = "outputs/.cache"
     dry_run: bool = False
     needs: dict[str, int] = field(default_factory=dict)
-    """What a cluster is asked for at least, unless a server answers (sweeping/submit.py)."""
+    """Least resources asked of a cluster, unless a server answers (sweeping/submit.py)."""
 
     def check(self) -> None:
         """Raise PrerequisiteError for a value that is none of the choices."""

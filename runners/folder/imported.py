@@ -20,7 +20,7 @@ from ovmer.runners.scoring.result import Scores
 
 @dataclass
 class RecordSettings:
-    """What is known of somebody's predictions; `baseline` unset: nothing is kept."""
+    """Origin of imported predictions; `baseline` unset: nothing is kept."""
 
     baseline: str | None = None
     """A name of conf/baseline, or any other; tables match their rows by it."""

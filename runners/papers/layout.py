@@ -28,7 +28,7 @@ class Column:
     published: tuple[str, str] | None = None
     """(data set, metric) as published/*.csv spells them."""
     unit: int = 100
-    """What a figure of 1 is printed as."""
+    """The printed value of a figure of 1."""
     mean_of: tuple[str, ...] | None = None
     """Without a data set: the titles of the columns that it is the mean of; None: all before it."""
     weights: tuple[float, ...] = ()
@@ -41,7 +41,7 @@ class PrintedRow:
 
     model: str
     inputs: str = ""
-    """What it is given, of V (video), A (audio) and T (text, the subtitle)."""
+    """Its inputs, of V (video), A (audio) and T (text, the subtitle)."""
     baseline: str | None = None
     notes: tuple[str, ...] = ()
 

@@ -71,7 +71,7 @@ class TableRow:
 
     @cached_property
     def common(self) -> list[str]:
-        """What must be said of every figure of the row or, where it has none, of every gap."""
+        """Deviations of every figure of the row or, if it has none, of every gap."""
         own = [cell for cell in self.cells if cell.column.dataset is not None]
         own = [cell for cell in own if cell.ours is not None] or own
         texts = [[mark.text for mark in cell.marks] for cell in own]
@@ -130,7 +130,7 @@ class PaperTable:
 
     @property
     def notes(self) -> list[str]:
-        """What stands under the table whatever the figures are."""
+        """Notes under the table that do not depend on the figures."""
         notes = list(self.layout.notes)
         if any(cell.interval for line in self.lines for cell in line.cells):
             notes.append(
@@ -287,7 +287,7 @@ def _marks(
     scored: StoredScores,
     is_printed: bool,
 ) -> Iterator[Mark]:
-    """What is grave first. The protocol matters only where there is print to compare with."""
+    """Deviations, grave ones first. The protocol matters only beside a printed figure."""
     info = result.info
     if info.is_dry or scored.extractor.get("model") == "miniature":
         yield Mark("dry run on a random miniature: the figure means nothing")

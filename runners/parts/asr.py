@@ -12,7 +12,7 @@ from ovmer.runners.parts.cache import PartCache
 
 RATE = 16_000
 _WINDOW_SECONDS = 30.0
-"""What Whisper hears at once; longer sounds go through its long-form decoding."""
+"""Whisper's window; longer sounds go through its long-form decoding."""
 _VERSION = 1
 
 

@@ -22,7 +22,7 @@ class PartCache:
         self.folder = cache_folder(PARTS) / f"{maker}-{_digest(json.dumps(identity))}"
 
     def find(self, path: Path) -> dict[str, Any] | None:
-        """What was kept for the file; None for one that is new or cannot be read."""
+        """The cached entry for the file; None if it is new or cannot be read."""
         try:
             content = self.content(path)
             found: dict[str, Any] = json.loads((self.folder / f"{content}.json").read_text("utf-8"))

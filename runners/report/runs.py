@@ -25,7 +25,7 @@ from ovmer.runners.trained_on import seen_by
 
 @dataclass
 class ReportRun:
-    """What one run folder holds."""
+    """Contents of one run folder."""
 
     path: Path
     dataset: str
@@ -41,7 +41,7 @@ class ReportRun:
     """The figures in scores.json for the run's own extractor and metric."""
     is_dry: bool
     warnings: list[str] = field(default_factory=list)
-    """What a reader must know, each as `tag: sentence`."""
+    """Warnings for the reader, each as `tag: sentence`."""
 
     @property
     def name(self) -> str:
@@ -58,7 +58,7 @@ class ReportRun:
 
     @property
     def truth(self) -> dict[str, Any]:
-        """What the metric takes as the truth of the clips that have labels."""
+        """True labels in the metric's form, for the clips that have any."""
         return {clip.name: self.metric.truth_of(clip) for clip in self.clips if clip.labels}
 
     @property
@@ -95,7 +95,7 @@ def collect(paths: Sequence[str | Path], root: Path | None = None) -> list[Repor
 
 
 def read_run(folder: RunFolder, datasets: "DatasetCache") -> ReportRun:
-    """What a run folder holds; PrerequisiteError where it cannot be shown."""
+    """Read a run folder; PrerequisiteError if it cannot be shown."""
     path, info = folder.path, folder.info()
     if info.imported is not None:
         raise PrerequisiteError(

@@ -48,7 +48,7 @@ class Columns:
 
 @dataclass
 class LabelFile:
-    """What a file held."""
+    """Contents of a label file."""
 
     values: dict[str, Any] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 Labels = str | Sequence[str] | float | None
-"""What is stored for a clip: the text as the model wrote it, a list of labels, or nothing (None,
+"""A clip's stored labels: the text as the model wrote it, a list of labels, or nothing (None,
 or the NaN that pandas puts for an empty cell)."""
 
 Parser = Callable[[Any], list[str]]

@@ -38,7 +38,7 @@ _UNCHECKED = "?"
 
 @dataclass
 class ExtractionState:
-    """What one extractor finds in the descriptions."""
+    """One extractor's labels for the descriptions."""
 
     extractor: Extractor
     labels: dict[str, LabelRecord] = field(default_factory=dict)
@@ -62,7 +62,7 @@ class ExtractionState:
 
 @dataclass
 class JobState:
-    """What is known of one job."""
+    """The state of one job."""
 
     job: Job
     clips: Sequence[Clip]
@@ -247,7 +247,7 @@ def _said(prediction: Prediction | None) -> str | None:
 
 
 def request(job: Job, clip: Clip, clues: Sequence[str | None] = ()) -> ClipRequest:
-    """What this job's adapter is given of a clip: the modalities it uses, and no others."""
+    """The request for a clip: the modalities that this job's adapter uses, and no others."""
     uses, settings = job.adapter.modalities, job.settings
     picture = clip.face if settings.dataset.get("visual") == "face" else clip.video
     video = picture if VIDEO in uses else None
@@ -296,7 +296,7 @@ def fingerprint(
     truth: Sequence[str],
     check_files: bool,
 ) -> dict[str, str]:
-    """What an answer is made from: size and time of change of the files, hash of the words."""
+    """An answer's inputs: size and time of change of the files, hash of the words."""
     found = {
         kind: _of_file(path) if check_files else _UNCHECKED
         for kind, path in ((VIDEO, video), (AUDIO, audio))

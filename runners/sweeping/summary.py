@@ -58,7 +58,7 @@ def summary(states: Sequence[JobState]) -> str:
 
 
 def _input_lines(states: Sequence[JobState]) -> list[str]:
-    """What each input brings, where a sweep has runs with fewer."""
+    """The ablation of inputs, if a sweep has runs with fewer."""
     found = changes([_row(state) for state in states])
     if not found:
         return []
@@ -99,7 +99,7 @@ def _all_failed(state: JobState) -> bool:
 
 
 def _protocol(state: JobState) -> dict[str, str]:
-    """What a row's figures depend on beside its model; a column of its own where rows differ."""
+    """Settings that a row's figures depend on, beside its model; columns where rows differ."""
     settings = state.job.settings
     return {
         "generation": settings.generation,

@@ -124,7 +124,7 @@ class ClosedSet(Family):
         return None if self.parser == WORD_IN_REPLY else make_parser(self.parser, self.labels)
 
     def read(self, case: Case) -> str | None:
-        """What a reply is read as: a label, another word, or None."""
+        """The reading of a reply: a label, another word, or None."""
         if self._parse is None:
             return word_in_reply(case.reply, case.truth[0])
         return self._parse(case.reply)

@@ -35,7 +35,7 @@ FAMILIES: Mapping[str, type[Family]] = {
     "text": TextOverlap,
     "regression": Regression,
 }
-"""What `family` of a protocol may be."""
+"""Values of a protocol's `family`."""
 
 SAME = "the same"
 _SHOWN = 3  # examples of each difference
@@ -126,7 +126,7 @@ class ProtocolMetric(Metric):
         return bool(self._families[protocol].graded)
 
     def values(self, protocol: str, scores: Scores) -> list[str | float | None]:
-        """What each clip was read as under a protocol: its class or grade, None for nothing."""
+        """The reading of each clip under a protocol: its class or grade, None for nothing."""
         family = self._families[protocol]
         if not family.graded:
             header, *rows = scores.tables()["readings"]

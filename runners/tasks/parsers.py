@@ -328,7 +328,7 @@ def several(labels: Sequence[str]) -> Callable[[str], tuple[str, ...]]:
 
 
 def reward(kind: str, reply: str, truth: str) -> float:
-    """What an answer to a question of IntentBench earns, from 0 to 1.
+    """The reward of an answer to a question of IntentBench, from 0 to 1.
 
     Multiple choice: equal texts. judge: both hold `yes`, or else both hold `no`. emer_ov_mc: F1
     of the sets split at commas, blanks kept. Any other kind earns 0.

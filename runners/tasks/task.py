@@ -17,7 +17,7 @@ _SLOT = re.compile(r"\{(question|choices|options|subtitle)\}")
 
 
 class TaskClip(Protocol):
-    """What a question is made from: a clip."""
+    """The fields of a clip that a question is made from."""
 
     @property
     def name(self) -> str: ...
@@ -31,7 +31,7 @@ class TaskClip(Protocol):
 
 @dataclass
 class Task:
-    """What a model is asked, and what is made of its reply.
+    """A question to the model, and how its reply is read.
 
     A question may hold `{question}` (the clip's own), `{choices}` (joined by commas), `{options}`
     (one a line) and `{subtitle}`.
@@ -73,7 +73,7 @@ class Task:
 
     @property
     def identity(self) -> dict[str, Any]:
-        """What of it changes a reply; empty for the baseline's own question."""
+        """Settings that change a reply; empty for the baseline's own question."""
         told = {
             "question": self.question,
             "with_subtitle": self.with_subtitle,

@@ -1,4 +1,4 @@
-"""What a recipe trains: AffectGPT as its authors do, or low-rank adapters in any port."""
+"""Models to train: AffectGPT as its authors do, or low-rank adapters in any port."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
@@ -49,7 +49,7 @@ class Course(ABC):
 
     @abstractmethod
     def lacks(self, example: Example) -> str:
-        """What a clip lacks to be learned from; empty where it has all."""
+        """The reason why a clip cannot be learned from; empty if it can."""
 
     @abstractmethod
     def lesson(self, example: Example, kind: str) -> "Lesson":
@@ -169,7 +169,7 @@ class AffectGptCourse(Course):
         return Lesson(example.clip.name, inputs, ids)
 
     def media(self, example: Example) -> "dict[str, Tensor]":
-        """What is seen and heard of a clip. Raises ClipError."""
+        """Read a clip's media. Raises ClipError."""
         files = {kind: path for kind, path in self.files(example).items() if path is not None}
         return read_media(files, self.recipe.frames)
 
@@ -240,7 +240,7 @@ class AffectGptCourse(Course):
 
     @property
     def _config(self) -> dict[str, Any]:
-        """What the file says of the model, by the authors' names."""
+        """The model's settings for the file, by the authors' names."""
         fusion, recipe = self.recipe.fusion, self.recipe
         model = {
             f"{name}_fusion_type": getattr(fusion, name) for name in ("video", "audio", "multi")

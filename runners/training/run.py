@@ -69,7 +69,7 @@ def folder_of(settings: TrainSettings, overrides: Sequence[str]) -> Path:
 
 @dataclass(frozen=True)
 class TrainingResult:
-    """What a run has made."""
+    """Result of a training run."""
 
     checkpoint: Path
     """The last one."""

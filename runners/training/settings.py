@@ -105,7 +105,7 @@ class Recipe:
     accumulate: int = 1
     """Iterations for one update."""
     accumulation: str = "mean"
-    """What becomes of their gradients; the authors `sum` them."""
+    """How their gradients are combined; the authors `sum` them."""
     rate: LearningRateSettings = field(default_factory=LearningRateSettings)
     weight_decay: float = 0.0
     clip: float = 0.0
