@@ -44,7 +44,7 @@ class Prepared:
     """Answers of the runs named by `Adapter.sources`; None for a run without an answer."""
     tokens: int = 0
     """Places that prompt and longest answer take in the language model's memory, where `encode`
-    knows: how many clips make a batch is reckoned by it."""
+    knows: batches are sized by it."""
 
 
 @dataclass(frozen=True)
@@ -133,7 +133,7 @@ class Adapter:
     def load(self, machine: Machine) -> None:
         """Load the weights onto `machine`; called once, before the first `generate`.
 
-        Raises PrerequisiteError where something is missing that the user can mend.
+        Raises PrerequisiteError if something is missing that the user can provide.
         """
 
     @property
@@ -196,7 +196,7 @@ class Adapter:
     def generate(self, batch: list[Prepared]) -> Sequence[str | Answer | ClipError]:
         """Answer a batch, one answer per item and in its order.
 
-        A ClipError in a place stands for a clip that failed alone.
+        A ClipError in the list marks a clip that failed alone.
         """
         if "describe" not in self.defines:
             raise TypeError(
@@ -212,7 +212,7 @@ class Adapter:
         return answers
 
     def stream(self, items: Iterable[Prepared]) -> Iterator[tuple[int, str | Answer | ClipError]]:
-        """Answer clips in any order: (place among `items`, answer), each as soon as it is known.
+        """Answer clips in any order: (index in `items`, answer), each as soon as it is known.
 
         For engines that keep many clips in flight by themselves; where `feeding` is "stream" the
         runner calls this once for the whole run. Drawing an item waits until it is prepared, so

@@ -210,7 +210,7 @@ class Mllm(Adapter, ABC):
         """The question for a clip, with its subtitle cut to a prompt of `limit` tokens.
 
         `count` is the length of the whole prompt, in tokens, with a given question in it; `prompt`
-        takes the place of the setting of that name. Returns the question and a note if something
+        replaces the setting of that name. Returns the question and a note if something
         was cut.
         """
         prompt = prompt or self.prompt
@@ -318,7 +318,7 @@ class Mllm(Adapter, ABC):
         return states
 
     def _encoded(self, batch: Sequence[Prepared]) -> list[Prepared]:
-        """The items with their prompts in the place of their inputs; encoded ones as they are."""
+        """The items with their inputs replaced by prompts; encoded ones unchanged."""
         if not (todo := [item for item in batch if not isinstance(item.inputs, _Encoded)]):
             return list(batch)
         with self._side as side:
@@ -336,7 +336,7 @@ class Mllm(Adapter, ABC):
     def _answer(self, batch: Sequence[Prepared]) -> list[Answer | ClipError]:
         prompts = [item.inputs.prompt for item in batch]
         answers = self._engine.generate(prompts, [item.seed for item in batch])
-        return [self._told(answer) for answer in answers]
+        return [self._recorded(answer) for answer in answers]
 
     @property
     def feeding(self) -> Feeding:
@@ -350,24 +350,24 @@ class Mllm(Adapter, ABC):
         known = list[tuple[int, str | ClipError]]()  # without the engine
 
         def asked() -> Iterator[tuple[int, tuple["Prompt", int]]]:
-            for place, item in enumerate(items):
+            for index, item in enumerate(items):
                 if item.inputs is None:
-                    known.append((place, ""))
+                    known.append((index, ""))
                     continue
                 try:
                     (encoded,) = self._encode_alone([item])
                 except ClipError as error:
                     encoded = error
                 if isinstance(encoded, ClipError):
-                    known.append((place, encoded))
+                    known.append((index, encoded))
                 else:
-                    yield place, (encoded.inputs.prompt, item.seed)
+                    yield index, (encoded.inputs.prompt, item.seed)
 
-        for place, answer in self._engine.stream(asked()):  # type: ignore[attr-defined]
-            yield place, self._told(answer)
+        for index, answer in self._engine.stream(asked()):  # type: ignore[attr-defined]
+            yield index, self._recorded(answer)
         yield from known
 
-    def _told(self, answer: "Generated | ClipError") -> Answer | ClipError:
+    def _recorded(self, answer: "Generated | ClipError") -> Answer | ClipError:
         if isinstance(answer, ClipError):
             return answer
         return Answer(self.said(answer), answer.prompt_tokens, answer.new_tokens)

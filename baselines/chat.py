@@ -224,7 +224,7 @@ def _no_model(folder: Path, what: str, error: Exception) -> CheckpointError:
 
 
 # Qwen2.5's tokenizer.json and tokenizer_config.json: how text falls into words, the control
-# tokens, and what its template makes of a single user message.
+# tokens, and the template's form of a single user message.
 _QWEN_WORDS = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}"
     r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"

@@ -1,7 +1,7 @@
 """Every error that the project raises on purpose, in one tree.
 
     OvmerError
-    ├── PrerequisiteError        the run cannot start; the user can mend it (path, key, package)
+    ├── PrerequisiteError        the run cannot start; the user can fix it (path, key, package)
     │   └── CheckpointError      a weight file that is missing, torn, or not of this model
     └── ClipError                one clip failed; the run goes on and records `status`
         ├── Unreadable           a file is broken, empty, or not what its name says

@@ -227,8 +227,8 @@ def _state_dict(file: TorchFile, inner: str | None) -> tuple[dict[Any, Any], lis
         raise CheckpointError(f"{file.path} holds no state dict; is it the right file?")
     if under == ([inner] if inner else []):
         return state, []
-    place = f"lies under {'.'.join(under)!r}" if under else "is not nested"
-    return state, [f"its state dict {place}"]
+    where = f"lies under {'.'.join(under)!r}" if under else "is not nested"
+    return state, [f"its state dict {where}"]
 
 
 def _holds_tensors(value: Any, depth: int = 2) -> bool:

@@ -35,7 +35,7 @@ class PartStatus:
     baseline: str
     part: str
     source: str
-    """Repository and revision, or what takes their place."""
+    """Repository and revision, or what replaces them."""
     gb: float | None
     """Of the files that are there, else as it is known from elsewhere; 10^9 bytes."""
     where: str = ""
@@ -209,9 +209,9 @@ def _check_words(found: PartStatus, path: Path, entries: Sequence[TensorEntry]) 
     except ValueError as error:
         raise CheckpointError(f"{path / 'config.json'} is no JSON; fetch it again") from error
     text = config.get("text_config") or config
-    told, (count,) = text.get("vocab_size"), rows
-    if isinstance(told, int) and told != count:
-        found.notes.append(f"{count} rows of words, {told} by config.json")
+    stated, (count,) = text.get("vocab_size"), rows
+    if isinstance(stated, int) and stated != count:
+        found.notes.append(f"{count} rows of words, {stated} by config.json")
     if (path / "tokenizer.model").is_file():
         from ovmer.baselines.tokenizer import LlamaTokenizer
 

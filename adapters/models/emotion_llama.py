@@ -93,7 +93,7 @@ class EmotionLlamaAdapter(Mllm):
         super().load(machine)
 
     def asking(self, question: str) -> Self:
-        """The question takes the place of the authors' request; what they put around it stays."""
+        """The question replaces the authors' request; the text around it stays."""
         asked = copy(self)
         asked.requests = dict.fromkeys(self.requests, question)
         return asked

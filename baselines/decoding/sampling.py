@@ -2,7 +2,7 @@
 
 transformers draws all rows of a batch from one global generator, so a clip's words would depend on
 its neighbours. Here each row draws one number per step from its own stream, whose start is the
-clip's seed, and takes the token at that place of the cumulative distribution. Batch size, order,
+clip's seed, and takes the token at that point of the cumulative distribution. Batch size, order,
 padding and a resume leave the words as they are.
 """
 

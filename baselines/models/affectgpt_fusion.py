@@ -57,10 +57,10 @@ class FusionConfigs:
 
         Neither the number of tokens without a Q-Former nor that of heads leaves a trace in tensors.
         """
-        return cls(*(_told(tensors, name, model) for name in ("video", "audio", "multi")))
+        return cls(*(_stored_fusion(tensors, name, model) for name in ("video", "audio", "multi")))
 
 
-def _told(tensors: Tensors, name: str, model: Mapping[str, Any]) -> FusionConfig:
+def _stored_fusion(tensors: Tensors, name: str, model: Mapping[str, Any]) -> FusionConfig:
     queries = tensors.get(f"{name}.queries")
     if queries is not None:
         heads = int(model.get("qformer_heads", _BERT_BASE.heads))

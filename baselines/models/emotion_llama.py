@@ -244,7 +244,7 @@ def write_miniature(folder: Path, seed: int) -> dict[str, Path]:
     """A random Emotion-LLaMA with the published files and token counts, and small widths.
 
     Only the feature vectors are as wide as the published, so that real ones can be given. Returns
-    the place of each part of the checkpoint.
+    the path of each part of the checkpoint.
     """
     trained = folder / "save_checkpoint" / "Emotion_LLaMA.pth"
     vision, llm = folder / EVA_FILE, folder / "Llama-2-7b-chat-hf"

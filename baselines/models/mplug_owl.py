@@ -178,7 +178,7 @@ class MplugOwlVisionLayer(nn.Module):
 
 
 class Embeddings(nn.Module):
-    """Patches and the class token, with their places in the picture but not in time."""
+    """Patches and the class token, with position embeddings in the picture but not in time."""
 
     def __init__(self, config: CLIPVisionConfig) -> None:
         super().__init__()

@@ -6,7 +6,7 @@
               -> looked at by LLaMA 7B, before every fourth of its layers, through gates (Flamingo,
                  Alayrac et al., 2022, arXiv 2204.14198)
 
-The video has no place in the prompt but for the token <image>, from which on its words look at the
+The video takes no prompt positions but the token <image>, from which on its words look at the
 video. Words that the model says do not: upstream finds <image> among the ids of the current step
 alone, and in decoding with a cache these are the new word. What it learnt of the video is in the
 cache. The gated feed-forward parts act on every word.

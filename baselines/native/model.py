@@ -16,7 +16,7 @@ from ovmer.baselines.native.processor import ChatProcessor
 
 
 class ChatModel:
-    """A model whose `generate` takes what `ChatProcessor` makes of a clip."""
+    """A model whose `generate` takes the output of `ChatProcessor`."""
 
     def __init__(self, llm: PreTrainedModel) -> None:
         self.llm = llm

@@ -40,7 +40,7 @@ _PACKED = {"pixel_values": "target_sizes", "pixel_values_videos": "target_sizes_
 """Of MiniCPM-V, whose patches of all frames are one row: what says where each frame ends."""
 
 _OF_THE_MEDIA = ("video_metadata", "do_sample_frames", "sampling_rate")
-"""Arguments that vLLM is told with the media themselves."""
+"""Arguments that vLLM takes with the media themselves."""
 
 
 @dataclass(frozen=True)
@@ -84,8 +84,8 @@ class Message:
 
     def chat(self, media: Mapping[str, Mapping[str, Any] | None]) -> list[dict[str, Any]]:
         """It as chat templates take it; `media` describes each kind, None leaves a kind out."""
-        told = ((kind, media.get(kind, {})) for kind in self.kinds)
-        content = [{"type": kind, **each} for kind, each in told if each is not None]
+        described = ((kind, media.get(kind, {})) for kind in self.kinds)
+        content = [{"type": kind, **each} for kind, each in described if each is not None]
         found = [{"role": "user", "content": [*content, {"type": "text", "text": self.question}]}]
         if self.system:
             text = {"type": "text", "text": self.system}
@@ -153,7 +153,7 @@ class ChatProcessor(TransformersTokenizer):
         return len(self._tokenizer.encode(self.render(message), add_special_tokens=False))
 
     def length_with(self, message: Message, media: ClipMedia) -> int | None:
-        """How many tokens a message has with media of that size, told without a look at them.
+        """How many tokens a message has with media of that size, without processing them.
 
         None for the few processors that look at what the media show.
         """
@@ -223,12 +223,14 @@ class ChatProcessor(TransformersTokenizer):
 
     def options(self, media: ClipMedia) -> dict[str, Any]:
         """Options of the processor's call beside the media, in vLLM's form."""
-        told: dict[str, Any] = {}
+        options: dict[str, Any] = {}
         for name, value in self.arguments(media).items():
             if name.endswith("_kwargs"):
-                told[name] = {key: each for key, each in value.items() if key not in _OF_THE_MEDIA}
+                options[name] = {
+                    key: each for key, each in value.items() if key not in _OF_THE_MEDIA
+                }
             elif name not in ("videos", "images", "audio", *_WITH_SOUND):
-                told[name] = value
+                options[name] = value
         if media.woven:
-            told[_WOVEN] = True  # which vLLM looks for here
-        return told
+            options[_WOVEN] = True  # which vLLM looks for here
+        return options

@@ -175,15 +175,15 @@ class AffectGptInTraining(AffectGpt):
         found: list[dict[str, Tensor]] = [{} for _ in clips]
         with torch.no_grad():
             for kind in (FACE, FRAME, AUDIO):
-                having = [place for place, clip in enumerate(clips) if kind in clip.media]
+                having = [index for index, clip in enumerate(clips) if kind in clip.media]
                 if not having:
                     continue
-                media = torch.stack([clips[place].media[kind] for place in having])
+                media = torch.stack([clips[index].media[kind] for index in having])
                 if not clips[having[0]].encoded:
                     vectors = self._hear(media) if kind == AUDIO else self.see(media.flatten(0, 1))
                     media = vectors.unflatten(0, (len(having), -1))
-                for place, vectors in zip(having, media, strict=True):
-                    found[place][kind] = vectors.to(self.llm.device, torch.float32)
+                for index, vectors in zip(having, media, strict=True):
+                    found[index][kind] = vectors.to(self.llm.device, torch.float32)
         return found
 
     def _hear(self, sounds: Tensor) -> Tensor:

@@ -64,11 +64,11 @@ def assemble(
     labels = torch.full((len(prompts), length), IGNORED, device=device)
     mask = torch.zeros_like(labels, dtype=torch.bool)
     rows = []
-    for place, (prompt, answer) in enumerate(zip(prompts, answers, strict=True)):
+    for index, (prompt, answer) in enumerate(zip(prompts, answers, strict=True)):
         learned = torch.tensor([*answer, frame.end], device=device)
-        end = heads[place] + len(learned)
-        labels[place, heads[place] : end] = learned
-        mask[place, : end - (frame.end == frame.pad)] = True
+        end = heads[index] + len(learned)
+        labels[index, heads[index] : end] = learned
+        mask[index, : end - (frame.end == frame.pad)] = True
         start = torch.tensor(list(frame.start), dtype=torch.long, device=device)
         padding = torch.full((length - end,), frame.pad, device=device)
         before, after = embed(start), embed(torch.cat([learned, padding]))

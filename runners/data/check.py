@@ -68,7 +68,7 @@ def check(settings: Mapping[str, Any], workers: int) -> DatasetCheck:
     for kind in _KINDS:
         patterns = settings[kind]
         report.files[kind] = 0
-        if rows.get("file"):  # found already, by the row's own column
+        if rows.get("file"):  # the row's own column names it
             if patterns:
                 _probe_all(report, kind, clips, workers, attrgetter(kind))
             continue

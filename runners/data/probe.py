@@ -1,7 +1,7 @@
 """Probes the beginning of a media file for picture, sound and length.
 
 It is read by the reader of the sweep itself (first frame, first samples), so that the two cannot
-disagree. Damage further in is found only by decoding everything.
+disagree. Only decoding the whole file shows damage further in.
 """
 
 from dataclasses import dataclass

@@ -149,9 +149,9 @@ def _cells(root: Path, path: Path, wanted: Rows) -> Iterator[tuple[int, Mapping[
 def _listed(root: Path, path: Path, match: str | None) -> Iterator[Mapping[str, Any]]:
     pattern = re.compile(match or ".*")
     for file in sorted(root.glob(path.relative_to(root).as_posix())):
-        told = file.relative_to(root).as_posix()
-        if found := pattern.fullmatch(told):
-            yield {"path": told, "stem": file.stem, **found.groupdict()}
+        relative = file.relative_to(root).as_posix()
+        if found := pattern.fullmatch(relative):
+            yield {"path": relative, "stem": file.stem, **found.groupdict()}
 
 
 def _objects(path: Path, content: Any) -> Iterator[Mapping[str, Any]]:

@@ -80,7 +80,7 @@ class Baseline:
         """The same with what else is recorded: notes, thinking, tokens, seconds.
 
         `frames` is a folder to write what the model was shown to, one PNG a frame, in its order;
-        `name` takes the place of the file's.
+        `name` replaces the file's.
         """
         paths = existing_paths({VIDEO: video, AUDIO: audio})
         request = _request(paths, subtitle, self._uses, name)

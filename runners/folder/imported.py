@@ -1,4 +1,4 @@
-"""Scores that come from outside a sweep: of predictions that others made, or found afterwards.
+"""Scores that come from outside a sweep: of predictions that others made, or computed afterwards.
 
 Others' predictions get a run folder with a `run.json`, which says that they are imported and what
 is known of them, and `scores.json`; tables show it like our own runs. What the predictions were

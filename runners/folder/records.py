@@ -54,7 +54,7 @@ class Prediction:
 
 @dataclass(frozen=True, slots=True)
 class LabelRecord:
-    """A line of `labels.jsonl`: what an extractor found in one description."""
+    """A line of `labels.jsonl`: an extractor's labels for one description."""
 
     name: str
     labels: tuple[str, ...]

@@ -23,7 +23,7 @@ _ASKED = {
     "prompt": "asked with the subtitle",
     "merge": "two steps, the subtitle merged afterwards",
     "none": "asked without the subtitle",
-    None: "protocol not told",
+    None: "protocol unknown",
 }
 _BESIDE = NOT_FIELDS | {"adapter", "checkpoint", "bug_compat", "runs"}
 """Keys of a baseline that are compared in a way of their own."""

@@ -24,7 +24,7 @@ class AsrSettings:
     model: str = ""
     """Hub id@revision, a folder, or the name of a server's model."""
     language: str | None = None
-    """As Whisper names it (`english`, `zh`); None: found by the model, clip by clip."""
+    """As Whisper names it (`english`, `zh`); None: detected by the model, clip by clip."""
     clips: str = "missing"
     """Whose words are heard: of clips without a subtitle (missing), or of all."""
     base_url: str | None = None

@@ -13,7 +13,7 @@ _BLOCK = 1 << 20
 
 
 class PartCache:
-    """A folder of small JSON files for one maker: what was found in a file, under its hash.
+    """A folder of small JSON files for one detector: its result for each file, by the file's hash.
 
     A file that has the path, size and date of one that was looked up is not hashed again.
     """

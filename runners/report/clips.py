@@ -154,12 +154,12 @@ def shard_starts(board: Leaderboard) -> list[int]:
     """The number of the first clip of each shard: shards hold about equally many characters."""
     starts, size = [0], 0
     for number, clip in enumerate(board.clips):
-        told = sum(_length(row.run.predictions.get(clip.name)) for row in board.rows)
+        length = sum(_length(row.run.predictions.get(clip.name)) for row in board.rows)
         clips = number - starts[-1]
-        if clips and (size + told > _SHARD_CHARACTERS or clips == _SHARD_CLIPS):
+        if clips and (size + length > _SHARD_CHARACTERS or clips == _SHARD_CLIPS):
             starts.append(number)
             size = 0
-        size += told
+        size += length
     return starts
 
 

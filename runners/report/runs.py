@@ -165,22 +165,22 @@ class DatasetCache:
         return clips, list(warnings)
 
     def _find(self, dataset: Mapping[str, Any]) -> tuple[list[Clip] | None, list[str]]:
-        places = (
+        candidates = (
             [dataset] if self._root is None else [dataset, {**dataset, "root": str(self._root)}]
         )
         reason = ""
-        for place in places:
+        for candidate in candidates:
             try:
-                return read_dataset({**place, "check_files": True}), []
+                return read_dataset({**candidate, "check_files": True}), []
             except PrerequisiteError as error:
                 reason = reason or str(error)
-        for place in places:
+        for candidate in candidates:
             try:
-                clips = read_dataset({**place, "check_files": False})
+                clips = read_dataset({**candidate, "check_files": False})
             except PrerequisiteError:
                 continue
-            told = reason.partition("; ")[0]  # what follows is advice for a sweep
-            return clips, [f"no media: {told}; root=FOLDER says where the data set is now"]
+            problem = reason.partition("; ")[0]  # what follows is advice for a sweep
+            return clips, [f"no media: {problem}; root=FOLDER says where the data set is now"]
         return None, [
             f"no data set: without it there are no subtitles, truth and media; {reason}; "
             "root=FOLDER says where it is now"

@@ -44,7 +44,7 @@ class Metric(ABC):
     answer_columns: ClassVar[tuple[str, ...]] = ("openset", "labels", "label", "prediction", "pred")
     """The same for the predictions."""
     reads_replies: ClassVar[bool] = False
-    """Whether it is given the replies themselves rather than labels that an extractor found."""
+    """Whether it takes the replies themselves rather than an extractor's labels."""
 
     def explain(self, scores: Scores) -> list[str]:
         """Details for checking a figure, beyond its notes; one sentence each."""

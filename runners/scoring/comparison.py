@@ -90,7 +90,7 @@ def detectable(family: RunComparison) -> str:
         return ""
     return (
         f"two runs that are {100 * family.detectable:.1f} points of {family.figure} apart would be "
-        "told apart in four of five tests of a pair alone; smaller differences will mostly be "
+        "detected in four of five tests of a pair alone; smaller differences will mostly be "
         f"missed on {family.clips:,} clips"
     )
 

@@ -171,7 +171,7 @@ def _targets(
 def _wheel_maps(rows: tuple[WheelRow, ...]) -> list[dict[str, str]]:
     """A wheel's words -> their level-1 group, and -> their level-2 group.
 
-    A word may stand in several places: the last one wins, in the order of first appearance of
+    A word may be listed several times: the last one wins, in the order of first appearance of
     the level-1 words and, inside them, of the level-2 words.
     """
     tree: dict[str, dict[str, list[str]]] = {}

@@ -30,7 +30,7 @@ from ovmer.runners.scoring import Metric, make_metric
 
 _LASTING = frozenset({Status.UNREADABLE, Status.MISSING_MODALITY})
 """Failures that lie in the clip's files: tried again only when those have changed. The cause of the
-others may have passed (memory, a server, a bug since mended), so each new run tries them again."""
+others may have passed (memory, a server, a bug since fixed), so each new run tries them again."""
 
 _INTERVALS = 2  # of how intervals are made: scores made otherwise are made anew
 _UNCHECKED = "?"
@@ -42,7 +42,7 @@ class ExtractionState:
 
     extractor: Extractor
     labels: dict[str, LabelRecord] = field(default_factory=dict)
-    """Those found in the descriptions as they are now."""
+    """The labels of the descriptions as they are now."""
 
     @cached_property
     def _identity(self) -> str:
@@ -50,7 +50,7 @@ class ExtractionState:
 
     def key(self, item: ClipDescription) -> str:
         """Under which the labels of one description are kept."""
-        # A judge's answer hangs on the truth as well.
+        # A judge's answer depends on the truth as well.
         text = "\n".join([item.text, *item.truth])
         return label_key(item.name, text, item.subtitle, item.is_labels, self._identity)
 
@@ -144,11 +144,11 @@ class JobState:
     @property
     def results(self) -> str:
         """Hash of what the exchange files hold: each clip's status and labels, in order."""
-        told = []
+        lines = []
         for clip in self.clips:
             done, labels = self.predictions.get(clip.name), self.labels.get(clip.name)
-            told.append(f"{clip.name} {done and done.status} {labels and labels.key}")
-        return digest(*told, size=12)
+            lines.append(f"{clip.name} {done and done.status} {labels and labels.key}")
+        return digest(*lines, size=12)
 
     @property
     def labels(self) -> dict[str, LabelRecord]:

@@ -287,7 +287,7 @@ class Joint(Family):
         whole = [all(each) for each in read]
         values, joint = list[FloatArray](), list[str | None]()
         tables = dict[str, Rows]()
-        for place, (name, each) in enumerate(self._sets.items()):
+        for index, (name, each) in enumerate(self._sets.items()):
             if name == "joint":
                 true = ["_".join(parts) for parts in truths]
                 joint = [
@@ -296,9 +296,9 @@ class Joint(Family):
                 ]
                 found = joint
             else:
-                true = [parts[place] for parts in truths]
+                true = [parts[index] for parts in truths]
                 found = [
-                    parts[place] if ok else None for parts, ok in zip(read, whole, strict=True)
+                    parts[index] if ok else None for parts, ok in zip(read, whole, strict=True)
                 ]
             asked = [Case(c.name, c.reply, (t,)) for c, t in zip(cases, true, strict=True)]
             counted = each.counted(asked, found)

@@ -310,7 +310,7 @@ _NUMBER = re.compile(r"[-+−]?\d+(?:\.\d+)?(?:[eE][-+]?\d+)?")
 
 
 def number(reply: str) -> float | None:
-    """The first number in the reply's answer. A rule of ours: no published one was found."""
+    """The first number in the reply's answer. Our own rule: none is published."""
     found = _NUMBER.search(answer_or_reply(reply))
     return float(found[0].replace("−", "-")) if found else None
 
