@@ -62,6 +62,15 @@ class ReadingSettings:
 
 
 @dataclass
+class PriceSettings:
+    """Of a million tokens; None where it is not known."""
+
+    prompt: float | None = None
+    answer: float | None = None
+    currency: str = "USD"
+
+
+@dataclass
 class ColumnSettings:
     """Which column of the table `clips=` holds what, where it is not called so."""
 
@@ -100,6 +109,7 @@ class Settings:
     subtitle: str = "prompt"
     inputs: str = "all"
     dry_run: bool = False
+    estimate: bool = False
     seed: int = 0
     variant: str = ""
     outputs: str = "outputs"
@@ -111,6 +121,7 @@ class Settings:
     workers: int = 0
     machine: MachineSettings = field(default_factory=MachineSettings)
     media: ReadingSettings = field(default_factory=ReadingSettings)
+    price: PriceSettings = field(default_factory=PriceSettings)
 
 
 def register() -> None:

@@ -37,6 +37,7 @@ from ovmer.runners.scoring.vocabulary import MAPPINGS
 from ovmer.runners.trained_on import seen_by
 
 _CONFIDENCE = 0.95
+_LATEST = 3  # answers shown while a sweep runs
 
 
 class Leaderboard:
@@ -87,6 +88,12 @@ class Leaderboard:
         known = list(dict.fromkeys(name for row in self.rows for name in row.figures))
         wanted = headlines(self.metric.primary, known)
         return list(dict.fromkeys([name for name in wanted if name in known] + known))
+
+    @property
+    def weight(self) -> tuple[int, float]:
+        """How many runs answered, and when the last of them did; the page opens on the largest."""
+        answered = [row.run.changed for row in self.rows if row.run.answered]
+        return len(answered), max(answered, default=0.0)
 
     @property
     def warnings(self) -> dict[str, list[str]]:
@@ -151,6 +158,8 @@ class Leaderboard:
             "best": family and family.best.get(row.name),
             "status": {str(each): counts[each] for each in Status if each in counts},
             "done": len(run.predictions),
+            "answered": run.answered,
+            "latest": list(run.predictions)[: -_LATEST - 1 : -1],
             "excluded": row.excluded,
             "bound": run.is_bound,
             "warnings": list(run.warnings),

@@ -40,6 +40,8 @@ class ReportRun:
     entry: StoredScores | None
     """The figures in scores.json for the run's own extractor and metric."""
     is_dry: bool
+    changed: float
+    """When the last clip was recorded, in seconds since 1970."""
     warnings: list[str] = field(default_factory=list)
     """Warnings for the reader, each as `tag: sentence`."""
 
@@ -64,6 +66,11 @@ class ReportRun:
     @property
     def counts(self) -> Counter[Status]:
         return Counter(each.status for each in self.predictions.values())
+
+    @property
+    def answered(self) -> int:
+        """How many clips the model answered, be it with nothing."""
+        return sum(not each.failed for each in self.predictions.values())
 
     @property
     def undescribed(self) -> int:
@@ -122,6 +129,7 @@ def read_run(folder: RunFolder, datasets: "DatasetCache") -> ReportRun:
         read_readings(folder, settings, info, entry, predictions, subtitles),
         entry,
         info.is_dry,
+        folder.last_record(),
         warnings,
     )
     if run.is_dry:

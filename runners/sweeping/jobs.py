@@ -28,6 +28,7 @@ from ovmer.runners.data.reader import dataset_root, understood
 from ovmer.runners.foreign_text import visible
 from ovmer.runners.job import Job
 from ovmer.runners.progress import say
+from ovmer.runners.sweeping.costs import estimate
 from ovmer.runners.sweeping.state import JobState, look
 from ovmer.runners.sweeping.submit import as_planned, submit
 from ovmer.runners.sweeping.summary import summary
@@ -69,6 +70,11 @@ def run_jobs(jobs: Sequence[Job], launcher: Sequence[str] = ()) -> int:
     gc.enable()
     _announce(plan)
     status = cli.FAILED if any(each.problem for each in plan) else cli.FINE
+    if jobs and jobs[0].settings.estimate:
+        for each in plan:
+            if each.state is not None:
+                print(visible(estimate(each.state)))
+        return status
     left = [each for each in plan if each.state is not None and not each.is_done]
     if len(plan) == 1 and left and not launcher:
         left[0].take(work(left[0].job))
