@@ -37,11 +37,11 @@ INPUTS = (
     "black_video",
     "silence",
 )
-"""What of a clip a baseline is given, see describing/inputs.py."""
+"""Values of `inputs=`, see describing/inputs.py."""
 ON_ERROR = ("record", "raise")
 
 NEEDS = {"gpus": 1, "cpus": 8, "mem_gb": 64, "minutes": 720}
-"""What a cluster is asked for where the yaml of a baseline says nothing else (`needs`): enough for
+"""Default resources of a job on a cluster (`needs` in a baseline's yaml): enough for
 the published models, which have 7B parameters and take 24 GB of a GPU."""
 
 

@@ -4,7 +4,7 @@
     ovmer report outputs output=page.html root=/data/mer2025-dataset embed=true
 
 Folders are searched for runs. The page needs neither network nor server; it finds the clips' video
-and sound by their place relative to it, or holds them itself.
+and sound by their relative path, or contains them.
 
 settings:
   output=FILE     the page; by default report.html in the folder that the runs have in common

@@ -205,7 +205,7 @@ class Leaderboard:
         ]
 
     def _test(self) -> dict[str, Any] | None:
-        """What holds for all pairs."""
+        """The test's data that hold for all pairs."""
         family = self.family
         if family is None:
             return None
@@ -274,7 +274,7 @@ def make_boards(runs: Sequence[ReportRun], missing: str = "zero") -> list[Leader
 
 
 def _key(run: ReportRun) -> str:
-    """What must agree between the runs of a board."""
+    """Key of the leaderboard that a run belongs to."""
     clips = [[clip.name, *clip.labels] for clip in run.clips] if run.truth else []
     metric = [run.metric.name, run.metric.primary, run.metric.conditions]
     text = json.dumps([run.dataset, clips, metric], sort_keys=True, default=str)
@@ -335,14 +335,14 @@ def _spread(row: LeaderboardEntry, primary: str) -> dict[str, Any] | None:
 
 
 def _without_seed(run: ReportRun) -> str:
-    """What runs that differ in their generation seed alone have in common."""
+    """Key of runs that differ only in their generation seed."""
     settings = run.settings
     same = [settings.baseline, settings.generation, settings.subtitle, settings.extractor]
     return json.dumps([*same, settings.engine, settings.machine.dtype], sort_keys=True, default=str)
 
 
 def _settings(run: ReportRun) -> dict[str, str]:
-    """What a row's figures depend on beside its model."""
+    """Settings that a row's figures depend on, beside its model."""
     settings = run.settings
     return {
         "generation": settings.generation,

@@ -25,7 +25,7 @@ from ovmer.runners.trained_on import seen_by
 
 @dataclass
 class ReportRun:
-    """What one run folder holds."""
+    """Contents of one run folder."""
 
     path: Path
     dataset: str
@@ -43,7 +43,7 @@ class ReportRun:
     changed: float
     """When the last clip was recorded, in seconds since 1970."""
     warnings: list[str] = field(default_factory=list)
-    """What a reader must know, each as `tag: sentence`."""
+    """Warnings for the reader, each as `tag: sentence`."""
 
     @property
     def name(self) -> str:
@@ -60,7 +60,7 @@ class ReportRun:
 
     @property
     def truth(self) -> dict[str, Any]:
-        """What the metric takes as the truth of the clips that have labels."""
+        """True labels in the metric's form, for the clips that have any."""
         return {clip.name: self.metric.truth_of(clip) for clip in self.clips if clip.labels}
 
     @property
@@ -102,7 +102,7 @@ def collect(paths: Sequence[str | Path], root: Path | None = None) -> list[Repor
 
 
 def read_run(folder: RunFolder, datasets: "DatasetCache") -> ReportRun:
-    """What a run folder holds; PrerequisiteError where it cannot be shown."""
+    """Read a run folder; PrerequisiteError if it cannot be shown."""
     path, info = folder.path, folder.info()
     if info.imported is not None:
         raise PrerequisiteError(
@@ -173,22 +173,22 @@ class DatasetCache:
         return clips, list(warnings)
 
     def _find(self, dataset: Mapping[str, Any]) -> tuple[list[Clip] | None, list[str]]:
-        places = (
+        candidates = (
             [dataset] if self._root is None else [dataset, {**dataset, "root": str(self._root)}]
         )
         reason = ""
-        for place in places:
+        for candidate in candidates:
             try:
-                return read_dataset({**place, "check_files": True}), []
+                return read_dataset({**candidate, "check_files": True}), []
             except PrerequisiteError as error:
                 reason = reason or str(error)
-        for place in places:
+        for candidate in candidates:
             try:
-                clips = read_dataset({**place, "check_files": False})
+                clips = read_dataset({**candidate, "check_files": False})
             except PrerequisiteError:
                 continue
-            told = reason.partition("; ")[0]  # what follows is advice for a sweep
-            return clips, [f"no media: {told}; root=FOLDER says where the data set is now"]
+            problem = reason.partition("; ")[0]  # what follows is advice for a sweep
+            return clips, [f"no media: {problem}; root=FOLDER says where the data set is now"]
         return None, [
             f"no data set: without it there are no subtitles, truth and media; {reason}; "
             "root=FOLDER says where it is now"

@@ -147,7 +147,7 @@ def _mime(path: Path) -> str:
 
 
 def _template() -> str:
-    """The template with style and scripts in place, and a policy that admits no others."""
+    """The template with style and scripts inserted, and a policy that admits no others."""
     styles = [_read(name) for name in _STYLES]
     modules = "\n".join(_read(name) for name in _MODULES)
     scripts = [*map(_read, _LIBRARIES), f'"use strict";\n(() => {{\n{modules}\n}})();\n']
