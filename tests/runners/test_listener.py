@@ -91,11 +91,11 @@ def test_a_run_says_what_was_heard_and_what_could_not_be(whisper: Path, tmp_path
     *good, bad = with_parts(settings, clips)
     for each, sound in zip(good, SOUNDS, strict=True):
         found = heard(whisper, sound)
-        assert each.clip.subtitle == found["text"]
+        assert each.subtitle == found["text"]
         assert each.notes == (
             f'the subtitle was heard by whisper_tiny ({found["language"]}): "{found["text"]}"',
         )
-    assert bad.clip.subtitle is None
+    assert bad.subtitle is None
     assert bad.notes[0].startswith("no subtitle could be heard by whisper_tiny: ")
 
 
