@@ -54,7 +54,7 @@ class TransformersTokenizer:
 
     @cached_property
     def _control(self) -> Sequence[str]:
-        """What control tokens are spelled like, the longest first."""
+        """Spellings of the control tokens, the longest first."""
         return sorted(map(str, self._tokenizer.get_added_vocab()), key=len, reverse=True)
 
     def encode(self, text: str) -> list[int]:
@@ -172,7 +172,7 @@ def load_chat_model(
     quantization: str = "none",
     notes: list[str] | None = None,
 ) -> PreTrainedModel:
-    """The model of a checkpoint folder in transformers' layout, frozen, on the devices of `place`.
+    """The model of a checkpoint folder in transformers' layout, frozen, on those devices.
 
     `model` is its class, `what` it is called in messages. `quantization` (8bit, 4bit) is of the
     language model, its head excepted. `notes` is added to where the files hold more than the model.
@@ -262,7 +262,7 @@ def _no_model(folder: Path, what: str, error: Exception) -> CheckpointError:
 
 
 # Qwen2.5's tokenizer.json and tokenizer_config.json: how text falls into words, the control
-# tokens, and what its template makes of a single user message.
+# tokens, and the template's form of a single user message.
 _QWEN_WORDS = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}"
     r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"

@@ -1,7 +1,8 @@
 """Where a checkpoint is: a local folder or file, or a pinned revision of a hub repository.
 
-A model is published in parts (language model, vision tower, connector), each in a place of its
-own. `CheckpointPart` names one of them as `conf/baseline/NAME.yaml` does; `locate` turns it into a path.
+A model is published in parts (language model, vision tower, connector), each in a repository or
+folder of its own. `CheckpointPart` names one of them as `conf/baseline/NAME.yaml` does; `locate`
+turns it into a path.
 """
 
 import hashlib
@@ -20,7 +21,7 @@ from ovmer.baselines.hub import download
 
 @dataclass
 class CheckpointPart:
-    """One published piece of a checkpoint. A `path` takes the place of the hub repository."""
+    """One published piece of a checkpoint. A `path` replaces the hub repository."""
 
     repo: str | None = None
     """Hub repository, `owner/name`."""
@@ -57,7 +58,7 @@ class Loading:
     parts: Mapping[str, CheckpointPart]
     paths: Mapping[str, Path]
     notes: list[str] = field(default_factory=list)
-    """What was unusual about the files and what was left aside, one sentence each."""
+    """Anything unusual about the files, and the tensors ignored; one sentence each."""
 
     @property
     def adapters(self) -> list[Path]:
@@ -245,28 +246,28 @@ def _matching(folder: Path, patterns: Sequence[str]) -> list[Path]:
 def describe_part(
     part: CheckpointPart, weights: str | None, *, look: bool = True
 ) -> dict[str, Any]:
-    """What tells a part from others, as plain values: where it comes from, and what is in it.
+    """Identity of a part, as plain values: its source and its content.
 
-    `content` is there where its files are on this machine, and `commit` where the hub's cache says
-    it. A part with a `path` is told by its content alone. With `look=False` neither the hub's cache
-    nor the folder `weights` is looked at.
+    `content` is present if the files are on this machine, and `commit` if the hub's cache names it.
+    A part with a `path` is identified by its content alone. With `look=False` neither the hub's
+    cache nor the folder `weights` is read.
     """
     kept = {"ignore": part.ignore} if part.ignore else {}
     source = {"repo": part.repo, "revision": part.revision}
-    told = {key: value for key, value in source.items() if value}
+    identity = {key: value for key, value in source.items() if value}
     if part.path is None and not look:
-        return told | kept
+        return identity | kept
     try:
         path = local(part, "", weights)
     except CheckpointError:
         path = None
     if path is None:
-        return told | kept
+        return identity | kept
     content = {"content": fingerprint(path.resolve(), tuple(part.files))}
     if part.path is not None:
         return content | kept
     commit = {"commit": path.name} if weights is None else {}
-    return told | commit | content | kept
+    return identity | commit | content | kept
 
 
 def file_of(part: Path, name: str) -> Path:

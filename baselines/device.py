@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Placement:
-    """A torch device and the floating-point type of the weights on it."""
+    """Device and floating-point type of a model's weights."""
 
     device: torch.device
     dtype: torch.dtype

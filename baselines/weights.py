@@ -45,7 +45,7 @@ Renames = Sequence[tuple[str, str | None]]
 
 
 class ForeignTensor(str):
-    """In a table of renames, in the place of a replacement: why a tensor whose name matches is a
+    """In a table of renames, instead of a replacement: why a tensor whose name matches is a
     sign of another model. It stays, so that loading refuses it unless the user ignores it."""
 
 
@@ -150,8 +150,8 @@ def split(tensors: Tensors, fused: str, parts: Sequence[str]) -> Tensors:
                 f"{tensor.source} has shape {list(tensor.shape)}, which is not {', '.join(parts)} "
                 "of equally many rows; is it the right file?"
             )
-        for place, part in enumerate(parts):
-            own = slice(place * height, (place + 1) * height)
+        for index, part in enumerate(parts):
+            own = slice(index * height, (index + 1) * height)
             found[name.replace(f".{fused}.", f".{part}.")] = rows(tensor, own)
     return found
 
@@ -172,16 +172,16 @@ def weightless() -> Iterator[None]:
 
 
 def load_strict(module: nn.Module, tensors: Tensors, placement: Placement) -> None:
-    """Fill a module made `weightless`, tensor by tensor, straight in the target type and place.
+    """Fill a module made `weightless`, tensor by tensor, straight in the target type and device.
 
-    Floating-point tensors become `placement.dtype`; buffers that the files lack keep theirs. `tensors`
-    is emptied on the way, which closes each file as soon as it is used up. Afterwards the module is
-    in evaluation mode and frozen. With `placement.llm_folder` the weights of `module.llm` go there, and
-    here stay weightless but for its input embeddings. Raises CheckpointError where files and module
-    disagree, PrerequisiteError where the GPU is too small.
+    Floating-point tensors become `placement.dtype`; buffers that the files lack keep theirs.
+    `tensors` is emptied on the way, which closes each file as soon as it is used up. Afterwards the
+    module is in evaluation mode and frozen. With `placement.llm_folder` the weights of `module.llm`
+    go there, and here stay weightless but for its input embeddings. Raises CheckpointError where
+    files and module disagree, PrerequisiteError where a GPU is too small.
 
-    With `placement.loading` the tensors that the user leaves aside are, adapters are merged into the
-    language model, and what is to be said of the files is added to its notes.
+    With `placement.loading` the tensors that the user ignores are dropped, adapters are merged into
+    the language model, and notes on the files are added to it.
     """
     loading = placement.loading or Loading({}, {})
     loading.notes += _about_files(tensors)

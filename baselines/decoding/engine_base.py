@@ -88,7 +88,7 @@ class EngineSettings:
         generation: GenerationSettings,
         placement: "Placement",
     ) -> "Engine":
-        """The engine for the modules `model`, whose language model may be in `placement.llm_folder`.
+        """The engine for `model`, whose language model may be in `placement.llm_folder`.
 
         Raises PrerequisiteError where it cannot start.
         """

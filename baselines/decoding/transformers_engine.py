@@ -18,10 +18,10 @@ from transformers import (
 
 from ovmer.baselines.decoding.answers import (
     AnswerReader,
-    Conditioned,
+    ConditionedPrompt,
     Generated,
-    NotFinite,
     MediaPrompt,
+    NotFinite,
     Prompt,
 )
 from ovmer.baselines.decoding.hidden_states import PromptStates, prompt_states
@@ -159,7 +159,7 @@ class TransformersEngine:
 
     def _padded(self, prompts: Sequence[Prompt]) -> dict[str, Any]:
         device = self._model.device
-        if conditioned := [prompt for prompt in prompts if isinstance(prompt, Conditioned)]:
+        if conditioned := [prompt for prompt in prompts if isinstance(prompt, ConditionedPrompt)]:
             media = torch.stack([prompt.media for prompt in conditioned])
             return self._padded([prompt.ids for prompt in conditioned]) | {"media": media}
         if perceived := [prompt for prompt in prompts if isinstance(prompt, MediaPrompt)]:

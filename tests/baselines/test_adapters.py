@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from ovmer.adapters.base import Machine
 from ovmer.adapters.mllm import Mllm
 from ovmer.adapters.native import Native
-from ovmer.baselines.checkpoint import Loading, CheckpointPart
+from ovmer.baselines.checkpoint import CheckpointPart, Loading
 from ovmer.baselines.device import Placement
 from ovmer.baselines.errors import CheckpointError
 from ovmer.baselines.llm_folder import LlmFolder

@@ -20,7 +20,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from ovmer.baselines.checkpoint import Loading, CheckpointPart
+from ovmer.baselines.checkpoint import CheckpointPart, Loading
 from ovmer.baselines.device import Placement
 from ovmer.baselines.errors import CheckpointError
 from tests.adapters.small_mllms import configured
