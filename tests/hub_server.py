@@ -57,14 +57,15 @@ class _Handler(BaseHTTPRequestHandler):
                     {"rfilename": name, "size": file.stat().st_size}
                     for name, file in self.hub.files(match["repo"]).items()
                 ]
-                self._json({"id": match["repo"], "sha": COMMIT, "siblings": siblings})
+                commit = _commit(match["revision"])
+                self._json({"id": match["repo"], "sha": commit, "siblings": siblings})
         elif match := _TREE.fullmatch(path):
             if self._allowed(match):
                 files = self.hub.files(match["repo"]).items()
                 self._json([_entry(name, file) for name, file in files])
         elif match := _FILE.fullmatch(path):
             if self._allowed(match):
-                self._file(match["repo"], match["name"], body=body)
+                self._file(match["repo"], match["name"], _commit(match["revision"]), body=body)
         else:
             self._refuse(404, "EntryNotFound")
 
@@ -82,7 +83,7 @@ class _Handler(BaseHTTPRequestHandler):
             return True
         return False
 
-    def _file(self, repo: str, name: str, *, body: bool) -> None:
+    def _file(self, repo: str, name: str, commit: str, *, body: bool) -> None:
         file = self.hub.files(repo).get(name)
         if file is None:
             self._refuse(404, "EntryNotFound")
@@ -93,7 +94,7 @@ class _Handler(BaseHTTPRequestHandler):
             start, end = int(asked[1]), min(int(asked[2] or size - 1) + 1, size)
         self.send_response(206 if asked else 200)
         self.send_header("Content-Length", str(end - start))
-        self.send_header("X-Repo-Commit", COMMIT)
+        self.send_header("X-Repo-Commit", commit)
         self.send_header("ETag", f'"{_etag(file)}"')
         self.send_header("Accept-Ranges", "bytes")
         if asked:
@@ -128,6 +129,10 @@ class _Handler(BaseHTTPRequestHandler):
 
     def log_message(self, *given: object) -> None:
         pass
+
+
+def _commit(revision: str | None) -> str:
+    return COMMIT if revision in (None, "main") else revision
 
 
 def _etag(file: Path) -> str:

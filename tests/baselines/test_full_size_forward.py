@@ -161,7 +161,7 @@ def test_videochat2() -> None:
 
 
 def test_onellm() -> None:
-    config = onellm.Config(
+    config = onellm.OneLlmConfig(
         CLIP, experts=3, blocks=8, expert_ffn=2816, router_ffn=4096, llm=llama_config(LLAMA)
     )
     model = built(lambda: onellm.OneLlm(config))

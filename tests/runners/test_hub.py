@@ -62,7 +62,10 @@ def test_files_on_the_hub_are_compared_without_being_downloaded(hub, name, tmp_p
     assert {each.verdict for each in found} == {"on the hub"}, [each.reason for each in found]
     compare(found, adapter)
     assert {each.verdict for each in found} == {"fits"}, [each.reason for each in found]
-    assert all(each.where.endswith(f"@{COMMIT}") and each.terms for each in found)
+    for each in found:
+        revision = adapter.checkpoint[each.part].revision.replace("main", COMMIT)
+        assert each.where == f"{adapter.checkpoint[each.part].repo}@{revision}"
+        assert each.terms
     assert not (tmp_path / "cache").exists()
 
 
