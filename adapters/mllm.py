@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from ovmer.baselines.decoding.answers import Generated, Prompt
     from ovmer.baselines.decoding.hidden_states import PromptStates
     from ovmer.baselines.device import Place
+    from ovmer.baselines.transfer import SideStream
 
 MINIATURE_NEW_TOKENS = 32
 """Miniatures answer at most this long: random weights hardly ever say the end token."""
@@ -253,6 +254,7 @@ class Mllm(Adapter, ABC):
         parts = self.parts  # what is missing is said before anything slow is imported
         from ovmer.baselines.decoding.batches import Batches
         from ovmer.baselines.decoding.engine_settings import cache_folder, engine_settings
+        from ovmer.baselines.decoding.finite import FirstOrigin
         from ovmer.baselines.device import resolve
         from ovmer.baselines.llm_folder import LlmFolder
         from ovmer.baselines.transfer import SideStream
@@ -279,6 +281,7 @@ class Mllm(Adapter, ABC):
         self._side = SideStream(place.device)
         self._encoding = Lock()
         self._encoder_batches, self._batches = Batches(), Batches()
+        self._trace = FirstOrigin()
 
     @property
     def batch_tokens(self) -> int:
@@ -315,19 +318,36 @@ class Mllm(Adapter, ABC):
         states: PromptStates = self._engine.prompt_states(encoded.inputs.prompt, features)  # type: ignore[attr-defined]
         return states
 
-    def _encoded(self, batch: Sequence[Prepared]) -> list[Prepared]:
-        """The items with their prompts in the place of their inputs; encoded ones as they are."""
+    def _encoded(self, batch: Sequence[Prepared]) -> list[Prepared | ClipError]:
+        """The items with their prompts in the place of their inputs; encoded ones as they are.
+
+        One whose prompt is NaN or infinite is an error and reaches no engine.
+        """
         if not (todo := [item for item in batch if not isinstance(item.inputs, _Encoded)]):
             return list(batch)
-        with self._side as side:
-            moved = [replace(item, inputs=side.moved(item.inputs)) for item in todo]
-            prompts = iter(side.kept(self.embed_batch(moved)))
-        return [
-            item if isinstance(item.inputs, _Encoded) else self._with_prompt(item, next(prompts))
-            for item in batch
-        ]
+        from ovmer.baselines.decoding.finite import are_finite
 
-    def _with_prompt(self, item: Prepared, prompt: "Prompt") -> Prepared:
+        with self._side as side:
+            prompts = side.kept(self._prompts(todo, side))
+            finite = are_finite(prompts)
+        made = iter(map(self._with_prompt, todo, prompts, finite))
+        return [item if isinstance(item.inputs, _Encoded) else next(made) for item in batch]
+
+    def _prompts(self, items: Sequence[Prepared], side: "SideStream") -> "list[Prompt]":
+        return self.embed_batch([replace(each, inputs=side.moved(each.inputs)) for each in items])
+
+    def _with_prompt(
+        self, item: Prepared, prompt: "Prompt", is_finite: bool
+    ) -> Prepared | ClipError:
+        if not is_finite:
+            from ovmer.baselines.decoding.answers import NotFinite
+
+            def again() -> None:
+                with self._side as side:
+                    self._prompts([item], side)
+
+            where = self._trace(self._model, again)
+            return NotFinite("the encoders' output for the clip is", where=where)
         tokens = (len(prompt) + self.generation.max_new_tokens) * self.generation.num_beams
         return replace(item, inputs=_Encoded(prompt), tokens=tokens)
 
