@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from ovmer.adapters.base import SUBTITLE, Adapter, Answer, Feeding, Machine, Prepared
-from ovmer.adapters.mllm import SLOT, Mllm, Question
+from ovmer.adapters.mllm import SLOT, Mllm, QuestionTemplate
 from ovmer.adapters.registry import register
 from ovmer.adapters.thinking import CUT_WHILE_THINKING, split_thinking
 from ovmer.baselines.cache import LANGUAGE_MODELS
@@ -32,10 +32,10 @@ _ASK = (
 _GUESS = "no words are known of this clip, so the answer is a guess"
 
 
-def question() -> Question:
+def question() -> QuestionTemplate:
     """The authors' question, about the subtitle alone."""
     ask = _ASK.format(clues="the subtitle content")
-    return Question(f"Subtitle content of this video: {{subtitle}}; {ask}", ask)
+    return QuestionTemplate(f"Subtitle content of this video: {{subtitle}}; {ask}", ask)
 
 
 @register("chat_llm")
@@ -43,7 +43,7 @@ def question() -> Question:
 class ChatLlm(Mllm):
     """A chat model by its checkpoint, the part called `model`: a folder or a GGUF file."""
 
-    prompt: Question = field(default_factory=question)
+    prompt: QuestionTemplate = field(default_factory=question)
     thinking: str = "auto"
     """Format of the thinking part of an answer, see thinking.py."""
 

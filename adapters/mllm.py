@@ -2,8 +2,8 @@
 
 A port declares its model and its prompt, and writes what is special about it:
 
-    model_class      "module:Class" of the modules; the class has `load(PARTS..., place)`, and the
-                     module `read_sizes(PARTS...)` and `write_miniature(folder, seed)`
+    model_class      "module:Class" of the modules; the class has `load(PARTS..., placement)`, the
+                     module has `read_sizes(PARTS...)` and `write_miniature(folder, seed)`
     tokenizer_part   the part of the checkpoint that holds tokenizer.model
     template         the prompt's texts before, between and after the media
     prepare(...)     frames and sound of a clip, and the prompt around them  (CPU, any thread)
@@ -25,7 +25,9 @@ from threading import Lock
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self, cast
 
 from ovmer.adapters.base import Adapter, Answer, Feeding, Machine, Prepared
-from ovmer.baselines.checkpoint import Loading, Part, locate
+from ovmer.adapters.question import SLOT as SLOT
+from ovmer.adapters.question import Question as Question
+from ovmer.baselines.checkpoint import CheckpointPart, Loading, locate
 from ovmer.baselines.decoding.settings import GenerationSettings
 from ovmer.baselines.errors import ClipError, PrerequisiteError
 from ovmer.baselines.tokenizer import LlamaTokenizer, Tokenizer, fit
@@ -33,13 +35,11 @@ from ovmer.baselines.tokenizer import LlamaTokenizer, Tokenizer, fit
 if TYPE_CHECKING:
     from ovmer.baselines.decoding.answers import Generated, Prompt
     from ovmer.baselines.decoding.hidden_states import PromptStates
-    from ovmer.baselines.device import Place
+    from ovmer.baselines.device import Placement
     from ovmer.baselines.transfer import SideStream
 
 MINIATURE_NEW_TOKENS = 32
 """Miniatures answer at most this long: random weights hardly ever say the end token."""
-
-SLOT = "{subtitle}"
 
 TUNED = "tuned"
 """The part of a checkpoint that `ovmer train recipe=lora` writes: adapters, and connectors."""
@@ -58,7 +58,7 @@ class _Encoded:
     prompt: "Prompt"
 
 
-class Model(Protocol):
+class MllmModules(Protocol):
     """The modules of a baseline."""
 
     llm: Any
@@ -70,29 +70,11 @@ class Model(Protocol):
 
 
 @dataclass
-class Question:
-    """What is asked of each clip; `{subtitle}` is replaced by what is said in it."""
-
-    with_subtitle: str = SLOT
-    without_subtitle: str = ""
-
-    def __post_init__(self) -> None:
-        if self.with_subtitle.count(SLOT) != 1:
-            raise PrerequisiteError(f"baseline.prompt.with_subtitle must hold {SLOT} once")
-
-    def about(self, subtitle: str | None) -> str:
-        """The question; None leaves the subtitle out, an empty one is a clip without words."""
-        if subtitle is None:
-            return self.without_subtitle
-        return self.with_subtitle.replace(SLOT, subtitle)
-
-
-@dataclass
 class Mllm(Adapter, ABC):
     """An adapter around a multimodal LLM that runs on this machine."""
 
-    checkpoint: dict[str, Part] = field(default_factory=dict)
-    prompt: Question = field(default_factory=Question)
+    checkpoint: dict[str, CheckpointPart] = field(default_factory=dict)
+    prompt: QuestionTemplate = field(default_factory=QuestionTemplate)
     generation: GenerationSettings = field(default_factory=GenerationSettings)
     bug_compat: bool = False
     """Reproduce what the authors' code did by accident, where such a thing is known."""
@@ -121,11 +103,13 @@ class Mllm(Adapter, ABC):
         """Arguments of the model's `load` beside the parts of the checkpoint, or in their stead."""
         return {}
 
-    def build(self, place: "Place") -> Model:
-        """The modules with their weights, on the device and in the precision of `place`."""
+    def build(self, placement: "Placement") -> MllmModules:
+        """The modules with their weights, on the device and in the precision of `placement`."""
         module, name = self._model_module, self.model_class.partition(":")[2]
         load = getattr(module, name).load
-        model: Model = load(**{**self._parts_of(load), **self.load_options}, place=place)
+        model: MllmModules = load(
+            **{**self._parts_of(load), **self.load_options}, placement=placement
+        )
         return model
 
     @cached_property
@@ -204,7 +188,7 @@ class Mllm(Adapter, ABC):
         subtitle: str | None,
         limit: int,
         count: Callable[[str], int],
-        prompt: Question | None = None,
+        prompt: QuestionTemplate | None = None,
     ) -> tuple[str, tuple[str, ...]]:
         """The question for a clip, with its subtitle cut to a prompt of `limit` tokens.
 
@@ -221,14 +205,14 @@ class Mllm(Adapter, ABC):
 
     def asking(self, question: str) -> Self:
         asked = copy(self)
-        asked.prompt = Question(without_subtitle=question)
+        asked.prompt = QuestionTemplate(without_subtitle=question)
         return asked
 
     def fit_question(
         self,
         subtitle: str | None,
         positions: int,
-        prompt: Question | None = None,
+        prompt: QuestionTemplate | None = None,
         template: Sequence[str] | None = None,
     ) -> tuple[str, tuple[str, ...]]:
         """The question for a clip whose media take so many positions of the prompt.
@@ -262,12 +246,12 @@ class Mllm(Adapter, ABC):
         settings = engine_settings(machine.engine)
         settings.check(self.generation, self.transformers_only)
         self._loading = Loading(self.checkpoint, parts)
-        place = replace(resolve(machine.device, machine.dtype), loading=self._loading)
+        placement = replace(resolve(machine.device, machine.dtype), loading=self._loading)
         if settings.needs_folder:
             label = type(self).__module__.rpartition(".")[2]
             folder = LlmFolder(self._llm_cache or cache_folder(settings), label)
-            place = replace(place, llm_folder=folder)
-        self._model = self.build(place)
+            placement = replace(placement, llm_folder=folder)
+        self._model = self.build(placement)
         if TUNED in parts:
             if settings.needs_folder:
                 raise PrerequisiteError(
@@ -277,8 +261,8 @@ class Mllm(Adapter, ABC):
             from ovmer.baselines.training.lora import apply_tuned
 
             apply_tuned(cast(Any, self._model), parts[TUNED])
-        self._engine = settings.start(self._model, self.tokenizer, self.generation, place)
-        self._side = SideStream(place.device)
+        self._engine = settings.start(self._model, self.tokenizer, self.generation, placement)
+        self._side = SideStream(placement.device)
         self._encoding = Lock()
         self._encoder_batches, self._batches = Batches(), Batches()
         self._trace = FirstOrigin()
@@ -403,7 +387,7 @@ class Mllm(Adapter, ABC):
         shorter = min(self.generation.max_new_tokens, MINIATURE_NEW_TOKENS)
         small = replace(
             self,
-            checkpoint={name: Part(path=str(path)) for name, path in paths.items()},
+            checkpoint={name: CheckpointPart(path=str(path)) for name, path in paths.items()},
             generation=replace(self.generation, max_new_tokens=shorter),
         )
         small._llm_cache = folder / "llm"

@@ -170,14 +170,14 @@ def load_chat_model(
     are missing or of another shape, PrerequisiteError where the GPU is too small.
     """
     disable_progress_bar()
-    place = resolve(device, dtype)
-    kind = "auto" if dtype == "auto" and place.device.type != "cpu" else place.dtype
+    placement = resolve(device, dtype)
+    kind = "auto" if dtype == "auto" and placement.device.type != "cpu" else placement.dtype
     try:
-        check_room(_size(folder, model, kind), place.device, "")
+        check_room(_size(folder, model, kind), placement.device, "")
         loaded, found = model.from_pretrained(
             folder,
             dtype=kind,
-            device_map={"": place.device},
+            device_map={"": placement.device},
             local_files_only=True,
             trust_remote_code=False,
             use_safetensors=True,

@@ -1,7 +1,8 @@
 """Where a checkpoint is: a local folder or file, or a pinned revision of a hub repository.
 
-A model is published in parts (language model, vision tower, connector), each in a place of its
-own. `Part` names one of them as `conf/baseline/NAME.yaml` does; `locate` turns it into a path.
+A model is published in parts (language model, vision tower, connector), each in a repository or
+folder of its own. `CheckpointPart` names one of them as `conf/baseline/NAME.yaml` does; `locate`
+turns it into a path.
 """
 
 import hashlib
@@ -19,7 +20,7 @@ from ovmer.baselines.errors import CheckpointError
 
 
 @dataclass
-class Part:
+class CheckpointPart:
     """One published piece of a checkpoint. A `path` takes the place of the hub repository."""
 
     repo: str | None = None
@@ -47,7 +48,7 @@ class Part:
 class Loading:
     """The parts of one checkpoint while a model is filled from them."""
 
-    parts: Mapping[str, Part]
+    parts: Mapping[str, CheckpointPart]
     paths: Mapping[str, Path]
     notes: list[str] = field(default_factory=list)
     """What was unusual about the files and what was left aside, one sentence each."""
@@ -71,7 +72,9 @@ BESIDE_CONTENT = ("path", "folder", "gb", "get")
 
 
 def locate(
-    parts: Mapping[str, Part], names: Iterable[str] | None = None, weights: str | None = None
+    parts: Mapping[str, CheckpointPart],
+    names: Iterable[str] | None = None,
+    weights: str | None = None,
 ) -> dict[str, Path]:
     """The folder or file of each part (of `names`, where given); downloads what it must.
 
@@ -79,7 +82,7 @@ def locate(
     Raises CheckpointError that names all parts that are nowhere to be had.
     """
     wanted = list(parts if names is None else names)
-    found, absent = dict[str, Path](), dict[str, Part]()
+    found, absent = dict[str, Path](), dict[str, CheckpointPart]()
     for name in wanted:
         if name not in parts:
             raise CheckpointError(
@@ -106,7 +109,7 @@ def locate(
     return {name: found[name] for name in wanted}
 
 
-def local(part: Part, setting: str, weights: str | None) -> Path | None:
+def local(part: CheckpointPart, setting: str, weights: str | None) -> Path | None:
     """Where a part lies on this machine; None where it does not.
 
     `setting` is its key in messages. Raises CheckpointError for a `path` or a `weights` that does
@@ -150,7 +153,7 @@ def cached(repo: str, revision: str, files: Sequence[str]) -> Path | None:
     return path if whole else None
 
 
-def _missing(parts: Mapping[str, Part], weights: str | None) -> str:
+def _missing(parts: Mapping[str, CheckpointPart], weights: str | None) -> str:
     """One sentence about parts that are not there, and every way to them."""
     named = "; ".join(f"{name}: {_described(part)}" for name, part in parts.items())
     known = sum(part.gb or 0 for part in parts.values())
@@ -167,7 +170,7 @@ def _missing(parts: Mapping[str, Part], weights: str | None) -> str:
     return f"missing{where}{size}: {named}; {', or '.join(remedies)}"
 
 
-def _described(part: Part) -> str:
+def _described(part: CheckpointPart) -> str:
     words = [f"{part.repo} at revision {part.revision}" if part.repo else "in no hub repository"]
     if part.package:
         words = [f"in the Python package {part.package}"]
@@ -228,7 +231,9 @@ def _matching(folder: Path, patterns: Sequence[str]) -> list[Path]:
     return sorted(chosen or files.values(), key=lambda file: (file.name, str(file)))
 
 
-def describe_part(part: Part, weights: str | None, *, look: bool = True) -> dict[str, Any]:
+def describe_part(
+    part: CheckpointPart, weights: str | None, *, look: bool = True
+) -> dict[str, Any]:
     """What tells a part from others, as plain values: where it comes from, and what is in it.
 
     `content` is there where its files are on this machine, and `commit` where the hub's cache says

@@ -15,7 +15,7 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 
 from ovmer.baselines.errors import CheckpointError
-from ovmer.baselines.inert_pickle import Inert, Stored
+from ovmer.baselines.inert_pickle import Inert, StoredTensor
 from ovmer.baselines.torch_file import TorchFile, read_torch_file, torn
 
 _STEMS = ("model.safetensors", "pytorch_model.bin")
@@ -34,13 +34,13 @@ _SAFE_TYPES = {
 
 
 @dataclass(frozen=True)
-class Entry:
+class TensorEntry:
     """One tensor of a file; `key` is its name there."""
 
     key: str
     shape: tuple[int, ...]
     dtype: str
-    stored: Stored | None = None
+    stored: StoredTensor | None = None
     """Where it lies in a torch file; None in a safetensors file, which finds it by its key."""
 
 
@@ -49,7 +49,7 @@ class WeightFile:
     """One file and its tensors, by their names without wrappers."""
 
     path: Path
-    entries: dict[str, Entry]
+    entries: dict[str, TensorEntry]
     notes: list[str] = field(default_factory=list)
     """What is unusual about the file, or was left aside; parts of sentences."""
     torch_file: TorchFile | None = None
@@ -178,7 +178,9 @@ def _of_safetensors(file: Path) -> WeightFile:
         with safe_open(file, framework="numpy") as opened:
             parts = {key: opened.get_slice(key) for key in opened.keys()}  # noqa: SIM118
             entries = {
-                key: Entry(key, tuple(part.get_shape()), _SAFE_TYPES.get(t := part.get_dtype(), t))
+                key: TensorEntry(
+                    key, tuple(part.get_shape()), _SAFE_TYPES.get(t := part.get_dtype(), t)
+                )
                 for key, part in parts.items()
             }
     except SafetensorError as error:
@@ -188,10 +190,10 @@ def _of_safetensors(file: Path) -> WeightFile:
 
 def _of_torch(file: TorchFile, inner: str | None) -> WeightFile:
     state, notes = _state_dict(file, inner)
-    entries, beside = dict[str, Entry](), list[str]()
+    entries, beside = dict[str, TensorEntry](), list[str]()
     for key, value in state.items():
-        if isinstance(value, Stored):
-            entries[str(key)] = Entry(str(key), value.shape, value.dtype, value)
+        if isinstance(value, StoredTensor):
+            entries[str(key)] = TensorEntry(str(key), value.shape, value.dtype, value)
         else:
             beside.append(str(key))
     if beside:
@@ -211,7 +213,7 @@ def _state_dict(file: TorchFile, inner: str | None) -> tuple[dict[Any, Any], lis
         nests = [name for name in _NESTS if _holds_tensors(state.get(name))]
         if inner is not None and not under and _holds_tensors(state.get(inner)):
             nests = [inner]
-        elif any(isinstance(value, Stored) for value in state.values()):
+        elif any(isinstance(value, StoredTensor) for value in state.values()):
             break
         if len(nests) > 1:
             raise CheckpointError(
@@ -232,6 +234,6 @@ def _state_dict(file: TorchFile, inner: str | None) -> tuple[dict[Any, Any], lis
 def _holds_tensors(value: Any, depth: int = 2) -> bool:
     if not isinstance(value, dict):
         return False
-    if any(isinstance(each, Stored) for each in value.values()):
+    if any(isinstance(each, StoredTensor) for each in value.values()):
         return True
     return depth > 0 and any(_holds_tensors(value.get(name), depth - 1) for name in _NESTS)

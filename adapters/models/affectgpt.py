@@ -32,7 +32,7 @@ from ovmer.adapters.base import (
 )
 from ovmer.adapters.media import Samples, read_frames, read_sound
 from ovmer.adapters.media.sampling import strided, window_starts
-from ovmer.adapters.mllm import Mllm, Question
+from ovmer.adapters.mllm import Mllm, QuestionTemplate
 from ovmer.adapters.registry import near, register
 from ovmer.baselines.errors import CheckpointError, PrerequisiteError
 from ovmer.baselines.tokenizer import Tokenizer
@@ -194,9 +194,9 @@ class AffectGptAdapter(Mllm):
         return [encode(text.replace("{question}", question)) for text in template or self.template]
 
     @cached_property
-    def _question(self) -> Question:
+    def _question(self) -> QuestionTemplate:
         request = self.requests[self.asks_for]
-        return Question(
+        return QuestionTemplate(
             self.prompt.with_subtitle.replace("{request}", request),
             self.prompt.without_subtitle.replace("{request}", request),
         )

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from ovmer.adapters.base import Machine, Prepared, require_video
 from ovmer.adapters.media import Frames, read_frames, read_nearest
 from ovmer.adapters.media.sampling import first
-from ovmer.adapters.mllm import Mllm, Question
+from ovmer.adapters.mllm import Mllm, QuestionTemplate
 from ovmer.adapters.registry import near, register
 from ovmer.baselines.errors import MissingModality, PrerequisiteError, Unreadable
 
@@ -143,9 +143,9 @@ class EmotionLlamaAdapter(Mllm):
         return [before, after[1:]]
 
     @property
-    def _question(self) -> Question:
+    def _question(self) -> QuestionTemplate:
         request = self.requests[self.asks_for]
-        return Question(
+        return QuestionTemplate(
             self.prompt.with_subtitle.replace("{request}", request),
             self.prompt.without_subtitle.replace("{request}", request),
         )

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from transformers import GenerationConfig, PreTrainedModel
 
-from ovmer.baselines.decoding.answers import Conditioned, Perceived, Prompt
+from ovmer.baselines.decoding.answers import ConditionedPrompt, MediaPrompt, Prompt
 
 _KINDS = ("image", "video", "audio")
 
@@ -50,7 +50,7 @@ def prompt_states(
 def _connector(
     model: PreTrainedModel, prompt: Prompt, embeddings: Tensor | None, features: Sequence[Tensor]
 ) -> dict[str, NDArray[Any]]:
-    if isinstance(prompt, Perceived):
+    if isinstance(prompt, MediaPrompt):
         if embeddings is None:
             return {}
         ids, found = torch.tensor(list(prompt.ids)), {}
@@ -59,7 +59,7 @@ def _connector(
             if len(places):
                 found[kind] = _plain(embeddings[0, places.to(embeddings.device)].float().mean(0))
         return found
-    if isinstance(prompt, Conditioned):
+    if isinstance(prompt, ConditionedPrompt):
         features = [prompt.media]
     return {
         str(index): _plain(each.float().flatten(0, -2).mean(0))

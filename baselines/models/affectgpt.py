@@ -31,7 +31,7 @@ from transformers import (
 
 from ovmer.baselines import chat
 from ovmer.baselines.checkpoint import read_json
-from ovmer.baselines.device import Place
+from ovmer.baselines.device import Placement
 from ovmer.baselines.errors import CheckpointError
 from ovmer.baselines.layers.clip_vision import normalise as to_pixels
 from ovmer.baselines.layers.hubert import (
@@ -44,7 +44,7 @@ from ovmer.baselines.lora import LORA_KEYS, merge_lora, random_lora
 from ovmer.baselines.miniature import publish, random_tensors, write_json
 from ovmer.baselines.models.affectgpt_fusion import (
     QUERIED_KEYS,
-    Fusions,
+    FusionConfigs,
     over_time,
     pre_fusion,
 )
@@ -126,10 +126,10 @@ class AffectGpt(nn.Module):
         clip: CLIPVisionConfig,
         hubert: HubertConfig,
         llm: Qwen2Config,
-        fusions: Fusions | None = None,
+        fusions: FusionConfigs | None = None,
     ) -> None:
         super().__init__()
-        fusions = fusions or Fusions()
+        fusions = fusions or FusionConfigs()
         seen, heard, width = clip.projection_dim, hubert.hidden_size, llm.hidden_size
         self.clip = CLIPVisionModelWithProjection(clip)
         self.hubert = HubertModel(hubert)
@@ -139,7 +139,9 @@ class AffectGpt(nn.Module):
         self.llm = Qwen2ForCausalLM(llm)
 
     @classmethod
-    def load(cls, trained: Path, llm: Path, clip: Path, hubert: Path, place: Place) -> "AffectGpt":
+    def load(
+        cls, trained: Path, llm: Path, clip: Path, hubert: Path, placement: Placement
+    ) -> "AffectGpt":
         """Read a released checkpoint_*.pth and the folders of the three models that it adapts."""
         connector = rename(read_tensors(trained, "model"), CONNECTOR_KEYS)
         adapters = {key: connector.pop(key) for key in list(connector) if ".lora_" in key}
@@ -149,7 +151,7 @@ class AffectGpt(nn.Module):
                 clip_config(clip),
                 hubert_config(hubert),
                 Qwen2Config.from_dict(read_json(llm)),
-                Fusions.of(connector, told),
+                FusionConfigs.of(connector, told),
             )
         words = rename(read_tensors(llm), ((r"^", "llm."),))
         # Trained without them (Table 8 of the paper), and says so; else their absence is an error.
@@ -160,7 +162,7 @@ class AffectGpt(nn.Module):
             rename(read_tensors(clip), CLIP_KEYS),
             rename(read_tensors(hubert), (*HUBERT_KEYS, (r"^", "hubert."))),
         )
-        load_strict(model, tensors, place)
+        load_strict(model, tensors, placement)
         return model
 
     def see(self, frames: Tensor) -> Tensor:

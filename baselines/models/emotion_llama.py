@@ -28,7 +28,7 @@ from transformers import (
 )
 
 from ovmer.baselines.checkpoint import read_json
-from ovmer.baselines.device import Place
+from ovmer.baselines.device import Placement
 from ovmer.baselines.errors import CheckpointError
 from ovmer.baselines.layers.clip_vision import normalise as to_pixels
 from ovmer.baselines.layers.eva_vit import (
@@ -126,7 +126,7 @@ class EmotionLlama(nn.Module):
         trained: Path,
         vision: Path,
         llm: Path,
-        place: Place,
+        placement: Placement,
         *,
         hubert: Path | None = None,
         vit_heads: int = EVA_HEADS,
@@ -152,7 +152,7 @@ class EmotionLlama(nn.Module):
         if hubert is not None:
             heard = rename(read_tensors(hubert), (*HUBERT_KEYS, (r"^", "hubert.")))
             tensors = join(tensors, heard)
-        load_strict(model, tensors, place)
+        load_strict(model, tensors, placement)
         return model
 
     def see(self, frame: Tensor) -> Tensor:

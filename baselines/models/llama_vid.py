@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from transformers import Blip2VisionConfig, LlamaConfig, LlamaForCausalLM
 
 from ovmer.baselines.checkpoint import read_json
-from ovmer.baselines.device import Place
+from ovmer.baselines.device import Placement
 from ovmer.baselines.errors import CheckpointError
 from ovmer.baselines.layers.clip_vision import normalise
 from ovmer.baselines.layers.eva_vit import (
@@ -166,7 +166,13 @@ class LlamaVid(nn.Module):
 
     @classmethod
     def load(
-        cls, llm: Path, vision: Path, bert: Path, place: Place, *, vit_heads: int = EVA_HEADS
+        cls,
+        llm: Path,
+        vision: Path,
+        bert: Path,
+        placement: Placement,
+        *,
+        vit_heads: int = EVA_HEADS,
     ) -> "LlamaVid":
         """Read the folder of llama-vid-7b-full-224-video-fps-1, eva_vit_g.pth and, for the number
         of heads of the Q-Former, the folder of bert-base-uncased."""
@@ -183,7 +189,7 @@ class LlamaVid(nn.Module):
                 tensors["context.queries"].sides(3)[1],
                 llama_config(config),
             )
-        load_strict(model, join(tower, tensors), place)
+        load_strict(model, join(tower, tensors), placement)
         return model
 
     def encode(self, frames: Tensor, question: Tensor) -> Tensor:

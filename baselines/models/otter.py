@@ -26,8 +26,8 @@ from transformers import CLIPVisionConfig, LlamaConfig, LlamaForCausalLM
 from transformers.models.llama.modeling_llama import LlamaDecoderLayer
 
 from ovmer.baselines.checkpoint import read_json
-from ovmer.baselines.decoding.answers import Conditioned
-from ovmer.baselines.device import Place
+from ovmer.baselines.decoding.answers import ConditionedPrompt
+from ovmer.baselines.device import Placement
 from ovmer.baselines.errors import CheckpointError
 from ovmer.baselines.layers.clip_vision import ClipVision, clip_keys, clip_vision_config, normalise
 from ovmer.baselines.llama import llama_config
@@ -190,7 +190,7 @@ class PerceiverLayer(nn.Module):
         return latents + self.feed_forward(latents)
 
 
-class Perceiver(nn.Module):
+class PerceiverResampler(nn.Module):
     """Patches of all frames -> a fixed number of vectors."""
 
     def __init__(self, width: int, most_frames: int | None, layers: int) -> None:
@@ -287,20 +287,24 @@ class Otter(nn.Module):
         super().__init__()
         width = tower.hidden_size
         self.tower = ClipVision(tower, _LAYER)
-        self.perceiver = Perceiver(width, config.get("max_num_frames"), layers)
+        self.perceiver = PerceiverResampler(width, config.get("max_num_frames"), layers)
         text = llama_config(config["text_config"])
         self.llm = OtterLlama(text, width, config["cross_attn_every_n_layers"], image_id)
 
     @classmethod
     def load(
-        cls, model: Path, image_id: int, place: Place, perceiver_layers: int = _PERCEIVER_LAYERS
+        cls,
+        model: Path,
+        image_id: int,
+        placement: Placement,
+        perceiver_layers: int = _PERCEIVER_LAYERS,
     ) -> "Otter":
         """Read OTTER-Video-LLaMA7B-DenseCaption as published; `image_id` is the token <image>."""
         vision = clip_vision_config(model)
         with weightless():
             built = cls(_read_config(model), vision, perceiver_layers, image_id)
         tensors = rename(read_tensors(model), (*KEYS, *clip_keys(vision, _LAYER, "tower.")))
-        load_strict(built, tensors, place)
+        load_strict(built, tensors, placement)
         return built
 
     def encode(self, frames: Tensor) -> Tensor:
@@ -308,9 +312,9 @@ class Otter(nn.Module):
         pixels = normalise(frames.to(self.llm.device)).to(self.llm.dtype)
         return self.perceiver(self.tower(pixels)[:, 1:])
 
-    def embed(self, inputs: OtterInputs) -> Conditioned:
+    def embed(self, inputs: OtterInputs) -> ConditionedPrompt:
         """The prompt of one clip, which is ids with a video beside them."""
-        return Conditioned(inputs.ids, self.encode(inputs.frames))
+        return ConditionedPrompt(inputs.ids, self.encode(inputs.frames))
 
 
 def _read_config(folder: Path) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from transformers import HubertConfig, HubertModel, LlamaConfig, LlamaForCausalLM
 
 from ovmer.baselines.checkpoint import file_of, read_json
-from ovmer.baselines.device import Place
+from ovmer.baselines.device import Placement
 from ovmer.baselines.errors import CheckpointError
 from ovmer.baselines.layers.hubert import HUBERT_NAMES, hubert_config, write_hubert_miniature
 from ovmer.baselines.layers.qformer import QFormer, QFormerConfig, published_qformer, qformer_keys
@@ -89,7 +89,9 @@ class Secap(nn.Module):
         self.llm = LlamaForCausalLM(llm)
 
     @classmethod
-    def load(cls, model: Path, hubert: Path, bert: Path, llm: Path, place: Place) -> "Secap":
+    def load(
+        cls, model: Path, hubert: Path, bert: Path, llm: Path, placement: Placement
+    ) -> "Secap":
         """Read model.ckpt; the folders of chinese-hubert-large, bert-base-chinese and
         chinese-llama-7b-merged tell the sizes."""
         model = file_of(model, MODEL_FILE)
@@ -110,7 +112,7 @@ class Secap(nn.Module):
                 llama_config(read_json(llm)),
                 tensors["queries"].sides(3)[1],
             )
-        load_strict(built, tensors, place)
+        load_strict(built, tensors, placement)
         return built
 
     def encode(self, sound: Tensor) -> Tensor:

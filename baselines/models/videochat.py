@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from transformers import Blip2VisionConfig, LlamaConfig, LlamaForCausalLM
 
 from ovmer.baselines.checkpoint import file_of, read_json
-from ovmer.baselines.device import Place
+from ovmer.baselines.device import Placement
 from ovmer.baselines.errors import CheckpointError
 from ovmer.baselines.layers.clip_vision import normalise
 from ovmer.baselines.layers.eva_vit import (
@@ -95,7 +95,7 @@ def read_sizes(vision: Path, qformer: Path, trained: Path, llm: Path) -> PromptS
     return PromptSizes(context, sum(_queries(_joined(qformer, trained))), eva_image_size(vision))
 
 
-class Look(nn.Module):
+class RelationBlock(nn.Module):
     """One look of the video's token at all frames (global multi-head relation aggregation).
 
     Parameters are named as published.
@@ -134,7 +134,7 @@ class VideoEncoder(nn.Module):
         self.vit = EvaVit(config)
         self.video_token = nn.Parameter(torch.empty(1, 1, width))
         self.looks = nn.ModuleList(
-            Look(width, hidden, config.num_attention_heads) for _ in range(looks)
+            RelationBlock(width, hidden, config.num_attention_heads) for _ in range(looks)
         )
 
     def forward(self, pixels: Tensor) -> Tensor:
@@ -177,7 +177,7 @@ class VideoChat(nn.Module):
         qformer: Path,
         trained: Path,
         llm: Path,
-        place: Place,
+        placement: Placement,
         *,
         vit_heads: int = EVA_HEADS,
         qformer_heads: int = 12,
@@ -200,7 +200,7 @@ class VideoChat(nn.Module):
                 sizes,
             )
         tensors = join(tower, connector, words)
-        load_strict(model, tensors, place)
+        load_strict(model, tensors, placement)
         return model
 
     def encode(self, frames: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ import soundfile
 from transformers import MistralCommonBackend
 
 from ovmer.baselines.miniature import CORPUS, byte_pairs
-from ovmer.baselines.native.processor import ChatProcessor, Media, Message
+from ovmer.baselines.native.processor import ChatProcessor, ClipMedia, Message
 
 NAME = MistralCommonBackend.__name__
 MODELS = ("voxtral",)
@@ -42,7 +42,7 @@ class MistralProcessor(ChatProcessor):
         chat = message.chat({"audio": None})
         return list(self._tokenizer.apply_chat_template(chat, return_dict=False))
 
-    def _made(self, message: Message, media: Media) -> Any:
+    def _made(self, message: Message, media: ClipMedia) -> Any:
         sound = None
         if media.sound is not None:
             file = io.BytesIO()

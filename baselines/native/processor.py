@@ -18,7 +18,7 @@ from ovmer.baselines.chat import TransformersTokenizer
 from ovmer.baselines.errors import ClipError, PrerequisiteError, first_line
 
 if TYPE_CHECKING:
-    from ovmer.baselines.decoding.answers import Perceived
+    from ovmer.baselines.decoding.answers import MediaPrompt
 
 _PER_TOKEN = ("mm_token_type_ids", "token_type_ids", "cross_attention_mask")
 _PART_OF = {
@@ -44,7 +44,7 @@ _OF_THE_MEDIA = ("video_metadata", "do_sample_frames", "sampling_rate")
 
 
 @dataclass(frozen=True)
-class Media:
+class ClipMedia:
     """What a clip shows and sounds like, as processors take it."""
 
     video: NDArray[np.uint8] | None = None
@@ -62,7 +62,7 @@ class Media:
         seen = ["image"] * len(self.images) if self.video is None else ["video"]
         return seen if self.sound is None or self.woven else [*seen, "audio"]
 
-    def emptied(self) -> "Media":
+    def emptied(self) -> "ClipMedia":
         """The same, but of the frames there are only the shapes."""
 
         def blank(frames: NDArray[np.uint8]) -> Any:
@@ -152,7 +152,7 @@ class ChatProcessor(TransformersTokenizer):
         """How many tokens a message has, each medium counted as its placeholder at most."""
         return len(self._tokenizer.encode(self.render(message), add_special_tokens=False))
 
-    def length_with(self, message: Message, media: Media) -> int | None:
+    def length_with(self, message: Message, media: ClipMedia) -> int | None:
         """How many tokens a message has with media of that size, told without a look at them.
 
         None for the few processors that look at what the media show.
@@ -162,13 +162,13 @@ class ChatProcessor(TransformersTokenizer):
         except (RuntimeError, TypeError, ValueError):
             return None
 
-    def __call__(self, message: Message, media: Media) -> "Perceived":
+    def __call__(self, message: Message, media: ClipMedia) -> "MediaPrompt":
         """What `generate` takes: the ids of a message's prompt, and the media's features.
 
         Raises PrerequisiteError where the processor does not take them so, and ClipError where it
         took other clips before.
         """
-        from ovmer.baselines.decoding.answers import Perceived
+        from ovmer.baselines.decoding.answers import MediaPrompt
 
         try:
             made = self._made(message, media)
@@ -186,14 +186,14 @@ class ChatProcessor(TransformersTokenizer):
         per_token = {name: tensors.pop(name)[0] for name in _PER_TOKEN if name in tensors}
         switches = {_WOVEN: True} if media.woven else {}
         packed = [name for name, ends in _PACKED.items() if ends in tensors]
-        return Perceived(ids, per_token, tensors, switches, packed)
+        return MediaPrompt(ids, per_token, tensors, switches, packed)
 
-    def _made(self, message: Message, media: Media) -> Any:
+    def _made(self, message: Message, media: ClipMedia) -> Any:
         """The processor's answer, tensors by their names."""
         prompt = self.render(message)
         return self._processor(text=[prompt], return_tensors="pt", **self.arguments(media))
 
-    def arguments(self, media: Media) -> dict[str, Any]:
+    def arguments(self, media: ClipMedia) -> dict[str, Any]:
         """The processor's arguments for a clip's media, the options among them."""
         given: dict[str, Any] = {}
         if media.video is not None:
@@ -221,7 +221,7 @@ class ChatProcessor(TransformersTokenizer):
                 given[name] = value
         return given
 
-    def options(self, media: Media) -> dict[str, Any]:
+    def options(self, media: ClipMedia) -> dict[str, Any]:
         """What the processor is told of a clip beside its media, as vLLM wants it."""
         told: dict[str, Any] = {}
         for name, value in self.arguments(media).items():

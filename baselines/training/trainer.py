@@ -22,7 +22,7 @@ from transformers import Trainer, TrainerCallback, TrainingArguments
 from transformers.trainer_callback import PrinterCallback
 
 from ovmer.baselines.errors import PrerequisiteError
-from ovmer.baselines.training.step import Tuned
+from ovmer.baselines.training.step import TrainablePort
 
 CHECKPOINT = "checkpoint-"
 _PARTIAL = ".partial"
@@ -37,11 +37,11 @@ class Stopped(PrerequisiteError):
 
 
 class OurTrainer(Trainer):
-    """Trains a `Tuned` on lessons, in the order that `order` gives."""
+    """Trains a `TrainablePort` on lessons, in the order that `order` gives."""
 
     def __init__(
         self,
-        model: Tuned,
+        model: TrainablePort,
         args: TrainingArguments,
         *,
         lessons: Any,

@@ -28,7 +28,7 @@ from ovmer.runners.folder.run_folder import RunFolder
 from ovmer.runners.foreign_text import visible
 from ovmer.runners.scoring import Metric, Scores, make_metric
 from ovmer.runners.scoring.base import MISSING, one_of
-from ovmer.runners.scoring.label_files import Columns, Read
+from ovmer.runners.scoring.label_files import Columns, LabelFile
 from ovmer.runners.scoring.resampling import replicates_for
 from ovmer.runners.scoring.result import mean_scores, write_csvs
 from ovmer.runners.tasks.task import applied
@@ -37,7 +37,7 @@ _MANDATORY = "???"
 
 
 @dataclass
-class ColumnSettings:
+class LabelColumns:
     """Which columns to read; null: told by the header."""
 
     name: str | None = None
@@ -57,7 +57,7 @@ class CommonSettings:
     choices: list[str] = field(default_factory=list)
     data_root: str = "dataset"
     limit: int | None = None
-    columns: ColumnSettings = field(default_factory=ColumnSettings)
+    columns: LabelColumns = field(default_factory=LabelColumns)
     missing: str = "error"
     bootstrap: int | None = None
     confidence: float = 0.95
@@ -151,7 +151,7 @@ def _score(settings: ScoreSettings) -> int:
 
 
 def score_file(
-    settings: CommonSettings, metric: Metric, predictions: str, truth: Read | None = None
+    settings: CommonSettings, metric: Metric, predictions: str, truth: LabelFile | None = None
 ) -> Scores:
     """The scores of one file or run folder; `truth` where it has been read before."""
     if truth is None:
@@ -187,7 +187,7 @@ def _in_clusters(settings: CommonSettings, scores: Scores, path: Path) -> Scores
     return in_clusters(scores, named_clips(scores.contributions.clips, told), told)
 
 
-def read_truth(settings: CommonSettings, metric: Metric) -> Read:
+def read_truth(settings: CommonSettings, metric: Metric) -> LabelFile:
     """The true labels, by the columns that the metric looks for, or those of the data set.
 
     Raises PrerequisiteError where neither is given.
@@ -196,6 +196,6 @@ def read_truth(settings: CommonSettings, metric: Metric) -> Read:
         if not settings.dataset:
             raise PrerequisiteError("truth is not set; give a file, or dataset= and dataset.root=")
         clips = read_dataset({**settings.dataset, "check_files": False})
-        return Read({clip.name: metric.truth_of(clip) for clip in clips if clip.labels})
+        return LabelFile({clip.name: metric.truth_of(clip) for clip in clips if clip.labels})
     columns = Columns(metric.truth_columns, settings.columns.name, settings.columns.truth)
     return read_labels(Path(settings.truth).expanduser(), columns)

@@ -43,6 +43,10 @@ class Clip:
     """The part of the data set that the clip belongs to, such as a type of question."""
     reason: str | None = None
     """Why the labels are true, as a model may be trained to say; own tables alone hold it."""
+    blank: frozenset[str] = frozenset()
+    """Media that are read as blank (adapters/media/blank.py), see `inputs=`."""
+    notes: tuple[str, ...] = ()
+    """For the clip's record."""
 
 
 class Language(StrEnum):

@@ -14,7 +14,7 @@ from ovmer.runners.data.finder import ENDINGS
 from ovmer.runners.data.folder_clips import names_after
 from ovmer.runners.data.settings import Clip, DatasetSettings, select
 from ovmer.runners.scoring.parsing import MISSING, friendly_list
-from ovmer.runners.table_files import Table, read_table
+from ovmer.runners.table_files import TableFile, read_table
 
 COLUMNS: Mapping[str, Sequence[str]] = {
     "name": ("name",),
@@ -33,7 +33,9 @@ _LANGUAGES = {"english": "_en", "chinese": "_zh"}
 _SHOWN = 5
 
 
-def columns_of(path: Path, table: Table, named: Mapping[str, str], language: str) -> dict[str, str]:
+def columns_of(
+    path: Path, table: TableFile, named: Mapping[str, str], language: str
+) -> dict[str, str]:
     """Kind -> column, as the user named it or by its usual name.
 
     Raises PrerequisiteError for a column that is not there, or is taken twice.
@@ -151,7 +153,7 @@ def read_rows(path: Path, wanted: DatasetSettings) -> tuple[list[Clip], list[str
     return clips, _understood(reading, list(table.header.values()), clips)
 
 
-def _as_dict(table: Table, row: Any) -> dict[str, Any]:
+def _as_dict(table: TableFile, row: Any) -> dict[str, Any]:
     if isinstance(row, dict):
         return row
     return {column: row[key] for key, column in table.header.items()}

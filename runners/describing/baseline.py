@@ -11,7 +11,8 @@ from ovmer.adapters.base import AUDIO, SUBTITLE, VIDEO
 from ovmer.adapters.media.settings import configure
 from ovmer.baselines.errors import PrerequisiteError
 from ovmer.runners.config import settings_from_overrides
-from ovmer.runners.describing.pipeline import Pipeline, Request
+from ovmer.runners.describing.pipeline import Pipeline
+from ovmer.runners.describing.requests import ClipRequest
 from ovmer.runners.folder.records import Prediction
 from ovmer.runners.job import Job
 
@@ -108,12 +109,12 @@ def existing_paths(clip: Mapping[str, str | Path | None]) -> dict[str, Path]:
 
 def _request(
     paths: Mapping[str, Path], subtitle: str | None, uses: frozenset[str], name: str | None
-) -> Request:
+) -> ClipRequest:
     """The parts of the clip that the adapter uses; the name, and with it the random stream, is
     that of the file, as in a sweep."""
     video, sound = paths.get(VIDEO), paths.get(AUDIO) or paths.get(VIDEO)
     file = video or sound
-    return Request(
+    return ClipRequest(
         name=name or (file.stem if file else "clip"),
         video=video if VIDEO in uses else None,
         audio=sound if AUDIO in uses else None,

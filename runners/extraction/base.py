@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 
 @dataclass(frozen=True, slots=True)
-class Described:
+class ClipDescription:
     """What one baseline said about one clip."""
 
     name: str
@@ -25,7 +25,7 @@ class Described:
 
 
 @dataclass(frozen=True, slots=True)
-class Extracted:
+class ExtractedLabels:
     """The open-vocabulary labels of one description."""
 
     name: str
@@ -47,7 +47,7 @@ class Extractor(Protocol):
     def identity(self) -> Mapping[str, Any]:
         """Everything that can change a label: labels made under another identity are redone."""
 
-    def extract(self, items: Sequence[Described]) -> Iterator[Extracted]:
+    def extract(self, items: Sequence[ClipDescription]) -> Iterator[ExtractedLabels]:
         """Yield one result an item, in any order, each as soon as it is known.
 
         Raises PrerequisiteError where it cannot go on; what was yielded before stands.

@@ -20,7 +20,7 @@ from typing import Any
 from ovmer.baselines.decoding.answers import Answered, Asked, Generated, TextEngine
 from ovmer.baselines.decoding.language_model import LanguageModel
 from ovmer.baselines.errors import ClipError, PrerequisiteError, near
-from ovmer.runners.extraction.base import Described, Extracted
+from ovmer.runners.extraction.base import ClipDescription, ExtractedLabels
 
 _SLOT = re.compile(r"\{([a-z_]+)\}")
 _MOST_FRAMES, _LONGEST_SIDE, _QUALITY = 10, 512, 90
@@ -82,7 +82,7 @@ class JudgeExtractor:
             told |= {"frames": self.settings.frames, "audio_clues": bool(self._clues)}
         return {"name": self.name, **self.model.identity, "judge": told}
 
-    def extract(self, items: Sequence[Described]) -> Iterator[Extracted]:
+    def extract(self, items: Sequence[ClipDescription]) -> Iterator[ExtractedLabels]:
         if self.settings.kind == "laughter":
             yield from self._laughter(items)
         else:
@@ -91,7 +91,7 @@ class JudgeExtractor:
     def close(self) -> None:
         self.model.engine.close()
 
-    def _laughter(self, items: Sequence[Described]) -> Iterator[Extracted]:
+    def _laughter(self, items: Sequence[ClipDescription]) -> Iterator[ExtractedLabels]:
         prompts = _prompts()["laughter"]
         answers = [
             self._ask(items, lambda item, p=prompt: _filled(p, **_pair(item)))  # type: ignore[misc]
@@ -100,7 +100,7 @@ class JudgeExtractor:
         for item in items:
             yield _judged(item, [each[item.name] for each in answers])
 
-    def _mme_emotion(self, items: Sequence[Described]) -> Iterator[Extracted]:
+    def _mme_emotion(self, items: Sequence[ClipDescription]) -> Iterator[ExtractedLabels]:
         prompts, variant = _prompts()["mme_emotion"], self.settings.variant
         steps = self._ask(
             items,
@@ -113,7 +113,7 @@ class JudgeExtractor:
             if item not in taken:
                 yield _judged(item, [steps[item.name]])
 
-        def question(item: Described) -> str:
+        def question(item: ClipDescription) -> str:
             step = steps[item.name]
             assert isinstance(step, Generated)
             text = _filled(
@@ -134,27 +134,29 @@ class JudgeExtractor:
             yield _judged(item, [found[item.name]], notes, {"steps": step.text})
 
     def _ask(
-        self, items: Sequence[Described], question: Callable[[Described], str]
+        self, items: Sequence[ClipDescription], question: Callable[[ClipDescription], str]
     ) -> dict[str, Generated | ClipError]:
         answers = self.model.ask([question(item) for item in items])
         return {items[index].name: answer for index, answer in answers}
 
 
-def _pair(item: Described) -> dict[str, str]:
+def _pair(item: ClipDescription) -> dict[str, str]:
     return {"reference": " ".join(item.truth), "generated": item.text}
 
 
 def _judged(
-    item: Described,
+    item: ClipDescription,
     answers: Sequence[Generated | ClipError],
     notes: Sequence[str] = (),
     trail: Mapping[str, str] | None = None,
-) -> Extracted:
+) -> ExtractedLabels:
     """A failed judgement is kept with its reason and asked for again by the next run."""
     failed = [str(answer) for answer in answers if isinstance(answer, ClipError)]
     text = "\n".join(answer.text for answer in answers if isinstance(answer, Generated))
     error = f"judge: {failed[0]}" if failed else None
-    return Extracted(item.name, () if failed else (text,), text, tuple(notes), trail or {}, error)
+    return ExtractedLabels(
+        item.name, () if failed else (text,), text, tuple(notes), trail or {}, error
+    )
 
 
 def _read_clues(path: str | None) -> dict[str, str]:

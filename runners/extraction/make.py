@@ -17,7 +17,7 @@ from ovmer.baselines.decoding.settings import GenerationSettings
 from ovmer.baselines.errors import PrerequisiteError, near
 from ovmer.runners.extraction.base import Extractor
 from ovmer.runners.extraction.judge import JudgeEngine, JudgeExtractor, JudgeSettings
-from ovmer.runners.extraction.language_model import Chain, LanguageModelExtractor
+from ovmer.runners.extraction.language_model import LanguageModelExtractor, QuestionChain
 from ovmer.runners.extraction.lexicon import LexiconExtractor
 from ovmer.runners.extraction.reply import ReplyExtractor
 from ovmer.runners.scoring.parsing import PARSERS
@@ -124,7 +124,7 @@ def make_extractors(settings: Mapping[str, Any], merge: bool = False) -> list[Ex
     checked = _checked(LanguageModelSettings, settings)
     checked.check()
     model = _language_model(checked)
-    chain = Chain(
+    chain = QuestionChain(
         checked.translate,
         checked.merge if merge else None,
         checked.labels,

@@ -53,7 +53,7 @@ class Prediction:
 
 
 @dataclass(frozen=True, slots=True)
-class Labelled:
+class LabelRecord:
     """A line of `labels.jsonl`: what an extractor found in one description."""
 
     name: str
@@ -69,7 +69,7 @@ class Labelled:
     """Why there are no labels, in one sentence; asked again by the next run."""
 
 
-R = TypeVar("R", Prediction, Labelled)
+R = TypeVar("R", Prediction, LabelRecord)
 
 
 def label_key(name: str, text: str, subtitle: str | None, is_labels: bool, extractor: str) -> str:

@@ -16,8 +16,8 @@ from ovmer.runners.config import shipped_baselines
 from ovmer.runners.folder.run_json import RunInfo
 from ovmer.runners.folder.scores_json import StoredScores
 from ovmer.runners.job import NOT_FIELDS
-from ovmer.runners.papers.layout import Layout
-from ovmer.runners.papers.results import Result
+from ovmer.runners.papers.layout import TableLayout
+from ovmer.runners.papers.results import PaperRun
 
 _ASKED = {
     "prompt": "asked with the subtitle",
@@ -52,7 +52,7 @@ def names_of(baseline: str | None) -> list[str]:
 
 
 def deviations(
-    layout: Layout, baseline: str | None, result: Result, scored: StoredScores
+    layout: TableLayout, baseline: str | None, result: PaperRun, scored: StoredScores
 ) -> Iterator[Mark]:
     """A mark for each thing that print did otherwise; what is grave first."""
     info, shipped = result.info, _shipped().get(baseline or "", {})
@@ -68,7 +68,7 @@ def deviations(
 
 
 def _asking(
-    layout: Layout, protocol: Mapping[str, Any], result: Result, scored: StoredScores
+    layout: TableLayout, protocol: Mapping[str, Any], result: PaperRun, scored: StoredScores
 ) -> Iterator[Mark]:
     info, asked = result.info, result.asked(scored)
     wanted = layout.subtitle and protocol.get("subtitle", layout.subtitle)
@@ -175,7 +175,7 @@ def _running(
 
 
 def _labels(
-    layout: Layout, protocol: Mapping[str, Any], info: RunInfo, scored: StoredScores
+    layout: TableLayout, protocol: Mapping[str, Any], info: RunInfo, scored: StoredScores
 ) -> Iterator[Mark]:
     extractor = scored.extractor
     by_rule = extractor.get("name") == "lexicon" and not info.names_labels

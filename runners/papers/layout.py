@@ -58,7 +58,7 @@ class Published:
 
 
 @dataclass(frozen=True)
-class Layout:
+class TableLayout:
     """One printed table."""
 
     name: str
@@ -93,7 +93,7 @@ def layout_names() -> list[str]:
     return sorted(each.name.removesuffix(".yaml") for each in folder.iterdir())
 
 
-def read_layout(name: str) -> Layout:
+def read_layout(name: str) -> TableLayout:
     """The layout of `layouts/NAME.yaml`; PrerequisiteError for an unknown name."""
     import yaml
 
@@ -103,7 +103,7 @@ def read_layout(name: str) -> Layout:
     told: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
     tables = told["table"] if isinstance(told["table"], list) else [told["table"]]
     columns = tuple(_column(each) for each in told["columns"])
-    return Layout(
+    return TableLayout(
         name,
         told["title"],
         told["subtitle"],

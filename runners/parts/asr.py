@@ -131,7 +131,7 @@ class Listener:
             from ovmer.baselines.device import resolve
 
             settings = self._settings
-            place = resolve(settings.device, settings.dtype)
+            placement = resolve(settings.device, settings.dtype)
             name, _, revision = settings.model.partition("@")
             where: Mapping[str, Any] = {"revision": revision} if revision else {}
             try:
@@ -139,8 +139,12 @@ class Listener:
                     name, trust_remote_code=False, **where
                 )
                 self._model = AutoModelForSpeechSeq2Seq.from_pretrained(
-                    name, dtype=place.dtype, use_safetensors=True, trust_remote_code=False, **where
-                ).to(place.device)
+                    name,
+                    dtype=placement.dtype,
+                    use_safetensors=True,
+                    trust_remote_code=False,
+                    **where,
+                ).to(placement.device)
             except (OSError, ValueError) as error:
                 raise PrerequisiteError(
                     f"asr.model={settings.model} cannot be loaded ({first_line(error)}); give a "

@@ -18,15 +18,6 @@ from ovmer.runners.parts.faces import FaceFinder
 from ovmer.runners.progress import Progress
 
 
-@dataclass(frozen=True)
-class Parted:
-    """A clip with the parts that were made for it."""
-
-    clip: Clip
-    notes: tuple[str, ...] = ()
-    """For the clip's record."""
-
-
 @dataclass
 class FaceSettings:
     """`conf/faces/NAME.yaml`."""
@@ -74,46 +65,43 @@ def _make(
             progress.add()
 
 
-def with_parts(settings: Settings, clips: Sequence[Clip]) -> list[Parted]:
+def with_parts(settings: Settings, clips: Sequence[Clip]) -> Sequence[Clip]:
     """The clips with what was made for them so far."""
-    found = [Parted(clip) for clip in clips]
     if _listens(settings):
         asr = _asr_settings(settings)
         listener = Listener(asr)
-        found = [_with_words(listener, asr, each) for each in found]
+        clips = [_with_words(listener, asr, clip) for clip in clips]
     if _finds_faces(settings):
         finder, missing = FaceFinder(), _face_settings(settings).missing
-        found = [_with_face(finder, missing, each) for each in found]
-    return found
+        clips = [_with_face(finder, missing, clip) for clip in clips]
+    return clips
 
 
-def _with_words(listener: Listener, asr: AsrSettings, parted: Parted) -> Parted:
-    clip = parted.clip
+def _with_words(listener: Listener, asr: AsrSettings, clip: Clip) -> Clip:
     if clip.audio is None or not _is_heard(asr, clip):
-        return parted
+        return clip
     heard = listener.cache.find(clip.audio)
     if heard is None or heard.get("text") is None:
-        return parted
+        return clip
     note = f'the subtitle was heard by {asr.name}: "{heard["text"]}"'
-    return Parted(replace(clip, subtitle=heard["text"]), (*parted.notes, note))
+    return replace(clip, subtitle=heard["text"], notes=(*clip.notes, note))
 
 
-def _with_face(finder: FaceFinder, missing: str, parted: Parted) -> Parted:
-    clip = parted.clip
+def _with_face(finder: FaceFinder, missing: str, clip: Clip) -> Clip:
     if clip.face is not None or clip.video is None:
-        return parted
+        return clip
     seen = finder.cache.find(clip.video)
-    if seen is None:  # not made yet, as while a sweep is planned: where it will be
-        return Parted(replace(clip, face=finder.file(clip.video)), parted.notes)
+    if seen is None:  # not made yet, as while a sweep is planned: its path is known
+        return replace(clip, face=finder.file(clip.video))
     if not seen["crops"]:
         if missing == "frame" and "error" not in seen:
             note = "no face was found, so whole frames are shown"
-            return Parted(replace(clip, face=clip.video), (*parted.notes, note))
-        return parted
-    notes = parted.notes
+            return replace(clip, face=clip.video, notes=(*clip.notes, note))
+        return clip
+    notes = clip.notes
     if seen["most"] > 1:
         notes = (*notes, f"up to {seen['most']} faces in a frame; the largest is shown")
-    return Parted(replace(clip, face=finder.file(clip.video)), notes)
+    return replace(clip, face=finder.file(clip.video), notes=notes)
 
 
 def _is_heard(asr: AsrSettings, clip: Clip) -> bool:

@@ -15,7 +15,7 @@ from ovmer.baselines.errors import PrerequisiteError, Status
 from ovmer.runners.config import Settings, settings_from_json
 from ovmer.runners.data import Clip, read_dataset
 from ovmer.runners.folder.readings import read_readings, stored_entry
-from ovmer.runners.folder.records import Labelled, Prediction
+from ovmer.runners.folder.records import LabelRecord, Prediction
 from ovmer.runners.folder.run_folder import RunFolder, read_folders
 from ovmer.runners.folder.scores_json import StoredScores
 from ovmer.runners.scoring import Metric, make_metric
@@ -24,7 +24,7 @@ from ovmer.runners.trained_on import seen_by
 
 
 @dataclass
-class Run:
+class ReportRun:
     """What one run folder holds."""
 
     path: Path
@@ -35,7 +35,7 @@ class Run:
     clips: Sequence[Clip]
     predictions: dict[str, Prediction]
     """Of clips of the data set alone."""
-    readings: list[dict[str, Labelled]]
+    readings: list[dict[str, LabelRecord]]
     """Labels by clip: one reading, or one for each seed of the extractor."""
     entry: StoredScores | None
     """The figures in scores.json for the run's own extractor and metric."""
@@ -82,7 +82,7 @@ class Run:
         return not self.undescribed and not self.unlabelled
 
 
-def collect(paths: Sequence[str | Path], root: Path | None = None) -> list[Run]:
+def collect(paths: Sequence[str | Path], root: Path | None = None) -> list[ReportRun]:
     """The runs in the given folders and below them, in the order given.
 
     `root` is where to look for a data set that is no longer where its run says.
@@ -90,11 +90,11 @@ def collect(paths: Sequence[str | Path], root: Path | None = None) -> list[Run]:
     A folder that cannot be shown is left out with a sentence. Raises PrerequisiteError where none
     can be.
     """
-    datasets = Datasets(root)
+    datasets = DatasetCache(root)
     return read_folders([Path(path) for path in paths], lambda folder: read_run(folder, datasets))
 
 
-def read_run(folder: RunFolder, datasets: "Datasets") -> Run:
+def read_run(folder: RunFolder, datasets: "DatasetCache") -> ReportRun:
     """What a run folder holds; PrerequisiteError where it cannot be shown."""
     path, info = folder.path, folder.info()
     if info.imported is not None:
@@ -112,7 +112,7 @@ def read_run(folder: RunFolder, datasets: "Datasets") -> Run:
         predictions = {name: each for name, each in predictions.items() if name in wanted}
     entry = stored_entry(folder, settings)
     subtitles = {clip.name: clip.subtitle for clip in clips}
-    run = Run(
+    run = ReportRun(
         path,
         path.resolve().parent.name,
         settings,
@@ -149,7 +149,7 @@ def _metric(settings: Settings, entry: StoredScores | None, warnings: list[str])
     return metric
 
 
-class Datasets:
+class DatasetCache:
     """Reads each data set once, however many runs share it."""
 
     def __init__(self, root: Path | None = None) -> None:

@@ -28,7 +28,7 @@ from ovmer.runners.data.reader import dataset_root, understood
 from ovmer.runners.foreign_text import visible
 from ovmer.runners.job import Job
 from ovmer.runners.progress import say
-from ovmer.runners.sweeping.state import State, look
+from ovmer.runners.sweeping.state import JobState, look
 from ovmer.runners.sweeping.submit import as_planned, submit
 from ovmer.runners.sweeping.summary import summary
 from ovmer.runners.sweeping.work import work
@@ -47,11 +47,11 @@ class _Planned:
     """A job of this sweep: how far it has come, or why it cannot start."""
 
     job: Job
-    state: State | None = None
+    state: JobState | None = None
     is_done: bool = False
     problem: str | None = None
 
-    def take(self, state: State) -> None:
+    def take(self, state: JobState) -> None:
         """Note how far the job is; asked once, as it takes a tenth of a second for 20,000 clips."""
         self.state, self.is_done = state, state.is_done
 
@@ -123,7 +123,7 @@ def _plan(jobs: Sequence[Job]) -> list[_Planned]:
     return plan
 
 
-def _require_media(state: State) -> None:
+def _require_media(state: JobState) -> None:
     """Raise PrerequisiteError where no clip has any of the media that the baseline uses."""
     job, settings = state.job, state.job.settings.dataset
     uses = job.adapter.modalities & MEDIA

@@ -34,7 +34,7 @@ class Case:
 
 
 @dataclass(frozen=True)
-class Counted:
+class FamilyFigures:
     """What a family made of the cases."""
 
     values: FloatArray
@@ -54,7 +54,7 @@ class Family(ABC):
     """The columns whose sum is a clip's grade, for families that have grades and no classes."""
 
     @abstractmethod
-    def count(self, cases: Sequence[Case]) -> Counted:
+    def count(self, cases: Sequence[Case]) -> FamilyFigures:
         """Read every reply. The column `clips` is 1, and `unknown` where nothing was read."""
 
     @abstractmethod

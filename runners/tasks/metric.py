@@ -20,8 +20,8 @@ from ovmer.baselines.errors import PrerequisiteError, near
 from ovmer.runners.scoring.base import Metric
 from ovmer.runners.scoring.result import Contributions, FloatArray, Rows, Scores
 from ovmer.runners.tasks.closed_set import Choice, ClosedSet, Joint
-from ovmer.runners.tasks.family import Case, Counted, Family
-from ovmer.runners.tasks.graded import JudgedText, Rewards, SetF1, Steps, Text
+from ovmer.runners.tasks.family import Case, Family, FamilyFigures
+from ovmer.runners.tasks.graded import JudgedText, Rewards, SetF1, StepRatings, TextOverlap
 from ovmer.runners.tasks.regression import Regression
 
 FAMILIES: Mapping[str, type[Family]] = {
@@ -30,9 +30,9 @@ FAMILIES: Mapping[str, type[Family]] = {
     "joint": Joint,
     "set_f1": SetF1,
     "rewards": Rewards,
-    "steps": Steps,
+    "steps": StepRatings,
     "judged_text": JudgedText,
-    "text": Text,
+    "text": TextOverlap,
     "regression": Regression,
 }
 """What `family` of a protocol may be."""
@@ -174,7 +174,7 @@ class ProtocolMetric(Metric):
             tables=lambda: _tables(cases, found),
         )
 
-    def _kept(self, name: str, counted: Counted) -> Any:
+    def _kept(self, name: str, counted: FamilyFigures) -> Any:
         """Which clips add to more than the share of unknown replies."""
         columns = self._families[name].columns
         others = [
@@ -182,7 +182,7 @@ class ProtocolMetric(Metric):
         ]
         return np.any(counted.values[:, others] != 0, axis=1)
 
-    def _note(self, name: str, counted: Counted) -> str:
+    def _note(self, name: str, counted: FamilyFigures) -> str:
         unknown, clips = int(counted.values[:, 1].sum()), len(counted.values)
         return f"{name}: {unknown} of {clips} replies unknown ({100 * unknown / clips:.1f} %)"
 
@@ -223,7 +223,7 @@ def _texts(value: Any) -> tuple[str, ...]:
     return tuple(map(str, value)) if isinstance(value, list | tuple) else (str(value),)
 
 
-def _disagreements(cases: Sequence[Case], found: Mapping[str, Counted]) -> list[str]:
+def _disagreements(cases: Sequence[Case], found: Mapping[str, FamilyFigures]) -> list[str]:
     """How many replies each other protocol reads differently from the first."""
     (first, ours), *others = found.items()
     counts = {
@@ -234,11 +234,11 @@ def _disagreements(cases: Sequence[Case], found: Mapping[str, Counted]) -> list[
     return [f"of {len(cases)} replies read differently from {first}: {told}"] if told else []
 
 
-def _classes(counted: Counted) -> Sequence[object]:
+def _classes(counted: FamilyFigures) -> Sequence[object]:
     return counted.readings if counted.classes is None else counted.classes
 
 
-def _differences(cases: Sequence[Case], found: Mapping[str, Counted]) -> Rows:
+def _differences(cases: Sequence[Case], found: Mapping[str, FamilyFigures]) -> Rows:
     """The replies that some protocol reads differently from the first one."""
     (first, ours), *others = found.items()
     rows: Rows = [["name", "reply", first, *(name for name, _ in others)]]
@@ -253,7 +253,7 @@ def _differences(cases: Sequence[Case], found: Mapping[str, Counted]) -> Rows:
     return rows
 
 
-def _tables(cases: Sequence[Case], found: Mapping[str, Counted]) -> dict[str, Rows]:
+def _tables(cases: Sequence[Case], found: Mapping[str, FamilyFigures]) -> dict[str, Rows]:
     readings: Rows = [["name", "truth", "reply", *found]]
     for i, case in enumerate(cases):
         read = [each.readings[i] or "" for each in found.values()]

@@ -16,7 +16,7 @@ REPLY_EXTRACTOR = {"kind": "reply", "name": "reply"}
 _SLOT = re.compile(r"\{(question|choices|options|subtitle)\}")
 
 
-class Asked(Protocol):
+class TaskClip(Protocol):
     """What a question is made from: a clip."""
 
     @property
@@ -85,7 +85,7 @@ class Task:
         }
         return {key: value for key, value in told.items() if value}
 
-    def ask(self, clip: Asked, subtitle: str | None) -> str | None:
+    def ask(self, clip: TaskClip, subtitle: str | None) -> str | None:
         """The question for a clip; None for the baseline's own.
 
         `subtitle` is None where it is not to be used. Raises PrerequisiteError where the template

@@ -10,7 +10,7 @@ from ovmer.adapters.affectgpt_prompts import (
     Template,
     question_and_answer,
 )
-from ovmer.adapters.mllm import Mllm, Question
+from ovmer.adapters.mllm import Mllm, QuestionTemplate
 from ovmer.baselines.checkpoint import locate
 from ovmer.baselines.errors import PrerequisiteError
 from ovmer.runners.job import Job
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from ovmer.baselines.training.lora import Lora
-    from ovmer.baselines.training.step import Frame, Lesson
+    from ovmer.baselines.training.step import Lesson, SpecialTokens
 
 SEED_OF_MINIATURE = 0
 
@@ -66,7 +66,7 @@ class Course(ABC):
 
     @property
     @abstractmethod
-    def frame(self) -> "Frame":
+    def frame(self) -> "SpecialTokens":
         """The tokens around prompt and answer."""
 
     @abstractmethod
@@ -184,22 +184,28 @@ class AffectGptCourse(Course):
         }
 
     def build(self, device: "torch.device", llm: "torch.dtype") -> "nn.Module":
-        from ovmer.baselines.training.affectgpt import AffectGptInTraining, Design, Precision
+        from ovmer.baselines.training.affectgpt import (
+            AffectGptDesign,
+            AffectGptInTraining,
+            FrozenPrecision,
+        )
 
-        design = Design(
+        design = AffectGptDesign(
             self._fusions,
             self.lora,
             self.recipe.encoders == "train" and self.recipe.features == "live",
             self.recipe.loudness,
         )
         start = None if self.recipe.start is None else Path(self.recipe.start).expanduser()
-        self.model = AffectGptInTraining.build(self.parts, device, Precision(llm), design, start)
+        self.model = AffectGptInTraining.build(
+            self.parts, device, FrozenPrecision(llm), design, start
+        )
         return self.model
 
     @property
     def _fusions(self) -> Any:
         from ovmer.baselines.layers.qformer import QFormerConfig
-        from ovmer.baselines.models.affectgpt_fusion import Fusion, Fusions
+        from ovmer.baselines.models.affectgpt_fusion import FusionConfig, FusionConfigs
 
         told = self.recipe.fusion
         sizes = QFormerConfig(
@@ -210,22 +216,22 @@ class AffectGptCourse(Course):
             heads=told.qformer_heads,
             ffn=told.qformer_ffn,
         )
-        return Fusions(
-            Fusion(told.video, told.video_tokens, sizes),
-            Fusion(told.audio, told.audio_tokens, sizes),
-            Fusion(told.multi, told.multi_tokens, sizes),
+        return FusionConfigs(
+            FusionConfig(told.video, told.video_tokens, sizes),
+            FusionConfig(told.audio, told.audio_tokens, sizes),
+            FusionConfig(told.multi, told.multi_tokens, sizes),
         )
 
     def prompts(self, inputs: Sequence[Any]) -> "Sequence[Tensor]":
         return self.model.prompts(inputs)
 
     @property
-    def frame(self) -> "Frame":
-        from ovmer.baselines.training.step import Frame
+    def frame(self) -> "SpecialTokens":
+        from ovmer.baselines.training.step import SpecialTokens
 
         tokenizer: Any = self.adapter.tokenizer
         start = (tokenizer.id_of("<|im_start|>"),) if self.recipe.start_token else ()
-        return Frame(start, tokenizer.eos_id, tokenizer.eos_id)
+        return SpecialTokens(start, tokenizer.eos_id, tokenizer.eos_id)
 
     def save(self, folder: Path, iteration: int, loss: float) -> None:
         from ovmer.baselines.training.affectgpt import write_checkpoint
@@ -280,7 +286,9 @@ class PortCourse(Course):
         question = self.recipe.questions.get(kind)
         if question is None:
             return self.adapter
-        return replace(self.adapter, prompt=Question(question, question.replace("{subtitle}", "")))
+        return replace(
+            self.adapter, prompt=QuestionTemplate(question, question.replace("{subtitle}", ""))
+        )
 
     def lacks(self, example: Example) -> str:
         clip, wanted = example.clip, self.adapter.modalities
@@ -304,10 +312,10 @@ class PortCourse(Course):
         return Lesson(clip.name, item.inputs, self.adapter.tokenizer.encode(answer))
 
     def build(self, device: "torch.device", llm: "torch.dtype") -> "nn.Module":
-        from ovmer.baselines.device import Place
+        from ovmer.baselines.device import Placement
         from ovmer.baselines.training.lora import attach, restore
 
-        built: Any = self.adapter.build(Place(device, llm))
+        built: Any = self.adapter.build(Placement(device, llm))
         self.model, self._device = built, device
         for name in self.recipe.connectors:
             part = dict(self.model.named_children()).get(name)
@@ -342,11 +350,11 @@ class PortCourse(Course):
         return found
 
     @property
-    def frame(self) -> "Frame":
-        from ovmer.baselines.training.step import Frame
+    def frame(self) -> "SpecialTokens":
+        from ovmer.baselines.training.step import SpecialTokens
 
         end = self.adapter.tokenizer.eos_id
-        return Frame((), end, end)
+        return SpecialTokens((), end, end)
 
     def save(self, folder: Path, iteration: int, loss: float) -> None:
         from ovmer.baselines.training.lora import save

@@ -26,7 +26,7 @@ from typing import Any, BinaryIO
 from urllib.parse import quote
 
 from ovmer.baselines.errors import PrerequisiteError
-from ovmer.runners.report.boards import Board
+from ovmer.runners.report.boards import Leaderboard
 from ovmer.runners.report.clips import index, shard, shard_starts
 
 _STYLES = ("vendor/bootstrap.min.css", "style.css")
@@ -51,7 +51,7 @@ _MODULES = (
 _GZIP_LEVEL = 5
 
 
-def write_page(output: Path, boards: Sequence[Board], embed: bool = False) -> int:
+def write_page(output: Path, boards: Sequence[Leaderboard], embed: bool = False) -> int:
     """Write the page at one stroke; returns its size in bytes.
 
     Raises PrerequisiteError where its folder is missing or it is one, and OSError where it cannot
@@ -78,7 +78,7 @@ class _Writer:
         self._relative: dict[Path, str] = {}
         """The way from the page to each folder of media."""
 
-    def write(self, boards: Sequence[Board]) -> None:
+    def write(self, boards: Sequence[Leaderboard]) -> None:
         before, _, after = _template().partition("{{parts}}")
         before, _, between = before.partition("{{leaderboards}}")
         self._file.write(before.encode())
@@ -94,7 +94,7 @@ class _Writer:
             self._file.write(_element(address, b64encode(path.read_bytes()), _mime(path)))
         self._file.write(after.encode())
 
-    def _parts(self, boards: Sequence[Board]) -> Iterator[tuple[str, Any]]:
+    def _parts(self, boards: Sequence[Leaderboard]) -> Iterator[tuple[str, Any]]:
         for number, board in enumerate(boards):
             starts = shard_starts(board)
             yield f"index-{number}", index(board, starts, self._address)
