@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self, cast
 
 from ovmer.adapters.base import Adapter, Answer, Feeding, Machine, Prepared
 from ovmer.adapters.question import SLOT as SLOT
-from ovmer.adapters.question import Question as Question
+from ovmer.adapters.question import QuestionTemplate as QuestionTemplate
 from ovmer.baselines.checkpoint import CheckpointPart, Loading, locate
 from ovmer.baselines.decoding.settings import GenerationSettings
 from ovmer.baselines.errors import ClipError, PrerequisiteError

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from ovmer.baselines.decoding.answers import Conditioned, Prompt
+from ovmer.baselines.decoding.answers import ConditionedPrompt, Prompt
 
 _CONNECTOR = re.compile(r"\w*(merger|resampler|multi_modal|connector)|embed_(vision|audio)")
 _ENCODER = re.compile(
@@ -30,7 +30,7 @@ def are_finite(prompts: Sequence[Prompt]) -> list[bool]:
 
     True of prompts that hold nothing of theirs.
     """
-    made = [each.media if isinstance(each, Conditioned) else each for each in prompts]
+    made = [each.media if isinstance(each, ConditionedPrompt) else each for each in prompts]
     flags = {
         index: each.isfinite().all() for index, each in enumerate(made) if isinstance(each, Tensor)
     }
@@ -73,15 +73,15 @@ class FirstOrigin:
         return f"first in {found[0]}, {_part(model, found[0])}" if found else ""
 
 
-def _part(model: nn.Module, name: str) -> str:
+def _part(model: Any, name: str) -> str:
     """The part of a port, or of a class of transformers, that a layer belongs to."""
     if name.startswith(("llm.", "lm_head")):
         return "language model"
     layer = model.get_submodule(name)
     name = name.removeprefix("model.")
-    if isinstance(model, PreTrainedModel) and not name.startswith("embed_tokens_extend"):
-        if any(each is layer for each in model.get_decoder().modules()):
-            return "language model"
+    is_chat = isinstance(model, PreTrainedModel) and not name.startswith("embed_tokens_extend")
+    if is_chat and any(each is layer for each in model.get_decoder().modules()):
+        return "language model"
     inner = any(map(_CONNECTOR.match, name.split(".")))
     return "encoder" if _ENCODER.match(name) and not inner else "connector"
 
