@@ -10,7 +10,7 @@ SLOT = "{subtitle}"
 
 @dataclass
 class QuestionTemplate:
-    """What is asked of each clip; `{subtitle}` is replaced by what is said in it."""
+    """The question for each clip; `{subtitle}` is replaced by the clip's subtitle."""
 
     with_subtitle: str = SLOT
     without_subtitle: str = ""

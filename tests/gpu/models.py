@@ -39,7 +39,7 @@ _LEAST = 16
 """Of the type's rounding errors (2^-11, 2^-8): what is always allowed."""
 _FLOAT32 = 1e-3
 """Of a card's float32 against the CPU's. Its rounding error of 2^-24, amplified as that of half
-precision is (up to 150 times), stays below 1e-5; TF32 rounds as float16 does, which gives 0.001 to 0.07."""
+precision is (up to 150 times), stays below 1e-5; TF32 rounds as float16 does: 0.001 to 0.02."""
 _JUMPS = ("chat_univi",)
 """Models whose tokens are merged by comparing distances (in float32, as in the original). Of tokens
 that round otherwise, one in four is merged with others in float16, every other in bfloat16, which
