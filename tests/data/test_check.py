@@ -107,7 +107,10 @@ def test_the_command_checks_several(root: Path, command, tmp_path: Path) -> None
 def test_the_command_refuses_what_it_does_not_take(command) -> None:  # noqa: F811
     done = command("check", "dataset=sample", "seed=1")
     assert done.returncode == 2
-    assert "ovmer check takes output, workers, dataset, clips, columns, data_root, limit" in done.stderr
+    assert (
+        "ovmer check takes output, workers, dataset, clips, columns, data_root, limit"
+        in done.stderr
+    )
 
 
 def test_clips_of_ones_own_are_checked_like_a_data_set(tmp_path: Path) -> None:
