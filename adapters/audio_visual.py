@@ -1,4 +1,4 @@
-"""What models share that take a clip's picture, its sound, or both: which of them is a setting.
+"""Base class of models that take a clip's picture, its sound, or both, as set by `modalities`.
 
 `modalities=both` is about whatever there is: a clip that lacks one of the two is described from
 the other, asked as if that alone were wanted, and its line carries a note. A clip that lacks all
@@ -40,7 +40,7 @@ class AudioVisualAdapter(Adapter):
     prompts: dict[str, QuestionTemplate] = field(
         default_factory=lambda: {choice: QuestionTemplate() for choice in _USED}
     )
-    """What is asked of a clip of which so much is given."""
+    """Question for each combination of available media."""
 
     def __post_init__(self) -> None:
         choices = ", ".join(self.choices)
@@ -69,10 +69,10 @@ class AudioVisualAdapter(Adapter):
         see: Callable[[Path], Seen],
         hear: Callable[[Path], Heard],
     ) -> tuple[Seen | None, Heard | None, QuestionTemplate, tuple[str, ...]]:
-        """What `see` makes of the picture and `hear` of the sound, as far as wanted and there.
+        """Read the picture with `see` and the sound with `hear`, if wanted and present.
 
-        With the question about so much, and a note where something is lacking. Raises
-        MissingModality where nothing is left.
+        Returns both, the question for what is present, and a note if one of them is missing.
+        Raises MissingModality if nothing is left.
         """
         seen = self._read(VIDEO, lambda: see(require_video(video)))
         heard = self._read(AUDIO, lambda: hear(require_audio(audio)))

@@ -128,13 +128,13 @@ class ChatLlm(Mllm):
     def stream(self, items: Iterable[Prepared]) -> Iterator[tuple[int, str | Answer | ClipError]]:
         asked = enumerate((item.inputs, item.seed) for item in items)
         for index, answer in self._engine.stream(asked):
-            yield index, self._told(answer)
+            yield index, self._recorded(answer)
 
     def _answer(self, batch: Sequence[Prepared]) -> list[Answer | ClipError]:
         prompts, seeds = [item.inputs for item in batch], [item.seed for item in batch]
-        return [self._told(each) for each in self._engine.generate(prompts, seeds)]
+        return [self._recorded(each) for each in self._engine.generate(prompts, seeds)]
 
-    def _told(self, answer: "Generated | ClipError") -> Answer | ClipError:
+    def _recorded(self, answer: "Generated | ClipError") -> Answer | ClipError:
         """The answer without its thinking, which is recorded beside it."""
         if isinstance(answer, ClipError):
             return answer

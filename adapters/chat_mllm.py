@@ -1,4 +1,4 @@
-"""What chat MLLMs share, wherever they run: which frames, how much sound, and the question.
+"""Base class of chat MLLMs, local or served: choice of frames, length of sound, question.
 
 `ChatMllm.converse` reads one clip and gives a `Conversation`, whose `parts` are the content of the
 user's message in order: the picture, the sound, the words. An adapter turns the parts into what its
@@ -72,7 +72,7 @@ class Conversation:
 
     @property
     def question(self) -> str:
-        """What is asked."""
+        """The question, with the subtitle filled in."""
         return self.prompt.about(self.subtitle)
 
     def parts(self, picture: str = "video") -> list[PromptPart]:
@@ -103,7 +103,7 @@ class ChatMllm(AudioVisualAdapter):
     thinking: str = "auto"
     """Format of the thinking part of an answer, see thinking.py."""
     system: str = ""
-    """What the system message says; without it the model's template decides."""
+    """The system message; empty: the model's template decides."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -176,8 +176,8 @@ class External(Adapter):
 
     def _interpreter(self) -> str:
         named = Path(self.python).expanduser()
-        place = str(named / "bin" / "python" if named.is_dir() else named)
-        found = shutil.which(place) if self.python else None
+        python = str(named / "bin" / "python" if named.is_dir() else named)
+        found = shutil.which(python) if self.python else None
         if found is None:
             raise PrerequisiteError(
                 f"baseline.python is {self.python!r}, which is no interpreter and no environment's "
@@ -187,19 +187,19 @@ class External(Adapter):
 
 
 def _read(reply: Mapping[str, Any], notes: Sequence[str]) -> Answer:
-    """A reply as an answer; raises the ClipError that it tells of, or that it is."""
+    """A reply as an answer; raises ClipError if it reports one or is malformed."""
     if error := reply.get("error"):
         kind = _ERRORS.get(reply.get("status", Status.CRASHED), ClipError)
         raise kind(" ".join(_text(error).split()))
-    text, told = reply.get("text"), reply.get("notes", [])
-    if not isinstance(text, str) or not isinstance(told, list):
+    text, extra = reply.get("text"), reply.get("notes", [])
+    if not isinstance(text, str) or not isinstance(extra, list):
         raise ClipError("the worker's answer has no text, or notes that are no list")
     thinking, text = split_thinking(_text(text))
     return Answer(
         text,
         _count(reply.get("prompt_tokens")),
         _count(reply.get("new_tokens")),
-        (*notes, *map(_text, told)),
+        (*notes, *map(_text, extra)),
         _text(reply.get("thinking") or thinking),
     )
 

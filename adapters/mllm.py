@@ -52,7 +52,7 @@ VICUNA_SYSTEM = (
 
 @dataclass(frozen=True)
 class _Encoded:
-    """What `encode` leaves of a clip's inputs."""
+    """A clip's inputs after `encode`."""
 
     prompt: "Prompt"
 
@@ -70,7 +70,7 @@ class MllmModules(Protocol):
 
 @dataclass
 class QuestionTemplate:
-    """What is asked of each clip; `{subtitle}` is replaced by what is said in it."""
+    """The question for each clip; `{subtitle}` is replaced by the clip's subtitle."""
 
     with_subtitle: str = SLOT
     without_subtitle: str = ""
@@ -191,7 +191,7 @@ class Mllm(Adapter, ABC):
 
     @property
     def load_notes(self) -> tuple[str, ...]:
-        """What was unusual about the weight files, and what was left aside of them."""
+        """Notes on the weight files: anything unusual, and the tensors ignored."""
         loading: Loading | None = getattr(self, "_loading", None)
         return tuple(loading.notes) if loading else ()
 
@@ -210,7 +210,7 @@ class Mllm(Adapter, ABC):
         """The question for a clip, with its subtitle cut to a prompt of `limit` tokens.
 
         `count` is the length of the whole prompt, in tokens, with a given question in it; `prompt`
-        takes the place of the setting of that name. Returns the question and a note if something
+        replaces the setting of that name. Returns the question and a note if something
         was cut.
         """
         prompt = prompt or self.prompt
@@ -318,7 +318,7 @@ class Mllm(Adapter, ABC):
         return states
 
     def _encoded(self, batch: Sequence[Prepared]) -> list[Prepared]:
-        """The items with their prompts in the place of their inputs; encoded ones as they are."""
+        """The items with their inputs replaced by prompts; encoded ones unchanged."""
         if not (todo := [item for item in batch if not isinstance(item.inputs, _Encoded)]):
             return list(batch)
         with self._side as side:
@@ -336,7 +336,7 @@ class Mllm(Adapter, ABC):
     def _answer(self, batch: Sequence[Prepared]) -> list[Answer | ClipError]:
         prompts = [item.inputs.prompt for item in batch]
         answers = self._engine.generate(prompts, [item.seed for item in batch])
-        return [self._told(answer) for answer in answers]
+        return [self._recorded(answer) for answer in answers]
 
     @property
     def feeding(self) -> Feeding:
@@ -350,34 +350,34 @@ class Mllm(Adapter, ABC):
         known = list[tuple[int, str | ClipError]]()  # without the engine
 
         def asked() -> Iterator[tuple[int, tuple["Prompt", int]]]:
-            for place, item in enumerate(items):
+            for index, item in enumerate(items):
                 if item.inputs is None:
-                    known.append((place, ""))
+                    known.append((index, ""))
                     continue
                 try:
                     (encoded,) = self._encode_alone([item])
                 except ClipError as error:
                     encoded = error
                 if isinstance(encoded, ClipError):
-                    known.append((place, encoded))
+                    known.append((index, encoded))
                 else:
-                    yield place, (encoded.inputs.prompt, item.seed)
+                    yield index, (encoded.inputs.prompt, item.seed)
 
-        for place, answer in self._engine.stream(asked()):  # type: ignore[attr-defined]
-            yield place, self._told(answer)
+        for index, answer in self._engine.stream(asked()):  # type: ignore[attr-defined]
+            yield index, self._recorded(answer)
         yield from known
 
-    def _told(self, answer: "Generated | ClipError") -> Answer | ClipError:
+    def _recorded(self, answer: "Generated | ClipError") -> Answer | ClipError:
         if isinstance(answer, ClipError):
             return answer
         return Answer(self.said(answer), answer.prompt_tokens, answer.new_tokens)
 
     def said(self, answer: "Generated") -> str:
-        """What is recorded of an answer, for ports that need its ids as well."""
+        """The recorded text of an answer, for ports that need its ids as well."""
         return self.clean(answer.text)
 
     def clean(self, text: str) -> str:
-        """What is recorded of the generated text: one line, as the authors' scripts leave it."""
+        """The recorded form of the generated text: one line, as in the authors' scripts."""
         return text.replace("\n", " ").replace("\t", " ").strip()
 
     def miniature(self, folder: Path, seed: int = 0) -> Self:

@@ -67,7 +67,7 @@ class Native(ChatMllm, Mllm):
     """Arguments of the chat template, `enable_thinking: false`; `chat_template` is another template
     than the checkpoint's, as Jinja or as the name of a file."""
     packages: dict[str, str] = field(default_factory=dict)
-    """What the class needs beside transformers: a package's name, and the extra that brings it."""
+    """Packages that the class needs beside transformers, and the extra that installs each."""
     shrink: dict[str, Any] = field(default_factory=dict)
     """For dry runs: sizes that the rule for miniatures misses, by dotted name."""
 
@@ -186,8 +186,8 @@ class Native(ChatMllm, Mllm):
 
         self._check_inputs()
         words = None if subtitle is None else self._processor.defused(subtitle)
-        told = self.converse(video, audio, words, self._processor.rate)
-        media = self._media(told.frames, told.sound)
+        conversation = self.converse(video, audio, words, self._processor.rate)
+        media = self._media(conversation.frames, conversation.sound)
 
         def asking(question: str) -> Message:
             return Message(media.kinds, question, self.system)
@@ -195,14 +195,14 @@ class Native(ChatMllm, Mllm):
         def length(question: str) -> int:
             return slots + self._processor.length(asking(question))
 
-        question, notes = told.question, told.notes
+        question, notes = conversation.question, conversation.notes
         with self._blamed_on_miniature():
             prompt = self._processor(asking(question), media)
         if len(prompt) > self._room:
             slots = len(prompt) - self._processor.length(asking(question))
-            shown = 0 if told.frames is None else len(told.frames.indices)
-            self._check_room(length(told.prompt.about(words and "")), shown)
-            question, cut = self.ask(words, self._room, length, told.prompt)
+            shown = 0 if conversation.frames is None else len(conversation.frames.indices)
+            self._check_room(length(conversation.prompt.about(words and "")), shown)
+            question, cut = self.ask(words, self._room, length, conversation.prompt)
             prompt, notes = self._processor(asking(question), media), notes + cut
         whole = self._processor.render(asking(question))
         asked = _Asked(self._given(prompt, whole, media), opens_thinking(whole))
@@ -365,8 +365,8 @@ class Native(ChatMllm, Mllm):
         from ovmer.baselines.native.processor import Message
 
         pixels = np.zeros((some, *first.pixels.shape[1:]), np.uint8)
-        places = tuple(linspace(first.count, some, rounded=True))
-        media = self._media(Frames(pixels, places, first.fps, first.count), None)
+        indices = tuple(linspace(first.count, some, rounded=True))
+        media = self._media(Frames(pixels, indices, first.fps, first.count), None)
         message = Message(media.kinds, "", self.system)
         if (needed := self._processor.length_with(message, media)) is not None:
             return needed

@@ -3,7 +3,7 @@
 A clip is one user message: its frames as images or as one video, its sound as a WAV file, and the
 question. What is sent is bounded by `frames`, `longest_side`, `jpeg_quality` and `seconds`. A
 refusal and an answer that was filtered are recorded as `refused`; one that was cut has a note.
-Control tokens that a subtitle spells are what the server makes of them.
+Control tokens spelled out in a subtitle are left to the server's tokenizer.
 """
 
 from base64 import b64encode

@@ -127,7 +127,7 @@ class WorkerProcess:
         try:
             return unsent[os.write(self._process.stdin.fileno(), unsent) :]
         except BrokenPipeError:
-            return b""  # its end is told by its output, after its last words
+            return b""  # its end is noticed at its output, after the last message
 
     def _read(self, pipe: Any) -> None:
         piece = os.read(pipe.fileno(), _PIECE)

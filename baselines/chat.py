@@ -50,7 +50,7 @@ class TransformersTokenizer:
 
     @cached_property
     def _control(self) -> Sequence[str]:
-        """What control tokens are spelled like, the longest first."""
+        """Spellings of the control tokens, the longest first."""
         return sorted(map(str, self._tokenizer.get_added_vocab()), key=len, reverse=True)
 
     def encode(self, text: str) -> list[int]:
@@ -224,7 +224,7 @@ def _no_model(folder: Path, what: str, error: Exception) -> CheckpointError:
 
 
 # Qwen2.5's tokenizer.json and tokenizer_config.json: how text falls into words, the control
-# tokens, and what its template makes of a single user message.
+# tokens, and the template's form of a single user message.
 _QWEN_WORDS = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}"
     r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"

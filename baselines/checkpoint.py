@@ -21,7 +21,7 @@ from ovmer.baselines.errors import CheckpointError
 
 @dataclass
 class CheckpointPart:
-    """One published piece of a checkpoint. A `path` takes the place of the hub repository."""
+    """One published piece of a checkpoint. A `path` replaces the hub repository."""
 
     repo: str | None = None
     """Hub repository, `owner/name`."""
@@ -51,7 +51,7 @@ class Loading:
     parts: Mapping[str, CheckpointPart]
     paths: Mapping[str, Path]
     notes: list[str] = field(default_factory=list)
-    """What was unusual about the files and what was left aside, one sentence each."""
+    """Anything unusual about the files, and the tensors ignored; one sentence each."""
 
     def part_of(self, files: Sequence[Path]) -> str | None:
         """The part that the last of `files` belongs to."""
@@ -234,28 +234,28 @@ def _matching(folder: Path, patterns: Sequence[str]) -> list[Path]:
 def describe_part(
     part: CheckpointPart, weights: str | None, *, look: bool = True
 ) -> dict[str, Any]:
-    """What tells a part from others, as plain values: where it comes from, and what is in it.
+    """Identity of a part, as plain values: its source and its content.
 
-    `content` is there where its files are on this machine, and `commit` where the hub's cache says
-    it. A part with a `path` is told by its content alone. With `look=False` neither the hub's cache
-    nor the folder `weights` is looked at.
+    `content` is present if the files are on this machine, and `commit` if the hub's cache names it.
+    A part with a `path` is identified by its content alone. With `look=False` neither the hub's
+    cache nor the folder `weights` is read.
     """
     kept = {"ignore": part.ignore} if part.ignore else {}
     source = {"repo": part.repo, "revision": part.revision}
-    told = {key: value for key, value in source.items() if value}
+    identity = {key: value for key, value in source.items() if value}
     if part.path is None and not look:
-        return told | kept
+        return identity | kept
     try:
         path = local(part, "", weights)
     except CheckpointError:
         path = None
     if path is None:
-        return told | kept
+        return identity | kept
     content = {"content": fingerprint(path.resolve(), tuple(part.files))}
     if part.path is not None:
         return content | kept
     commit = {"commit": path.name} if weights is None else {}
-    return told | commit | content | kept
+    return identity | commit | content | kept
 
 
 def file_of(part: Path, name: str) -> Path:

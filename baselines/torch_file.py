@@ -1,4 +1,4 @@
-"""What `torch.save` wrote into a file, without torch and without its data being read.
+"""Reads the structure of a `torch.save` file, without torch and without the tensors' data.
 
 Two containers: a zip archive with a pickle and one uncompressed member for each storage, and before
 2020 a chain of pickles with the storages behind them.

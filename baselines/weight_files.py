@@ -31,7 +31,7 @@ class LazyTensor:
     read: Callable[[], Tensor]
     """Returns the data: let go of it soon."""
     files: tuple[Path, ...] = ()
-    """What it is read from."""
+    """The files that it is read from."""
     origin: WeightFile | None = None
     """The file, and what is to be said of it."""
     stored: StoredTensor | None = None
@@ -82,7 +82,7 @@ def read_tensors(path: Path, inner: str | None = None) -> Tensors:
 
 
 def read_entry(file: Path, key: str) -> dict[str, Any]:
-    """What a torch file holds under `key` beside its state dict, such as a configuration.
+    """The entry `key` of a torch file beside its state dict, such as a configuration.
 
     Of an object it is the attributes. Raises CheckpointError where there is nothing of that name.
     """

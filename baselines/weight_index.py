@@ -25,7 +25,7 @@ INDEX_FILES = tuple(f"{stem}.index.json" for stem in _STEMS)
 _NESTS = ("model", "state_dict", "model_state_dict", "module")
 """Names under which training scripts nest a state dict."""
 _WRAPPERS = ("module.", "_orig_mod.")
-"""What DataParallel and torch.compile put before every name."""
+"""Prefixes that DataParallel and torch.compile put before every name."""
 
 _SAFE_TYPES = {
     "F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16", "I64": "int64",
@@ -51,7 +51,7 @@ class WeightFile:
     path: Path
     entries: dict[str, TensorEntry]
     notes: list[str] = field(default_factory=list)
-    """What is unusual about the file, or was left aside; parts of sentences."""
+    """Anything unusual about the file, or ignored in it; parts of sentences."""
     torch_file: TorchFile | None = None
     unused: list[str] = field(default_factory=list)
     """Names that a port's table of renames leaves aside."""
@@ -227,8 +227,8 @@ def _state_dict(file: TorchFile, inner: str | None) -> tuple[dict[Any, Any], lis
         raise CheckpointError(f"{file.path} holds no state dict; is it the right file?")
     if under == ([inner] if inner else []):
         return state, []
-    place = f"lies under {'.'.join(under)!r}" if under else "is not nested"
-    return state, [f"its state dict {place}"]
+    where = f"lies under {'.'.join(under)!r}" if under else "is not nested"
+    return state, [f"its state dict {where}"]
 
 
 def _holds_tensors(value: Any, depth: int = 2) -> bool:

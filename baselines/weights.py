@@ -11,7 +11,7 @@ What a port has to say about a file is a table of renames, applied to that dict:
     )
     with weightless():
         model = VideoLlava(config)
-    load_strict(model, rename(read_tensors(folder), KEYS), place)
+    load_strict(model, rename(read_tensors(folder), KEYS), placement)
 
 Guarantee: every tensor of the files is used or listed as unused, every tensor of the module is
 filled, and shapes agree; else CheckpointError names the first ones that do not. Host memory peaks
@@ -42,7 +42,7 @@ Renames = Sequence[tuple[str, str | None]]
 
 
 class ForeignTensor(str):
-    """In a table of renames, in the place of a replacement: why a tensor whose name matches is a
+    """In a table of renames, instead of a replacement: why a tensor whose name matches is a
     sign of another model. It stays, so that loading refuses it unless the user ignores it."""
 
 
@@ -147,8 +147,8 @@ def split(tensors: Tensors, fused: str, parts: Sequence[str]) -> Tensors:
                 f"{tensor.source} has shape {list(tensor.shape)}, which is not {', '.join(parts)} "
                 "of equally many rows; is it the right file?"
             )
-        for place, part in enumerate(parts):
-            own = slice(place * height, (place + 1) * height)
+        for index, part in enumerate(parts):
+            own = slice(index * height, (index + 1) * height)
             found[name.replace(f".{fused}.", f".{part}.")] = rows(tensor, own)
     return found
 

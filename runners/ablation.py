@@ -1,4 +1,4 @@
-"""What each input brings: runs of one baseline with all inputs and with fewer, clip by clip.
+"""Ablation of inputs: runs of one baseline with all inputs and with fewer, clip by clip.
 
 The difference of a figure is paired by clip and has an interval (scoring/significance.py); beside
 it stands of how many clips the answer changed at all, whatever the truth.
@@ -59,7 +59,7 @@ def changes(rows: Sequence[AblationRun]) -> list[InputEffect]:
 
 
 def _kin(settings: Settings) -> str:
-    """What the runs of one ablation share: all that shapes an answer but the inputs."""
+    """Key of the runs of one ablation: every setting that shapes an answer but the inputs."""
     plain = asdict(replace(settings, inputs=WHOLE))
     beside = {"workers", "batch_size", "batch_tokens", "on_error", "launcher", "redo", "outputs"}
     return json.dumps({k: v for k, v in plain.items() if k not in beside}, default=str)

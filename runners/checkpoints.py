@@ -1,4 +1,4 @@
-"""What is known of the checkpoints of baselines before anything is loaded.
+"""Status of the baselines' checkpoints, before anything is loaded.
 
 `survey` looks at files without torch: which are there, whether they are whole, and what tensors
 they hold. `compare` lets the port's own strict loader have its say, without reading any data.
@@ -24,18 +24,18 @@ ALL = "all"
 MISSING, WHOLE, FITS, REFUSED = "missing", "whole", "fits", "refused"
 _TABLES = ("embed_tokens.weight", "wte.weight", "tok_embeddings.weight")
 _FORMATS = {"pytorch_model": "pytorch_model*.bin", ".safetensors": "model*.safetensors"}
-"""What tells that a part's files are weights in transformers' layout, in either format."""
+"""Patterns of weight files in transformers' layout, by format."""
 _WEIGHTS = (".safetensors", ".bin", ".pth", ".pt", ".ckpt")
 
 
 @dataclass
 class PartStatus:
-    """What is known of one part."""
+    """Status of one part."""
 
     baseline: str
     part: str
     source: str
-    """Repository and revision, or what takes their place."""
+    """Repository and revision, or what replaces them."""
     gb: float | None
     """Of the files that are there, else as it is known from elsewhere; 10^9 bytes."""
     where: str = ""
@@ -209,9 +209,9 @@ def _check_words(found: PartStatus, path: Path, entries: Sequence[TensorEntry]) 
     except ValueError as error:
         raise CheckpointError(f"{path / 'config.json'} is no JSON; fetch it again") from error
     text = config.get("text_config") or config
-    told, (count,) = text.get("vocab_size"), rows
-    if isinstance(told, int) and told != count:
-        found.notes.append(f"{count} rows of words, {told} by config.json")
+    stated, (count,) = text.get("vocab_size"), rows
+    if isinstance(stated, int) and stated != count:
+        found.notes.append(f"{count} rows of words, {stated} by config.json")
     if (path / "tokenizer.model").is_file():
         from ovmer.baselines.tokenizer import LlamaTokenizer
 

@@ -171,12 +171,12 @@ class Job:
 
     @cached_property
     def task(self) -> Task:
-        """What is asked of each clip; PrerequisiteError for a wrong key or value."""
+        """The task; PrerequisiteError for a wrong key or value."""
         return make_task(self.settings.task)
 
     @property
     def label(self) -> str:
-        """What messages and tables call it."""
+        """The job's name in messages and tables."""
         return self.folder.name
 
     @property
@@ -321,7 +321,7 @@ class Job:
 
     @property
     def _variant(self) -> list[str]:
-        """What is unusual about this run, in words for its folder."""
+        """Words for the folder's name: the settings that differ from the defaults."""
         settings, switches, words = self.settings, self._switches, list[str]()
         brings_task = bool((settings.dataset.get("rows") or {}).get("file"))
         if self.task.asks and ("task" in self._overridden or not brings_task):

@@ -24,7 +24,7 @@ _PARQUET_ROWS = 4096
 
 @dataclass(frozen=True)
 class TableFile:
-    """What a file holds before it is known which column is which."""
+    """A file's header and rows, before columns are interpreted."""
 
     header: dict[Any, str]
     """Key or index of a column -> its name."""

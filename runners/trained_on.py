@@ -36,7 +36,7 @@ class TrainedOn:
 
 
 def seen(baseline: str, dataset: str, settings: Mapping[str, Any] | None = None) -> TrainedOn:
-    """What is known of a baseline and a data set of conf/; `settings` are the baseline's.
+    """Whether a baseline has seen a data set of conf/; `settings` are the baseline's.
 
     Of several lines on one pair that of a training list counts first, then `unknown`.
     """
@@ -45,11 +45,11 @@ def seen(baseline: str, dataset: str, settings: Mapping[str, Any] | None = None)
     known = _baselines().get(baseline)
     if known is not None and known.get("status") == "rule":
         return TrainedOn(NO_MODEL, "no model")
-    told = settings if settings is not None else known or {}
+    given = settings if settings is not None else known or {}
     found = [
         each
         for pattern, data_sets, each in _lines()
-        if _is_meant(pattern, baseline, told) and (dataset in data_sets or "*" in data_sets)
+        if _is_meant(pattern, baseline, given) and (dataset in data_sets or "*" in data_sets)
     ]
     return _first(found)
 

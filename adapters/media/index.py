@@ -32,7 +32,7 @@ LARGEST = 4096 * 2304
 
 @dataclass(frozen=True, slots=True)
 class Index:
-    """What a file's packets say of its video stream."""
+    """The video stream's frames, as listed by the file's packets."""
 
     stream: int
     """Its index among all streams."""

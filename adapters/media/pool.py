@@ -137,7 +137,7 @@ def _converse(
 
 
 def _died(path: Path, code: int) -> ClipError:
-    """What became of a clip over which a child ended."""
+    """The error for a clip at which a child process ended."""
     if code == -signal.SIGKILL:
         return OutOfMemory(
             f"the process that read {where(path)} was killed, probably for lack of memory"

@@ -63,7 +63,7 @@ class EmotionLlamaAdapter(Mllm):
     """The folder with the vectors of a data set, a file NAME.npy for each clip; None: the demo."""
     asks_for: str = "reason"
     requests: dict[str, str] = field(default_factory=lambda: {"reason": ""})
-    """What takes the place of `{request}` in the prompt, by `asks_for`."""
+    """Replacement for `{request}` in the prompt, by `asks_for`."""
 
     model_class: ClassVar[str] = "ovmer.baselines.models.emotion_llama:EmotionLlama"
 
@@ -93,7 +93,7 @@ class EmotionLlamaAdapter(Mllm):
         super().load(machine)
 
     def asking(self, question: str) -> Self:
-        """The question takes the place of the authors' request; what they put around it stays."""
+        """The question replaces the authors' request; the text around it stays."""
         asked = copy(self)
         asked.requests = dict.fromkeys(self.requests, question)
         return asked
@@ -123,7 +123,7 @@ class EmotionLlamaAdapter(Mllm):
         return Prepared(inputs, (*notes, *cut))
 
     def clean(self, text: str) -> str:
-        """What `Chat.answer` of the demo, or the evaluation script, leaves of an answer."""
+        """The answer as `Chat.answer` of the demo, or the evaluation script, cleans it."""
         if self.features:
             return text.split("</s>")[0].split("[/INST]")[-1].strip()
         return text.split("###")[0].split("Assistant:")[-1].strip()

@@ -99,7 +99,7 @@ class Generated:
     thinking: str = ""
     """The part that a server itself has separated from the text."""
     notes: tuple[str, ...] = ()
-    """What a reader of the answer must know; one sentence each."""
+    """Notes for the clip's record; one sentence each."""
 
     def __post_init__(self) -> None:
         if self.new_tokens is None and self.ids:

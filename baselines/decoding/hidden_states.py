@@ -1,4 +1,4 @@
-"""What a model keeps of a clip before its first word, for probes on frozen features."""
+"""Hidden states of the prompt, before the first new token, for probes on frozen features."""
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -55,9 +55,9 @@ def _connector(
             return {}
         ids, found = torch.tensor(list(prompt.ids)), {}
         for kind, tokens in _placeholders(model).items():
-            places = torch.isin(ids, torch.tensor(tokens)).nonzero()[:, 0]
-            if len(places):
-                found[kind] = _plain(embeddings[0, places.to(embeddings.device)].float().mean(0))
+            positions = torch.isin(ids, torch.tensor(tokens)).nonzero()[:, 0]
+            if len(positions):
+                found[kind] = _plain(embeddings[0, positions.to(embeddings.device)].float().mean(0))
         return found
     if isinstance(prompt, ConditionedPrompt):
         features = [prompt.media]

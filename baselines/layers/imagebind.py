@@ -130,7 +130,7 @@ class _Block(nn.Module):
 
 
 class _Tower(nn.Module):
-    """What the towers share: the transformer over patches, and its head."""
+    """Base class of both towers: the transformer over patches, and its head."""
 
     def __init__(self, config: ImageBindConfig, patches: int, extra_key: bool) -> None:
         super().__init__()

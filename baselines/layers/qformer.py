@@ -98,7 +98,7 @@ class QFormer(nn.Module):
             self.bert = Blip2QFormerModel(Blip2QFormerConfig(**sizes))
 
     def forward(self, queries: Tensor, states: Tensor, text: Tensor | None = None) -> Tensor:
-        """What the queries found: [batch, n, width].
+        """Returns the queries' outputs, [batch, n, width].
 
         queries [1, n, width] are the same for all of the batch; states are [batch, time,
         encoder_width]; text [batch, words] are ids without padding, where the model reads text.

@@ -57,10 +57,10 @@ class FusionConfigs:
 
         Neither the number of tokens without a Q-Former nor that of heads leaves a trace in tensors.
         """
-        return cls(*(_told(tensors, name, model) for name in ("video", "audio", "multi")))
+        return cls(*(_stored_fusion(tensors, name, model) for name in ("video", "audio", "multi")))
 
 
-def _told(tensors: Tensors, name: str, model: Mapping[str, Any]) -> FusionConfig:
+def _stored_fusion(tensors: Tensors, name: str, model: Mapping[str, Any]) -> FusionConfig:
     queries = tensors.get(f"{name}.queries")
     if queries is not None:
         heads = int(model.get("qformer_heads", _BERT_BASE.heads))
@@ -99,7 +99,7 @@ class MeanPooling(nn.Module):
 
 
 class QueryPooling(nn.Module):
-    """What learned queries find in vectors that know their position, projected."""
+    """Learned queries attend to vectors with position embeddings; the result is projected."""
 
     def __init__(self, width: int, projected: int, fusion: FusionConfig, longest: int) -> None:
         super().__init__()
@@ -123,7 +123,7 @@ class QueryPooling(nn.Module):
 
 
 class PreFusion(nn.Module):
-    """What was seen and what was heard, in one vector before the language model sees either."""
+    """Fuses picture and sound into one vector before the language model."""
 
     def __init__(self, seen: int, heard: int, projected: int, tokens: int = 1) -> None:
         super().__init__()

@@ -221,7 +221,7 @@ def trained_file(part: Path) -> Path:
 
 
 def read_trained(part: Path) -> Tensors:
-    """What was trained, renamed: the five linear layers and the low-rank adapters."""
+    """The trained tensors, renamed: the five linear layers and the low-rank adapters."""
     return rename(read_tensors(trained_file(part), "model"), CONNECTOR_KEYS)
 
 
@@ -244,7 +244,7 @@ def write_miniature(folder: Path, seed: int) -> dict[str, Path]:
     """A random Emotion-LLaMA with the published files and token counts, and small widths.
 
     Only the feature vectors are as wide as the published, so that real ones can be given. Returns
-    the place of each part of the checkpoint.
+    the path of each part of the checkpoint.
     """
     trained = folder / "save_checkpoint" / "Emotion_LLaMA.pth"
     vision, llm = folder / EVA_FILE, folder / "Llama-2-7b-chat-hf"

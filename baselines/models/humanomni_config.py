@@ -41,7 +41,7 @@ class HumanOmniConfig:
     vision_layer: int
     frames: int
     has_tags: bool
-    """Whether `<vi_start>` and its kin stand around the slots."""
+    """Whether tags such as `<vi_start>` enclose the slots."""
     is_tied: bool
     llm: Mapping[str, Any]
     """The fields of a Qwen2Config."""

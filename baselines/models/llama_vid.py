@@ -127,7 +127,7 @@ def read_sizes(llm: Path, vision: Path) -> PromptSizes:
 
 
 class ContextAttention(nn.Module):
-    """What of a frame the question is about, as one vector."""
+    """Pools a frame into one vector by attention from the question."""
 
     def __init__(self, seen: int, qformer: QFormerConfig, queries: int, width: int) -> None:
         super().__init__()
@@ -143,7 +143,7 @@ class ContextAttention(nn.Module):
         patches = tokens[:, 1:]
         questions = question.expand(len(tokens), -1)
         asked = self.query(self.qformer(self.queries, self.norm(tokens), questions))
-        # Keys are projected, but what is found are the patches themselves: the value projection
+        # Keys are projected, but the values are the patches themselves: the value projection
         # comes after the average over the queries.
         scores = asked @ self.key(patches).transpose(1, 2) / patches.shape[-1] ** 0.5
         found = (scores.softmax(dim=-1) @ patches).mean(dim=1)
@@ -213,7 +213,7 @@ def _check(config: dict[str, Any], folder: Path) -> dict[str, Any]:
         if found is None and built is False:
             found = False
         if name == "bert_type":
-            found = str(found)[: len(str(built))]  # what follows tells which parts were trained
+            found = str(found)[: len(str(built))]  # the rest names the parts that were trained
         if found != built:
             raise CheckpointError(
                 f"config.json of {folder} has {name}={found!r} where {built!r} is known; is it "
@@ -225,7 +225,7 @@ def _check(config: dict[str, Any], folder: Path) -> dict[str, Any]:
 def write_miniature(folder: Path, seed: int) -> dict[str, Path]:
     """A random LLaMA-VID with the published files, token counts and context, and small widths.
 
-    Returns the place of each part of the checkpoint.
+    Returns the path of each part of the checkpoint.
     """
     llm, bert = folder / "llama-vid-7b-full-224-video-fps-1", folder / "bert-base-uncased"
     vision = folder / EVA_FILE

@@ -121,7 +121,7 @@ def read_sizes(model: Path) -> PromptSizes:
 
 
 class LocalTemporal(nn.Module):
-    """What each patch changes by after a look at its neighbours in time."""
+    """Residual of each patch from a convolution over its neighbours in time."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -178,7 +178,7 @@ class MplugOwlVisionLayer(nn.Module):
 
 
 class Embeddings(nn.Module):
-    """Patches and the class token, with their places in the picture but not in time."""
+    """Patches and the class token, with position embeddings in the picture but not in time."""
 
     def __init__(self, config: CLIPVisionConfig) -> None:
         super().__init__()

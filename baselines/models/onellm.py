@@ -173,7 +173,7 @@ class ForgetfulLlama(LlamaForCausalLM):
     """LLaMA as OneLLM's own code runs it, which miscounts: the last two of the prompt are lost.
 
     `forward_inference` leaves the two tags out when it counts what is in its cache. The first new
-    token comes of the whole prompt; it then takes the place of the prompt's last but one and what
+    token is computed from the whole prompt; it then replaces the prompt's last but one, and what
     stood last is out of sight, and so on from there.
     """
 

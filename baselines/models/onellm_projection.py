@@ -84,7 +84,7 @@ class Router(nn.Module):
 
 
 class SenseProjection(nn.Module):
-    """What pictures and sound each have of their own around the experts."""
+    """The modules of one sense around the shared experts."""
 
     def __init__(self, width: int, router_ffn: int, experts: int, llm: int) -> None:
         super().__init__()

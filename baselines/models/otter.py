@@ -6,7 +6,7 @@
               -> looked at by LLaMA 7B, before every fourth of its layers, through gates (Flamingo,
                  Alayrac et al., 2022, arXiv 2204.14198)
 
-The video has no place in the prompt but for the token <image>, from which on its words look at the
+The video takes no prompt positions but the token <image>, from which on its words look at the
 video. Words that the model says do not: upstream finds <image> among the ids of the current step
 alone, and in decoding with a cache these are the new word. What it learnt of the video is in the
 cache. The gated feed-forward parts act on every word.
@@ -214,7 +214,7 @@ class PerceiverResampler(nn.Module):
 
 
 class GatedCrossAttention(nn.Module):
-    """What Flamingo puts before a layer of a language model: a look at the video."""
+    """Flamingo's gated cross-attention to the video, before a layer of the language model."""
 
     def __init__(self, width: int, media_width: int) -> None:
         super().__init__()
@@ -273,7 +273,7 @@ class OtterLlama(LlamaForCausalLM):
         return inputs | self.looks(inputs["input_ids"], media)
 
     def looks(self, input_ids: Tensor, media: Tensor | None) -> dict[str, Tensor | None]:
-        """What `forward` is to be given with the ids of one step (B x n), which is all it sees."""
+        """Arguments of `forward` beside the ids of one step (B x n)."""
         looking = (input_ids == self.image_id).cumsum(dim=-1) > 0
         return {"media": media if looking.any() else None, "looking": looking}
 

@@ -125,7 +125,7 @@ class PandaGpt(nn.Module):
         return vectors.mean(dim=0, keepdim=True)
 
     def encode(self, inputs: PandaGptInputs) -> Tensor:
-        """What was seen and heard -> 1 x the language model's width."""
+        """Picture and sound -> 1 x the language model's width."""
         found = []
         if inputs.views is not None:
             found.append(self.projector(self.see(inputs.views)))
@@ -151,7 +151,7 @@ def read_sizes(llm: Path) -> PromptSizes:
 def write_miniature(folder: Path, seed: int) -> dict[str, Path]:
     """A random PandaGPT with the published files, views and context, and small widths.
 
-    Returns the place of each part of the checkpoint.
+    Returns the path of each part of the checkpoint.
     """
     llm, connector, imagebind = folder / "7b_v0", folder / CONNECTOR_FILE, folder / IMAGEBIND_FILE
     llm.mkdir(parents=True, exist_ok=True)

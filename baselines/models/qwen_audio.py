@@ -209,7 +209,7 @@ def preprocess(sound: NDArray[np.float32]) -> Tensor:
 
 
 def slots(mel: Tensor) -> int:
-    """The number of vectors, start and end included, that the tower makes of a log-mel."""
+    """The number of vectors of the tower's output for a log-mel, start and end included."""
     return mel.shape[1] // 4 + 2
 
 

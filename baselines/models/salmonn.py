@@ -182,8 +182,8 @@ class Salmonn(nn.Module):
 
     def encode(self, mel: Tensor, fbank: Tensor) -> Tensor:
         """The same -> 88 x the language model's width."""
-        place = self.queries
-        windows = self.hear(mel.to(place), fbank.to(place))
+        device = self.queries
+        windows = self.hear(mel.to(device), fbank.to(device))
         heard: Tensor = self.projector(self.qformer(self.queries, windows))
         return heard.flatten(0, 1)
 
@@ -213,7 +213,7 @@ def preprocess(waveform: ArrayLike, mel_bins: int = 80) -> tuple[Tensor, Tensor]
 def write_miniature(folder: Path, seed: int) -> dict[str, Path]:
     """A random SALMONN with the published files, windows and context, and small widths.
 
-    Returns the place of each part of the checkpoint.
+    Returns the path of each part of the checkpoint.
     """
     names = ("vicuna-7b-v1.5", "whisper-large-v2", CONNECTOR_FILE, BEATS_FILE)
     llm, whisper, connector, beats = (folder / name for name in names)

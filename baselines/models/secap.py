@@ -33,7 +33,7 @@ from ovmer.baselines.weights import load_strict, rename, renames, weightless
 MODEL_FILE = "model.ckpt"
 
 SHORTEST_SAMPLES = 400
-"""What HuBERT makes one step of: 25 ms."""
+"""Samples of one step of HuBERT: 25 ms."""
 
 _HUBERT_NAMES = [(f"hubert_model.{before}", f"hubert.{now}") for before, now in HUBERT_NAMES]
 KEYS = (
@@ -130,7 +130,7 @@ class Secap(nn.Module):
 def write_miniature(folder: Path, seed: int) -> dict[str, Path]:
     """A random SECap with the published files, kernels, queries and context, and small widths.
 
-    Returns the place of each part of the checkpoint.
+    Returns the path of each part of the checkpoint.
     """
     names = (MODEL_FILE, "chinese-hubert-large", "bert-base-chinese", "chinese-llama-7b-merged")
     model, hubert, bert, llm = (folder / name for name in names)

@@ -55,7 +55,7 @@ ADAPTER_FILE = "video_chatgpt-7B.bin"
 
 LLM_KEYS = (
     (r"rotary_emb\.inv_freq$", None),  # computed
-    # LLaVA's, in whose place those of Video-ChatGPT step
+    # LLaVA's, replaced by those of Video-ChatGPT
     (r"^model\.(mm_projector|embed_tokens)\.", None),
     (r"^model\.vision_tower\.", None),  # a copy; as upstream does, CLIP's own folder is read
     (r"^(model|lm_head)\.", r"llm.\1."),

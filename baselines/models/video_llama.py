@@ -279,7 +279,7 @@ def llm_folder(llm: Path) -> Path:
 
 
 def _seeing(qformer: Path, seeing: Path) -> Tensors:
-    """What lies between the tower and the language model."""
+    """The tensors between the tower and the language model."""
     first = rename(read_blip2(qformer), (*BLIP2_KEYS, (r"^", "seeing.")))
     return join(first, rename(read_tensors(file_of(seeing, SEEING_FILE), "model"), SEEING_KEYS))
 
@@ -316,7 +316,7 @@ def _build_hearing(tensors: Tensors, heads: AttentionHeads, output: int) -> Audi
 
 
 def _count(tensors: Tensors, name: str) -> int:
-    """The number of queries, or of places in a table. Raises CheckpointError without them."""
+    """The number of queries, or of positions in a table. Raises CheckpointError without them."""
     for key, sides in ((name, 3), (f"{name}.weight", 2)):
         if key in tensors:
             return tensors[key].sides(sides)[-2]
@@ -329,7 +329,7 @@ def _count(tensors: Tensors, name: str) -> int:
 def write_miniature(folder: Path, seed: int) -> dict[str, Path]:
     """A random Video-LLaMA with the published files, token counts and context, and small widths.
 
-    Returns the place of each part of the checkpoint.
+    Returns the path of each part of the checkpoint.
     """
     llm = folder / LLM_FOLDER
     names = (EVA_FILE, BLIP2_FILE, SEEING_FILE, IMAGEBIND_FILE, HEARING_FILE)

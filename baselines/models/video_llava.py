@@ -115,7 +115,7 @@ class VideoLlavaInputs:
     pixels: Tensor
 
     def mirrored(self) -> "VideoLlavaInputs":
-        """The same clip with left and right changed places."""
+        """The same clip with left and right swapped."""
         return replace(self, pixels=self.pixels.flip(-1))
 
 

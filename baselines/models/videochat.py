@@ -118,8 +118,8 @@ class RelationBlock(nn.Module):
         classes, patches = frames[:, :1], frames[:, 1:]
         side = round(patches.shape[1] ** 0.5)
         picture = patches.unflatten(1, (side, side)).permute(3, 0, 1, 2)
-        places = self.dpe(picture[None])[0].permute(1, 2, 3, 0).flatten(1, 2)
-        seen = torch.cat([classes, patches + places], dim=1).flatten(0, 1)[None]
+        positions = self.dpe(picture[None])[0].permute(1, 2, 3, 0).flatten(1, 2)
+        seen = torch.cat([classes, patches + positions], dim=1).flatten(0, 1)[None]
         token = token + self.attn(self.ln_1(token), seen, seen, need_weights=False)[0]
         looked: Tensor = token + self.mlp(self.ln_2(token))
         return looked
@@ -218,7 +218,7 @@ class VideoChat(nn.Module):
 
 
 def _joined(qformer: Path, trained: Path) -> Tensors:
-    """What lies between the tower and the language model; the norm was trained further."""
+    """The tensors between the tower and the language model; the norm was trained further."""
     first = rename(read_blip2(qformer), BLIP2_KEYS)
     trained = file_of(trained, TRAINED_FILE)
     return first | rename(read_tensors(trained, "model"), TRAINED_KEYS)
@@ -238,7 +238,7 @@ def _queries(tensors: Tensors) -> tuple[int, int]:
 def write_miniature(folder: Path, seed: int) -> dict[str, Path]:
     """A random VideoChat with the published files, token counts and context, and small widths.
 
-    Returns the place of each part of the checkpoint.
+    Returns the path of each part of the checkpoint.
     """
     llm = folder / "vicuna-7b-v0"
     vision, qformer, trained = (folder / name for name in (EVA_FILE, BLIP2_FILE, TRAINED_FILE))

@@ -39,7 +39,7 @@ from ovmer.baselines.weight_files import Tensors, read_tensors
 from ovmer.baselines.weights import load_strict, rename, weightless
 
 STAGE_FILES = ("umt_l16_qformer.pth", "videochat2_7b_stage2.pth", "videochat2_7b_stage3.pth")
-"""What the authors' script loads, in its order: a later file overrides an earlier one."""
+"""Files in the order in which the authors' script loads them: later ones override earlier ones."""
 
 # "Watch the video and answer the question." between [CLS] and [SEP], as the vocabulary of
 # bert-base-uncased numbers it.

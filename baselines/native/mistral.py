@@ -66,7 +66,7 @@ _CONTROL = """\
 def write_tokenizer(folder: Path) -> MistralCommonBackend:
     """A small `tekken.json` in the layout of the seventh version, which hears."""
     pairs = [base64.b64encode(each).decode("ascii") for each in byte_pairs(CORPUS)]
-    told = {
+    content = {
         "config": {
             "pattern": _PATTERN,
             "num_vocab_tokens": len(pairs),
@@ -91,5 +91,5 @@ def write_tokenizer(folder: Path) -> MistralCommonBackend:
     }
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / "tekken.json"
-    file.write_text(json.dumps(told), encoding="utf-8")
+    file.write_text(json.dumps(content), encoding="utf-8")
     return MistralCommonBackend(file)

@@ -1,4 +1,4 @@
-"""What a checkpoint folder of a chat MLLM holds: the model, loaded strictly, and its processor."""
+"""Loads a chat MLLM's checkpoint folder: the model, strictly, and its processor."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,7 +16,7 @@ from ovmer.baselines.native.processor import ChatProcessor
 
 
 class ChatModel:
-    """A model whose `generate` takes what `ChatProcessor` makes of a clip."""
+    """A model whose `generate` takes the output of `ChatProcessor`."""
 
     def __init__(self, llm: PreTrainedModel) -> None:
         self.llm = llm

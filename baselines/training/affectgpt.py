@@ -85,7 +85,7 @@ LORA_TARGETS = tuple(name.rpartition(".")[2] for name in ADAPTED)
 
 @dataclass(frozen=True)
 class AffectGptDesign:
-    """What is built; the defaults are those of the released runs."""
+    """Architecture choices; the defaults are those of the released runs."""
 
     fusions: FusionConfigs = field(default_factory=FusionConfigs)
     lora: Lora | None = field(default_factory=lambda: Lora(16, LORA_ALPHA, 0.05, LORA_TARGETS))
@@ -166,24 +166,24 @@ class AffectGptInTraining(AffectGpt):
         fill(parameters, tensors, str(file))
 
     def published(self) -> dict[str, Tensor]:
-        """What is trained, under the authors' names, on the CPU."""
+        """The trained tensors, under the authors' names, on the CPU."""
         found = {name: each.detach().cpu().contiguous() for name, each in trained(self).items()}
         return publish(found, PUBLISHED)
 
     def encode(self, clips: Sequence[LessonInputs]) -> list[dict[str, Tensor]]:
-        """What the encoders make of each clip's media: 8 vectors of each kind."""
+        """Encode each clip's media: 8 vectors of each kind."""
         found: list[dict[str, Tensor]] = [{} for _ in clips]
         with torch.no_grad():
             for kind in (FACE, FRAME, AUDIO):
-                having = [place for place, clip in enumerate(clips) if kind in clip.media]
+                having = [index for index, clip in enumerate(clips) if kind in clip.media]
                 if not having:
                     continue
-                media = torch.stack([clips[place].media[kind] for place in having])
+                media = torch.stack([clips[index].media[kind] for index in having])
                 if not clips[having[0]].encoded:
                     vectors = self._hear(media) if kind == AUDIO else self.see(media.flatten(0, 1))
                     media = vectors.unflatten(0, (len(having), -1))
-                for place, vectors in zip(having, media, strict=True):
-                    found[place][kind] = vectors.to(self.llm.device, torch.float32)
+                for index, vectors in zip(having, media, strict=True):
+                    found[index][kind] = vectors.to(self.llm.device, torch.float32)
         return found
 
     def _hear(self, sounds: Tensor) -> Tensor:

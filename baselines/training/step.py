@@ -22,7 +22,7 @@ class Lesson:
 
     name: str
     inputs: Any
-    """What the port makes prompt embeddings of."""
+    """The input of the port's `embed`."""
     answer: Sequence[int]
     """Token ids, without the end token."""
 
@@ -64,11 +64,11 @@ def assemble(
     labels = torch.full((len(prompts), length), IGNORED, device=device)
     mask = torch.zeros_like(labels, dtype=torch.bool)
     rows = []
-    for place, (prompt, answer) in enumerate(zip(prompts, answers, strict=True)):
+    for index, (prompt, answer) in enumerate(zip(prompts, answers, strict=True)):
         learned = torch.tensor([*answer, frame.end], device=device)
-        end = heads[place] + len(learned)
-        labels[place, heads[place] : end] = learned
-        mask[place, : end - (frame.end == frame.pad)] = True
+        end = heads[index] + len(learned)
+        labels[index, heads[index] : end] = learned
+        mask[index, : end - (frame.end == frame.pad)] = True
         start = torch.tensor(list(frame.start), dtype=torch.long, device=device)
         padding = torch.full((length - end,), frame.pad, device=device)
         before, after = embed(start), embed(torch.cat([learned, padding]))
@@ -105,7 +105,7 @@ class TrainablePort(nn.Module):
         return self
 
     def batch(self, lessons: Sequence[Lesson]) -> TrainingBatch:
-        """What the language model is given."""
+        """The language model's input."""
         prompts = self._prompts([lesson.inputs for lesson in lessons])
         llm: Any = self.model.llm
         embed = llm.get_input_embeddings()

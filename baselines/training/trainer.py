@@ -132,7 +132,7 @@ class OurTrainer(Trainer):
 
 @contextmanager
 def written_whole(folder: Path, step: int, writes: bool = True) -> Iterator[Path]:
-    """Context in which `.partial/checkpoint-STEP` is filled; then it gets its place, or goes.
+    """Context that fills `.partial/checkpoint-STEP`, then renames it, or deletes it on error.
 
     Of several processes one `writes`. Raises Stopped where the disk is full.
     """

@@ -71,9 +71,9 @@ def _compose(overrides: Sequence[str]) -> list[dict[str, Any]]:
     return [job.settings.dataset for job in jobs]
 
 
-def _workers(told: str | None) -> int:
-    if told is None:
+def _workers(given: str | None) -> int:
+    if given is None:
         return 4 * (os.cpu_count() or 1)
-    if not told.isdecimal() or int(told) < 1:
-        raise PrerequisiteError(f"workers is {told}; give at least 1")
-    return int(told)
+    if not given.isdecimal() or int(given) < 1:
+        raise PrerequisiteError(f"workers is {given}; give at least 1")
+    return int(given)

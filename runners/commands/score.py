@@ -38,7 +38,7 @@ _MANDATORY = "???"
 
 @dataclass
 class LabelColumns:
-    """Which columns to read; null: told by the header."""
+    """Which columns to read; null: inferred from the header."""
 
     name: str | None = None
     predictions: str | None = None
@@ -47,7 +47,7 @@ class LabelColumns:
 
 @dataclass
 class CommonSettings:
-    """What scoring and comparing are told alike."""
+    """Settings of both `ovmer score` and `ovmer compare`."""
 
     truth: str | None = None
     metric: dict[str, Any] = field(default_factory=dict)
@@ -177,14 +177,14 @@ def _in_clusters(settings: CommonSettings, scores: Scores, path: Path) -> Scores
     if settings.cluster == "none":
         return scores
     if settings.cluster is not None:
-        told: Mapping[str, Any] = {"what": "cluster", "pattern": settings.cluster}
+        cluster: Mapping[str, Any] = {"what": "cluster", "pattern": settings.cluster}
     else:
         info = RunFolder(path).find_info() if path.is_dir() else None
         dataset = {} if info is None or info.imported is not None else info.settings["dataset"]
-        told = dataset.get("cluster") or {}
-        if told.get("column") is not None:
-            return in_clusters(scores, read_dataset({**dataset, "check_files": False}), told)
-    return in_clusters(scores, named_clips(scores.contributions.clips, told), told)
+        cluster = dataset.get("cluster") or {}
+        if cluster.get("column") is not None:
+            return in_clusters(scores, read_dataset({**dataset, "check_files": False}), cluster)
+    return in_clusters(scores, named_clips(scores.contributions.clips, cluster), cluster)
 
 
 def read_truth(settings: CommonSettings, metric: Metric) -> LabelFile:

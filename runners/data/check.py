@@ -1,4 +1,4 @@
-"""What of a data set is there: its clips are counted, their files opened (first frame only)."""
+"""Checks a data set: counts its clips and opens their files (first frame only)."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -71,7 +71,7 @@ def check(settings: Mapping[str, Any], workers: int) -> DatasetCheck:
     for kind in _KINDS:
         patterns = settings[kind]
         report.files[kind] = 0
-        if rows.get("file"):  # found already, by the row's own column
+        if rows.get("file"):  # the row's own column names it
             if patterns:
                 _probe_all(report, kind, clips, workers, attrgetter(kind))
             continue

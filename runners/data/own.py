@@ -3,7 +3,7 @@
 Folder: every file with the ending of a video or sound file, subfolders included; a sound file
 beside a video of the same name is that video's sound. There are no subtitles and no truth.
 
-Table: a row a clip, read by table_files.py. Columns are found by their usual names, or as
+Table: a row a clip, read by table_files.py. Columns are recognised by their usual names, or as
 `columns.KIND=NAME` says; paths are relative to the table's folder. What was understood is said in
 one sentence, so that a misread column does not pass unseen. A data set of the hub is a table, too.
 

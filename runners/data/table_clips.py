@@ -245,26 +245,26 @@ def _relative(file: Path, root: Path) -> Path:
 def _understood(reading: _Rows, header: Iterable[str], clips: Sequence[Clip]) -> list[str]:
     """Which columns were taken for what, and how many clips lack what."""
     found = [f"{kind} from {column!r}" for kind, column in reading.columns.items()]
-    told = [f"{len(clips)} rows", *found]
+    sentences = [f"{len(clips)} rows", *found]
     lacking = {
         "subtitle": sum(clip.subtitle is None for clip in clips),
         "labels": sum(not clip.labels for clip in clips),
         "question": sum(clip.question is None for clip in clips),
         "choices": sum(not clip.choices for clip in clips),
     }
-    told += [
+    sentences += [
         f"{number} without {kind}"
         for kind, number in lacking.items()
         if number and kind in reading.columns
     ]
     for kind, absent in reading.absent.items():
         if absent:
-            told.append(f"{len(absent)} {kind} files are not there, e.g. {absent[0]}")
+            sentences.append(f"{len(absent)} {kind} files are not there, e.g. {absent[0]}")
     if "labels" not in reading.columns:
-        told.append("no truth, so labels are counted and not scored")
+        sentences.append("no truth, so labels are counted and not scored")
     if reading.written:
-        told.append(f"{reading.written} files written to {cache_folder(MEDIA_FILES)}")
+        sentences.append(f"{reading.written} files written to {cache_folder(MEDIA_FILES)}")
     if rest := [each for each in header if each not in reading.columns.values()]:
         more = ", ..." if len(rest) > _SHOWN else ""
-        told.append(f"unused: {', '.join(rest[:_SHOWN])}{more}")
-    return told
+        sentences.append(f"unused: {', '.join(rest[:_SHOWN])}{more}")
+    return sentences

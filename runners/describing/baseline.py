@@ -61,7 +61,7 @@ class Baseline:
         audio: str | Path | None = None,
         subtitle: str | None = None,
     ) -> str:
-        """What the baseline says of one clip: the words that a sweep gets for a file of that name.
+        """Describe one clip, with the same words as in a sweep over a file of that name.
 
         `video` may be an array of face crops (.npy); without `audio` the video's own sound is
         heard, without `subtitle` none is asked about. Raises ClipError where this clip cannot be
@@ -80,7 +80,7 @@ class Baseline:
         """The same with what else is recorded: notes, thinking, tokens, seconds.
 
         `frames` is a folder to write what the model was shown to, one PNG a frame, in its order;
-        `name` takes the place of the file's.
+        `name` replaces the file's.
         """
         paths = existing_paths({VIDEO: video, AUDIO: audio})
         request = _request(paths, subtitle, self._uses, name)

@@ -1,4 +1,4 @@
-"""What describing clips takes, in a form that travels: to this process or to a worker elsewhere."""
+"""Settings of a pipeline, in a form that can be sent to another process."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -63,7 +63,7 @@ def give(inputs: str, clips: Sequence[Clip], seed: int) -> Sequence[Clip]:
 
 
 def _swapped(clips: Sequence[Clip], seed: int) -> list[Clip]:
-    """Each clip with the sound of the next one in an order that hangs on seed and names alone.
+    """Each clip with the sound of the next one in an order that depends on seed and names alone.
 
     So none keeps its own, unless it is the only one with sound. Raises PrerequisiteError then.
     """

@@ -86,8 +86,8 @@ class RayWorker:
             yield request
 
     def answers(self) -> Iterator[str | Prediction | Speed | OvmerError | FileNotOnWorker]:
-        """What the driver hears: that it started, that it loaded; predictions, and at the end of
-        each round (`last`) the speed so far; or what ends the run."""
+        """Messages to the driver: that it started, that it loaded; predictions, and at the end of
+        each round (`last`) the speed so far; or the error that ends the run."""
         yield _STARTED
         try:
             if self._gpu_share < 1:
@@ -112,7 +112,7 @@ class _Hand:
     is_started: bool = False
     is_loaded: bool = False
     clips: dict[str, ClipRequest] = field(default_factory=dict)
-    """What it holds, by name."""
+    """Its unanswered clips, by name."""
     is_open: bool = False
     """Whether it waits for more before it answers a batch that is not full."""
     rounds: int = 0
@@ -131,7 +131,7 @@ class WorkerShare:
 
     @classmethod
     def of(cls, cluster: Mapping[str, float], options: RayOptions, on_gpu: bool) -> "WorkerShare":
-        """What the options ask for, the rest filled in; PrerequisiteError where it is not there."""
+        """The options with defaults filled in; PrerequisiteError if the cluster lacks them."""
         cpus, gpus = cluster.get("CPU", 0.0), cluster.get("GPU", 0.0)
         each_gpu = options.gpus
         if each_gpu is None:

@@ -17,7 +17,7 @@ _STAT = re.compile(r"\d+-\d+")
 
 @dataclass(frozen=True, slots=True)
 class ClipRequest:
-    """What an adapter is given of one clip; None for what it does not use or the clip lacks."""
+    """An adapter's input for one clip; None for what it does not use or the clip lacks."""
 
     name: str
     video: Path | None

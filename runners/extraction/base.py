@@ -8,12 +8,12 @@ from typing import Any, Protocol
 
 @dataclass(frozen=True, slots=True)
 class ClipDescription:
-    """What one baseline said about one clip."""
+    """One baseline's description of one clip."""
 
     name: str
     text: str
     subtitle: str | None = None
-    """What was said in the clip, where it is to be merged into the description; else None."""
+    """The subtitle, if it is to be merged into the description; else None."""
     is_labels: bool = False
     """True where the text names labels and describes nothing (`Adapter.answers_with_labels`)."""
     truth: tuple[str, ...] = ()
@@ -33,9 +33,9 @@ class ExtractedLabels:
     raw: str
     """The extractor's answer as it came, before it was parsed."""
     notes: tuple[str, ...] = ()
-    """What is wrong with the answer, one short sentence each; `raw` is kept all the same."""
+    """Problems with the answer, one short sentence each; `raw` is kept all the same."""
     trail: Mapping[str, str] = field(default_factory=dict)
-    """What stands between description and labels, by step: the merged text, a translation."""
+    """Intermediate texts by step: the merged text, a translation."""
     error: str | None = None
     """Why there is no answer, in one sentence; the description is asked about again later."""
 

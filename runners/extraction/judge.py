@@ -77,10 +77,10 @@ class JudgeExtractor:
 
     @property
     def identity(self) -> Mapping[str, Any]:
-        told: dict[str, Any] = {"kind": self.settings.kind, "variant": self.settings.variant}
+        judge: dict[str, Any] = {"kind": self.settings.kind, "variant": self.settings.variant}
         if self.settings.kind == "mme_emotion":
-            told |= {"frames": self.settings.frames, "audio_clues": bool(self._clues)}
-        return {"name": self.name, **self.model.identity, "judge": told}
+            judge |= {"frames": self.settings.frames, "audio_clues": bool(self._clues)}
+        return {"name": self.name, **self.model.identity, "judge": judge}
 
     def extract(self, items: Sequence[ClipDescription]) -> Iterator[ExtractedLabels]:
         if self.settings.kind == "laughter":
@@ -178,10 +178,10 @@ _MARK = "\x1eovmer-judge:"
 
 def _with_system(system: str, text: str, video: Path | None = None) -> str:
     """A question with a system message and, perhaps, frames of a clip, as one text to be cached."""
-    told: dict[str, Any] = {"system": system, "text": text}
+    message: dict[str, Any] = {"system": system, "text": text}
     if video is not None:
-        told |= {"video": str(video), "changed": video.stat().st_mtime_ns}
-    return _MARK + json.dumps(told, ensure_ascii=False)
+        message |= {"video": str(video), "changed": video.stat().st_mtime_ns}
+    return _MARK + json.dumps(message, ensure_ascii=False)
 
 
 @dataclass
@@ -210,19 +210,19 @@ class JudgeEngine:
     def _chat(self, text: str) -> Any:
         if not text.startswith(_MARK):
             return text
-        told = json.loads(text.removeprefix(_MARK))
+        message = json.loads(text.removeprefix(_MARK))
         if not self.takes_chats:
-            if "video" in told:
+            if "video" in message:
                 raise PrerequisiteError(
                     "this judge is shown frames, which takes a model that sees behind a server: "
                     "add engine@extractor.engine=server, or task.judge.frames=false"
                 )
-            return f"{told['system']}\n\n{told['text']}"
-        content: list[dict[str, Any]] = [{"type": "text", "text": told["text"]}]
-        if "video" in told:
-            content += [_image(frame) for frame in _frames(Path(told["video"]))]
+            return f"{message['system']}\n\n{message['text']}"
+        content: list[dict[str, Any]] = [{"type": "text", "text": message["text"]}]
+        if "video" in message:
+            content += [_image(frame) for frame in _frames(Path(message["video"]))]
         return [
-            {"role": "system", "content": told["system"]},
+            {"role": "system", "content": message["system"]},
             {"role": "user", "content": content},
         ]
 

@@ -1,4 +1,4 @@
-"""The extractor without a model: emotion words found in a description, negation handled."""
+"""The extractor without a model: emotion words of a description, with negation handled."""
 
 import re
 from collections.abc import Iterator, Mapping, Sequence

@@ -24,7 +24,7 @@ _SENTIMENTS = frozenset({"positive", "negative", "neutral"})
 
 
 def clean_reply(reply: str) -> str:
-    """What the authors keep of every reply: a leading `Output:` and all line feeds dropped.
+    """Clean a reply as the authors do: drop a leading `Output:` and all line feeds.
 
     Each lead is tried once, in this order, so several may go; so do one `:` and then one `：`.
     """

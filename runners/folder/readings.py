@@ -29,10 +29,10 @@ def read_readings(
     predictions: Mapping[str, Prediction],
     subtitles: Mapping[str, str | None],
 ) -> list[dict[str, LabelRecord]]:
-    """The labels that the run's own extractor found in the descriptions as they are now.
+    """The labels of the run's own extractor for the descriptions as they are now.
 
     Which extractor that was stands in scores.json; before there is one, or where the clips'
-    subtitles are gone, the labels found last are taken.
+    subtitles are gone, the latest labels are taken.
     """
     labelled = {key: each for key, each in folder.read_labels().items() if each.error is None}
     is_merged = settings.subtitle == "merge"
@@ -58,7 +58,7 @@ def read_readings(
 def repeated_readings(path: Path) -> list[dict[str, LabelRecord]]:
     """The readings of a run folder whose extraction was repeated; empty for any other.
 
-    Raises PrerequisiteError where they cannot be told apart, because the subtitles are gone.
+    Raises PrerequisiteError if they are ambiguous, because the subtitles are gone.
     """
     folder = RunFolder(path)
     info = folder.find_info() if path.is_dir() else None

@@ -32,7 +32,7 @@ class Prediction:
     name: str
     status: Status
     description: str = ""
-    """What the model said; empty where `status` is a failure."""
+    """The model's answer; empty if `status` is a failure."""
     error: str | None = None
     """Why it failed, in one sentence."""
     seconds: float = 0.0
@@ -41,7 +41,7 @@ class Prediction:
     new_tokens: int | None = None
     notes: tuple[str, ...] = ()
     thinking: str = ""
-    """What the model thought before it answered; no part of the description, and not scored."""
+    """The model's thinking before the answer; no part of the description, and not scored."""
     fingerprint: Mapping[str, str] = field(default_factory=dict)
     """Of the clip's files and words that the answer was made from."""
     made_by: str = ""
@@ -54,7 +54,7 @@ class Prediction:
 
 @dataclass(frozen=True, slots=True)
 class LabelRecord:
-    """A line of `labels.jsonl`: what an extractor found in one description."""
+    """A line of `labels.jsonl`: an extractor's labels for one description."""
 
     name: str
     labels: tuple[str, ...]
@@ -64,7 +64,7 @@ class LabelRecord:
     """See `label_key`."""
     notes: tuple[str, ...] = ()
     trail: Mapping[str, str] = field(default_factory=dict)
-    """What stands between description and labels, by step."""
+    """Intermediate texts, by step."""
     error: str | None = None
     """Why there are no labels, in one sentence; asked again by the next run."""
 

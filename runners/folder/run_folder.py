@@ -54,6 +54,11 @@ class RunFolder:
             each.name: each for each in read_records(self.path / "predictions.jsonl", Prediction)
         }
 
+    def last_record(self) -> float:
+        """When the last clip was recorded, in seconds since 1970; 0 where none was."""
+        path = self.path / "predictions.jsonl"
+        return path.stat().st_mtime if path.is_file() else 0.0
+
     def read_labels(self) -> dict[str, LabelRecord]:
         """By their key, since several extractors may have read the same descriptions."""
         return {each.key: each for each in read_records(self.path / "labels.jsonl", LabelRecord)}

@@ -1,4 +1,4 @@
-"""What a run did otherwise than the one behind a printed figure, each with its reason.
+"""Deviations of a run from the one behind a printed figure, each with its reason.
 
 What ships in conf/baseline/ is how the authors ran a model, but for the accidents of their code,
 which the experiments switch on (`bug_compat`). Settings are compared with that, and weights by what
@@ -23,7 +23,7 @@ _ASKED = {
     "prompt": "asked with the subtitle",
     "merge": "two steps, the subtitle merged afterwards",
     "none": "asked without the subtitle",
-    None: "protocol not told",
+    None: "protocol unknown",
 }
 _BESIDE = NOT_FIELDS | {"adapter", "checkpoint", "bug_compat", "runs"}
 """Keys of a baseline that are compared in a way of their own."""
@@ -34,7 +34,7 @@ _LONGEST = 70  # characters of a value in a mark
 
 @dataclass(frozen=True)
 class Mark:
-    """What must be said of a figure; `is_grave` where it cannot be set beside print."""
+    """A deviation of a figure; `is_grave` if it cannot be compared with print."""
 
     text: str
     is_grave: bool = True
@@ -157,7 +157,7 @@ def _weights(info: RunInfo, shipped: Mapping[str, Any]) -> Iterator[Mark]:
 def _running(
     info: RunInfo, shipped: Mapping[str, Any], protocol: Mapping[str, Any]
 ) -> Iterator[Mark]:
-    """What stands outside the baseline: picture, data type, switches of the engine."""
+    """Deviations outside the baseline: picture, data type, options of the engine."""
     identity = info.identity
     visual, wanted = identity.get("dataset.visual"), protocol.get("visual", "frame")
     if visual not in (None, wanted):

@@ -20,22 +20,29 @@ Raise = Callable[[str], str]
 
 def plain(table: PaperTable) -> str:
     """For the terminal."""
-    header, body = _grid(table, lambda letters: f"^{letters}")
-    align = ["left"] * 4 + ["right"] * (len(header) - 4)
-    text = tabulate(body, header, colalign=align, disable_numparse=True)
+    text = _aligned(_grid(table, lambda letters: f"^{letters}"), "simple")
     return "\n".join([table.layout.title, "", text, "", *_footnotes(table)])
 
 
 def markdown(table: PaperTable) -> str:
     header, body = _grid(table, lambda letters: f"<sup>{letters}</sup>")
-    rows = [header, ["---"] * 4 + ["---:"] * (len(header) - 4), *body]
-    lines = ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows]
+    rows = [[cell.replace("|", "\\|") for cell in row] for row in (header, *body)]
     notes = [f"- {note}" for note in _footnotes(table)]
-    return "\n".join([f"# {table.layout.title}", "", *lines, "", *notes, ""])
+    text = _aligned((rows[0], rows[1:]), "pipe")
+    return "\n".join([f"# {table.layout.title}", "", text, "", *notes, ""])
+
+
+def _aligned(grid: tuple[list[str], list[list[str]]], style: str) -> str:
+    header, body = grid
+    align = ["left"] * 4 + ["right"] * (len(header) - 4)
+    return tabulate(body, header, style, colalign=align, disable_numparse=True)
 
 
 def latex(table: PaperTable) -> str:
-    """A `table*` for booktabs, which needs no other package."""
+    """A `table*` for booktabs, which needs no other package.
+
+    tabulate's styles have no `\\addlinespace` between models, so its body is written here.
+    """
     header, body = _grid(table, lambda letters: f"\\textsuperscript{{{letters}}}", _tex)
     columns = "llll" + "r" * (len(header) - 4)
     lines = []

@@ -21,7 +21,7 @@ class PaperRun:
     scored: tuple[StoredScores, ...]
 
     def asked(self, scored: StoredScores) -> str | None:
-        """What became of the subtitle: prompt, merge or none; None where the run does not say."""
+        """Use of the subtitle: prompt, merge or none; None if the run does not say."""
         if self.info.imported is not None:
             return self.info.imported.get("subtitle")
         if scored.is_merged:

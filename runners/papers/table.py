@@ -38,7 +38,7 @@ class TableCell:
     """Half of the 95 % interval of the difference from print; None: not known."""
 
     @property
-    def is_told(self) -> bool:
+    def is_known(self) -> bool:
         """There is a figure of ours, or a run that failed to make one."""
         return self.ours is not None or self.folder is not None
 
@@ -71,7 +71,7 @@ class TableRow:
 
     @cached_property
     def common(self) -> list[str]:
-        """What must be said of every figure of the row or, where it has none, of every gap."""
+        """Deviations of every figure of the row or, if it has none, of every gap."""
         own = [cell for cell in self.cells if cell.column.dataset is not None]
         own = [cell for cell in own if cell.ours is not None] or own
         texts = [[mark.text for mark in cell.marks] for cell in own]
@@ -125,12 +125,12 @@ class PaperTable:
         return ",".join(letter for text, letter in self.letters.items() if text in texts)
 
     def _row_texts(self, line: TableRow) -> list[str]:
-        told = [self.layout.row_notes[note] for note in line.row.notes]
-        return [*told, *([] if line.is_printed else [_OWN]), *line.common]
+        texts = [self.layout.row_notes[note] for note in line.row.notes]
+        return [*texts, *([] if line.is_printed else [_OWN]), *line.common]
 
     @property
     def notes(self) -> list[str]:
-        """What stands under the table whatever the figures are."""
+        """Notes under the table that do not depend on the figures."""
         notes = list(self.layout.notes)
         if any(cell.interval for line in self.lines for cell in line.cells):
             notes.append(
@@ -200,7 +200,7 @@ def make_table(layout: TableLayout, results: Sequence[PaperRun]) -> PaperTable:
                 names = names_of(row.baseline)
                 found = [each for name in names for each in by_run.get((name, column.dataset), [])]
                 cells.append(_cell(layout, row, column, found))
-        if is_printed or any(cell.is_told for cell in cells):
+        if is_printed or any(cell.is_known for cell in cells):
             lines.append(TableRow(row, tuple(cells), is_printed))
     return PaperTable(layout, tuple(lines))
 
@@ -287,7 +287,7 @@ def _marks(
     scored: StoredScores,
     is_printed: bool,
 ) -> Iterator[Mark]:
-    """What is grave first. The protocol matters only where there is print to compare with."""
+    """Deviations, grave ones first. The protocol matters only beside a printed figure."""
     info = result.info
     if info.is_dry or scored.extractor.get("model") == "miniature":
         yield Mark("dry run on a random miniature: the figure means nothing")
@@ -305,8 +305,8 @@ def _marks(
     if info.failed:
         yield Mark(f"{info.failed} clips failed and count as without labels", is_grave=False)
     if info.imported is not None:
-        told = scored.extractor.get("name", "imported").replace("imported", "not told")
-        yield Mark(f"imported predictions, labels by: {told}", is_grave=False)
+        made_by = scored.extractor.get("name", "imported").replace("imported", "unknown")
+        yield Mark(f"imported predictions, labels by: {made_by}", is_grave=False)
 
 
 def _mean(

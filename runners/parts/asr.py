@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 RATE = 16_000
 _WINDOW_SECONDS = 30.0
-"""What Whisper hears at once; longer sounds go through its long-form decoding."""
+"""Whisper's window; longer sounds go through its long-form decoding."""
 _SILENCE = 1e-3
 """Peak below which nothing is said (-60 dB of full scale); Whisper makes words up there."""
 _VERSION = 2
@@ -30,7 +30,7 @@ class AsrSettings:
     model: str = ""
     """Hub id@revision, a folder, or the name of a server's model."""
     language: str | None = None
-    """As Whisper names it (`english`, `zh`); None: found by the model, clip by clip."""
+    """As Whisper names it (`english`, `zh`); None: detected by the model, clip by clip."""
     clips: str = "missing"
     """Whose words are heard: of clips without a subtitle (missing), or of all."""
     base_url: str | None = None

@@ -15,7 +15,7 @@ _BLOCK = 1 << 20
 
 
 class PartCache:
-    """A folder of small JSON files for one maker: what was found in a file, under its hash.
+    """A folder of small JSON files for one detector: its result for each file, by the file's hash.
 
     A file that has the path, size and date of one that was looked up is not hashed again.
     """
@@ -24,7 +24,7 @@ class PartCache:
         self.folder = cache_folder(PARTS) / f"{maker}-{_digest(json.dumps(identity))}"
 
     def find(self, path: Path) -> dict[str, Any] | None:
-        """What was kept for the file; None for one that is new or cannot be read."""
+        """The cached entry for the file; None if it is new or cannot be read."""
         try:
             content = self.content(path)
             found: dict[str, Any] = json.loads((self.folder / f"{content}.json").read_text("utf-8"))

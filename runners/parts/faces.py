@@ -1,4 +1,4 @@
-"""Crops of faces in OpenFace's layout, found by MTCNN (Zhang et al., 2016).
+"""Face crops in OpenFace's layout, detected by MTCNN (Zhang et al., 2016).
 
 The detector is facenet-pytorch's: MIT licence, its weights (2 MB) ship in the package, and it gives
 the landmarks that alignment needs. A crop is the similarity transform that brings eyes and corners

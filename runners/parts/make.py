@@ -32,7 +32,7 @@ class FaceSettings:
 
 
 def identities(settings: Settings, uses: frozenset[str]) -> dict[str, Any]:
-    """What the made parts add to the identity of a run whose baseline uses so much."""
+    """Keys that generated parts add to a run's identity; `uses` are the baseline's modalities."""
     found: dict[str, Any] = {}
     if VIDEO in uses and _finds_faces(settings):
         found["faces"] = {**faces.IDENTITY, "missing": _face_settings(settings).missing}

@@ -37,6 +37,7 @@ from ovmer.runners.scoring.vocabulary import MAPPINGS
 from ovmer.runners.trained_on import seen_by
 
 _CONFIDENCE = 0.95
+_LATEST = 3  # answers shown while a sweep runs
 
 
 class Leaderboard:
@@ -87,6 +88,12 @@ class Leaderboard:
         known = list(dict.fromkeys(name for row in self.rows for name in row.figures))
         wanted = headlines(self.metric.primary, known)
         return list(dict.fromkeys([name for name in wanted if name in known] + known))
+
+    @property
+    def weight(self) -> tuple[int, float]:
+        """How many runs answered, and when the last of them did; the page opens on the largest."""
+        answered = [row.run.changed for row in self.rows if row.run.answered]
+        return len(answered), max(answered, default=0.0)
 
     @property
     def warnings(self) -> dict[str, list[str]]:
@@ -151,6 +158,8 @@ class Leaderboard:
             "best": family and family.best.get(row.name),
             "status": {str(each): counts[each] for each in Status if each in counts},
             "done": len(run.predictions),
+            "answered": run.answered,
+            "latest": list(run.predictions)[: -_LATEST - 1 : -1],
             "excluded": row.excluded,
             "bound": run.is_bound,
             "warnings": list(run.warnings),
@@ -196,7 +205,7 @@ class Leaderboard:
         ]
 
     def _test(self) -> dict[str, Any] | None:
-        """What holds for all pairs."""
+        """The test's data that hold for all pairs."""
         family = self.family
         if family is None:
             return None
@@ -265,7 +274,7 @@ def make_boards(runs: Sequence[ReportRun], missing: str = "zero") -> list[Leader
 
 
 def _key(run: ReportRun) -> str:
-    """What must agree between the runs of a board."""
+    """Key of the leaderboard that a run belongs to."""
     clips = [[clip.name, *clip.labels] for clip in run.clips] if run.truth else []
     metric = [run.metric.name, run.metric.primary, run.metric.conditions]
     text = json.dumps([run.dataset, clips, metric], sort_keys=True, default=str)
@@ -326,14 +335,14 @@ def _spread(row: LeaderboardEntry, primary: str) -> dict[str, Any] | None:
 
 
 def _without_seed(run: ReportRun) -> str:
-    """What runs that differ in their generation seed alone have in common."""
+    """Key of runs that differ only in their generation seed."""
     settings = run.settings
     same = [settings.baseline, settings.generation, settings.subtitle, settings.extractor]
     return json.dumps([*same, settings.engine, settings.machine.dtype], sort_keys=True, default=str)
 
 
 def _settings(run: ReportRun) -> dict[str, str]:
-    """What a row's figures depend on beside its model."""
+    """Settings that a row's figures depend on, beside its model."""
     settings = run.settings
     return {
         "generation": settings.generation,

@@ -1,4 +1,4 @@
-"""What the gallery shows of a board's clips, in two kinds of parts.
+"""Data of the gallery, in two kinds of parts.
 
 The index is small and holds what filters and the list need: names, subtitles, truth, labels, each
 answer's status and score, and what every label counts as under each mapping of the metric. Shards
@@ -89,7 +89,7 @@ def _columns(row: LeaderboardEntry, words: _Words) -> dict[str, Any]:
 
 
 def _meanings(labels: list[str], board: Leaderboard) -> dict[str, Any]:
-    """What each label counts as: for each mapping the number of a group, -1 where it is dropped.
+    """Group of each label under each mapping, as a number; -1 if it is dropped.
 
     A metric without a vocabulary takes labels as written.
     """
@@ -154,12 +154,12 @@ def shard_starts(board: Leaderboard) -> list[int]:
     """The number of the first clip of each shard: shards hold about equally many characters."""
     starts, size = [0], 0
     for number, clip in enumerate(board.clips):
-        told = sum(_length(row.run.predictions.get(clip.name)) for row in board.rows)
+        length = sum(_length(row.run.predictions.get(clip.name)) for row in board.rows)
         clips = number - starts[-1]
-        if clips and (size + told > _SHARD_CHARACTERS or clips == _SHARD_CLIPS):
+        if clips and (size + length > _SHARD_CHARACTERS or clips == _SHARD_CLIPS):
             starts.append(number)
             size = 0
-        size += told
+        size += length
     return starts
 
 
@@ -168,7 +168,7 @@ def _length(done: Prediction | None) -> int:
 
 
 def shard(board: Leaderboard, start: int, stop: int | None) -> dict[str, Any]:
-    """What was said of the clips from `start` to before `stop`.
+    """Answers for the clips from `start` to before `stop`.
 
     Row by row: the texts of all these clips, joined by SEPARATOR (the page unpacks and searches one
     long string much faster than many short ones), and what else there is to say of some.
@@ -192,7 +192,7 @@ def shard(board: Leaderboard, start: int, stop: int | None) -> dict[str, Any]:
 
 
 def _more(done: Prediction, labelled: LabelRecord | None) -> Mapping[str, Any]:
-    """What there is beside the text; keys without content are left out."""
+    """Further fields of an answer, without empty ones."""
     found: dict[str, Any] = {
         "error": done.error,
         "thinking": done.thinking,

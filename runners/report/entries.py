@@ -19,7 +19,7 @@ class LeaderboardEntry:
 
     run: ReportRun
     name: str
-    """What the page calls it: unlike all others of its board."""
+    """Its name on the page, unique on its board."""
     scores: list[Scores]
     """One for each reading; empty where there is no truth to score against."""
     mean: Scores | None

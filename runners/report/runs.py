@@ -25,7 +25,7 @@ from ovmer.runners.trained_on import seen_by
 
 @dataclass
 class ReportRun:
-    """What one run folder holds."""
+    """Contents of one run folder."""
 
     path: Path
     dataset: str
@@ -40,8 +40,10 @@ class ReportRun:
     entry: StoredScores | None
     """The figures in scores.json for the run's own extractor and metric."""
     is_dry: bool
+    changed: float
+    """When the last clip was recorded, in seconds since 1970."""
     warnings: list[str] = field(default_factory=list)
-    """What a reader must know, each as `tag: sentence`."""
+    """Warnings for the reader, each as `tag: sentence`."""
 
     @property
     def name(self) -> str:
@@ -58,12 +60,17 @@ class ReportRun:
 
     @property
     def truth(self) -> dict[str, Any]:
-        """What the metric takes as the truth of the clips that have labels."""
+        """True labels in the metric's form, for the clips that have any."""
         return {clip.name: self.metric.truth_of(clip) for clip in self.clips if clip.labels}
 
     @property
     def counts(self) -> Counter[Status]:
         return Counter(each.status for each in self.predictions.values())
+
+    @property
+    def answered(self) -> int:
+        """How many clips the model answered, be it with nothing."""
+        return sum(not each.failed for each in self.predictions.values())
 
     @property
     def undescribed(self) -> int:
@@ -95,7 +102,7 @@ def collect(paths: Sequence[str | Path], root: Path | None = None) -> list[Repor
 
 
 def read_run(folder: RunFolder, datasets: "DatasetCache") -> ReportRun:
-    """What a run folder holds; PrerequisiteError where it cannot be shown."""
+    """Read a run folder; PrerequisiteError if it cannot be shown."""
     path, info = folder.path, folder.info()
     if info.imported is not None:
         raise PrerequisiteError(
@@ -122,6 +129,7 @@ def read_run(folder: RunFolder, datasets: "DatasetCache") -> ReportRun:
         read_readings(folder, settings, info, entry, predictions, subtitles),
         entry,
         info.is_dry,
+        folder.last_record(),
         warnings,
     )
     if run.is_dry:
@@ -165,22 +173,22 @@ class DatasetCache:
         return clips, list(warnings)
 
     def _find(self, dataset: Mapping[str, Any]) -> tuple[list[Clip] | None, list[str]]:
-        places = (
+        candidates = (
             [dataset] if self._root is None else [dataset, {**dataset, "root": str(self._root)}]
         )
         reason = ""
-        for place in places:
+        for candidate in candidates:
             try:
-                return read_dataset({**place, "check_files": True}), []
+                return read_dataset({**candidate, "check_files": True}), []
             except PrerequisiteError as error:
                 reason = reason or str(error)
-        for place in places:
+        for candidate in candidates:
             try:
-                clips = read_dataset({**place, "check_files": False})
+                clips = read_dataset({**candidate, "check_files": False})
             except PrerequisiteError:
                 continue
-            told = reason.partition("; ")[0]  # what follows is advice for a sweep
-            return clips, [f"no media: {told}; root=FOLDER says where the data set is now"]
+            problem = reason.partition("; ")[0]  # what follows is advice for a sweep
+            return clips, [f"no media: {problem}; root=FOLDER says where the data set is now"]
         return None, [
             f"no data set: without it there are no subtitles, truth and media; {reason}; "
             "root=FOLDER says where it is now"

@@ -1,4 +1,4 @@
-"""What a board shows beside figures: label counts without a truth, and what each input brings."""
+"""Further tables of a board: label counts without a truth, and the ablation of inputs."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -28,7 +28,7 @@ def label_counts(runs: Sequence[ReportRun]) -> dict[str, Any]:
 
 
 def input_changes(rows: Sequence[tuple[str, ReportRun, Scores | None]]) -> list[dict[str, Any]]:
-    """What each input brings, of a board's (name, run, scores to compare)."""
+    """The ablation of inputs for a board's (name, run, scores to compare)."""
     found = [AblationRun(name, run.settings, _said(run), scores) for name, run, scores in rows]
     return [asdict(each) for each in changes(found)]
 

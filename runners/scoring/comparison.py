@@ -36,7 +36,7 @@ def comparison_rows(pairs: Sequence[PairComparison]) -> Rows:
 
 
 def conclusion(pair: PairComparison, family: RunComparison) -> str:
-    """What the test of a pair says, in a few words."""
+    """The conclusion of a pair's test, in a few words."""
     if math.isnan(pair.p):
         return "not tested"
     if not pair.differing:
@@ -85,12 +85,12 @@ def explanations(family: RunComparison) -> list[str]:
 
 
 def detectable(family: RunComparison) -> str:
-    """What the runs' clips are able to show at all; empty where there is no test."""
+    """The smallest difference that the clips can show; empty if there is no test."""
     if math.isnan(family.detectable):
         return ""
     return (
         f"two runs that are {100 * family.detectable:.1f} points of {family.figure} apart would be "
-        "told apart in four of five tests of a pair alone; smaller differences will mostly be "
+        "detected in four of five tests of a pair alone; smaller differences will mostly be "
         f"missed on {family.clips:,} clips"
     )
 

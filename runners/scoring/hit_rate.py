@@ -25,7 +25,7 @@ INDEX_WORDS: dict[str, tuple[str, ...]] = {
     "meld": ("anger", "joy", "sadness", "neutral", "disgust", "fear", "surprise"),
     "iemocap": ("happy", "sad", "neutral", "anger"),
 }
-"""What an index in the label files stands for (AffectGPT's data set classes)."""
+"""Words of each index in the label files (AffectGPT's data set classes)."""
 
 _PARTS = ("hit", "mscore", "counted")
 

@@ -48,7 +48,7 @@ class Columns:
 
 @dataclass
 class LabelFile:
-    """What a file held."""
+    """Contents of a label file."""
 
     values: dict[str, Any] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
@@ -151,13 +151,13 @@ def _keys(path: Path, header: dict[Any, str], columns: Columns) -> tuple[Any, An
     return name, value
 
 
-def _pick(path: Path, header: dict[Any, str], told: str | None, usual: Sequence[str]) -> Any:
+def _pick(path: Path, header: dict[Any, str], wanted: str | None, usual: Sequence[str]) -> Any:
     """The key of the column that the user named or, else, that has a usual name; None if none."""
-    if told is not None:
+    if wanted is not None:
         for key, column in header.items():
-            if column == told:
+            if column == wanted:
                 return key
         have = ", ".join(header.values())
-        raise PrerequisiteError(f"{path} has no column {told!r}; it has {have:.200}")
+        raise PrerequisiteError(f"{path} has no column {wanted!r}; it has {have:.200}")
     plain = {column.strip().lower(): key for key, column in header.items()}
     return next((plain[name] for name in usual if name in plain), None)

@@ -240,7 +240,7 @@ def _pair(
     swaps: "_Pairs",
     sample: Contributions,
 ) -> PairComparison:
-    """What is known of one pair."""
+    """The comparison of one pair."""
     i, j = int(tests.first[index]), int(tests.second[index])
     difference, error = float(tests.difference[index]), float(tests.error[index])
     differing, swapped = swaps.test(names[i], names[j])

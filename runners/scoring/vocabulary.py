@@ -84,7 +84,7 @@ class Vocabulary:
         return row
 
     def group(self, label: str, mapping: str) -> str:
-        """What `label` counts as under one of MAPPINGS; "" where it is dropped."""
+        """Group of `label` under one of MAPPINGS; "" if it is dropped."""
         column = MAPPINGS.index(mapping)
         code = int(self.codes[self.row(label), column])
         return "" if code < 0 else self.groups[column][code]
@@ -157,7 +157,7 @@ def _compile(words: WordRelations) -> dict[str, Any]:
 def _targets(
     bases: set[str], words: WordRelations, wheels: list[list[dict[str, str]]]
 ) -> tuple[str, ...]:
-    """What one word form counts as under the twelve mappings; "" = dropped."""
+    """Groups of one word form under the twelve mappings; "" = dropped."""
     first = min(bases)
     wheel_words = sorted({word for base in bases for word in words.synonyms[base]})
     on_wheels = [
@@ -171,7 +171,7 @@ def _targets(
 def _wheel_maps(rows: tuple[WheelRow, ...]) -> list[dict[str, str]]:
     """A wheel's words -> their level-1 group, and -> their level-2 group.
 
-    A word may stand in several places: the last one wins, in the order of first appearance of
+    A word may be listed several times: the last one wins, in the order of first appearance of
     the level-1 words and, inside them, of the level-2 words.
     """
     tree: dict[str, dict[str, list[str]]] = {}

@@ -1,6 +1,6 @@
 """The authors' word tables: which files, where they are published, and how they are read.
 
-Everything that a published score hangs on is pinned by checksum; a file with another one is
+Everything that a published score depends on is pinned by checksum; a file with another one is
 refused, since one changed row moves every figure.
 """
 

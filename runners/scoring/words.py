@@ -1,4 +1,4 @@
-"""What the metrics over the vocabulary share: settings, look-up, and what a reader must know."""
+"""Base class of the metrics over the vocabulary: settings, look-up and notes."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from ovmer.runners.scoring.result import Contributions, FloatArray, Rows, Scores
 from ovmer.runners.scoring.vocabulary import MAPPINGS, SHIPPED, UNKNOWN, Vocabulary, load_vocabulary
 
 NO_OVERLAP = {"zero": 0.0, "undefined": float("nan")}
-"""What F is without overlap, and all three where no clip counts: MER2026's code says 0, the code
+"""F without overlap, and all three figures if no clip counts: MER2026's code says 0, the code
 of MER2025 and AffectGPT NaN, which spreads into the averages."""
 _RULE = {
     "zero": "0 (MER2026's code)",
@@ -82,7 +82,7 @@ class WordMetric(Metric):
     def tables(
         self, clips: Sequence[str], predicted: EncodedLabels, true: EncodedLabels
     ) -> dict[str, Rows]:
-        """What the breakdown shows beside the contributions of each clip."""
+        """Tables of the breakdown, beside the contributions of each clip."""
         return {
             "labels": label_rows(clips, predicted, true),
             "per_cluster": cluster_rows(self.vocabulary, predicted, true),
@@ -137,7 +137,7 @@ def lost_by_strict(side: EncodedLabels, lookup: Callable[[str], int]) -> int:
 
 
 def label_rows(clips: Sequence[str], predicted: EncodedLabels, true: EncodedLabels) -> Rows:
-    """What was compared in each clip, and which of its labels fell outside the vocabulary."""
+    """The labels compared in each clip, and those outside the vocabulary."""
     rows: Rows = [["name", "truth", "predictions", "truth_outside", "predictions_outside"]]
     for i, clip in enumerate(clips):
         sides = [(side, side.flat.of(i)) for side in (true, predicted)]

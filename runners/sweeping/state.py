@@ -30,7 +30,7 @@ from ovmer.runners.scoring import Metric, make_metric
 
 _LASTING = frozenset({Status.UNREADABLE, Status.MISSING_MODALITY})
 """Failures that lie in the clip's files: tried again only when those have changed. The cause of the
-others may have passed (memory, a server, a bug since mended), so each new run tries them again."""
+others may have passed (memory, a server, a bug since fixed), so each new run tries them again."""
 
 _INTERVALS = 2  # of how intervals are made: scores made otherwise are made anew
 _UNCHECKED = "?"
@@ -38,11 +38,11 @@ _UNCHECKED = "?"
 
 @dataclass
 class ExtractionState:
-    """What one extractor finds in the descriptions."""
+    """One extractor's labels for the descriptions."""
 
     extractor: Extractor
     labels: dict[str, LabelRecord] = field(default_factory=dict)
-    """Those found in the descriptions as they are now."""
+    """The labels of the descriptions as they are now."""
 
     @cached_property
     def _identity(self) -> str:
@@ -50,7 +50,7 @@ class ExtractionState:
 
     def key(self, item: ClipDescription) -> str:
         """Under which the labels of one description are kept."""
-        # A judge's answer hangs on the truth as well.
+        # A judge's answer depends on the truth as well.
         text = "\n".join([item.text, *item.truth])
         return label_key(item.name, text, item.subtitle, item.is_labels, self._identity)
 
@@ -62,7 +62,7 @@ class ExtractionState:
 
 @dataclass
 class JobState:
-    """What is known of one job."""
+    """The state of one job."""
 
     job: Job
     clips: Sequence[Clip]
@@ -144,11 +144,11 @@ class JobState:
     @property
     def results(self) -> str:
         """Hash of what the exchange files hold: each clip's status and labels, in order."""
-        told = []
+        lines = []
         for clip in self.clips:
             done, labels = self.predictions.get(clip.name), self.labels.get(clip.name)
-            told.append(f"{clip.name} {done and done.status} {labels and labels.key}")
-        return digest(*told, size=12)
+            lines.append(f"{clip.name} {done and done.status} {labels and labels.key}")
+        return digest(*lines, size=12)
 
     @property
     def labels(self) -> dict[str, LabelRecord]:
@@ -247,7 +247,7 @@ def _said(prediction: Prediction | None) -> str | None:
 
 
 def request(job: Job, clip: Clip, clues: Sequence[str | None] = ()) -> ClipRequest:
-    """What this job's adapter is given of a clip: the modalities it uses, and no others."""
+    """The request for a clip: the modalities that this job's adapter uses, and no others."""
     uses, settings = job.adapter.modalities, job.settings
     picture = clip.face if settings.dataset.get("visual") == "face" else clip.video
     video = picture if VIDEO in uses else None
@@ -296,7 +296,7 @@ def fingerprint(
     truth: Sequence[str],
     check_files: bool,
 ) -> dict[str, str]:
-    """What an answer is made from: size and time of change of the files, hash of the words."""
+    """An answer's inputs: size and time of change of the files, hash of the words."""
     found = {
         kind: _of_file(path) if check_files else _UNCHECKED
         for kind, path in ((VIDEO, video), (AUDIO, audio))

@@ -36,13 +36,13 @@ _ENDINGS = {
     "OUT_OF_MEMORY": "ran out of memory",
     "NODE_FAIL": "lost its node",
 }
-"""What Slurm's states mean (man sacct, "JOB STATE CODES")."""
+"""Meaning of Slurm's states (man sacct, "JOB STATE CODES")."""
 _POLL_SECONDS = 0.5
 _RESULT_SECONDS = 5.0
 
 
 def taken_out(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
-    """What the command line says of submitit, and the rest, which is Hydra's.
+    """Split a command line into submitit's arguments and Hydra's.
 
     >>> taken_out(["-m", "seed=0,1", "hydra/launcher=submitit_slurm", "hydra.launcher.qos=low"])
     (['hydra/launcher=submitit_slurm', 'hydra.launcher.qos=low'], ['-m', 'seed=0,1'])
@@ -145,11 +145,11 @@ class JobOutcome:
 
 @dataclass(frozen=True)
 class ClusterTask:
-    """What runs on the cluster."""
+    """The callable that runs on the cluster."""
 
     job: Job
     gpus: tuple[str, ...] | None = None
-    """What the job's CUDA_VISIBLE_DEVICES is to be; None leaves it as the cluster sets it."""
+    """The job's CUDA_VISIBLE_DEVICES; None leaves it as the cluster sets it."""
 
     def __call__(self) -> "JobOutcome":
         """Raises SystemExit where the job was stopped.

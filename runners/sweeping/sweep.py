@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class SweepPlan(NamedTuple):
-    """What a command line asks for."""
+    """The jobs and options of a command line."""
 
     jobs: list[Job]
     launcher: Sequence[str]

@@ -30,6 +30,8 @@ from ovmer.runners.job import Job
 from ovmer.runners.parts import make
 from ovmer.runners.progress import Progress, say
 from ovmer.runners.scoring.result import mean_scores
+from ovmer.runners.sweeping.costs import money
+from ovmer.runners.sweeping.hooks import run_ended
 from ovmer.runners.sweeping.state import ExtractionState, JobState, look
 
 _SHOWN = 5  # failed clips that a summary names for each status
@@ -58,6 +60,7 @@ def work(job: Job) -> JobState:
                 for reading in state.readings:
                     reading.extractor.close()
             _conclude(folder, state, info)
+    run_ended(folder.path)
     seconds = time.monotonic() - started
     say(
         f"{job.label}: {len(clips)} clips, {missing} described now in {seconds:.1f} s "
@@ -171,13 +174,18 @@ def _describe(folder: RunFolder, state: JobState, info: RunInfo) -> None:
                 else:
                     progress.add()
     finally:
-        info.sessions[-1]["speed"] = launcher.speed.as_json()
+        speed, price = launcher.speed, job.settings.price
+        info.sessions[-1]["speed"] = speed.as_json()
+        cost = money(price, speed.prompt_tokens, speed.new_tokens)
+        if cost is not None:
+            info.sessions[-1]["cost"] = {"amount": round(cost, 6), "currency": price.currency}
         if adapter.load_notes:
             info.sessions[-1]["weights"] = list(adapter.load_notes)
         if job.settings.embeddings:
             _keep_embeddings(folder, state)
     if launcher.speed.new_tokens:  # of what is no language model the last line says enough
-        say(f"{job.label}: {launcher.speed}")
+        spent = "" if cost is None else f", {cost:.2f} {price.currency}"
+        say(f"{job.label}: {launcher.speed}{spent}")
 
 
 def _check_embeddings(job: Job) -> None:

@@ -124,7 +124,7 @@ class ClosedSet(Family):
         return None if self.parser == WORD_IN_REPLY else make_parser(self.parser, self.labels)
 
     def read(self, case: Case) -> str | None:
-        """What a reply is read as: a label, another word, or None."""
+        """The reading of a reply: a label, another word, or None."""
         if self._parse is None:
             return word_in_reply(case.reply, case.truth[0])
         return self._parse(case.reply)
@@ -287,7 +287,7 @@ class Joint(Family):
         whole = [all(each) for each in read]
         values, joint = list[FloatArray](), list[str | None]()
         tables = dict[str, Rows]()
-        for place, (name, each) in enumerate(self._sets.items()):
+        for index, (name, each) in enumerate(self._sets.items()):
             if name == "joint":
                 true = ["_".join(parts) for parts in truths]
                 joint = [
@@ -296,9 +296,9 @@ class Joint(Family):
                 ]
                 found = joint
             else:
-                true = [parts[place] for parts in truths]
+                true = [parts[index] for parts in truths]
                 found = [
-                    parts[place] if ok else None for parts, ok in zip(read, whole, strict=True)
+                    parts[index] if ok else None for parts, ok in zip(read, whole, strict=True)
                 ]
             asked = [Case(c.name, c.reply, (t,)) for c, t in zip(cases, true, strict=True)]
             counted = each.counted(asked, found)

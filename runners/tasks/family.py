@@ -35,15 +35,15 @@ class Case:
 
 @dataclass(frozen=True)
 class FamilyFigures:
-    """What a family made of the cases."""
+    """A family's figures for the cases."""
 
     values: FloatArray
     """(clips x columns)"""
     readings: Sequence[str | None]
-    """What each reply was read as, for the reader of the tables; None: unknown."""
+    """The reading of each reply, for tables; None: unknown."""
     tables: Mapping[str, Rows]
     classes: Sequence[object] | None = None
-    """What two protocols are compared by, where that is not the readings."""
+    """Values by which two protocols are compared, if not by the readings."""
 
 
 class Family(ABC):
@@ -87,5 +87,5 @@ def rule(parser: str) -> str:
 
 
 def policy(unknown: str) -> str:
-    """What becomes of a reply without a label."""
+    """How a reply without a label is counted."""
     return "left out" if unknown == "drop" else "wrong"

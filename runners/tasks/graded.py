@@ -27,7 +27,7 @@ class Rewards(Family):
     groups: tuple[str, ...] = ("multiple choice", "emer_ov_mc", "judge")
     graded = ("reward",)
     untagged: str = "own"
-    """What is read where a reply has no <answer>: the `own` reply, or the `last` one of the run,
+    """The text read if a reply has no <answer>: the `own` reply, or the `last` one of the run,
     as in the authors' code, which depends on the order of the clips."""
 
     def __post_init__(self) -> None:

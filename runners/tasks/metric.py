@@ -35,7 +35,7 @@ FAMILIES: Mapping[str, type[Family]] = {
     "text": TextOverlap,
     "regression": Regression,
 }
-"""What `family` of a protocol may be."""
+"""Values of a protocol's `family`."""
 
 SAME = "the same"
 _SHOWN = 3  # examples of each difference
@@ -126,12 +126,12 @@ class ProtocolMetric(Metric):
         return bool(self._families[protocol].graded)
 
     def values(self, protocol: str, scores: Scores) -> list[str | float | None]:
-        """What each clip was read as under a protocol: its class or grade, None for nothing."""
+        """The reading of each clip under a protocol: its class or grade, None for nothing."""
         family = self._families[protocol]
         if not family.graded:
             header, *rows = scores.tables()["readings"]
-            place = header.index(protocol)
-            return [row[place] or None for row in rows]
+            column = header.index(protocol)
+            return [row[column] or None for row in rows]
         columns = scores.contributions.columns
         at = [columns.index(f"{protocol}/{name}") for name in ("unknown", *family.graded)]
         picked = scores.contributions.values[:, at]
@@ -188,7 +188,7 @@ class ProtocolMetric(Metric):
 
     def explain(self, scores: Scores) -> list[str]:
         """How each protocol reads a reply, and replies that they read differently."""
-        told = [f"{name}: {family.about}" for name, family in self._families.items()]
+        sentences = [f"{name}: {family.about}" for name, family in self._families.items()]
         header, *rows = scores.tables()["differences"]
         for other in header[3:]:
             at, first = header.index(other), header[2]
@@ -198,8 +198,8 @@ class ProtocolMetric(Metric):
                     f"{row[1]!r:.60} is {row[2]!s:.24} by {first}, {row[at]!s:.24} by {other}"
                     for row in shown
                 )
-                told.append(f"for instance {examples}")
-        return told
+                sentences.append(f"for instance {examples}")
+        return sentences
 
 
 def _is_mandatory(each: Any) -> bool:
@@ -230,8 +230,8 @@ def _disagreements(cases: Sequence[Case], found: Mapping[str, FamilyFigures]) ->
         name: sum(a != b for a, b in zip(_classes(ours), _classes(theirs), strict=True))
         for name, theirs in others
     }
-    told = ", ".join(f"{name} {count}" for name, count in counts.items() if count)
-    return [f"of {len(cases)} replies read differently from {first}: {told}"] if told else []
+    words = ", ".join(f"{name} {count}" for name, count in counts.items() if count)
+    return [f"of {len(cases)} replies read differently from {first}: {words}"] if words else []
 
 
 def _classes(counted: FamilyFigures) -> Sequence[object]:

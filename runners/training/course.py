@@ -1,4 +1,4 @@
-"""What a recipe trains: AffectGPT as its authors do, or low-rank adapters in any port."""
+"""Models to train: AffectGPT as its authors do, or low-rank adapters in any port."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
@@ -49,7 +49,7 @@ class Course(ABC):
 
     @abstractmethod
     def lacks(self, example: Example) -> str:
-        """What a clip lacks to be learned from; empty where it has all."""
+        """The reason why a clip cannot be learned from; empty if it can."""
 
     @abstractmethod
     def lesson(self, example: Example, kind: str) -> "Lesson":
@@ -125,7 +125,7 @@ class AffectGptCourse(Course):
             raise PrerequisiteError(
                 f"train.step=affectgpt trains baseline=affectgpt, not {settings.baseline['name']}"
             )
-        # What was trained is what this makes: neither to be found nor to be fetched.
+        # The trained part is the output of this run: it is neither located nor downloaded.
         parts = {n: part for n, part in self.adapter.checkpoint.items() if n != "trained"}
         weights = settings.weights
         self.adapter = replace(self.adapter, checkpoint=parts)
@@ -133,7 +133,7 @@ class AffectGptCourse(Course):
         self.adapter.__dict__["parts"] = self.parts
         self.template = Template.of(self.recipe.template)
         self.features: Callable[[Example], Mapping[str, Tensor]] | None = None
-        """Encoder outputs that were kept, in place of media."""
+        """Cached encoder outputs, instead of media."""
 
     def files(self, example: Example) -> dict[str, Path | None]:
         """The files that the template reads, by kind."""
@@ -169,7 +169,7 @@ class AffectGptCourse(Course):
         return Lesson(example.clip.name, inputs, ids)
 
     def media(self, example: Example) -> "dict[str, Tensor]":
-        """What is seen and heard of a clip. Raises ClipError."""
+        """Read a clip's media. Raises ClipError."""
         files = {kind: path for kind, path in self.files(example).items() if path is not None}
         return read_media(files, self.recipe.frames)
 
@@ -207,19 +207,19 @@ class AffectGptCourse(Course):
         from ovmer.baselines.layers.qformer import QFormerConfig
         from ovmer.baselines.models.affectgpt_fusion import FusionConfig, FusionConfigs
 
-        told = self.recipe.fusion
+        fusion = self.recipe.fusion
         sizes = QFormerConfig(
             encoder_width=0,
             layers=2,
             cross_attention_every=1,
-            width=told.qformer_width,
-            heads=told.qformer_heads,
-            ffn=told.qformer_ffn,
+            width=fusion.qformer_width,
+            heads=fusion.qformer_heads,
+            ffn=fusion.qformer_ffn,
         )
         return FusionConfigs(
-            FusionConfig(told.video, told.video_tokens, sizes),
-            FusionConfig(told.audio, told.audio_tokens, sizes),
-            FusionConfig(told.multi, told.multi_tokens, sizes),
+            FusionConfig(fusion.video, fusion.video_tokens, sizes),
+            FusionConfig(fusion.audio, fusion.audio_tokens, sizes),
+            FusionConfig(fusion.multi, fusion.multi_tokens, sizes),
         )
 
     def prompts(self, inputs: Sequence[Any]) -> "Sequence[Tensor]":
@@ -240,7 +240,7 @@ class AffectGptCourse(Course):
 
     @property
     def _config(self) -> dict[str, Any]:
-        """What the file says of the model, by the authors' names."""
+        """The model's settings for the file, by the authors' names."""
         fusion, recipe = self.recipe.fusion, self.recipe
         model = {
             f"{name}_fusion_type": getattr(fusion, name) for name in ("video", "audio", "multi")

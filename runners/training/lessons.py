@@ -38,7 +38,7 @@ class Example:
 
     clip: Clip
     values: Mapping[str, Any]
-    """What the answer of each kind is made of."""
+    """Values from which the answer of each kind is made."""
 
 
 def read_examples(

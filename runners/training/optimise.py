@@ -1,4 +1,4 @@
-"""What a recipe's settings mean to transformers' Trainer: precision, optimiser, memory."""
+"""Translates a recipe's settings for transformers' Trainer: precision, optimiser, memory."""
 
 from dataclasses import dataclass
 from pathlib import Path

@@ -69,7 +69,7 @@ def folder_of(settings: TrainSettings, overrides: Sequence[str]) -> Path:
 
 @dataclass(frozen=True)
 class TrainingResult:
-    """What a run has made."""
+    """Result of a training run."""
 
     checkpoint: Path
     """The last one."""
@@ -84,7 +84,7 @@ class TrainingRun:
 
     def __init__(self, settings: TrainSettings, overrides: Sequence[str]) -> None:
         self.settings, self.overrides = settings, overrides
-        self.job = Job(settings, tuple(overrides))  # which puts own clips in their place
+        self.job = Job(settings, tuple(overrides))  # which replaces the data set by own clips
         self.folder = folder_of(settings, overrides)
         self.recipe = settings.train
         self.is_first = int(os.environ.get("RANK", "0")) == 0
@@ -130,7 +130,7 @@ class TrainingRun:
             held.callback(lock(file.fileno(), path))
 
     def _for_miniature(self, held: ExitStack) -> Path:
-        """Where the miniature of a dry run is written: by each process in a place of its own."""
+        """Folder of a dry run's miniature; each process writes its own."""
         if self.is_first or not self.settings.dry_run:
             return self.folder
         return Path(held.enter_context(TemporaryDirectory()))

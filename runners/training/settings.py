@@ -91,7 +91,7 @@ class EvaluationSettings:
 
 @dataclass
 class Recipe:
-    """Everything that decides what training makes of a baseline."""
+    """Everything that the trained weights depend on."""
 
     name: str = "???"
     step: str = "port"
@@ -105,7 +105,7 @@ class Recipe:
     accumulate: int = 1
     """Iterations for one update."""
     accumulation: str = "mean"
-    """What becomes of their gradients; the authors `sum` them."""
+    """How their gradients are combined; the authors `sum` them."""
     rate: LearningRateSettings = field(default_factory=LearningRateSettings)
     weight_decay: float = 0.0
     clip: float = 0.0
@@ -132,7 +132,7 @@ class Recipe:
     broken: str = "skip"
     features: str = "live"
     mixture: dict[str, float] = field(default_factory=dict)
-    """Data sets by name with the share of iterations of each, in place of `dataset`; on the command
+    """Data sets by name with the share of iterations of each, instead of `dataset`; on the command
     line `+train.mixture={NAME: SHARE, ...}`."""
     reasons: DescriptionSource = field(default_factory=DescriptionSource)
     precision: str = "auto"
@@ -204,7 +204,7 @@ def compose_train(overrides: Sequence[str]) -> TrainSettings:
     ConfigStore.instance().store(name="train_schema", node=TrainSettings)
     first = [*(_DRY if "dry_run=true" in [each.lower() for each in overrides] else ())]
     if any(each.startswith("clips=") for each in overrides):
-        first.append("dataset=sample")  # in whose place they come
+        first.append("dataset=sample")  # which they replace
     with initialize_config_dir(str(CONF), version_base=VERSION_BASE):
         given = {each.partition("=")[0] for each in overrides}
         chosen = [each for each in first if each.partition("=")[0] not in given]
