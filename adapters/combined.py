@@ -7,7 +7,7 @@ language model,
         baseline.runs=[outputs/ovmerd/salmonn-apart,outputs/ovmerd/mplug_owl-apart] extractor=qwen25
 
 The prompt with which the authors merged two clues and a subtitle was not published. Here both clues
-stand where their prompt for one clue has it, joined by the `；` that parts clue and subtitle there.
+are at the slot of their prompt for one clue, joined by the `；` that separates clue and subtitle.
 """
 
 from collections.abc import Sequence

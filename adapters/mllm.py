@@ -157,7 +157,7 @@ class Mllm(Adapter, ABC):
     def texts(self, question: str, template: Sequence[str] | None = None) -> list[list[int]]:
         """Token ids of the template's texts, the first of which begins with the start token.
 
-        `template` stands for the port's own where a clip needs another.
+        `template` replaces the port's own if a clip needs another.
         """
         encode = self.tokenizer.encode
         first, *rest = (
@@ -232,7 +232,7 @@ class Mllm(Adapter, ABC):
         prompt: QuestionTemplate | None = None,
         template: Sequence[str] | None = None,
     ) -> tuple[str, tuple[str, ...]]:
-        """The question for a clip whose media take so many positions of the prompt.
+        """The question for a clip whose media take `positions` of the prompt.
 
         Its subtitle is cut where `texts` and media would exceed `prompt_limit`, with a note.
         """

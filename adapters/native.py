@@ -358,7 +358,7 @@ class Native(ChatMllm, Mllm):
         self._tried.add(key)
 
     def _tokens_of(self, some: int, first: Frames, *, work: bool = True) -> int:
-        """How long a prompt with so many frames of a clip is, and nothing else.
+        """Length in tokens of a prompt with `some` frames of a clip, and no other media.
 
         Without `work` 0 where that would take as long as with the frames themselves.
         """

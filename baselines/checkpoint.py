@@ -62,7 +62,7 @@ class Loading:
         return None
 
     def ignores(self, key: str, files: Sequence[Path]) -> bool:
-        """Whether the user leaves the tensor called `key` aside."""
+        """Whether the user ignores the tensor called `key`."""
         part = self.part_of(files)
         return part is not None and any(fnmatchcase(key, p) for p in self.parts[part].ignore)
 
@@ -78,7 +78,7 @@ def locate(
 ) -> dict[str, Path]:
     """The folder or file of each part (of `names`, where given); downloads what it must.
 
-    `weights` is a folder in which repositories lie as OWNER/NAME; with it nothing is downloaded.
+    `weights` is a folder with repositories as OWNER/NAME; with it nothing is downloaded.
     Raises CheckpointError that names all parts that are nowhere to be had.
     """
     wanted = list(parts if names is None else names)
@@ -110,7 +110,7 @@ def locate(
 
 
 def local(part: CheckpointPart, setting: str, weights: str | None) -> Path | None:
-    """Where a part lies on this machine; None where it does not.
+    """Path of a part on this machine; None if it is not here.
 
     `setting` is its key in messages. Raises CheckpointError for a `path` or a `weights` that does
     not exist.

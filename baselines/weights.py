@@ -113,7 +113,7 @@ def renames(pairs: Sequence[tuple[str, str]]) -> Renames:
 def join(*parts: Tensors) -> Tensors:
     """The tensors of several parts together. (`a | b` is for a part that overrides an earlier one.)
 
-    Raises CheckpointError where two parts stand for the same tensor.
+    Raises CheckpointError if two parts are the same tensor.
     """
     joined: Tensors = {}
     for part in parts:

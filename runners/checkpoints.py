@@ -1,6 +1,6 @@
 """Status of the baselines' checkpoints, before anything is loaded.
 
-`survey` looks at files without torch: which are there, whether they are whole, and what tensors
+`survey` reads files without torch: which are there, whether they are whole, and what tensors
 they hold. `compare` lets the port's own strict loader have its say, without reading any data.
 """
 

@@ -65,7 +65,7 @@ class _Dtype:
 
 
 class _Array:
-    """Stands for numpy.ndarray, whose own `__setstate__` trusts the shape that a file claims."""
+    """Replaces numpy.ndarray, whose own `__setstate__` trusts the shape that a file claims."""
 
     def __setstate__(self, state: tuple[Any, ...]) -> None:
         _, shape, dtype, _, data = state

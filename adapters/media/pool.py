@@ -39,7 +39,7 @@ class _Child:
         self.socket, theirs = socket.socketpair()
         with theirs, ExitStack() as on_failure:
             on_failure.callback(self.socket.close)
-            # -P: nothing in the folder where the user stands can replace a module.
+            # -P: nothing in the user's current folder can replace a module.
             self.process = subprocess.Popen(
                 [sys.executable, "-P", "-m", "ovmer.adapters.media.child", str(theirs.fileno())],
                 pass_fds=[theirs.fileno()],

@@ -131,7 +131,7 @@ class EmotionLlamaAdapter(Mllm):
     def texts(self, question: str, template: Sequence[str] | None = None) -> list[list[int]]:
         """The ids before and after the vectors. The tokenizer adds a start token to the first.
 
-        What stands between start tokens is encoded by itself.
+        Text between start tokens is encoded by itself.
         """
         start = self.tokenizer.bos_id
 

@@ -18,7 +18,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class ConditionedPrompt:
-    """Token ids for a language model that looks at something beside them, in layers of its own.
+    """Token ids for a language model with cross-attention to other features, in layers of its own.
 
     Its `generate` takes that as `media` (rows x ...); all prompts of a batch have it in one shape.
     """
@@ -43,7 +43,7 @@ class MediaPrompt:
     features: Mapping[str, "Tensor"]
     switches: Mapping[str, bool] = field(default_factory=dict)
     packed: Collection[str] = ()
-    """Features that stand one after another along their last axis instead."""
+    """Features that are concatenated along their last axis instead."""
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -120,7 +120,7 @@ class Engine(Protocol):
     ) -> Sequence[Generated | ClipError]:
         """One answer per prompt, in their order. `seeds` start the random stream of each.
 
-        A ClipError stands for a prompt that failed alone.
+        A ClipError marks a prompt that failed alone.
         """
         ...
 
@@ -152,7 +152,7 @@ class TextEngine(Protocol):
 
     def stream(self, asked: Asked) -> Answered:
         """Answer prompts of text. Raises PrerequisiteError where no further one can be answered;
-        what was yielded before stands."""
+        answers yielded before are kept."""
 
     def close(self) -> None:
         """Free what answering took."""

@@ -165,7 +165,7 @@ class OfflineVllm:
             return self._engine.step()
         except EngineDeadError as error:
             raise PrerequisiteError(
-                "vLLM's engine died (its own messages stand above); what was answered is kept, "
+                "vLLM's engine died (its own messages are above); what was answered is kept, "
                 "the same command goes on from there"
             ) from error
 

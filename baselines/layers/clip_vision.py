@@ -157,7 +157,7 @@ def shortest_side_crop(
 ) -> npt.NDArray[np.uint8]:
     """Bring the shorter side to `size` (bicubic, antialiased) and cut out the middle square.
 
-    T x height x width x 3 -> T x size x size x 3. Where the middle lies between two pixels, the
+    T x height x width x 3 -> T x size x size x 3. If the middle is between two pixels, the
     image processor cuts before it; torchvision's CenterCrop (`rounded`) at the even one.
     """
     sides = frames.shape[1:3]
@@ -190,7 +190,7 @@ def write_clip_miniature(folder: Path, seed: int) -> None:
         (r"^", "vision_model."),
     )
     tensors = publish(random_tensors(tower, seed), published)
-    # Of the rest of a CLIP, which loading leaves aside, one tensor for each kind of name.
+    # Of the rest of a CLIP, which loading ignores, one tensor for each kind of name.
     for name in ("vision_model.post_layernorm.bias", "text_model.final_layer_norm.bias"):
         tensors[name] = torch.zeros(_MINIATURE["hidden_size"])
     tensors["visual_projection.weight"] = torch.zeros(16, _MINIATURE["hidden_size"])

@@ -34,7 +34,7 @@ _LONGEST = {"video": 32, "audio": 8, "multi": 264}
 class FusionConfig:
     """How vectors over time become `tokens` vectors in the prompt.
 
-    Without a Q-Former there is one vector, which stands there `tokens` times.
+    Without a Q-Former there is one vector, repeated `tokens` times.
     """
 
     kind: str = ATTENTION

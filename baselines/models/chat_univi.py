@@ -99,7 +99,7 @@ class EventMerging(nn.Module):
         self.events = TokenMerging(rates["temporal_cluster_rate"], _FRAME_NEIGHBOURS)
 
     def positions(self, frames: int) -> int:
-        """How many tokens become of so many frames."""
+        """Number of tokens for a number of frames."""
         events = frames if frames < _FEWEST_FRAMES else self.events.count(frames)
         return events * self.tokens
 
@@ -231,7 +231,7 @@ def write_miniature(folder: Path, seed: int) -> dict[str, Path]:
         if not name.startswith("tower.")
     }
     tensors = publish(trained, _PUBLISHED)
-    # The published shards hold the tower as well, which loading leaves aside.
+    # The published shards hold the tower as well, which loading ignores.
     copied = "model.vision_tower.vision_tower.vision_model.post_layernorm.bias"
     write_torch_shards(llm, tensors | {copied: torch.zeros(32)}, shards=2)
     return {"llm": llm, "tower": tower}

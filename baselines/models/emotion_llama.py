@@ -270,7 +270,7 @@ def write_miniature(folder: Path, seed: int) -> dict[str, Path]:
 
 
 def _published(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The file of what was trained, with one tensor of each kind that loading leaves aside."""
+    """The file of what was trained, with one tensor of each kind that loading ignores."""
     names = renames([(ours, theirs) for theirs, ours in CONNECTOR_NAMES])
     aside = {
         "attention.fc_out.bias": torch.zeros(6),

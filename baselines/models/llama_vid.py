@@ -2,7 +2,7 @@
 
     frame -> EVA-ViT-g -> a class token and 256 patches, of width 1408
 
-    context: the question and 32 queries -> Q-Former, which looks at all 257 tokens -> 32 x 768
+    context: the question and 32 queries -> Q-Former, which attends to all 257 tokens -> 32 x 768
              -> Linear: 32 queries over the patches; what they find, averaged       ->  1 x 1408
              -> Linear                                                              ->  1 x 4096
     content: the mean of the patches -> Linear, GELU, Linear                        ->  1 x 4096
@@ -78,7 +78,7 @@ _PUBLISHED = (
     (r"^context\.value\.", "model.vlm_att_val_projector."),
     (r"^content\.", "model.mm_projector."),
 )
-# What config.json says of the parts that are built here; other values stand for other models.
+# What config.json says of the parts that are built here; other values mean other models.
 _BUILT: Mapping[str, Any] = {
     "bert_type": "qformer_pretrain",
     "compress_type": "mean",

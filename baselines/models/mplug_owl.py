@@ -156,7 +156,7 @@ class SelfAttention(nn.Module):
 
 
 class MplugOwlVisionLayer(nn.Module):
-    """A block of a ViT that looks at other frames first."""
+    """A block of a ViT that first attends to other frames."""
 
     def __init__(self, config: CLIPVisionConfig) -> None:
         super().__init__()
@@ -216,7 +216,7 @@ class MplugOwlVision(nn.Module):
 
 
 class AbstractorLayer(nn.Module):
-    """Queries look at themselves and at all frames, then a gated MLP."""
+    """Queries attend to themselves and to all frames, then a gated MLP."""
 
     def __init__(self, config: Mapping[str, Any]) -> None:
         super().__init__()

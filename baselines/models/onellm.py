@@ -8,8 +8,8 @@
            right after the first token of LLaMA 2 7B
 
 Encoder and experts are the same for pictures and for sound; tokens, router, the two Linears and the
-tags are each one's own. A prompt takes one of the two. All of it lies in one file in Meta's layout,
-whose language model is turned into transformers' here. The file's six other senses are left aside.
+tags are separate. A prompt takes one of the two. All of it is in one file in Meta's layout,
+whose language model is turned into transformers' here. The file's six other senses are ignored.
 
 Source: csuhan/OneLLM at 8587a476, `model/LLM/onellm.py` and `model/meta.py`.
 """
@@ -333,7 +333,7 @@ def write_miniature(folder: Path, seed: int) -> dict[str, Path]:
     tower = {name: drawn.pop(name) for name in list(drawn) if name.startswith("tower.")}
     drawn |= fuse(tower, *OPEN_CLIP_FUSED)
     tensors = publish(drawn, (*published, (r"^", "llma.")))
-    # Of what loading leaves aside, one tensor for each kind of name.
+    # Of the tensors that loading ignores, one for each kind of name.
     for name in ("clip.ln_final.bias", "clip.visual.proj", "start_tag.fmri", "conv1.point.bias"):
         tensors[f"llma.{name}"] = torch.zeros(8, dtype=torch.half)
     torch.save(tensors, model / WEIGHTS_FILE)

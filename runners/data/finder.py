@@ -25,7 +25,7 @@ _ANY_ENDING = frozenset().union(*ENDINGS.values())
 
 
 class Finder:
-    """Where one kind of media lies below `root`."""
+    """Index of one kind of media below `root`."""
 
     def __init__(
         self,

@@ -26,7 +26,7 @@ class Clip:
     name: str
     video: Path | None
     audio: Path | None
-    """A sound file; where there is none, the video, whose sound track is meant."""
+    """A sound file; if there is none, the video, for its sound track."""
     face: Path | None
     """Face crops, uint8 frames x height x width x 3 (.npy); looked for if `visual` is face."""
     subtitle: str | None
@@ -63,7 +63,7 @@ class Visual(StrEnum):
 
 @dataclass
 class Subtitle:
-    """Where the subtitles stand: one column for each language."""
+    """Location of the subtitles: one column for each language."""
 
     file: str = "???"
     split: str | None = None

@@ -83,7 +83,7 @@ class _Rows:
     absent: dict[str, list[Path]] = field(default_factory=dict)
     """By kind: files that are named and not there."""
     written: int = 0
-    """Files whose bytes stood in the table."""
+    """Files whose bytes were in the table."""
 
     def cell(self, row: Mapping[str, Any], kind: str) -> Any:
         """The value of a kind of column; None where there is none."""

@@ -1,7 +1,7 @@
 """Which clips a data set has, and what is true of them: from a csv table or an .npz of labels.
 
 What the authors' loaders do is kept: an empty list of labels is replaced (`empty`), and an index
-stands for a word (`words`). What no label of the data set can be is refused, since a file of
+means a word (`words`). What no label of the data set can be is refused, since a file of
 another data set or version would else be scored without a word.
 """
 

@@ -30,7 +30,10 @@ _CHANGES = {
 
 
 def check(inputs: str, uses: frozenset[str], who: str) -> None:
-    """Raise PrerequisiteError where a baseline that uses so much is left nothing, or unchanged."""
+    """Raise PrerequisiteError if a baseline is left without input, or its input unchanged.
+
+    `uses` are its modalities.
+    """
     wanted = _CHANGES.get(inputs, inputs)
     if inputs == ALL or wanted in uses:
         return

@@ -1,4 +1,4 @@
-"""The folder of one run: what stands in it, and who may write to it.
+"""The folder of one run: its files, and who may write to it.
 
     predictions.jsonl   one line a clip, appended as it is done           (records.Prediction)
     labels.jsonl        one line a description and extractor, likewise    (records.LabelRecord)

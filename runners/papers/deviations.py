@@ -46,7 +46,7 @@ def _shipped() -> Mapping[str, Mapping[str, Any]]:
 
 
 def names_of(baseline: str | None) -> list[str]:
-    """The baselines whose runs can stand in a printed row: its own, and the one it varies."""
+    """The baselines whose runs can fill a printed row: its own, and the one it varies."""
     shipped = _shipped().get(baseline or "", {})
     return [each for each in (baseline, shipped.get("variant_of")) if each]
 

@@ -1,6 +1,6 @@
 """A printed table as data: its rows and columns, its protocol, and the figures in print.
 
-The figures stand in published/*.csv as they were read, each with its source. What was not read is
+The figures are in published/*.csv as printed, each with its source. What was not read is
 not there, and its cell stays empty.
 """
 

@@ -1,7 +1,7 @@
 """A layout and run folders -> a table of cells, each with what a reader of it must know.
 
 A cell says why it is empty, and why a figure cannot be set beside print; a difference is given only
-where it can. Of several runs of one baseline the one stands there that fits print best.
+where it can. Of several runs of one baseline, the one that matches print best is shown.
 """
 
 import math
@@ -185,7 +185,7 @@ class PaperTable:
 
 
 def make_table(layout: TableLayout, results: Sequence[PaperRun]) -> PaperTable:
-    """Fill the layout; below stand baselines that print has no row for."""
+    """Fill the layout; baselines without a printed row are added below."""
     by_run: dict[tuple[str, str], list[PaperRun]] = {}
     for result in results:
         by_run.setdefault((result.info.baseline, result.info.dataset), []).append(result)

@@ -1,7 +1,7 @@
-"""Runs -> leaderboards: one for each set of runs that can stand side by side.
+"""Runs -> leaderboards: one for each set of comparable runs.
 
 Runs share a board where data set, clips, truth, metric and its conditions (the vocabulary's
-edition, say) agree; others are kept apart. A run that is not finished stands on its board with
+edition, say) agree; others are kept apart. A run that is not finished is listed on its board with
 figures over the clips that it has, and is left out of every comparison; so are dry runs and
 the truth itself.
 """
@@ -326,7 +326,7 @@ def _draw(rows: Sequence[LeaderboardEntry]) -> dict[str, dict[str, FloatArray]]:
 
 
 def _spread(row: LeaderboardEntry, primary: str) -> dict[str, Any] | None:
-    """Of several readings: how many, their deviation, and how far one more may lie from them."""
+    """Of several readings: their number, deviation, and the prediction interval of one more."""
     deviation = None if row.mean is None else row.mean.spread.get(primary)
     if deviation is None:
         return None

@@ -134,7 +134,7 @@ def read_run(folder: RunFolder, datasets: "DatasetCache") -> ReportRun:
     )
     if run.is_dry:
         run.warnings.append(
-            "dry run: a random miniature stands in for the model, so figures mean nothing"
+            "dry run: a random miniature replaces the model, so figures mean nothing"
         )
     if mark := seen_by(settings).mark:
         run.warnings.append(f"trained on: {mark}")

@@ -33,7 +33,7 @@ _ZERO_WIDTH = re.compile("[\\u200b-\\u200d\\u2060\\ufeff]")
 
 _BRACKETS = re.compile(r"[\[\]]")
 _QUOTES = re.compile(r"['\"]")
-# An apostrophe separates unless it stands inside a word, as in "don't".
+# An apostrophe separates unless it is inside a word, as in "don't".
 _SEPARATORS = re.compile(r"[,，、;；\n\r\t|\"“”「」《》]|(?<!\w)['‘’`]|['‘’`](?!\w)")
 _BULLET = re.compile(r"\s*(?:[-–—*•·●○▪]+|\(?\d{1,3}[.)、:](?=\D))\s*")
 _AROUND = " \t\r\n\v\f.。．!！?？:：…[]()（）{}【】〔〕<>*_#`"

@@ -142,7 +142,7 @@ def compare(
 
     With missing=skip, runs over different clips are compared on those that all have.
 
-    Raises PrerequisiteError where runs cannot stand side by side: another metric, other conditions
+    Raises PrerequisiteError if runs are not comparable: another metric, other conditions
     such as the vocabulary's edition, other clips.
     """
     first = check_comparable(runs, figure)

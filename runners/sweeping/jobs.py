@@ -99,7 +99,7 @@ def run_jobs(jobs: Sequence[Job], launcher: Sequence[str] = ()) -> int:
 
 
 def _plan(jobs: Sequence[Job]) -> list[_Planned]:
-    """How far each job has come; a job that is asked for twice stands once.
+    """How far each job has come; a job that is asked for twice appears once.
 
     Raises PrerequisiteError where none of them can start.
     """

@@ -29,7 +29,7 @@ from ovmer.runners.parts import with_parts
 from ovmer.runners.scoring import Metric, make_metric
 
 _LASTING = frozenset({Status.UNREADABLE, Status.MISSING_MODALITY})
-"""Failures that lie in the clip's files: tried again only when those have changed. The cause of the
+"""Failures caused by the clip's files: tried again only when those have changed. The cause of the
 others may have passed (memory, a server, a bug since fixed), so each new run tries them again."""
 
 _INTERVALS = 2  # of how intervals are made: scores made otherwise are made anew
@@ -134,7 +134,7 @@ class JobState:
     @property
     def score_digest(self) -> str:
         """Hash of everything that the scores follow from."""
-        # Where the tables lie is no matter: the conditions name them, and their content is checked.
+        # Not the tables' location: the conditions name them, and their content is checked.
         settings = {key: v for key, v in self.job.settings.metric.items() if key != "wheel_root"}
         clusters = self.job.settings.dataset.get("cluster")
         metric = [settings, self.metric.conditions, clusters, _INTERVALS]
@@ -256,7 +256,7 @@ def request(job: Job, clip: Clip, clues: Sequence[str | None] = ()) -> ClipReque
     truth = clip.labels if job.adapter.sees_truth else ()
     question = _question(job, clip)
     if question is not None:
-        subtitle = None  # it stands in the question, where the task wants it
+        subtitle = None  # the question contains it, if the task uses it
     checked = bool(settings.dataset.get("check_files", True))
     made_from = fingerprint(video, audio, subtitle, truth, checked)
     if question is not None:

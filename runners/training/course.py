@@ -110,7 +110,7 @@ class Course(ABC):
         return Lora(sizes.rank, sizes.alpha, sizes.dropout, tuple(sizes.targets))
 
     def _miniature(self) -> dict[str, Path]:
-        """In a dry run, where the parts of the miniature lie."""
+        """In a dry run, the paths of the miniature's parts."""
         if not self.settings.dry_run:
             return {}
         return {name: path for name, path in self.adapter.parts.items() if name != "trained"}

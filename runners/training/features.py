@@ -2,7 +2,7 @@
 
 A file is named by the clip's media and by the encoders, so that a changed file or checkpoint gets
 features of its own. They are made clip by clip in evaluation mode: without the noise of the
-authors' training, whose HuBERT is in train mode and hears batches normalised as one.
+authors' training, whose HuBERT is in train mode and gets batches normalised as one.
 """
 
 import hashlib

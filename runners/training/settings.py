@@ -67,7 +67,7 @@ class FusionSettings:
 
 @dataclass
 class DescriptionSource:
-    """Where the description of each clip stands that a model learns to give."""
+    """Source of the description of each clip that a model learns to give."""
 
     file: str | None = None
     """A csv below the data set's root; null: the label table's name with track3 for track2."""
@@ -86,7 +86,7 @@ class EvaluationSettings:
     sets: list[str] = field(default_factory=lambda: ["generation=greedy"])
     """Settings of these sweeps."""
     every: int = 0
-    """Score a checkpoint for validation each time so many were saved; 0: all at the end."""
+    """Score a checkpoint for validation each time this many were saved; 0: all at the end."""
 
 
 @dataclass

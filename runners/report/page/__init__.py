@@ -57,7 +57,7 @@ def write_page(
 ) -> int:
     """Write the page at one stroke; returns its size in bytes.
 
-    With `reload` it shows a running sweep, and loads itself anew after so many seconds. Raises
+    With `reload` it shows a running sweep, and reloads itself after that many seconds. Raises
     PrerequisiteError where its folder is missing or it is one, and OSError where it cannot be
     written.
     """
