@@ -1,7 +1,7 @@
 """transformers' Trainer with our order of clips, our files, and a stop at a loss of NaN.
 
-A checkpoint appears whole or not at all: it is written to a temporary folder, forced to the disk
-and renamed. Beside the weights it holds what resuming needs (optimiser, schedule, random states); of
+A checkpoint appears whole or not at all: written to a temporary folder, forced to the disk and
+renamed. Beside the weights it holds what resuming needs (optimiser, schedule, random states); of
 older checkpoints only the weights stay.
 """
 

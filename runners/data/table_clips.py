@@ -13,6 +13,7 @@ from ovmer.baselines.errors import PrerequisiteError
 from ovmer.runners.data.finder import ENDINGS
 from ovmer.runners.data.folder_clips import names_after
 from ovmer.runners.data.settings import Clip, DatasetSettings, select
+from ovmer.runners.disk import replace_file
 from ovmer.runners.scoring.parsing import MISSING, friendly_list
 from ovmer.runners.table_files import TableFile, read_table
 
@@ -108,7 +109,8 @@ class _Rows:
         if isinstance(value, dict):  # how Hugging Face's data sets hold media
             value = (value.get("bytes") and value) or value.get("path")
         if isinstance(value, bytes | dict):
-            return self._written(value, kind)
+            self.written += 1
+            return media_file(value, ".npy" if kind == "face" else ".mp4")
         text = self.text({**row, self.columns.get(kind, ""): value}, kind)
         if text is None:
             return None
@@ -119,19 +121,20 @@ class _Rows:
             return None
         return file
 
-    def _written(self, value: Any, kind: str) -> Path:
-        """A file in the cache with the bytes of a cell, under a hash of them."""
-        content = value if isinstance(value, bytes) else value["bytes"]
-        ending = Path(str(value.get("path") or "")).suffix if isinstance(value, dict) else ""
-        name = hashlib.blake2b(content, digest_size=16).hexdigest()
-        file = cache_folder(MEDIA_FILES) / (name + (ending or {"face": ".npy"}.get(kind, ".mp4")))
-        if not file.exists():
-            from ovmer.runners.disk import replace_file
 
-            file.parent.mkdir(parents=True, exist_ok=True)
-            replace_file(file, content)
-        self.written += 1
-        return file
+def media_file(value: bytes | Mapping[str, Any], ending: str = ".mp4") -> Path:
+    """A file in the cache that holds a cell's bytes, in a folder called by their hash.
+
+    A mapping holds `bytes` and may hold a `path`, after which the file, and so the clip, is called.
+    """
+    content: bytes = value if isinstance(value, bytes) else value["bytes"]
+    digest = hashlib.blake2b(content, digest_size=16).hexdigest()
+    named = "" if isinstance(value, bytes) else Path(str(value.get("path") or "")).name
+    file = cache_folder(MEDIA_FILES) / digest / (named.lstrip(".") or digest + ending)
+    if not file.exists():
+        file.parent.mkdir(parents=True, exist_ok=True)
+        replace_file(file, content)
+    return file
 
 
 def read_rows(path: Path, wanted: DatasetSettings) -> tuple[list[Clip], list[str]]:

@@ -1,6 +1,7 @@
 """Which parts a job's clips lack, and where they come from."""
 
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,9 @@ from ovmer.runners.parts import faces
 from ovmer.runners.parts.asr import AsrSettings, Listener
 from ovmer.runners.parts.faces import FaceFinder
 from ovmer.runners.progress import Progress
+
+_AT_ONCE = 4
+"""Files that are read at a time, or asked about where a server does the work."""
 
 
 @dataclass
@@ -56,13 +60,16 @@ def make(settings: Settings, clips: Sequence[Clip], uses: frozenset[str], label:
 def _make(
     find: Callable[[Path], Any], make_one: Callable[[Path], None], files: Sequence[Path], label: str
 ) -> None:
+    """Each file once; the next ones are read while a model is at work."""
     todo = [file for file in dict.fromkeys(files) if find(file) is None]
     if not todo:
         return
-    with Progress(len(todo), label) as progress:
-        for file in todo:
-            make_one(file)
-            progress.add()
+    with Progress(len(todo), label) as progress, ThreadPoolExecutor(_AT_ONCE, "parts") as pool:
+        try:
+            for _ in pool.map(make_one, todo):
+                progress.add()
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
 
 
 def with_parts(settings: Settings, clips: Sequence[Clip]) -> Sequence[Clip]:
@@ -81,9 +88,13 @@ def _with_words(listener: Listener, asr: AsrSettings, clip: Clip) -> Clip:
     if clip.audio is None or not _is_heard(asr, clip):
         return clip
     heard = listener.cache.find(clip.audio)
-    if heard is None or heard.get("text") is None:
+    if heard is None:
         return clip
-    note = f'the subtitle was heard by {asr.name}: "{heard["text"]}"'
+    if heard["text"] is None:
+        note = f"no subtitle could be heard by {asr.name}: {heard['error']}"
+        return replace(clip, notes=(*clip.notes, note))
+    language = f" ({heard['language']})" if heard["language"] else ""
+    note = f'the subtitle was heard by {asr.name}{language}: "{heard["text"]}"'
     return replace(clip, subtitle=heard["text"], notes=(*clip.notes, note))
 
 
