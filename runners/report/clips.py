@@ -183,9 +183,9 @@ def shard(board: Leaderboard, start: int, stop: int | None) -> dict[str, Any]:
         texts.append(SEPARATOR.join(text.replace(SEPARATOR, " ") for text in words))
         more.append(
             {
-                number: told
+                number: extra
                 for number, done in enumerate(said)
-                if done is not None and (told := _more(done, labels.get(done.name)))
+                if done is not None and (extra := _more(done, labels.get(done.name)))
             }
         )
     return {"texts": texts, "more": more}
