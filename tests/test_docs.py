@@ -1,7 +1,11 @@
 """The commands of all pages name settings that exist; those of the README's pages run, too."""
 
+import json
+import os
 import re
 import shlex
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -47,3 +51,18 @@ def test_the_settings_of_a_command_exist(command):
 @pytest.mark.parametrize("command", commands("train"))
 def test_a_training_composes(command):
     assert compose_train(settings(command, "train")).train
+
+
+def test_the_notebook_runs(tmp_path):
+    cells = json.loads((ROOT / "docs" / "first_hour.ipynb").read_text("utf-8"))["cells"]
+    sources = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
+    done = subprocess.run(
+        [sys.executable, "-c", "\n".join(sources)],
+        cwd=tmp_path,
+        env=os.environ | {"MPLBACKEND": "Agg"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "M-avg" in done.stdout
+    assert list(tmp_path.glob("outputs/sample/lexicon/scores.json"))
