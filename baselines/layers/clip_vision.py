@@ -28,7 +28,7 @@ from ovmer.baselines.miniature import publish, random_tensors, write_json
 from ovmer.baselines.weight_files import Tensors
 from ovmer.baselines.weights import Renames, weightless
 
-_FIELDS = (
+CLIP_FIELDS = (
     "hidden_size",
     "intermediate_size",
     "num_hidden_layers",
@@ -101,13 +101,13 @@ def clip_vision_config(folder: Path) -> CLIPVisionConfig:
     while isinstance(config, Mapping) and "vision_config" in config:
         config = config["vision_config"]
     published = {name: value for name, value in (config or {}).items() if value is not None}
-    lost = [name for name in _FIELDS if name not in published]
+    lost = [name for name in CLIP_FIELDS if name not in published]
     # transformers' own class writes only what differs from its defaults.
     if lost and published.get("model_type") != "clip_vision_model":
         raise CheckpointError(
             f"{folder / 'config.json'} lacks {', '.join(lost)} of an image tower; is it a CLIP?"
         )
-    fields = {name: published[name] for name in _FIELDS if name in published}
+    fields = {name: published[name] for name in CLIP_FIELDS if name in published}
     return CLIPVisionConfig(**fields, attn_implementation="sdpa")
 
 

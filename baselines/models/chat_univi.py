@@ -33,7 +33,7 @@ from ovmer.baselines.layers.clip_vision import (
     write_clip_miniature,
 )
 from ovmer.baselines.layers.density_peaks import Draw, TokenMerging
-from ovmer.baselines.llama import llama_config
+from ovmer.baselines.llama import MINI_LLAMA2, llama_config
 from ovmer.baselines.miniature import (
     publish,
     random_tensors,
@@ -63,14 +63,8 @@ _PUBLISHED = (
     (r"^llm\.", ""),
 )
 _MINIATURE: dict[str, Any] = {
+    **MINI_LLAMA2,
     "model_type": "ChatUniVi",
-    "vocab_size": 400,
-    "hidden_size": 32,
-    "intermediate_size": 64,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 1,
-    "max_position_embeddings": 4096,
-    "rms_norm_eps": 1e-5,
     "mm_vision_tower": "openai/clip-vit-large-patch14",
     "mm_vision_select_layer": -2,
     "mm_use_im_start_end": False,

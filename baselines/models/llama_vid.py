@@ -35,7 +35,7 @@ from ovmer.baselines.layers.eva_vit import (
     write_eva_miniature,
 )
 from ovmer.baselines.layers.qformer import QFormer, QFormerConfig, published_qformer, qformer_keys
-from ovmer.baselines.llama import llama_config
+from ovmer.baselines.llama import MINI_LLAMA2, llama_config
 from ovmer.baselines.miniature import (
     publish,
     random_tensors,
@@ -87,14 +87,8 @@ _BUILT: Mapping[str, Any] = {
     "mm_vision_select_feature": "patch",
 }
 _MINI_LLM: dict[str, Any] = {
+    **MINI_LLAMA2,
     "model_type": "llava",
-    "vocab_size": 400,
-    "hidden_size": 32,
-    "intermediate_size": 64,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 1,
-    "max_position_embeddings": 4096,
-    "rms_norm_eps": 1e-5,
     **_BUILT,
 }
 _MINI_BERT: dict[str, Any] = {

@@ -25,7 +25,7 @@ from ovmer.baselines.checkpoint import read_json
 from ovmer.baselines.device import Placement
 from ovmer.baselines.errors import CheckpointError
 from ovmer.baselines.layers.clip_vision import clip_vision_config, normalise
-from ovmer.baselines.llama import llama_config
+from ovmer.baselines.llama import MINI_LLAMA1, llama_config
 from ovmer.baselines.miniature import (
     publish,
     random_tensors,
@@ -72,15 +72,7 @@ _ABSTRACTOR_FIELDS = (
 _MINIATURE: dict[str, Any] = {
     "model_type": "mplug-owl",
     "num_query_tokens": 64,
-    "text_config": {
-        "vocab_size": 400,
-        "hidden_size": 32,
-        "intermediate_size": 64,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 1,
-        "max_position_embeddings": 2048,
-        "rms_norm_eps": 1e-6,
-    },
+    "text_config": MINI_LLAMA1,
     "vision_config": {
         "hidden_size": 32,
         "intermediate_size": 64,

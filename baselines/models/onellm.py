@@ -38,7 +38,14 @@ from ovmer.baselines.layers.clip_vision import (
     open_clip_config,
 )
 from ovmer.baselines.layers.kaldi_fbank import FRAME, kaldi_fbank
-from ovmer.baselines.llama import META_NAMES, from_meta, llama_config, meta_config, to_meta
+from ovmer.baselines.llama import (
+    META_NAMES,
+    MINI_LLAMA2,
+    from_meta,
+    llama_config,
+    meta_config,
+    to_meta,
+)
 from ovmer.baselines.miniature import fuse, publish, random_tensors, write_json, write_sentencepiece
 from ovmer.baselines.models.onellm_projection import (
     MEL_BINS,
@@ -291,17 +298,7 @@ _MINI = OneLlmConfig(
     blocks=1,
     expert_ffn=64,
     router_ffn=64,
-    llm=llama_config(
-        {
-            "vocab_size": 400,
-            "hidden_size": 32,
-            "intermediate_size": 64,
-            "num_hidden_layers": 2,
-            "num_attention_heads": 1,
-            "max_position_embeddings": CONTEXT,
-            "rms_norm_eps": 1e-5,
-        }
-    ),
+    llm=llama_config({**MINI_LLAMA2, "max_position_embeddings": CONTEXT}),
 )
 
 

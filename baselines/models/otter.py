@@ -30,7 +30,7 @@ from ovmer.baselines.decoding.answers import ConditionedPrompt
 from ovmer.baselines.device import Placement
 from ovmer.baselines.errors import CheckpointError
 from ovmer.baselines.layers.clip_vision import ClipVision, clip_keys, clip_vision_config, normalise
-from ovmer.baselines.llama import llama_config
+from ovmer.baselines.llama import MINI_LLAMA1, llama_config
 from ovmer.baselines.miniature import (
     publish,
     random_tensors,
@@ -75,13 +75,10 @@ _MINIATURE: dict[str, Any] = {
     "max_num_frames": 128,
     "text_config": {
         "_name_or_path": "luodian/llama-7b-hf",
+        **MINI_LLAMA1,
         "vocab_size": 404,  # with <|endofchunk|>, <image>, <answer> and <PAD>
-        "hidden_size": 32,
-        "intermediate_size": 64,
         "num_hidden_layers": 4,
         "num_attention_heads": 2,
-        "max_position_embeddings": 2048,
-        "rms_norm_eps": 1e-6,
     },
     "vision_config": {
         "hidden_size": 32,
