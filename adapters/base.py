@@ -62,7 +62,7 @@ class Answer:
 
 @dataclass(frozen=True)
 class Machine:
-    """Where and how a model runs.
+    """Device, data type, engine and weights folder of a model.
 
     Of this only `dtype` and the engine are part of a run's identity.
     """

@@ -177,7 +177,7 @@ class Mllm(Adapter, ABC):
 
     @cached_property
     def parts(self) -> dict[str, Path]:
-        """Where each part of the checkpoint is; downloads what must be."""
+        """Path of each part of the checkpoint; downloads missing ones."""
         return locate(self.checkpoint, self.needed_parts, self._weights)
 
     @property

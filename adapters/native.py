@@ -105,7 +105,7 @@ class Native(ChatMllm, Mllm):
         return small
 
     def on(self, machine: Machine) -> Adapter:
-        """With `engine=server` the clips go to a server that has the model under its hub id."""
+        """Return the adapter for a machine; with `engine=server`, for a server with the model."""
         if machine.engine["name"] != "server":
             return super().on(machine)
         from ovmer.adapters.served import Served

@@ -144,7 +144,7 @@ class WorkerProcess:
             self._raise_died()
 
     def _raise_died(self) -> None:
-        """It closed its output: by its end, or as a way to be of no use."""
+        """Raise the error for a worker that closed its output, because it ended or misbehaved."""
         try:
             code = self._process.wait(_SECONDS_TO_END)
         except subprocess.TimeoutExpired:

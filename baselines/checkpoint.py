@@ -1,4 +1,4 @@
-"""Where a checkpoint is: a local folder or file, or a pinned revision of a hub repository.
+"""Location of checkpoints: a local folder or file, or a pinned revision of a hub repository.
 
 A model is published in parts (language model, vision tower, connector), each in a repository or
 folder of its own. `CheckpointPart` names one of them as `conf/baseline/NAME.yaml` does; `locate`
@@ -201,7 +201,7 @@ def fingerprint(path: Path, patterns: Sequence[str] = ()) -> str:
 
 @cache
 def _hash_of(files: tuple[tuple[Path, int, int], ...]) -> str:
-    """Of files with their size and time of change: read once as long as those stay."""
+    """Hash of files, cached by their size and time of change."""
     digest = hashlib.blake2b(digest_size=10)
     for file, size, _ in files:
         digest.update(f"{file.name if len(files) > 1 else ''}:{size}:".encode())

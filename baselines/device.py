@@ -1,4 +1,4 @@
-"""Where and in which precision a model runs."""
+"""Device and precision of a model, and the GPU memory of this process."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING

@@ -1,4 +1,4 @@
-"""Which tensors weight files hold: names, shapes and types, nothing of their data. No torch.
+"""Index of weight files: the tensors' names, shapes and types, without data or torch.
 
 What people do to files and what does not change a model is undone here, and said in `notes`: a
 state dict nested under another name, the prefix of a wrapper, settings beside the tensors, shards

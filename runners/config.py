@@ -63,7 +63,7 @@ class ReadingSettings:
 
 @dataclass
 class PriceSettings:
-    """Of a million tokens; None where it is not known."""
+    """Prices of a million tokens; None if unknown."""
 
     prompt: float | None = None
     answer: float | None = None
@@ -72,7 +72,7 @@ class PriceSettings:
 
 @dataclass
 class ColumnSettings:
-    """Which column of the table `clips=` holds what, where it is not called so."""
+    """Columns of the table `clips=`, where they have other names than the defaults."""
 
     name: str | None = None
     video: str | None = None

@@ -134,7 +134,7 @@ class Job:
 
     @property
     def machine(self) -> Machine:
-        """Where and how the model runs."""
+        """Device, data type, engine and weights folder of the model."""
         settings = self.settings
         return Machine(settings.machine.device, self.dtype, settings.engine, settings.weights)
 

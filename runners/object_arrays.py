@@ -54,7 +54,7 @@ class _Dtype:
         return self._name.lstrip("<>|=").startswith("O")
 
     def values(self, data: bytes, count: int) -> list[Any]:
-        """So many items, read from their bytes."""
+        """Array items, read from their bytes."""
         import numpy as np
 
         dtype = np.dtype(self._order + self._name.lstrip("<>|="))

@@ -100,7 +100,7 @@ class _Answered(Exception):
 def read_in_child(
     kind: str, path: Path, pick: "Pick", arguments: dict[str, Any], limit: float
 ) -> tuple[NDArray[Any], dict[str, Any]]:
-    """As `reading.read`, in a child process, within `limit` seconds."""
+    """Read as `reading.read` does, in a child process, within `limit` seconds."""
     request = {"kind": kind, "path": str(path.absolute()), "arguments": arguments, "limit": limit}
     try:
         with _borrowed() as child:

@@ -58,7 +58,7 @@ class HumanOmniAdapter(AudioVisual):
 
     @cached_property
     def parts(self) -> dict[str, Path]:
-        """Where each part of the checkpoint is. Raises CheckpointError for one of another size."""
+        """Path of each part of the checkpoint. Raises CheckpointError for one of another size."""
         parts = locate(self.checkpoint, self.needed_parts, self._weights)
         found = read_json(parts["model"]).get("mm_projector_type")
         if found in _PROJECTORS and found != self.projector:
@@ -90,7 +90,7 @@ class HumanOmniAdapter(AudioVisual):
         )
 
     def load(self, machine: Machine) -> None:
-        """With the penalty on repetition that the checkpoint asks for, unless the preset has one.
+        """Load with the checkpoint's penalty on repetition, unless the preset has one.
 
         Upstream's `generate` reads generation_config.json, of which only this changes greedy ids.
         """

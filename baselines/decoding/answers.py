@@ -145,7 +145,7 @@ class TextEngine(Protocol):
 
     @property
     def identity(self) -> Mapping[str, Any]:
-        """Which model answers and through which engine: all but question and sampling.
+        """Model and engine: all that shapes an answer but question and sampling.
 
         Raises PrerequisiteError where the model is not to be had.
         """

@@ -1,4 +1,4 @@
-"""Which language model: `owner/name@commit` on the hub, a local folder, or a GGUF file.
+"""Sources of language models: `owner/name@commit` on the hub, a local folder, a GGUF file.
 
 Nothing here imports torch: a run whose answers are all cached never does.
 """

@@ -18,7 +18,7 @@ _KINDS = ("image", "video", "audio")
 
 @dataclass(frozen=True)
 class PromptStates:
-    """Of one clip, in float32."""
+    """Hidden states of one clip, in float32."""
 
     hidden: NDArray[Any]
     """The language model's last hidden state, after its final norm, of the prompt's last token

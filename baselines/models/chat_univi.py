@@ -121,13 +121,13 @@ class EventMerging(nn.Module):
 
 @dataclass(frozen=True)
 class ChatUniViSizes(PromptSizes):
-    """With the merging, which decides how many positions a clip takes."""
+    """Sizes with the merging, which decides how many positions a clip takes."""
 
     merging: EventMerging = field(kw_only=True)
 
 
 def read_sizes(llm: Path, tower: Path) -> ChatUniViSizes:
-    """From the two config.json files of the published checkpoint."""
+    """Read the sizes from the two config.json files of the published checkpoint."""
     config = _read_config(llm)
     return ChatUniViSizes(
         context=llama_config(config).max_position_embeddings,

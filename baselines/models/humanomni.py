@@ -102,7 +102,7 @@ class HumanOmniSizes(PromptSizes):
 
 
 def read_sizes(model: Path, siglip: Path, whisper: Path, bert: Path) -> HumanOmniSizes:
-    """From the checkpoint's configurations, and from the names of the main folder's tensors."""
+    """Read the sizes from the configurations and the names of the main folder's tensors."""
     config, eye = HumanOmniConfig.read(model), siglip_config(siglip)
     ear = WhisperConfig(**read_json(whisper))
     config.check(model, eye, ear)

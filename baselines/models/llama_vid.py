@@ -115,7 +115,7 @@ class LlamaVidInputs:
 
 
 def read_sizes(llm: Path, vision: Path) -> PromptSizes:
-    """From config.json and from the shapes in the tower's file."""
+    """Read the sizes from config.json and from the shapes in the tower's file."""
     context = llama_config(read_json(llm)).max_position_embeddings
     return PromptSizes(context, POSITIONS, eva_image_size(vision))
 

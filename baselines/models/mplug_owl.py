@@ -106,7 +106,7 @@ class MplugOwlInputs:
 
 
 def read_sizes(model: Path) -> PromptSizes:
-    """From config.json of the published checkpoint."""
+    """Read the sizes from config.json of the published checkpoint."""
     config = _read_config(model)
     context = llama_config(config["text_config"]).max_position_embeddings
     return PromptSizes(context, config["num_query_tokens"] + 1, IMAGE)
@@ -298,7 +298,7 @@ class MplugOwl(nn.Module):
 
 
 def _inner_width(intermediate: int) -> int:
-    """Of the gated MLP: two thirds of the size that the configuration has, in steps of 256."""
+    """Width of the gated MLP: two thirds of the configured size, in multiples of 256."""
     if intermediate == 2816:  # the result for 4096, kept where a configuration has it already
         return intermediate
     return 256 * math.ceil(2 * intermediate // 3 / 256)

@@ -135,7 +135,7 @@ class OneLlmConfig:
 
     @classmethod
     def read(cls, params: Mapping[str, Any], tensors: Tensors, clip_heads: int) -> "OneLlmConfig":
-        """From params.json and the shapes of renamed tensors. Raises CheckpointError."""
+        """Read from params.json and the shapes of renamed tensors. Raises CheckpointError."""
         return cls(
             clip=open_clip_config(tensors, "tower", clip_heads),
             experts=_count(tensors, r"experts\.(\d+)\."),
@@ -191,8 +191,8 @@ class ForgetfulLlama(LlamaForCausalLM):
         past_key_values: Cache | None = None,
         **others: Any,
     ) -> Any:
-        """As in the base class. `generate` counts the whole prompt in mask and positions, and gives
-        no mask where nothing is padded."""
+        """Run as the base class does. `generate` counts the whole prompt in mask and positions, and
+        passes no mask if nothing is padded."""
         begun = past_key_values is not None and past_key_values.get_seq_length() > 0
         if begun:
             position_ids = None if position_ids is None else position_ids - 2

@@ -122,7 +122,7 @@ class OtterInputs:
 
 @dataclass(frozen=True)
 class OtterSizes(PromptSizes):
-    """With what limits the settings."""
+    """Sizes, with the limits of the settings."""
 
     vocabulary: int = field(kw_only=True)
     most_frames: int | None = field(kw_only=True)
@@ -130,7 +130,7 @@ class OtterSizes(PromptSizes):
 
 
 def read_sizes(model: Path) -> OtterSizes:
-    """From config.json of the published checkpoint."""
+    """Read the sizes from config.json of the published checkpoint."""
     config = _read_config(model)
     text = llama_config(config["text_config"])
     return OtterSizes(
@@ -142,7 +142,7 @@ def read_sizes(model: Path) -> OtterSizes:
 
 
 class CrossAttention(nn.Module):
-    """From one sequence to another, without biases."""
+    """Cross-attention from one sequence to another, without biases."""
 
     def __init__(self, width: int, seen_width: int) -> None:
         super().__init__()

@@ -84,7 +84,7 @@ _MINIATURE: dict[str, Any] = {
 
 
 def read_sizes(llm: Path, tower: Path) -> PromptSizes:
-    """From the two config.json files of the published checkpoint."""
+    """Read the sizes from the two config.json files of the published checkpoint."""
     vision = clip_vision_config(tower)
     patches = (vision.image_size // vision.patch_size) ** 2
     context = llama_config(read_json(llm)).max_position_embeddings

@@ -106,7 +106,7 @@ class VideoLlavaInputs:
 
 @dataclass(frozen=True)
 class VideoLlavaSizes(PromptSizes):
-    """With what limits frames and prompt."""
+    """Sizes, with the limits of frames and prompt."""
 
     frames: int = field(kw_only=True)
     cut_at: int = field(kw_only=True)
@@ -114,7 +114,7 @@ class VideoLlavaSizes(PromptSizes):
 
 
 def read_sizes(llm: Path, tower: Path) -> VideoLlavaSizes:
-    """From the two config.json files of the published checkpoint."""
+    """Read the sizes from the two config.json files of the published checkpoint."""
     text = read_json(llm)
     vision, frames = _vision_config(read_json(tower))
     context = llama_config(text).max_position_embeddings

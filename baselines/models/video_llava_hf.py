@@ -82,12 +82,12 @@ class VideoLlavaHf(nn.Module):
         return splice(self.llm.get_input_embeddings(), inputs.texts, list(frames))
 
     def embed_batch(self, clips: Sequence[VideoLlavaInputs]) -> list[Tensor]:
-        """Those of several clips."""
+        """The prompts of several clips."""
         return [self.embed(inputs) for inputs in clips]
 
 
 def read_sizes(model: Path) -> VideoLlavaSizes:
-    """From config.json of the published checkpoint."""
+    """Read the sizes from config.json of the published checkpoint."""
     config = _config(model)
     vision, context = config.vision_config, config.text_config.max_position_embeddings
     positions = (vision.image_size // vision.patch_size) ** 2 + 1

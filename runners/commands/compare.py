@@ -126,7 +126,7 @@ def _words(folders: Mapping[str, RunFolder]) -> Iterator[str]:
 
 
 def _around(text: str, at: int) -> str:
-    """Some of a text on both sides of a position."""
+    """Excerpt of a text around a position."""
     start, end = max(0, at - _SHOWN), at + _SHOWN
     return "..." * (start > 0) + text[start:end] + "..." * (end < len(text))
 

@@ -38,7 +38,7 @@ _MANDATORY = "???"
 
 @dataclass
 class LabelColumns:
-    """Which columns to read; null: inferred from the header."""
+    """Columns to read; null: inferred from the header."""
 
     name: str | None = None
     predictions: str | None = None
@@ -71,7 +71,7 @@ class CommonSettings:
 
     @property
     def truth_name(self) -> str:
-        """Where the truth comes from."""
+        """Name of the truth's source."""
         return self.truth or str(self.dataset.get("name", ""))
 
     def check(self) -> None:

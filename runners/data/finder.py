@@ -1,4 +1,4 @@
-"""From a clip's name to its file, by patterns; each folder is listed once.
+"""Clip's name -> its file, by patterns; each folder is listed once.
 
 The rules, in order: the exact name; the same name in other case or another Unicode normal form
 (macOS); the same name with another ending, or with the ending in the table. A folder inside a

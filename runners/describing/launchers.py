@@ -1,4 +1,4 @@
-"""Where the clips of one run are described: in this process, or by the workers of a Ray cluster.
+"""Launchers: describe the clips of a run in this process, or by the workers of a Ray cluster.
 
     ovmer sweep baseline=video_llava launcher=ray launcher.workers=4
 

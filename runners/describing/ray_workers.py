@@ -69,7 +69,7 @@ class RayWorker:
     def deal(
         self, requests: Sequence[ClipRequest], files: Mapping[str, Sequence[Path]], *, last: bool
     ) -> None:
-        """More clips, and by their names the files of them that the driver sees; after the `last`
+        """Add clips, and by their names the files of them that the driver sees; after the `last`
         ones for now, batches that are not full are answered too."""
         self._files |= files
         for request in requests:

@@ -55,7 +55,7 @@ class RunFolder:
         }
 
     def last_record(self) -> float:
-        """When the last clip was recorded, in seconds since 1970; 0 where none was."""
+        """Time of the last record, in seconds since 1970; 0 if there is none."""
         path = self.path / "predictions.jsonl"
         return path.stat().st_mtime if path.is_file() else 0.0
 

@@ -67,7 +67,7 @@ class RunInfo:
 
     @property
     def overrides(self) -> tuple[str, ...]:
-        """Of all sessions, each once."""
+        """The overrides of all sessions, each once."""
         given = [each for one in self.sessions for each in one.get("overrides") or ()]
         return tuple(dict.fromkeys(map(str, given)))
 

@@ -117,7 +117,7 @@ def _short(value: Any) -> str:
 
 
 def _combined(info: RunInfo) -> Iterator[Mark]:
-    """Of a combination the parts are runs of their own, whose names say what is unusual."""
+    """Deviations of a combination, whose parts are runs with names that list their deviations."""
     unusual = [
         name
         for name in (Path(str(source)).name for source in info.identity["sources"])

@@ -1,4 +1,4 @@
-"""Which parts a job's clips lack, and where they come from."""
+"""Makes missing subtitles and face crops of a job's clips."""
 
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor

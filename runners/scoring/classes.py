@@ -231,7 +231,7 @@ _ABSENT = 10_000
 
 @dataclass
 class PreferenceMetric(ClassMetric):
-    """Which of two descriptions of a clip is the better one: a1, a2, or the same."""
+    """Accuracy of preferences between two descriptions of a clip: a1, a2, or same."""
 
     name: str = "preference"
     primary: str = "two-class/WAF"

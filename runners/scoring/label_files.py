@@ -38,7 +38,7 @@ _BROKEN = (zipfile.BadZipFile, pickle.UnpicklingError)
 
 @dataclass(frozen=True)
 class Columns:
-    """Where to look in a table; None: by the header."""
+    """Columns to read in a table; None: inferred from the header."""
 
     wanted: Sequence[str]
     """Names that the labels' column may have, best first."""

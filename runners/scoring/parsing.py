@@ -1,4 +1,4 @@
-"""From what a language model wrote to a list of labels, in the authors' way and in a kinder one.
+"""Reply of a language model -> list of labels, by the authors' rule and by a more tolerant one.
 
 `string_to_list` and `listlist_to_list` keep the names and, on every odd case, the behaviour of the
 functions in MERTools (MER2025_Track23/toolkit/utils/functions.py), because the published figures

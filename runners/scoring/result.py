@@ -123,7 +123,7 @@ class Scores:
 
     @property
     def spread(self) -> dict[str, float]:
-        """Of several readings the sample standard deviation of each figure that all define."""
+        """Sample standard deviation over readings, of each figure that all of them define."""
         if len(self.repeats) < 2:
             return {}
         columns = {name: [each[name] for each in self.repeats] for name in self.repeats[0]}

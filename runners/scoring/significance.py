@@ -1,4 +1,4 @@
-"""Are runs different, or is it the luck of the clips? All pairs of a set of runs, tested together.
+"""Tests of the differences between runs: all pairs of a set of runs, tested together.
 
 `compare` takes scores, `compare_contributions` what each clip contributes. Leaderboards, the
 comparison view, tables and `ovmer compare` all read the same `RunComparison`. docs/statistics.md
@@ -301,7 +301,7 @@ class _Pairs:
 def _same_readings(
     first: Contributions, second: Contributions
 ) -> tuple[Contributions, Contributions]:
-    """Both with as many readings: each repeated up to the least common multiple.
+    """Repeat the readings of both up to the least common multiple.
 
     Their means stay the same, so a run with three readings can be swapped with one of two.
     """

@@ -49,7 +49,7 @@ class ExtractionState:
         return identity_text(self.extractor.identity)
 
     def key(self, item: ClipDescription) -> str:
-        """Under which the labels of one description are kept."""
+        """The key of one description's labels in labels.jsonl."""
         # A judge's answer depends on the truth as well.
         text = "\n".join([item.text, *item.truth])
         return label_key(item.name, text, item.subtitle, item.is_labels, self._identity)
@@ -152,7 +152,7 @@ class JobState:
 
     @property
     def labels(self) -> dict[str, LabelRecord]:
-        """Those of the first reading, which the exchange files hold."""
+        """The first reading's labels, which the exchange files hold."""
         return self.readings[0].labels
 
     @property

@@ -175,7 +175,7 @@ class ProtocolMetric(Metric):
         )
 
     def _kept(self, name: str, counted: FamilyFigures) -> Any:
-        """Which clips add to more than the share of unknown replies."""
+        """Mask of the clips that count in more than the share of unknown replies."""
         columns = self._families[name].columns
         others = [
             i for i, column in enumerate(columns) if not column.endswith(("clips", "unknown"))

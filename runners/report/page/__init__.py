@@ -109,7 +109,7 @@ class _Writer:
                 yield f"shard-{number}-{k}", shard(board, start, stop)
 
     def _compressed(self, parts: Iterator[tuple[str, Any]]) -> Iterator[bytes]:
-        """In order, a few ahead in threads: compression is what takes time."""
+        """Compress in order, a few ahead in threads, as it takes most of the time."""
         waiting: deque[Future[bytes]] = deque()
         for name, content in parts:
             waiting.append(self._pool.submit(_part, name, content))
