@@ -106,7 +106,7 @@ class Adapter:
     """The methods of this contract that a subclass writes, itself or by its bases. Derived, as is
     the next: whoever asks what an adapter can do asks these."""
     describe_takes_seed: ClassVar[bool] = False
-    """Whether `describe` has a parameter `seed`; it is then given the clip's (`Prepared.seed`)."""
+    """Whether `describe` has a parameter `seed`; it then gets the clip's (`Prepared.seed`)."""
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
@@ -165,7 +165,7 @@ class Adapter:
         return answer if isinstance(answer, str) else answer.text
 
     def sources(self) -> Sequence[Path]:
-        """Run folders of other baselines, whose descriptions this one is given as clues."""
+        """Run folders of other baselines, whose descriptions this one gets as clues."""
         return ()
 
     def prepare(self, video: Path | None, audio: Path | None, subtitle: str | None) -> Prepared:

@@ -25,7 +25,7 @@ _JOIN = "；"
 @register("combined")
 @dataclass
 class Combined(Adapter):
-    """Joins what other runs said of a clip, in the order of `runs`."""
+    """Joins the answers of other runs for a clip, in the order of `runs`."""
 
     runs: list[str] = field(default_factory=list)
     """Run folders of the same data set."""

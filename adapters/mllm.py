@@ -252,7 +252,7 @@ class Mllm(Adapter, ABC):
         return {name: path for name, path in self.parts.items() if name in wanted}
 
     def load(self, machine: Machine) -> None:
-        parts = self.parts  # what is missing is said before anything slow is imported
+        parts = self.parts  # missing parts are reported before any slow import
         from ovmer.baselines.decoding.batches import Batches
         from ovmer.baselines.decoding.engine_settings import cache_folder, engine_settings
         from ovmer.baselines.device import resolve

@@ -73,7 +73,7 @@ class Native(ChatMllm, Mllm):
 
     _is_miniature = False
     _shows = False
-    """Whether the engine is given the media themselves."""
+    """Whether the engine takes the media themselves."""
 
     def __post_init__(self) -> None:
         Mllm.__post_init__(self)
@@ -121,7 +121,7 @@ class Native(ChatMllm, Mllm):
 
     def load(self, machine: Machine) -> None:
         check_packages(self.architecture, self.packages)
-        folder = self.parts["model"]  # what is missing is said before anything slow is imported
+        folder = self.parts["model"]  # missing parts are reported before any slow import
         from ovmer.baselines.decoding.batches import Batches
         from ovmer.baselines.decoding.engine_settings import VllmSettings, engine_settings
         from ovmer.baselines.decoding.transformers_engine import TransformersEngine

@@ -35,7 +35,7 @@ class CheckpointPart:
     """Patterns (`*` is anything) of tensors that the model has no use for, by their names in the
     files: the user's word that they are harmless. A tensor that the model needs stays needed."""
     folder: str | None = None
-    """Name below the setting `weights`; the repository's, unless said."""
+    """Name below the setting `weights`; the repository's by default."""
     gb: float | None = None
     """Size of the files in 10^9 bytes, where it is known."""
     package: str | None = None

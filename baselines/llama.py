@@ -89,7 +89,7 @@ def llama_config(published: Mapping[str, Any]) -> LlamaConfig:
 
 
 def rope_parameters(published: Mapping[str, Any]) -> dict[str, Any]:
-    """How a config.json says that positions are rotated, as transformers 5 writes it.
+    """Rotary parameters of a config.json, in the form of transformers 5.
 
     Before, `rope_theta` stood at the top level and `rope_scaling` had its kind as `type`. Raises
     CheckpointError for a kind that transformers does not know.

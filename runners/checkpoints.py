@@ -96,7 +96,7 @@ def survey(name: str, adapter: Mllm, weights: str | None) -> Iterator[PartStatus
 
 
 def compare(findings: Sequence[PartStatus], adapter: Mllm, weights: str | None) -> None:
-    """Fill in what the port's loader says of parts that are all there; imports torch."""
+    """Add the port loader's verdict on parts that are complete; imports torch."""
     import torch
 
     from ovmer.baselines.device import Placement

@@ -238,7 +238,7 @@ class Job:
         if presets:
             fields["generation"] = {**presets[choice], **self.task.generation}
         if not is_dataclass(self._class) or "bug_compat" not in self._class.__dataclass_fields__:
-            fields.pop("bug_compat", None)  # said of all baselines of an experiment
+            fields.pop("bug_compat", None)  # set for all baselines of an experiment
         if "sources" in self._class.defines and isinstance(fields.get("runs"), list):
             fields["runs"] = [self._run_folder(str(run)) for run in fields["runs"]]
         return fields

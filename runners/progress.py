@@ -31,7 +31,7 @@ class Progress:
         self._started = self._said = time.monotonic()
 
     def add(self, failure: Status | None = None, sentence: str = "") -> None:
-        """Count one more clip; the first failure of each kind is said at once."""
+        """Count one more clip; the first failure of each kind is printed at once."""
         self._count += 1
         if failure is not None:
             if not self._failed[failure]:

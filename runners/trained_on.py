@@ -21,7 +21,7 @@ NO_MODEL = "-"
 
 @dataclass(frozen=True)
 class TrainedOn:
-    """Whether a model has seen the clips of a data set, and who says so."""
+    """Whether a model has seen the clips of a data set, with the source."""
 
     status: str
     source: str = "no training list read"

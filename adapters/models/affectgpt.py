@@ -130,7 +130,7 @@ class AffectGptAdapter(Mllm):
     @property
     def template(self) -> Sequence[str]:  # type: ignore[override]  # by what the weights look at
         *texts, last = self._template.texts
-        # What is asked after the last slot is a setting: the subtitle and the question.
+        # The text after the last slot is a setting: the subtitle and the question.
         return [*texts, last.replace(SUBTITLE_TEXT, "").replace(QUESTION_TEXT, "{question} ")]
 
     @cached_property

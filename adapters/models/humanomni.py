@@ -39,7 +39,7 @@ _LONG = "the sound lasts longer than the 30 seconds that the model hears"
 @register("humanomni")
 @dataclass
 class HumanOmniAdapter(AudioVisual):
-    """A released checkpoint. With `bug_compat` a clip without sound is given silence."""
+    """A released checkpoint. With `bug_compat` a clip without sound gets silence."""
 
     projector: str = "all_in_one_small"
     thinking: str = "auto"

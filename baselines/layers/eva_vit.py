@@ -163,7 +163,7 @@ def _join_biases(tensors: Tensors, attention: str) -> None:
     """Queries and values have a bias in the file, keys have none: here they have one of zeros."""
     q, v = (tensors.pop(f"{attention}{name}_bias", None) for name in "qv")
     if q is None or v is None:
-        return  # the strict loader says what is missing
+        return  # the strict loader reports missing tensors
     shape = (2 * q.sides(1)[0] + v.sides(1)[0],)
     tensors[f"{attention}qkv.bias"] = LazyTensor(shape, q.source, partial(_joined, q, v))
 

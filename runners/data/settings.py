@@ -21,7 +21,7 @@ from ovmer.runners.data.truth import Labels
 
 @dataclass(frozen=True, slots=True)
 class Clip:
-    """One clip of a data set: what may be asked about, and the truth."""
+    """One clip of a data set: its media, subtitle, question and truth."""
 
     name: str
     video: Path | None
@@ -99,7 +99,7 @@ class DatasetSettings:
     cluster: Cluster = field(default_factory=Cluster)
     """Which clips are not independent."""
     rows: Rows = field(default_factory=Rows)
-    """Where clips bring questions or folds; then `labels` says the words alone."""
+    """For data sets with questions or folds; then `labels` lists the words alone."""
     target: str = "labels"
     """The extractor's target: labels, basic_emotion or sentiment."""
     submission: str | None = None

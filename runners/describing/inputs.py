@@ -43,7 +43,7 @@ def check(inputs: str, uses: frozenset[str], who: str) -> None:
 
 
 def keeps_subtitle(inputs: str) -> bool:
-    """Whether the words are among what the baseline is given."""
+    """Whether the subtitle is among the baseline's inputs."""
     return inputs not in (VIDEO, AUDIO, "no_subtitle")
 
 

@@ -30,7 +30,7 @@ from ovmer.runners.ray_cluster import joined
 
 _STARTED, _LOADED = "started", "loaded"
 _DEATHS = 2
-"""So many workers lost with it (the second time alone), and a clip is asked no more."""
+"""After this many workers lost with it (the second time alone), a clip is given up."""
 _LOOK_SECONDS = 1.0
 _GB = 2**30
 
@@ -127,7 +127,7 @@ class WorkerShare:
     cpus: int
     gpus: float
     memory: int
-    """Bytes; 0 is not asked for."""
+    """Bytes; 0: not requested."""
 
     @classmethod
     def of(cls, cluster: Mapping[str, float], options: RayOptions, on_gpu: bool) -> "WorkerShare":
@@ -243,7 +243,7 @@ class _Table:
         self._hands.append(_Hand(actor, stream))
 
     def _next(self) -> _Hand | None:
-        """A worker that has said something; None where there is none after a while."""
+        """A worker with a message; None if there is none after a while."""
         import ray
 
         by_stream = {id(hand.stream): hand for hand in self._hands}

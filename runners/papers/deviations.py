@@ -169,7 +169,7 @@ def _running(
         yield Mark(f"subtitles in {identity.get('dataset.language')}")
     dtype, printed = identity.get("machine.dtype"), shipped.get("dtype")
     asked = (info.about.get("machine") or {}).get("dtype", "auto") != "auto"
-    # A dry run says nothing of precision, unless it was asked for one.
+    # A dry run has no precision to compare, unless one was set.
     if printed and dtype not in (None, printed) and (asked or not info.is_dry):
         yield Mark(f"in {dtype}, print's run in {printed}", is_grave=False)
 

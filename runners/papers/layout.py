@@ -79,7 +79,7 @@ class TableLayout:
     extractor: str | None
     """The language model of print's label step; None where it is not to be had any more."""
     figures: Mapping[tuple[str, str, str, str], Published] = field(repr=False)
-    """(model, inputs, data set, metric) -> what print says."""
+    """(model, inputs, data set, metric) -> the printed figure."""
 
     def printed(self, row: PrintedRow, column: Column) -> Published | None:
         """The published figure of a cell, None where none was read."""

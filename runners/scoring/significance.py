@@ -36,7 +36,7 @@ _WORK = 5e9
 
 @dataclass(frozen=True)
 class PairComparison:
-    """How much better the first run is than the second; NaN where it cannot be said."""
+    """Difference of the first run from the second; NaN where there is no test."""
 
     first: str
     second: str

@@ -206,7 +206,7 @@ def look(
         make_metric(job.settings.metric),
     )
     if state.metric.reads_replies and state.truth:
-        # A truth that the task cannot score is said before anything runs.
+        # A truth that the task cannot score is reported before anything runs.
         state.metric.score({}, state.truth, missing="zero")
     found = {} if job.at is None and folder.is_stale(job.identity) else folder.read_predictions()
     redone = redo_of(job.settings.redo, [each.name for each in state.requests])

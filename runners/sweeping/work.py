@@ -183,7 +183,7 @@ def _describe(folder: RunFolder, state: JobState, info: RunInfo) -> None:
             info.sessions[-1]["weights"] = list(adapter.load_notes)
         if job.settings.embeddings:
             _keep_embeddings(folder, state)
-    if launcher.speed.new_tokens:  # of what is no language model the last line says enough
+    if launcher.speed.new_tokens:  # for other models the last line is enough
         spent = "" if cost is None else f", {cost:.2f} {price.currency}"
         say(f"{job.label}: {launcher.speed}{spent}")
 

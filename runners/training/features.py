@@ -86,6 +86,6 @@ class _Cache:
 
         file = self.file(example)
         if not file.exists():
-            self._course.media(example)  # says why
+            self._course.media(example)  # raises the reason
         found: Mapping[str, Any] = load_file(file)
         return found

@@ -1,4 +1,4 @@
-"""The settings of `ovmer train`: those of a sweep, and what a recipe says."""
+"""The settings of `ovmer train`: those of a sweep, and a recipe."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
@@ -193,7 +193,7 @@ class TrainSettings(Settings):
 
 
 def compose_train(overrides: Sequence[str]) -> TrainSettings:
-    """The settings of a command line. With dry_run=true a short run on the sample, unless said.
+    """The settings of a command line. With dry_run=true a short run on the sample by default.
 
     Raises PrerequisiteError for a value out of range; errors of Hydra and OmegaConf pass.
     """
