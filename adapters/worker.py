@@ -1,4 +1,4 @@
-"""A process of another Python, called line by line: one JSON object a line on its standard input and output.
+"""A process of another Python, called line by line: one JSON object a line on its standard streams.
 
     worker -> us   {"ready": true}                                         its model is loaded
     us -> worker   {"id": 1, "video": "/clip.mp4", "audio": null, "subtitle": "I'm fine.",

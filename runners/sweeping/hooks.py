@@ -13,7 +13,7 @@ GROUP = "ovmer.on_run_end"
 
 
 def run_ended(folder: Path) -> None:
-    """Call every installed hook. A failing one is reported with its reason; the run is unchanged."""
+    """Call every installed hook. A failing one is reported; the run is unchanged."""
     for hook in entry_points(group=GROUP):
         try:
             hook.load()(folder)
