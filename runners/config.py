@@ -1,8 +1,8 @@
 """The top level of the configuration.
 
 Hydra checks that every key of the command line exists, and the types of the keys named here; what
-the groups hold (`baseline`, `dataset`, ...) is checked by the stage that reads it. What is said of
-a mistake stands in explain.py. Only `register` imports Hydra: a job that is composed needs it not.
+the groups hold (`baseline`, `dataset`, ...) is checked by the stage that reads it. explain.py words
+the errors. Only `register` imports Hydra: a job that is composed does not need it.
 """
 
 import warnings
@@ -23,7 +23,7 @@ from ovmer.runners.tasks.task import applied
 from ovmer.runners.typed import from_json
 
 CONF = Path(__file__).parents[1] / "conf"
-"""As a path, since a folder `conf` where the user stands would hide the package of that name."""
+"""As a path, since a folder `conf` in the current folder would hide the package of that name."""
 CONFIG_NAME = "config"
 VERSION_BASE = "1.3"
 
@@ -64,7 +64,7 @@ class ReadingSettings:
 
 @dataclass
 class PriceSettings:
-    """Of a million tokens; None where it is not known."""
+    """Prices of a million tokens; None if unknown."""
 
     prompt: float | None = None
     answer: float | None = None
@@ -73,7 +73,7 @@ class PriceSettings:
 
 @dataclass
 class ColumnSettings:
-    """Which column of the table `clips=` holds what, where it is not called so."""
+    """Columns of the table `clips=`, where they have other names than the defaults."""
 
     name: str | None = None
     video: str | None = None

@@ -44,7 +44,7 @@ class _Child:
             passed_on.callback(os.close, window)
             self.channel = Channel(ours, window)
             handed = [theirs.fileno(), window]
-            # -P: nothing in the folder where the user stands can replace a module.
+            # -P: nothing in the user's current folder can replace a module.
             self.process = subprocess.Popen(
                 [sys.executable, "-P", "-m", "ovmer.adapters.media.child", *map(str, handed)],
                 pass_fds=handed,
@@ -100,7 +100,7 @@ class _Answered(Exception):
 def read_in_child(
     kind: str, path: Path, pick: "Pick", arguments: dict[str, Any], limit: float
 ) -> tuple[NDArray[Any], dict[str, Any]]:
-    """As `reading.read`, in a child process, within `limit` seconds."""
+    """Read as `reading.read` does, in a child process, within `limit` seconds."""
     request = {"kind": kind, "path": str(path.absolute()), "arguments": arguments, "limit": limit}
     try:
         with _borrowed() as child:

@@ -73,7 +73,7 @@ R = TypeVar("R", Prediction, LabelRecord)
 
 
 def label_key(name: str, text: str, subtitle: str | None, is_labels: bool, extractor: str) -> str:
-    """Under which the labels that an extractor finds in a description are kept.
+    """The key in labels.jsonl of an extractor's labels for a description.
 
     A hash of the description and of the extractor (`identity_text`): labels do not outlive either.
     """

@@ -69,7 +69,7 @@ class FaceFinder:
         self.cache.keep(video, {"crops": len(crops), **seen})
 
     def file(self, video: Path) -> Path:
-        """Where the crops of a video are, or will be."""
+        """Path of a video's crops, which may not exist yet."""
         try:
             name = self.cache.content(video)
         except OSError:

@@ -29,7 +29,7 @@ from ovmer.runners.parts import with_parts
 from ovmer.runners.scoring import Metric, make_metric
 
 _LASTING = frozenset({Status.UNREADABLE, Status.MISSING_MODALITY})
-"""Failures that lie in the clip's files: tried again only when those have changed. The cause of the
+"""Failures caused by the clip's files: tried again only when those have changed. The cause of the
 others may have passed (memory, a server, a bug since fixed), so each new run tries them again."""
 
 _INTERVALS = 2  # of how intervals are made: scores made otherwise are made anew
@@ -49,7 +49,7 @@ class ExtractionState:
         return identity_text(self.extractor.identity)
 
     def key(self, item: ClipDescription) -> str:
-        """Under which the labels of one description are kept."""
+        """The key of one description's labels in labels.jsonl."""
         # A judge's answer depends on the truth as well.
         text = "\n".join([item.text, *item.truth])
         return label_key(item.name, text, item.subtitle, item.is_labels, self._identity)
@@ -134,7 +134,7 @@ class JobState:
     @property
     def score_digest(self) -> str:
         """Hash of everything that the scores follow from."""
-        # Where the tables lie is no matter: the conditions name them, and their content is checked.
+        # Not the tables' location: the conditions name them, and their content is checked.
         settings = {key: v for key, v in self.job.settings.metric.items() if key != "wheel_root"}
         clusters = self.job.settings.dataset.get("cluster")
         metric = [settings, self.metric.conditions, clusters, _INTERVALS]
@@ -152,7 +152,7 @@ class JobState:
 
     @property
     def labels(self) -> dict[str, LabelRecord]:
-        """Those of the first reading, which the exchange files hold."""
+        """The first reading's labels, which the exchange files hold."""
         return self.readings[0].labels
 
     @property
@@ -206,7 +206,7 @@ def look(
         make_metric(job.settings.metric),
     )
     if state.metric.reads_replies and state.truth:
-        # A truth that the task cannot score is said before anything runs.
+        # A truth that the task cannot score is reported before anything runs.
         state.metric.score({}, state.truth, missing="zero")
     found = {} if job.at is None and folder.is_stale(job.identity) else folder.read_predictions()
     redone = redo_of(job.settings.redo, [each.name for each in state.requests])
@@ -256,7 +256,7 @@ def request(job: Job, clip: Clip, clues: Sequence[str | None] = ()) -> ClipReque
     truth = clip.labels if job.adapter.sees_truth else ()
     question = _question(job, clip)
     if question is not None:
-        subtitle = None  # it stands in the question, where the task wants it
+        subtitle = None  # the question contains it, if the task uses it
     checked = bool(settings.dataset.get("check_files", True))
     made_from = fingerprint(video, audio, subtitle, truth, checked)
     if question is not None:

@@ -248,7 +248,7 @@ def _ended(
 
 
 def _status(job: Job, done: "submitit.Job[JobOutcome]", state: str) -> int:
-    """The exit status of a job that has ended, having said what was wrong."""
+    """The exit status of a job that has ended; prints its error."""
     known = _ENDINGS.get(state)
     # A shared file system may show the result some seconds after the job has ended.
     deadline = time.monotonic() + (_RESULT_SECONDS if not known else 0.0)
