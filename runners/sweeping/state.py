@@ -180,8 +180,16 @@ class State:
         return self.is_done and len(self.failed) == lacking
 
 
-def look(job: Job, clips: Sequence[Clip], extractors: Sequence[Extractor] | None = None) -> State:
+def look(
+    job: Job,
+    clips: Sequence[Clip],
+    extractors: Sequence[Extractor] | None = None,
+    awaited: Sequence[Path] = (),
+) -> State:
     """Read how far `job` has come on `clips`; without `extractors`, by those of its settings.
+
+    `awaited` are runs that the same sweep makes before this one, which takes its clues from them:
+    what they hold now counts for nothing.
 
     Raises PrerequisiteError for a setting that is wrong and for a folder of another configuration.
     """
@@ -190,7 +198,10 @@ def look(job: Job, clips: Sequence[Clip], extractors: Sequence[Extractor] | None
         folder.check(job.identity)
     if extractors is None:
         extractors = make_extractors(job.extractor, job.settings.subtitle == "merge")
-    others = [_predictions_of(path) for path in job.adapter.sources()]
+    others = [
+        {} if path.resolve() in awaited else _predictions_of(path)
+        for path in job.adapter.sources()
+    ]
     parted = with_parts(job.settings, clips)
     clips = [each.clip for each in parted]
     inputs.check(job.settings.inputs, job.adapter.modalities, job.settings.baseline["name"])
