@@ -199,8 +199,7 @@ def look(
     if extractors is None:
         extractors = make_extractors(job.extractor, job.settings.subtitle == "merge")
     others = [
-        {} if path.resolve() in awaited else _predictions_of(path)
-        for path in job.adapter.sources()
+        {} if path.resolve() in awaited else _predictions_of(path) for path in job.adapter.sources()
     ]
     parted = with_parts(job.settings, clips)
     clips = [each.clip for each in parted]
@@ -236,6 +235,9 @@ def look(
         if current != record.fingerprint:
             record = replace(record, fingerprint=current)
             state.touched.append(record)
+        elif current == each.fingerprint:
+            # One dictionary for both: there may be 100,000 clips.
+            record = replace(record, fingerprint=each.fingerprint)
         state.predictions[each.name] = record
     labelled = folder.read_labels()
     for reading in state.readings:
