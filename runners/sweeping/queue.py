@@ -22,7 +22,7 @@ _USUAL = frozenset({"None", "Priority", "Resources"})
 
 
 @dataclass(frozen=True)
-class Seen:
+class QueueEntry:
     """A job in the queue."""
 
     state: str
@@ -35,7 +35,7 @@ def ended(labels: Mapping[str, str]) -> Iterator[tuple[str, str]]:
     Changes of state are said meanwhile, with Slurm's reason. Where Slurm does not answer, that is
     said once, and it is asked again until it does.
     """
-    left, before, is_silent = set(labels), dict[str, Seen](), False
+    left, before, is_silent = set(labels), dict[str, QueueEntry](), False
     while left:
         now = _queue()
         if isinstance(now, str):
@@ -45,7 +45,7 @@ def ended(labels: Mapping[str, str]) -> Iterator[tuple[str, str]]:
         else:
             is_silent = False
             for each in sorted(left):
-                seen = now.get(each, Seen("GONE", ""))
+                seen = now.get(each, QueueEntry("GONE", ""))
                 if seen.state not in _LIVE:
                     left.remove(each)
                     yield each, seen.state
@@ -57,7 +57,7 @@ def ended(labels: Mapping[str, str]) -> Iterator[tuple[str, str]]:
             time.sleep(_POLL_SECONDS)
 
 
-def _queue() -> dict[str, Seen] | str:
+def _queue() -> dict[str, QueueEntry] | str:
     """The jobs of this user by id, or why Slurm does not say."""
     asked = ["squeue", "--me", "--noheader", "--states=all", "--format=%i|%T|%r"]
     try:
@@ -69,4 +69,4 @@ def _queue() -> dict[str, Seen] | str:
     if done.returncode:
         return " ".join(done.stderr.split())
     rows = [line.split("|") for line in done.stdout.splitlines()]
-    return {name: Seen(state, reason) for name, state, reason in rows}
+    return {name: QueueEntry(state, reason) for name, state, reason in rows}
