@@ -18,8 +18,8 @@ from ovmer.adapters.scripted import Scripted
 from ovmer.baselines.device import limit_memory
 from ovmer.baselines.errors import ClipError, PrerequisiteError
 from ovmer.runners.data import read_dataset
-from ovmer.runners.describing.feed import PipelineSettings
 from ovmer.runners.describing.launchers import make_launcher
+from ovmer.runners.describing.pipeline_settings import PipelineSettings
 from ovmer.runners.describing.ray_workers import RayWorker
 from ovmer.runners.folder.records import Prediction
 from ovmer.runners.sweeping.state import look
