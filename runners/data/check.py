@@ -78,9 +78,11 @@ def check(settings: Mapping[str, Any], workers: int) -> DatasetCheck:
         if patterns:
             finder = Finder(root, kind, patterns, True, folder_may_lack=True)
             _probe_all(report, kind, clips, workers, partial(_by_name, finder))
-    if not rows.get("file") or rows.get("subtitle"):
-        _look_at_subtitles(report, clips)
-    _look_at_labels(report, clips)
+    for clip in clips:
+        if (not rows.get("file") or rows.get("subtitle")) and not (clip.subtitle or "").strip():
+            report.add(clip.name, "subtitle", "without text")
+        if report.is_labelled and not clip.labels:
+            report.add(clip.name, "labels", "without any")
     return report
 
 
@@ -118,18 +120,6 @@ def _probe_all(
                         report.add(clip.name, kind, "without picture")
                 if kind == "audio" and not seen.has_sound:
                     report.add(clip.name, kind, "without sound")
-
-
-def _look_at_subtitles(report: DatasetCheck, clips: Sequence[Clip]) -> None:
-    for clip in clips:
-        if not (clip.subtitle or "").strip():
-            report.add(clip.name, "subtitle", "without text")
-
-
-def _look_at_labels(report: DatasetCheck, clips: Sequence[Clip]) -> None:
-    for clip in clips:
-        if report.is_labelled and not clip.labels:
-            report.add(clip.name, "labels", "without any")
 
 
 def text(report: DatasetCheck) -> str:
