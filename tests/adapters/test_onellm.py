@@ -104,7 +104,7 @@ def test_the_first_channel_is_heard(tmp_path):
     np.testing.assert_array_equal(listen(both), listen(alone))
 
 
-def test_what_is_not_heard_of_a_long_sound_is_told(ears, tmp_path):
+def test_what_is_not_heard_of_a_long_sound_is_noted(ears, tmp_path):
     whole, longer, much = (
         ears.prepare(None, sound(tmp_path, seconds, rate=24000), None)
         for seconds in (10.2, 10.3, 40)

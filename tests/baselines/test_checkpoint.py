@@ -59,7 +59,7 @@ def test_offline_names_repository_revision_and_setting(
     assert "\n" not in message
 
 
-def test_of_a_hub_that_cannot_be_reached_nothing_but_our_sentence_is_told(
+def test_of_a_hub_that_cannot_be_reached_nothing_but_our_sentence_is_reported(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     told = []

@@ -104,7 +104,7 @@ def test_an_unknown_tensor_is_named(copied):
         OneLlm.load(copied, CPU)
 
 
-def test_a_file_of_another_model_or_half_of_one_is_told(copied):
+def test_a_file_of_another_model_or_half_of_one_is_reported(copied):
     content = (copied / WEIGHTS_FILE).read_bytes()
     torch.save({"model.norm.weight": torch.zeros(4)}, copied / WEIGHTS_FILE)
     with pytest.raises(CheckpointError, match="no image tower of CLIP"):

@@ -134,7 +134,7 @@ def test_text_halves_and_buffers_are_left_out(copied):
     Salmonn.load(**copied, heads=12, placement=CPU)
 
 
-def test_parts_of_another_model_are_told_apart(copied):
+def test_parts_of_another_model_are_distinguished(copied):
     swapped = copied | {"connector": copied["beats"], "beats": copied["connector"]}
     with pytest.raises(CheckpointError, match="cfg"):
         Salmonn.load(**swapped, heads=12, placement=CPU)

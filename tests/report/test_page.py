@@ -83,7 +83,7 @@ def test_runs_scored_otherwise_are_kept_apart(browser, page):
     assert "kept apart" in browser.text("label[for=board]")
 
 
-def test_figures_are_drawn_and_told_to_those_who_do_not_see(browser, page):
+def test_figures_are_drawn_and_described_for_screen_readers(browser, page):
     browser.open(page)
     browser.wait(lambda: len(browser.all("svg[role=img]")) == 3)
     labels = [each.get_attribute("aria-label") for each in browser.all("svg")]
@@ -331,7 +331,7 @@ def test_nothing_is_asked_of_the_network(browser, page):
     assert [each for each in asked if not each.startswith(("file:", "about:", "data:"))] == []
 
 
-def test_a_moved_media_folder_is_told_where_the_clip_would_play(browser, page, tmp_path):
+def test_a_moved_media_folder_is_reported_where_the_clip_would_play(browser, page, tmp_path):
     moved = tmp_path / "a" / "b" / "c" / "report.html"
     moved.parent.mkdir(parents=True)
     moved.write_bytes(page.read_bytes())

@@ -192,7 +192,7 @@ def test_the_policy_lets_nothing_else_run(page):
     assert "http" not in policy
 
 
-def test_runs_of_one_name_are_told_apart(outputs, tmp_path):
+def test_runs_of_one_name_are_distinguished(outputs, tmp_path):
     twin = tmp_path / "again" / "sample" / "lexicon"
     shutil.copytree(outputs / "sample" / "lexicon", twin)
     (board,) = make_boards(collect([outputs / "sample" / "lexicon", twin]))

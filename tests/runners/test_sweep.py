@@ -65,7 +65,7 @@ def test_a_sweep_prints_one_table_and_the_second_time_nothing_else(command, on_d
     assert not (tmp_path / "multirun.yaml").exists()
 
 
-def test_a_job_that_is_killed_is_told_and_the_others_go_on(command, on_data, tmp_path):
+def test_a_job_that_is_killed_is_reported_and_the_others_go_on(command, on_data, tmp_path):
     arguments = ["sweep", "-m", "baseline=scripted", *on_data, "batch_size=1"]
     done = command(*arguments, "++baseline.generate_fails={c: die},{}")
     assert done.returncode == 1

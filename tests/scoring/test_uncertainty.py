@@ -90,7 +90,7 @@ def test_few_resamples_make_no_interval() -> None:
         accuracy(np.ones(3)).with_intervals(1)
 
 
-def test_undefined_resamples_are_left_out_and_told() -> None:
+def test_undefined_resamples_are_left_out_with_a_note() -> None:
     """A clip in 20 counts: some resamples hold none, and the interval is of the others."""
     counts = (np.arange(60) % 20 == 0).astype(float)
     run = accuracy(counts * (np.arange(60) % 40 == 0))
