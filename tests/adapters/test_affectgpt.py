@@ -272,7 +272,7 @@ def test_settings_are_those_of_the_authors():
     assert (paper.max_new_tokens, paper.num_beams, paper.repetition_penalty) == (1200, 1, 1.0)
 
 
-def test_an_answer_is_what_stands_before_the_next_turn(model):
+def test_an_answer_ends_before_the_next_turn(model):
     said = "Assistant: The character's emotional state is shy,\nglad. ###Human: no"
     assert model.clean(said) == "The character's emotional state is shy,\nglad."
 

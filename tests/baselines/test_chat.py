@@ -80,7 +80,7 @@ def test_the_miniature_is_the_same_each_time(folder: Path, tmp_path: Path):
         assert (tmp_path / file.name).read_bytes() == file.read_bytes()
 
 
-def test_the_model_is_frozen_in_its_place(folder: Path):
+def test_the_model_is_frozen_on_its_device(folder: Path):
     model = load_chat_model(folder, "cpu", "auto")
     assert model.dtype == torch.float32
     assert not any(each.requires_grad for each in model.parameters())

@@ -229,7 +229,7 @@ def test_embeddings_that_are_not_finite_do_not_reach_vllm(value: float):
         embeddings(torch.full((3, 32), value), 32)
 
 
-def test_each_place_of_the_engine_names_its_own_keys():
+def test_each_use_of_the_engine_names_its_own_keys():
     engine = engine_settings({"name": "vllm"}, at="extractor.engine")
     assert engine.dtype_key == "extractor.dtype"
     with pytest.raises(PrerequisiteError) as error:

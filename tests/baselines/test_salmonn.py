@@ -54,7 +54,7 @@ def test_sizes_of_the_published_model(published):
 
 
 @pytest.mark.parametrize("seconds", [0.175, 2.0, 30.0])
-def test_every_sound_takes_88_places(model, seconds):
+def test_every_sound_takes_88_positions(model, seconds):
     with torch.inference_mode():
         mel, fbank = preprocess(noise(seconds))
         windows, vectors = model.hear(mel, fbank), model.encode(mel, fbank)

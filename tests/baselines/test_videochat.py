@@ -50,7 +50,7 @@ def test_sizes_of_the_published_model(published):
 
 
 @pytest.mark.parametrize("count", [1, 8])
-def test_every_video_takes_96_places(model, count):
+def test_every_video_takes_96_positions(model, count):
     with torch.inference_mode():
         assert model.encode(frames(count)).shape == (96, 32)
 

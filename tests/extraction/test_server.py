@@ -404,7 +404,7 @@ def test_answers_of_every_form_are_read(answer: Misbehaviour, expected: Generate
         (Misbehaviour(422, json.dumps({"detail": "the prompt is odd"})), "422 (the prompt is odd)"),
     ],
 )
-def test_an_error_in_the_place_of_an_answer_is_quoted(trouble: Misbehaviour, sentence: str):
+def test_an_error_instead_of_an_answer_is_quoted(trouble: Misbehaviour, sentence: str):
     with serving(lambda n, request: "[sad]" if "1" in asked_of(request) else trouble) as server:
         found = ask(server, 2)
     assert isinstance(found[0], ClipError)

@@ -84,7 +84,7 @@ def test_a_sweep_asks_the_language_model_and_never_again(base: list[str], capsys
     assert len(labels_of(made)) == 6
 
 
-def test_merged_and_unmerged_rows_share_descriptions_and_stand_apart(base: list[str], capsys):
+def test_merged_and_unmerged_rows_share_descriptions_and_are_separate(base: list[str], capsys):
     with serving(by_length) as server:
         jobs = [
             job("baseline=scripted", f"subtitle={protocol}", *base, *asking(server.url))

@@ -144,7 +144,7 @@ def test_a_megabyte_is_shown_when_asked_for(browser, page):
         ("q=surprised&row=1", []),
     ],
 )
-def test_filters_stand_in_the_address(browser, page, address, found):
+def test_filters_are_in_the_address(browser, page, address, found):
     at_gallery(browser, page, address)
     browser.wait_for("#found", f"{len(found)} of 10 clips")
     assert clips(browser) == found

@@ -198,7 +198,7 @@ def test_a_combination_is_identified_by_its_parts_in_any_folder(tmp_path, monkey
     assert told == [str(tmp_path / "o" / "d" / "secap"), "o/d/otter-nosub"], "what is there"
 
 
-def test_where_weights_lie_is_no_part_of_a_run(tmp_path):
+def test_the_location_of_weights_is_no_part_of_a_run(tmp_path):
     llm = ("baseline=video_llava", "generation=greedy", "dataset=sample")
     for name, content in (("a", b"1"), ("b", b"1"), ("c", b"2")):
         (tmp_path / name).mkdir()

@@ -114,7 +114,7 @@ def worker() -> int:
     raise AssertionError("there is no worker")
 
 
-def test_a_clip_that_kills_its_worker_is_found_out_and_recorded(base, capsys):
+def test_a_clip_that_kills_its_worker_is_identified_and_recorded(base, capsys):
     made = job("baseline=scripted", *base, "+baseline.generate_fails.clip11=die")
     state = work(made)
     assert {each.name: each.status for each in state.failed} == {"clip11": "crashed"}
