@@ -18,6 +18,7 @@ from ovmer.adapters import registry
 from ovmer.adapters.registry import near
 from ovmer.baselines.errors import PrerequisiteError
 from ovmer.runners.secrets import refuse_secrets
+from ovmer.runners.table_files import explained
 from ovmer.runners.tasks.task import applied
 from ovmer.runners.typed import from_json
 
@@ -135,6 +136,7 @@ def register() -> None:
 
     merged = r"\s*'(baseline|hydra/launcher)/.*' is validated against ConfigStore schema"
     warnings.filterwarnings("ignore", merged, UserWarning)
+    OmegaConf.register_new_resolver("settings_help", settings_help, replace=True)
     store = ConfigStore.instance()
     store.store(name="schema", node=Settings)
     for adapter in registry.names():
@@ -144,6 +146,25 @@ def register() -> None:
                 node = OmegaConf.merge(node, OmegaConf.load(file))
             OmegaConf.set_struct(node, False)  # its fields are known once it is imported
             store.store(group="baseline", name=adapter.name, node=node)
+
+
+def require_utf8(folder: Path) -> None:
+    """Raises PrerequisiteError where a yaml file below `folder` is not UTF-8, and where it is none.
+
+    Hydra would show only where in some file it stopped.
+    """
+    if not folder.is_dir():
+        raise PrerequisiteError(f"--config-dir: there is no folder {folder}")
+    for path in folder.rglob("*.yaml"):
+        with explained(path):
+            path.read_text(encoding="utf-8")
+
+
+def settings_help() -> str:
+    """The top level of the configuration with its comments, for `ovmer sweep --help`."""
+    text = (CONF / f"{CONFIG_NAME}.yaml").read_text(encoding="utf-8")
+    _, start, rest = text.partition("\nclips:")
+    return (start + rest.partition("\n# Hydra")[0]).strip().replace("$", "$$")
 
 
 def shipped_baselines() -> dict[str, dict[str, Any]]:

@@ -79,9 +79,11 @@ class NotFinite(ClipError):
 
     status = Status.NOT_FINITE
 
-    def __init__(self, what: str, key: str = "machine.dtype") -> None:
+    def __init__(self, what: str, key: str = "machine.dtype", where: str = "") -> None:
+        """`where` says in which layer they arose, if that was looked for."""
+        place = f" ({where})" if where else ""
         super().__init__(
-            f"{what} NaN or infinite, as float16 overflows; set {key}=bfloat16, or float32"
+            f"{what} NaN or infinite{place}, as float16 overflows; set {key}=bfloat16, or float32"
         )
 
 

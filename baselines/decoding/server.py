@@ -240,7 +240,10 @@ class ServerClient:
                 f"the server at {self._shown_url} takes no {what} ({said}); {remedy}"
             )
         if status == 404:
-            return self._stopped(f"does not know the model {self._model!r} ({said})")
+            root = (
+                "" if "/v1" in self._shown_url else f"; most want {self._shown_url}/v1 as base_url"
+            )
+            return self._stopped(f"does not know the model {self._model!r} ({said}){root}")
         if status == 402:
             return self._stopped(f"wants payment ({said}); look to your quota")
         at = self._settings.at

@@ -194,11 +194,7 @@ class EmbeddingServer:
                     known.append((key, self._reader.read((), len(prompt))))
                     continue
                 lengths[key] = len(prompt)
-                try:
-                    vectors = embeddings(prompt, self._config["hidden_size"])
-                except ClipError as error:
-                    known.append((key, error))
-                    continue
+                vectors = embeddings(prompt, self._config["hidden_size"])
                 body = vllm_parameters(self._generation, limit, seed, self._stop_ids)
                 yield key, body | {"prompt_embeds": _as_text(vectors), "return_token_ids": True}
 

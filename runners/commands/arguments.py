@@ -94,6 +94,7 @@ def parse(
 
 def _search_path(folder: Path) -> str:
     """The override that does what Hydra's own --config-dir does."""
-    if not folder.is_dir():
-        raise PrerequisiteError(f"--config-dir: there is no folder {folder}")
+    from ovmer.runners.config import require_utf8
+
+    require_utf8(folder)
     return f"hydra.searchpath=['file://{folder.absolute()}']"

@@ -4,7 +4,8 @@
 array; `<baseline>-openset.npz` holds `filenames` and `fileitems`, the labels as texts in brackets
 (AffectGPT repository, OV-MER/main-ovmer.py and the label extraction after it). Their readers look
 up every clip of the data set, so one that failed is listed with an empty text; that it failed,
-and why, is said in `predictions.csv` alone, which is what scores and comparisons read.
+and why, is said in `predictions.csv` alone, which is what scores and comparisons read. There labels
+are a list as Python writes it, like the truth of OV-MERD: `ast.literal_eval` reads it.
 
 Of a challenge's candidates, which have no truth, there is also `submission.csv`: name, and the
 column that the organisers' scorers read (MERTools: MER2025_Track1, MER2026_Track1 and 2). For
@@ -50,7 +51,7 @@ def write_exchange_files(
     writer = csv.writer(table)
     writer.writerow(["name", "status", "openset", "description", "error"])
     for each in predictions:
-        openset = opensets[each.name] if each.name in labels else ""
+        openset = str(list(labels[each.name])) if each.name in labels else ""
         texts = map(guarded, (each.description, each.error or ""))
         writer.writerow([each.name, each.status, openset, *texts])
     folder.replace(_TABLE, table.getvalue().encode("utf-8", "replace"))

@@ -112,6 +112,8 @@ def _with_face(finder: FaceFinder, missing: str, clip: Clip) -> Clip:
     notes = clip.notes
     if seen["most"] > 1:
         notes = (*notes, f"up to {seen['most']} faces in a frame; the largest is shown")
+    if seen["crops"] < seen["frames"] / 2:
+        notes = (*notes, f"a face was found in {seen['crops']} of {seen['frames']} frames")
     return replace(clip, face=finder.file(clip.video), notes=notes)
 
 

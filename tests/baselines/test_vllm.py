@@ -24,7 +24,7 @@ from transformers import LlamaForCausalLM
 
 from ovmer.adapters.base import Answer, Machine
 from ovmer.adapters.mllm import Mllm
-from ovmer.baselines.decoding.answers import Generated
+from ovmer.baselines.decoding.answers import Generated, NotFinite, VllmPrompt
 from ovmer.baselines.decoding.engine_settings import engine_settings
 from ovmer.baselines.decoding.settings import GenerationSettings
 from ovmer.baselines.decoding.transformers_engine import TransformersEngine
@@ -144,6 +144,24 @@ def test_vectors_of_another_width_do_not_reach_the_engine(vllm: OfflineVllm, pro
     with pytest.raises(ValueError, match="48 wide but the language model's 32"):
         engine.generate([torch.zeros(5, 48)], [0])
     assert engine.generate(prompts[:1], [0])  # it lives
+
+
+def test_scores_that_are_nan_are_an_error_of_that_clip_alone(
+    vllm: OfflineVllm, llm: LlamaForCausalLM, prompts: list[Tensor]
+):
+    """Before, after and beside it others are answered, though they get its blocks of the cache."""
+    expected = by_transformers(llm, GREEDY, prompts)
+    nan = VllmPrompt({"prompt_embeds": torch.full((9, 32), torch.nan)}, 9)
+    for settings in (GREEDY, SAMPLED):
+        engine = VllmEngine(vllm, Letters(), settings, "extractor.dtype")
+        *_, failed = engine.generate([*prompts[:3], nan], range(4))
+        assert isinstance(failed, NotFinite)
+        assert "the scores of the model are NaN or infinite" in str(failed)
+        assert "set extractor.dtype=bfloat16" in str(failed)
+        for prompt, answer in zip(prompts, expected, strict=True):
+            (alone,) = engine.generate([prompt], [0])
+            assert isinstance(alone, Generated)
+            assert settings is SAMPLED or alone == answer
 
 
 @pytest.mark.parametrize("baseline", ["salmonn", "onellm", "qwen_audio", "r1_omni"])
