@@ -81,18 +81,16 @@ def check(settings: Mapping[str, Any], workers: int) -> DatasetCheck:
         if patterns:
             finder = Finder(root, kind, patterns, True, folder_may_lack=True)
             _probe_all(report, kind, clips, workers, partial(_by_name, finder))
-    for clip in clips:
-        if (not rows.get("file") or rows.get("subtitle")) and not (clip.subtitle or "").strip():
-            report.add(clip.name, "subtitle", "without text")
-        if report.is_labelled and not clip.labels:
-            report.add(clip.name, "labels", "without any")
+    if not rows.get("file") or rows.get("subtitle"):
+        _look_at_subtitles(report, clips)
+    _look_at_labels(report, clips)
     return report
 
 
 def _look_at_own(
     report: DatasetCheck, clips: Sequence[Clip], workers: int, columns: Mapping[str, str]
 ) -> None:
-    """Clips of the user's own: what a clip has not is no gap unless a column promises it."""
+    """Clips of the user's own: a missing medium is no gap unless a column names it."""
     for kind in _KINDS:
         own = [clip for clip in clips if getattr(clip, kind) is not None]
         if kind == "audio":  # a video's own sound is looked at with the video
@@ -140,6 +138,18 @@ def _probe_all(
                         report.add(clip.name, kind, "without picture")
                 if kind == "audio" and not seen.has_sound:
                     report.add(clip.name, kind, "without sound")
+
+
+def _look_at_subtitles(report: DatasetCheck, clips: Sequence[Clip]) -> None:
+    for clip in clips:
+        if not (clip.subtitle or "").strip():
+            report.add(clip.name, "subtitle", "without text")
+
+
+def _look_at_labels(report: DatasetCheck, clips: Sequence[Clip]) -> None:
+    for clip in clips:
+        if report.is_labelled and not clip.labels:
+            report.add(clip.name, "labels", "without any")
 
 
 def text(report: DatasetCheck) -> str:
