@@ -14,7 +14,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from ovmer.adapters.registry import near
 from ovmer.baselines.errors import PrerequisiteError
-from ovmer.runners.describing.feed import PipelineSettings
+from ovmer.runners.describing.pipeline_settings import PipelineSettings
 from ovmer.runners.describing.requests import ClipRequest
 from ovmer.runners.describing.speed import Speed
 from ovmer.runners.explain import explain

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from ovmer.baselines.errors import OvmerError, PrerequisiteError, Status
-from ovmer.runners.describing.feed import PipelineSettings
+from ovmer.runners.describing.pipeline_settings import PipelineSettings
 from ovmer.runners.describing.requests import ClipRequest
 from ovmer.runners.describing.speed import Speed
 from ovmer.runners.folder.records import Prediction

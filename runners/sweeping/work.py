@@ -15,8 +15,8 @@ from ovmer.adapters.mllm import Mllm
 from ovmer.baselines.errors import ClipError, PrerequisiteError, Status
 from ovmer.runners.config import settings_as_json
 from ovmer.runners.data import in_clusters, read_dataset
-from ovmer.runners.describing.feed import PipelineSettings
 from ovmer.runners.describing.launchers import make_launcher
+from ovmer.runners.describing.pipeline_settings import PipelineSettings
 from ovmer.runners.describing.requests import clip_seed
 from ovmer.runners.extraction import ExtractedLabels, Extractor
 from ovmer.runners.folder.exchange import write_exchange_files
