@@ -140,7 +140,8 @@ def compare(findings: Sequence[PartStatus], adapter: Mllm) -> None:
         return
     for each in findings:
         each.verdict = FITS
-    findings[0].notes += loading.notes
+    known = {note for each in findings for note in each.notes}
+    findings[0].notes += [note for note in dict.fromkeys(loading.notes) if note not in known]
 
 
 def bring(name: str, adapter: Mllm, is_dry: bool) -> bool:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from ovmer.baselines.errors import PrerequisiteError
+from ovmer.runners.describing.ray_workers import RayOptions, WorkerShare
 from ovmer.runners.sweeping import submit
 from tests.runners.jobs import job
 
@@ -158,6 +159,16 @@ def test_a_model_on_several_gpus_asks_for_them_and_for_memory_by_its_size():
     assert (dry["gpus_per_node"], dry["mem_gb"]) == (1, 64)
     judge = ("extractor=qwen25", "extractor.engine.gpus=4")
     assert asked("baseline=qwen2_5_vl", *judge, SLURM)["gpus_per_node"] == 4
+
+
+def test_eight_gpus_hold_four_models_that_take_two_each():
+    cluster = {"CPU": 32.0, "GPU": 8.0}
+    share = WorkerShare.of(cluster, RayOptions(), on_gpu=True, model_gpus=2)
+    assert (share.workers, share.gpus, share.cpus) == (4, 2.0, 8)
+    with pytest.raises(PrerequisiteError, match=r"engine\.gpus=2 .* a worker has 1; leave"):
+        WorkerShare.of(cluster, RayOptions(gpus=1.0), on_gpu=True, model_gpus=2)
+    with pytest.raises(PrerequisiteError, match="a worker has 0; leave"):
+        WorkerShare.of({"CPU": 32.0}, RayOptions(), on_gpu=True, model_gpus=2)
 
 
 class FakeJob:
