@@ -1,4 +1,4 @@
-"""Say how far judges, seeds or models agree on the same clips: Krippendorff's alpha.
+"""Measure agreement of judges, seeds or models on the same clips: Krippendorff's alpha.
 
 ovmer agreement task=mme_emotion runs=[judge_a.csv,judge_b.csv] dataset=mme_emotion_sa
 
