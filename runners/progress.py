@@ -1,5 +1,6 @@
 """Progress and notes of a run, on stderr: stdout is for results."""
 
+import os
 import sys
 import time
 from collections import Counter
@@ -14,8 +15,14 @@ _LINE_SECONDS = 10.0  # between lines where stderr is no terminal
 
 
 def say(line: str) -> None:
-    """A line on stderr that does not break a progress bar."""
-    tqdm.write(visible(line), file=sys.stderr)
+    """Print a line on stderr that does not break a progress bar.
+
+    Where stderr takes no more (a full disk, a terminal that is gone) the run goes on in silence.
+    """
+    try:
+        tqdm.write(visible(line), file=sys.stderr)
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
 
 
 class Progress:

@@ -26,12 +26,14 @@ from ovmer.runners.describing.requests import ClipRequest
 from ovmer.runners.describing.speed import Speed
 from ovmer.runners.folder.records import Prediction
 from ovmer.runners.progress import say
-from ovmer.runners.ray_cluster import joined
+from ovmer.runners.ray_cluster import joined, unreachable
 
 _STARTED, _LOADED = "started", "loaded"
 _DEATHS = 2
 """After this many workers lost with it (the second time alone), a clip is given up."""
 _LOOK_SECONDS = 1.0
+_GONE_SECONDS = 15.0
+"""Without its head a cluster is taken to be gone; Ray itself ends the process after a minute."""
 _GB = 2**30
 
 
@@ -204,6 +206,8 @@ class _Table:
         self._hands: list[_Hand] = []
         self._pending: deque[ClipRequest] = deque()
         self._deaths = Counter[str]()
+        self._head = str(ray.get_runtime_context().gcs_address)
+        self._head_answered = time.monotonic()
         self.speeds: dict[_Hand, Speed] = {}
 
     def run(self, requests: Sequence[ClipRequest]) -> Iterator[Prediction]:
@@ -250,12 +254,26 @@ class _Table:
         streams = [hand.stream for hand in self._hands]
         ready, _ = ray.wait(streams, num_returns=1, timeout=_LOOK_SECONDS, fetch_local=False)
         if not ready:
+            self._require_head()
             return None
+        self._head_answered = time.monotonic()
         hand = by_stream[id(ready[0])]
         # The next look begins behind it, so that no worker is heard at the cost of the others.
         self._hands.remove(hand)
         self._hands.append(hand)
         return hand
+
+    def _require_head(self) -> None:
+        """Raise PrerequisiteError where the head has not answered for a while."""
+        now = time.monotonic()
+        if unreachable(self._head) is None:
+            self._head_answered = now
+        elif now - self._head_answered > _GONE_SECONDS:
+            self._hands.clear()  # to end them the head would be asked
+            raise PrerequisiteError(
+                f"the Ray cluster at {self._head} is gone; what was finished is kept, the same "
+                "command goes on when there is one again"
+            )
 
     def _hear(self, hand: _Hand) -> Iterator[Prediction]:
         import ray

@@ -14,6 +14,7 @@ Track 2 of MER2025 CodaLab took `*-openset.npz` (README of MER2025_Track23).
 
 import csv
 import io
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -58,7 +59,9 @@ def write_exchange_files(
     if submission is not None:
         folder.replace(_SUBMISSION, _submission(submission, opensets).encode())
     reasons, items = _npz_names(baseline)
-    _write_npz(folder, reasons, name2reason={each.name: each.description for each in predictions})
+    # Interned, as a pickle tells one string that stands twice from two equal ones.
+    said = {sys.intern(each.name): sys.intern(each.description) for each in predictions}
+    _write_npz(folder, reasons, name2reason=said)
     _write_npz(folder, items, filenames=list(opensets), fileitems=list(opensets.values()))
 
 

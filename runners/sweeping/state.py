@@ -181,9 +181,15 @@ class JobState:
 
 
 def look(
-    job: Job, clips: Sequence[Clip], extractors: Sequence[Extractor] | None = None
+    job: Job,
+    clips: Sequence[Clip],
+    extractors: Sequence[Extractor] | None = None,
+    awaited: Sequence[Path] = (),
 ) -> JobState:
     """Read how far `job` has come on `clips`; without `extractors`, by those of its settings.
+
+    `awaited` are runs that the same sweep makes before this one, which takes its clues from them:
+    what they hold now counts for nothing.
 
     Raises PrerequisiteError for a setting that is wrong and for a folder of another configuration.
     """
@@ -192,7 +198,9 @@ def look(
         folder.check(job.identity)
     if extractors is None:
         extractors = make_extractors(job.extractor, job.settings.subtitle == "merge")
-    others = [_predictions_of(path) for path in job.adapter.sources()]
+    others = [
+        {} if path.resolve() in awaited else _predictions_of(path) for path in job.adapter.sources()
+    ]
     clips = with_parts(job.settings, clips)
     inputs.check(job.settings.inputs, job.adapter.modalities, job.settings.baseline["name"])
     state = JobState(
@@ -238,6 +246,9 @@ def _keep_predictions(state: JobState, folder: RunFolder) -> None:
         if current != record.fingerprint:
             record = replace(record, fingerprint=current)
             state.touched.append(record)
+        elif current == each.fingerprint:
+            # One dictionary for both: there may be 100,000 clips.
+            record = replace(record, fingerprint=each.fingerprint)
         state.predictions[each.name] = record
 
 

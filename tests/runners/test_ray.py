@@ -191,9 +191,16 @@ def test_a_cluster_that_others_use_is_not_waited_for_without_end(base):
         ray.kill(other)
 
 
+def refused_for_its_token() -> ConnectionError:
+    error = ConnectionError("Failed to connect")
+    error.__cause__ = RuntimeError("AuthenticationError: Authentication token is missing")
+    return error
+
+
 @pytest.mark.parametrize(
     ("error", "said"),
     [
+        (refused_for_its_token(), "the Ray cluster at auto asks for a token; set RAY_AUTH_MODE="),
         (ConnectionError("refused"), r"no Ray cluster was joined at .*\(refused\); start one with"),
         (Exception("The node\ntimed out"), r"Ray did not start \(The node timed out\); is the"),
     ],

@@ -14,7 +14,9 @@ import pytest
 
 from ovmer.runners.folder.run_folder import RunFolder
 from ovmer.runners.sweeping.jobs import MODEL_MODULES
+from tests.faults.runs import Running, write_data
 from tests.runners.conftest import start, write_tables
+from tests.runners.jobs import job
 
 PLUGIN = """
 from ovmer.adapters import Adapter
@@ -328,3 +330,18 @@ def test_a_full_disk_is_one_sentence_and_nothing_is_lost(command, tmp_path):
     assert [each["name"] for each in records(folder)] == names
     whole = before[: before.rfind(b"\n") + 1]
     assert (folder / "predictions.jsonl").read_bytes().startswith(whole)
+
+
+def test_a_run_that_joins_others_of_its_sweep_waits_for_them(tmp_path):
+    data = write_data(tmp_path)[1:]
+    sources = [job(f"baseline={name}", *data).folder for name in ("random", "lexicon")]
+    joins = f"combined.runs=[{sources[0]},{sources[1]}]"
+    arguments = ["-m", "baseline=combined,random,lexicon", joins, *data]
+    ended = Running(tmp_path, arguments).end(120)
+    assert ended.status == 0, ended.said
+    joined, first, second = (records(folder) for _, folder in sorted(folders(tmp_path).items()))
+    assert [each["description"] for each in joined] == [
+        f"{one['description']}；{other['description']}"
+        for other, one in zip(first, second, strict=True)
+    ]
+    assert "done" in Running(tmp_path, arguments).end(120).said
