@@ -20,7 +20,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import chain, islice, starmap
 from pathlib import Path
@@ -65,6 +65,8 @@ class Request:
     """Media that are read as blank, see inputs.py."""
     notes: tuple[str, ...] = ()
     """For the clip's record."""
+    answers: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """What a task may be answered with (`Prepared.answers`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -258,6 +260,7 @@ class Pipeline:
             prepared.seed = clip_seed(self._seed, request.name)
             prepared.truth = request.truth
             prepared.clues = request.clues
+            prepared.answers = request.answers
         return _Ready(request, prepared, time.perf_counter() - started)
 
     def _prepare_or_raise(self, request: Request) -> Prepared:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -259,13 +260,16 @@ def request(job: Job, given: inputs.Given, clues: Sequence[str | None] = ()) -> 
     audio = clip.audio if AUDIO in uses else None
     subtitle = clip.subtitle if SUBTITLE in uses and settings.subtitle == "prompt" else None
     truth = clip.labels if job.adapter.sees_truth else ()
-    question = _question(job, clip)
+    answers = _answers(job, clip)
+    question = None if answers else _question(job, clip)
     if question is not None:
         subtitle = None  # it stands in the question, where the task wants it
     checked = bool(settings.dataset.get("check_files", True))
     made_from = fingerprint(video, audio, subtitle, truth, checked)
     if question is not None:
         made_from["question"] = digest(question)
+    if answers:
+        made_from["answers"] = digest(*chain(answers, *answers.values()))
     if clues:
         made_from["clues"] = digest(*(f"{clue is None}{clue}" for clue in clues))
     return Request(
@@ -279,6 +283,22 @@ def request(job: Job, given: inputs.Given, clues: Sequence[str | None] = ()) -> 
         question,
         given.blank,
         given.notes,
+        answers,
+    )
+
+
+def _answers(job: Job, clip: Clip) -> Mapping[str, tuple[str, ...]]:
+    """What a rule that draws from a task's labels draws from; empty for all other baselines.
+
+    Raises PrerequisiteError where the task has no labels.
+    """
+    if not (job.task.asks and job.adapter.chooses):
+        return {}
+    if answers := job.task.answers(clip):
+        return answers
+    raise PrerequisiteError(
+        f"baseline={job.settings.baseline['name']} draws from a task's labels, and "
+        f"task={job.task.name} has none to choose from; leave it out, or say task=describe"
     )
 
 
