@@ -11,7 +11,7 @@ import json
 import os
 import stat
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from types import TracebackType
@@ -72,11 +72,20 @@ class Labelled:
 R = TypeVar("R", Prediction, Labelled)
 
 
-def label_key(name: str, text: str, subtitle: str | None, is_labels: bool, extractor: str) -> str:
+def label_key(
+    name: str,
+    text: str,
+    subtitle: str | None,
+    is_labels: bool,
+    extractor: str,
+    truth: Sequence[str] = (),
+) -> str:
     """Under which the labels that an extractor finds in a description are kept.
 
     A hash of the description and of the extractor (`identity_text`): labels do not outlive either.
+    `truth` is for a judge, whose answer hangs on it as well.
     """
+    text = "\n".join([text, *truth])
     merged = "-" if subtitle is None else f"+{subtitle}"
     return digest(name, text, merged, str(is_labels), extractor, size=12)
 

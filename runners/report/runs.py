@@ -111,7 +111,6 @@ def read_run(folder: RunFolder, datasets: "Datasets") -> Run:
         wanted = {clip.name for clip in clips}
         predictions = {name: each for name, each in predictions.items() if name in wanted}
     entry = stored_entry(folder, settings)
-    subtitles = {clip.name: clip.subtitle for clip in clips}
     run = Run(
         path,
         path.resolve().parent.name,
@@ -119,7 +118,7 @@ def read_run(folder: RunFolder, datasets: "Datasets") -> Run:
         _metric(settings, entry, warnings),
         clips,
         predictions,
-        read_readings(folder, settings, info, entry, predictions, subtitles),
+        read_readings(folder, settings, info, entry, predictions, clips),
         entry,
         info.is_dry,
         warnings,

@@ -51,9 +51,9 @@ class Reading:
 
     def key(self, item: Described) -> str:
         """Under which the labels of one description are kept."""
-        # A judge's answer hangs on the truth as well.
-        text = "\n".join([item.text, *item.truth])
-        return label_key(item.name, text, item.subtitle, item.is_labels, self._identity)
+        return label_key(
+            item.name, item.text, item.subtitle, item.is_labels, self._identity, item.truth
+        )
 
     @property
     def found(self) -> dict[str, tuple[str, ...]]:
