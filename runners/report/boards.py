@@ -109,7 +109,7 @@ class Board:
             "primary": primary,
             "headlines": headlines(primary, names),
             "figures": names,
-            "conditions": {key: str(value) for key, value in self.metric.conditions.items()},
+            "conditions": {key: _told(value) for key, value in self.metric.conditions.items()},
             "comparable": bool(first) and first[0].comparable,
             "clips": len(self.clips),
             "counted": first[0].n_counted if first else 0,
@@ -331,6 +331,11 @@ def _without_seed(run: Run) -> str:
     settings = run.settings
     same = [settings.baseline, settings.generation, settings.subtitle, settings.extractor]
     return json.dumps([*same, settings.engine, settings.machine.dtype], sort_keys=True, default=str)
+
+
+def _told(condition: Any) -> str:
+    """A condition of a metric in words: of protocols, the names."""
+    return ", ".join(condition) if isinstance(condition, Mapping) else str(condition)
 
 
 def _settings(run: Run) -> dict[str, str]:

@@ -79,6 +79,33 @@ def test_killed_and_resumed_gives_the_same_bytes(dry_run, tmp_path, capsys):
     assert weights(folder) == weights(dry_run)
 
 
+def test_gradient_checkpointing_changes_no_bit(dry_run, tmp_path):
+    settings = "train.gradient_checkpointing=true", "train.steps=4", "variant=v"
+    run = train(*DRY, *settings, f"outputs={tmp_path}")
+    (first, *_), (found, *_) = (
+        dry_run.glob("checkpoint-4/*.pth"),
+        run.folder.glob("checkpoint-4/checkpoint_*.pth"),
+    )
+    assert found.name == first.name
+    ours, theirs = (torch.load(file, weights_only=True)["model"] for file in (found, first))
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+
+
+def test_bfloat16_trains_on_a_cpu_too(dry_run, tmp_path):
+    settings = "train.precision=bfloat16", "train.steps=2", "variant=v"
+    run = train(*DRY, *settings, f"outputs={tmp_path}")
+    half, whole = (
+        float((folder / "curve.csv").read_text().splitlines()[1].split(",")[1])
+        for folder in (run.folder, dry_run)
+    )
+    assert half != whole
+    assert half == pytest.approx(whole, rel=5e-3)  # bfloat16 keeps 8 bits of a number
+    assert not [*run.folder.glob("*/scaler.pt")]
+    (file,) = run.folder.glob("checkpoint-2/checkpoint_*.pth")
+    content = torch.load(file, weights_only=True)
+    assert all(tensor.dtype == torch.float32 for tensor in content["model"].values())
+
+
 def refused(*overrides: str) -> str:
     with pytest.raises(PrerequisiteError) as caught:
         train(*overrides)
