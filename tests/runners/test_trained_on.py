@@ -30,6 +30,8 @@ from tests.runners.folders import write_run
         ("affectgpt", "ovmerd", {"release": "ovmerd_outputhybird"}, "train"),
         ("affectgpt", "meld", None, "test"),
         ("salmonn", "iemocap", None, "train"),
+        ("salmonn_trained", "sample", {"trained_on": ["sample"]}, "train"),
+        ("salmonn_trained", "meld", {"trained_on": ["sample"]}, "unknown"),
         ("salmonn", "meld", None, "unknown"),
         ("video_llava", "mafw", None, "test"),
         ("qwen2_5_omni", "ravdess", None, "unknown"),
