@@ -2,7 +2,7 @@
 
 transformers draws all rows of a batch from one global generator, so a clip's words would depend on
 its neighbours. Here each row draws one number per step from its own stream, whose start is the
-clip's seed, and takes the token at that place of the cumulative distribution. Batch size, order,
+clip's seed, and takes the token at that point of the cumulative distribution. Batch size, order,
 padding and a resume leave the words as they are.
 """
 
@@ -61,8 +61,8 @@ class DrawPerRow(LogitsProcessor):
 
 
 def penalties(settings: GenerationSettings) -> list[LogitsProcessor]:
-    """What speaks against repetition. (`generate` would add the same, with a warning that it sees
-    no prompt where that is given as embeddings.)"""
+    """Logits processors against repetition. (`generate` would add the same, with a warning that it
+    sees no prompt if that is given as embeddings.)"""
     chain: list[LogitsProcessor] = []
     if settings.repetition_penalty != 1.0:
         chain.append(RepetitionPenaltyLogitsProcessor(settings.repetition_penalty))

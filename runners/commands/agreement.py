@@ -19,7 +19,7 @@ from ovmer.runners import cli
 from ovmer.runners.commands.score import CommonSettings, compose_settings, read_truth, score_file
 from ovmer.runners.folder.readings import kept_readings
 from ovmer.runners.scoring import Metric, make_metric
-from ovmer.runners.scoring.label_files import Read
+from ovmer.runners.scoring.label_files import LabelFile
 from ovmer.runners.scoring.result import Scores
 from ovmer.runners.tasks.agreement import agreement
 from ovmer.runners.tasks.metric import ProtocolMetric
@@ -61,7 +61,7 @@ def main() -> int:
 
 
 def _scored(
-    settings: AgreementSettings, metric: Metric, paths: Sequence[str], truth: Read
+    settings: AgreementSettings, metric: Metric, paths: Sequence[str], truth: LabelFile
 ) -> dict[str, Scores]:
     """The scores of each run, and of each reading of a run folder that holds several."""
     found = {}

@@ -6,7 +6,7 @@ from pathlib import Path
 from ovmer.baselines.errors import PrerequisiteError
 from ovmer.runners.config import Settings, settings_from_json
 from ovmer.runners.data import Clip, read_dataset
-from ovmer.runners.folder.records import Labelled, Prediction, identity_text, label_key
+from ovmer.runners.folder.records import LabelRecord, Prediction, identity_text, label_key
 from ovmer.runners.folder.run_folder import RunFolder
 from ovmer.runners.folder.run_json import RunInfo
 from ovmer.runners.folder.scores_json import StoredScores
@@ -28,7 +28,7 @@ def read_readings(
     entry: StoredScores | None,
     predictions: Mapping[str, Prediction],
     clips: Sequence[Clip],
-) -> list[dict[str, Labelled]]:
+) -> list[dict[str, LabelRecord]]:
     """The labels that the run's own extractor found in the descriptions as they are now.
 
     Which extractor that was stands in scores.json; before there is one, or where the data set of
@@ -57,7 +57,7 @@ def read_readings(
     return [{each.name: each for each in labelled.values()}]
 
 
-def repeated_readings(path: Path) -> list[dict[str, Labelled]]:
+def repeated_readings(path: Path) -> list[dict[str, LabelRecord]]:
     """The readings of a run folder whose extraction was repeated; empty for any other.
 
     Raises PrerequisiteError where they cannot be told apart, because the data set is gone.
@@ -82,7 +82,7 @@ def repeated_readings(path: Path) -> list[dict[str, Labelled]]:
     return found
 
 
-def kept_readings(path: Path, metric: str) -> dict[str, dict[str, Labelled]]:
+def kept_readings(path: Path, metric: str) -> dict[str, dict[str, LabelRecord]]:
     """Every reading of a run folder that was scored by a metric, by extractor (or judge) and seed;
     empty for any other path."""
     folder = RunFolder(path)
@@ -90,7 +90,7 @@ def kept_readings(path: Path, metric: str) -> dict[str, dict[str, Labelled]]:
     if info is None or info.imported is not None:
         return {}
     settings = settings_from_json(info.settings, path)
-    predictions, found = folder.read_predictions(), {}
+    predictions, found = folder.read_predictions(), dict[str, dict[str, LabelRecord]]()
     for entry in folder.read_scores().values():
         if entry.metric == metric:
             clips = _clips(settings, entry)

@@ -36,16 +36,16 @@ class Case:
 
 
 @dataclass(frozen=True)
-class Counted:
-    """What a family made of the cases."""
+class FamilyFigures:
+    """A family's figures for the cases."""
 
     values: FloatArray
     """(clips x columns)"""
     readings: Sequence[str | None]
-    """What each reply was read as, for the reader of the tables; None: unknown."""
+    """The reading of each reply, for tables; None: unknown."""
     tables: Mapping[str, Rows]
     classes: Sequence[object] | None = None
-    """What two protocols are compared by, where that is not the readings."""
+    """Values by which two protocols are compared, if not by the readings."""
 
 
 class Family(ABC):
@@ -56,7 +56,7 @@ class Family(ABC):
     """The columns whose sum is a clip's grade, for families that have grades and no classes."""
 
     @abstractmethod
-    def count(self, cases: Sequence[Case]) -> Counted:
+    def count(self, cases: Sequence[Case]) -> FamilyFigures:
         """Read every reply. The column `clips` is 1, and `unknown` where nothing was read."""
 
     @abstractmethod
@@ -64,10 +64,12 @@ class Family(ABC):
         """Column sums by name -> figures by name."""
 
     def counted_clips(self, values: FloatArray) -> BoolArray:
-        """Which clips (rows of `Counted.values`) the figures are over: all, where no column says
-        it. A reply that earns nothing counts; one that the protocol drops does not."""
+        """Which clips (rows of `values`) the figures are over: all, where no column says it. A
+        reply that earns nothing counts; one that the protocol drops does not."""
         at = [i for i, c in enumerate(self.columns) if c == "counted" or c.endswith("/true")]
-        return values[:, at].any(axis=1) if at else np.ones(len(values), dtype=np.bool_)
+        if not at:
+            return np.ones(len(values), dtype=np.bool_)
+        return np.any(values[:, at] != 0, axis=1)
 
     @property
     def about(self) -> str:
@@ -95,5 +97,5 @@ def rule(parser: str) -> str:
 
 
 def policy(unknown: str) -> str:
-    """What becomes of a reply without a label."""
+    """How a reply without a label is counted."""
     return "left out" if unknown == "drop" else "wrong"

@@ -1,4 +1,4 @@
-"""What a recipe's settings mean to transformers' Trainer: precision, optimiser, memory."""
+"""Translates a recipe's settings for transformers' Trainer: precision, optimiser, memory."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,8 +30,8 @@ def precision(recipe: Recipe, device: str) -> PrecisionOf:
 
     from ovmer.baselines.device import resolve
 
-    place = resolve(device)
-    on_cpu = place.device.type == "cpu"
+    placement = resolve(device)
+    on_cpu = placement.device.type == "cpu"
     automatic = "float32" if on_cpu else "bfloat16"
     name = automatic if recipe.precision == "auto" else recipe.precision
     if on_cpu and name == "float16":

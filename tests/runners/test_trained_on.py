@@ -70,7 +70,7 @@ def test_a_row_that_saw_the_clips_is_marked_and_stays(tmp_path: Path) -> None:
         write_run(tmp_path, baseline, "dfew", figures, "dfew", clips=11697, generation="greedy")
     table = make_table(read_layout("dfew"), read_results([tmp_path]))
     text = markdown(table)
-    line = next(each for each in text.splitlines() if "| train |" in each and "R1-Omni" in each)
+    line = next(each for each in text.splitlines() if "| train " in each and "R1-Omni" in each)
     assert "60.00" in line
     assert "not zero-shot (HumanMLLM/R1-Omni README, RLVR)" in text
     rows = list(csv.DictReader(tidy(table).splitlines()))
