@@ -14,7 +14,8 @@ import torch
 from ovmer.baselines.errors import PrerequisiteError
 from ovmer.runners.training.run import TrainingRun
 from ovmer.runners.training.settings import compose_train
-from tests.training.conftest import DRY, ovmer, train
+from tests.scoring.test_commands import Inside
+from tests.training.conftest import DRY, train
 
 RUN = Path("outputs/train/affectgpt-sample-dry")
 
@@ -158,12 +159,21 @@ def test_a_checkpoint_of_another_rank_is_refused(dry_run, tmp_path):
     assert "has shape [16, 64] where [4, 64] is trained here" in refused(*DRY, *other)
 
 
-def test_data_for_ms_swift(tmp_path):
-    done = ovmer(
-        "train", "baseline=qwen2_5_omni", "dataset=sample", "train.export=swift", at=tmp_path
+@pytest.mark.parametrize("program", ["swift", "llama_factory"])
+def test_data_for_other_programs(program, tmp_path, monkeypatch, capsys):
+    given = "baseline=qwen2_5_omni", "dataset=sample", f"outputs={tmp_path}"
+    status, out, _ = Inside(monkeypatch, capsys, tmp_path)(
+        "train", *given, f"train.export={program}"
     )
-    assert done.returncode == 0, done.stderr
-    text = Path(tmp_path, done.stdout.strip()).read_text("utf-8")
+    assert status == 0
+    file = Path(out.strip())
+    about = file.with_name("dataset_info.json")
+    assert about.exists() == (program == "llama_factory")
+    if about.exists():  # its columns are those of the rows
+        (entry,) = json.loads(about.read_text("utf-8")).values()
+        assert (file.parent / entry["file_name"]) == file
+        assert set(entry["columns"].values()) == {"messages", "videos", "audios"}
+    text = file.read_text("utf-8")
     rows = [json.loads(line) for line in text.splitlines()]
     row = next(row for row in rows if "farewell" in row.get("videos", [""])[0])
     assert row["messages"][0]["content"].startswith("<video><audio>The subtitle of this video is")
