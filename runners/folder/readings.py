@@ -29,10 +29,10 @@ def read_readings(
     predictions: Mapping[str, Prediction],
     clips: Sequence[Clip],
 ) -> list[dict[str, LabelRecord]]:
-    """The labels that the run's own extractor found in the descriptions as they are now.
+    """The labels of the run's own extractor for the descriptions as they are now.
 
-    Which extractor that was stands in scores.json; before there is one, or where the data set of
-    merged subtitles or judged replies is gone, the labels found last are taken.
+    scores.json names that extractor; before there is one, or where the data set of merged
+    subtitles or judged replies is gone, the latest labels are taken.
     """
     labelled = {key: each for key, each in folder.read_labels().items() if each.error is None}
     is_merged, is_judged = settings.subtitle == "merge", _is_judged(entry)

@@ -23,6 +23,7 @@ from ovmer.runners.folder.run_json import ANSWERED
 from ovmer.runners.typed import from_json
 
 _FSYNC_SECONDS = 1.0
+_READ_AT_ONCE = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,10 +81,10 @@ def label_key(
     extractor: str,
     truth: Sequence[str] = (),
 ) -> str:
-    """Under which the labels that an extractor finds in a description are kept.
+    """The key in labels.jsonl of an extractor's labels for a description.
 
     A hash of the description and of the extractor (`identity_text`): labels do not outlive either.
-    `truth` is for a judge, whose answer hangs on it as well.
+    `truth` is for a judge, whose answer depends on it as well.
     """
     text = "\n".join([text, *truth])
     merged = "-" if subtitle is None else f"+{subtitle}"
@@ -108,16 +109,24 @@ def read_records(path: Path, kind: type[R]) -> list[R]:
     A last line without its end is left out. Raises PrerequisiteError for any other line that is
     no record.
     """
-    content = read_bytes(path) or b""
-    lines = content.decode("utf-8", "replace").split("\n")[:-1]
+    lines = (read_bytes(path) or b"").split(b"\n")[:-1]
+    return [
+        record
+        for first in range(0, len(lines), _READ_AT_ONCE)
+        for record in _records(path, first, lines[first : first + _READ_AT_ONCE], kind)
+    ]
+
+
+def _records(path: Path, first: int, lines: Sequence[bytes], kind: type[R]) -> list[R]:
+    texts = [line.decode("utf-8", "replace") for line in lines]
     try:
         # All at once, which takes half the time of line by line.
-        values = json.loads(f"[{','.join(lines)}]")
-        if len(values) == len(lines):
+        values = json.loads(f"[{','.join(texts)}]")
+        if len(values) == len(texts):
             return [from_json(kind, each) for each in values]
     except (ValueError, RecursionError):
         pass
-    return [_record(path, number, line, kind) for number, line in enumerate(lines, start=1)]
+    return [_record(path, first + at, text, kind) for at, text in enumerate(texts, start=1)]
 
 
 def _record(path: Path, number: int, line: str, kind: type[R]) -> R:

@@ -77,7 +77,7 @@ class ProtocolMetric(Metric):
     def __post_init__(self) -> None:
         if not self.protocols:
             raise PrerequisiteError("metric.protocols is empty; give at least one")
-        self._families  # noqa: B018  # a mistyped protocol is said before anything is read
+        self._families  # noqa: B018  # a mistyped protocol is reported before anything is read
 
     @cached_property
     def _families(self) -> dict[str, Family]:
