@@ -32,7 +32,7 @@ _VLLM_SERVE = "http://localhost:8000/v1"
 
 @dataclass
 class TransformersSettings(EngineSettings):
-    """Padded batches in torch. The switches are off by default because each changes the words."""
+    """Batches in torch. The switches are off by default because each changes the words."""
 
     quantization: str = "none"
     """none | 8bit | 4bit: weights of the language model as bitsandbytes keeps them."""
@@ -117,14 +117,22 @@ class TransformersSettings(EngineSettings):
     def engine(
         self, llm: "PreTrainedModel", tokenizer: Tokenizer, generation: GenerationSettings
     ) -> "Engine":
-        """The engine for a model with its weights."""
+        """The engine for a model with its weights.
+
+        Over several GPUs in padded batches: continuous ones were not tried there.
+        """
+        from ovmer.baselines.decoding.continuous import ContinuousEngine, transformers_engine
         from ovmer.baselines.decoding.switches import choose_attention, compiled
         from ovmer.baselines.decoding.transformers_engine import TransformersEngine
 
         if self.attention != "auto":
             choose_attention(llm, self.attention)
         llm = compiled(llm) if self.compile else llm
-        return TransformersEngine(llm, tokenizer, generation, self.dtype_key)
+        kind = transformers_engine if self.gpus == 1 else TransformersEngine
+        engine = kind(llm, tokenizer, generation, self.dtype_key)
+        if isinstance(engine, ContinuousEngine):
+            engine.limit(self.batch_size, self.batch_tokens)
+        return engine
 
 
 @dataclass

@@ -144,6 +144,7 @@ class Pipeline:
             ready = self._encoded(self._ahead(pool, iter(requests)))
             try:
                 if self._adapter.feeding == "stream":
+                    self._adapter.limit_batches(self._batch_size, self._batch_tokens)
                     answers = self._stream(self._one_ahead(encoder, ready))
                 else:
                     batches = self._one_ahead(encoder, self._batches(ready))
@@ -221,6 +222,7 @@ class Pipeline:
             prepared.seed = clip_seed(self._seed, request.name)
             prepared.truth = request.truth
             prepared.clues = request.clues
+            prepared.answers = request.answers
         return _Ready(request, prepared, time.perf_counter() - started)
 
     def _prepare_or_raise(self, request: ClipRequest) -> Prepared:
