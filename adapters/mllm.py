@@ -34,7 +34,7 @@ from ovmer.baselines.errors import ClipError, PrerequisiteError
 from ovmer.baselines.tokenizer import LlamaTokenizer, Tokenizer, fit
 
 if TYPE_CHECKING:
-    from ovmer.baselines.decoding.answers import Generated, Prompt
+    from ovmer.baselines.decoding.answers import Generated, Prompt, StreamingEngine
     from ovmer.baselines.decoding.hidden_states import PromptStates
     from ovmer.baselines.device import Placement
     from ovmer.baselines.transfer import SideStream
