@@ -222,6 +222,7 @@ class Pipeline:
             prepared.seed = clip_seed(self._seed, request.name)
             prepared.truth = request.truth
             prepared.clues = request.clues
+            prepared.answers = request.answers
         return _Ready(request, prepared, time.perf_counter() - started)
 
     def _prepare_or_raise(self, request: ClipRequest) -> Prepared:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -50,9 +51,9 @@ class ExtractionState:
 
     def key(self, item: ClipDescription) -> str:
         """The key of one description's labels in labels.jsonl."""
-        # A judge's answer depends on the truth as well.
-        text = "\n".join([item.text, *item.truth])
-        return label_key(item.name, text, item.subtitle, item.is_labels, self._identity)
+        return label_key(
+            item.name, item.text, item.subtitle, item.is_labels, self._identity, item.truth
+        )
 
     @property
     def found(self) -> dict[str, tuple[str, ...]]:
@@ -271,13 +272,16 @@ def request(job: Job, clip: Clip, clues: Sequence[str | None] = ()) -> ClipReque
     audio = clip.audio if AUDIO in uses else None
     subtitle = clip.subtitle if SUBTITLE in uses and settings.subtitle == "prompt" else None
     truth = clip.labels if job.adapter.sees_truth else ()
-    question = _question(job, clip)
+    answers = _answers(job, clip)
+    question = None if answers else _question(job, clip)
     if question is not None:
         subtitle = None  # the question contains it, if the task uses it
     checked = bool(settings.dataset.get("check_files", True))
     made_from = fingerprint(video, audio, subtitle, truth, checked)
     if question is not None:
         made_from["question"] = digest(question)
+    if answers:
+        made_from["answers"] = digest(*chain(answers, *answers.values()))
     if clues:
         made_from["clues"] = digest(*(f"{clue is None}{clue}" for clue in clues))
     return ClipRequest(
@@ -291,6 +295,22 @@ def request(job: Job, clip: Clip, clues: Sequence[str | None] = ()) -> ClipReque
         question,
         clip.blank,
         clip.notes,
+        answers,
+    )
+
+
+def _answers(job: Job, clip: Clip) -> Mapping[str, tuple[str, ...]]:
+    """What a rule that draws from a task's labels draws from; empty for all other baselines.
+
+    Raises PrerequisiteError where the task has no labels.
+    """
+    if not (job.task.asks and job.adapter.chooses):
+        return {}
+    if answers := job.task.answers(clip):
+        return answers
+    raise PrerequisiteError(
+        f"baseline={job.settings.baseline['name']} draws from a task's labels, and "
+        f"task={job.task.name} has none to choose from; leave it out, or say task=describe"
     )
 
 
