@@ -241,7 +241,7 @@ class Pipeline:
                 "own way; use an adapter whose prepare() reads by ovmer.adapters.media"
             )
         if self.frames_folder is not None:
-            write_frames(observed, self.frames_folder)
+            write_frames(observed, self.frames_folder, request.name)
         prepared.notes = (*request.notes, *prepared.notes, *observed.notes)
         return prepared
 
