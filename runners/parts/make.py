@@ -71,13 +71,13 @@ def _make(maker: FaceFinder | Listener, files: Sequence[Path], label: str) -> No
             maker.close()
 
 
-def with_parts(settings: Settings, clips: Sequence[Clip]) -> Sequence[Clip]:
-    """The clips with what was made for them so far."""
+def with_parts(settings: Settings, clips: Sequence[Clip], uses: frozenset[str]) -> Sequence[Clip]:
+    """The clips with what was made for them so far, for a baseline that uses so much."""
     if _listens(settings):
         asr = _asr_settings(settings)
         listener = Listener(asr)
         clips = [_with_words(listener, asr, clip) for clip in clips]
-    if _finds_faces(settings):
+    if VIDEO in uses and _finds_faces(settings):
         finder, missing = FaceFinder(), _face_settings(settings).missing
         clips = [_with_face(finder, missing, clip) for clip in clips]
     return clips
@@ -107,7 +107,8 @@ def _with_face(finder: FaceFinder, missing: str, clip: Clip) -> Clip:
         if missing == "frame" and "error" not in seen:
             note = "no face was found, so whole frames are shown"
             return replace(clip, face=clip.video, notes=(*clip.notes, note))
-        return clip
+        why = seen.get("error", "faces.missing=frame shows whole frames then")
+        return replace(clip, notes=(*clip.notes, f"no face was found in its video: {why}"))
     notes = clip.notes
     if seen["most"] > 1:
         notes = (*notes, f"up to {seen['most']} faces in a frame; the largest is shown")

@@ -193,7 +193,7 @@ def look(
     if extractors is None:
         extractors = make_extractors(job.extractor, job.settings.subtitle == "merge")
     others = [_predictions_of(path) for path in job.adapter.sources()]
-    clips = with_parts(job.settings, clips)
+    clips = with_parts(job.settings, clips, job.adapter.modalities)
     inputs.check(job.settings.inputs, job.adapter.modalities, job.settings.baseline["name"])
     state = JobState(
         job,
