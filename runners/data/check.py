@@ -90,7 +90,7 @@ def check(settings: Mapping[str, Any], workers: int) -> DatasetCheck:
 def _look_at_own(
     report: DatasetCheck, clips: Sequence[Clip], workers: int, columns: Mapping[str, str]
 ) -> None:
-    """Clips of the user's own: what a clip has not is no gap unless a column promises it."""
+    """Clips of the user's own: a missing medium is no gap unless a column names it."""
     for kind in _KINDS:
         own = [clip for clip in clips if getattr(clip, kind) is not None]
         if kind == "audio":  # a video's own sound is looked at with the video

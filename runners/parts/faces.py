@@ -75,7 +75,7 @@ class FaceFinder:
         release_memory()
 
     def file(self, video: Path) -> Path:
-        """Where the crops of a video are, or will be."""
+        """Path of a video's crops, which may not exist yet."""
         try:
             name = self.cache.content(video)
         except OSError:

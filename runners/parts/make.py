@@ -1,4 +1,4 @@
-"""Which parts a job's clips lack, and where they come from."""
+"""Makes missing subtitles and face crops of a job's clips."""
 
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -19,7 +19,7 @@ from ovmer.runners.parts.faces import FaceFinder
 from ovmer.runners.progress import Progress
 
 _AT_ONCE = 4
-"""Files that are read at a time, or asked about where a server does the work."""
+"""Files read at a time, or requests in flight if a server does the work."""
 
 
 @dataclass

@@ -56,7 +56,7 @@ def test_a_clip_without_words_is_asked_about_with_a_note(llm: ChatLlm):
     assert llm.prepare(None, None, "Hello.").notes == ()
 
 
-def test_a_tasks_question_takes_the_place_of_its_own(llm: ChatLlm):
+def test_a_tasks_question_replaces_its_own(llm: ChatLlm):
     item = llm.asking("Is he glad?").prepare(None, None, None)
     shown = llm.tokenizer.decode(item.inputs)
     assert "Is he glad?" in shown

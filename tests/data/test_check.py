@@ -37,7 +37,7 @@ def test_a_whole_data_set_has_no_gaps_but_an_empty_subtitle(root: Path) -> None:
     assert look(root, limit=3).is_whole, "what was left out on purpose is not missing"
 
 
-def test_what_is_missing_or_broken_is_told_apart(root: Path) -> None:
+def test_what_is_missing_or_broken_is_distinguished(root: Path) -> None:
     one, two, three, four = (f"test_dia0_utt{i}" for i in range(4))
     (root / "subvideo" / f"{one}.mp4").unlink()
     (root / "subvideo" / f"{two}.mp4").write_bytes(b"")
