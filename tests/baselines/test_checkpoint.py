@@ -1,6 +1,7 @@
 """Finding a checkpoint: local folders, the hub's cache, and what is said when it is not there."""
 
 import logging
+import os
 from pathlib import Path
 
 import huggingface_hub.constants
@@ -9,6 +10,7 @@ from huggingface_hub.errors import LocalEntryNotFoundError
 
 from ovmer.baselines.checkpoint import CheckpointPart, file_of, fingerprint, locate, read_json
 from ovmer.baselines.errors import CheckpointError
+from ovmer.baselines.file_hash import sha256_of
 
 
 def test_a_local_path_takes_the_place_of_the_repository(tmp_path: Path) -> None:
@@ -102,6 +104,34 @@ def test_a_fingerprint_is_of_the_content_alone(tmp_path: Path) -> None:
         folder.mkdir()
         (folder / "model.bin").write_bytes(content)
     assert fingerprint(first) == fingerprint(second) != fingerprint(other)
+
+
+def test_every_byte_of_a_large_file_counts_and_is_read_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    file = tmp_path / "model.safetensors"
+    with file.open("wb") as content:
+        content.truncate(17 << 20)
+    before = fingerprint(file)
+    (kept,) = (tmp_path / "cache").rglob("hashes/*")
+    kept.write_text("0" * 64)
+    assert sha256_of(file) == "0" * 64, "it is not read again"
+    with file.open("r+b") as content:
+        content.seek(12_345_678)
+        content.write(b"x")
+    os.utime(file, ns=(1, 1))
+    changed = fingerprint(file)
+    os.utime(file, ns=(2, 2))
+    assert before != changed == fingerprint(file), "the content counts, its date does not"
+
+
+def test_the_hub_calls_large_files_by_their_hash(tmp_path: Path) -> None:
+    blob = tmp_path / "blobs" / ("a" * 64)
+    blob.parent.mkdir()
+    blob.write_bytes(b"weights")
+    (tmp_path / "model.safetensors").symlink_to(blob)
+    assert sha256_of(tmp_path / "model.safetensors") == "a" * 64
 
 
 def test_json_that_is_missing_or_broken_is_named(tmp_path: Path) -> None:
