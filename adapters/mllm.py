@@ -140,7 +140,7 @@ class Mllm(Adapter, ABC):
     def texts(self, question: str, template: Sequence[str] | None = None) -> list[list[int]]:
         """Token ids of the template's texts, the first of which begins with the start token.
 
-        `template` stands for the port's own where a clip needs another.
+        `template` replaces the port's own if a clip needs another.
         """
         encode = self.tokenizer.encode
         first, *rest = (
@@ -160,7 +160,7 @@ class Mllm(Adapter, ABC):
 
     @cached_property
     def parts(self) -> dict[str, Path]:
-        """Where each part of the checkpoint is; downloads what must be."""
+        """Path of each part of the checkpoint; downloads missing ones."""
         return locate(self.checkpoint, self.needed_parts, self._weights)
 
     @property
@@ -215,7 +215,7 @@ class Mllm(Adapter, ABC):
         prompt: QuestionTemplate | None = None,
         template: Sequence[str] | None = None,
     ) -> tuple[str, tuple[str, ...]]:
-        """The question for a clip whose media take so many positions of the prompt.
+        """The question for a clip whose media take `positions` of the prompt.
 
         Its subtitle is cut where `texts` and media would exceed `prompt_limit`, with a note.
         """
@@ -235,7 +235,7 @@ class Mllm(Adapter, ABC):
         return {name: path for name, path in self.parts.items() if name in wanted}
 
     def load(self, machine: Machine) -> None:
-        parts = self.parts  # what is missing is said before anything slow is imported
+        parts = self.parts  # missing parts are reported before any slow import
         from ovmer.baselines.decoding.batches import Batches
         from ovmer.baselines.decoding.engine_settings import cache_folder, engine_settings
         from ovmer.baselines.decoding.finite import FirstOrigin

@@ -16,7 +16,7 @@ KINDS = {
     VOCABULARIES: "word tables, compiled",
     HASHES: "hashes of weight files, so that each is read once",
     PARTS: "subtitles by ear and crops of faces that were made of media files",
-    MEDIA_FILES: "media files whose bytes stood in a table of clips",
+    MEDIA_FILES: "media files from the cells of a table of clips",
 }
 """Folders below the cache folder; all but the word tables are made again when needed."""
 

@@ -9,6 +9,7 @@ by their SHA-256, which makes reading unnecessary.
 import hashlib
 import re
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from ovmer.baselines.cache import HASHES, cache_folder
@@ -40,6 +41,31 @@ def sha256_of(file: Path) -> str:
     found = _read(file)
     _keep(kept, found)
     return found
+
+
+def downloaded_from(folder: Path, files: Sequence[Path]) -> str | None:
+    """The commit from which `hf download --local-dir` brought these files of a folder.
+
+    None where it left no note about one of them, or a file is no longer as it came.
+    """
+    commits = set()
+    for file in files:
+        name = file.relative_to(folder).as_posix()
+        note = folder / ".cache" / "huggingface" / "download" / f"{name}.metadata"
+        try:
+            commit, etag = note.read_text("utf-8").splitlines()[:2]
+        except (OSError, ValueError):
+            return None
+        if etag != (sha256_of(file) if _BY_HASH.fullmatch(etag) else _as_git_hashes(file)):
+            return None
+        commits.add(commit)
+    return commits.pop() if len(commits) == 1 else None
+
+
+def _as_git_hashes(file: Path) -> str:
+    """The name that git gives a file's content, by which the hub knows small files."""
+    content = file.read_bytes()
+    return hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()
 
 
 def _read(file: Path) -> str:

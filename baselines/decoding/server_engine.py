@@ -39,7 +39,7 @@ _OF_VLLM = ("top_k", "repetition_penalty", "min_new_tokens")
 class ChatServer:
     """Chats -> answers, from any OpenAI-compatible server.
 
-    Which weights stand behind a model's name is known to the server alone. Control tokens that a
+    Only the server knows which weights a model's name means. Control tokens that a
     message spells are left to the server; with the other engines they are plain text.
     """
 

@@ -88,7 +88,7 @@ class TransformersEngine:
     def _batches(
         self, prompts: Sequence[Prompt], seeds: Sequence[int]
     ) -> list[Generated | ClipError]:
-        """Prompts whose media cannot be laid together are answered apart."""
+        """Prompts whose media cannot be batched are answered separately."""
         groups: dict[object, list[int]] = {}
         for index, prompt in enumerate(prompts):
             kind = prompt.kind if isinstance(prompt, MediaPrompt) else None

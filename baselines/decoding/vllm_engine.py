@@ -7,7 +7,7 @@ on the clip's seed alone, as there, but are other draws.
 
 What vLLM 0.32 gets wrong, and what is done about it: embeddings of another width kill the engine,
 so they are checked first; the penalty on repetition looks at the prompt's token ids, which it has
-none of and takes from an earlier request in the same batch slot, so ids that stand for no token go
+none of and takes from an earlier request in the same batch slot, so ids of no token are sent
 along.
 """
 

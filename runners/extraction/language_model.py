@@ -38,7 +38,7 @@ NO_CHOICE = "the answer is none of the words asked for"
 
 @dataclass(frozen=True)
 class QuestionChain:
-    """Which questions a description goes through."""
+    """The chain of questions for a description."""
 
     translate: str = "none"
     """none | english (descriptions with Chinese in them) | chinese (with English in them)"""

@@ -1,5 +1,6 @@
 """Finding a checkpoint: local folders, the hub's cache, and what is said when it is not there."""
 
+import hashlib
 import logging
 import os
 from pathlib import Path
@@ -8,12 +9,19 @@ import huggingface_hub.constants
 import pytest
 from huggingface_hub.errors import LocalEntryNotFoundError
 
-from ovmer.baselines.checkpoint import CheckpointPart, file_of, fingerprint, locate, read_json
+from ovmer.baselines.checkpoint import (
+    CheckpointPart,
+    describe_part,
+    file_of,
+    fingerprint,
+    locate,
+    read_json,
+)
 from ovmer.baselines.errors import CheckpointError
 from ovmer.baselines.file_hash import sha256_of
 
 
-def test_a_local_path_takes_the_place_of_the_repository(tmp_path: Path) -> None:
+def test_a_local_path_replaces_the_repository(tmp_path: Path) -> None:
     assert locate({"llm": CheckpointPart(repo="owner/name", path=str(tmp_path))}) == {
         "llm": tmp_path
     }
@@ -61,7 +69,7 @@ def test_offline_names_repository_revision_and_setting(
     assert "\n" not in message
 
 
-def test_of_a_hub_that_cannot_be_reached_nothing_but_our_sentence_is_told(
+def test_of_a_hub_that_cannot_be_reached_nothing_but_our_sentence_is_reported(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     told = []
@@ -124,6 +132,26 @@ def test_every_byte_of_a_large_file_counts_and_is_read_once(
     changed = fingerprint(file)
     os.utime(file, ns=(2, 2))
     assert before != changed == fingerprint(file), "the content counts, its date does not"
+
+
+def test_a_folder_knows_its_commit_as_long_as_its_files_are_as_they_came(tmp_path: Path) -> None:
+    folder, commit = tmp_path / "owner" / "name", "c" * 40
+    notes = folder / ".cache" / "huggingface" / "download"
+    notes.mkdir(parents=True)
+    part = CheckpointPart(repo="owner/name", revision=commit, files=["config.json", "model.bin"])
+    etags = {
+        "config.json": "9e26dfeeb6e641a33dae4961196235bdb965b21b",  # git hash-object
+        "model.bin": hashlib.sha256(b"weights").hexdigest(),
+    }
+    for (name, etag), content in zip(etags.items(), (b"{}", b"weights"), strict=True):
+        (folder / name).write_bytes(content)
+        (notes / f"{name}.metadata").write_text(f"{commit}\n{etag}\n1.0\n")
+    assert describe_part(part, str(tmp_path))["commit"] == commit
+    for name, content in (("model.bin", b"weightz"), ("config.json", b"[]")):
+        before = (folder / name).read_bytes()
+        (folder / name).write_bytes(content)
+        assert "commit" not in describe_part(part, str(tmp_path)), name
+        (folder / name).write_bytes(before)
 
 
 def test_the_hub_calls_large_files_by_their_hash(tmp_path: Path) -> None:

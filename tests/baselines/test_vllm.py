@@ -230,7 +230,7 @@ def test_the_server_answers_as_transformers_does(
     engine.close()
 
 
-def test_a_server_with_another_model_or_none_is_told_in_one_sentence(server: str, folder: Path):
+def test_a_server_with_another_model_or_none_is_reported_in_one_sentence(server: str, folder: Path):
     other = copytree(folder, folder.parent / "salmonn-4567")
     with pytest.raises(PrerequisiteError) as error:
         asking(server, other, GREEDY)
