@@ -23,6 +23,7 @@ from ovmer.adapters.mllm import Mllm
 from ovmer.adapters.native_checks import check_inputs, check_packages, check_room
 from ovmer.adapters.registry import register
 from ovmer.adapters.thinking import CUT_WHILE_THINKING, opens_thinking, split_thinking
+from ovmer.baselines.checkpoint import Loading
 from ovmer.baselines.errors import ClipError, PrerequisiteError, first_line
 from ovmer.baselines.tokenizer import Tokenizer
 
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
     from ovmer.baselines.decoding.answers import Generated, MediaPrompt, VllmPrompt
     from ovmer.baselines.decoding.engine_settings import VllmSettings
     from ovmer.baselines.decoding.vllm_engine import VllmEngine
+    from ovmer.baselines.device import Placement
+    from ovmer.baselines.native.model import ChatModel
     from ovmer.baselines.native.processor import ChatProcessor, ClipMedia
 
 _PICTURES = ("video", "images")
@@ -114,6 +117,7 @@ class Native(ChatMllm, Mllm):
             return super().on(machine)
         from ovmer.adapters.served import Served
 
+        self.refuse_adapters()
         shared = {each.name: getattr(self, each.name) for each in fields(ChatMllm)}
         part = self.checkpoint["model"]
         return Served(
@@ -123,29 +127,44 @@ class Native(ChatMllm, Mllm):
             picture=self.picture,
         )
 
+    def build(self, placement: "Placement") -> "ChatModel":
+        """The model with its weights, without adapters."""
+        from ovmer.baselines.chat import load_chat_model
+        from ovmer.baselines.native.classes import class_named
+        from ovmer.baselines.native.model import ChatModel
+
+        cls, notes = (
+            class_named(self.architecture),
+            placement.loading.notes if placement.loading else [],
+        )
+        folder = self.parts["model"]
+        return ChatModel(load_chat_model(folder, placement, cls, self.architecture, notes=notes))
+
     def load(self, machine: Machine) -> None:
         check_packages(self.architecture, self.packages)
         folder = self.parts["model"]  # missing parts are reported before any slow import
         from ovmer.baselines.decoding.batches import Batches
-        from ovmer.baselines.decoding.engine_settings import VllmSettings, engine_settings
-        from ovmer.baselines.decoding.transformers_engine import TransformersEngine
+        from ovmer.baselines.decoding.engine_settings import (
+            TransformersSettings,
+            VllmSettings,
+            engine_settings,
+        )
         from ovmer.baselines.native.model import ChatModel
 
         self._check_inputs()
         settings = engine_settings(machine.engine)
-        settings.check(self.generation, self.transformers_only)
+        here = isinstance(settings, TransformersSettings)
+        settings.check(self.generation, "" if here else self.transformers_only)
         self._batches, self._encoding = Batches(), Lock()
         if isinstance(settings, VllmSettings):
             self._engine = self._vllm(folder, settings, machine)
             self._shows = True
             return
-        if settings.switches:
-            raise PrerequisiteError(
-                "quantization, compile and attention of engine=transformers are not for chat MLLMs "
-                "yet; leave them as they are"
-            )
-        self._model = ChatModel.load(folder, self.architecture, machine.device, machine.dtype)
-        self._engine = TransformersEngine(self._model.llm, self.tokenizer, self.generation)
+        assert isinstance(settings, TransformersSettings)
+        self._loading = Loading(self.checkpoint, self.parts)
+        llm = settings.read(folder, machine.device, machine.dtype, self.architecture, self._loading)
+        self._model = ChatModel(llm)
+        self._engine = settings.engine(llm, self.tokenizer, self.generation)
 
     def _vllm(self, folder: Path, settings: "VllmSettings", machine: Machine) -> "VllmEngine":
         from ovmer.baselines.native.vllm import start_chat_vllm
@@ -158,7 +177,14 @@ class Native(ChatMllm, Mllm):
         if own["max_model_len"] < 0:
             own["max_model_len"] = self._longest()
         options = {"limit_mm_per_prompt": limits} | own
-        return start_chat_vllm(folder, self.architecture, self._processor, self.generation, options)
+        return start_chat_vllm(
+            folder,
+            self.architecture,
+            self._processor,
+            self.generation,
+            options,
+            self.parts.get("adapter"),
+        )
 
     def _longest(self) -> int:
         """Tokens that the longest prompt and its answer are expected to take.

@@ -7,7 +7,6 @@ turns it into a path.
 
 import hashlib
 import json
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
@@ -18,6 +17,7 @@ from typing import Any
 
 from ovmer.baselines.errors import CheckpointError
 from ovmer.baselines.file_hash import downloaded_from, sha256_of
+from ovmer.baselines.hub import download
 
 
 @dataclass
@@ -38,11 +38,18 @@ class CheckpointPart:
     folder: str | None = None
     """Name below the setting `weights`; the repository's by default."""
     gb: float | None = None
-    """Size of the files in 10^9 bytes, where it is known."""
+    """About the size of the files in 10^9 bytes, where it is known."""
+    terms: str = ""
+    """Licence, as the repository's page names it or the authors do, who have the last word."""
     package: str | None = None
     """Python package that ships the one file of `files`; it is looked for there, not on the hub."""
     get: str = ""
     """How to get what is in no hub repository, or not without more ado; part of a sentence."""
+
+
+TUNINGS = frozenset({"tuned", "adapter"})
+"""Parts beside those of a baseline's yaml: what `ovmer train recipe=lora` writes (adapters, and
+connectors), and an adapter in peft's layout."""
 
 
 @dataclass
@@ -53,6 +60,11 @@ class Loading:
     paths: Mapping[str, Path]
     notes: list[str] = field(default_factory=list)
     """Anything unusual about the files, and the tensors ignored; one sentence each."""
+
+    @property
+    def adapters(self) -> list[Path]:
+        """Folders of low-rank adapters that are merged into the language model."""
+        return [path for name, path in self.paths.items() if name in TUNINGS]
 
     def part_of(self, files: Sequence[Path]) -> str | None:
         """The part that the last of `files` belongs to."""
@@ -68,7 +80,7 @@ class Loading:
         return part is not None and any(fnmatchcase(key, p) for p in self.parts[part].ignore)
 
 
-BESIDE_CONTENT = ("path", "folder", "gb", "get")
+BESIDE_CONTENT = ("path", "folder", "gb", "terms", "get")
 """Fields of a part that say nothing of what is in its files."""
 
 
@@ -279,53 +291,3 @@ def read_json(folder: Path, name: str = "config.json") -> dict[str, Any]:
 
 def _setting(name: str) -> str:
     return f"baseline.checkpoint.{name}.path"
-
-
-def download(repo: str, revision: str, files: Sequence[str], what: str, remedy: str) -> Path:
-    """The folder of a hub repository's files (all of them without patterns), fetched if need be.
-
-    Raises CheckpointError about `what`, ending in the `remedy`.
-    """
-    return Path(_from_hub(repo, revision, files, what, remedy))
-
-
-def listing(repo: str, revision: str, files: Sequence[str], what: str) -> dict[str, int]:
-    """The files of a hub repository that are not in the cache, and their bytes.
-
-    Raises CheckpointError about `what` where the hub cannot be reached or refuses.
-    """
-    found = _from_hub(repo, revision, files, what, "try where there is network", dry_run=True)
-    return {each.filename: each.file_size for each in found if each.will_download}
-
-
-def _from_hub(
-    repo: str, revision: str, files: Sequence[str], what: str, remedy: str, **options: Any
-) -> Any:
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import GatedRepoError, RevisionNotFoundError
-
-    # That package's HTTP library, whose errors it lets through, differs between its releases.
-    from huggingface_hub.errors import HTTPError  # type: ignore[attr-defined]  # isort: skip
-    from huggingface_hub.utils import logging
-
-    if "HF_HUB_VERBOSITY" not in os.environ:
-        logging.set_verbosity_error()  # each retry is a warning; what comes of them is our sentence
-    named = f"{what}, {repo} at revision {revision},"
-    try:
-        return snapshot_download(
-            repo, revision=revision, allow_patterns=list(files) or None, **options
-        )
-    except GatedRepoError as error:
-        raise CheckpointError(
-            f"{named} is gated: ask for access on its page of the hub, then set HF_TOKEN; {remedy}"
-        ) from error
-    except RevisionNotFoundError as error:
-        raise CheckpointError(
-            f"{named} is not on the hub in that revision; set its revision to main, or to one of "
-            f"the page's history; {remedy}"
-        ) from error
-    except (HTTPError, OSError, ValueError) as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0].split(". ")[0]
-        raise CheckpointError(
-            f"{named} is not in the local cache and cannot be downloaded ({reason}); {remedy}"
-        ) from error

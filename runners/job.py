@@ -19,7 +19,7 @@ from ovmer.adapters import plugin, registry
 from ovmer.adapters.base import SUBTITLE, VIDEO, Adapter, Machine
 from ovmer.adapters.media.settings import MediaSettings
 from ovmer.baselines.checkpoint import BESIDE_CONTENT, CheckpointPart, describe_part
-from ovmer.baselines.decoding.engine_settings import words_depend_on
+from ovmer.baselines.decoding.engine_base import words_depend_on
 from ovmer.baselines.errors import PrerequisiteError, first_line, where
 from ovmer.baselines.gpu import OWN, resolve_dtype
 from ovmer.runners.config import Settings, shipped_extractor
