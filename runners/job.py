@@ -38,7 +38,9 @@ NOT_FIELDS = frozenset(
 `Job.dtype`; `protocol`: settings beside the baseline that its rows in print take; `variant_of`:
 the baseline of which this is another release (papers/)."""
 _BESIDE_CONTENT = tuple(f".{name}" for name in BESIDE_CONTENT)
-_PRESETS = ("paper", "greedy")
+_PRESETS = ("paper", "card", "greedy")
+OWN_PRESET = "own"
+"""As `generation`: `paper` or `card`, whichever the baseline has, else `greedy`."""
 _MAKES_LABELS = ("model", "sampling", "translate", "merge", "labels", "parser", "sentences")
 """Settings of an extractor that its labels are called by, where they are unusual."""
 _UNNAMED = frozenset({"translate", "sentences"})
@@ -61,6 +63,8 @@ class Job:
         settings.dataset = with_own_clips(
             settings.dataset, settings.clips, asdict(settings.columns), self.overrides
         )
+        if settings.generation == OWN_PRESET:
+            settings.generation = own_preset(settings.baseline)
 
     @cached_property
     def adapter(self) -> Adapter:
@@ -332,7 +336,9 @@ class Job:
                 words.append("+".join(value) if isinstance(value, list) else str(value))
         if self.is_dry:
             words.append("dry")
-        if settings.baseline.get("generation") and settings.generation != "paper":
+        if settings.baseline.get("generation") and settings.generation != own_preset(
+            settings.baseline
+        ):
             words.append(settings.generation)
         if switches.get("subtitle", "prompt") != "prompt":
             words.append("apart")  # the subtitle, from the question; merged in afterwards or not
@@ -387,6 +393,12 @@ class Job:
         if key in self._class.named_files:
             value = Path(str(value)).name
         return f"{key}_{value if isinstance(value, str) else json.dumps(value)}"
+
+
+def own_preset(baseline: Mapping[str, Any]) -> str:
+    """The generation preset by which a baseline's authors run it: the first of these it has."""
+    presets = baseline.get("generation") or _PRESETS
+    return next((name for name in _PRESETS if name in presets), next(iter(presets)))
 
 
 def _word(text: str) -> str:

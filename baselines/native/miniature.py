@@ -12,7 +12,7 @@ checkpoints are.
 import inspect
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,7 @@ from ovmer.baselines.errors import PrerequisiteError, first_line
 from ovmer.baselines.miniature import random_tensors
 from ovmer.baselines.native import mistral
 from ovmer.baselines.native.classes import class_named
+from ovmer.baselines.native.low_rank import write_adapter
 from ovmer.baselines.native.tokens import THINKING, chat_template, name_tokens, small_tokenizer
 
 _WIDTH, _LAYERS, _HEADS = 64, 2, 2  # heads of 32, the smallest that vLLM takes on a CPU
@@ -62,8 +63,14 @@ _CONTRASTIVE = ("clip_vision_model", "siglip_vision_model")
 """Vision towers out of models of pictures and texts, as the names of their tensors tell."""
 
 
-def write_miniature(folder: Path, architecture: str, shrink: Mapping[str, Any], seed: int) -> None:
-    """Write a random checkpoint of `architecture` into `folder`.
+def write_miniature(
+    folder: Path,
+    architecture: str,
+    shrink: Mapping[str, Any],
+    seed: int,
+    adapters: Sequence[str] = (),
+) -> None:
+    """Write a random checkpoint of `architecture` into `folder`, its low-rank `adapters` below it.
 
     `shrink` holds values for dotted names of the configuration, `text_config.head_dim`, of the
     processor's parts, `processor.video_processor.size`, and for the tokens of its tokenizer,
@@ -76,7 +83,7 @@ def write_miniature(folder: Path, architecture: str, shrink: Mapping[str, Any], 
     known = yaml.safe_load(Path(__file__).with_name("shrink.yaml").read_text(encoding="utf-8"))
     shrink = {**known.get(architecture, {}), **shrink}
     try:
-        _write(folder, cls, shrink, seed)
+        _write(folder, cls, shrink, seed, adapters)
     except ImportError as error:
         raise PrerequisiteError(
             f"{architecture} needs a package that is not installed ({first_line(error)})"
@@ -89,7 +96,9 @@ def write_miniature(folder: Path, architecture: str, shrink: Mapping[str, Any], 
         ) from error
 
 
-def _write(folder: Path, cls: Any, shrink: Mapping[str, Any], seed: int) -> None:
+def _write(
+    folder: Path, cls: Any, shrink: Mapping[str, Any], seed: int, adapters: Sequence[str]
+) -> None:
     model_type = cls.config_class.model_type
     of_processor = next(
         (kind for kind in (model_type, cls.base_model_prefix) if kind in PROCESSOR_MAPPING_NAMES),
@@ -115,6 +124,8 @@ def _write(folder: Path, cls: Any, shrink: Mapping[str, Any], seed: int) -> None
     model.load_state_dict(tensors, strict=False)
     model.generation_config.eos_token_id = tokenizer.eos_token_id
     model.generation_config.pad_token_id = tokenizer.pad_token_id
+    for number, name in enumerate(adapters, start=1):
+        write_adapter(folder / name, model, seed + number)
     model.half().save_pretrained(folder)
     _publish(folder, of_processor, config)
 

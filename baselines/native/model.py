@@ -22,12 +22,20 @@ class ChatModel:
         self.llm = llm
 
     @classmethod
-    def load(cls, folder: Path, architecture: str, device: str, dtype: str) -> "ChatModel":
-        """Read a checkpoint folder in transformers' layout.
+    def load(
+        cls, folder: Path, architecture: str, device: str, dtype: str, lora: Mapping[str, str]
+    ) -> "ChatModel":
+        """Read a checkpoint folder in transformers' layout; `lora` names folders of adapters in it,
+        see `low_rank.add_adapters`.
 
         Raises CheckpointError where tensors are missing or of another shape.
         """
-        return cls(load_chat_model(folder, device, dtype, class_named(architecture), architecture))
+        llm = load_chat_model(folder, device, dtype, class_named(architecture), architecture)
+        if lora:
+            from ovmer.baselines.native.low_rank import add_adapters
+
+            add_adapters(llm, folder, lora)
+        return cls(llm)
 
     def embed(self, inputs: Perceived) -> Perceived:
         """The prompt as it is: the class of transformers embeds the media itself."""
