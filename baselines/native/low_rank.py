@@ -66,7 +66,7 @@ def _add(model: PreTrainedModel, folder: Path, name: str) -> None:
         raise CheckpointError(
             f"the adapter in {folder} does not fit the model ({first_line(error)})"
         ) from error
-    # What peft finds beside, by a name that is another tower's too, starts at zero and adds nothing.
+    # Where a name is another tower's too, peft adds an adapter that is zero and changes nothing.
     kinds = {_kind(key) for key in tensors}
     absent = [
         key
@@ -75,8 +75,8 @@ def _add(model: PreTrainedModel, folder: Path, name: str) -> None:
     ]
     if differing := [*absent, *result.unexpected_keys]:
         raise CheckpointError(
-            f"{folder / _FILE} {'lacks' if absent else 'has the unexpected'} {differing[0]}, one of "
-            f"{len(differing)} tensors that are not as this model has them; is it the right file?"
+            f"{folder / _FILE} {'lacks' if absent else 'has the unexpected'} {differing[0]}, one "
+            f"of {len(differing)} tensors that are not as this model has them; is it the right file?"
         )
 
 

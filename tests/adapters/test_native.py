@@ -7,8 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 import transformers
-import yaml
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 from safetensors.torch import load_file, save_file
 
 from ovmer.adapters import registry
@@ -19,6 +18,7 @@ from ovmer.adapters.native import Native
 from ovmer.adapters.thinking import CUT_WHILE_THINKING
 from ovmer.baselines.decoding.answers import Perceived
 from ovmer.baselines.errors import CheckpointError, ClipError, MissingModality, PrerequisiteError
+from ovmer.runners.config import shipped_baselines
 from ovmer.runners.describing.pipeline import Pipeline, Request
 from ovmer.runners.job import NOT_FIELDS
 
@@ -26,18 +26,34 @@ ROOT = Path(__file__).parents[2]
 SAMPLE = ROOT / "runners" / "data" / "sample"
 MACHINE = Machine(device="cpu", dtype="float32")
 CONF = ROOT / "conf" / "baseline"
-NAMES = [
-    file.stem
-    for file in sorted(CONF.glob("*.yaml"))
-    if yaml.safe_load(file.read_text(encoding="utf-8")).get("adapter") == "native"
-]
+
+
+def content_of(name: str) -> DictConfig:
+    """A yaml file over the one that it varies."""
+    own = OmegaConf.load(CONF / f"{name}.yaml")
+    assert isinstance(own, DictConfig)
+    parents = [each for each in own.pop("defaults", []) if each != "_self_"]
+    merged = OmegaConf.merge(*(content_of(each) for each in parents), own)
+    assert isinstance(merged, DictConfig)
+    return merged
+
+
+def kind(name: str) -> str:
+    """What a miniature depends on: a checkpoint of the same class has the same."""
+    keys = ("architecture", "modalities", "picture", "sound_in_video", "thinking", "shrink")
+    return str([content_of(name).get(key) for key in keys])
+
+
+NATIVE = [name for name, each in shipped_baselines().items() if each.get("adapter") == "native"]
+NAMES = list({kind(name): name for name in reversed(NATIVE)}.values())[::-1]
+"""One of each kind, the first by name."""
 CLIPS = ("good_news", "farewell", "sour_milk")
 SUBTITLES = ("No!", None, "a much longer subtitle, so that lengths differ " * 3)
 
 
 def configured(name: str) -> Native:
     """The adapter as its yaml file has it."""
-    content = OmegaConf.load(CONF / f"{name}.yaml")
+    content = content_of(name)
     fields = {key: value for key, value in content.items() if key not in NOT_FIELDS}
     cls = registry.get(content["adapter"])
     fields["generation"] = content["generation"]["greedy"]
