@@ -160,6 +160,17 @@ class Job:
         return resolve_dtype(machine.dtype, machine.device, own, on_gpu)
 
     @property
+    def dtype_warning(self) -> str:
+        """What speaks against the type that the model runs in; empty where nothing does."""
+        own = self.settings.baseline.get("dtype")
+        if (own, self.dtype) != ("bfloat16", "float16"):
+            return ""
+        return (
+            "the checkpoint is bfloat16, and numbers that large overflow in float16; clips whose "
+            "scores do so fail, others may change; leave machine.dtype=auto"
+        )
+
+    @property
     def extractor(self) -> dict[str, Any]:
         """The extractor's settings, its dtype resolved for the machine that it runs on."""
         settings = self.settings.extractor

@@ -76,7 +76,7 @@ def _add(model: PreTrainedModel, folder: Path, name: str) -> None:
     if differing := [*absent, *result.unexpected_keys]:
         raise CheckpointError(
             f"{folder / _FILE} {'lacks' if absent else 'has the unexpected'} {differing[0]}, one "
-            f"of {len(differing)} tensors that are not as this model has them; is it the right file?"
+            f"of {len(differing)} tensors that are not the model's; is it the right file?"
         )
 
 

@@ -15,7 +15,7 @@ from ovmer.adapters.base import AUDIO, VIDEO, Answer, Machine, Prepared
 from ovmer.adapters.media import read_frames, read_sound
 from ovmer.adapters.media.sampling import linspace
 from ovmer.adapters.native import Native
-from ovmer.adapters.thinking import CUT_WHILE_THINKING
+from ovmer.adapters.thinking import CUT_WHILE_THINKING, split_thinking
 from ovmer.baselines.decoding.answers import Perceived
 from ovmer.baselines.errors import CheckpointError, ClipError, MissingModality, PrerequisiteError
 from ovmer.runners.config import shipped_baselines
@@ -189,6 +189,15 @@ def test_a_low_rank_adapter_that_is_not_whole_is_refused(small, tmp_path):
     engine = {"name": "vllm"}
     with pytest.raises(PrerequisiteError, match=r"baseline\.lora.*engine=transformers"):
         adapter.load(Machine(device="cpu", dtype="float32", engine=engine))
+
+
+def test_markers_around_what_gemma_thinks_stay_in_its_answers(small):
+    """They are control tokens, and other control tokens are left out."""
+    processor = small("gemma4").tokenizer
+    opening, closing = processor.id_of("<|channel>"), processor.id_of("<channel|>")
+    thought, answer = (processor.encode(each) for each in ("thought\nShe frowns.", "Angry."))
+    text = processor.decode([opening, *thought, closing, *answer, processor.eos_id])
+    assert split_thinking(text) == ("She frowns.", "Angry.")
 
 
 def is_medium(name: str, feature: torch.Tensor) -> bool:
