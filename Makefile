@@ -7,7 +7,7 @@ UV := $(BIN)/python -m uv pip install --quiet --python $(BIN)/python --constrain
 # Each command of the tests is a process of its own: let Python keep what it compiles of torch.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test quick lint unit chromium clean
+.PHONY: demo test quick lint typing docs unit chromium clean
 
 demo: $(VENV)/.small
 	$(BIN)/ovmer sweep -m \
@@ -15,12 +15,20 @@ demo: $(VENV)/.small
 
 test: lint unit
 
-lint: $(VENV)/.test
+lint: $(VENV)/.test typing
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	MYPYPATH=$(VENV)/typing $(BIN)/mypy
+
+# The folders of the repository as the one package that they are installed as.
+typing:
 	mkdir -p $(VENV)/typing/ovmer
 	ln -sfn $(CURDIR)/adapters $(CURDIR)/baselines $(CURDIR)/conf $(CURDIR)/runners $(CURDIR)/ovmer/* $(VENV)/typing/ovmer
-	MYPYPATH=$(VENV)/typing $(BIN)/mypy
+
+# The pages of docs/ and the API reference, into site/.
+docs: $(VENV)/.base typing
+	$(UV) --editable '.[docs]'
+	$(BIN)/mkdocs build
 
 # What needs no model: about a minute.
 quick: lint

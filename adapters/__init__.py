@@ -1,4 +1,4 @@
-"""What a newcomer extends: one file per MLLM, each behind `describe(video, audio, subtitle)`."""
+"""The adapters: one file per MLLM, each behind `describe(video, audio, subtitle)`."""
 
 if __name__ != "ovmer.adapters":
     raise ImportError("this package is imported as ovmer.adapters; install the project to use it")

@@ -1,4 +1,4 @@
-"""What AffectGPT is asked: its templates and the question and answer of each kind of label.
+"""AffectGPT's prompts: its templates, and the question and answer for each kind of label.
 
 Verbatim from zeroQiaoba/MERTools at 89120b78, MER2025_Track23, datasets/base_dataset.py
 (`get_prompt_for_multimodal`, `func_get_qa_*`), so that training and inference have one source.

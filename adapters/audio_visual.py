@@ -1,4 +1,4 @@
-"""What models share that take a clip's picture, its sound, or both: which of them is a setting.
+"""Base class of models that take a clip's picture, its sound, or both, as set by `modalities`.
 
 `modalities=both` is about whatever there is: a clip that lacks one of the two is described from
 the other, asked as if that alone were wanted, and its line carries a note. A clip that lacks all
@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Self, TypeVar
 
 from ovmer.adapters.base import AUDIO, MEDIA, SUBTITLE, VIDEO, Adapter, require_audio, require_video
-from ovmer.adapters.mllm import Mllm, Question
+from ovmer.adapters.mllm import Mllm, QuestionTemplate
 from ovmer.baselines.errors import MissingModality, PrerequisiteError
 
 BOTH = "both"
@@ -29,7 +29,7 @@ Read = TypeVar("Read")
 
 
 @dataclass
-class Perceiver(Adapter):
+class AudioVisualAdapter(Adapter):
     """An adapter with the setting `modalities`, and a question for each of its values."""
 
     choices: ClassVar[tuple[str, ...]] = tuple(_USED)
@@ -37,10 +37,10 @@ class Perceiver(Adapter):
 
     modalities: Any = field(default_factory=lambda: BOTH)  # type: ignore[misc]
     """`video`, `audio` or `both` in the configuration; of an adapter, the set that it uses."""
-    prompts: dict[str, Question] = field(
-        default_factory=lambda: {choice: Question() for choice in _USED}
+    prompts: dict[str, QuestionTemplate] = field(
+        default_factory=lambda: {choice: QuestionTemplate() for choice in _USED}
     )
-    """What is asked of a clip of which so much is given."""
+    """Question for each combination of available media."""
 
     def __post_init__(self) -> None:
         choices = ", ".join(self.choices)
@@ -57,7 +57,9 @@ class Perceiver(Adapter):
 
     def asking(self, question: str) -> Self:
         asked = copy(self)
-        asked.prompts = {given: Question(without_subtitle=question) for given in self.prompts}
+        asked.prompts = {
+            given: QuestionTemplate(without_subtitle=question) for given in self.prompts
+        }
         return asked
 
     def perceive(
@@ -66,11 +68,11 @@ class Perceiver(Adapter):
         audio: Path | None,
         see: Callable[[Path], Seen],
         hear: Callable[[Path], Heard],
-    ) -> tuple[Seen | None, Heard | None, Question, tuple[str, ...]]:
-        """What `see` makes of the picture and `hear` of the sound, as far as wanted and there.
+    ) -> tuple[Seen | None, Heard | None, QuestionTemplate, tuple[str, ...]]:
+        """Read the picture with `see` and the sound with `hear`, if wanted and present.
 
-        With the question about so much, and a note where something is lacking. Raises
-        MissingModality where nothing is left.
+        Returns both, the question for what is present, and a note if one of them is missing.
+        Raises MissingModality if nothing is left.
         """
         seen = self._read(VIDEO, lambda: see(require_video(video)))
         heard = self._read(AUDIO, lambda: hear(require_audio(audio)))
@@ -93,13 +95,13 @@ class Perceiver(Adapter):
 
 
 @dataclass
-class AudioVisual(Perceiver, Mllm, ABC):
+class AudioVisual(AudioVisualAdapter, Mllm, ABC):
     """Such an adapter around a multimodal LLM that runs on this machine."""
 
     def __post_init__(self) -> None:
         Mllm.__post_init__(self)
-        Perceiver.__post_init__(self)
-        if self.prompt != Question():
+        AudioVisualAdapter.__post_init__(self)
+        if self.prompt != QuestionTemplate():
             choices = ", ".join(self.choices)
             raise PrerequisiteError(
                 f"baseline.prompt is not for this baseline; set one of baseline.prompts: {choices}"

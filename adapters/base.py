@@ -34,29 +34,29 @@ class Prepared:
 
     inputs: Any
     notes: tuple[str, ...] = ()
-    """What a reader of the answer must know, e.g. that the subtitle was cut; one sentence each."""
+    """Notes for the clip's record, e.g. that the subtitle was cut; one sentence each."""
     seed: int = 0
     """Start of this clip's random stream: a function of the run's seed and the clip's name alone,
     so that neither batch size, order, workers nor a resume changes the words."""
     truth: tuple[str, ...] = ()
     """The true labels; empty unless the adapter declares `sees_truth`."""
     clues: tuple[str | None, ...] = ()
-    """What the runs named by `Adapter.sources` said of this clip; None where one has nothing."""
+    """Answers of the runs named by `Adapter.sources`; None for a run without an answer."""
     tokens: int = 0
     """Places that prompt and longest answer take in the language model's memory, where `encode`
-    knows: how many clips make a batch is reckoned by it."""
+    knows: batches are sized by it."""
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What a model said about one clip. A plain string will do where nothing else is known."""
+    """A model's answer for one clip. A plain string will do if nothing else is known."""
 
     text: str
     prompt_tokens: int | None = None
     new_tokens: int | None = None
     notes: tuple[str, ...] = ()
     thinking: str = ""
-    """What a reasoning model thought before it answered (see `thinking.split_thinking`); recorded
+    """A reasoning model's text before the answer (see `thinking.split_thinking`); recorded
     beside the text and not scored."""
 
 
@@ -73,7 +73,7 @@ class Machine:
     """A torch dtype, or `auto`: the model's own on a GPU, float32 on the CPU. The runner passes
     `auto` on only where the baseline's yaml has no `dtype`."""
     engine: Mapping[str, Any] = field(default_factory=lambda: {"name": "transformers"})
-    """What decodes: the keys of a file of `conf/engine/`, `name` among them."""
+    """The decoding engine: the keys of a file of `conf/engine/`, `name` among them."""
     weights: str | None = None
     """A folder in which checkpoints lie as OWNER/NAME; None: the hub and its cache."""
 
@@ -133,12 +133,12 @@ class Adapter:
     def load(self, machine: Machine) -> None:
         """Load the weights onto `machine`; called once, before the first `generate`.
 
-        Raises PrerequisiteError where something is missing that the user can mend.
+        Raises PrerequisiteError if something is missing that the user can provide.
         """
 
     @property
     def load_notes(self) -> tuple[str, ...]:
-        """What run.json says of the weights once they are loaded; one sentence each."""
+        """Notes on the loaded weights for run.json; one sentence each."""
         return ()
 
     def miniature(self, folder: Path, seed: int = 0) -> Self:
@@ -196,7 +196,7 @@ class Adapter:
     def generate(self, batch: list[Prepared]) -> Sequence[str | Answer | ClipError]:
         """Answer a batch, one answer per item and in its order.
 
-        A ClipError in a place stands for a clip that failed alone.
+        A ClipError in the list marks a clip that failed alone.
         """
         if "describe" not in self.defines:
             raise TypeError(
@@ -212,7 +212,7 @@ class Adapter:
         return answers
 
     def stream(self, items: Iterable[Prepared]) -> Iterator[tuple[int, str | Answer | ClipError]]:
-        """Answer clips in any order: (place among `items`, answer), each as soon as it is known.
+        """Answer clips in any order: (index in `items`, answer), each as soon as it is known.
 
         For engines that keep many clips in flight by themselves; where `feeding` is "stream" the
         runner calls this once for the whole run. Drawing an item waits until it is prepared, so

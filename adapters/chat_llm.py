@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from ovmer.adapters.base import SUBTITLE, Adapter, Answer, Feeding, Machine, Prepared
-from ovmer.adapters.mllm import SLOT, Mllm, Question
+from ovmer.adapters.mllm import SLOT, Mllm, QuestionTemplate
 from ovmer.adapters.registry import register
 from ovmer.adapters.thinking import CUT_WHILE_THINKING, split_thinking
 from ovmer.baselines.cache import LANGUAGE_MODELS
@@ -32,10 +32,10 @@ _ASK = (
 _GUESS = "no words are known of this clip, so the answer is a guess"
 
 
-def question() -> Question:
+def question() -> QuestionTemplate:
     """The authors' question, about the subtitle alone."""
     ask = _ASK.format(clues="the subtitle content")
-    return Question(f"Subtitle content of this video: {{subtitle}}; {ask}", ask)
+    return QuestionTemplate(f"Subtitle content of this video: {{subtitle}}; {ask}", ask)
 
 
 @register("chat_llm")
@@ -43,7 +43,7 @@ def question() -> Question:
 class ChatLlm(Mllm):
     """A chat model by its checkpoint, the part called `model`: a folder or a GGUF file."""
 
-    prompt: Question = field(default_factory=question)
+    prompt: QuestionTemplate = field(default_factory=question)
     thinking: str = "auto"
     """Format of the thinking part of an answer, see thinking.py."""
 
@@ -128,13 +128,13 @@ class ChatLlm(Mllm):
     def stream(self, items: Iterable[Prepared]) -> Iterator[tuple[int, str | Answer | ClipError]]:
         asked = enumerate((item.inputs, item.seed) for item in items)
         for index, answer in self._engine.stream(asked):
-            yield index, self._told(answer)
+            yield index, self._recorded(answer)
 
     def _answer(self, batch: Sequence[Prepared]) -> list[Answer | ClipError]:
         prompts, seeds = [item.inputs for item in batch], [item.seed for item in batch]
-        return [self._told(each) for each in self._engine.generate(prompts, seeds)]
+        return [self._recorded(each) for each in self._engine.generate(prompts, seeds)]
 
-    def _told(self, answer: "Generated | ClipError") -> Answer | ClipError:
+    def _recorded(self, answer: "Generated | ClipError") -> Answer | ClipError:
         """The answer without its thinking, which is recorded beside it."""
         if isinstance(answer, ClipError):
             return answer

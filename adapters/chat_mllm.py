@@ -1,4 +1,4 @@
-"""What chat MLLMs share, wherever they run: which frames, how much sound, and the question.
+"""Base class of chat MLLMs, local or served: choice of frames, length of sound, question.
 
 `ChatMllm.converse` reads one clip and gives a `Conversation`, whose `parts` are the content of the
 user's message in order: the picture, the sound, the words. An adapter turns the parts into what its
@@ -9,11 +9,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from ovmer.adapters.audio_visual import BOTH, Perceiver
+from ovmer.adapters.audio_visual import BOTH, AudioVisualAdapter
 from ovmer.adapters.base import AUDIO, VIDEO
 from ovmer.adapters.media import Frames, Samples, read_frames, read_sound
 from ovmer.adapters.media.sampling import linspace
-from ovmer.adapters.mllm import Question
+from ovmer.adapters.mllm import QuestionTemplate
 from ovmer.adapters.thinking import CHOICES
 from ovmer.baselines.errors import PrerequisiteError, near
 
@@ -34,13 +34,13 @@ _CLUES = {
 }
 
 
-def questions() -> dict[str, Question]:
+def questions() -> dict[str, QuestionTemplate]:
     """The OV-MER authors' question for each kind of clip."""
     found = {}
     for given, clues in _CLUES.items():
         medium = AUDIO if given == AUDIO else VIDEO
         ask = _ASK.format(clues=clues, medium=medium)
-        found[given] = Question(f"{_SAID[medium]}: {{subtitle}}; {ask}", ask)
+        found[given] = QuestionTemplate(f"{_SAID[medium]}: {{subtitle}}; {ask}", ask)
     return found
 
 
@@ -50,7 +50,7 @@ MIN_SECONDS = 0.1
 
 
 @dataclass(frozen=True)
-class Part:
+class PromptPart:
     """One piece of a message."""
 
     kind: Literal["video", "image", "audio", "text"]
@@ -66,33 +66,33 @@ class Conversation:
     sound: Samples | None
     """Mono, `rate` samples a second."""
     rate: int
-    prompt: Question
+    prompt: QuestionTemplate
     subtitle: str | None
     notes: tuple[str, ...] = ()
 
     @property
     def question(self) -> str:
-        """What is asked."""
+        """The question, with the subtitle filled in."""
         return self.prompt.about(self.subtitle)
 
-    def parts(self, picture: str = "video") -> list[Part]:
+    def parts(self, picture: str = "video") -> list[PromptPart]:
         """The user's message: the picture as one video or frame by frame, the sound, the words."""
         found = []
         if self.frames is not None:
             if picture == "video":
-                found.append(Part("video", self.frames))
+                found.append(PromptPart("video", self.frames))
             else:
-                found += [Part("image", frame) for frame in self.frames.pixels]
+                found += [PromptPart("image", frame) for frame in self.frames.pixels]
         if self.sound is not None:
-            found.append(Part("audio", self.sound))
-        return [*found, Part("text", self.question)]
+            found.append(PromptPart("audio", self.sound))
+        return [*found, PromptPart("text", self.question)]
 
 
 @dataclass
-class ChatMllm(Perceiver):
+class ChatMllm(AudioVisualAdapter):
     """An adapter around a chat model that sees, hears or does both."""
 
-    prompts: dict[str, Question] = field(default_factory=questions)
+    prompts: dict[str, QuestionTemplate] = field(default_factory=questions)
     """Question for each combination of available media, in the OV-MER authors' words."""
     frames: int = 8
     """Spread from the first frame to the last; some are repeated where the clip has fewer."""
@@ -103,7 +103,7 @@ class ChatMllm(Perceiver):
     thinking: str = "auto"
     """Format of the thinking part of an answer, see thinking.py."""
     system: str = ""
-    """What the system message says; without it the model's template decides."""
+    """The system message; empty: the model's template decides."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

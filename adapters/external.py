@@ -22,7 +22,7 @@ from typing import Any, ClassVar, Self
 from ovmer.adapters.base import AUDIO, SUBTITLE, VIDEO, Adapter, Answer, Feeding, Machine, Prepared
 from ovmer.adapters.registry import register
 from ovmer.adapters.thinking import split_thinking
-from ovmer.adapters.worker import Died, Worker
+from ovmer.adapters.worker import WorkerDied, WorkerProcess
 from ovmer.baselines.errors import (
     ClipError,
     MissingModality,
@@ -80,7 +80,7 @@ class External(Adapter):
         self.modalities = frozenset(self.modalities)
         self.answers_with_labels = self.labels  # type: ignore[misc]  # as the worker's are
         self._question: str | None = None
-        self._running: Worker | None = None
+        self._running: WorkerProcess | None = None
         self._deadly = 0
 
     @property
@@ -127,13 +127,13 @@ class External(Adapter):
         try:
             try:
                 reply = self._ask(request)
-            except Died as first:
+            except WorkerDied as first:
                 notes.append(f"asked twice; of the first worker: {first}")
                 reply = self._ask(request)
         except Timeout:
             self._count_deadly("it gave no answer in time")
             raise
-        except Died as error:
+        except WorkerDied as error:
             self._count_deadly(str(error))
             raise ClipError(f"the worker came to its end twice on this clip: {error}") from error
         self._deadly = 0
@@ -155,7 +155,7 @@ class External(Adapter):
                 f"{how}); what was answered is kept, the same command goes on from there"
             )
 
-    def _started(self) -> Worker:
+    def _started(self) -> WorkerProcess:
         script = Path(self.worker).expanduser()
         if not self.worker or not script.is_file():
             raise PrerequisiteError(
@@ -163,11 +163,11 @@ class External(Adapter):
             )
         python = self._interpreter()
         try:
-            worker = Worker([python, str(script), *self.arguments])
+            worker = WorkerProcess([python, str(script), *self.arguments])
             worker.wait_ready(self.start_seconds)
         except OSError as error:
             raise PrerequisiteError(f"{python} does not run: {error.strerror}") from error
-        except (Died, ClipError) as error:
+        except (WorkerDied, ClipError) as error:
             raise PrerequisiteError(
                 f"the worker {self.worker} did not get ready: {error}; "
                 f'it must print {{"ready": true}} within {self.start_seconds:g} s'
@@ -176,8 +176,8 @@ class External(Adapter):
 
     def _interpreter(self) -> str:
         named = Path(self.python).expanduser()
-        place = str(named / "bin" / "python" if named.is_dir() else named)
-        found = shutil.which(place) if self.python else None
+        python = str(named / "bin" / "python" if named.is_dir() else named)
+        found = shutil.which(python) if self.python else None
         if found is None:
             raise PrerequisiteError(
                 f"baseline.python is {self.python!r}, which is no interpreter and no environment's "
@@ -187,19 +187,19 @@ class External(Adapter):
 
 
 def _read(reply: Mapping[str, Any], notes: Sequence[str]) -> Answer:
-    """A reply as an answer; raises the ClipError that it tells of, or that it is."""
+    """A reply as an answer; raises ClipError if it reports one or is malformed."""
     if error := reply.get("error"):
         kind = _ERRORS.get(reply.get("status", Status.CRASHED), ClipError)
         raise kind(" ".join(_text(error).split()))
-    text, told = reply.get("text"), reply.get("notes", [])
-    if not isinstance(text, str) or not isinstance(told, list):
+    text, extra = reply.get("text"), reply.get("notes", [])
+    if not isinstance(text, str) or not isinstance(extra, list):
         raise ClipError("the worker's answer has no text, or notes that are no list")
     thinking, text = split_thinking(_text(text))
     return Answer(
         text,
         _count(reply.get("prompt_tokens")),
         _count(reply.get("new_tokens")),
-        (*notes, *map(_text, told)),
+        (*notes, *map(_text, extra)),
         _text(reply.get("thinking") or thinking),
     )
 

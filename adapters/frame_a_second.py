@@ -1,4 +1,4 @@
-"""What models share that look at one frame a second."""
+"""Base class of models that sample one frame a second."""
 
 from abc import ABC
 from dataclasses import dataclass

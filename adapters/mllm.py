@@ -2,8 +2,8 @@
 
 A port declares its model and its prompt, and writes what is special about it:
 
-    model_class      "module:Class" of the modules; the class has `load(PARTS..., place)`, and the
-                     module `read_sizes(PARTS...)` and `write_miniature(folder, seed)`
+    model_class      "module:Class" of the modules; the class has `load(PARTS..., placement)`, the
+                     module has `read_sizes(PARTS...)` and `write_miniature(folder, seed)`
     tokenizer_part   the part of the checkpoint that holds tokenizer.model
     template         the prompt's texts before, between and after the media
     prepare(...)     frames and sound of a clip, and the prompt around them  (CPU, any thread)
@@ -25,7 +25,7 @@ from threading import Lock
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self, cast
 
 from ovmer.adapters.base import Adapter, Answer, Feeding, Machine, Prepared
-from ovmer.baselines.checkpoint import Loading, Part, locate
+from ovmer.baselines.checkpoint import CheckpointPart, Loading, locate
 from ovmer.baselines.decoding.settings import GenerationSettings
 from ovmer.baselines.errors import ClipError, PrerequisiteError
 from ovmer.baselines.tokenizer import LlamaTokenizer, Tokenizer, fit
@@ -33,7 +33,7 @@ from ovmer.baselines.tokenizer import LlamaTokenizer, Tokenizer, fit
 if TYPE_CHECKING:
     from ovmer.baselines.decoding.answers import Generated, Prompt
     from ovmer.baselines.decoding.hidden_states import PromptStates
-    from ovmer.baselines.device import Place
+    from ovmer.baselines.device import Placement
 
 MINIATURE_NEW_TOKENS = 32
 """Miniatures answer at most this long: random weights hardly ever say the end token."""
@@ -52,12 +52,12 @@ VICUNA_SYSTEM = (
 
 @dataclass(frozen=True)
 class _Encoded:
-    """What `encode` leaves of a clip's inputs."""
+    """A clip's inputs after `encode`."""
 
     prompt: "Prompt"
 
 
-class Model(Protocol):
+class MllmModules(Protocol):
     """The modules of a baseline."""
 
     llm: Any
@@ -69,8 +69,8 @@ class Model(Protocol):
 
 
 @dataclass
-class Question:
-    """What is asked of each clip; `{subtitle}` is replaced by what is said in it."""
+class QuestionTemplate:
+    """The question for each clip; `{subtitle}` is replaced by the clip's subtitle."""
 
     with_subtitle: str = SLOT
     without_subtitle: str = ""
@@ -90,8 +90,8 @@ class Question:
 class Mllm(Adapter, ABC):
     """An adapter around a multimodal LLM that runs on this machine."""
 
-    checkpoint: dict[str, Part] = field(default_factory=dict)
-    prompt: Question = field(default_factory=Question)
+    checkpoint: dict[str, CheckpointPart] = field(default_factory=dict)
+    prompt: QuestionTemplate = field(default_factory=QuestionTemplate)
     generation: GenerationSettings = field(default_factory=GenerationSettings)
     bug_compat: bool = False
     """Reproduce what the authors' code did by accident, where such a thing is known."""
@@ -120,11 +120,13 @@ class Mllm(Adapter, ABC):
         """Arguments of the model's `load` beside the parts of the checkpoint, or in their stead."""
         return {}
 
-    def build(self, place: "Place") -> Model:
-        """The modules with their weights, on the device and in the precision of `place`."""
+    def build(self, placement: "Placement") -> MllmModules:
+        """The modules with their weights, on the device and in the precision of `placement`."""
         module, name = self._model_module, self.model_class.partition(":")[2]
         load = getattr(module, name).load
-        model: Model = load(**{**self._parts_of(load), **self.load_options}, place=place)
+        model: MllmModules = load(
+            **{**self._parts_of(load), **self.load_options}, placement=placement
+        )
         return model
 
     @cached_property
@@ -189,7 +191,7 @@ class Mllm(Adapter, ABC):
 
     @property
     def load_notes(self) -> tuple[str, ...]:
-        """What was unusual about the weight files, and what was left aside of them."""
+        """Notes on the weight files: anything unusual, and the tensors ignored."""
         loading: Loading | None = getattr(self, "_loading", None)
         return tuple(loading.notes) if loading else ()
 
@@ -203,12 +205,12 @@ class Mllm(Adapter, ABC):
         subtitle: str | None,
         limit: int,
         count: Callable[[str], int],
-        prompt: Question | None = None,
+        prompt: QuestionTemplate | None = None,
     ) -> tuple[str, tuple[str, ...]]:
         """The question for a clip, with its subtitle cut to a prompt of `limit` tokens.
 
         `count` is the length of the whole prompt, in tokens, with a given question in it; `prompt`
-        takes the place of the setting of that name. Returns the question and a note if something
+        replaces the setting of that name. Returns the question and a note if something
         was cut.
         """
         prompt = prompt or self.prompt
@@ -220,14 +222,14 @@ class Mllm(Adapter, ABC):
 
     def asking(self, question: str) -> Self:
         asked = copy(self)
-        asked.prompt = Question(without_subtitle=question)
+        asked.prompt = QuestionTemplate(without_subtitle=question)
         return asked
 
     def fit_question(
         self,
         subtitle: str | None,
         positions: int,
-        prompt: Question | None = None,
+        prompt: QuestionTemplate | None = None,
         template: Sequence[str] | None = None,
     ) -> tuple[str, tuple[str, ...]]:
         """The question for a clip whose media take so many positions of the prompt.
@@ -260,12 +262,12 @@ class Mllm(Adapter, ABC):
         settings = engine_settings(machine.engine)
         settings.check(self.generation, self.transformers_only)
         self._loading = Loading(self.checkpoint, parts)
-        place = replace(resolve(machine.device, machine.dtype), loading=self._loading)
+        placement = replace(resolve(machine.device, machine.dtype), loading=self._loading)
         if settings.needs_folder:
             label = type(self).__module__.rpartition(".")[2]
             folder = LlmFolder(self._llm_cache or cache_folder(settings), label)
-            place = replace(place, llm_folder=folder)
-        self._model = self.build(place)
+            placement = replace(placement, llm_folder=folder)
+        self._model = self.build(placement)
         if TUNED in parts:
             if settings.needs_folder:
                 raise PrerequisiteError(
@@ -275,8 +277,8 @@ class Mllm(Adapter, ABC):
             from ovmer.baselines.training.lora import apply_tuned
 
             apply_tuned(cast(Any, self._model), parts[TUNED])
-        self._engine = settings.start(self._model, self.tokenizer, self.generation, place)
-        self._side = SideStream(place.device)
+        self._engine = settings.start(self._model, self.tokenizer, self.generation, placement)
+        self._side = SideStream(placement.device)
         self._encoding = Lock()
         self._encoder_batches, self._batches = Batches(), Batches()
 
@@ -316,7 +318,7 @@ class Mllm(Adapter, ABC):
         return states
 
     def _encoded(self, batch: Sequence[Prepared]) -> list[Prepared]:
-        """The items with their prompts in the place of their inputs; encoded ones as they are."""
+        """The items with their inputs replaced by prompts; encoded ones unchanged."""
         if not (todo := [item for item in batch if not isinstance(item.inputs, _Encoded)]):
             return list(batch)
         with self._side as side:
@@ -334,7 +336,7 @@ class Mllm(Adapter, ABC):
     def _answer(self, batch: Sequence[Prepared]) -> list[Answer | ClipError]:
         prompts = [item.inputs.prompt for item in batch]
         answers = self._engine.generate(prompts, [item.seed for item in batch])
-        return [self._told(answer) for answer in answers]
+        return [self._recorded(answer) for answer in answers]
 
     @property
     def feeding(self) -> Feeding:
@@ -348,34 +350,34 @@ class Mllm(Adapter, ABC):
         known = list[tuple[int, str | ClipError]]()  # without the engine
 
         def asked() -> Iterator[tuple[int, tuple["Prompt", int]]]:
-            for place, item in enumerate(items):
+            for index, item in enumerate(items):
                 if item.inputs is None:
-                    known.append((place, ""))
+                    known.append((index, ""))
                     continue
                 try:
                     (encoded,) = self._encode_alone([item])
                 except ClipError as error:
                     encoded = error
                 if isinstance(encoded, ClipError):
-                    known.append((place, encoded))
+                    known.append((index, encoded))
                 else:
-                    yield place, (encoded.inputs.prompt, item.seed)
+                    yield index, (encoded.inputs.prompt, item.seed)
 
-        for place, answer in self._engine.stream(asked()):  # type: ignore[attr-defined]
-            yield place, self._told(answer)
+        for index, answer in self._engine.stream(asked()):  # type: ignore[attr-defined]
+            yield index, self._recorded(answer)
         yield from known
 
-    def _told(self, answer: "Generated | ClipError") -> Answer | ClipError:
+    def _recorded(self, answer: "Generated | ClipError") -> Answer | ClipError:
         if isinstance(answer, ClipError):
             return answer
         return Answer(self.said(answer), answer.prompt_tokens, answer.new_tokens)
 
     def said(self, answer: "Generated") -> str:
-        """What is recorded of an answer, for ports that need its ids as well."""
+        """The recorded text of an answer, for ports that need its ids as well."""
         return self.clean(answer.text)
 
     def clean(self, text: str) -> str:
-        """What is recorded of the generated text: one line, as the authors' scripts leave it."""
+        """The recorded form of the generated text: one line, as in the authors' scripts."""
         return text.replace("\n", " ").replace("\t", " ").strip()
 
     def miniature(self, folder: Path, seed: int = 0) -> Self:
@@ -383,7 +385,7 @@ class Mllm(Adapter, ABC):
         shorter = min(self.generation.max_new_tokens, MINIATURE_NEW_TOKENS)
         small = replace(
             self,
-            checkpoint={name: Part(path=str(path)) for name, path in paths.items()},
+            checkpoint={name: CheckpointPart(path=str(path)) for name, path in paths.items()},
             generation=replace(self.generation, max_new_tokens=shorter),
         )
         small._llm_cache = folder / "llm"

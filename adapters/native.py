@@ -27,10 +27,10 @@ from ovmer.baselines.errors import ClipError, PrerequisiteError, first_line
 from ovmer.baselines.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
-    from ovmer.baselines.decoding.answers import Generated, Perceived, VllmPrompt
+    from ovmer.baselines.decoding.answers import Generated, MediaPrompt, VllmPrompt
     from ovmer.baselines.decoding.engine_settings import VllmSettings
     from ovmer.baselines.decoding.vllm_engine import VllmEngine
-    from ovmer.baselines.native.processor import ChatProcessor, Media
+    from ovmer.baselines.native.processor import ChatProcessor, ClipMedia
 
 _PICTURES = ("video", "images")
 _MANY = 64
@@ -47,7 +47,7 @@ _LONG_CLIP = 60
 class _Asked:
     """A clip's prompt, and whether its template has opened the thinking part of the answer."""
 
-    prompt: "Perceived | VllmPrompt"
+    prompt: "MediaPrompt | VllmPrompt"
     inside: bool
 
 
@@ -72,7 +72,7 @@ class Native(ChatMllm, Mllm):
     """Low-rank adapters in folders of the checkpoint, by the input that calls for each; of several
     inputs the first decides."""
     packages: dict[str, str] = field(default_factory=dict)
-    """What the class needs beside transformers: a package's name, and the extra that brings it."""
+    """Packages that the class needs beside transformers, and the extra that installs each."""
     shrink: dict[str, Any] = field(default_factory=dict)
     """For dry runs: sizes that the rule for miniatures misses, by dotted name."""
 
@@ -175,7 +175,7 @@ class Native(ChatMllm, Mllm):
         With the frames of a minute in full HD, all seconds of sound and a long subtitle: vLLM
         keeps memory for the whole context of a model otherwise, 36 GiB for Qwen3-VL's.
         """
-        from ovmer.baselines.native.processor import Media, Message
+        from ovmer.baselines.native.processor import ClipMedia, Message
 
         words = {given: prompt.about("") for given, prompt in self.prompts.items()}
         needed = _LONG_SUBTITLE + self.generation.max_new_tokens
@@ -188,7 +188,9 @@ class Native(ChatMllm, Mllm):
             needed += self._tokens_of(len(self._indices(count, rate)), blank)
         if AUDIO in self.modalities:
             sound = np.zeros(int(self.seconds * self._processor.rate), np.float32)
-            needed += len(self._processor(Message(["audio"], "", self.system), Media(sound=sound)))
+            needed += len(
+                self._processor(Message(["audio"], "", self.system), ClipMedia(sound=sound))
+            )
         return min(self._context, -(-needed // 1024) * 1024)
 
     # -- one clip --------------------------------------------------------------------------------
@@ -198,8 +200,8 @@ class Native(ChatMllm, Mllm):
 
         self._check_inputs()
         words = None if subtitle is None else self._processor.defused(subtitle)
-        told = self.converse(video, audio, words, self._processor.rate)
-        media = self._media(told.frames, told.sound)
+        conversation = self.converse(video, audio, words, self._processor.rate)
+        media = self._media(conversation.frames, conversation.sound)
 
         def asking(question: str) -> Message:
             return Message(media.kinds, question, self.system)
@@ -207,14 +209,14 @@ class Native(ChatMllm, Mllm):
         def length(question: str) -> int:
             return slots + self._processor.length(asking(question))
 
-        question, notes = told.question, told.notes
+        question, notes = conversation.question, conversation.notes
         with self._blamed_on_miniature():
             prompt = self._processor(asking(question), media)
         if len(prompt) > self._room:
             slots = len(prompt) - self._processor.length(asking(question))
-            shown = 0 if told.frames is None else len(told.frames.indices)
-            self._check_room(length(told.prompt.about(words and "")), shown)
-            question, cut = self.ask(words, self._room, length, told.prompt)
+            shown = 0 if conversation.frames is None else len(conversation.frames.indices)
+            self._check_room(length(conversation.prompt.about(words and "")), shown)
+            question, cut = self.ask(words, self._room, length, conversation.prompt)
             prompt, notes = self._processor(asking(question), media), notes + cut
         whole = self._processor.render(asking(question))
         asked = _Asked(self._given(prompt, whole, media), opens_thinking(whole))
@@ -241,7 +243,9 @@ class Native(ChatMllm, Mllm):
             self._check_many(path)
         return super()._look(path)
 
-    def _given(self, prompt: "Perceived", whole: str, media: "Media") -> "Perceived | VllmPrompt":
+    def _given(
+        self, prompt: "MediaPrompt", whole: str, media: "ClipMedia"
+    ) -> "MediaPrompt | VllmPrompt":
         """The prompt in the engine's form: vLLM runs the processor itself."""
         if not self._shows:
             return prompt
@@ -256,13 +260,13 @@ class Native(ChatMllm, Mllm):
     def _encode_alone(self, batch: Sequence[Prepared]) -> Sequence[Prepared | ClipError]:
         return batch
 
-    def _media(self, frames: Frames | None, sound: Samples | None) -> "Media":
-        from ovmer.baselines.native.processor import Media
+    def _media(self, frames: Frames | None, sound: Samples | None) -> "ClipMedia":
+        from ovmer.baselines.native.processor import ClipMedia
 
         if frames is None:
-            return Media(sound=sound)
+            return ClipMedia(sound=sound)
         if self.picture == "images":
-            return Media(images=list(frames.pixels), sound=sound)
+            return ClipMedia(images=list(frames.pixels), sound=sound)
         when = {
             "fps": frames.fps,
             "total_num_frames": frames.count,
@@ -272,7 +276,7 @@ class Native(ChatMllm, Mllm):
             "width": frames.pixels.shape[2],
         }
         woven = self.sound_in_video and sound is not None
-        return Media(video=frames.pixels, when=when, sound=sound, woven=woven)
+        return ClipMedia(video=frames.pixels, when=when, sound=sound, woven=woven)
 
     # -- what is checked before the first clip ---------------------------------------------------
 
@@ -375,8 +379,8 @@ class Native(ChatMllm, Mllm):
         from ovmer.baselines.native.processor import Message
 
         pixels = np.zeros((some, *first.pixels.shape[1:]), np.uint8)
-        places = tuple(linspace(first.count, some, rounded=True))
-        media = self._media(Frames(pixels, places, first.fps, first.count), None)
+        indices = tuple(linspace(first.count, some, rounded=True))
+        media = self._media(Frames(pixels, indices, first.fps, first.count), None)
         message = Message(media.kinds, "", self.system)
         if (needed := self._processor.length_with(message, media)) is not None:
             return needed

@@ -49,7 +49,7 @@ A = TypeVar("A", bound=type[Adapter])
 
 
 @dataclass(frozen=True)
-class Listing:
+class RegistryEntry:
     """One name of the registry and where it comes from."""
 
     name: str
@@ -116,12 +116,12 @@ def settings_file(name: str) -> Path | None:
     return None
 
 
-def names() -> list[Listing]:
+def names() -> list[RegistryEntry]:
     """Every adapter that can be asked for; imports none of them."""
-    found = [Listing(name, module) for name, module in BUILT_IN.items()]
-    found += [Listing(point.name, point.value) for point in _plugins()]
+    found = [RegistryEntry(name, module) for name, module in BUILT_IN.items()]
+    found += [RegistryEntry(point.name, point.value) for point in _plugins()]
     found += [
-        Listing(name, f"{cls.__module__}:{cls.__qualname__}")
+        RegistryEntry(name, f"{cls.__module__}:{cls.__qualname__}")
         for name, cls in _registered.items()
         if name not in BUILT_IN
     ]

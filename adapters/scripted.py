@@ -42,8 +42,8 @@ class Scripted(Adapter):
 
     `prepare_fails` and `generate_fails` name clips and what befalls them: unreadable,
     missing_modality, out_of_memory, timeout, refused, `bug` (an unforeseen exception) or `die`
-    (SIGKILL to the process). `generate_fails` may name a whole batch's ruin as well: `bug` and
-    `out_of_memory` raise from `generate` itself, the others stand in the clip's place.
+    (SIGKILL to the process). With `generate_fails`, `bug` and `out_of_memory` raise from `generate`
+    itself, so that the whole batch fails; the others are returned instead of the clip's answer.
     """
 
     answers: dict[str, str] = field(default_factory=dict)

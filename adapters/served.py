@@ -3,7 +3,7 @@
 A clip is one user message: its frames as images or as one video, its sound as a WAV file, and the
 question. What is sent is bounded by `frames`, `longest_side`, `jpeg_quality` and `seconds`. A
 refusal and an answer that was filtered are recorded as `refused`; one that was cut has a note.
-Control tokens that a subtitle spells are what the server makes of them.
+Control tokens spelled out in a subtitle are left to the server's tokenizer.
 """
 
 from base64 import b64encode
@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from ovmer.adapters.base import Answer, Feeding, Machine, Prepared
-from ovmer.adapters.chat_mllm import ChatMllm, Part
+from ovmer.adapters.chat_mllm import ChatMllm, PromptPart
 from ovmer.adapters.media import encode
 from ovmer.adapters.registry import register
 from ovmer.adapters.thinking import CUT_WHILE_THINKING, split_thinking
@@ -114,7 +114,7 @@ class Served(ChatMllm):
         if self._miniature:
             self._miniature.close()
 
-    def _part(self, part: Part) -> dict[str, Any]:
+    def _part(self, part: PromptPart) -> dict[str, Any]:
         match part.kind:
             case "image":
                 data = encode.jpeg(part.content, self.longest_side, self.jpeg_quality)

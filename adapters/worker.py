@@ -38,11 +38,11 @@ _OURS = ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV")
 """Variables that would lead another Python to this one's packages."""
 
 
-class Died(OvmerError):
+class WorkerDied(OvmerError):
     """The worker's process ended."""
 
 
-class Worker:
+class WorkerProcess:
     """One process. After any error that is raised here it is gone, and another one is needed."""
 
     def __init__(self, command: Sequence[str]) -> None:
@@ -127,7 +127,7 @@ class Worker:
         try:
             return unsent[os.write(self._process.stdin.fileno(), unsent) :]
         except BrokenPipeError:
-            return b""  # its end is told by its output, after its last words
+            return b""  # its end is noticed at its output, after the last message
 
     def _read(self, pipe: Any) -> None:
         piece = os.read(pipe.fileno(), _PIECE)
@@ -158,7 +158,7 @@ class Worker:
             how = f"it was killed by {signal.Signals(-code).name}"
         else:
             how = f"it ended with status {code}"
-        raise Died(f"{how}{self._said()}")
+        raise WorkerDied(f"{how}{self._said()}")
 
     def _rest_of_stderr(self) -> bytes:
         try:

@@ -50,7 +50,7 @@ class TransformersTokenizer:
 
     @cached_property
     def _control(self) -> Sequence[str]:
-        """What control tokens are spelled like, the longest first."""
+        """Spellings of the control tokens, the longest first."""
         return sorted(map(str, self._tokenizer.get_added_vocab()), key=len, reverse=True)
 
     def encode(self, text: str) -> list[int]:
@@ -170,14 +170,14 @@ def load_chat_model(
     are missing or of another shape, PrerequisiteError where the GPU is too small.
     """
     disable_progress_bar()
-    place = resolve(device, dtype)
-    kind = "auto" if dtype == "auto" and place.device.type != "cpu" else place.dtype
+    placement = resolve(device, dtype)
+    kind = "auto" if dtype == "auto" and placement.device.type != "cpu" else placement.dtype
     try:
-        check_room(_size(folder, model, kind), place.device, "")
+        check_room(_size(folder, model, kind), placement.device, "")
         loaded, found = model.from_pretrained(
             folder,
             dtype=kind,
-            device_map={"": place.device},
+            device_map={"": placement.device},
             local_files_only=True,
             trust_remote_code=False,
             use_safetensors=True,
@@ -224,7 +224,7 @@ def _no_model(folder: Path, what: str, error: Exception) -> CheckpointError:
 
 
 # Qwen2.5's tokenizer.json and tokenizer_config.json: how text falls into words, the control
-# tokens, and what its template makes of a single user message.
+# tokens, and the template's form of a single user message.
 _QWEN_WORDS = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}"
     r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"

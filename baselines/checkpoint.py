@@ -1,7 +1,8 @@
 """Where a checkpoint is: a local folder or file, or a pinned revision of a hub repository.
 
-A model is published in parts (language model, vision tower, connector), each in a place of its
-own. `Part` names one of them as `conf/baseline/NAME.yaml` does; `locate` turns it into a path.
+A model is published in parts (language model, vision tower, connector), each in a repository or
+folder of its own. `CheckpointPart` names one of them as `conf/baseline/NAME.yaml` does; `locate`
+turns it into a path.
 """
 
 import hashlib
@@ -19,8 +20,8 @@ from ovmer.baselines.errors import CheckpointError
 
 
 @dataclass
-class Part:
-    """One published piece of a checkpoint. A `path` takes the place of the hub repository."""
+class CheckpointPart:
+    """One published piece of a checkpoint. A `path` replaces the hub repository."""
 
     repo: str | None = None
     """Hub repository, `owner/name`."""
@@ -47,10 +48,10 @@ class Part:
 class Loading:
     """The parts of one checkpoint while a model is filled from them."""
 
-    parts: Mapping[str, Part]
+    parts: Mapping[str, CheckpointPart]
     paths: Mapping[str, Path]
     notes: list[str] = field(default_factory=list)
-    """What was unusual about the files and what was left aside, one sentence each."""
+    """Anything unusual about the files, and the tensors ignored; one sentence each."""
 
     def part_of(self, files: Sequence[Path]) -> str | None:
         """The part that the last of `files` belongs to."""
@@ -71,7 +72,9 @@ BESIDE_CONTENT = ("path", "folder", "gb", "get")
 
 
 def locate(
-    parts: Mapping[str, Part], names: Iterable[str] | None = None, weights: str | None = None
+    parts: Mapping[str, CheckpointPart],
+    names: Iterable[str] | None = None,
+    weights: str | None = None,
 ) -> dict[str, Path]:
     """The folder or file of each part (of `names`, where given); downloads what it must.
 
@@ -79,7 +82,7 @@ def locate(
     Raises CheckpointError that names all parts that are nowhere to be had.
     """
     wanted = list(parts if names is None else names)
-    found, absent = dict[str, Path](), dict[str, Part]()
+    found, absent = dict[str, Path](), dict[str, CheckpointPart]()
     for name in wanted:
         if name not in parts:
             raise CheckpointError(
@@ -106,7 +109,7 @@ def locate(
     return {name: found[name] for name in wanted}
 
 
-def local(part: Part, setting: str, weights: str | None) -> Path | None:
+def local(part: CheckpointPart, setting: str, weights: str | None) -> Path | None:
     """Where a part lies on this machine; None where it does not.
 
     `setting` is its key in messages. Raises CheckpointError for a `path` or a `weights` that does
@@ -150,7 +153,7 @@ def cached(repo: str, revision: str, files: Sequence[str]) -> Path | None:
     return path if whole else None
 
 
-def _missing(parts: Mapping[str, Part], weights: str | None) -> str:
+def _missing(parts: Mapping[str, CheckpointPart], weights: str | None) -> str:
     """One sentence about parts that are not there, and every way to them."""
     named = "; ".join(f"{name}: {_described(part)}" for name, part in parts.items())
     known = sum(part.gb or 0 for part in parts.values())
@@ -167,7 +170,7 @@ def _missing(parts: Mapping[str, Part], weights: str | None) -> str:
     return f"missing{where}{size}: {named}; {', or '.join(remedies)}"
 
 
-def _described(part: Part) -> str:
+def _described(part: CheckpointPart) -> str:
     words = [f"{part.repo} at revision {part.revision}" if part.repo else "in no hub repository"]
     if part.package:
         words = [f"in the Python package {part.package}"]
@@ -228,29 +231,31 @@ def _matching(folder: Path, patterns: Sequence[str]) -> list[Path]:
     return sorted(chosen or files.values(), key=lambda file: (file.name, str(file)))
 
 
-def describe_part(part: Part, weights: str | None, *, look: bool = True) -> dict[str, Any]:
-    """What tells a part from others, as plain values: where it comes from, and what is in it.
+def describe_part(
+    part: CheckpointPart, weights: str | None, *, look: bool = True
+) -> dict[str, Any]:
+    """Identity of a part, as plain values: its source and its content.
 
-    `content` is there where its files are on this machine, and `commit` where the hub's cache says
-    it. A part with a `path` is told by its content alone. With `look=False` neither the hub's cache
-    nor the folder `weights` is looked at.
+    `content` is present if the files are on this machine, and `commit` if the hub's cache names it.
+    A part with a `path` is identified by its content alone. With `look=False` neither the hub's
+    cache nor the folder `weights` is read.
     """
     kept = {"ignore": part.ignore} if part.ignore else {}
     source = {"repo": part.repo, "revision": part.revision}
-    told = {key: value for key, value in source.items() if value}
+    identity = {key: value for key, value in source.items() if value}
     if part.path is None and not look:
-        return told | kept
+        return identity | kept
     try:
         path = local(part, "", weights)
     except CheckpointError:
         path = None
     if path is None:
-        return told | kept
+        return identity | kept
     content = {"content": fingerprint(path.resolve(), tuple(part.files))}
     if part.path is not None:
         return content | kept
     commit = {"commit": path.name} if weights is None else {}
-    return told | commit | content | kept
+    return identity | commit | content | kept
 
 
 def file_of(part: Path, name: str) -> Path:

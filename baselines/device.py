@@ -13,15 +13,15 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Place:
-    """A torch device and the floating-point type of the weights on it."""
+class Placement:
+    """Device and floating-point type of a model's weights."""
 
     device: torch.device
     dtype: torch.dtype
     llm_folder: "LlmFolder | None" = None
     """Where the language model goes instead of the device, its input embeddings excepted."""
     loading: "Loading | None" = None
-    """The checkpoint's parts, what the user leaves aside of them, and notes on their files."""
+    """The checkpoint's parts, the tensors to ignore, and notes on the files."""
 
 
 GIB = 2**30
@@ -87,7 +87,7 @@ def gib(size: float) -> str:
     return f"{size / GIB:.1f} GiB"
 
 
-def resolve(device: str = "auto", dtype: str = "auto") -> Place:
+def resolve(device: str = "auto", dtype: str = "auto") -> Placement:
     """`auto` is the first GPU in float16, as the papers ran, or else the CPU in float32.
 
     On a GPU it also makes torch's choices for what runs there (see `_prepare_cuda`). Raises
@@ -118,7 +118,7 @@ def resolve(device: str = "auto", dtype: str = "auto") -> Place:
         )
     if where.type == "cuda":
         _prepare_cuda()
-    return Place(where, kind)
+    return Placement(where, kind)
 
 
 def _prepare_cuda() -> None:

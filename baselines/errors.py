@@ -1,7 +1,7 @@
 """Every error that the project raises on purpose, in one tree.
 
     OvmerError
-    ├── PrerequisiteError        the run cannot start; the user can mend it (path, key, package)
+    ├── PrerequisiteError        the run cannot start; the user can fix it (path, key, package)
     │   └── CheckpointError      a weight file that is missing, torn, or not of this model
     └── ClipError                one clip failed; the run goes on and records `status`
         ├── Unreadable           a file is broken, empty, or not what its name says
@@ -23,7 +23,7 @@ from pathlib import Path
 
 
 class Status(StrEnum):
-    """What became of one clip. A failure is never an empty answer."""
+    """Outcome for one clip. A failure is never an empty answer."""
 
     OK = "ok"
     EMPTY = "empty"
@@ -43,7 +43,7 @@ class OvmerError(Exception):
 
 
 class PrerequisiteError(OvmerError):
-    """What the user can mend before the run starts; printed without a stack trace."""
+    """An error that the user can fix before the run starts; printed without a stack trace."""
 
 
 class CheckpointError(PrerequisiteError):
@@ -109,5 +109,5 @@ def where(error: BaseException) -> str:
 
 
 def first_line(error: BaseException) -> str:
-    """What an error of others says, as part of a sentence."""
+    """The first line of a library's error message, as part of a sentence."""
     return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")

@@ -1,4 +1,4 @@
-"""What an error of a device means, by its type and words, without importing torch."""
+"""Classifies device errors by type and message, without importing torch."""
 
 import re
 
@@ -12,7 +12,7 @@ _OUT_OF_MEMORY = re.compile(
 
 # After these the CUDA context is gone and every later call fails with the same error ("CUDA Runtime
 # API", cudaError_t: "the process must be terminated and relaunched"). `invalid argument` and its
-# kin are errors of one call.
+# like are errors of one call.
 _DEVICE_LOST = re.compile(
     r"CUDA error: (?!out of memory|invalid)|CUBLAS_STATUS_(EXECUTION_FAILED|INTERNAL_ERROR)"
     r"|CUDNN_STATUS_EXECUTION_FAILED"

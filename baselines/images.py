@@ -1,4 +1,4 @@
-"""What models expect of pictures."""
+"""Image preprocessing that several models share."""
 
 import math
 
@@ -33,15 +33,15 @@ def three_crops(frames: npt.NDArray[np.uint8], side: int) -> Tensor:
 
 
 def _scaled(pixels: Tensor, axis: int, scaled: int, part: slice) -> Tensor:
-    """Part of what torch's `interpolate` makes of an axis that it scales to `scaled` places.
+    """Part of the result of torch's `interpolate` along an axis, scaled to `scaled` positions.
 
     Bilinear, corners not aligned; positions are computed in single precision as there.
     """
     size = pixels.shape[axis]
-    places = (torch.arange(part.start, part.stop) + 0.5) * (size / scaled) - 0.5
-    places = places.clamp(min=0)
-    before = places.long()
+    positions = (torch.arange(part.start, part.stop) + 0.5) * (size / scaled) - 0.5
+    positions = positions.clamp(min=0)
+    before = positions.long()
     after = (before + 1).clamp(max=size - 1)
-    share = (places - before).view(-1, *[1] * (pixels.dim() - 1 - axis))
+    share = (positions - before).view(-1, *[1] * (pixels.dim() - 1 - axis))
     left, right = (pixels.index_select(axis, index).float() for index in (before, after))
     return left * (1 - share) + right * share

@@ -2,7 +2,7 @@
 
 Training scripts leave objects of their own beside the weights: an `argparse.Namespace`, a numpy
 scalar, a `pathlib.Path`. Here every class and function that a pickle names becomes a placeholder
-that does nothing, except for the few by which torch describes a tensor; these give a `Stored`.
+that does nothing, except for the few by which torch describes a tensor: a `StoredTensor` each.
 
 Guarantee: nothing that a pickle names is imported or called. (`pickle.Unpickler.find_class` is the
 only way from a pickle to code; the documentation of pickle, "Restricting Globals".)
@@ -44,7 +44,7 @@ class Storage:
 
 
 @dataclass(frozen=True)
-class Stored:
+class StoredTensor:
     """A tensor as a torch file describes it. `offset` and `stride` count elements."""
 
     storage: Storage
@@ -96,7 +96,7 @@ class Inert(dict[Any, Any]):
 
 
 def load(stream: IO[bytes], storages: dict[str, Storage] | None = None) -> Any:
-    """The next pickle of a stream, tensors as `Stored`, other objects as `Inert`.
+    """The next pickle of a stream, tensors as `StoredTensor`, other objects as `Inert`.
 
     All storages that it names are entered in `storages`. Raises pickle.UnpicklingError, and what
     else `pickle` raises for torn bytes.
@@ -143,7 +143,7 @@ class _Named:
 
 def _tensor(
     storage: Any, offset: Any, size: Any, stride: Any, *rest: Any, dtype: str | None = None
-) -> Stored | Inert:
+) -> StoredTensor | Inert:
     """torch._utils._rebuild_tensor and its successors: a part of a storage."""
     if not isinstance(storage, Storage):
         return Inert()
@@ -156,7 +156,7 @@ def _tensor(
     )
     if not sound or dtype is None:
         raise pickle.UnpicklingError("a tensor has an impossible shape")
-    found = Stored(storage, dtype, offset, tuple(size), tuple(stride))
+    found = StoredTensor(storage, dtype, offset, tuple(size), tuple(stride))
     unit = 1 if storage.dtype else ITEM_BYTES[dtype]
     if found.reach and (offset + found.reach) * unit > storage.count:
         raise pickle.UnpicklingError("a tensor is larger than what is stored of it")
@@ -165,7 +165,7 @@ def _tensor(
 
 def _tensor_v3(
     storage: Any, offset: Any, size: Any, stride: Any, grad: Any, hooks: Any, dtype: Any, *rest: Any
-) -> Stored | Inert:
+) -> StoredTensor | Inert:
     name = dtype.name if isinstance(dtype, _Named) else ""
     return _tensor(storage, offset, size, stride, dtype=name if name in ITEM_BYTES else None)
 

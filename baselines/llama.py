@@ -1,4 +1,4 @@
-"""LLaMA and its kin (Vicuna, Llama 2) as language models of baselines.
+"""LLaMA, Vicuna and Llama 2 as language models of baselines.
 
 Nearly all are published in transformers' layout. In Meta's own (`consolidated.00.pth`) the modules
 have other names, and the rows of queries and keys another order.
@@ -80,12 +80,12 @@ def llama_config(published: Mapping[str, Any]) -> LlamaConfig:
     nested = published.get("text_config")
     if isinstance(nested, Mapping) and published.get("hidden_size") is None:
         return llama_config(nested)
-    told = {key: value for key, value in published.items() if value is not None}
-    lost = [field for field in _REQUIRED if field not in told]
-    if lost and told.get("model_type") != "llama":
+    known = {key: value for key, value in published.items() if value is not None}
+    lost = [field for field in _REQUIRED if field not in known]
+    if lost and known.get("model_type") != "llama":
         raise CheckpointError(f"the language model's config.json lacks {', '.join(lost)}")
-    fields = {key: told[key] for key in (*_REQUIRED, *_OPTIONAL) if key in told}
-    return LlamaConfig(**fields, rope_parameters=rope_parameters(told))
+    fields = {key: known[key] for key in (*_REQUIRED, *_OPTIONAL) if key in known}
+    return LlamaConfig(**fields, rope_parameters=rope_parameters(known))
 
 
 def rope_parameters(published: Mapping[str, Any]) -> dict[str, Any]:
@@ -94,17 +94,17 @@ def rope_parameters(published: Mapping[str, Any]) -> dict[str, Any]:
     Before, `rope_theta` stood at the top level and `rope_scaling` had its kind as `type`. Raises
     CheckpointError for a kind that transformers does not know.
     """
-    told = dict(published.get("rope_parameters") or published.get("rope_scaling") or {})
-    legacy = told.pop("type", None)
-    kind = told.setdefault("rope_type", legacy or "default")
-    if told.get("rope_theta") is None:
-        told["rope_theta"] = published.get("rope_theta") or 10000.0
+    rope = dict(published.get("rope_parameters") or published.get("rope_scaling") or {})
+    legacy = rope.pop("type", None)
+    kind = rope.setdefault("rope_type", legacy or "default")
+    if rope.get("rope_theta") is None:
+        rope["rope_theta"] = published.get("rope_theta") or 10000.0
     if kind != "default" and kind not in ROPE_INIT_FUNCTIONS:
         raise CheckpointError(
             f"config.json says rope_scaling {kind!r}, which transformers does not know; it has "
             f"{', '.join(ROPE_INIT_FUNCTIONS)}"
         )
-    return told
+    return rope
 
 
 def read_llama(folder: Path) -> tuple[LlamaConfig, Tensors]:
@@ -122,15 +122,15 @@ def read_llama(folder: Path) -> tuple[LlamaConfig, Tensors]:
         (rows,) = counts
         for table in tables:
             if table is not None and table.origin is not None:
-                told = f"{rows} words where config.json says {config.vocab_size}; the rows count"
-                table.origin.notes.append(told)
+                note = f"{rows} words where config.json says {config.vocab_size}; the rows count"
+                table.origin.notes.append(note)
                 break
         config.vocab_size = rows
     return config, tensors
 
 
 def meta_config(params: Mapping[str, Any], tensors: Tensors, llm: str, context: int) -> LlamaConfig:
-    """What a params.json and the shapes of renamed tensors tell of the language model `llm`.
+    """Configuration of the language model `llm` from params.json and the shapes of renamed tensors.
 
     Raises CheckpointError where something is missing.
     """

@@ -1,11 +1,11 @@
 """The language model of a baseline as a folder of its own, in transformers' layout.
 
 vLLM, and transformers' quantisers, read language models from such a folder and from nowhere else.
-What a port makes of its published files (renamed, LoRA merged in, embeddings of added tokens) is
-written there once, in the type it runs in, and found again by all later runs.
+A port's language model (tensors renamed, LoRA merged in, embeddings of added tokens) is written
+there once, in the type it runs in, and reused by all later runs.
 
-Guarantee: the folder appears whole or not at all. It is written beside its place and then renamed;
-of several writers one writes and the others wait. Its name hangs on everything that it was made
+Guarantee: the folder appears whole or not at all. It is written under another name, then renamed;
+of several writers one writes and the others wait. Its name depends on everything that it was made
 from: configuration, names, shapes, scale of adapters, type, and size and age of the published
 files. A tokenizer is not part of it.
 """
@@ -116,11 +116,11 @@ def _write_weights(folder: Path, tensors: Tensors, dtype: torch.dtype) -> None:
 
 def _digest(llm: PreTrainedModel, tensors: Tensors, dtype: torch.dtype) -> str:
     config = json.dumps(llm.config.to_dict(), sort_keys=True, default=str)
-    told = [_MADE_BY, type(llm).__name__, config, dtype]
+    content = [_MADE_BY, type(llm).__name__, config, dtype]
     files = dict.fromkeys(file for tensor in tensors.values() for file in tensor.files)
-    told += [(stat.st_size, stat.st_mtime_ns) for stat in (file.stat() for file in files)]
-    told += [_of_tensor(name, tensors[name]) for name in sorted(tensors)]
-    return hashlib.blake2b(repr(told).encode(), digest_size=6).hexdigest()
+    content += [(stat.st_size, stat.st_mtime_ns) for stat in (file.stat() for file in files)]
+    content += [_of_tensor(name, tensors[name]) for name in sorted(tensors)]
+    return hashlib.blake2b(repr(content).encode(), digest_size=6).hexdigest()
 
 
 def _of_tensor(name: str, tensor: LazyTensor) -> tuple[str, tuple[int, ...], str]:

@@ -25,7 +25,7 @@ IGNORED: Renames = ((r"(attn\.masked_bias|logn_tensor|rotary_emb\.inv_freq)$", N
 """Computed, not learnt; older files hold them."""
 
 FUSED = ("c_attn", "qkv")
-"""What the language model's attention keeps in one, and the names of its parts here."""
+"""The fused attention projection, and the names of its parts here."""
 
 LLM_NAMES = (
     ("lm_head", "llm.lm_head"),

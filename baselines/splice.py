@@ -12,7 +12,7 @@ _watched: ContextVar[list[Tensor] | None] = ContextVar("watched", default=None)
 
 @contextmanager
 def watching() -> Iterator[list[Tensor]]:
-    """What is put between words meanwhile (rows x hidden size each), in order."""
+    """Collect the vectors put between words meanwhile (rows x hidden size each), in order."""
     found = list[Tensor]()
     token = _watched.set(found)
     try:

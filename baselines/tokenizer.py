@@ -14,7 +14,7 @@ from ovmer.baselines.errors import CheckpointError, PrerequisiteError
 
 
 class Tokenizer(Protocol):
-    """What prompts and decoding need of a tokenizer; all methods may be called from any thread."""
+    """The tokenizer's interface for prompts and decoding; safe to call from any thread."""
 
     bos_id: int
     eos_id: int
@@ -31,7 +31,7 @@ class Tokenizer(Protocol):
 
 
 class LlamaTokenizer:
-    """SentencePiece, as the `tokenizer.model` of LLaMA, Vicuna and their kin defines it.
+    """SentencePiece, as defined by the `tokenizer.model` of LLaMA, Vicuna and the like.
 
     Gives the ids of transformers' slow LlamaTokenizer on text without control tokens: a blank is
     put before the text, blanks and line breaks are kept, unknown characters become bytes. Each call

@@ -1,4 +1,4 @@
-"""What `torch.save` wrote into a file, without torch and without its data being read.
+"""Reads the structure of a `torch.save` file, without torch and without the tensors' data.
 
 Two containers: a zip archive with a pickle and one uncompressed member for each storage, and before
 2020 a chain of pickles with the storages behind them.
@@ -13,7 +13,7 @@ from typing import IO, Any
 
 from ovmer.baselines import inert_pickle
 from ovmer.baselines.errors import CheckpointError, first_line
-from ovmer.baselines.inert_pickle import ITEM_BYTES, Storage, Stored
+from ovmer.baselines.inert_pickle import ITEM_BYTES, Storage, StoredTensor
 
 _MAGIC = 0x1950A86A20F9469CFC6C
 """The first pickle of a file of before 2020 (torch.serialization.MAGIC_NUMBER)."""
@@ -23,14 +23,14 @@ _LOCAL_HEADER = 30
 
 @dataclass(frozen=True)
 class TorchFile:
-    """`content` is what was saved, its tensors as `Stored`; `starts` says where each storage lies
-    in the file, in bytes."""
+    """`content` is what was saved, its tensors as `StoredTensor`; `starts` are the byte offsets of
+    the storages in the file."""
 
     path: Path
     content: Any
     starts: dict[str, int]
 
-    def start_of(self, tensor: Stored) -> int:
+    def start_of(self, tensor: StoredTensor) -> int:
         """Where the tensor's first number lies in the file, in bytes."""
         return self.starts[tensor.storage.key] + tensor.offset * ITEM_BYTES[tensor.dtype]
 

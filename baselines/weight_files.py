@@ -16,9 +16,9 @@ from safetensors import safe_open
 from torch import Tensor
 
 from ovmer.baselines.errors import CheckpointError
-from ovmer.baselines.inert_pickle import ITEM_BYTES, Stored
+from ovmer.baselines.inert_pickle import ITEM_BYTES, StoredTensor
 from ovmer.baselines.torch_file import TorchFile, read_torch_file
-from ovmer.baselines.weight_index import Entry, WeightFile, check_head, index_files, some
+from ovmer.baselines.weight_index import TensorEntry, WeightFile, check_head, index_files, some
 
 
 @dataclass(frozen=True)
@@ -31,13 +31,13 @@ class LazyTensor:
     read: Callable[[], Tensor]
     """Returns the data: let go of it soon."""
     files: tuple[Path, ...] = ()
-    """What it is read from."""
+    """The files that it is read from."""
     origin: WeightFile | None = None
     """The file, and what is to be said of it."""
-    stored: Stored | None = None
+    stored: StoredTensor | None = None
     """Where its data lie in a torch file, if they are all of what lies there."""
     reason: str = ""
-    """Why a model refuses it, where a table of renames says so (`weights.Another`)."""
+    """Why a model refuses it, where a table of renames says so (`weights.ForeignTensor`)."""
 
     @property
     def file(self) -> str:
@@ -82,7 +82,7 @@ def read_tensors(path: Path, inner: str | None = None) -> Tensors:
 
 
 def read_entry(file: Path, key: str) -> dict[str, Any]:
-    """What a torch file holds under `key` beside its state dict, such as a configuration.
+    """The entry `key` of a torch file beside its state dict, such as a configuration.
 
     Of an object it is the attributes. Raises CheckpointError where there is nothing of that name.
     """
@@ -94,7 +94,7 @@ def read_entry(file: Path, key: str) -> dict[str, Any]:
     return entry
 
 
-def _lazy(file: WeightFile, entry: Entry) -> LazyTensor:
+def _lazy(file: WeightFile, entry: TensorEntry) -> LazyTensor:
     if file.torch_file is None or entry.stored is None:
         read = partial(_from_safetensors, file.path, entry.key)
     else:
@@ -110,7 +110,7 @@ def _from_safetensors(file: Path, key: str) -> Tensor:
         return tensor
 
 
-def _from_torch(file: TorchFile, tensor: Stored) -> Tensor:
+def _from_torch(file: TorchFile, tensor: StoredTensor) -> Tensor:
     kind: torch.dtype = getattr(torch, tensor.dtype)
     if not tensor.reach:
         return torch.empty(tensor.shape, dtype=kind)

@@ -15,7 +15,7 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 
 from ovmer.baselines.errors import CheckpointError
-from ovmer.baselines.inert_pickle import Inert, Stored
+from ovmer.baselines.inert_pickle import Inert, StoredTensor
 from ovmer.baselines.torch_file import TorchFile, read_torch_file, torn
 
 _STEMS = ("model.safetensors", "pytorch_model.bin")
@@ -25,7 +25,7 @@ INDEX_FILES = tuple(f"{stem}.index.json" for stem in _STEMS)
 _NESTS = ("model", "state_dict", "model_state_dict", "module")
 """Names under which training scripts nest a state dict."""
 _WRAPPERS = ("module.", "_orig_mod.")
-"""What DataParallel and torch.compile put before every name."""
+"""Prefixes that DataParallel and torch.compile put before every name."""
 
 _SAFE_TYPES = {
     "F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16", "I64": "int64",
@@ -34,13 +34,13 @@ _SAFE_TYPES = {
 
 
 @dataclass(frozen=True)
-class Entry:
+class TensorEntry:
     """One tensor of a file; `key` is its name there."""
 
     key: str
     shape: tuple[int, ...]
     dtype: str
-    stored: Stored | None = None
+    stored: StoredTensor | None = None
     """Where it lies in a torch file; None in a safetensors file, which finds it by its key."""
 
 
@@ -49,9 +49,9 @@ class WeightFile:
     """One file and its tensors, by their names without wrappers."""
 
     path: Path
-    entries: dict[str, Entry]
+    entries: dict[str, TensorEntry]
     notes: list[str] = field(default_factory=list)
-    """What is unusual about the file, or was left aside; parts of sentences."""
+    """Anything unusual about the file, or ignored in it; parts of sentences."""
     torch_file: TorchFile | None = None
     unused: list[str] = field(default_factory=list)
     """Names that a port's table of renames leaves aside."""
@@ -178,7 +178,9 @@ def _of_safetensors(file: Path) -> WeightFile:
         with safe_open(file, framework="numpy") as opened:
             parts = {key: opened.get_slice(key) for key in opened.keys()}  # noqa: SIM118
             entries = {
-                key: Entry(key, tuple(part.get_shape()), _SAFE_TYPES.get(t := part.get_dtype(), t))
+                key: TensorEntry(
+                    key, tuple(part.get_shape()), _SAFE_TYPES.get(t := part.get_dtype(), t)
+                )
                 for key, part in parts.items()
             }
     except SafetensorError as error:
@@ -188,10 +190,10 @@ def _of_safetensors(file: Path) -> WeightFile:
 
 def _of_torch(file: TorchFile, inner: str | None) -> WeightFile:
     state, notes = _state_dict(file, inner)
-    entries, beside = dict[str, Entry](), list[str]()
+    entries, beside = dict[str, TensorEntry](), list[str]()
     for key, value in state.items():
-        if isinstance(value, Stored):
-            entries[str(key)] = Entry(str(key), value.shape, value.dtype, value)
+        if isinstance(value, StoredTensor):
+            entries[str(key)] = TensorEntry(str(key), value.shape, value.dtype, value)
         else:
             beside.append(str(key))
     if beside:
@@ -211,7 +213,7 @@ def _state_dict(file: TorchFile, inner: str | None) -> tuple[dict[Any, Any], lis
         nests = [name for name in _NESTS if _holds_tensors(state.get(name))]
         if inner is not None and not under and _holds_tensors(state.get(inner)):
             nests = [inner]
-        elif any(isinstance(value, Stored) for value in state.values()):
+        elif any(isinstance(value, StoredTensor) for value in state.values()):
             break
         if len(nests) > 1:
             raise CheckpointError(
@@ -225,13 +227,13 @@ def _state_dict(file: TorchFile, inner: str | None) -> tuple[dict[Any, Any], lis
         raise CheckpointError(f"{file.path} holds no state dict; is it the right file?")
     if under == ([inner] if inner else []):
         return state, []
-    place = f"lies under {'.'.join(under)!r}" if under else "is not nested"
-    return state, [f"its state dict {place}"]
+    where = f"lies under {'.'.join(under)!r}" if under else "is not nested"
+    return state, [f"its state dict {where}"]
 
 
 def _holds_tensors(value: Any, depth: int = 2) -> bool:
     if not isinstance(value, dict):
         return False
-    if any(isinstance(each, Stored) for each in value.values()):
+    if any(isinstance(each, StoredTensor) for each in value.values()):
         return True
     return depth > 0 and any(_holds_tensors(value.get(name), depth - 1) for name in _NESTS)

@@ -11,7 +11,7 @@ What a port has to say about a file is a table of renames, applied to that dict:
     )
     with weightless():
         model = VideoLlava(config)
-    load_strict(model, rename(read_tensors(folder), KEYS), place)
+    load_strict(model, rename(read_tensors(folder), KEYS), placement)
 
 Guarantee: every tensor of the files is used or listed as unused, every tensor of the module is
 filled, and shapes agree; else CheckpointError names the first ones that do not. Host memory peaks
@@ -33,7 +33,7 @@ from transformers import PreTrainedModel
 from transformers.initialization import no_init_weights
 
 from ovmer.baselines.checkpoint import Loading
-from ovmer.baselines.device import Place, check_room
+from ovmer.baselines.device import Placement, check_room
 from ovmer.baselines.errors import CheckpointError
 from ovmer.baselines.weight_files import LazyTensor, Tensors
 from ovmer.baselines.weight_index import some, summary
@@ -41,8 +41,8 @@ from ovmer.baselines.weight_index import some, summary
 Renames = Sequence[tuple[str, str | None]]
 
 
-class Another(str):
-    """In a table of renames, in the place of a replacement: why a tensor whose name matches is a
+class ForeignTensor(str):
+    """In a table of renames, instead of a replacement: why a tensor whose name matches is a
     sign of another model. It stays, so that loading refuses it unless the user ignores it."""
 
 
@@ -82,7 +82,7 @@ def rename(tensors: Tensors, table: Renames) -> Tensors:
 def renamed(key: str, table: Renames) -> str | None:
     """One key after all substitutions of the table; None where the table drops it."""
     for pattern, replacement in table:
-        if isinstance(replacement, Another):
+        if isinstance(replacement, ForeignTensor):
             continue
         if replacement is not None:
             key = re.sub(pattern, replacement, key)
@@ -94,7 +94,7 @@ def renamed(key: str, table: Renames) -> str | None:
 def _reason(key: str, table: Renames) -> str:
     """Why a model refuses the published key; empty where it does not."""
     for pattern, replacement in table:
-        if isinstance(replacement, Another) and re.search(pattern, key):
+        if isinstance(replacement, ForeignTensor) and re.search(pattern, key):
             return str(replacement)
     return ""
 
@@ -147,8 +147,8 @@ def split(tensors: Tensors, fused: str, parts: Sequence[str]) -> Tensors:
                 f"{tensor.source} has shape {list(tensor.shape)}, which is not {', '.join(parts)} "
                 "of equally many rows; is it the right file?"
             )
-        for place, part in enumerate(parts):
-            own = slice(place * height, (place + 1) * height)
+        for index, part in enumerate(parts):
+            own = slice(index * height, (index + 1) * height)
             found[name.replace(f".{fused}.", f".{part}.")] = rows(tensor, own)
     return found
 
@@ -168,32 +168,32 @@ def weightless() -> Iterator[None]:
         yield
 
 
-def load_strict(module: nn.Module, tensors: Tensors, place: Place) -> None:
-    """Fill a module made `weightless`, tensor by tensor, straight in the target type and place.
+def load_strict(module: nn.Module, tensors: Tensors, placement: Placement) -> None:
+    """Fill a module made `weightless`, tensor by tensor, straight in the target type and device.
 
-    Floating-point tensors become `place.dtype`; buffers that the files lack keep theirs. `tensors`
-    is emptied on the way, which closes each file as soon as it is used up. Afterwards the module is
-    in evaluation mode and frozen. With `place.llm_folder` the weights of `module.llm` go there, and
-    here stay weightless but for its input embeddings. Raises CheckpointError where files and module
-    disagree, PrerequisiteError where the GPU is too small.
+    Floating-point tensors become `placement.dtype`; buffers that the files lack keep theirs.
+    `tensors` is emptied on the way, which closes each file as soon as it is used up. Afterwards the
+    module is in evaluation mode and frozen. With `placement.llm_folder` the weights of `module.llm`
+    go there, and here stay weightless but for its input embeddings. Raises CheckpointError where
+    files and module disagree, PrerequisiteError where the GPU is too small.
 
-    With `place.loading` the tensors that the user leaves aside are, and what is to be said of the
-    files is added to its notes.
+    With `placement.loading` the tensors that the user ignores are dropped, and notes on the files
+    are added to it.
     """
-    loading = place.loading or Loading({}, {})
+    loading = placement.loading or Loading({}, {})
     loading.notes += _about_files(tensors)
     _leave_aside(module, tensors, loading)
     _compare(module, tensors, loading)
-    if place.device.type == "meta":  # to see whether the files fit, without their data
+    if placement.device.type == "meta":  # to see whether the files fit, without their data
         return
-    if place.llm_folder is not None:
-        place.llm_folder.keep(module.llm, _llm_of(module, tensors), place.dtype)
-    check_room(_bytes(tensors, place.dtype), place.device)
+    if placement.llm_folder is not None:
+        placement.llm_folder.keep(module.llm, _llm_of(module, tensors), placement.dtype)
+    check_room(_bytes(tensors, placement.dtype), placement.device)
     for name in list(tensors):
-        _place(module, name, tensors.pop(name).read(), place.device, place.dtype)
+        _place(module, name, tensors.pop(name).read(), placement.device, placement.dtype)
     for owner in module.modules():
         for name, buffer in owner.named_buffers(recurse=False):
-            setattr(owner, name, buffer.to(place.device))
+            setattr(owner, name, buffer.to(placement.device))
     module.eval().requires_grad_(False)
 
 

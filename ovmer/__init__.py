@@ -17,15 +17,15 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from ovmer.runners.describing.baseline import Baseline, load
     from ovmer.runners.folder.frames import read_runs
+    from ovmer.runners.folder.scored import score
     from ovmer.runners.papers.frame import table
-    from ovmer.runners.scoring import score
     from ovmer.runners.sweeping.sweep import sweep
 
 _HOMES = {
     "Baseline": "ovmer.runners.describing.baseline",
     "load": "ovmer.runners.describing.baseline",
     "read_runs": "ovmer.runners.folder.frames",
-    "score": "ovmer.runners.scoring",
+    "score": "ovmer.runners.folder.scored",
     "sweep": "ovmer.runners.sweeping.sweep",
     "table": "ovmer.runners.papers.frame",
 }

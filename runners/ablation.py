@@ -1,4 +1,4 @@
-"""What each input brings: runs of one baseline with all inputs and with fewer, clip by clip.
+"""Ablation of inputs: runs of one baseline with all inputs and with fewer, clip by clip.
 
 The difference of a figure is paired by clip and has an interval (scoring/significance.py); beside
 it stands of how many clips the answer changed at all, whatever the truth.
@@ -17,7 +17,7 @@ WHOLE = "all"
 
 
 @dataclass(frozen=True)
-class Row:
+class AblationRun:
     """One run, as far as it matters here."""
 
     name: str
@@ -29,7 +29,7 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Change:
+class InputEffect:
     """One run with fewer or other inputs, against the run with all."""
 
     name: str
@@ -48,7 +48,7 @@ class Change:
     p: float | None = None
 
 
-def changes(rows: Sequence[Row]) -> list[Change]:
+def changes(rows: Sequence[AblationRun]) -> list[InputEffect]:
     """Every run with other inputs, in the order given, against its run with all."""
     whole = {_kin(row.settings): row for row in rows if row.settings.inputs == WHOLE}
     return [
@@ -59,16 +59,16 @@ def changes(rows: Sequence[Row]) -> list[Change]:
 
 
 def _kin(settings: Settings) -> str:
-    """What the runs of one ablation share: all that shapes an answer but the inputs."""
+    """Key of the runs of one ablation: every setting that shapes an answer but the inputs."""
     plain = asdict(replace(settings, inputs=WHOLE))
     beside = {"workers", "batch_size", "batch_tokens", "on_error", "launcher", "redo", "outputs"}
     return json.dumps({k: v for k, v in plain.items() if k not in beside}, default=str)
 
 
-def _change(row: Row, whole: Row) -> Change:
+def _change(row: AblationRun, whole: AblationRun) -> InputEffect:
     both = [name for name in whole.said if name in row.said]
     changed = tuple(name for name in both if row.said[name] != whole.said[name])
-    found = Change(row.name, whole.name, row.settings.inputs, changed, len(both))
+    found = InputEffect(row.name, whole.name, row.settings.inputs, changed, len(both))
     if row.scores is None or whole.scores is None:
         return found
     figure = row.scores.primary

@@ -1,4 +1,4 @@
-"""What is known of the checkpoints of baselines before anything is loaded.
+"""Status of the baselines' checkpoints, before anything is loaded.
 
 `survey` looks at files without torch: which are there, whether they are whole, and what tensors
 they hold. `compare` lets the port's own strict loader have its say, without reading any data.
@@ -13,10 +13,10 @@ from typing import Any
 
 from ovmer.adapters.base import Machine
 from ovmer.adapters.mllm import Mllm
-from ovmer.baselines.checkpoint import Loading, Part, download, listing, local
+from ovmer.baselines.checkpoint import CheckpointPart, Loading, download, listing, local
 from ovmer.baselines.errors import CheckpointError, PrerequisiteError, near
 from ovmer.baselines.inert_pickle import ITEM_BYTES
-from ovmer.baselines.weight_index import Entry, index_files, weight_files
+from ovmer.baselines.weight_index import TensorEntry, index_files, weight_files
 from ovmer.runners.config import Settings, shipped_baselines
 from ovmer.runners.job import Job
 
@@ -24,18 +24,18 @@ ALL = "all"
 MISSING, WHOLE, FITS, REFUSED = "missing", "whole", "fits", "refused"
 _TABLES = ("embed_tokens.weight", "wte.weight", "tok_embeddings.weight")
 _FORMATS = {"pytorch_model": "pytorch_model*.bin", ".safetensors": "model*.safetensors"}
-"""What tells that a part's files are weights in transformers' layout, in either format."""
+"""Patterns of weight files in transformers' layout, by format."""
 _WEIGHTS = (".safetensors", ".bin", ".pth", ".pt", ".ckpt")
 
 
 @dataclass
-class Finding:
-    """What is known of one part."""
+class PartStatus:
+    """Status of one part."""
 
     baseline: str
     part: str
     source: str
-    """Repository and revision, or what takes their place."""
+    """Repository and revision, or what replaces them."""
     gb: float | None
     """Of the files that are there, else as it is known from elsewhere; 10^9 bytes."""
     where: str = ""
@@ -78,11 +78,11 @@ def baselines(names: Sequence[str], more: Sequence[str] = ()) -> list[tuple[str,
     return found
 
 
-def survey(name: str, adapter: Mllm, weights: str | None) -> Iterator[Finding]:
+def survey(name: str, adapter: Mllm, weights: str | None) -> Iterator[PartStatus]:
     """One finding a part; nothing is downloaded, and of weights only the headers are read."""
     for part_name in adapter.needed_parts:
         part = adapter.checkpoint[part_name]
-        found = Finding(name, part_name, _source(part), part.gb)
+        found = PartStatus(name, part_name, _source(part), part.gb)
         try:
             path = local(part, f"baseline.checkpoint.{part_name}.path", weights)
             if path is None:
@@ -95,11 +95,11 @@ def survey(name: str, adapter: Mllm, weights: str | None) -> Iterator[Finding]:
         yield found
 
 
-def compare(findings: Sequence[Finding], adapter: Mllm, weights: str | None) -> None:
+def compare(findings: Sequence[PartStatus], adapter: Mllm, weights: str | None) -> None:
     """Fill in what the port's loader says of parts that are all there; imports torch."""
     import torch
 
-    from ovmer.baselines.device import Place
+    from ovmer.baselines.device import Placement
 
     # A class of transformers loads by itself, so there is no port to compare with.
     if not adapter.model_class or not all(each.is_fine for each in findings):
@@ -108,7 +108,7 @@ def compare(findings: Sequence[Finding], adapter: Mllm, weights: str | None) -> 
     loading = Loading(adapter.checkpoint, adapter.parts)
     try:
         adapter.read_tokenizer()
-        adapter.build(Place(torch.device("meta"), torch.float16, loading=loading))
+        adapter.build(Placement(torch.device("meta"), torch.float16, loading=loading))
     except PrerequisiteError as error:
         for each in findings:
             if each.where and each.where in str(error):
@@ -146,13 +146,13 @@ def bring(name: str, adapter: Mllm, is_dry: bool) -> bool:
     return whole
 
 
-def _source(part: Part) -> str:
+def _source(part: CheckpointPart) -> str:
     if part.path is not None:
         return part.path
     return f"{part.repo}@{part.revision[:8]}" if part.repo else f"no hub ({part.folder})"
 
 
-def _look_into(found: Finding, path: Path, part: Part) -> None:
+def _look_into(found: PartStatus, path: Path, part: CheckpointPart) -> None:
     """Files, tensors and words of a part that is there. Raises CheckpointError."""
     files = _files(path, part)
     found.gb = round(sum(file.stat().st_size for file in files) / 1e9, 2)
@@ -160,7 +160,7 @@ def _look_into(found: Finding, path: Path, part: Part) -> None:
     found.verdict = WHOLE
     if not weights:
         return
-    entries: list[Entry] = []
+    entries: list[TensorEntry] = []
     for each in _indexed(path, weights):
         index = index_files(each)
         entries += [entry for file in index for entry in file.entries.values()]
@@ -173,7 +173,7 @@ def _look_into(found: Finding, path: Path, part: Part) -> None:
     _check_words(found, path, entries)
 
 
-def _files(path: Path, part: Part) -> list[Path]:
+def _files(path: Path, part: CheckpointPart) -> list[Path]:
     if path.is_file():
         return [path]
     patterns = list(part.files or ["*"])
@@ -199,7 +199,7 @@ def _indexed(path: Path, weights: Sequence[Path]) -> list[Path]:
     return [*sorted(folders), *single]
 
 
-def _check_words(found: Finding, path: Path, entries: Sequence[Entry]) -> None:
+def _check_words(found: PartStatus, path: Path, entries: Sequence[TensorEntry]) -> None:
     """Rows of the table of words against config.json, and both against the tokenizer."""
     rows = {entry.shape[0] for entry in entries if entry.key.endswith(_TABLES) and entry.shape}
     if len(rows) != 1 or not (path / "config.json").is_file():
@@ -209,9 +209,9 @@ def _check_words(found: Finding, path: Path, entries: Sequence[Entry]) -> None:
     except ValueError as error:
         raise CheckpointError(f"{path / 'config.json'} is no JSON; fetch it again") from error
     text = config.get("text_config") or config
-    told, (count,) = text.get("vocab_size"), rows
-    if isinstance(told, int) and told != count:
-        found.notes.append(f"{count} rows of words, {told} by config.json")
+    stated, (count,) = text.get("vocab_size"), rows
+    if isinstance(stated, int) and stated != count:
+        found.notes.append(f"{count} rows of words, {stated} by config.json")
     if (path / "tokenizer.model").is_file():
         from ovmer.baselines.tokenizer import LlamaTokenizer
 

@@ -37,11 +37,11 @@ INPUTS = (
     "black_video",
     "silence",
 )
-"""What of a clip a baseline is given, see describing/inputs.py."""
+"""Values of `inputs=`, see describing/inputs.py."""
 ON_ERROR = ("record", "raise")
 
 NEEDS = {"gpus": 1, "cpus": 8, "mem_gb": 64, "minutes": 720}
-"""What a cluster is asked for where the yaml of a baseline says nothing else (`needs`): enough for
+"""Default resources of a job on a cluster (`needs` in a baseline's yaml): enough for
 the published models, which have 7B parameters and take 24 GB of a GPU."""
 
 
@@ -59,6 +59,15 @@ class ReadingSettings:
 
     reader: str = "auto"
     seconds: float = 300.0
+
+
+@dataclass
+class PriceSettings:
+    """Of a million tokens; None where it is not known."""
+
+    prompt: float | None = None
+    answer: float | None = None
+    currency: str = "USD"
 
 
 @dataclass
@@ -100,6 +109,7 @@ class Settings:
     subtitle: str = "prompt"
     inputs: str = "all"
     dry_run: bool = False
+    estimate: bool = False
     seed: int = 0
     variant: str = ""
     outputs: str = "outputs"
@@ -111,6 +121,7 @@ class Settings:
     workers: int = 0
     machine: MachineSettings = field(default_factory=MachineSettings)
     media: ReadingSettings = field(default_factory=ReadingSettings)
+    price: PriceSettings = field(default_factory=PriceSettings)
 
 
 def register() -> None:

@@ -13,7 +13,7 @@ from ovmer.adapters.registry import near
 
 
 def explain(error: Exception, group: str = "") -> str:
-    """One sentence for what Hydra, OmegaConf or the yaml reader found wrong.
+    """One sentence for an error of Hydra, OmegaConf or the yaml reader.
 
     `group` is that of the keys where OmegaConf was given only a part of the configuration.
     """

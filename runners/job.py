@@ -6,7 +6,6 @@ descriptions the same ones (`identity`), and the name of its run folder. Nothing
 
 import hashlib
 import json
-import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, is_dataclass
 from functools import cached_property
@@ -19,7 +18,7 @@ from omegaconf.errors import OmegaConfBaseException
 from ovmer.adapters import plugin, registry
 from ovmer.adapters.base import SUBTITLE, VIDEO, Adapter, Machine
 from ovmer.adapters.media.settings import MediaSettings
-from ovmer.baselines.checkpoint import BESIDE_CONTENT, Part, describe_part
+from ovmer.baselines.checkpoint import BESIDE_CONTENT, CheckpointPart, describe_part
 from ovmer.baselines.decoding.engine_settings import words_depend_on
 from ovmer.baselines.errors import PrerequisiteError, first_line, where
 from ovmer.baselines.gpu import OWN, resolve_dtype
@@ -27,6 +26,7 @@ from ovmer.runners.config import Settings, shipped_extractor
 from ovmer.runners.content import code_hash, code_of_class
 from ovmer.runners.data.own import with_own_clips
 from ovmer.runners.explain import explain
+from ovmer.runners.file_names import file_word, shortened
 from ovmer.runners.parts import identities
 from ovmer.runners.tasks.task import Task, make_task
 
@@ -124,12 +124,12 @@ class Job:
         if self.at is not None:
             return self.at
         parts = [str(self.settings.baseline["name"]), *self._variant]
-        name = "-".join(_word(part) for part in parts)
-        return self._dataset_folder / _cut(name, 200, whole=name)
+        name = "-".join(file_word(part) for part in parts)
+        return self._dataset_folder / shortened(name, 200, whole=name)
 
     @property
     def _dataset_folder(self) -> Path:
-        dataset = _word(str(self.settings.dataset["name"]))
+        dataset = file_word(str(self.settings.dataset["name"]))
         source = self.settings.dataset.get("source")
         if source or "dataset.root" in self._overridden:
             root = str(Path(source or self.settings.dataset["root"]).expanduser().resolve())
@@ -186,12 +186,12 @@ class Job:
 
     @cached_property
     def task(self) -> Task:
-        """What is asked of each clip; PrerequisiteError for a wrong key or value."""
+        """The task; PrerequisiteError for a wrong key or value."""
         return make_task(self.settings.task)
 
     @property
     def label(self) -> str:
-        """What messages and tables call it."""
+        """The job's name in messages and tables."""
         return self.folder.name
 
     @property
@@ -208,7 +208,7 @@ class Job:
         for key in _MAKES_LABELS:
             value = extractor.get(key, usual.get(key))
             if value != usual.get(key) and isinstance(value, str | int):
-                words.append(_word(f"{key}_{value}" if key in _UNNAMED else str(value)))
+                words.append(file_word(f"{key}_{value}" if key in _UNNAMED else str(value)))
         return "-".join([*words, "merge"] if self.settings.subtitle == "merge" else words)
 
     @property
@@ -285,7 +285,7 @@ class Job:
         fields = {key: value for key, value in plain.items() if key not in beside}
         if "checkpoint" in fields:
             # The built adapter's: it may say which files of a repository it wants.
-            parts: Mapping[str, Part] = getattr(self._built, "checkpoint", {})
+            parts: Mapping[str, CheckpointPart] = getattr(self._built, "checkpoint", {})
             fields["checkpoint"] = {
                 name: describe_part(part, self.settings.weights, look=not self.settings.dry_run)
                 for name, part in parts.items()
@@ -336,7 +336,7 @@ class Job:
 
     @property
     def _variant(self) -> list[str]:
-        """What is unusual about this run, in words for its folder."""
+        """Words for the folder's name: the settings that differ from the defaults."""
         settings, switches, words = self.settings, self._switches, list[str]()
         brings_task = bool((settings.dataset.get("rows") or {}).get("file"))
         if self.task.asks and ("task" in self._overridden or not brings_task):
@@ -410,16 +410,3 @@ def own_preset(baseline: Mapping[str, Any]) -> str:
     """The generation preset by which a baseline's authors run it: the first of these it has."""
     presets = baseline.get("generation") or _PRESETS
     return next((name for name in _PRESETS if name in presets), next(iter(presets)))
-
-
-def _word(text: str) -> str:
-    """`text` as part of a file name."""
-    word = re.sub(r"(?:[^\w.+]|_)+", "_", text).strip("_.") or "_"
-    return _cut(word, 40, whole=text)
-
-
-def _cut(name: str, longest: int, whole: str) -> str:
-    """What is too long ends in a hash of the whole."""
-    if len(name) <= longest:
-        return name
-    return f"{name[: longest - 8]}_{hashlib.blake2b(whole.encode(), digest_size=3).hexdigest()}"

@@ -23,8 +23,8 @@ _PARQUET_ROWS = 4096
 
 
 @dataclass(frozen=True)
-class Table:
-    """What a file holds before it is known which column is which."""
+class TableFile:
+    """A file's header and rows, before columns are interpreted."""
 
     header: dict[Any, str]
     """Key or index of a column -> its name."""
@@ -34,7 +34,7 @@ class Table:
     """True where every cell is text, so that missing values are spelled in some way."""
 
 
-def read_table(path: Path, *, fill: bool = False) -> Table:
+def read_table(path: Path, *, fill: bool = False) -> TableFile:
     """The header of a table and its rows, which are read as they are drawn.
 
     `fill` fills rows that are too short with empty cells, as pandas does; else they are refused.
@@ -52,7 +52,7 @@ def read_table(path: Path, *, fill: bool = False) -> Table:
         if path.stat().st_size == 0:
             raise PrerequisiteError(f"{path} is empty")
         table = _separated(path, fill) if reader is _separated else reader(path)
-    return Table(table.header, _explaining(path, table.rows), table.is_text)
+    return TableFile(table.header, _explaining(path, table.rows), table.is_text)
 
 
 @contextmanager
@@ -94,7 +94,7 @@ def _likely_encoding(path: Path) -> str | None:
     return None
 
 
-def _separated(path: Path, fill: bool = False) -> Table:
+def _separated(path: Path, fill: bool = False) -> TableFile:
     """A csv or tsv file."""
     with path.open(encoding="utf-8-sig") as file:
         first = file.readline()
@@ -104,7 +104,7 @@ def _separated(path: Path, fill: bool = False) -> Table:
     header = next(rows, [])
     if len(set(header)) < len(header):
         raise PrerequisiteError(f"{path} has two columns of one name: {', '.join(header)}")
-    return Table(dict(enumerate(header)), rows, is_text=True)
+    return TableFile(dict(enumerate(header)), rows, is_text=True)
 
 
 def _cells(path: Path, delimiter: str, fill: bool) -> Iterator[list[str]]:
@@ -130,7 +130,7 @@ def _cells(path: Path, delimiter: str, fill: bool) -> Iterator[list[str]]:
             raise PrerequisiteError(f"{path}, line {reader.line_num}: {error}") from error
 
 
-def _json_lines(path: Path) -> Table:
+def _json_lines(path: Path) -> TableFile:
     return _json_table(_parsed_lines(path), f"{path}, line")
 
 
@@ -141,20 +141,20 @@ def _parsed_lines(path: Path) -> Iterator[tuple[int, Any]]:
                 yield number, _json(line, f"{path}, line {number}")
 
 
-def _json_file(path: Path) -> Table:
+def _json_file(path: Path) -> TableFile:
     value = _json(path.read_text(encoding="utf-8-sig"), str(path))
     if isinstance(value, dict):
-        return Table({0: "name", 1: "labels"}, value.items())
+        return TableFile({0: "name", 1: "labels"}, value.items())
     if isinstance(value, list):
         return _json_table(enumerate(value, start=1), f"{path}, item")
     raise PrerequisiteError(f"{path} holds neither a JSON object nor a list")
 
 
-def _json_table(rows: Iterable[tuple[int, Any]], where: str) -> Table:
+def _json_table(rows: Iterable[tuple[int, Any]], where: str) -> TableFile:
     """Objects with the same keys; the first one tells them."""
     objects = _objects(rows, where)
     first = next(objects, {})
-    return Table({key: key for key in first}, chain([first], objects) if first else [])
+    return TableFile({key: key for key in first}, chain([first], objects) if first else [])
 
 
 def _objects(rows: Iterable[tuple[int, Any]], where: str) -> Iterator[dict[str, Any]]:
@@ -184,7 +184,7 @@ def _unambiguous(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
-def _parquet(path: Path) -> Table:
+def _parquet(path: Path) -> TableFile:
     try:
         from pyarrow import ArrowException, parquet
     except ImportError as error:
@@ -196,10 +196,10 @@ def _parquet(path: Path) -> Table:
     except ArrowException as error:
         raise PrerequisiteError(f"{path} is no parquet file ({first_line(error)})") from error
     rows = (row for batch in file.iter_batches(_PARQUET_ROWS) for row in batch.to_pylist())
-    return Table({name: name for name in file.schema_arrow.names}, rows)
+    return TableFile({name: name for name in file.schema_arrow.names}, rows)
 
 
-READERS: dict[str, Callable[[Path], Table]] = {
+READERS: dict[str, Callable[[Path], TableFile]] = {
     ".csv": _separated,
     ".tsv": _separated,
     ".txt": _separated,

@@ -20,7 +20,7 @@ NO_MODEL = "-"
 
 
 @dataclass(frozen=True)
-class Seen:
+class TrainedOn:
     """Whether a model has seen the clips of a data set, and who says so."""
 
     status: str
@@ -35,8 +35,8 @@ class Seen:
         return f"it saw clips of this data set, so its row is not zero-shot ({self.source})"
 
 
-def seen(baseline: str, dataset: str, settings: Mapping[str, Any] | None = None) -> Seen:
-    """What is known of a baseline and a data set of conf/; `settings` are the baseline's.
+def seen(baseline: str, dataset: str, settings: Mapping[str, Any] | None = None) -> TrainedOn:
+    """Whether a baseline has seen a data set of conf/; `settings` are the baseline's.
 
     Of several lines on one pair that of a training list counts first, then `unknown`.
     """
@@ -44,17 +44,17 @@ def seen(baseline: str, dataset: str, settings: Mapping[str, Any] | None = None)
         return _first([seen(part, dataset) for part in baseline.split("+")])
     known = _baselines().get(baseline)
     if known is not None and known.get("status") == "rule":
-        return Seen(NO_MODEL, "no model")
-    told = settings if settings is not None else known or {}
+        return TrainedOn(NO_MODEL, "no model")
+    given = settings if settings is not None else known or {}
     found = [
         each
         for pattern, data_sets, each in _lines()
-        if _is_meant(pattern, baseline, told) and (dataset in data_sets or "*" in data_sets)
+        if _is_meant(pattern, baseline, given) and (dataset in data_sets or "*" in data_sets)
     ]
     return _first(found)
 
 
-def seen_by(settings: Settings) -> Seen:
+def seen_by(settings: Settings) -> TrainedOn:
     """The same of a run's settings."""
     return seen(settings.baseline["name"], settings.dataset["name"], settings.baseline)
 
@@ -71,9 +71,9 @@ def over(baseline: str | None, datasets: Sequence[str]) -> str:
     return UNKNOWN
 
 
-def _first(found: Sequence[Seen]) -> Seen:
+def _first(found: Sequence[TrainedOn]) -> TrainedOn:
     order = (TRAIN, UNKNOWN, TEST, NO_MODEL)
-    return min(found, key=lambda each: order.index(each.status), default=Seen(UNKNOWN))
+    return min(found, key=lambda each: order.index(each.status), default=TrainedOn(UNKNOWN))
 
 
 @cache
@@ -82,11 +82,11 @@ def _baselines() -> dict[str, dict[str, Any]]:
 
 
 @cache
-def _lines() -> list[tuple[str, list[str], Seen]]:
+def _lines() -> list[tuple[str, list[str], TrainedOn]]:
     path = files("ovmer.runners.papers").joinpath("published", "trained_on.csv")
     rows = csv.DictReader(path.read_text(encoding="utf-8").splitlines())
     return [
-        (pattern, row["datasets"].split(), Seen(row["seen"], row["source"], row["note"]))
+        (pattern, row["datasets"].split(), TrainedOn(row["seen"], row["source"], row["note"]))
         for row in rows
         for pattern in row["baselines"].split()
     ]

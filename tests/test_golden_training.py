@@ -29,18 +29,18 @@ from ovmer.adapters.models.affectgpt import look_at
 from ovmer.baselines.errors import Unreadable
 from ovmer.baselines.layers.hubert import SAMPLE_RATE
 from ovmer.baselines.layers.qformer import QFormerConfig
-from ovmer.baselines.models.affectgpt_fusion import MEAN, QFORMER, Fusion, Fusions
+from ovmer.baselines.models.affectgpt_fusion import MEAN, QFORMER, FusionConfig, FusionConfigs
 from ovmer.baselines.training.affectgpt import (
     LORA_TARGETS,
+    AffectGptDesign,
     AffectGptInTraining,
-    Design,
+    FrozenPrecision,
     LessonInputs,
-    Precision,
     write_checkpoint,
 )
 from ovmer.baselines.training.lora import Lora, trained
 from ovmer.baselines.training.schedule import AuthorsRate, parameter_groups
-from ovmer.baselines.training.step import Frame, Lesson, Tuned, assemble
+from ovmer.baselines.training.step import Lesson, SpecialTokens, TrainablePort, assemble
 from ovmer.baselines.training.trainer import OurTrainer, optimisers
 from ovmer.runners.scoring.parsing import string_to_list
 from ovmer.runners.training.affectgpt import encode_texts, read_media
@@ -57,7 +57,7 @@ VECTORS = 2e-5  # of the largest value
 FACE_SETTING = "multiface_audio_face_text"  # of the authors' *_face_lz.yaml
 BOS, END = 257, 258
 PLACEHOLDERS = {"image": 259, "audio": 260, "frame": 261, "face": 262, "multi": 263}
-FRAME = Frame((BOS,), END, END)
+FRAME = SpecialTokens((BOS,), END, END)
 
 
 def folders(root: Path) -> list[Path]:
@@ -132,15 +132,15 @@ class Golden:
         names = ("Qwen2.5-7B-Instruct", "clip-vit-large-patch14", "chinese-hubert-large")
         return dict(zip(("llm", "clip", "hubert"), (models / name for name in names), strict=True))
 
-    def model(self, start: Path | None = None, **fusions: Fusion) -> AffectGptInTraining:
+    def model(self, start: Path | None = None, **fusions: FusionConfig) -> AffectGptInTraining:
         """Without dropout: rank as in the checkpoint."""
         adapters = [each for name, each in self.published.items() if ".lora_A" in name]
-        design = Design(
-            Fusions(**fusions), Lora(len(adapters[0]), 32, 0.0, LORA_TARGETS), False, "batch"
+        design = AffectGptDesign(
+            FusionConfigs(**fusions), Lora(len(adapters[0]), 32, 0.0, LORA_TARGETS), False, "batch"
         )
         cpu = torch.device("cpu")
         model = AffectGptInTraining.build(
-            self.parts, cpu, Precision(), design, start or self.trained
+            self.parts, cpu, FrozenPrecision(), design, start or self.trained
         )
         model.eval()
         return model
@@ -295,15 +295,15 @@ def check_variants(golden: Golden, case: Case) -> None:
         arrays = {key.split("|")[1]: case[key] for key in case if key.startswith(f"{tag}|")}
         setting, _, name = tag.rpartition(":")
         tokens = 2 if setting == "two_tokens" else 1
-        fusions = dict.fromkeys(("video", "audio", "multi"), Fusion(tokens=tokens))
+        fusions = dict.fromkeys(("video", "audio", "multi"), FusionConfig(tokens=tokens))
         start = None
         if setting == "mean_fusion":
-            fusions |= dict.fromkeys(("video", "audio"), Fusion(MEAN))
+            fusions |= dict.fromkeys(("video", "audio"), FusionConfig(MEAN))
             start = golden.without("video_attention_mlp", "audio_attention_mlp")
         lessons = golden.lessons(samples, name=name, tokens=tokens)
         same_ids(lessons, arrays["input_ids"], arrays["labels"], arrays["attention_masks"], tokens)
         model = golden.model(start, **fusions)
-        tuned = Tuned(model, model.prompts, FRAME)
+        tuned = TrainablePort(model, model.prompts, FRAME)
         embeds = tuned.batch(lessons).embeds.detach().sum(dim=-1).numpy()
         assert np.abs(embeds - arrays["inputs_embeds_sum"]).max() < EMBEDS, tag
         loss = tuned(lessons)["loss"]
@@ -323,7 +323,7 @@ def check_loudness(golden: Golden, case: Case) -> None:
     alone = torch.stack([model.encode([clip])[0]["audio"] for clip in clips])
     assert_close("in batch", together, case["audio_hidden_in_batch"], VECTORS)
     assert_close("alone", alone, case["audio_hidden_alone"], VECTORS)
-    loss = Tuned(model, model.prompts, FRAME)(lessons)["loss"]
+    loss = TrainablePort(model, model.prompts, FRAME)(lessons)["loss"]
     assert loss.item() == pytest.approx(float(case["loss"]), abs=LOSS)
 
 
@@ -355,7 +355,7 @@ def check_qformer(golden: Golden, case: Case) -> None:
         ("multi", ["attention_mlp", "fc_att"]),
     ):
         if settings.get(f"{name}_fusion_type") == "qformer":
-            fusions[name] = Fusion(QFORMER, int(settings[f"num_{name}_query_token"]), sizes)
+            fusions[name] = FusionConfig(QFORMER, int(settings[f"num_{name}_query_token"]), sizes)
             unused += alone
     weights = {
         key.removeprefix("weight|"): torch.from_numpy(case[key])
@@ -377,7 +377,7 @@ def check_qformer(golden: Golden, case: Case) -> None:
         assert_close(key, each.detach(), case[key], VECTORS)
     tokens = {name: fusion.tokens for name, fusion in fusions.items()}
     same_ids_of(lessons, case, tokens)
-    loss = Tuned(model, model.prompts, FRAME)(lessons)["loss"]
+    loss = TrainablePort(model, model.prompts, FRAME)(lessons)["loss"]
     loss.backward()
     assert loss.item() == pytest.approx(float(case["loss"]), abs=LOSS)
     same_gradients(model, case["grad_names"], case["grad_norms"])
@@ -480,7 +480,7 @@ def steps_of(golden: Golden, case: dict[str, np.ndarray]) -> None:
     same_files(golden, case, files)
 
 
-class Losses(Tuned):
+class Losses(TrainablePort):
     """Keeps the loss of each iteration."""
 
     def __init__(self, *arguments: Any) -> None:

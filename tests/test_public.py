@@ -53,3 +53,24 @@ def test_an_experiment_is_a_multirun_by_itself(tmp_path):
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert set(ovmer.read_runs(tmp_path).predictions.baseline) == {"random", "lexicon"}
+
+
+def test_scoring_takes_mappings_series_frames_and_files(tmp_path):
+    from pandas import DataFrame, Series
+
+    said = {"a": "happy, excited", "b": "sad"}
+    true = {"a": ["joyful"], "b": ["angry"]}
+    frame = DataFrame({"name": list(true), "openset": list(true.values()), "fold": [1, 1]})
+    frame.to_csv(tmp_path / "truth.csv", index=False)
+    expected = ovmer.score(said, true).figures
+    for predictions in (
+        said,
+        Series(said),
+        DataFrame({"clip": list(said), "labels": said.values()}),
+    ):
+        for truth in (true, Series(true), frame, tmp_path / "truth.csv"):
+            assert ovmer.score(predictions, truth).figures == expected
+    with pytest.raises(PrerequisiteError, match="the data frame"):
+        ovmer.score(said, DataFrame({"one": ["a"], "two": ["b"], "three": ["c"]}))
+    with pytest.raises(PrerequisiteError, match="two things of clip 'a'"):
+        ovmer.score(Series(["happy", "sad"], index=["a", "a"]), true)

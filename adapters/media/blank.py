@@ -1,6 +1,6 @@
-"""Blank media: a black picture or silence in the place of what a file holds, of the same length.
+"""Blank media: a black picture or silence instead of a file's content, of the same length.
 
-Whatever reads a file by `read_frames`, `read_sound` and their kin within `blanking` gets zeros in
+`read_frames`, `read_sound` and the like return zeros within `blanking`, in
 the shape of the real thing, so that nothing but the content of a clip is taken away.
 """
 
@@ -19,7 +19,7 @@ _MEDIUM = {"video": PICTURE, "faces": PICTURE, "sound": SOUND, "nearest": SOUND}
 
 @dataclass
 class Blanked:
-    """What this thread reads as blank since `blanking` began."""
+    """Media that this thread reads as blank inside `blanking`."""
 
     media: frozenset[str]
     reads: int = 0
@@ -47,7 +47,7 @@ def count_read() -> None:
 
 
 def blank_if_asked(kind: str, values: NDArray[Any]) -> NDArray[Any]:
-    """`values` as read from a file of a kind (reading.py), or zeros in their place."""
+    """`values` as read from a file of a kind (reading.py), or zeros instead."""
     blanked = _blanked.get()
     if blanked is None or _MEDIUM[kind] not in blanked.media:
         return values

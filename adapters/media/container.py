@@ -72,8 +72,11 @@ def unreadable(path: Path, reason: str) -> ClipError:
 
 
 @contextmanager
-def open_container(path: Path) -> "Iterator[InputContainer]":
+def open_container(path: Path, *, decodes: bool = True) -> "Iterator[InputContainer]":
     """Open a video or sound file with PyAV; also turns errors of the body into ClipError.
+
+    Without `decodes` FFmpeg opens no decoder to see what is in the streams, and knows what the
+    header says alone. That takes a fifth of the time for H.264 in MP4.
 
     PyAV reads the head of a file in about a millisecond, says what is wrong with it, and prints
     nothing. decord prints to stderr, past Python, and leaks a file handle for each video that has
@@ -84,6 +87,8 @@ def open_container(path: Path) -> "Iterator[InputContainer]":
     # PyAV 19 decodes metadata that is no UTF-8 without an error, and has no argument for it.
     is_strict = int(av.__version__.partition(".")[0]) < 19
     options: dict[str, Any] = {"metadata_errors": "replace"} if is_strict else {}
+    if not decodes:
+        options["options"] = {"codec_whitelist": "none"}
     try:
         # An absolute path, so that no name can be taken for a protocol ("concat:...").
         with av.open(str(path.absolute()), **options) as container:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from ovmer.adapters.media.frames import Frames
 from ovmer.adapters.media.resample import Samples
 
-_CRF = "18"  # x264's constant quality: hardly to be told from the original
+_CRF = "18"  # x264's constant quality: hardly distinguishable from the original
 
 
 def jpeg(frame: NDArray[np.uint8], longest_side: int, quality: int) -> bytes:

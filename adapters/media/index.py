@@ -15,6 +15,7 @@ from ovmer.adapters.media.container import open_container, picture_stream, where
 from ovmer.baselines.errors import Unreadable
 
 if TYPE_CHECKING:
+    from av.container import InputContainer
     from av.packet import Packet
     from av.video.stream import VideoStream
 
@@ -31,7 +32,7 @@ LARGEST = 4096 * 2304
 
 @dataclass(frozen=True, slots=True)
 class Index:
-    """What a file's packets say of its video stream."""
+    """The video stream's frames, as listed by the file's packets."""
 
     stream: int
     """Its index among all streams."""
@@ -58,33 +59,43 @@ class _Entry:
 
 def read_index(path: Path) -> Index:
     """Read the index of a video; MissingModality where it has no picture, Unreadable if damaged."""
+    with open_container(path, decodes=False) as container:
+        # The header of an MP4 file holds size and rate, but for some codings.
+        if container.format.name.startswith("mov"):
+            index = _read_index(path, container)
+            if index.width and index.fps:
+                return index
     with open_container(path) as container:
-        stream = picture_stream(container, path)
-        # decord makes room for as many frames as the header claims, and aborts.
-        if stream.frames > path.stat().st_size:
-            raise Unreadable(f"{where(path)} is damaged: it claims {stream.frames} frames")
-        starts = _Starts(stream)
-        entries = [
-            _Entry(p.pts, p.is_keyframe, p.is_discard, not p.is_keyframe or starts.at(p))
-            for p in container.demux(stream)
-            if p.size
-        ]
-        shown = [entry.time for entry in entries if not entry.is_hidden]
-        claimed = stream.frames or len(entries)
-        doubt = _doubt_of_stream(container.format.name, stream) or _doubt_of_packets(entries)
-        if not doubt and len(container.streams.video) > 1:
-            doubt = "it holds several video streams"
-        if not doubt and claimed != len(entries):
-            doubt = f"its header claims {claimed} frames, but {len(entries)} are there"
-        return Index(
-            stream.index,
-            stream.width,
-            stream.height,
-            _rate(stream, shown, len(entries) > len(shown)),
-            len(shown),
-            len(entries) - len(shown),
-            doubt,
-        )
+        return _read_index(path, container)
+
+
+def _read_index(path: Path, container: "InputContainer") -> Index:
+    stream = picture_stream(container, path)
+    # decord makes room for as many frames as the header claims, and aborts.
+    if stream.frames > path.stat().st_size:
+        raise Unreadable(f"{where(path)} is damaged: it claims {stream.frames} frames")
+    starts = _Starts(stream)
+    entries = [
+        _Entry(p.pts, p.is_keyframe, p.is_discard, not p.is_keyframe or starts.at(p))
+        for p in container.demux(stream)
+        if p.size
+    ]
+    shown = [entry.time for entry in entries if not entry.is_hidden]
+    claimed = stream.frames or len(entries)
+    doubt = _doubt_of_stream(container.format.name, stream) or _doubt_of_packets(entries)
+    if not doubt and len(container.streams.video) > 1:
+        doubt = "it holds several video streams"
+    if not doubt and claimed != len(entries):
+        doubt = f"its header claims {claimed} frames, but {len(entries)} are there"
+    return Index(
+        stream.index,
+        stream.width,
+        stream.height,
+        _rate(stream, shown, len(entries) > len(shown)),
+        len(shown),
+        len(entries) - len(shown),
+        doubt,
+    )
 
 
 def _rate(stream: "VideoStream", times: list[int | None], is_cut: bool) -> float:

@@ -1,4 +1,4 @@
-"""What was read while a clip was prepared: notes for its record, and the frames to look at.
+"""Records what is read while a clip is prepared: notes for its record, and its frames.
 
 Adapters call `read_frames` and `read_sound` and need not pass anything on.
 """
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class Observed:
-    """What this thread read since `observing` began."""
+    """Media that this thread has read inside `observing`."""
 
     keeps_frames: bool
     notes: list[str] = field(default_factory=list)

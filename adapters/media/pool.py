@@ -2,7 +2,7 @@
 
 Guaranteed: a call returns, or raises, within its time limit, whatever native code does in the
 child, which is ended then. A file that makes a library crash costs that clip alone. A good file
-pays a copy of its pixels between processes (tests/benchmarks/frames.py).
+pays two copies of its pixels between processes (tests/benchmarks/frames.py).
 """
 
 import atexit
@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
 
-from ovmer.adapters.media import wire
 from ovmer.adapters.media.container import unavailable, where
+from ovmer.adapters.media.wire import Channel, open_window
 from ovmer.baselines import errors
 from ovmer.baselines.errors import ClipError, OutOfMemory, Timeout, Unavailable, Unreadable
 
@@ -33,16 +33,21 @@ _FAULTS = {signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGFPE, signal.
 
 
 class _Child:
-    """One process and the socket to it."""
+    """One process and the channel to it."""
 
     def __init__(self) -> None:
-        self.socket, theirs = socket.socketpair()
-        with theirs, ExitStack() as on_failure:
-            on_failure.callback(self.socket.close)
+        with ExitStack() as on_failure, ExitStack() as passed_on:
+            ours, theirs = socket.socketpair()
+            on_failure.callback(ours.close)
+            passed_on.callback(theirs.close)
+            window = open_window()
+            passed_on.callback(os.close, window)
+            self.channel = Channel(ours, window)
+            handed = [theirs.fileno(), window]
             # -P: nothing in the folder where the user stands can replace a module.
             self.process = subprocess.Popen(
-                [sys.executable, "-P", "-m", "ovmer.adapters.media.child", str(theirs.fileno())],
-                pass_fds=[theirs.fileno()],
+                [sys.executable, "-P", "-m", "ovmer.adapters.media.child", *map(str, handed)],
+                pass_fds=handed,
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
@@ -55,7 +60,7 @@ class _Child:
         with suppress(subprocess.TimeoutExpired):
             self.process.wait(0.2)  # it may be ending by itself, which says why
         self.process.kill()
-        self.socket.close()
+        self.channel.close()
         return self.process.wait()
 
 
@@ -118,20 +123,21 @@ def _converse(
     child: _Child, request: dict[str, Any], pick: "Pick", limit: float
 ) -> tuple[NDArray[Any], dict[str, Any]]:
     deadline = time.monotonic() + limit
-    child.socket.settimeout(limit)
-    wire.send(child.socket, request)
+    channel = child.channel
+    channel.socket.settimeout(limit)
+    channel.send(request)
     while True:
-        child.socket.settimeout(max(deadline - time.monotonic(), 1e-3))
-        message = wire.receive(child.socket)
+        channel.socket.settimeout(max(deadline - time.monotonic(), 1e-3))
+        message = channel.receive()
         if "error" in message:
             raise _Answered(message["error"], message["message"])
         if "shape" in message:
-            return wire.receive_array(child.socket, message), message["facts"]
-        wire.send(child.socket, {"indices": list(pick(message["count"], message["fps"]))})
+            return channel.receive_array(message), message["facts"]
+        channel.send({"indices": list(pick(message["count"], message["fps"]))})
 
 
 def _died(path: Path, code: int) -> ClipError:
-    """What became of a clip over which a child ended."""
+    """The error for a clip at which a child process ended."""
     if code == -signal.SIGKILL:
         return OutOfMemory(
             f"the process that read {where(path)} was killed, probably for lack of memory"

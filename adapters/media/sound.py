@@ -17,7 +17,7 @@ from ovmer.adapters.media.sampling import window_starts
 from ovmer.baselines.errors import Unreadable
 
 Channels = Literal["mean", "first", "all"]
-"""What becomes of several channels: their mean, the first alone (SALMONN), or all as they are."""
+"""How channels are combined: their mean, the first alone (SALMONN), or all as they are."""
 
 _LOUDEST = 100.0  # full scale is 1; floating point files may exceed it a little
 

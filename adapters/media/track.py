@@ -93,7 +93,7 @@ class _Collected:
 
 
 def _read_sound_file(path: Path, channels: str, max_seconds: float | None) -> _Collected | None:
-    """What soundfile reads of a sound file; None where this is none for it."""
+    """A sound file read by soundfile; None if it cannot read the format."""
     import soundfile
 
     try:

@@ -32,7 +32,7 @@ from ovmer.adapters.base import (
 )
 from ovmer.adapters.media import Samples, read_frames, read_sound
 from ovmer.adapters.media.sampling import strided, window_starts
-from ovmer.adapters.mllm import Mllm, Question
+from ovmer.adapters.mllm import Mllm, QuestionTemplate
 from ovmer.adapters.registry import near, register
 from ovmer.baselines.errors import CheckpointError, PrerequisiteError
 from ovmer.baselines.tokenizer import Tokenizer
@@ -55,7 +55,7 @@ RELEASES: Mapping[str, Release] = {
     "ovmerd_outputhybird_bestsetup_bestfusion_face_lz": Release(FACE, 40),
     "ovmerd_outputhybird_bestsetup_bestfusion_frame_lz": Release(FRAME, 45),
     # The paper's, trained on MER-Caption+: for each test set the best of the epochs 30, 35, ... 60
-    # by the test figure itself. 60 is the last, which the authors' script takes unless told.
+    # by the test figure itself. 60 is the last, the default of the authors' script.
     "emercoarse_highlevelfilter4_outputhybird_bestsetup_bestfusion_lz": Release(FACE, 60),
 }
 """By the names in the READMEs of MERTools (MER2025_Track23) and, the last, AffectGPT."""
@@ -72,7 +72,7 @@ _MAX_LENGTH = 2000
 class AffectGptAdapter(Mllm):
     """A released checkpoint, asked for labels or for a description.
 
-    `bug_compat` changes nothing: that faces come with blue and red in each other's place, and that
+    `bug_compat` changes nothing: that faces come with blue and red swapped, and that
     weights are not normalised, was so in training too.
     """
 
@@ -88,7 +88,7 @@ class AffectGptAdapter(Mllm):
     """How many the weights were trained with."""
     asks_for: str = LABELS
     requests: dict[str, str] = field(default_factory=lambda: {LABELS: ""})
-    """What takes the place of `{request}` in the prompt, by `asks_for`."""
+    """Replacement for `{request}` in the prompt, by `asks_for`."""
 
     labels_in_sentence: ClassVar[bool] = True  # "The character's emotional state is a, b, c."
     model_class: ClassVar[str] = "ovmer.baselines.models.affectgpt:AffectGpt"
@@ -161,7 +161,7 @@ class AffectGptAdapter(Mllm):
         return {**parts, "trained": parts["trained"].parent}
 
     def asking(self, question: str) -> Self:
-        """The question takes the place of the authors' request; what they put around it stays."""
+        """The question replaces the authors' request; the text around it stays."""
         asked = copy(self)
         asked.requests = dict.fromkeys(self.requests, question)
         return asked
@@ -185,7 +185,7 @@ class AffectGptAdapter(Mllm):
         return Prepared(AffectGptInputs(self.texts(question), frames, sound, slots_in_order), notes)
 
     def clean(self, text: str) -> str:
-        """What Chat.answer_sample leaves of an answer; line breaks stay."""
+        """The answer as Chat.answer_sample cleans it; line breaks stay."""
         return text.rsplit("###", 1)[0].split("Assistant:")[-1].strip()
 
     def texts(self, question: str, template: Sequence[str] | None = None) -> list[list[int]]:
@@ -194,9 +194,9 @@ class AffectGptAdapter(Mllm):
         return [encode(text.replace("{question}", question)) for text in template or self.template]
 
     @cached_property
-    def _question(self) -> Question:
+    def _question(self) -> QuestionTemplate:
         request = self.requests[self.asks_for]
-        return Question(
+        return QuestionTemplate(
             self.prompt.with_subtitle.replace("{request}", request),
             self.prompt.without_subtitle.replace("{request}", request),
         )
@@ -210,19 +210,19 @@ def _name(epoch: int) -> str:
     return f"checkpoint_{epoch:06d}_*.pth"
 
 
-def checkpoint_file(place: Path, release: str, epoch: int) -> Path:
-    """The checkpoint of a release and epoch, at any depth of a folder, or the file `place` itself.
+def checkpoint_file(path: Path, release: str, epoch: int) -> Path:
+    """The checkpoint of a release and epoch, at any depth of a folder, or the file `path` itself.
 
-    Raises CheckpointError where there is none, or several, or where `place` is another release's.
+    Raises CheckpointError where there is none, or several, or where `path` is another release's.
     """
     others = [name for name in RELEASES if name != release]
-    if other := next((name for name in others if name in str(place)), None):
-        raise CheckpointError(f"{place} is of {other}; say baseline.release={other}")
-    if place.is_file():
-        return place
+    if other := next((name for name in others if name in str(path)), None):
+        raise CheckpointError(f"{path} is of {other}; say baseline.release={other}")
+    if path.is_file():
+        return path
     found = [
         file
-        for file in sorted(place.rglob("checkpoint_*.pth"))
+        for file in sorted(path.rglob("checkpoint_*.pth"))
         if not any(name in str(file) for name in others)
     ]
     chosen = [file for file in found if file.match(_name(epoch))]
@@ -230,7 +230,7 @@ def checkpoint_file(place: Path, release: str, epoch: int) -> Path:
         return chosen[0]
     there = ", ".join(file.name for file in chosen or found) or "none"
     raise CheckpointError(
-        f"{place} should hold one {_name(epoch)} of {release} but holds {there}; set "
+        f"{path} should hold one {_name(epoch)} of {release} but holds {there}; set "
         "baseline.epoch, or baseline.checkpoint.trained.path to the file itself"
     )
 
@@ -273,5 +273,5 @@ def listen(path: Path) -> Samples:
     sound = read_sound(path, SAMPLE_RATE, resampling="sinc_hann")
     sound = np.pad(sound, (0, max(0, length - len(sound))))
     starts = window_starts(len(sound) / SAMPLE_RATE, SECONDS, _STRETCHES)
-    places = [int(start * SAMPLE_RATE) for start in starts]
-    return np.stack([sound[place : place + length] for place in places])
+    offsets = [int(start * SAMPLE_RATE) for start in starts]
+    return np.stack([sound[offset : offset + length] for offset in offsets])

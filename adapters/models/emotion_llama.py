@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from ovmer.adapters.base import Machine, Prepared, require_video
 from ovmer.adapters.media import Frames, read_frames, read_nearest
 from ovmer.adapters.media.sampling import first
-from ovmer.adapters.mllm import Mllm, Question
+from ovmer.adapters.mllm import Mllm, QuestionTemplate
 from ovmer.adapters.registry import near, register
 from ovmer.baselines.errors import MissingModality, PrerequisiteError, Unreadable
 
@@ -63,7 +63,7 @@ class EmotionLlamaAdapter(Mllm):
     """The folder with the vectors of a data set, a file NAME.npy for each clip; None: the demo."""
     asks_for: str = "reason"
     requests: dict[str, str] = field(default_factory=lambda: {"reason": ""})
-    """What takes the place of `{request}` in the prompt, by `asks_for`."""
+    """Replacement for `{request}` in the prompt, by `asks_for`."""
 
     model_class: ClassVar[str] = "ovmer.baselines.models.emotion_llama:EmotionLlama"
 
@@ -93,7 +93,7 @@ class EmotionLlamaAdapter(Mllm):
         super().load(machine)
 
     def asking(self, question: str) -> Self:
-        """The question takes the place of the authors' request; what they put around it stays."""
+        """The question replaces the authors' request; the text around it stays."""
         asked = copy(self)
         asked.requests = dict.fromkeys(self.requests, question)
         return asked
@@ -123,7 +123,7 @@ class EmotionLlamaAdapter(Mllm):
         return Prepared(inputs, (*notes, *cut))
 
     def clean(self, text: str) -> str:
-        """What `Chat.answer` of the demo, or the evaluation script, leaves of an answer."""
+        """The answer as `Chat.answer` of the demo, or the evaluation script, cleans it."""
         if self.features:
             return text.split("</s>")[0].split("[/INST]")[-1].strip()
         return text.split("###")[0].split("Assistant:")[-1].strip()
@@ -143,9 +143,9 @@ class EmotionLlamaAdapter(Mllm):
         return [before, after[1:]]
 
     @property
-    def _question(self) -> Question:
+    def _question(self) -> QuestionTemplate:
         request = self.requests[self.asks_for]
-        return Question(
+        return QuestionTemplate(
             self.prompt.with_subtitle.replace("{request}", request),
             self.prompt.without_subtitle.replace("{request}", request),
         )

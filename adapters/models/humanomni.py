@@ -147,14 +147,14 @@ class HumanOmniAdapter(AudioVisual):
         """Strip the answer as upstream's mm_infer does; line breaks stay."""
         return text.strip()
 
-    def _told(self, answer: "Generated | ClipError") -> Answer | ClipError:
+    def _recorded(self, answer: "Generated | ClipError") -> Answer | ClipError:
         """Split the answer from its thinking, which is recorded apart."""
-        told = super()._told(answer)
-        if isinstance(told, ClipError):
-            return told
-        thinking, text = split_thinking(told.text, thinking_format=self.thinking)
+        recorded = super()._recorded(answer)
+        if isinstance(recorded, ClipError):
+            return recorded
+        thinking, text = split_thinking(recorded.text, thinking_format=self.thinking)
         cut = (CUT_WHILE_THINKING,) if thinking and not text else ()
-        return replace(told, text=text, thinking=thinking, notes=cut)
+        return replace(recorded, text=text, thinking=thinking, notes=cut)
 
 
 def pieces(*, seen: bool, heard: bool, has_tags: bool) -> list[str]:

@@ -14,7 +14,7 @@ from ovmer.adapters.audio_visual import AudioVisual
 from ovmer.adapters.base import AUDIO, VIDEO, Prepared, require_audio, require_video
 from ovmer.adapters.media import Samples, read_frames, read_sound
 from ovmer.adapters.media.sampling import windows
-from ovmer.adapters.mllm import VICUNA_SYSTEM, Question
+from ovmer.adapters.mllm import VICUNA_SYSTEM, QuestionTemplate
 from ovmer.adapters.registry import register
 from ovmer.baselines.layers.kaldi_fbank import FRAME, SAMPLE_RATE, SHIFT
 
@@ -30,8 +30,8 @@ class OneLlmAdapter(AudioVisual):
     has begun, as upstream's code does, which miscounts what it has in its cache."""
 
     modalities: Any = field(default_factory=lambda: AUDIO)  # type: ignore[misc]
-    prompts: dict[str, Question] = field(
-        default_factory=lambda: {VIDEO: Question(), AUDIO: Question()}
+    prompts: dict[str, QuestionTemplate] = field(
+        default_factory=lambda: {VIDEO: QuestionTemplate(), AUDIO: QuestionTemplate()}
     )
 
     choices: ClassVar[tuple[str, ...]] = (VIDEO, AUDIO)
@@ -56,7 +56,8 @@ class OneLlmAdapter(AudioVisual):
         return {"forgetful": self.bug_compat}
 
     def prepare(self, video: Path | None, audio: Path | None, subtitle: str | None) -> Prepared:
-        from ovmer.baselines.models.onellm import MEL_FRAMES, OneLlmInputs, mel_picture, views
+        from ovmer.baselines.models.onellm import OneLlmInputs, mel_picture, views
+        from ovmer.baselines.models.onellm_projection import MEL_FRAMES
 
         notes: tuple[str, ...] = ()
         if VIDEO in self.modalities:

@@ -46,8 +46,8 @@ class SecapAdapter(Mllm):
         from ovmer.baselines.layers.text2vec import Text2Vec
 
         super().load(machine)
-        place = resolve(machine.device, machine.dtype)
-        self._vectors = Text2Vec.load(self.parts["similarity"], place)
+        placement = resolve(machine.device, machine.dtype)
+        self._vectors = Text2Vec.load(self.parts["similarity"], placement)
 
     def prepare(self, video: Path | None, audio: Path | None, subtitle: str | None) -> Prepared:
         import torch

@@ -1,6 +1,7 @@
 """Video-LLaMA: a clip's picture, its sound or both, and its subtitle.
 
-What a clip lacks is told in `audio_visual`. Its sound file is heard, or the video's own track.
+`audio_visual` handles clips without picture or sound. The sound is the clip's sound file, or the
+video's own track.
 """
 
 from dataclasses import dataclass
@@ -44,8 +45,8 @@ _PIECES = {
 }
 """(is the clip heard, is it seen) -> the text before, between and after: sound, then picture."""
 
-_AUDIO_CLIPS = 8  # `upload_video`, and the places of the audio branch
-_MOST_FRAMES = 32  # the places of the vision branch
+_AUDIO_CLIPS = 8  # `upload_video`, and the positions of the audio branch
+_MOST_FRAMES = 32  # the positions of the vision branch
 _LONGEST = 2000  # `Chat.answer`: prompt and answer together
 
 _NEEDED = {VIDEO: ("vision", "qformer", "seeing"), AUDIO: ("imagebind", "hearing")}
@@ -99,7 +100,7 @@ class VideoLlamaAdapter(AudioVisual):
         return Prepared(inputs, notes + cut)
 
     def clean(self, text: str) -> str:
-        """What follows the last `ASSISTANT:`, as one line."""
+        """The text after the last `ASSISTANT:`, as one line."""
         return super().clean(text.rpartition("ASSISTANT:")[2])
 
     def _look(self, path: Path) -> Frames:

@@ -69,7 +69,7 @@ class VideoChatAdapter(Mllm):
         return self.clean(answer.text + _END * (ended and self.bug_compat))
 
     def clean(self, text: str) -> str:
-        """What follows the last `Assistant:`, as one line."""
+        """The text after the last `Assistant:`, as one line."""
         return super().clean(text.rpartition("Assistant:")[2].strip().replace("<s>", ""))
 
 

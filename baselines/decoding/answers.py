@@ -17,7 +17,7 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class Conditioned:
+class ConditionedPrompt:
     """Token ids for a language model that looks at something beside them, in layers of its own.
 
     Its `generate` takes that as `media` (rows x ...); all prompts of a batch have it in one shape.
@@ -31,7 +31,7 @@ class Conditioned:
 
 
 @dataclass(frozen=True)
-class Perceived:
+class MediaPrompt:
     """Token ids with placeholders, and what the processor of a chat model made of the media.
 
     All go into `generate` under their names: `per_token` has one row of the prompt's length,
@@ -70,7 +70,7 @@ class VllmPrompt:
         return self.length
 
 
-Prompt: TypeAlias = "Tensor | Sequence[int] | Conditioned | Perceived | VllmPrompt"
+Prompt: TypeAlias = "Tensor | Sequence[int] | ConditionedPrompt | MediaPrompt | VllmPrompt"
 """Embeddings (length x hidden size), or token ids, alone or with media beside them."""
 
 
@@ -99,7 +99,7 @@ class Generated:
     thinking: str = ""
     """The part that a server itself has separated from the text."""
     notes: tuple[str, ...] = ()
-    """What a reader of the answer must know; one sentence each."""
+    """Notes for the clip's record; one sentence each."""
 
     def __post_init__(self) -> None:
         if self.new_tokens is None and self.ids:

@@ -90,7 +90,7 @@ class Batches:
     def _try(
         self, function: Callable[[Sequence[Item]], Sequence[Result]], batch: Sequence[Item]
     ) -> Sequence[Result] | None:
-        """What the function returns, or None where memory ran out."""
+        """The function's results, or None if memory ran out."""
         try:
             return function(batch)
         except (RuntimeError, MemoryError) as error:

@@ -16,7 +16,7 @@ _TEXT_PARTS = ("text", "output_text")
 
 
 class ErrorBody(Exception):
-    """An error in the place of a completion, with the HTTP status that it names, if any."""
+    """An error instead of a completion, with the HTTP status that it names, if any."""
 
     def __init__(self, error: Any) -> None:
         code = error.get("code", error.get("status")) if isinstance(error, Mapping) else ""

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
     from ovmer.baselines.decoding.answers import Engine
-    from ovmer.baselines.device import Place
+    from ovmer.baselines.device import Placement
 
 _LEAVE_WORDS = {"quantization": "none", "compile": False, "attention": "auto", "context": 0}
 """Keys that change the words, and the values that leave them as they are."""
@@ -91,9 +91,13 @@ class EngineSettings:
                 )
 
     def start(
-        self, model: Any, tokenizer: Tokenizer, generation: GenerationSettings, place: "Place"
+        self,
+        model: Any,
+        tokenizer: Tokenizer,
+        generation: GenerationSettings,
+        placement: "Placement",
     ) -> "Engine":
-        """The engine for the modules `model`, whose language model may be in `place.llm_folder`.
+        """The engine for `model`, whose language model may be in `placement.llm_folder`.
 
         Raises PrerequisiteError where it cannot start.
         """
@@ -156,10 +160,14 @@ class TransformersSettings(EngineSettings):
             )
 
     def start(
-        self, model: Any, tokenizer: Tokenizer, generation: GenerationSettings, place: "Place"
+        self,
+        model: Any,
+        tokenizer: Tokenizer,
+        generation: GenerationSettings,
+        placement: "Placement",
     ) -> "Engine":
-        if place.llm_folder is not None:
-            model.llm = self._quantized(place.llm_folder.path, place)
+        if placement.llm_folder is not None:
+            model.llm = self._quantized(placement.llm_folder.path, placement)
         return self._engine(model.llm, tokenizer, generation)
 
     def start_text(
@@ -179,10 +187,10 @@ class TransformersSettings(EngineSettings):
             llm = load_chat_model(folder, device, dtype)
         return self._engine(llm, tokenizer, generation)
 
-    def _quantized(self, folder: Path, place: "Place") -> "PreTrainedModel":
+    def _quantized(self, folder: Path, placement: "Placement") -> "PreTrainedModel":
         from ovmer.baselines.decoding.switches import read_quantized
 
-        return read_quantized(folder, self.quantization, place)
+        return read_quantized(folder, self.quantization, placement)
 
     def _engine(
         self, llm: "PreTrainedModel", tokenizer: Tokenizer, generation: GenerationSettings
@@ -222,18 +230,22 @@ class VllmSettings(EngineSettings):
         self._number("context", 0, 10**7)
 
     def start(
-        self, model: Any, tokenizer: Tokenizer, generation: GenerationSettings, place: "Place"
+        self,
+        model: Any,
+        tokenizer: Tokenizer,
+        generation: GenerationSettings,
+        placement: "Placement",
     ) -> "Engine":
         from ovmer.baselines.decoding.memory import check_memory, needs_of
         from ovmer.baselines.decoding.vllm_engine import VllmEngine
         from ovmer.baselines.device import memory_of
 
-        assert place.llm_folder is not None
-        path = place.llm_folder.path
-        if (total := memory_of(place.device)) is not None:
-            needs = needs_of(model, path, self.context, place.dtype)
+        assert placement.llm_folder is not None
+        path = placement.llm_folder.path
+        if (total := memory_of(placement.device)) is not None:
+            needs = needs_of(model, path, self.context, placement.dtype)
             check_memory(needs, total, self.memory or 0.75)
-        options = self.arguments(place.device, _name_of(place.dtype), beside_encoders=True)
+        options = self.arguments(placement.device, _name_of(placement.dtype), beside_encoders=True)
         return VllmEngine(VllmEngine.start(path, options), tokenizer, generation)
 
     def start_text(
@@ -262,9 +274,9 @@ class VllmSettings(EngineSettings):
         on a GPU; on a CPU that is float32."""
         from ovmer.baselines.device import resolve
 
-        place = resolve(device, dtype)
-        is_own = dtype == "auto" and place.device.type == "cuda"
-        return self.arguments(place.device, "auto" if is_own else _name_of(place.dtype))
+        placement = resolve(device, dtype)
+        is_own = dtype == "auto" and placement.device.type == "cuda"
+        return self.arguments(placement.device, "auto" if is_own else _name_of(placement.dtype))
 
     def arguments(
         self, device: "torch.device", dtype: str, *, beside_encoders: bool = False
@@ -340,12 +352,16 @@ class ServerSettings(EngineSettings):
         return text.replace(self.api_key, "...") if self.api_key != self.no_key else text
 
     def start(
-        self, model: Any, tokenizer: Tokenizer, generation: GenerationSettings, place: "Place"
+        self,
+        model: Any,
+        tokenizer: Tokenizer,
+        generation: GenerationSettings,
+        placement: "Placement",
     ) -> "Engine":
         from ovmer.baselines.decoding.server_engine import EmbeddingServer
 
-        assert place.llm_folder is not None
-        return EmbeddingServer(place.llm_folder.path, tokenizer, generation, self)
+        assert placement.llm_folder is not None
+        return EmbeddingServer(placement.llm_folder.path, tokenizer, generation, self)
 
 
 _KINDS: Mapping[str, type[EngineSettings]] = {

@@ -1,4 +1,4 @@
-"""What a model keeps of a clip before its first word, for probes on frozen features."""
+"""Hidden states of the prompt, before the first new token, for probes on frozen features."""
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from transformers import GenerationConfig, PreTrainedModel
 
-from ovmer.baselines.decoding.answers import Conditioned, Perceived, Prompt
+from ovmer.baselines.decoding.answers import ConditionedPrompt, MediaPrompt, Prompt
 
 _KINDS = ("image", "video", "audio")
 
@@ -50,16 +50,16 @@ def prompt_states(
 def _connector(
     model: PreTrainedModel, prompt: Prompt, embeddings: Tensor | None, features: Sequence[Tensor]
 ) -> dict[str, NDArray[Any]]:
-    if isinstance(prompt, Perceived):
+    if isinstance(prompt, MediaPrompt):
         if embeddings is None:
             return {}
         ids, found = torch.tensor(list(prompt.ids)), {}
         for kind, tokens in _placeholders(model).items():
-            places = torch.isin(ids, torch.tensor(tokens)).nonzero()[:, 0]
-            if len(places):
-                found[kind] = _plain(embeddings[0, places.to(embeddings.device)].float().mean(0))
+            positions = torch.isin(ids, torch.tensor(tokens)).nonzero()[:, 0]
+            if len(positions):
+                found[kind] = _plain(embeddings[0, positions.to(embeddings.device)].float().mean(0))
         return found
-    if isinstance(prompt, Conditioned):
+    if isinstance(prompt, ConditionedPrompt):
         features = [prompt.media]
     return {
         str(index): _plain(each.float().flatten(0, -2).mean(0))

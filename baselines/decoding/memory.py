@@ -46,7 +46,7 @@ def batch_tokens(config: Any, dtype: torch.dtype, device: torch.device) -> int:
 
 
 @dataclass(frozen=True)
-class Needs:
+class MemoryNeeds:
     """Bytes."""
 
     encoders: int
@@ -64,18 +64,18 @@ class Needs:
         return self.encoders + WORKING
 
 
-def needs_of(model: nn.Module, folder: Path, context: int, dtype: torch.dtype) -> Needs:
+def needs_of(model: nn.Module, folder: Path, context: int, dtype: torch.dtype) -> MemoryNeeds:
     """Of modules whose language model is in `folder`; `context` tokens at most, 0: not bounded."""
     config: Any = model.llm.config  # type: ignore[union-attr]
     tokens = context or min(config.max_position_embeddings, LONG_PROMPT)
-    return Needs(
+    return MemoryNeeds(
         encoders=sum(value.nbytes for value in model.parameters() if not value.is_meta),
         llm=sum(file.stat().st_size for file in folder.glob("*.safetensors")),
         cache=cache_bytes(config, dtype) * tokens,
     )
 
 
-def check_memory(needs: Needs, total: int, share: float) -> None:
+def check_memory(needs: MemoryNeeds, total: int, share: float) -> None:
     """Raises PrerequisiteError where a GPU of `total` bytes, `share` of them vLLM's, is too small.
 
     The sentence names the setting that helps: `engine.memory` where another share would do.

@@ -1,4 +1,4 @@
-"""A server in this process that says what it was sent: dry runs ask it in a real server's place."""
+"""A server in this process that echoes its input: dry runs use it instead of a real one."""
 
 import json
 import threading

@@ -2,7 +2,7 @@
 
 transformers draws all rows of a batch from one global generator, so a clip's words would depend on
 its neighbours. Here each row draws one number per step from its own stream, whose start is the
-clip's seed, and takes the token at that place of the cumulative distribution. Batch size, order,
+clip's seed, and takes the token at that point of the cumulative distribution. Batch size, order,
 padding and a resume leave the words as they are.
 """
 
@@ -74,7 +74,7 @@ class PresencePenalty(LogitsProcessor):
 
 
 def penalties(settings: GenerationSettings, known: int) -> list[LogitsProcessor]:
-    """What speaks against repetition; the first `known` ids of each row are the prompt's.
+    """Logits processors against repetition; the first `known` ids of each row are the prompt's.
 
     (`generate` would add most of it, with a warning that it sees no prompt where that is given as
     embeddings; it has no presence penalty.)

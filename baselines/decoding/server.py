@@ -361,7 +361,7 @@ def _refused(error: "openai.APIStatusError | ErrorBody", asked: Mapping[str, Any
 
 
 def _refused_medium(message: str) -> tuple[str, str] | None:
-    """What a server says that its model does not take, and the setting that leaves it out."""
+    """The medium that the server's model does not accept, and the setting that omits it."""
     if _NOT_TAKEN.search(message):
         for named, what, remedy in _MEDIA:
             if re.search(named, message, re.IGNORECASE):

@@ -40,7 +40,7 @@ class ChatServer:
     """Chats -> answers, from any OpenAI-compatible server.
 
     Which weights stand behind a model's name is known to the server alone. Control tokens that a
-    message spells are what the server makes of them; with the other engines they are plain text.
+    message spells are left to the server; with the other engines they are plain text.
     """
 
     def __init__(

@@ -6,11 +6,11 @@ from typing import Any
 import torch
 from transformers import AutoModelForCausalLM, BitsAndBytesConfig, PreTrainedModel
 
-from ovmer.baselines.device import Place
+from ovmer.baselines.device import Placement
 from ovmer.baselines.errors import PrerequisiteError
 
 
-def read_quantized(folder: Path, quantization: str, place: Place) -> PreTrainedModel:
+def read_quantized(folder: Path, quantization: str, placement: Placement) -> PreTrainedModel:
     """The language model of an `LlmFolder` with `8bit` or `4bit` weights, as bitsandbytes has them.
 
     Raises PrerequisiteError where that package is missing.
@@ -20,14 +20,14 @@ def read_quantized(folder: Path, quantization: str, place: Place) -> PreTrainedM
         config = {
             "load_in_4bit": True,
             "bnb_4bit_quant_type": "nf4",
-            "bnb_4bit_compute_dtype": place.dtype,
+            "bnb_4bit_compute_dtype": placement.dtype,
         }
     try:
         model = AutoModelForCausalLM.from_pretrained(
             folder,
             quantization_config=BitsAndBytesConfig(**config),
-            dtype=place.dtype,
-            device_map={"": place.device},
+            dtype=placement.dtype,
+            device_map={"": placement.device},
             local_files_only=True,
             trust_remote_code=False,
         )

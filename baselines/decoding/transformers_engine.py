@@ -18,10 +18,10 @@ from transformers import (
 
 from ovmer.baselines.decoding.answers import (
     AnswerReader,
-    Conditioned,
+    ConditionedPrompt,
     Generated,
+    MediaPrompt,
     NotFinite,
-    Perceived,
     Prompt,
 )
 from ovmer.baselines.decoding.hidden_states import PromptStates, prompt_states
@@ -89,7 +89,7 @@ class TransformersEngine:
         """Prompts whose media cannot be laid together are answered apart."""
         groups: dict[object, list[int]] = {}
         for index, prompt in enumerate(prompts):
-            kind = prompt.kind if isinstance(prompt, Perceived) else None
+            kind = prompt.kind if isinstance(prompt, MediaPrompt) else None
             groups.setdefault(kind, []).append(index)
         answers: dict[int, Generated | ClipError] = {}
         for group in groups.values():
@@ -160,10 +160,10 @@ class TransformersEngine:
 
     def _padded(self, prompts: Sequence[Prompt]) -> dict[str, Any]:
         device = self._model.device
-        if conditioned := [prompt for prompt in prompts if isinstance(prompt, Conditioned)]:
+        if conditioned := [prompt for prompt in prompts if isinstance(prompt, ConditionedPrompt)]:
             media = torch.stack([prompt.media for prompt in conditioned])
             return self._padded([prompt.ids for prompt in conditioned]) | {"media": media}
-        if perceived := [prompt for prompt in prompts if isinstance(prompt, Perceived)]:
+        if perceived := [prompt for prompt in prompts if isinstance(prompt, MediaPrompt)]:
             return self._padded([prompt.ids for prompt in perceived]) | self._media(perceived)
         lengths = torch.tensor([len(prompt) for prompt in prompts], device=device)
         columns = torch.arange(int(lengths.max()), device=device)
@@ -182,7 +182,7 @@ class TransformersEngine:
             padded = padded.where(mask.bool(), first[:, None])
         return {name: padded, "attention_mask": mask}
 
-    def _media(self, prompts: Sequence[Perceived]) -> dict[str, Any]:
+    def _media(self, prompts: Sequence[MediaPrompt]) -> dict[str, Any]:
         device, dtype = self._model.device, self._model.dtype
         media: dict[str, Any] = {
             name: pad_sequence(

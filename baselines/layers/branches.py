@@ -23,7 +23,7 @@ _SLOW = 4  # the compressor keeps every fourth frame at full size, from the seco
 
 
 @dataclass(frozen=True)
-class Branches:
+class ConnectorSizes:
     """Differences between the connectors that `mm_projector_type` names."""
 
     depth: int
@@ -33,9 +33,9 @@ class Branches:
 
 
 SMALL, LARGE = "all_in_one_small", "all_in_one"
-BRANCHES: Mapping[str, Branches] = {
-    SMALL: Branches(2, (1, 0, 0)),
-    LARGE: Branches(4, (1, 1, 1)),
+BRANCHES: Mapping[str, ConnectorSizes] = {
+    SMALL: ConnectorSizes(2, (1, 0, 0)),
+    LARGE: ConnectorSizes(4, (1, 1, 1)),
 }
 
 
@@ -68,7 +68,7 @@ class SqueezeExcite(nn.Module):
         return x * factors
 
 
-class Block(nn.Module):
+class Bottleneck(nn.Module):
     """RegNet's bottleneck with a depthwise convolution (timm's `Bottleneck`, group size 1)."""
 
     def __init__(self, inner: int, outer: int) -> None:
@@ -87,7 +87,7 @@ class Block(nn.Module):
 
 def _stage(depth: int, inner: int, outer: int) -> nn.Sequential:
     """timm's RegStage, in which blocks are called b1, b2, ..."""
-    blocks = [Block(inner if number == 0 else outer, outer) for number in range(depth)]
+    blocks = [Bottleneck(inner if number == 0 else outer, outer) for number in range(depth)]
     return nn.Sequential(OrderedDict((f"b{n}", block) for n, block in enumerate(blocks, start=1)))
 
 
@@ -98,7 +98,7 @@ def mlp(inner: int, hidden: int, outer: int) -> nn.Sequential:
 class Projector(nn.Module):
     """The three branches, each from the same patches."""
 
-    def __init__(self, kind: Branches, inner: int, outer: int) -> None:
+    def __init__(self, kind: ConnectorSizes, inner: int, outer: int) -> None:
         super().__init__()
         for name in ("video", "body"):
             sampler = nn.Conv3d(outer, outer, 2, stride=(1, 2, 2), padding=kind.padding)

@@ -1,6 +1,6 @@
 """The image tower of OpenAI's CLIP (Radford et al., 2021, arXiv 2103.00020) and its pixels.
 
-Many models look through it and take what an inner layer makes of the picture's patches; the layers
+Many models use the patches' hidden states of one of its inner layers; the layers
 above are neither built nor read. Preprocessing is in two steps, each where it costs least:
 `shortest_side_crop` on the CPU, `normalise` on the device. Together they give the pixels of
 transformers' PIL image processor bit for bit.
@@ -87,7 +87,7 @@ class ClipVision(nn.Module):
         return self.transform(self.embeddings(pixels))
 
     def transform(self, embedded: Tensor) -> Tensor:
-        """N x positions x width, places added -> the same; of any number of positions."""
+        """N x positions x width, position embeddings added -> the same; any number of positions."""
         x: Tensor = self.pre_layrnorm(embedded)
         for layer in self.layers:
             x = layer(x, attention_mask=None)
@@ -97,10 +97,10 @@ class ClipVision(nn.Module):
 def clip_vision_config(folder: Path) -> CLIPVisionConfig:
     """The image tower's shape in the folder of a CLIP (both towers, or this one alone)."""
     content = read_json(folder)
-    told: Any = content
-    while isinstance(told, Mapping) and "vision_config" in told:
-        told = told["vision_config"]
-    published = {name: value for name, value in (told or {}).items() if value is not None}
+    config: Any = content
+    while isinstance(config, Mapping) and "vision_config" in config:
+        config = config["vision_config"]
+    published = {name: value for name, value in (config or {}).items() if value is not None}
     lost = [name for name in _FIELDS if name not in published]
     # transformers' own class writes only what differs from its defaults.
     if lost and published.get("model_type") != "clip_vision_model":
@@ -112,7 +112,7 @@ def clip_vision_config(folder: Path) -> CLIPVisionConfig:
 
 
 def open_clip_config(tensors: Tensors, tower: str, heads: int) -> CLIPVisionConfig:
-    """What the shapes of renamed tensors tell of the `tower`; its heads leave no trace in them.
+    """Configuration of `tower` from the shapes of renamed tensors, which do not show its heads.
 
     Raises CheckpointError where there is none.
     """

@@ -66,7 +66,7 @@ def density_peaks(tokens: Tensor, count: int, k: int, draw: Draw) -> Tensor:
 
     centres = (to_denser * density).topk(count, dim=-1).indices
     to_centres = distance.gather(1, centres[..., None].expand(-1, -1, columns))
-    # A centre is of its own cluster, even where another centre lies at the same place.
+    # A centre is of its own cluster, even if another centre has the same coordinates.
     own = torch.arange(count, device=centres.device).expand(rows, -1)
     return to_centres.argmin(dim=1).scatter(1, centres, own)
 

@@ -22,7 +22,7 @@ from ovmer.baselines.checkpoint import file_of
 from ovmer.baselines.errors import CheckpointError
 from ovmer.baselines.miniature import publish, random_tensors
 from ovmer.baselines.weight_files import LazyTensor, Tensors, read_tensors
-from ovmer.baselines.weights import Another, Renames, check_heads, rename, weightless
+from ovmer.baselines.weights import ForeignTensor, Renames, check_heads, rename, weightless
 
 EVA_FILE = "eva_vit_g.pth"
 EVA_HEADS = 16
@@ -33,11 +33,11 @@ _WIDTH, _LAYERS = 1408, 40
 _KEYS: Renames = (
     (
         r"^(mask_token$|lm_head\.)",
-        Another("it is of EVA's first training, to fill in masked pictures, not LAVIS' file"),
+        ForeignTensor("it is of EVA's first training, to fill in masked pictures, not LAVIS' file"),
     ),
     (
         r"rel_pos_bias\.|relative_position_",
-        Another("it is of an EVA that adds relative positions in its attention"),
+        ForeignTensor("it is of an EVA that adds relative positions in its attention"),
     ),
     (r"^(norm|fc_norm|head)\.", None),  # behind the last layer: of the classifier that it was
     (r"^cls_token$", "embeddings.class_embedding"),

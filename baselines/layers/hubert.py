@@ -12,7 +12,7 @@ from transformers import HubertConfig, HubertModel
 
 from ovmer.baselines.checkpoint import read_json
 from ovmer.baselines.miniature import publish, random_tensors, write_json
-from ovmer.baselines.weights import Another, Renames, renames, weightless
+from ovmer.baselines.weights import ForeignTensor, Renames, renames, weightless
 
 SAMPLE_RATE = 16000
 
@@ -26,7 +26,7 @@ HUBERT_NAMES = (
 HUBERT_KEYS: Renames = (
     (
         r"^lm_head\.",
-        Another("it is of a HuBERT that was trained further, to write down what is said"),
+        ForeignTensor("it is of a HuBERT that was trained further, to write down what is said"),
     ),
     (r"^hubert\.", ""),  # as a part of transformers' larger classes
     (r"^masked_spec_embed$", None),  # for training

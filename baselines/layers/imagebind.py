@@ -73,7 +73,7 @@ def imagebind_keys(*towers: str) -> Renames:
 
 
 @dataclass(frozen=True)
-class TowerConfig:
+class ImageBindConfig:
     """Sizes of one tower; `output` is the width of its vectors."""
 
     heads: int
@@ -83,7 +83,7 @@ class TowerConfig:
     output: int
 
     @classmethod
-    def from_tensors(cls, tensors: Tensors, tower: str, heads: int) -> "TowerConfig":
+    def from_tensors(cls, tensors: Tensors, tower: str, heads: int) -> "ImageBindConfig":
         """The sizes that the shapes of renamed tensors tell.
 
         Raises CheckpointError where there is no such tower.
@@ -113,7 +113,7 @@ class _Mlp(nn.Module):
 
 
 class _Block(nn.Module):
-    def __init__(self, config: TowerConfig, extra_key: bool) -> None:
+    def __init__(self, config: ImageBindConfig, extra_key: bool) -> None:
         super().__init__()
         self.attn = nn.MultiheadAttention(
             config.width, config.heads, add_bias_kv=extra_key, batch_first=True
@@ -130,9 +130,9 @@ class _Block(nn.Module):
 
 
 class _Tower(nn.Module):
-    """What the towers share: the transformer over patches, and its head."""
+    """Base class of both towers: the transformer over patches, and its head."""
 
-    def __init__(self, config: TowerConfig, patches: int, extra_key: bool) -> None:
+    def __init__(self, config: ImageBindConfig, patches: int, extra_key: bool) -> None:
         super().__init__()
         self.class_token = nn.Parameter(torch.empty(1, 1, config.width))
         self.positions = nn.Parameter(torch.empty(1, 1 + patches, config.width))
@@ -152,8 +152,8 @@ class _Tower(nn.Module):
         return normalize(self.projection(self.norm(x[:, 0])), dim=-1)
 
 
-class VisionTower(_Tower):
-    def __init__(self, config: TowerConfig) -> None:
+class ImageBindVision(_Tower):
+    def __init__(self, config: ImageBindConfig) -> None:
         patch = (FRAMES_PER_VIEW, 14, 14)
         super().__init__(config, (_SIDE // patch[-1]) ** 2, extra_key=False)
         self.stem = nn.Conv3d(3, config.width, patch, stride=patch, bias=False)
@@ -165,8 +165,8 @@ class VisionTower(_Tower):
         return self._read(self.pre_norm(self._placed(patches)))
 
 
-class AudioTower(_Tower):
-    def __init__(self, config: TowerConfig) -> None:
+class ImageBindAudio(_Tower):
+    def __init__(self, config: ImageBindConfig) -> None:
         patch, step = 16, 10
         rows, columns = ((side - patch) // step + 1 for side in (_MEL_BINS, _MEL_FRAMES))
         super().__init__(config, rows * columns, extra_key=True)

@@ -22,7 +22,7 @@ from transformers import (
 from ovmer.baselines.checkpoint import file_of
 from ovmer.baselines.errors import CheckpointError
 from ovmer.baselines.weight_files import Tensors, read_tensors
-from ovmer.baselines.weights import Another, Renames, check_heads
+from ovmer.baselines.weights import ForeignTensor, Renames, check_heads
 
 _CROSS_KEY = "crossattention.attention.key.weight"
 _FFN = "intermediate_query.dense.weight"
@@ -98,7 +98,7 @@ class QFormer(nn.Module):
             self.bert = Blip2QFormerModel(Blip2QFormerConfig(**sizes))
 
     def forward(self, queries: Tensor, states: Tensor, text: Tensor | None = None) -> Tensor:
-        """What the queries found: [batch, n, width].
+        """Returns the queries' outputs, [batch, n, width].
 
         queries [1, n, width] are the same for all of the batch; states are [batch, time,
         encoder_width]; text [batch, words] are ids without padding, where the model reads text.
@@ -159,9 +159,12 @@ BLIP2_KEYS: Renames = (
     (r"^t5_model\.", None),  # likewise
     (
         r"^((vision_proj|text_proj|itm_head)\.|temp$)",
-        Another("it is of BLIP-2's first stage, before the Q-Former met a language model"),
+        ForeignTensor("it is of BLIP-2's first stage, before the Q-Former met a language model"),
     ),
-    (r"^(opt|llm)_proj\.", Another("it is of a BLIP-2 with another language model than Flan-T5")),
+    (
+        r"^(opt|llm)_proj\.",
+        ForeignTensor("it is of a BLIP-2 with another language model than Flan-T5"),
+    ),
     *qformer_keys("Qformer.", "qformer."),
     (r"^query_tokens$", "queries"),
     (r"^t5_proj\.", None),  # to the language model of BLIP-2

@@ -16,7 +16,7 @@ from torch.nn.functional import normalize
 from transformers import BertConfig, BertModel
 
 from ovmer.baselines.checkpoint import read_json
-from ovmer.baselines.device import Place
+from ovmer.baselines.device import Placement
 from ovmer.baselines.miniature import CORPUS, random_tensors, write_json, write_wordpieces
 from ovmer.baselines.tokenizer import BertTokenizer
 from ovmer.baselines.weight_files import read_tensors
@@ -51,12 +51,12 @@ class Text2Vec(nn.Module):
         self._longest = config.max_position_embeddings
 
     @classmethod
-    def load(cls, folder: Path, place: Place) -> "Text2Vec":
+    def load(cls, folder: Path, placement: Placement) -> "Text2Vec":
         """Read config.json, vocab.txt and the weights of a published folder."""
         config = BertConfig(**(read_json(folder) | {"model_type": "bert"}))
         with weightless():
             model = cls(config, BertTokenizer(folder / "vocab.txt"))
-        load_strict(model, rename(read_tensors(folder), KEYS), place)
+        load_strict(model, rename(read_tensors(folder), KEYS), placement)
         return model
 
     @torch.inference_mode()

@@ -3,7 +3,7 @@
     T frames -> patches of 16 x 16, 196 a frame -> + fixed positions in time and space
              -> pre-norm layers, each token looking at all of all frames
 
-The published model gives out what its last layer but one makes of a clip: the last layer is in no
+The published model returns the hidden states of its last layer but one: the last layer is in no
 file, and neither is a norm behind it. Parameters are named as in the published files. The
 sinusoidal positions are made for four frames; for another number they are stretched along time,
 as VideoChat2's chat code does (`conversation.py`, `get_sinusoid_encoding_table`).
@@ -122,13 +122,13 @@ class _Attention(nn.Module):
 
 @cache
 def positions(frames: int, width: int) -> Tensor:
-    """Sinusoids of each place in a clip, (frames * 196) x width, float32.
+    """Sinusoids of each position in a clip, (frames * 196) x width, float32.
 
-    Even columns are sines and odd ones cosines of place / 10000 ** (2 (column // 2) / width), where
-    places are counted through four frames; stretched linearly along time to `frames`.
+    Even columns are sines and odd ones cosines of position / 10000 ** (2 (column // 2) / width).
+    Positions are counted through four frames and stretched linearly along time to `frames`.
     """
-    place, column = np.arange(_FRAMES * GRID**2)[:, None], np.arange(width)
-    angle = place / 10000 ** (2 * (column // 2) / width)
+    position, column = np.arange(_FRAMES * GRID**2)[:, None], np.arange(width)
+    angle = position / 10000 ** (2 * (column // 2) / width)
     table = torch.from_numpy(np.where(column % 2, np.cos(angle), np.sin(angle))).float()
     if frames == _FRAMES:
         return table

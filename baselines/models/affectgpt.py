@@ -31,7 +31,7 @@ from transformers import (
 
 from ovmer.baselines import chat
 from ovmer.baselines.checkpoint import read_json
-from ovmer.baselines.device import Place
+from ovmer.baselines.device import Placement
 from ovmer.baselines.errors import CheckpointError
 from ovmer.baselines.layers.clip_vision import normalise as to_pixels
 from ovmer.baselines.layers.hubert import (
@@ -44,7 +44,7 @@ from ovmer.baselines.lora import LORA_KEYS, merge_lora, random_lora
 from ovmer.baselines.miniature import publish, random_tensors, write_json
 from ovmer.baselines.models.affectgpt_fusion import (
     QUERIED_KEYS,
-    Fusions,
+    FusionConfigs,
     over_time,
     pre_fusion,
 )
@@ -126,10 +126,10 @@ class AffectGpt(nn.Module):
         clip: CLIPVisionConfig,
         hubert: HubertConfig,
         llm: Qwen2Config,
-        fusions: Fusions | None = None,
+        fusions: FusionConfigs | None = None,
     ) -> None:
         super().__init__()
-        fusions = fusions or Fusions()
+        fusions = fusions or FusionConfigs()
         seen, heard, width = clip.projection_dim, hubert.hidden_size, llm.hidden_size
         self.clip = CLIPVisionModelWithProjection(clip)
         self.hubert = HubertModel(hubert)
@@ -139,28 +139,30 @@ class AffectGpt(nn.Module):
         self.llm = Qwen2ForCausalLM(llm)
 
     @classmethod
-    def load(cls, trained: Path, llm: Path, clip: Path, hubert: Path, place: Place) -> "AffectGpt":
+    def load(
+        cls, trained: Path, llm: Path, clip: Path, hubert: Path, placement: Placement
+    ) -> "AffectGpt":
         """Read a released checkpoint_*.pth and the folders of the three models that it adapts."""
         connector = rename(read_tensors(trained, "model"), CONNECTOR_KEYS)
         adapters = {key: connector.pop(key) for key in list(connector) if ".lora_" in key}
-        told = described(trained)
+        stored = described(trained)
         with weightless():
             model = cls(
                 clip_config(clip),
                 hubert_config(hubert),
                 Qwen2Config.from_dict(read_json(llm)),
-                Fusions.of(connector, told),
+                FusionConfigs.of(connector, stored),
             )
         words = rename(read_tensors(llm), ((r"^", "llm."),))
         # Trained without them (Table 8 of the paper), and says so; else their absence is an error.
-        adapted = [] if told.get("frozen_llm") and not adapters else adapted_modules(model.llm)
+        adapted = [] if stored.get("frozen_llm") and not adapters else adapted_modules(model.llm)
         tensors = join(
             connector,
             merge_lora(words, adapters, LORA_ALPHA, adapted),
             rename(read_tensors(clip), CLIP_KEYS),
             rename(read_tensors(hubert), (*HUBERT_KEYS, (r"^", "hubert."))),
         )
-        load_strict(model, tensors, place)
+        load_strict(model, tensors, placement)
         return model
 
     def see(self, frames: Tensor) -> Tensor:
@@ -190,7 +192,7 @@ class AffectGpt(nn.Module):
         return splice(self.llm.get_input_embeddings(), inputs.texts, slots)
 
     def _slot(self, slot: str, seen: Tensor | None, heard: Tensor | None) -> Tensor:
-        """What stands in a slot: multi is both in one, audio the sound, all others the picture."""
+        """Vectors for a slot: multi is both in one, audio the sound, all others the picture."""
         vector: Tensor = (
             self.multi(seen, heard)
             if slot == "multi"
@@ -226,7 +228,7 @@ def clip_config(folder: Path) -> CLIPVisionConfig:
 
 
 def described(trained: Path) -> dict[str, Any]:
-    """What a checkpoint says of its model beside the tensors; empty where it says nothing."""
+    """Model settings stored in a checkpoint beside the tensors; empty if there are none."""
     if trained.suffix == ".safetensors":
         return {}
     try:
@@ -245,7 +247,7 @@ def adapted_modules(llm: Qwen2ForCausalLM) -> list[str]:
 def write_miniature(folder: Path, seed: int, checkpoint: str) -> dict[str, Path]:
     """A random AffectGPT with the published files and small widths; `checkpoint` names the trained.
 
-    Returns the place of each part of the checkpoint.
+    Returns the path of each part of the checkpoint.
     """
     names = (checkpoint, "Qwen2.5-7B-Instruct", "clip-vit-large-patch14", "chinese-hubert-large")
     trained, llm, clip, hubert = (folder / name for name in names)

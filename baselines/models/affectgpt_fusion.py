@@ -31,7 +31,7 @@ _LONGEST = {"video": 32, "audio": 8, "multi": 264}
 
 
 @dataclass(frozen=True)
-class Fusion:
+class FusionConfig:
     """How vectors over time become `tokens` vectors in the prompt.
 
     Without a Q-Former there is one vector, which stands there `tokens` times.
@@ -44,31 +44,31 @@ class Fusion:
 
 
 @dataclass(frozen=True)
-class Fusions:
+class FusionConfigs:
     """One for the picture, one for the sound, one for both together ("pre-fusion")."""
 
-    video: Fusion = field(default_factory=Fusion)
-    audio: Fusion = field(default_factory=Fusion)
-    multi: Fusion = field(default_factory=Fusion)
+    video: FusionConfig = field(default_factory=FusionConfig)
+    audio: FusionConfig = field(default_factory=FusionConfig)
+    multi: FusionConfig = field(default_factory=FusionConfig)
 
     @classmethod
-    def of(cls, tensors: Tensors, model: Mapping[str, Any]) -> "Fusions":
+    def of(cls, tensors: Tensors, model: Mapping[str, Any]) -> "FusionConfigs":
         """As renamed tensors tell; `model` is what the file says of its model, if it does.
 
         Neither the number of tokens without a Q-Former nor that of heads leaves a trace in tensors.
         """
-        return cls(*(_told(tensors, name, model) for name in ("video", "audio", "multi")))
+        return cls(*(_stored_fusion(tensors, name, model) for name in ("video", "audio", "multi")))
 
 
-def _told(tensors: Tensors, name: str, model: Mapping[str, Any]) -> Fusion:
+def _stored_fusion(tensors: Tensors, name: str, model: Mapping[str, Any]) -> FusionConfig:
     queries = tensors.get(f"{name}.queries")
     if queries is not None:
         heads = int(model.get("qformer_heads", _BERT_BASE.heads))
         sizes = QFormerConfig.from_tensors(tensors, f"{name}.qformer.", heads)
-        return Fusion(QFORMER, queries.sides(3)[1], sizes)
+        return FusionConfig(QFORMER, queries.sides(3)[1], sizes)
     weighted = name == "multi" or f"{name}.weights.weight" in tensors
     tokens = int(model.get(f"num_{name}_query_token", 1))
-    return Fusion(ATTENTION if weighted else MEAN, tokens)
+    return FusionConfig(ATTENTION if weighted else MEAN, tokens)
 
 
 class WeightedSum(nn.Module):
@@ -85,7 +85,7 @@ class WeightedSum(nn.Module):
         return _repeated(self.projector(self.weights(vectors).mT @ vectors), self.tokens)
 
 
-class Mean(nn.Module):
+class MeanPooling(nn.Module):
     """The mean of vectors over time, projected."""
 
     def __init__(self, width: int, projected: int, tokens: int = 1) -> None:
@@ -98,10 +98,10 @@ class Mean(nn.Module):
         return _repeated(self.projector(vectors.mean(dim=-2, keepdim=True)), self.tokens)
 
 
-class Queried(nn.Module):
-    """What learned queries find in vectors that know their position, projected."""
+class QueryPooling(nn.Module):
+    """Learned queries attend to vectors with position embeddings; the result is projected."""
 
-    def __init__(self, width: int, projected: int, fusion: Fusion, longest: int) -> None:
+    def __init__(self, width: int, projected: int, fusion: FusionConfig, longest: int) -> None:
         super().__init__()
         sizes = fusion.qformer.reading(width)
         self.positions = nn.Embedding(longest, width)
@@ -123,7 +123,7 @@ class Queried(nn.Module):
 
 
 class PreFusion(nn.Module):
-    """What was seen and what was heard, in one vector before the language model sees either."""
+    """Fuses picture and sound into one vector before the language model."""
 
     def __init__(self, seen: int, heard: int, projected: int, tokens: int = 1) -> None:
         super().__init__()
@@ -146,10 +146,10 @@ class PreFusion(nn.Module):
         return _repeated(self.projector(self.mix(seen, heard)), self.tokens)
 
 
-class QueriedPreFusion(Queried):
+class QueryPreFusion(QueryPooling):
     """The queries read what was seen and then what was heard, brought to one width."""
 
-    def __init__(self, seen: int, heard: int, projected: int, fusion: Fusion) -> None:
+    def __init__(self, seen: int, heard: int, projected: int, fusion: FusionConfig) -> None:
         width = max(seen, heard)
         super().__init__(width, projected, fusion, _LONGEST["multi"])
         self.video = nn.Linear(seen, width)
@@ -165,17 +165,19 @@ class QueriedPreFusion(Queried):
         return found
 
 
-def over_time(name: str, fusion: Fusion, width: int, projected: int) -> nn.Module:
+def over_time(name: str, fusion: FusionConfig, width: int, projected: int) -> nn.Module:
     """The module of a fusion of `video` or `audio` vectors."""
     if fusion.kind == QFORMER:
-        return Queried(width, projected, fusion, _LONGEST[name])
-    return (WeightedSum if fusion.kind == ATTENTION else Mean)(width, projected, fusion.tokens)
+        return QueryPooling(width, projected, fusion, _LONGEST[name])
+    return (WeightedSum if fusion.kind == ATTENTION else MeanPooling)(
+        width, projected, fusion.tokens
+    )
 
 
-def pre_fusion(fusion: Fusion, seen: int, heard: int, projected: int) -> nn.Module:
+def pre_fusion(fusion: FusionConfig, seen: int, heard: int, projected: int) -> nn.Module:
     """The module of a fusion of both."""
     if fusion.kind == QFORMER:
-        return QueriedPreFusion(seen, heard, projected, fusion)
+        return QueryPreFusion(seen, heard, projected, fusion)
     return PreFusion(seen, heard, projected, fusion.tokens)
 
 

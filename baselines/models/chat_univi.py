@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from transformers import CLIPVisionConfig, LlamaForCausalLM
 
 from ovmer.baselines.checkpoint import read_json
-from ovmer.baselines.device import Place
+from ovmer.baselines.device import Placement
 from ovmer.baselines.errors import CheckpointError
 from ovmer.baselines.layers.clip_vision import (
     ClipVision,
@@ -169,7 +169,7 @@ class ChatUniVi(nn.Module):
         self.llm = LlamaForCausalLM(text)
 
     @classmethod
-    def load(cls, llm: Path, tower: Path, place: Place) -> "ChatUniVi":
+    def load(cls, llm: Path, tower: Path, placement: Placement) -> "ChatUniVi":
         """Read the folders of Chat-UniVi (`llm`) and clip-vit-large-patch14 (`tower`)."""
         config, vision = _read_config(llm), clip_vision_config(tower)
         with weightless():
@@ -180,7 +180,7 @@ class ChatUniVi(nn.Module):
                 read_tensors(tower), clip_keys(vision, config["mm_vision_select_layer"], "tower.")
             ),
         )
-        load_strict(model, tensors, place)
+        load_strict(model, tensors, placement)
         return model
 
     def encode(self, frames: Tensor, draw: Draw) -> Tensor:

@@ -28,7 +28,7 @@ from transformers import (
 )
 
 from ovmer.baselines.checkpoint import read_json
-from ovmer.baselines.device import Place
+from ovmer.baselines.device import Placement
 from ovmer.baselines.errors import CheckpointError
 from ovmer.baselines.layers.clip_vision import normalise as to_pixels
 from ovmer.baselines.layers.eva_vit import (
@@ -126,7 +126,7 @@ class EmotionLlama(nn.Module):
         trained: Path,
         vision: Path,
         llm: Path,
-        place: Place,
+        placement: Placement,
         *,
         hubert: Path | None = None,
         vit_heads: int = EVA_HEADS,
@@ -152,7 +152,7 @@ class EmotionLlama(nn.Module):
         if hubert is not None:
             heard = rename(read_tensors(hubert), (*HUBERT_KEYS, (r"^", "hubert.")))
             tensors = join(tensors, heard)
-        load_strict(model, tensors, place)
+        load_strict(model, tensors, placement)
         return model
 
     def see(self, frame: Tensor) -> Tensor:
@@ -221,7 +221,7 @@ def trained_file(part: Path) -> Path:
 
 
 def read_trained(part: Path) -> Tensors:
-    """What was trained, renamed: the five linear layers and the low-rank adapters."""
+    """The trained tensors, renamed: the five linear layers and the low-rank adapters."""
     return rename(read_tensors(trained_file(part), "model"), CONNECTOR_KEYS)
 
 
@@ -244,7 +244,7 @@ def write_miniature(folder: Path, seed: int) -> dict[str, Path]:
     """A random Emotion-LLaMA with the published files and token counts, and small widths.
 
     Only the feature vectors are as wide as the published, so that real ones can be given. Returns
-    the place of each part of the checkpoint.
+    the path of each part of the checkpoint.
     """
     trained = folder / "save_checkpoint" / "Emotion_LLaMA.pth"
     vision, llm = folder / EVA_FILE, folder / "Llama-2-7b-chat-hf"

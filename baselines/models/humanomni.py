@@ -19,7 +19,7 @@ Source: HumanMLLM/R1-Omni at 17cafca and HumanMLLM/HumanOmni at 26fa491, `humano
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -37,8 +37,7 @@ from transformers.models.whisper.modeling_whisper import WhisperEncoder
 
 from ovmer.baselines import chat
 from ovmer.baselines.checkpoint import read_json
-from ovmer.baselines.device import Place
-from ovmer.baselines.errors import CheckpointError
+from ovmer.baselines.device import Placement
 from ovmer.baselines.layers.branches import (
     BRANCHES,
     LARGE,
@@ -64,6 +63,7 @@ from ovmer.baselines.miniature import (
     write_safetensors_shards,
     write_wordpieces,
 )
+from ovmer.baselines.models.humanomni_config import LLM_FIELDS, HumanOmniConfig
 from ovmer.baselines.prompt_sizes import PromptSizes
 from ovmer.baselines.splice import splice
 from ovmer.baselines.weight_files import Tensors, read_tensors
@@ -86,81 +86,6 @@ KEYS = (
 )
 _COMPRESSOR = "model.feature_compressor."
 _WORDS, _HEAD = "llm.model.embed_tokens.weight", "llm.lm_head.weight"
-_LLM_FIELDS = (
-    "vocab_size",
-    "hidden_size",
-    "intermediate_size",
-    "num_hidden_layers",
-    "num_attention_heads",
-    "num_key_value_heads",
-    "max_position_embeddings",
-    "rms_norm_eps",
-    "rope_theta",
-    "hidden_act",
-    "bos_token_id",
-    "eos_token_id",
-)
-
-
-@dataclass(frozen=True)
-class HumanOmniConfig:
-    """Fields of the main folder's config.json."""
-
-    projector: str
-    """A key of `BRANCHES`."""
-    vision_tower: str
-    """The name of SigLIP's folder, without the path, which may be one of the authors' disks."""
-    audio_tower: str
-    vision_width: int
-    audio_width: int
-    vision_layer: int
-    frames: int
-    has_tags: bool
-    """Whether `<vi_start>` and its kin stand around the slots."""
-    is_tied: bool
-    llm: Mapping[str, Any]
-    """The fields of a Qwen2Config."""
-
-    @classmethod
-    def read(cls, folder: Path) -> Self:
-        """Raises CheckpointError for the folder of something else."""
-        published = read_json(folder)
-        try:
-            config = cls(
-                projector=published["mm_projector_type"],
-                vision_tower=Path(str(published["mm_vision_tower"])).name,
-                audio_tower=Path(str(published["mm_audio_tower"])).name,
-                vision_width=published["mm_hidden_size"],
-                audio_width=published["audio_hidden_size"],
-                vision_layer=published["mm_vision_select_layer"],
-                frames=published["num_frames"],
-                has_tags=published.get("mm_use_x_start_end", False),
-                is_tied=published.get("tie_word_embeddings", False),
-                llm={name: published[name] for name in _LLM_FIELDS},
-            )
-        except KeyError as error:
-            raise CheckpointError(
-                f"{folder / 'config.json'} lacks {error}; is it the folder of a HumanOmni?"
-            ) from None
-        if config.projector not in BRANCHES:
-            raise CheckpointError(
-                f"{folder / 'config.json'} says mm_projector_type {config.projector!r}, which is "
-                f"none of {', '.join(BRANCHES)}; is it the folder of a released HumanOmni?"
-            )
-        return config
-
-    def check(self, folder: Path, siglip: SiglipVisionConfig, whisper: WhisperConfig) -> None:
-        """Raises CheckpointError where the towers are not those that the model was trained with."""
-        for name, part, wanted, given in (
-            (self.vision_tower, "siglip", self.vision_width, siglip.hidden_size),
-            (self.audio_tower, "whisper", self.audio_width, whisper.d_model),
-        ):
-            if wanted != given:
-                raise CheckpointError(
-                    f"{folder / 'config.json'} is made for {name}, {wanted} wide, but the tower "
-                    f"given is {given} wide; set baseline.checkpoint.{part}.path to the folder of "
-                    f"{name}, or choose the baseline of this checkpoint"
-                )
 
 
 @dataclass(frozen=True)
@@ -238,7 +163,7 @@ class HumanOmni(nn.Module):
 
     @classmethod
     def load(
-        cls, model: Path, siglip: Path, whisper: Path, bert: Path, place: Place
+        cls, model: Path, siglip: Path, whisper: Path, bert: Path, placement: Placement
     ) -> "HumanOmni":
         """Read the four folders as published; of `bert` the configuration alone.
 
@@ -265,7 +190,7 @@ class HumanOmni(nn.Module):
             read_siglip(read_tensors(siglip), eye, config.vision_layer, "siglip"),
             rename(read_tensors(whisper), WHISPER_KEYS),
         )
-        load_strict(modules, tensors, place)
+        load_strict(modules, tensors, placement)
         return modules
 
     def see(self, frames: Tensor) -> Tensor:
@@ -396,7 +321,7 @@ def _write_config(
     write_json(
         main / "config.json",
         {
-            **{name: llm[name] for name in _LLM_FIELDS if name in llm},
+            **{name: llm[name] for name in LLM_FIELDS if name in llm},
             "architectures": ["HumanOmniQwen2ForCausalLM"],
             "audio_hidden_size": whisper.d_model,
             "image_aspect_ratio": "pad",

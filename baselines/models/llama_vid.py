@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from transformers import Blip2VisionConfig, LlamaConfig, LlamaForCausalLM
 
 from ovmer.baselines.checkpoint import read_json
-from ovmer.baselines.device import Place
+from ovmer.baselines.device import Placement
 from ovmer.baselines.errors import CheckpointError
 from ovmer.baselines.layers.clip_vision import normalise
 from ovmer.baselines.layers.eva_vit import (
@@ -127,7 +127,7 @@ def read_sizes(llm: Path, vision: Path) -> PromptSizes:
 
 
 class ContextAttention(nn.Module):
-    """What of a frame the question is about, as one vector."""
+    """Pools a frame into one vector by attention from the question."""
 
     def __init__(self, seen: int, qformer: QFormerConfig, queries: int, width: int) -> None:
         super().__init__()
@@ -143,7 +143,7 @@ class ContextAttention(nn.Module):
         patches = tokens[:, 1:]
         questions = question.expand(len(tokens), -1)
         asked = self.query(self.qformer(self.queries, self.norm(tokens), questions))
-        # Keys are projected, but what is found are the patches themselves: the value projection
+        # Keys are projected, but the values are the patches themselves: the value projection
         # comes after the average over the queries.
         scores = asked @ self.key(patches).transpose(1, 2) / patches.shape[-1] ** 0.5
         found = (scores.softmax(dim=-1) @ patches).mean(dim=1)
@@ -166,7 +166,13 @@ class LlamaVid(nn.Module):
 
     @classmethod
     def load(
-        cls, llm: Path, vision: Path, bert: Path, place: Place, *, vit_heads: int = EVA_HEADS
+        cls,
+        llm: Path,
+        vision: Path,
+        bert: Path,
+        placement: Placement,
+        *,
+        vit_heads: int = EVA_HEADS,
     ) -> "LlamaVid":
         """Read the folder of llama-vid-7b-full-224-video-fps-1, eva_vit_g.pth and, for the number
         of heads of the Q-Former, the folder of bert-base-uncased."""
@@ -183,7 +189,7 @@ class LlamaVid(nn.Module):
                 tensors["context.queries"].sides(3)[1],
                 llama_config(config),
             )
-        load_strict(model, join(tower, tensors), place)
+        load_strict(model, join(tower, tensors), placement)
         return model
 
     def encode(self, frames: Tensor, question: Tensor) -> Tensor:
@@ -207,7 +213,7 @@ def _check(config: dict[str, Any], folder: Path) -> dict[str, Any]:
         if found is None and built is False:
             found = False
         if name == "bert_type":
-            found = str(found)[: len(str(built))]  # what follows tells which parts were trained
+            found = str(found)[: len(str(built))]  # the rest names the parts that were trained
         if found != built:
             raise CheckpointError(
                 f"config.json of {folder} has {name}={found!r} where {built!r} is known; is it "
@@ -219,7 +225,7 @@ def _check(config: dict[str, Any], folder: Path) -> dict[str, Any]:
 def write_miniature(folder: Path, seed: int) -> dict[str, Path]:
     """A random LLaMA-VID with the published files, token counts and context, and small widths.
 
-    Returns the place of each part of the checkpoint.
+    Returns the path of each part of the checkpoint.
     """
     llm, bert = folder / "llama-vid-7b-full-224-video-fps-1", folder / "bert-base-uncased"
     vision = folder / EVA_FILE

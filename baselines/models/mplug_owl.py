@@ -22,7 +22,7 @@ from transformers import CLIPVisionConfig, LlamaForCausalLM
 from transformers.models.clip.modeling_clip import CLIPMLP
 
 from ovmer.baselines.checkpoint import read_json
-from ovmer.baselines.device import Place
+from ovmer.baselines.device import Placement
 from ovmer.baselines.errors import CheckpointError
 from ovmer.baselines.layers.clip_vision import clip_vision_config, normalise
 from ovmer.baselines.llama import llama_config
@@ -121,7 +121,7 @@ def read_sizes(model: Path) -> PromptSizes:
 
 
 class LocalTemporal(nn.Module):
-    """What each patch changes by after a look at its neighbours in time."""
+    """Residual of each patch from a convolution over its neighbours in time."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -155,7 +155,7 @@ class SelfAttention(nn.Module):
         return self.dense(attended.transpose(1, 2).flatten(2))
 
 
-class TowerLayer(nn.Module):
+class MplugOwlVisionLayer(nn.Module):
     """A block of a ViT that looks at other frames first."""
 
     def __init__(self, config: CLIPVisionConfig) -> None:
@@ -178,7 +178,7 @@ class TowerLayer(nn.Module):
 
 
 class Embeddings(nn.Module):
-    """Patches and the class token, with their places in the picture but not in time."""
+    """Patches and the class token, with position embeddings in the picture but not in time."""
 
     def __init__(self, config: CLIPVisionConfig) -> None:
         super().__init__()
@@ -196,13 +196,15 @@ class Embeddings(nn.Module):
         return self.pre_layernorm(x + self.position_embedding)
 
 
-class Tower(nn.Module):
+class MplugOwlVision(nn.Module):
     """The vision tower; all its tokens are used, the class token too."""
 
     def __init__(self, config: CLIPVisionConfig) -> None:
         super().__init__()
         self.embeddings = Embeddings(config)
-        self.layers = nn.ModuleList(TowerLayer(config) for _ in range(config.num_hidden_layers))
+        self.layers = nn.ModuleList(
+            MplugOwlVisionLayer(config) for _ in range(config.num_hidden_layers)
+        )
         self.post_layernorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
 
     def forward(self, pixels: Tensor) -> Tensor:
@@ -278,18 +280,18 @@ class MplugOwl(nn.Module):
     def __init__(self, config: Mapping[str, Any], vision: CLIPVisionConfig) -> None:
         super().__init__()
         text = llama_config(config["text_config"])
-        self.tower = Tower(vision)
+        self.tower = MplugOwlVision(vision)
         self.abstractor = Abstractor(
             config["visual_abstractor_config"], config["num_query_tokens"], text.hidden_size
         )
         self.llm = LlamaForCausalLM(text)
 
     @classmethod
-    def load(cls, model: Path, place: Place) -> "MplugOwl":
+    def load(cls, model: Path, placement: Placement) -> "MplugOwl":
         """Read mplug-owl-llama-7b-video as published."""
         with weightless():
             built = cls(_read_config(model), clip_vision_config(model))
-        load_strict(built, rename(read_tensors(model), KEYS), place)
+        load_strict(built, rename(read_tensors(model), KEYS), placement)
         return built
 
     def encode(self, frames: Tensor) -> Tensor:

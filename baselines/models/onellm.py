@@ -2,7 +2,7 @@
 
     15 views of a video  -> CLIP's Conv2d 14 x 14         -> 15 x 256 patches |
     10 s of sound as mel -> its own Conv2d 16 x 16 by 10  -> 1212 patches     |
-        -> + class token, + places -> CLIP ViT-L/14 -> mean of the views -> 257 or 1213 x 1024
+        -> + class token, + positions -> CLIP ViT-L/14 -> mean of the views -> 257 or 1213 x 1024
         -> Linear, after 30 learned tokens -> 3 experts of 8 blocks each, weighed by a router
         -> the 30 tokens -> Linear -> 30 vectors of width 4096, between a start and an end tag,
            right after the first token of LLaMA 2 7B
@@ -24,12 +24,11 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import gelu, pad, scaled_dot_product_attention, silu
+from torch.nn.functional import pad
 from transformers import Cache, CLIPVisionConfig, LlamaConfig, LlamaForCausalLM
-from transformers.models.llama.modeling_llama import LlamaRMSNorm
 
 from ovmer.baselines.checkpoint import file_of, read_json
-from ovmer.baselines.device import Place
+from ovmer.baselines.device import Placement
 from ovmer.baselines.errors import CheckpointError, MissingModality
 from ovmer.baselines.images import three_crops
 from ovmer.baselines.layers.clip_vision import (
@@ -41,6 +40,14 @@ from ovmer.baselines.layers.clip_vision import (
 from ovmer.baselines.layers.kaldi_fbank import FRAME, kaldi_fbank
 from ovmer.baselines.llama import META_NAMES, from_meta, llama_config, meta_config, to_meta
 from ovmer.baselines.miniature import fuse, publish, random_tensors, write_json, write_sentencepiece
+from ovmer.baselines.models.onellm_projection import (
+    MEL_BINS,
+    MEL_FRAMES,
+    TOKENS,
+    ExpertBlock,
+    SenseProjection,
+    SoundPatches,
+)
 from ovmer.baselines.prompt_sizes import PromptSizes
 from ovmer.baselines.splice import splice
 from ovmer.baselines.weight_files import Tensors, read_tensors
@@ -56,18 +63,14 @@ _PARAMS_7B: Mapping[str, Any] = {"dim": 4096, "n_heads": 32, "n_layers": 32, "no
 
 # What leaves no trace in the files (`Transformer.__init__`; open_clip's ViT-L-14).
 CLIP_HEADS = 16
-_EXPERT_HEADS = 16
-_TOKENS = 30
-POSITIONS = _TOKENS + 2
+POSITIONS = TOKENS + 2
 """Prompt positions that a clip takes, with the tags around it."""
 CONTEXT = 2048
 """Of prompt and answer (`meta.py`, `max_seq_len`)."""
 
 _SIDE = 224
-_MEL_BINS, MEL_FRAMES = 128, 1024
 # Of log energies over AudioSet; twice the deviation (`make_audio_features`).
 _MEL_MEAN, _MEL_STD = -4.2677393, 2 * 4.5689974
-_PATCH, _STEP = 16, 10
 
 _SENSE_NAMES = (
     ("resample_tokens", "tokens"),
@@ -81,7 +84,7 @@ _NAMES = (
     *((f"clip.visual.{theirs}", f"tower.{ours}") for theirs, ours in OPEN_CLIP_NAMES),
     ("clip.visual.ln_post", "tower_norm"),
     ("conv1.audio", "sound.patches"),
-    ("positional_embedding.audio", "sound.places"),
+    ("positional_embedding.audio", "sound.positions"),
     ("resample_layers", "experts"),
     *(
         (f"{theirs}.{sense}", f"senses.{sense}.{ours}")
@@ -112,7 +115,7 @@ class OneLlmInputs:
 
 
 @dataclass(frozen=True)
-class Config:
+class OneLlmConfig:
     """Sizes of the parts."""
 
     clip: CLIPVisionConfig
@@ -124,7 +127,7 @@ class Config:
     llm: LlamaConfig
 
     @classmethod
-    def read(cls, params: Mapping[str, Any], tensors: Tensors, clip_heads: int) -> "Config":
+    def read(cls, params: Mapping[str, Any], tensors: Tensors, clip_heads: int) -> "OneLlmConfig":
         """From params.json and the shapes of renamed tensors. Raises CheckpointError."""
         return cls(
             clip=open_clip_config(tensors, "tower", clip_heads),
@@ -166,101 +169,11 @@ def _count(tensors: Tensors, pattern: str) -> int:
     return 1 + max(found, default=-1)
 
 
-class _Sound(nn.Module):
-    """A mel picture in overlapping patches, each with its place."""
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        high, wide = ((side - _PATCH) // _STEP + 1 for side in (_MEL_BINS, MEL_FRAMES))
-        self.patches = nn.Conv2d(1, width, _PATCH, stride=_STEP)
-        self.places = nn.Parameter(torch.empty(1 + high * wide, width))
-
-    def forward(self, mel: Tensor, class_token: Tensor) -> Tensor:
-        """1 x 128 x 1024 -> 1 x 1213 x width."""
-        patches = self.patches(mel[None]).flatten(2).transpose(1, 2)
-        return torch.cat([class_token[None, None], patches], dim=1) + self.places
-
-
-class _Attention(nn.Module):
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.wq, self.wk, self.wv, self.wo = (nn.Linear(width, width, bias=False) for _ in "qkvo")
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Length x width -> the same; all look at all, without regard to order."""
-        q, k, v = (w(x).unflatten(-1, (_EXPERT_HEADS, -1)) for w in (self.wq, self.wk, self.wv))
-        heads = (part.transpose(0, 1)[None] for part in (q, k, v))
-        found: Tensor = self.wo(scaled_dot_product_attention(*heads)[0].transpose(0, 1).flatten(1))
-        return found
-
-
-class _FeedForward(nn.Module):
-    def __init__(self, width: int, ffn: int) -> None:
-        super().__init__()
-        self.w1, self.w3 = (nn.Linear(width, ffn, bias=False) for _ in range(2))
-        self.w2 = nn.Linear(ffn, width, bias=False)
-
-    def forward(self, x: Tensor) -> Tensor:
-        found: Tensor = self.w2(silu(self.w1(x)) * self.w3(x))
-        return found
-
-
-class _Block(nn.Module):
-    """A block of LLaMA without rotary positions and without a mask."""
-
-    def __init__(self, width: int, ffn: int, eps: float) -> None:
-        super().__init__()
-        self.attention = _Attention(width)
-        self.feed_forward = _FeedForward(width, ffn)
-        self.attention_norm = LlamaRMSNorm(width, eps)
-        self.ffn_norm = LlamaRMSNorm(width, eps)
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = x + self.attention(self.attention_norm(x))
-        return x + self.feed_forward(self.ffn_norm(x))
-
-
-class _Router(nn.Module):
-    """How much each expert has to say about each position."""
-
-    def __init__(self, width: int, ffn: int, experts: int) -> None:
-        super().__init__()
-        self.fc1 = nn.Linear(width, ffn)
-        self.fc2 = nn.Linear(ffn, experts)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Length x width -> length x experts, before the sigmoid."""
-        found: Tensor = self.fc2(gelu(self.fc1(x)))
-        return found
-
-
-class _Sense(nn.Module):
-    """What pictures and sound each have of their own around the experts."""
-
-    def __init__(self, width: int, router_ffn: int, experts: int, llm: int) -> None:
-        super().__init__()
-        self.into = nn.Sequential(nn.Linear(width, width), nn.LayerNorm(width))
-        self.tokens = nn.Parameter(torch.empty(1, _TOKENS, width))
-        self.router = _Router(width, router_ffn, experts)
-        self.out_of = nn.Sequential(nn.Linear(width, llm), nn.LayerNorm(llm))
-        self.start = nn.Parameter(torch.empty(1, 1, llm))
-        self.end = nn.Parameter(torch.empty(1, 1, llm))
-
-    def forward(self, perceived: Tensor, experts: nn.ModuleList) -> Tensor:
-        """Length x width -> (start, 30 tokens, end) x the language model's width."""
-        x = torch.cat([self.tokens[0], self.into(perceived)])
-        shares = self.router(x[:_TOKENS]).sigmoid()
-        shares = shares / shares.sum(dim=-1, keepdim=True)
-        opinions = torch.stack([expert(x)[:_TOKENS] for expert in experts], dim=-1)
-        tokens = self.out_of((opinions * shares[:, None]).sum(dim=-1))
-        return torch.cat([self.start[0], tokens, self.end[0]])
-
-
 class ForgetfulLlama(LlamaForCausalLM):
     """LLaMA as OneLLM's own code runs it, which miscounts: the last two of the prompt are lost.
 
     `forward_inference` leaves the two tags out when it counts what is in its cache. The first new
-    token comes of the whole prompt; it then takes the place of the prompt's last but one and what
+    token is computed from the whole prompt; it then replaces the prompt's last but one, and what
     stood last is out of sight, and so on from there.
     """
 
@@ -294,32 +207,38 @@ class OneLlm(nn.Module):
     `forgetful` reproduces upstream's miscount, see `ForgetfulLlama`.
     """
 
-    def __init__(self, config: Config, forgetful: bool = False) -> None:
+    def __init__(self, config: OneLlmConfig, forgetful: bool = False) -> None:
         super().__init__()
         width, eps = config.clip.hidden_size, config.llm.rms_norm_eps
         own = (width, config.router_ffn, config.experts, config.llm.hidden_size)
         self.tower = ClipVision(config.clip, layer=-1)
         self.tower_norm = nn.LayerNorm(width, eps=config.clip.layer_norm_eps)
-        self.sound = _Sound(width)
-        self.senses = nn.ModuleDict({sense: _Sense(*own) for sense in (VIDEO, AUDIO)})
+        self.sound = SoundPatches(width)
+        self.senses = nn.ModuleDict({sense: SenseProjection(*own) for sense in (VIDEO, AUDIO)})
         self.experts = nn.ModuleList(
-            nn.Sequential(*(_Block(width, config.expert_ffn, eps) for _ in range(config.blocks)))
+            nn.Sequential(
+                *(ExpertBlock(width, config.expert_ffn, eps) for _ in range(config.blocks))
+            )
             for _ in range(config.experts)
         )
         self.llm = (ForgetfulLlama if forgetful else LlamaForCausalLM)(config.llm)
 
     @classmethod
     def load(
-        cls, model: Path, place: Place, forgetful: bool = False, clip_heads: int = CLIP_HEADS
+        cls,
+        model: Path,
+        placement: Placement,
+        forgetful: bool = False,
+        clip_heads: int = CLIP_HEADS,
     ) -> "OneLlm":
         """Read the folder of OneLLM-7B as published: the consolidated weights and params.json."""
         tensors = rename(read_tensors(file_of(model, WEIGHTS_FILE)), KEYS)
         params = _params(model, tensors)
-        config = Config.read(params, tensors, clip_heads)
+        config = OneLlmConfig.read(params, tensors, clip_heads)
         with weightless():
             built = cls(config, forgetful)
         tensors = split(from_meta(tensors, config.llm.num_attention_heads), *OPEN_CLIP_FUSED)
-        load_strict(built, tensors, place)
+        load_strict(built, tensors, placement)
         return built
 
     def perceive(self, sense: str, signal: Tensor) -> Tensor:
@@ -353,12 +272,12 @@ def mel_picture(samples: npt.NDArray[np.float32]) -> Tensor:
     """
     if len(samples) < FRAME:
         raise MissingModality("the clip has less than 25 ms of sound, too little to be heard")
-    mel = torch.from_numpy(kaldi_fbank(samples, _MEL_BINS, "hanning").T[:, :MEL_FRAMES])
+    mel = torch.from_numpy(kaldi_fbank(samples, MEL_BINS, "hanning").T[:, :MEL_FRAMES])
     filled = pad(mel, (0, MEL_FRAMES - mel.shape[1]))
     return ((filled - _MEL_MEAN) / _MEL_STD)[None].float()
 
 
-_MINI = Config(
+_MINI = OneLlmConfig(
     clip=CLIPVisionConfig(
         hidden_size=32,
         intermediate_size=64,

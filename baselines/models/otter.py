@@ -6,7 +6,7 @@
               -> looked at by LLaMA 7B, before every fourth of its layers, through gates (Flamingo,
                  Alayrac et al., 2022, arXiv 2204.14198)
 
-The video has no place in the prompt but for the token <image>, from which on its words look at the
+The video takes no prompt positions but the token <image>, from which on its words look at the
 video. Words that the model says do not: upstream finds <image> among the ids of the current step
 alone, and in decoding with a cache these are the new word. What it learnt of the video is in the
 cache. The gated feed-forward parts act on every word.
@@ -26,8 +26,8 @@ from transformers import CLIPVisionConfig, LlamaConfig, LlamaForCausalLM
 from transformers.models.llama.modeling_llama import LlamaDecoderLayer
 
 from ovmer.baselines.checkpoint import read_json
-from ovmer.baselines.decoding.answers import Conditioned
-from ovmer.baselines.device import Place
+from ovmer.baselines.decoding.answers import ConditionedPrompt
+from ovmer.baselines.device import Placement
 from ovmer.baselines.errors import CheckpointError
 from ovmer.baselines.layers.clip_vision import ClipVision, clip_keys, clip_vision_config, normalise
 from ovmer.baselines.llama import llama_config
@@ -190,7 +190,7 @@ class PerceiverLayer(nn.Module):
         return latents + self.feed_forward(latents)
 
 
-class Perceiver(nn.Module):
+class PerceiverResampler(nn.Module):
     """Patches of all frames -> a fixed number of vectors."""
 
     def __init__(self, width: int, most_frames: int | None, layers: int) -> None:
@@ -214,7 +214,7 @@ class Perceiver(nn.Module):
 
 
 class GatedCrossAttention(nn.Module):
-    """What Flamingo puts before a layer of a language model: a look at the video."""
+    """Flamingo's gated cross-attention to the video, before a layer of the language model."""
 
     def __init__(self, width: int, media_width: int) -> None:
         super().__init__()
@@ -273,7 +273,7 @@ class OtterLlama(LlamaForCausalLM):
         return inputs | self.looks(inputs["input_ids"], media)
 
     def looks(self, input_ids: Tensor, media: Tensor | None) -> dict[str, Tensor | None]:
-        """What `forward` is to be given with the ids of one step (B x n), which is all it sees."""
+        """Arguments of `forward` beside the ids of one step (B x n)."""
         looking = (input_ids == self.image_id).cumsum(dim=-1) > 0
         return {"media": media if looking.any() else None, "looking": looking}
 
@@ -287,20 +287,24 @@ class Otter(nn.Module):
         super().__init__()
         width = tower.hidden_size
         self.tower = ClipVision(tower, _LAYER)
-        self.perceiver = Perceiver(width, config.get("max_num_frames"), layers)
+        self.perceiver = PerceiverResampler(width, config.get("max_num_frames"), layers)
         text = llama_config(config["text_config"])
         self.llm = OtterLlama(text, width, config["cross_attn_every_n_layers"], image_id)
 
     @classmethod
     def load(
-        cls, model: Path, image_id: int, place: Place, perceiver_layers: int = _PERCEIVER_LAYERS
+        cls,
+        model: Path,
+        image_id: int,
+        placement: Placement,
+        perceiver_layers: int = _PERCEIVER_LAYERS,
     ) -> "Otter":
         """Read OTTER-Video-LLaMA7B-DenseCaption as published; `image_id` is the token <image>."""
         vision = clip_vision_config(model)
         with weightless():
             built = cls(_read_config(model), vision, perceiver_layers, image_id)
         tensors = rename(read_tensors(model), (*KEYS, *clip_keys(vision, _LAYER, "tower.")))
-        load_strict(built, tensors, place)
+        load_strict(built, tensors, placement)
         return built
 
     def encode(self, frames: Tensor) -> Tensor:
@@ -308,9 +312,9 @@ class Otter(nn.Module):
         pixels = normalise(frames.to(self.llm.device)).to(self.llm.dtype)
         return self.perceiver(self.tower(pixels)[:, 1:])
 
-    def embed(self, inputs: OtterInputs) -> Conditioned:
+    def embed(self, inputs: OtterInputs) -> ConditionedPrompt:
         """The prompt of one clip, which is ids with a video beside them."""
-        return Conditioned(inputs.ids, self.encode(inputs.frames))
+        return ConditionedPrompt(inputs.ids, self.encode(inputs.frames))
 
 
 def _read_config(folder: Path) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from ovmer.baselines.checkpoint import file_of, read_json
-from ovmer.baselines.device import Place
+from ovmer.baselines.device import Placement
 from ovmer.baselines.layers.imagebind import (
     AUDIO,
     AUDIO_HEADS,
@@ -26,9 +26,9 @@ from ovmer.baselines.layers.imagebind import (
     IMAGEBIND_PUBLISHED,
     VISION,
     VISION_HEADS,
-    AudioTower,
-    TowerConfig,
-    VisionTower,
+    ImageBindAudio,
+    ImageBindConfig,
+    ImageBindVision,
     imagebind_keys,
 )
 from ovmer.baselines.llama import MINI_LLAMA1, llama_config, read_llama
@@ -55,8 +55,8 @@ CONNECTOR_KEYS = (
     *LORA_KEYS,
 )
 
-MINI_VISION = TowerConfig(heads=VISION_HEADS, width=32, layers=2, ffn=64, output=40)
-MINI_AUDIO = TowerConfig(heads=AUDIO_HEADS, width=36, layers=2, ffn=64, output=40)
+MINI_VISION = ImageBindConfig(heads=VISION_HEADS, width=32, layers=2, ffn=64, output=40)
+MINI_AUDIO = ImageBindConfig(heads=AUDIO_HEADS, width=36, layers=2, ffn=64, output=40)
 
 
 @dataclass(frozen=True)
@@ -74,10 +74,10 @@ class PandaGptInputs:
 class PandaGpt(nn.Module):
     """ImageBind's two towers, one projection and the language model."""
 
-    def __init__(self, vision: TowerConfig, audio: TowerConfig, llm: LlamaConfig) -> None:
+    def __init__(self, vision: ImageBindConfig, audio: ImageBindConfig, llm: LlamaConfig) -> None:
         super().__init__()
-        self.vision = VisionTower(vision)
-        self.audio = AudioTower(audio)
+        self.vision = ImageBindVision(vision)
+        self.audio = ImageBindAudio(audio)
         self.projector = nn.Linear(vision.output, llm.hidden_size)
         self.llm = LlamaForCausalLM(llm)
 
@@ -87,7 +87,7 @@ class PandaGpt(nn.Module):
         connector: Path,
         llm: Path,
         imagebind: Path,
-        place: Place,
+        placement: Placement,
         heads: tuple[int, int] = (VISION_HEADS, AUDIO_HEADS),
     ) -> "PandaGpt":
         """Read pytorch_model.pt, the folder of Vicuna v0 and imagebind_huge.pth as published.
@@ -101,8 +101,8 @@ class PandaGpt(nn.Module):
         sizes, words = read_llama(llm)
         with weightless():
             model = cls(
-                TowerConfig.from_tensors(towers, VISION, heads[0]),
-                TowerConfig.from_tensors(towers, AUDIO, heads[1]),
+                ImageBindConfig.from_tensors(towers, VISION, heads[0]),
+                ImageBindConfig.from_tensors(towers, AUDIO, heads[1]),
                 sizes,
             )
         adapters = {key: trained.pop(key) for key in list(trained) if ".lora_" in key}
@@ -111,7 +111,7 @@ class PandaGpt(nn.Module):
             trained,
             merge_lora(words, adapters, _LORA_ALPHA, _adapted(model.llm.config)),
         )
-        load_strict(model, tensors, place)
+        load_strict(model, tensors, placement)
         return model
 
     def see(self, views: Tensor) -> Tensor:
@@ -125,7 +125,7 @@ class PandaGpt(nn.Module):
         return vectors.mean(dim=0, keepdim=True)
 
     def encode(self, inputs: PandaGptInputs) -> Tensor:
-        """What was seen and heard -> 1 x the language model's width."""
+        """Picture and sound -> 1 x the language model's width."""
         found = []
         if inputs.views is not None:
             found.append(self.projector(self.see(inputs.views)))
@@ -151,7 +151,7 @@ def read_sizes(llm: Path) -> PromptSizes:
 def write_miniature(folder: Path, seed: int) -> dict[str, Path]:
     """A random PandaGPT with the published files, views and context, and small widths.
 
-    Returns the place of each part of the checkpoint.
+    Returns the path of each part of the checkpoint.
     """
     llm, connector, imagebind = folder / "7b_v0", folder / CONNECTOR_FILE, folder / IMAGEBIND_FILE
     llm.mkdir(parents=True, exist_ok=True)

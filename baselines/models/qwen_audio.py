@@ -25,7 +25,7 @@ from transformers import Qwen2ForCausalLM, WhisperConfig, WhisperFeatureExtracto
 from transformers.models.whisper.modeling_whisper import WhisperEncoderLayer
 
 from ovmer.baselines.checkpoint import read_json
-from ovmer.baselines.device import Place
+from ovmer.baselines.device import Placement
 from ovmer.baselines.errors import CheckpointError
 from ovmer.baselines.miniature import (
     fuse,
@@ -103,7 +103,7 @@ class QwenAudioInputs:
     right: Sequence[int]
 
 
-class AudioTower(nn.Module):
+class QwenAudioEncoder(nn.Module):
     """Whisper's encoder over sounds of any length up to its positions, and the way into the LLM.
 
     `config` is the `audio` section of config.json; names are the published ones.
@@ -145,17 +145,17 @@ class QwenAudio(nn.Module):
 
     def __init__(self, config: Mapping[str, Any]) -> None:
         super().__init__()
-        self.audio = AudioTower(config["audio"])
+        self.audio = QwenAudioEncoder(config["audio"])
         self.llm = Qwen2ForCausalLM(qwen2_config(config))
 
     @classmethod
-    def load(cls, model: Path, place: Place) -> "QwenAudio":
+    def load(cls, model: Path, placement: Placement) -> "QwenAudio":
         """Read Qwen-Audio-Chat as published."""
         with weightless():
             built = cls(read_config(model))
         keys = (*IGNORED, *renames(LLM_NAMES), *renames(AUDIO_NAMES))
         tensors = rename(split(read_tensors(model), *FUSED), keys)
-        load_strict(built, tensors, place)
+        load_strict(built, tensors, placement)
         return built
 
     def embed(self, inputs: QwenAudioInputs) -> Tensor:
@@ -209,7 +209,7 @@ def preprocess(sound: NDArray[np.float32]) -> Tensor:
 
 
 def slots(mel: Tensor) -> int:
-    """The number of vectors, start and end included, that the tower makes of a log-mel."""
+    """The number of vectors of the tower's output for a log-mel, start and end included."""
     return mel.shape[1] // 4 + 2
 
 

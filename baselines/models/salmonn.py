@@ -21,7 +21,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, WhisperConfig
 from transformers.models.whisper.modeling_whisper import WhisperEncoder
 
 from ovmer.baselines.checkpoint import file_of, read_json
-from ovmer.baselines.device import Place
+from ovmer.baselines.device import Placement
 from ovmer.baselines.layers.beats import BEATS_KEYS, BEATS_SWITCHES, Beats, BeatsConfig, beats_fbank
 from ovmer.baselines.layers.qformer import QFormer, QFormerConfig, published_qformer, qformer_keys
 from ovmer.baselines.layers.whisper import WHISPER_KEYS, log_mel, write_whisper_miniature
@@ -136,7 +136,13 @@ class Salmonn(nn.Module):
 
     @classmethod
     def load(
-        cls, connector: Path, llm: Path, whisper: Path, beats: Path, heads: int, place: Place
+        cls,
+        connector: Path,
+        llm: Path,
+        whisper: Path,
+        beats: Path,
+        heads: int,
+        placement: Placement,
     ) -> "Salmonn":
         """Read the four parts as published; `heads` of the Q-Former is in none of them.
 
@@ -160,7 +166,7 @@ class Salmonn(nn.Module):
             rename(read_tensors(whisper), WHISPER_KEYS),
             rename(read_tensors(beats, "model"), BEATS_IN_SALMONN),
         )
-        load_strict(model, tensors, place)
+        load_strict(model, tensors, placement)
         return model
 
     def hear(self, mel: Tensor, fbank: Tensor) -> Tensor:
@@ -176,8 +182,8 @@ class Salmonn(nn.Module):
 
     def encode(self, mel: Tensor, fbank: Tensor) -> Tensor:
         """The same -> 88 x the language model's width."""
-        place = self.queries
-        windows = self.hear(mel.to(place), fbank.to(place))
+        device = self.queries
+        windows = self.hear(mel.to(device), fbank.to(device))
         heard: Tensor = self.projector(self.qformer(self.queries, windows))
         return heard.flatten(0, 1)
 
@@ -207,7 +213,7 @@ def preprocess(waveform: ArrayLike, mel_bins: int = 80) -> tuple[Tensor, Tensor]
 def write_miniature(folder: Path, seed: int) -> dict[str, Path]:
     """A random SALMONN with the published files, windows and context, and small widths.
 
-    Returns the place of each part of the checkpoint.
+    Returns the path of each part of the checkpoint.
     """
     names = ("vicuna-7b-v1.5", "whisper-large-v2", CONNECTOR_FILE, BEATS_FILE)
     llm, whisper, connector, beats = (folder / name for name in names)

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from transformers import HubertConfig, HubertModel, LlamaConfig, LlamaForCausalLM
 
 from ovmer.baselines.checkpoint import file_of, read_json
-from ovmer.baselines.device import Place
+from ovmer.baselines.device import Placement
 from ovmer.baselines.errors import CheckpointError
 from ovmer.baselines.layers.hubert import HUBERT_NAMES, hubert_config, write_hubert_miniature
 from ovmer.baselines.layers.qformer import QFormer, QFormerConfig, published_qformer, qformer_keys
@@ -33,7 +33,7 @@ from ovmer.baselines.weights import load_strict, rename, renames, weightless
 MODEL_FILE = "model.ckpt"
 
 SHORTEST_SAMPLES = 400
-"""What HuBERT makes one step of: 25 ms."""
+"""Samples of one step of HuBERT: 25 ms."""
 
 _HUBERT_NAMES = [(f"hubert_model.{before}", f"hubert.{now}") for before, now in HUBERT_NAMES]
 KEYS = (
@@ -89,7 +89,9 @@ class Secap(nn.Module):
         self.llm = LlamaForCausalLM(llm)
 
     @classmethod
-    def load(cls, model: Path, hubert: Path, bert: Path, llm: Path, place: Place) -> "Secap":
+    def load(
+        cls, model: Path, hubert: Path, bert: Path, llm: Path, placement: Placement
+    ) -> "Secap":
         """Read model.ckpt; the folders of chinese-hubert-large, bert-base-chinese and
         chinese-llama-7b-merged tell the sizes."""
         model = file_of(model, MODEL_FILE)
@@ -110,7 +112,7 @@ class Secap(nn.Module):
                 llama_config(read_json(llm)),
                 tensors["queries"].sides(3)[1],
             )
-        load_strict(built, tensors, place)
+        load_strict(built, tensors, placement)
         return built
 
     def encode(self, sound: Tensor) -> Tensor:
@@ -128,7 +130,7 @@ class Secap(nn.Module):
 def write_miniature(folder: Path, seed: int) -> dict[str, Path]:
     """A random SECap with the published files, kernels, queries and context, and small widths.
 
-    Returns the place of each part of the checkpoint.
+    Returns the path of each part of the checkpoint.
     """
     names = (MODEL_FILE, "chinese-hubert-large", "bert-base-chinese", "chinese-llama-7b-merged")
     model, hubert, bert, llm = (folder / name for name in names)

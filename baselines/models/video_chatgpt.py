@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from transformers import CLIPVisionConfig, LlamaForCausalLM
 
 from ovmer.baselines.checkpoint import file_of, read_json
-from ovmer.baselines.device import Place
+from ovmer.baselines.device import Placement
 from ovmer.baselines.errors import CheckpointError
 from ovmer.baselines.layers.clip_vision import (
     ClipVision,
@@ -55,7 +55,7 @@ ADAPTER_FILE = "video_chatgpt-7B.bin"
 
 LLM_KEYS = (
     (r"rotary_emb\.inv_freq$", None),  # computed
-    # LLaVA's, in whose place those of Video-ChatGPT step
+    # LLaVA's, replaced by those of Video-ChatGPT
     (r"^model\.(mm_projector|embed_tokens)\.", None),
     (r"^model\.vision_tower\.", None),  # a copy; as upstream does, CLIP's own folder is read
     (r"^(model|lm_head)\.", r"llm.\1."),
@@ -122,7 +122,7 @@ class VideoChatGpt(nn.Module):
         self.llm = LlamaForCausalLM(text)
 
     @classmethod
-    def load(cls, llm: Path, adapter: Path, tower: Path, place: Place) -> "VideoChatGpt":
+    def load(cls, llm: Path, adapter: Path, tower: Path, placement: Placement) -> "VideoChatGpt":
         """Read LLaVA-7B-Lightening-v1-1, Video-ChatGPT-7B and clip-vit-large-patch14."""
         config, vision = read_json(llm), clip_vision_config(tower)
         with weightless():
@@ -136,7 +136,7 @@ class VideoChatGpt(nn.Module):
             trained,
             rename(read_tensors(tower), clip_keys(vision, _LAYER, "tower.")),
         )
-        load_strict(model, tensors, place)
+        load_strict(model, tensors, placement)
         return model
 
     def encode(self, frames: Tensor) -> Tensor:

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from transformers import Blip2VisionConfig, LlamaConfig, LlamaForCausalLM
 
 from ovmer.baselines.checkpoint import file_of, read_json
-from ovmer.baselines.device import Place
+from ovmer.baselines.device import Placement
 from ovmer.baselines.errors import CheckpointError
 from ovmer.baselines.layers.clip_vision import normalise
 from ovmer.baselines.layers.eva_vit import (
@@ -35,8 +35,8 @@ from ovmer.baselines.layers.imagebind import (
     AUDIO_HEADS,
     IMAGEBIND_FILE,
     IMAGEBIND_PUBLISHED,
-    AudioTower,
-    TowerConfig,
+    ImageBindAudio,
+    ImageBindConfig,
     imagebind_keys,
 )
 from ovmer.baselines.layers.qformer import (
@@ -112,11 +112,11 @@ _PUBLISHED = (
     (r"^hearing\.ear\.", "audio."),
     *((ours, f"imagebind/{published}") for ours, published in IMAGEBIND_PUBLISHED),
 )
-_MINI_EAR = TowerConfig(heads=AUDIO_HEADS, width=36, layers=2, ffn=64, output=40)
+_MINI_EAR = ImageBindConfig(heads=AUDIO_HEADS, width=36, layers=2, ffn=64, output=40)
 
 
 @dataclass(frozen=True)
-class Heads:
+class AttentionHeads:
     """Heads of each kind of attention, which no file tells."""
 
     vit: int = EVA_HEADS
@@ -145,7 +145,7 @@ class VideoLlamaInputs:
     mel: Tensor | None
 
 
-class Seeing(nn.Module):
+class VisionBranch(nn.Module):
     """The vision branch: tower, Q-Former for each frame, Q-Former over all frames."""
 
     def __init__(
@@ -178,14 +178,14 @@ class Seeing(nn.Module):
         return projected
 
 
-class Hearing(nn.Module):
+class AudioBranch(nn.Module):
     """The audio branch: ImageBind's ear for each stretch of sound, Q-Former over all of them."""
 
     def __init__(
-        self, ear: TowerConfig, qformer: QFormerConfig, queries: int, clips: int, output: int
+        self, ear: ImageBindConfig, qformer: QFormerConfig, queries: int, clips: int, output: int
     ) -> None:
         super().__init__()
-        self.ear = AudioTower(ear)
+        self.ear = ImageBindAudio(ear)
         self.positions = nn.Embedding(clips, ear.output)
         self.queries = nn.Parameter(torch.empty(1, queries, qformer.width))
         self.qformer = QFormer(qformer)
@@ -202,7 +202,9 @@ class Hearing(nn.Module):
 class VideoLlama(nn.Module):
     """One branch or both, and the language model."""
 
-    def __init__(self, seeing: Seeing | None, hearing: Hearing | None, llm: LlamaConfig) -> None:
+    def __init__(
+        self, seeing: VisionBranch | None, hearing: AudioBranch | None, llm: LlamaConfig
+    ) -> None:
         super().__init__()
         self.seeing = seeing
         self.hearing = hearing
@@ -212,13 +214,13 @@ class VideoLlama(nn.Module):
     def load(
         cls,
         llm: Path,
-        place: Place,
+        placement: Placement,
         vision: Path | None = None,
         qformer: Path | None = None,
         seeing: Path | None = None,
         imagebind: Path | None = None,
         hearing: Path | None = None,
-        heads: Heads | None = None,
+        heads: AttentionHeads | None = None,
     ) -> "VideoLlama":
         """Read the folder of Llama-2-7b-chat and the branches whose files are given, as published.
 
@@ -226,7 +228,7 @@ class VideoLlama(nn.Module):
         VL_LLaMA_2_7B_Finetuned.pth, the one that hears in imagebind_huge.pth and
         AL_LLaMA_2_7B_Finetuned.pth.
         """
-        heads = heads or Heads()
+        heads = heads or AttentionHeads()
         config, words = read_llama(llm_folder(llm))
         parts = [words]
         eyes = ears = None
@@ -241,7 +243,7 @@ class VideoLlama(nn.Module):
                 ears = _build_hearing(connector, heads, config.hidden_size)
                 parts.append(connector)
             model = cls(eyes, ears, config)
-        load_strict(model, join(*parts), place)
+        load_strict(model, join(*parts), placement)
         return model
 
     def embed(self, inputs: VideoLlamaInputs) -> Tensor:
@@ -277,7 +279,7 @@ def llm_folder(llm: Path) -> Path:
 
 
 def _seeing(qformer: Path, seeing: Path) -> Tensors:
-    """What lies between the tower and the language model."""
+    """The tensors between the tower and the language model."""
     first = rename(read_blip2(qformer), (*BLIP2_KEYS, (r"^", "seeing.")))
     return join(first, rename(read_tensors(file_of(seeing, SEEING_FILE), "model"), SEEING_KEYS))
 
@@ -289,7 +291,9 @@ def _hearing(imagebind: Path, hearing: Path) -> Tensors:
     return join(ear, rename(read_tensors(file_of(hearing, HEARING_FILE), "model"), HEARING_KEYS))
 
 
-def _build_seeing(vision: Blip2VisionConfig, tensors: Tensors, heads: int, output: int) -> Seeing:
+def _build_seeing(
+    vision: Blip2VisionConfig, tensors: Tensors, heads: int, output: int
+) -> VisionBranch:
     """The branch with the sizes that the shapes of its tensors tell."""
     each, over = (
         QFormerConfig.from_tensors(tensors, f"seeing.{name}.", heads)
@@ -298,12 +302,12 @@ def _build_seeing(vision: Blip2VisionConfig, tensors: Tensors, heads: int, outpu
     queries, video_queries, frames = (
         _count(tensors, f"seeing.{name}") for name in ("queries", "video_queries", "positions")
     )
-    return Seeing(vision, (each, queries), (over, video_queries), frames, output)
+    return VisionBranch(vision, (each, queries), (over, video_queries), frames, output)
 
 
-def _build_hearing(tensors: Tensors, heads: Heads, output: int) -> Hearing:
-    return Hearing(
-        TowerConfig.from_tensors(tensors, "hearing.ear", heads.ear),
+def _build_hearing(tensors: Tensors, heads: AttentionHeads, output: int) -> AudioBranch:
+    return AudioBranch(
+        ImageBindConfig.from_tensors(tensors, "hearing.ear", heads.ear),
         QFormerConfig.from_tensors(tensors, "hearing.qformer.", heads.qformer),
         _count(tensors, "hearing.queries"),
         _count(tensors, "hearing.positions"),
@@ -312,7 +316,7 @@ def _build_hearing(tensors: Tensors, heads: Heads, output: int) -> Hearing:
 
 
 def _count(tensors: Tensors, name: str) -> int:
-    """The number of queries, or of places in a table. Raises CheckpointError without them."""
+    """The number of queries, or of positions in a table. Raises CheckpointError without them."""
     for key, sides in ((name, 3), (f"{name}.weight", 2)):
         if key in tensors:
             return tensors[key].sides(sides)[-2]
@@ -325,7 +329,7 @@ def _count(tensors: Tensors, name: str) -> int:
 def write_miniature(folder: Path, seed: int) -> dict[str, Path]:
     """A random Video-LLaMA with the published files, token counts and context, and small widths.
 
-    Returns the place of each part of the checkpoint.
+    Returns the path of each part of the checkpoint.
     """
     llm = folder / LLM_FOLDER
     names = (EVA_FILE, BLIP2_FILE, SEEING_FILE, IMAGEBIND_FILE, HEARING_FILE)
@@ -339,8 +343,8 @@ def write_miniature(folder: Path, seed: int) -> dict[str, Path]:
     listener = replace(over, encoder_width=_MINI_EAR.output)
     with weightless():
         model = VideoLlama(
-            Seeing(tower, (sizes, 32), (over, 32), 32, output),
-            Hearing(_MINI_EAR, listener, 8, 8, output),
+            VisionBranch(tower, (sizes, 32), (over, 32), 32, output),
+            AudioBranch(_MINI_EAR, listener, 8, 8, output),
             llama_config(MINI_LLAMA2),
         )
     drawn = random_tensors(model, seed)

@@ -27,7 +27,7 @@ from transformers.models.clip.modeling_clip import (
 )
 
 from ovmer.baselines.checkpoint import read_json
-from ovmer.baselines.device import Place
+from ovmer.baselines.device import Placement
 from ovmer.baselines.errors import CheckpointError
 from ovmer.baselines.images import CLIP_MEAN, CLIP_STD
 from ovmer.baselines.llama import llama_config
@@ -115,7 +115,7 @@ class VideoLlavaInputs:
     pixels: Tensor
 
     def mirrored(self) -> "VideoLlavaInputs":
-        """The same clip with left and right changed places."""
+        """The same clip with left and right swapped."""
         return replace(self, pixels=self.pixels.flip(-1))
 
 
@@ -201,7 +201,7 @@ class VideoLlava(nn.Module):
         self.llm = LlamaForCausalLM(text)
 
     @classmethod
-    def load(cls, llm: Path, tower: Path, place: Place) -> "VideoLlava":
+    def load(cls, llm: Path, tower: Path, placement: Placement) -> "VideoLlava":
         """Read Video-LLaVA-7B (`llm`) and LanguageBind_Video_merge (`tower`) as published."""
         with weightless():
             model = cls(read_json(llm), read_json(tower))
@@ -210,7 +210,7 @@ class VideoLlava(nn.Module):
             rename(read_tensors(llm), LLM_KEYS),
             rename(read_tensors(tower), ((above, None), *TOWER_KEYS)),
         )
-        load_strict(model, tensors, place)
+        load_strict(model, tensors, placement)
         return model
 
     def encode(self, pixels: Tensor) -> Tensor:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from transformers import LlamaForCausalLM, VideoLlavaConfig, VideoLlavaModel
 
 from ovmer.baselines.checkpoint import read_json
-from ovmer.baselines.device import Place
+from ovmer.baselines.device import Placement
 from ovmer.baselines.layers.clip_vision import normalise, shortest_side_crop
 from ovmer.baselines.miniature import publish, random_tensors, write_json, write_sentencepiece
 from ovmer.baselines.models.video_llava import VideoLlavaInputs, VideoLlavaSizes
@@ -73,11 +73,11 @@ class VideoLlavaHf(nn.Module):
         self.llm = LlamaForCausalLM(config.text_config)
 
     @classmethod
-    def load(cls, model: Path, place: Place) -> "VideoLlavaHf":
+    def load(cls, model: Path, placement: Placement) -> "VideoLlavaHf":
         """Read Video-LLaVA-7B-hf as published."""
         with weightless():
             built = cls(_config(model))
-        load_strict(built, rename(read_tensors(model), KEYS), place)
+        load_strict(built, rename(read_tensors(model), KEYS), placement)
         return built
 
     def embed(self, inputs: VideoLlavaInputs) -> Tensor:

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from transformers import Blip2VisionConfig, LlamaConfig, LlamaForCausalLM
 
 from ovmer.baselines.checkpoint import file_of, read_json
-from ovmer.baselines.device import Place
+from ovmer.baselines.device import Placement
 from ovmer.baselines.errors import CheckpointError
 from ovmer.baselines.layers.clip_vision import normalise
 from ovmer.baselines.layers.eva_vit import (
@@ -95,7 +95,7 @@ def read_sizes(vision: Path, qformer: Path, trained: Path, llm: Path) -> PromptS
     return PromptSizes(context, sum(_queries(_joined(qformer, trained))), eva_image_size(vision))
 
 
-class Look(nn.Module):
+class RelationBlock(nn.Module):
     """One look of the video's token at all frames (global multi-head relation aggregation).
 
     Parameters are named as published.
@@ -118,8 +118,8 @@ class Look(nn.Module):
         classes, patches = frames[:, :1], frames[:, 1:]
         side = round(patches.shape[1] ** 0.5)
         picture = patches.unflatten(1, (side, side)).permute(3, 0, 1, 2)
-        places = self.dpe(picture[None])[0].permute(1, 2, 3, 0).flatten(1, 2)
-        seen = torch.cat([classes, patches + places], dim=1).flatten(0, 1)[None]
+        positions = self.dpe(picture[None])[0].permute(1, 2, 3, 0).flatten(1, 2)
+        seen = torch.cat([classes, patches + positions], dim=1).flatten(0, 1)[None]
         token = token + self.attn(self.ln_1(token), seen, seen, need_weights=False)[0]
         looked: Tensor = token + self.mlp(self.ln_2(token))
         return looked
@@ -134,7 +134,7 @@ class VideoEncoder(nn.Module):
         self.vit = EvaVit(config)
         self.video_token = nn.Parameter(torch.empty(1, 1, width))
         self.looks = nn.ModuleList(
-            Look(width, hidden, config.num_attention_heads) for _ in range(looks)
+            RelationBlock(width, hidden, config.num_attention_heads) for _ in range(looks)
         )
 
     def forward(self, pixels: Tensor) -> Tensor:
@@ -177,7 +177,7 @@ class VideoChat(nn.Module):
         qformer: Path,
         trained: Path,
         llm: Path,
-        place: Place,
+        placement: Placement,
         *,
         vit_heads: int = EVA_HEADS,
         qformer_heads: int = 12,
@@ -200,7 +200,7 @@ class VideoChat(nn.Module):
                 sizes,
             )
         tensors = join(tower, connector, words)
-        load_strict(model, tensors, place)
+        load_strict(model, tensors, placement)
         return model
 
     def encode(self, frames: Tensor) -> Tensor:
@@ -218,7 +218,7 @@ class VideoChat(nn.Module):
 
 
 def _joined(qformer: Path, trained: Path) -> Tensors:
-    """What lies between the tower and the language model; the norm was trained further."""
+    """The tensors between the tower and the language model; the norm was trained further."""
     first = rename(read_blip2(qformer), BLIP2_KEYS)
     trained = file_of(trained, TRAINED_FILE)
     return first | rename(read_tensors(trained, "model"), TRAINED_KEYS)
@@ -238,7 +238,7 @@ def _queries(tensors: Tensors) -> tuple[int, int]:
 def write_miniature(folder: Path, seed: int) -> dict[str, Path]:
     """A random VideoChat with the published files, token counts and context, and small widths.
 
-    Returns the place of each part of the checkpoint.
+    Returns the path of each part of the checkpoint.
     """
     llm = folder / "vicuna-7b-v0"
     vision, qformer, trained = (folder / name for name in (EVA_FILE, BLIP2_FILE, TRAINED_FILE))

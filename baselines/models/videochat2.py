@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from ovmer.baselines.checkpoint import file_of, read_json
-from ovmer.baselines.device import Place
+from ovmer.baselines.device import Placement
 from ovmer.baselines.errors import CheckpointError
 from ovmer.baselines.layers.clip_vision import normalise
 from ovmer.baselines.layers.qformer import QFormer, QFormerConfig, published_qformer, qformer_keys
@@ -39,7 +39,7 @@ from ovmer.baselines.weight_files import Tensors, read_tensors
 from ovmer.baselines.weights import load_strict, rename, weightless
 
 STAGE_FILES = ("umt_l16_qformer.pth", "videochat2_7b_stage2.pth", "videochat2_7b_stage3.pth")
-"""What the authors' script loads, in its order: a later file overrides an earlier one."""
+"""Files in the order in which the authors' script loads them: later ones override earlier ones."""
 
 # "Watch the video and answer the question." between [CLS] and [SEP], as the vocabulary of
 # bert-base-uncased numbers it.
@@ -116,7 +116,7 @@ class VideoChat2(nn.Module):
         cls,
         stages: Path,
         llm: Path,
-        place: Place,
+        placement: Placement,
         instruction: Sequence[int] = _INSTRUCTION,
         vision_heads: int = _VISION_HEADS,
         qformer_heads: int = _QFORMER_HEADS,
@@ -137,7 +137,7 @@ class VideoChat2(nn.Module):
             )
         adapters = {key: trained.pop(key) for key in list(trained) if ".lora_" in key}
         merged = merge_lora(words, adapters, _LORA_ALPHA, _adapted(model.llm.config))
-        load_strict(model, trained | merged, place)
+        load_strict(model, trained | merged, placement)
         return model
 
     def encode(self, frames: Tensor) -> Tensor:

@@ -147,7 +147,7 @@ def _config(cls: type[PreTrainedConfig], tokenizer: Any, shrink: Mapping[str, An
             turned = part.rope_parameters.get("partial_rotary_factor", 1) * _WIDTH / _HEADS
             side = int(turned) // 2 // 3
             part.rope_parameters["mrope_section"] = [int(turned) // 2 - 2 * side, side, side]
-        if "mrope_interleaved" in known:  # as published; transformers does so without being told
+        if "mrope_interleaved" in known:  # as published; transformers' default
             part.rope_parameters["mrope_interleaved"] = True
     # Gemma 3n embeds the last ids, first those of pictures, then those of sound, by themselves.
     end = len(tokenizer)
@@ -249,7 +249,7 @@ def _processor(
 
 
 def _fitting(part: type[Any], config: Any) -> dict[str, Any]:
-    """What a part of the processor must have as the model has it."""
+    """Settings of a part of the processor that must match the model."""
     vision, audio = (getattr(config, f"{kind}_config", None) for kind in ("vision", "audio"))
     found = {}
     for name, model_name in (
@@ -278,7 +278,7 @@ def _resizing(part: type[Any], side: int) -> dict[str, Any]:
 
 
 def _geometry(config: Any) -> dict[str, Any]:
-    """What processors of the LLaVA kind must know to count the placeholders."""
+    """Sizes by which LLaVA's processors count the placeholders."""
     vision = getattr(config, "vision_config", None)
     side, patch = (getattr(vision, name, None) for name in ("image_size", "patch_size"))
     same = ("vision_feature_select_strategy", "spatial_merge_size", "num_query_tokens")
@@ -315,7 +315,9 @@ def _publish(folder: Path, whole: str, config: Any) -> None:
     """
     file = folder / "model.safetensors"
     tensors = load_file(file)
-    renamed = {"language_model.model.model.": "language_model.model."}  # of Qwen2-Audio and its kin
+    renamed = {
+        "language_model.model.model.": "language_model.model."
+    }  # of Qwen2-Audio and the like
     if getattr(getattr(config, "vision_config", None), "model_type", None) in _CONTRASTIVE:
         renamed["vision_tower."] = "vision_tower.vision_model."
     for written, published in renamed.items():
@@ -324,6 +326,10 @@ def _publish(folder: Path, whole: str, config: Any) -> None:
         prefix = config.model_type.removeprefix(f"{whole}_")  # `thinker`
         tensors = {f"{prefix}.{name}": each for name, each in tensors.items()}
         names = [name.replace(prefix.title(), "") for name in config.architectures]
-        told = {"architectures": names, "model_type": whole, f"{prefix}_config": config.to_dict()}
-        (folder / "config.json").write_text(json.dumps(told), encoding="utf-8")
+        config_json = {
+            "architectures": names,
+            "model_type": whole,
+            f"{prefix}_config": config.to_dict(),
+        }
+        (folder / "config.json").write_text(json.dumps(config_json), encoding="utf-8")
     save_file(tensors, file, metadata={"format": "pt"})

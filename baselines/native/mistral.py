@@ -15,7 +15,7 @@ import soundfile
 from transformers import MistralCommonBackend
 
 from ovmer.baselines.miniature import CORPUS, byte_pairs
-from ovmer.baselines.native.processor import ChatProcessor, Media, Message
+from ovmer.baselines.native.processor import ChatProcessor, ClipMedia, Message
 
 NAME = MistralCommonBackend.__name__
 MODELS = ("voxtral",)
@@ -44,7 +44,7 @@ class MistralProcessor(ChatProcessor):
         chat = message.chat({"audio": None})
         return list(self._tokenizer.apply_chat_template(chat, return_dict=False))
 
-    def _made(self, message: Message, media: Media) -> Any:
+    def _made(self, message: Message, media: ClipMedia) -> Any:
         sound = None
         if media.sound is not None:
             file = io.BytesIO()
@@ -68,7 +68,7 @@ _CONTROL = """\
 def write_tokenizer(folder: Path) -> MistralCommonBackend:
     """A small `tekken.json` in the layout of the seventh version, which hears."""
     pairs = [base64.b64encode(each).decode("ascii") for each in byte_pairs(CORPUS)]
-    told = {
+    content = {
         "config": {
             "pattern": _PATTERN,
             "num_vocab_tokens": len(pairs),
@@ -93,5 +93,5 @@ def write_tokenizer(folder: Path) -> MistralCommonBackend:
     }
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / "tekken.json"
-    file.write_text(json.dumps(told), encoding="utf-8")
+    file.write_text(json.dumps(content), encoding="utf-8")
     return MistralCommonBackend(file)

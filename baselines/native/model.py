@@ -1,4 +1,4 @@
-"""What a checkpoint folder of a chat MLLM holds: the model, loaded strictly, and its processor."""
+"""Loads a chat MLLM's checkpoint folder: the model, strictly, and its processor."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -8,7 +8,7 @@ from transformers import AutoProcessor, PreTrainedModel
 
 from ovmer.baselines.chat import context_of as context_by
 from ovmer.baselines.chat import load_chat_model
-from ovmer.baselines.decoding.answers import Perceived
+from ovmer.baselines.decoding.answers import MediaPrompt
 from ovmer.baselines.errors import CheckpointError, PrerequisiteError, first_line
 from ovmer.baselines.native.classes import class_named
 from ovmer.baselines.native.mistral import NAME, MistralProcessor
@@ -16,7 +16,7 @@ from ovmer.baselines.native.processor import ChatProcessor
 
 
 class ChatModel:
-    """A model whose `generate` takes what `ChatProcessor` makes of a clip."""
+    """A model whose `generate` takes the output of `ChatProcessor`."""
 
     def __init__(self, llm: PreTrainedModel) -> None:
         self.llm = llm
@@ -37,7 +37,7 @@ class ChatModel:
             add_adapters(llm, folder, lora)
         return cls(llm)
 
-    def embed(self, inputs: Perceived) -> Perceived:
+    def embed(self, inputs: MediaPrompt) -> MediaPrompt:
         """The prompt as it is: the class of transformers embeds the media itself."""
         return inputs
 

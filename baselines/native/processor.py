@@ -20,7 +20,7 @@ from ovmer.baselines.chat import TransformersTokenizer
 from ovmer.baselines.errors import ClipError, PrerequisiteError, first_line
 
 if TYPE_CHECKING:
-    from ovmer.baselines.decoding.answers import Perceived
+    from ovmer.baselines.decoding.answers import MediaPrompt
 
 _PER_TOKEN = ("mm_token_type_ids", "token_type_ids", "cross_attention_mask")
 _PART_OF = {
@@ -32,22 +32,22 @@ _PART_OF = {
 
 
 _WOVEN = "use_audio_in_video"
-"""What Qwen's omni models call it, in the processor (the order of the placeholders) and in the
-model (their places in time) alike."""
+"""The option of Qwen's omni models, in the processor (order of the placeholders) and in the
+model (their positions in time)."""
 
 _WITH_SOUND = ("load_audio_from_video", "audio_from_video_indices")
-"""What the processor calls it since transformers 5.23, the sound of which video included."""
+"""The processor's options since transformers 5.23, with the index of the video."""
 
 _PACKED = {"pixel_values": "target_sizes", "pixel_values_videos": "target_sizes_videos"}
 """Of MiniCPM-V, whose patches of all frames are one row: what says where each frame ends."""
 
 _OF_THE_MEDIA = ("video_metadata", "do_sample_frames", "sampling_rate")
-"""Arguments that vLLM is told with the media themselves."""
+"""Arguments that vLLM takes with the media themselves."""
 
 
 @dataclass(frozen=True)
-class Media:
-    """What a clip shows and sounds like, as processors take it."""
+class ClipMedia:
+    """A clip's picture and sound in the form that processors take."""
 
     video: NDArray[np.uint8] | None = None
     """Frames x height x width x 3."""
@@ -60,11 +60,11 @@ class Media:
 
     @property
     def kinds(self) -> list[str]:
-        """What has a place of its own in a message, in order."""
+        """The kinds of media that have a slot of their own in a message, in order."""
         seen = ["image"] * len(self.images) if self.video is None else ["video"]
         return seen if self.sound is None or self.woven else [*seen, "audio"]
 
-    def emptied(self) -> "Media":
+    def emptied(self) -> "ClipMedia":
         """The same, but of the frames there are only the shapes."""
 
         def blank(frames: NDArray[np.uint8]) -> Any:
@@ -76,18 +76,18 @@ class Media:
 
 @dataclass(frozen=True)
 class Message:
-    """What a clip's prompt says: a place for each of its media, then the question."""
+    """A clip's prompt: a slot for each of its media, then the question."""
 
     kinds: Sequence[str]
     """`video`, `image` or `audio`, in order."""
     question: str
     system: str = ""
-    """What a message before it says; without it the chat template decides."""
+    """The system message; empty: the chat template decides."""
 
     def chat(self, media: Mapping[str, Mapping[str, Any] | None]) -> list[dict[str, Any]]:
         """It as chat templates take it; `media` describes each kind, None leaves a kind out."""
-        told = ((kind, media.get(kind, {})) for kind in self.kinds)
-        content = [{"type": kind, **each} for kind, each in told if each is not None]
+        described = ((kind, media.get(kind, {})) for kind in self.kinds)
+        content = [{"type": kind, **each} for kind, each in described if each is not None]
         found = [{"role": "user", "content": [*content, {"type": "text", "text": self.question}]}]
         if self.system:
             text = {"type": "text", "text": self.system}
@@ -169,8 +169,8 @@ class ChatProcessor(TransformersTokenizer):
         """How many tokens a message has, each medium counted as its placeholder at most."""
         return len(self._tokenizer.encode(self.render(message), add_special_tokens=False))
 
-    def length_with(self, message: Message, media: Media) -> int | None:
-        """How many tokens a message has with media of that size, told without a look at them.
+    def length_with(self, message: Message, media: ClipMedia) -> int | None:
+        """How many tokens a message has with media of that size, without processing them.
 
         None for the few processors that look at what the media show.
         """
@@ -179,13 +179,13 @@ class ChatProcessor(TransformersTokenizer):
         except (RuntimeError, TypeError, ValueError):
             return None
 
-    def __call__(self, message: Message, media: Media) -> "Perceived":
-        """What `generate` takes: the ids of a message's prompt, and the media's features.
+    def __call__(self, message: Message, media: ClipMedia) -> "MediaPrompt":
+        """The input of `generate`: the ids of a message's prompt, and the media's features.
 
         Raises PrerequisiteError where the processor does not take them so, and ClipError where it
         took other clips before.
         """
-        from ovmer.baselines.decoding.answers import Perceived
+        from ovmer.baselines.decoding.answers import MediaPrompt
 
         try:
             made = self._made(message, media)
@@ -203,14 +203,14 @@ class ChatProcessor(TransformersTokenizer):
         per_token = {name: tensors.pop(name)[0] for name in _PER_TOKEN if name in tensors}
         switches = {_WOVEN: True} if media.woven else {}
         packed = [name for name, ends in _PACKED.items() if ends in tensors]
-        return Perceived(ids, per_token, tensors, switches, packed)
+        return MediaPrompt(ids, per_token, tensors, switches, packed)
 
-    def _made(self, message: Message, media: Media) -> Any:
+    def _made(self, message: Message, media: ClipMedia) -> Any:
         """The processor's answer, tensors by their names."""
         prompt = self.render(message)
         return self._processor(text=[prompt], return_tensors="pt", **self.arguments(media))
 
-    def arguments(self, media: Media) -> dict[str, Any]:
+    def arguments(self, media: ClipMedia) -> dict[str, Any]:
         """The processor's arguments for a clip's media, the options among them."""
         given: dict[str, Any] = {}
         if media.video is not None:
@@ -238,14 +238,16 @@ class ChatProcessor(TransformersTokenizer):
                 given[name] = value
         return given
 
-    def options(self, media: Media) -> dict[str, Any]:
-        """What the processor is told of a clip beside its media, as vLLM wants it."""
-        told: dict[str, Any] = {}
+    def options(self, media: ClipMedia) -> dict[str, Any]:
+        """Options of the processor's call beside the media, in vLLM's form."""
+        options: dict[str, Any] = {}
         for name, value in self.arguments(media).items():
             if name.endswith("_kwargs"):
-                told[name] = {key: each for key, each in value.items() if key not in _OF_THE_MEDIA}
+                options[name] = {
+                    key: each for key, each in value.items() if key not in _OF_THE_MEDIA
+                }
             elif name not in ("videos", "images", "audio", *_WITH_SOUND):
-                told[name] = value
+                options[name] = value
         if media.woven:
-            told[_WOVEN] = True  # which vLLM looks for here
-        return told
+            options[_WOVEN] = True  # which vLLM looks for here
+        return options

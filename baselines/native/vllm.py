@@ -18,7 +18,7 @@ from ovmer.baselines.decoding.settings import GenerationSettings
 from ovmer.baselines.decoding.vllm_engine import VllmEngine
 from ovmer.baselines.decoding.vllm_offline import OfflineVllm, imported
 from ovmer.baselines.errors import PrerequisiteError
-from ovmer.baselines.native.processor import ChatProcessor, Media
+from ovmer.baselines.native.processor import ChatProcessor, ClipMedia
 from ovmer.baselines.native.vllm_plugin import CORRECTED
 
 _IN_FLIGHT = 64
@@ -47,7 +47,7 @@ def start_chat_vllm(
     return VllmEngine(vllm, processor, settings)
 
 
-def with_media(prompt: str, media: Media, length: int, processor: ChatProcessor) -> VllmPrompt:
+def with_media(prompt: str, media: ClipMedia, length: int, processor: ChatProcessor) -> VllmPrompt:
     """A rendered prompt, with one placeholder for each medium, and the media.
 
     `length` is in tokens, each placeholder expanded.

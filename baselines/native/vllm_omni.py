@@ -2,8 +2,8 @@
 
 vLLM 0.32 has sound woven into a video (`use_audio_in_video`) wrong. For Qwen2.5-Omni it lays the
 frames out as if they were a second apart, whatever their distance in time; for both, the tokens'
-places in time and picture are not always those of the tokens that stand there. Here the order and
-the places are as transformers has them. But in vLLM places are whole numbers: Qwen3-Omni's frames,
+positions in time and picture are not always those of the tokens there. Here the order and the
+positions are as in transformers. But in vLLM positions are whole numbers: Qwen3-Omni's frames,
 between two thirteenths of a second in transformers, come down to the earlier one.
 
 The classes go by names of their own, so that vLLM's are left as they are for everybody else.
@@ -21,12 +21,12 @@ from vllm.multimodal import MULTIMODAL_REGISTRY
 
 
 class _Placed:
-    """The places of a woven prompt's tokens, by the method of transformers' class."""
+    """The positions of a woven prompt's tokens, by the method of transformers' class."""
 
     def get_mrope_input_positions(
         self, input_tokens: list[int], mm_features: list[Any]
     ) -> tuple[torch.Tensor, int]:
-        """The places (3 x tokens: time, height, width), and how far they run past the tokens."""
+        """The positions (3 x tokens: time, height, width), and how far they exceed the tokens."""
 
         def all_of(name: str) -> torch.Tensor | None:
             found = [each.data[name].data for each in mm_features if name in each.data]
@@ -45,8 +45,8 @@ class _Placed:
             audio_seqlens=all_of("audio_feature_lengths"),
             second_per_grids=all_of("second_per_grid_ts"),
         )
-        places = found[:, 0].long()
-        return places, int(places.max()) + 1 - len(input_tokens)
+        positions = found[:, 0].long()
+        return positions, int(positions.max()) + 1 - len(input_tokens)
 
 
 class Processor2_5(original2_5.Qwen2_5OmniThinkerMultiModalProcessor):
@@ -57,8 +57,8 @@ class Processor2_5(original2_5.Qwen2_5OmniThinkerMultiModalProcessor):
     ) -> Sequence[Any]:
         seconds = out_mm_kwargs.get_data().get("second_per_grid_ts")
         if seconds is not None:
-            told = {"second_per_grid_ts": torch.as_tensor(seconds).tolist()}
-            hf_processor_mm_kwargs = {**hf_processor_mm_kwargs, **told}
+            timing = {"second_per_grid_ts": torch.as_tensor(seconds).tolist()}
+            hf_processor_mm_kwargs = {**hf_processor_mm_kwargs, **timing}
         return super()._get_prompt_updates(mm_items, hf_processor_mm_kwargs, out_mm_kwargs)
 
 

@@ -22,7 +22,7 @@ _CLASSES = {
 }
 
 CORRECTED = {architecture: f"Ovmer{architecture}" for architecture in _CLASSES}
-"""Of an architecture, the name under which vLLM finds our class in place of its own."""
+"""Architecture -> the name under which vLLM uses our class instead of its own."""
 
 
 def register() -> None:

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from transformers import CLIPVisionConfig, HubertConfig, Qwen2Config
 
 from ovmer.baselines.checkpoint import read_json
-from ovmer.baselines.device import Place
+from ovmer.baselines.device import Placement
 from ovmer.baselines.layers.hubert import HUBERT_KEYS, hubert_config, normalise
 from ovmer.baselines.miniature import publish
 from ovmer.baselines.models.affectgpt import (
@@ -31,8 +31,8 @@ from ovmer.baselines.models.affectgpt import (
 from ovmer.baselines.models.affectgpt_fusion import (
     PUBLISHED_QUERIED,
     QUERIED_KEYS,
-    Fusions,
-    Queried,
+    FusionConfigs,
+    QueryPooling,
 )
 from ovmer.baselines.splice import splice
 from ovmer.baselines.training.lora import Lora, attach, fill, trained
@@ -73,7 +73,7 @@ class LessonInputs:
 
 
 @dataclass(frozen=True)
-class Precision:
+class FrozenPrecision:
     """Types of the frozen weights; what is trained is always float32."""
 
     llm: torch.dtype = torch.float32
@@ -84,10 +84,10 @@ LORA_TARGETS = tuple(name.rpartition(".")[2] for name in ADAPTED)
 
 
 @dataclass(frozen=True)
-class Design:
-    """What is built; the defaults are those of the released runs."""
+class AffectGptDesign:
+    """Architecture choices; the defaults are those of the released runs."""
 
-    fusions: Fusions = field(default_factory=Fusions)
+    fusions: FusionConfigs = field(default_factory=FusionConfigs)
     lora: Lora | None = field(default_factory=lambda: Lora(16, LORA_ALPHA, 0.05, LORA_TARGETS))
     encoders_in_train_mode: bool = True
     loudness: str = "batch"
@@ -98,7 +98,11 @@ class AffectGptInTraining(AffectGpt):
     """The model with adapters beside the weights that they adapt."""
 
     def __init__(
-        self, clip: CLIPVisionConfig, hubert: HubertConfig, llm: Qwen2Config, design: Design
+        self,
+        clip: CLIPVisionConfig,
+        hubert: HubertConfig,
+        llm: Qwen2Config,
+        design: AffectGptDesign,
     ) -> None:
         super().__init__(clip, hubert, llm, design.fusions)
         self.image = nn.Linear(clip.projection_dim, llm.hidden_size)
@@ -109,8 +113,8 @@ class AffectGptInTraining(AffectGpt):
         cls,
         parts: Mapping[str, Path],
         device: torch.device,
-        precision: Precision,
-        design: Design,
+        precision: FrozenPrecision,
+        design: AffectGptDesign,
         start: Path | None = None,
     ) -> "AffectGptInTraining":
         """Read llm, clip and hubert; what is trained is random (torch's stream) or read from the
@@ -138,18 +142,20 @@ class AffectGptInTraining(AffectGpt):
         return model
 
     def _read_frozen(
-        self, parts: Mapping[str, Path], device: torch.device, precision: Precision
+        self, parts: Mapping[str, Path], device: torch.device, precision: FrozenPrecision
     ) -> None:
         masks = self.hubert.config.mask_time_prob > 0
         hubert = rename(read_tensors(parts["hubert"]), _MASKED if masks else HUBERT_KEYS)
         clip = rename(read_tensors(parts["clip"]), CLIP_KEYS[:-1])
-        encoders = Place(device, precision.encoders)
+        encoders = Placement(device, precision.encoders)
         if masks and "masked_spec_embed" not in hubert:  # upstream then draws one
             width = self.hubert.config.hidden_size
             hubert["masked_spec_embed"] = LazyTensor((width,), "drawn", lambda: torch.rand(width))
         load_strict(self.hubert, hubert, encoders)
         load_strict(self.clip, clip, encoders)
-        load_strict(self.llm, rename(read_tensors(parts["llm"]), ()), Place(device, precision.llm))
+        load_strict(
+            self.llm, rename(read_tensors(parts["llm"]), ()), Placement(device, precision.llm)
+        )
 
     def restore(self, file: Path) -> None:
         """Read a checkpoint of ours or of the authors. Raises CheckpointError for another model."""
@@ -160,24 +166,24 @@ class AffectGptInTraining(AffectGpt):
         fill(parameters, tensors, str(file))
 
     def published(self) -> dict[str, Tensor]:
-        """What is trained, under the authors' names, on the CPU."""
+        """The trained tensors, under the authors' names, on the CPU."""
         found = {name: each.detach().cpu().contiguous() for name, each in trained(self).items()}
         return publish(found, PUBLISHED)
 
     def encode(self, clips: Sequence[LessonInputs]) -> list[dict[str, Tensor]]:
-        """What the encoders make of each clip's media: 8 vectors of each kind."""
+        """Encode each clip's media: 8 vectors of each kind."""
         found: list[dict[str, Tensor]] = [{} for _ in clips]
         with torch.no_grad():
             for kind in (FACE, FRAME, AUDIO):
-                having = [place for place, clip in enumerate(clips) if kind in clip.media]
+                having = [index for index, clip in enumerate(clips) if kind in clip.media]
                 if not having:
                     continue
-                media = torch.stack([clips[place].media[kind] for place in having])
+                media = torch.stack([clips[index].media[kind] for index in having])
                 if not clips[having[0]].encoded:
                     vectors = self._hear(media) if kind == AUDIO else self.see(media.flatten(0, 1))
                     media = vectors.unflatten(0, (len(having), -1))
-                for place, vectors in zip(having, media, strict=True):
-                    found[place][kind] = vectors.to(self.llm.device, torch.float32)
+                for index, vectors in zip(having, media, strict=True):
+                    found[index][kind] = vectors.to(self.llm.device, torch.float32)
         return found
 
     def _hear(self, sounds: Tensor) -> Tensor:
@@ -211,7 +217,7 @@ def initialise(module: nn.Module) -> None:
     for part in module.modules():
         if isinstance(part, nn.Linear | nn.LayerNorm):
             part.reset_parameters()
-    if isinstance(module, Queried):
+    if isinstance(module, QueryPooling):
         nn.init.normal_(module.queries, std=0.02)
         nn.init.normal_(module.positions.weight)  # torch's default: upstream leaves it
         for part in module.qformer.modules():

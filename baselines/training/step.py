@@ -22,13 +22,13 @@ class Lesson:
 
     name: str
     inputs: Any
-    """What the port makes prompt embeddings of."""
+    """The input of the port's `embed`."""
     answer: Sequence[int]
     """Token ids, without the end token."""
 
 
 @dataclass(frozen=True)
-class Frame:
+class SpecialTokens:
     """The token ids around prompt and answer.
 
     `start` is empty where prompts begin with their own. The end token is learned, but hidden by the
@@ -42,7 +42,7 @@ class Frame:
 
 
 @dataclass(frozen=True)
-class Batch:
+class TrainingBatch:
     """Rows of one length: embeds [rows, length, width]; mask and labels [rows, length]."""
 
     embeds: Tensor
@@ -51,8 +51,11 @@ class Batch:
 
 
 def assemble(
-    prompts: Sequence[Tensor], answers: Sequence[Sequence[int]], embed: nn.Module, frame: Frame
-) -> Batch:
+    prompts: Sequence[Tensor],
+    answers: Sequence[Sequence[int]],
+    embed: nn.Module,
+    frame: SpecialTokens,
+) -> TrainingBatch:
     """Prompt embeddings (each length x width) and answers (ids) side by side, filled up at the
     right; `embed` turns ids into embeddings."""
     device = prompts[0].device
@@ -61,19 +64,19 @@ def assemble(
     labels = torch.full((len(prompts), length), IGNORED, device=device)
     mask = torch.zeros_like(labels, dtype=torch.bool)
     rows = []
-    for place, (prompt, answer) in enumerate(zip(prompts, answers, strict=True)):
+    for index, (prompt, answer) in enumerate(zip(prompts, answers, strict=True)):
         learned = torch.tensor([*answer, frame.end], device=device)
-        end = heads[place] + len(learned)
-        labels[place, heads[place] : end] = learned
-        mask[place, : end - (frame.end == frame.pad)] = True
+        end = heads[index] + len(learned)
+        labels[index, heads[index] : end] = learned
+        mask[index, : end - (frame.end == frame.pad)] = True
         start = torch.tensor(list(frame.start), dtype=torch.long, device=device)
         padding = torch.full((length - end,), frame.pad, device=device)
         before, after = embed(start), embed(torch.cat([learned, padding]))
         rows.append(torch.cat([before, prompt.to(after), after]))
-    return Batch(torch.stack(rows), mask, labels)
+    return TrainingBatch(torch.stack(rows), mask, labels)
 
 
-class Tuned(nn.Module):
+class TrainablePort(nn.Module):
     """A port in training: a batch of lessons -> the loss.
 
     Modules that hold nothing to be trained stay in evaluation mode, unless `frozen_in_train_mode`.
@@ -83,7 +86,7 @@ class Tuned(nn.Module):
         self,
         model: nn.Module,
         prompts: Callable[[Sequence[Any]], Sequence[Tensor]],
-        frame: Frame,
+        frame: SpecialTokens,
         frozen_in_train_mode: bool = False,
     ) -> None:
         super().__init__()
@@ -92,7 +95,7 @@ class Tuned(nn.Module):
         self._prompts = prompts
         self._frozen_in_train_mode = frozen_in_train_mode
 
-    def train(self, mode: bool = True) -> "Tuned":
+    def train(self, mode: bool = True) -> "TrainablePort":
         """As usual, but for frozen parts."""
         super().train(mode)
         if mode and not self._frozen_in_train_mode:
@@ -101,8 +104,8 @@ class Tuned(nn.Module):
                     part.eval()
         return self
 
-    def batch(self, lessons: Sequence[Lesson]) -> Batch:
-        """What the language model is given."""
+    def batch(self, lessons: Sequence[Lesson]) -> TrainingBatch:
+        """The language model's input."""
         prompts = self._prompts([lesson.inputs for lesson in lessons])
         llm: Any = self.model.llm
         embed = llm.get_input_embeddings()

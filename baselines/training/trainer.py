@@ -22,7 +22,7 @@ from transformers import Trainer, TrainerCallback, TrainingArguments
 from transformers.trainer_callback import PrinterCallback
 
 from ovmer.baselines.errors import PrerequisiteError
-from ovmer.baselines.training.step import Tuned
+from ovmer.baselines.training.step import TrainablePort
 
 CHECKPOINT = "checkpoint-"
 _PARTIAL = ".partial"
@@ -37,11 +37,11 @@ class Stopped(PrerequisiteError):
 
 
 class OurTrainer(Trainer):
-    """Trains a `Tuned` on lessons, in the order that `order` gives."""
+    """Trains a `TrainablePort` on lessons, in the order that `order` gives."""
 
     def __init__(
         self,
-        model: Tuned,
+        model: TrainablePort,
         args: TrainingArguments,
         *,
         lessons: Any,
@@ -132,7 +132,7 @@ class OurTrainer(Trainer):
 
 @contextmanager
 def written_whole(folder: Path, step: int, writes: bool = True) -> Iterator[Path]:
-    """Context in which `.partial/checkpoint-STEP` is filled; then it gets its place, or goes.
+    """Context that fills `.partial/checkpoint-STEP`, then renames it, or deletes it on error.
 
     Of several processes one `writes`. Raises Stopped where the disk is full.
     """

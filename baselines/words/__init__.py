@@ -1,7 +1,7 @@
 """The vocabulary that ships with the package: the five emotion wheels as published.
 
 `wheels.csv` (wheel, level1, level2, level3; lower-case; rows in the order of the published tables,
-on which the place of a word that stands twice depends) holds the words of the five wheels that the
+on which the group of a word listed twice depends) holds the words of the five wheels that the
 OV-MER papers score with: MERTools, MER2025/MER2025_Track23/emotion_wheel/wheel1-5.xlsx, commit
 89120b7, Apache License 2.0. The authors' word forms and synonyms are not here; whoever scores with
 the shipped vocabulary gets figures that cannot be set beside those of the papers.

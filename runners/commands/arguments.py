@@ -1,6 +1,7 @@
 """The command line of the commands that are not Hydra applications: paths and key=value."""
 
 import argparse
+import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -27,6 +28,21 @@ class Arguments:
         value = self.settings.get(key, choices[0])
         if value not in choices:
             raise PrerequisiteError(f"{key} is {value!r}; it is {' or '.join(choices)}")
+        return value
+
+    def number(self, key: str) -> float | None:
+        """The value of a setting that is a number above 0; None where it is not given.
+
+        Raises PrerequisiteError for another value.
+        """
+        if key not in self.settings:
+            return None
+        try:
+            value = float(self.settings[key])
+        except ValueError:
+            value = math.nan
+        if not 0 < value < math.inf:
+            raise PrerequisiteError(f"{key} is {self.settings[key]!r}; it is a number above 0")
         return value
 
 

@@ -1,4 +1,4 @@
-"""Say what of a data set is there: before a sweep, rather than after a night of it.
+"""Check that the files of a data set are there, before a sweep.
 
     ovmer check dataset=meld data_root=/data
     ovmer check dataset=mer2023,mer2024,ovmerdplus data_root=/data output=gaps.csv
@@ -14,57 +14,17 @@ Settings are those of conf/config.yaml in Hydra's syntax: dataset, its keys, dat
 
 import csv
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
-from functools import partial
-from operator import attrgetter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
-
-from tabulate import tabulate
 
 from ovmer.baselines.errors import PrerequisiteError
 from ovmer.runners import cli
 from ovmer.runners.commands.arguments import parse
-from ovmer.runners.data import Clip, read_dataset
-from ovmer.runners.data.finder import Finder
-from ovmer.runners.data.probe import Probe, probe
-from ovmer.runners.data.reader import dataset_root
+from ovmer.runners.data.check import DatasetCheck, check, text
 from ovmer.runners.job import Job
-from ovmer.runners.progress import Progress
 
 _KEYS = ("dataset", "data_root", "limit")
-_KINDS = ("video", "audio", "face")
-_SHOWN = 5  # names behind each count
-_GRAVE = ("missing", "unreadable")
-
-
-@dataclass
-class Report:
-    """What was found of one data set."""
-
-    name: str
-    root: Path
-    clips: int
-    expected: int | None
-    is_labelled: bool = True
-    """False of a challenge's candidates, whose labels nobody has."""
-    seconds: float = 0.0
-    files: dict[str, int] = field(default_factory=dict)
-    """Kind -> files that can be read."""
-    with_sound: set[str] = field(default_factory=set)
-    """The clips whose video has a sound track."""
-    gaps: list[tuple[str, str, str, str]] = field(default_factory=list)
-    """(clip, kind, missing | unreadable | without ..., what exactly)"""
-
-    @property
-    def is_whole(self) -> bool:
-        short = self.expected is not None and self.clips < self.expected
-        return not short and not any(what in _GRAVE for _, _, what, _ in self.gaps)
-
-    def add(self, clip: str, kind: str, what: str, detail: str = "") -> None:
-        self.gaps.append((clip, kind, what, detail))
 
 
 @cli.command
@@ -87,125 +47,7 @@ def main() -> int:
     return cli.FINE if all(report.is_whole for report in reports) else cli.FAILED
 
 
-def check(settings: Mapping[str, Any], workers: int) -> Report:
-    """Probe the files of one data set (keys of `DatasetSettings`).
-
-    Raises PrerequisiteError where its tables cannot be read.
-    """
-    rows = settings.get("rows") or {}
-    clips = read_dataset({**settings, "check_files": bool(rows.get("file"))})
-    root = dataset_root(settings)
-    labels = settings["labels"]
-    expected = labels["expected"]
-    if rows.get("file"):
-        expected = rows["expected"].get(rows["fold"])
-    if settings.get("limit") or settings.get("clips"):
-        expected = None
-    report = Report(settings["name"], root, len(clips), expected, labels["column"] is not None)
-    for kind in _KINDS:
-        patterns = settings[kind]
-        report.files[kind] = 0
-        if rows.get("file"):  # found already, by the row's own column
-            if patterns:
-                _probe_all(report, kind, clips, workers, attrgetter(kind))
-            continue
-        folders = {root / pattern.partition("{name}")[0] for pattern in patterns}
-        if kind == "face" and not any(folder.is_dir() for folder in folders):
-            patterns = []  # only dataset.visual=face needs them
-        if patterns:
-            finder = Finder(root, kind, patterns, True, folder_may_lack=True)
-            _probe_all(report, kind, clips, workers, partial(_by_name, finder))
-    if not rows.get("file") or rows.get("subtitle"):
-        _look_at_subtitles(report, clips)
-    _look_at_labels(report, clips)
-    return report
-
-
-def _by_name(finder: Finder, clip: Clip) -> Path | None:
-    return finder.find(clip.name)
-
-
-def _probe_all(
-    report: Report,
-    kind: str,
-    clips: Sequence[Clip],
-    workers: int,
-    find: Callable[[Clip], Path | None],
-) -> None:
-    def look(clip: Clip) -> Probe | None:
-        found = find(clip)
-        return None if found is None else probe(found)
-
-    with ThreadPoolExecutor(workers) as pool, Progress(len(clips), kind) as progress:
-        for clip, seen in zip(clips, pool.map(look, clips), strict=True):
-            progress.add()
-            if seen is None and kind == "audio" and clip.name in report.with_sound:
-                report.add(clip.name, kind, "without a file of its own, but the video has sound")
-            elif seen is None:
-                report.add(clip.name, kind, "missing")
-            elif seen.problem is not None:
-                report.add(clip.name, kind, "unreadable", seen.problem)
-            else:
-                report.files[kind] += 1
-                if kind == "video":
-                    report.seconds += seen.seconds
-                    if seen.has_sound:
-                        report.with_sound.add(clip.name)
-                    if not seen.has_picture:
-                        report.add(clip.name, kind, "without picture")
-                if kind == "audio" and not seen.has_sound:
-                    report.add(clip.name, kind, "without sound")
-
-
-def _look_at_subtitles(report: Report, clips: Sequence[Clip]) -> None:
-    for clip in clips:
-        if not (clip.subtitle or "").strip():
-            report.add(clip.name, "subtitle", "without text")
-
-
-def _look_at_labels(report: Report, clips: Sequence[Clip]) -> None:
-    for clip in clips:
-        if report.is_labelled and not clip.labels:
-            report.add(clip.name, "labels", "without any")
-
-
-def text(report: Report) -> str:
-    """The report to read: counts, and the first names behind each."""
-    expected = "" if report.expected is None else f" of {report.expected:,} expected"
-    minutes = report.seconds / 60
-    length = f"{minutes / 60:.1f} h" if minutes >= 60 else f"{minutes:.1f} min"
-    head = f"{report.name}: {report.clips:,} clips{expected}, {length} of video in {report.root}"
-    rows = []
-    for kind in (*_KINDS, "subtitle", *(["labels"] if report.is_labelled else [])):
-        gaps = [gap for gap in report.gaps if gap[1] == kind]
-        found = report.files.get(kind, report.clips - len(gaps))
-        rows.append([kind, f"{found:,}", *_counts(gaps)])
-    table = tabulate(
-        rows,
-        ["", "found", "missing", "unreadable", "without"],
-        colalign=["left", *["right"] * 4],
-        disable_numparse=True,
-    )
-    none = [] if report.is_labelled else ["- labels: none, these are clips to be predicted"]
-    return "\n".join([head, "", table, *none, *_names(report)])
-
-
-def _counts(gaps: Sequence[tuple[str, str, str, str]]) -> list[str]:
-    whats = [what for _, _, what, _ in gaps]
-    numbers = [whats.count("missing"), whats.count("unreadable")]
-    return [f"{number:,}" if number else "" for number in (*numbers, len(whats) - sum(numbers))]
-
-
-def _names(report: Report) -> Iterator[str]:
-    groups: dict[tuple[str, str], list[str]] = {}
-    for clip, kind, what, detail in report.gaps:
-        groups.setdefault((kind, what), []).append(clip + (f" ({detail})" if detail else ""))
-    for (kind, what), names in groups.items():
-        more = f" and {len(names) - _SHOWN:,} more" if len(names) > _SHOWN else ""
-        yield f"- {kind} {what}: {', '.join(names[:_SHOWN])}{more}"
-
-
-def _write(path: Path, reports: Sequence[Report]) -> None:
+def _write(path: Path, reports: Sequence[DatasetCheck]) -> None:
     with path.open("w", encoding="utf-8", newline="") as file:
         rows = csv.writer(file, lineterminator="\n")
         rows.writerow(["dataset", "name", "kind", "problem"])
@@ -227,9 +69,9 @@ def _compose(overrides: Sequence[str]) -> list[dict[str, Any]]:
     return [job.settings.dataset for job in jobs]
 
 
-def _workers(told: str | None) -> int:
-    if told is None:
+def _workers(given: str | None) -> int:
+    if given is None:
         return 4 * (os.cpu_count() or 1)
-    if not told.isdecimal() or int(told) < 1:
-        raise PrerequisiteError(f"workers is {told}; give at least 1")
-    return int(told)
+    if not given.isdecimal() or int(given) < 1:
+        raise PrerequisiteError(f"workers is {given}; give at least 1")
+    return int(given)

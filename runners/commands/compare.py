@@ -19,9 +19,9 @@ from ovmer.runners.foreign_text import visible
 from ovmer.runners.scoring import Metric, Scores
 from ovmer.runners.scoring.comparison import comparison_rows, comparison_text
 from ovmer.runners.scoring.grouping import GroupingMetric
-from ovmer.runners.scoring.label_files import Read
+from ovmer.runners.scoring.label_files import LabelFile
 from ovmer.runners.scoring.result import write_csvs
-from ovmer.runners.scoring.significance import MARGIN, Family, Pair, compare
+from ovmer.runners.scoring.significance import MARGIN, PairComparison, RunComparison, compare
 
 _SHOWN = 30  # characters on each side of where words part
 
@@ -81,7 +81,7 @@ def _compare(settings: CompareSettings) -> int:
     return cli.FINE
 
 
-def _score(settings: CompareSettings, metric: Metric, path: str, truth: Read) -> Scores:
+def _score(settings: CompareSettings, metric: Metric, path: str, truth: LabelFile) -> Scores:
     """The scores of one run; an error names it."""
     try:
         return score_file(settings, metric, path, truth)
@@ -90,7 +90,7 @@ def _score(settings: CompareSettings, metric: Metric, path: str, truth: Read) ->
         raise PrerequisiteError(text if path in text else f"{path}: {text}") from error
 
 
-def _shown(family: Family, against: str | None) -> list[Pair]:
+def _shown(family: RunComparison, against: str | None) -> list[PairComparison]:
     """All pairs; or each run less the one called `against`, tested among all pairs like them."""
     if against is None:
         return list(family.pairs)

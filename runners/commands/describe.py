@@ -75,12 +75,12 @@ def _print(prediction: Prediction, name: str) -> None:
 
 
 def _print_labels(job: Job, found: Sequence[Prediction]) -> None:
-    from ovmer.runners.extraction import Described, make_extractors
+    from ovmer.runners.extraction import ClipDescription, make_extractors
 
     adapter = job.adapter
     extractor = make_extractors(job.settings.extractor)[0]
     items = [
-        Described(
+        ClipDescription(
             each.name,
             each.description,
             is_labels=adapter.answers_with_labels,

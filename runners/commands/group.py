@@ -79,7 +79,7 @@ def _ask(
     predictions: Mapping[str, Any],
     truth: Mapping[str, Any],
 ) -> dict[str, str]:
-    """The model's cleaned reply for each clip; failures are told."""
+    """The model's cleaned reply for each clip; failures are printed."""
     model = make_language_model(settings.extractor)
     predicted = parse_all(
         clips, [predictions[name] for name in clips], string_to_list, "prediction"

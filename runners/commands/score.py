@@ -28,7 +28,7 @@ from ovmer.runners.folder.run_folder import RunFolder
 from ovmer.runners.foreign_text import visible
 from ovmer.runners.scoring import Metric, Scores, make_metric
 from ovmer.runners.scoring.base import MISSING, one_of
-from ovmer.runners.scoring.label_files import Columns, Read
+from ovmer.runners.scoring.label_files import Columns, LabelFile
 from ovmer.runners.scoring.resampling import replicates_for
 from ovmer.runners.scoring.result import mean_scores, write_csvs
 from ovmer.runners.tasks.task import applied
@@ -37,8 +37,8 @@ _MANDATORY = "???"
 
 
 @dataclass
-class ColumnSettings:
-    """Which columns to read; null: told by the header."""
+class LabelColumns:
+    """Which columns to read; null: inferred from the header."""
 
     name: str | None = None
     predictions: str | None = None
@@ -47,7 +47,7 @@ class ColumnSettings:
 
 @dataclass
 class CommonSettings:
-    """What scoring and comparing are told alike."""
+    """Settings of both `ovmer score` and `ovmer compare`."""
 
     truth: str | None = None
     metric: dict[str, Any] = field(default_factory=dict)
@@ -57,7 +57,7 @@ class CommonSettings:
     choices: list[str] = field(default_factory=list)
     data_root: str = "dataset"
     limit: int | None = None
-    columns: ColumnSettings = field(default_factory=ColumnSettings)
+    columns: LabelColumns = field(default_factory=LabelColumns)
     missing: str = "error"
     bootstrap: int | None = None
     confidence: float = 0.95
@@ -151,7 +151,7 @@ def _score(settings: ScoreSettings) -> int:
 
 
 def score_file(
-    settings: CommonSettings, metric: Metric, predictions: str, truth: Read | None = None
+    settings: CommonSettings, metric: Metric, predictions: str, truth: LabelFile | None = None
 ) -> Scores:
     """The scores of one file or run folder; `truth` where it has been read before."""
     if truth is None:
@@ -177,17 +177,17 @@ def _in_clusters(settings: CommonSettings, scores: Scores, path: Path) -> Scores
     if settings.cluster == "none":
         return scores
     if settings.cluster is not None:
-        told: Mapping[str, Any] = {"what": "cluster", "pattern": settings.cluster}
+        cluster: Mapping[str, Any] = {"what": "cluster", "pattern": settings.cluster}
     else:
         info = RunFolder(path).find_info() if path.is_dir() else None
         dataset = {} if info is None or info.imported is not None else info.settings["dataset"]
-        told = dataset.get("cluster") or {}
-        if told.get("column") is not None:
-            return in_clusters(scores, read_dataset({**dataset, "check_files": False}), told)
-    return in_clusters(scores, named_clips(scores.contributions.clips, told), told)
+        cluster = dataset.get("cluster") or {}
+        if cluster.get("column") is not None:
+            return in_clusters(scores, read_dataset({**dataset, "check_files": False}), cluster)
+    return in_clusters(scores, named_clips(scores.contributions.clips, cluster), cluster)
 
 
-def read_truth(settings: CommonSettings, metric: Metric) -> Read:
+def read_truth(settings: CommonSettings, metric: Metric) -> LabelFile:
     """The true labels, by the columns that the metric looks for, or those of the data set.
 
     Raises PrerequisiteError where neither is given.
@@ -196,6 +196,6 @@ def read_truth(settings: CommonSettings, metric: Metric) -> Read:
         if not settings.dataset:
             raise PrerequisiteError("truth is not set; give a file, or dataset= and dataset.root=")
         clips = read_dataset({**settings.dataset, "check_files": False})
-        return Read({clip.name: metric.truth_of(clip) for clip in clips if clip.labels})
+        return LabelFile({clip.name: metric.truth_of(clip) for clip in clips if clip.labels})
     columns = Columns(metric.truth_columns, settings.columns.name, settings.columns.truth)
     return read_labels(Path(settings.truth).expanduser(), columns)

@@ -26,10 +26,10 @@ def main() -> int:
         return _export(settings, given.overrides)
     _need_peft()
     from ovmer.runners.training.optimise import choose_device
-    from ovmer.runners.training.run import Run
+    from ovmer.runners.training.run import TrainingRun
 
     choose_device(settings.machine.device)
-    run = Run(settings, given.overrides)
+    run = TrainingRun(settings, given.overrides)
     result = run.train()
     if run.is_first:
         print(f"trained: {result.checkpoint}")
@@ -41,9 +41,9 @@ def main() -> int:
 
 def _export(settings: TrainSettings, overrides: list[str]) -> int:
     from ovmer.runners.training.export import export
-    from ovmer.runners.training.run import Run
+    from ovmer.runners.training.run import TrainingRun
 
-    run = Run(settings, overrides)
+    run = TrainingRun(settings, overrides)
     (examples, *more), _ = run.examples()
     folder = run.folder.with_name(f"{run.folder.name}-{settings.train.export}")
     print(export(settings, [*examples, *(each for one in more for each in one)], folder))

@@ -20,7 +20,7 @@ from tabulate import tabulate
 
 from ovmer.baselines.errors import PrerequisiteError
 from ovmer.runners import cli
-from ovmer.runners.checkpoints import Finding, baselines, compare, survey
+from ovmer.runners.checkpoints import PartStatus, baselines, compare, survey
 from ovmer.runners.commands.arguments import parse
 
 
@@ -31,7 +31,7 @@ def main() -> int:
     if not given.paths:
         raise PrerequisiteError("say which baselines, or all")
     weights = given.settings.get("weights")
-    found: list[Finding] = []
+    found: list[PartStatus] = []
     for name, adapter in baselines([str(path) for path in given.paths]):
         of_one = list(survey(name, adapter, weights))
         if given.settings.get("compare") == "true":
@@ -44,7 +44,7 @@ def main() -> int:
     return cli.FINE if all(each.is_fine for each in found) else cli.FAILED
 
 
-def _table(found: list[Finding]) -> str:
+def _table(found: list[PartStatus]) -> str:
     rows = [
         [
             each.baseline,

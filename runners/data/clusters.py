@@ -21,7 +21,7 @@ class Cluster:
     """`dataset.cluster`: a pattern or a column; with neither it is not known."""
 
     what: str = ""
-    """What the clips of a cluster share, in a word; empty: clips are independent."""
+    """Name of what the clips of a cluster share; empty: clips are independent."""
     pattern: str | None = None
     """A regular expression on the clip's name; its groups, joined, name the cluster."""
     column: str | None = None

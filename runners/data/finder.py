@@ -128,7 +128,7 @@ class _Folder:
 def looser_matches(
     root: Path, patterns: Mapping[str, Sequence[str]], files: Iterable[tuple[str, str, Path]]
 ) -> Iterator[str]:
-    """Sentences on files that were found by a looser rule: (kind, clip's name, file) each."""
+    """Sentences on files that matched only a looser rule: (kind, clip's name, file) each."""
     found: dict[str, list[tuple[str, Path]]] = {}
     for kind, name, path in files:
         expected = [pattern.replace("{name}", name) for pattern in patterns[kind]]

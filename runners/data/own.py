@@ -3,9 +3,9 @@
 Folder: every file with the ending of a video or sound file, subfolders included; a sound file
 beside a video of the same name is that video's sound. There are no subtitles and no truth.
 
-Table: a row a clip, read by table_files.py. Columns are found by their usual names, or as
+Table: a row a clip, read by table_files.py. Columns are recognised by their usual names, or as
 `columns.KIND=NAME` says; paths are relative to the table's folder. What was understood is said in
-one sentence, so that a misread column does not pass unseen.
+one sentence, so that a misread column does not pass unseen. A data set of the hub is a table, too.
 
 A clip is called by its path relative to the folder, without the ending (`interviews/anna`).
 """
@@ -17,6 +17,7 @@ from typing import Any
 from ovmer.baselines.errors import PrerequisiteError
 from ovmer.runners.data.finder import ENDINGS
 from ovmer.runners.data.folder_clips import read_folder
+from ovmer.runners.data.hub import PREFIX, table_of
 from ovmer.runners.data.settings import Clip, DatasetSettings, checked_settings
 from ovmer.runners.data.table_clips import columns_of, read_rows
 from ovmer.runners.table_files import READERS, read_table
@@ -65,7 +66,7 @@ def own_settings(
     `dataset` holds the keys that are taken over. Raises PrerequisiteError where there is no such
     folder or table, and for a column that is not there.
     """
-    path = Path(clips).expanduser().absolute()
+    path = table_of(clips) if clips.startswith(PREFIX) else Path(clips).expanduser().absolute()
     named = {kind: column for kind, column in columns.items() if column is not None}
     kept = {key: dataset[key] for key in _KEPT if key in dataset}
     if path.is_dir():
@@ -79,8 +80,8 @@ def own_settings(
         found = columns_of(path, read_table(path), named, str(dataset.get("language", "english")))
     else:
         raise PrerequisiteError(
-            f"clips={clips}: there is no such folder or file; give a folder of videos, or a table "
-            f"({', '.join(READERS)})"
+            f"clips={clips}: there is no such folder or file; give a folder of videos, a table "
+            f"({', '.join(READERS)}), or {PREFIX}OWNER/NAME of a data set of the hub"
         )
     return {
         "name": path.stem if path.is_file() else path.name or "clips",
@@ -112,7 +113,7 @@ def clips_at(paths: Sequence[str], columns: Mapping[str, str | None]) -> list[Cl
     clips: list[Clip] = []
     for text in paths:
         path = Path(text).expanduser()
-        if path.is_dir() or path.suffix.lower() in READERS:
+        if text.startswith(PREFIX) or path.is_dir() or path.suffix.lower() in READERS:
             clips += read_own(checked_settings(own_settings(text, columns, {})))[0]
         elif not path.is_file():
             raise PrerequisiteError(f"there is no file or folder {text}")

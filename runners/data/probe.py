@@ -1,7 +1,7 @@
-"""What a media file holds, as far as its beginning tells: picture, sound, length.
+"""Probes the beginning of a media file for picture, sound and length.
 
 It is read by the reader of the sweep itself (first frame, first samples), so that the two cannot
-disagree. Damage further in is found only by decoding everything.
+disagree. Only decoding the whole file shows damage further in.
 """
 
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ _BEGINNING = 0.1  # seconds of sound
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """What one file holds."""
+    """Contents of one media file."""
 
     seconds: float = 0.0
     """Of the picture."""

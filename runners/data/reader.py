@@ -1,6 +1,6 @@
 """The one reader: a folder with media, a table of labels, a table of subtitles -> `Clip`s.
 
-The clips of a data set, and their order, are the rows of its label table. Media are found by
+The clips of a data set, and their order, are the rows of its label table. Media are located by
 patterns relative to the root; a pattern may stand for a flat folder (`video/{name}.mp4`) or for
 one folder a clip (`openface_face/{name}/{name}.npy`). Folders are listed once, so that neither
 20,000 clips nor a slow network file system delay the start; `check_files=false` does not look.
@@ -70,10 +70,10 @@ def read_dataset(settings: Mapping[str, Any]) -> list[Clip]:
 
 def _cluster_of(root: Path, wanted: DatasetSettings) -> Callable[[str], str]:
     """Clip name -> the name of its cluster, empty where that is not known."""
-    told = wanted.cluster
-    if told.column is not None:
-        return read_clusters(root, wanted.labels, told.column).__getitem__
-    return name_rule(told.pattern) if told.pattern is not None else lambda _: ""
+    cluster = wanted.cluster
+    if cluster.column is not None:
+        return read_clusters(root, wanted.labels, cluster.column).__getitem__
+    return name_rule(cluster.pattern) if cluster.pattern is not None else lambda _: ""
 
 
 def _from_rows(root: Path, wanted: DatasetSettings) -> list[Clip]:

@@ -48,7 +48,7 @@ class Rows:
     """Columns of the true label, one of them, or with `parts` each a part of it."""
     parts: bool = False
     words: dict[str, str] = field(default_factory=dict)
-    """What stands in the file -> the label."""
+    """Cell of the file -> label."""
     label_after: str = ""
     """Only what follows this mark, up to the next one, is the label."""
     question: list[str] = field(default_factory=list)
@@ -149,9 +149,9 @@ def _cells(root: Path, path: Path, wanted: Rows) -> Iterator[tuple[int, Mapping[
 def _listed(root: Path, path: Path, match: str | None) -> Iterator[Mapping[str, Any]]:
     pattern = re.compile(match or ".*")
     for file in sorted(root.glob(path.relative_to(root).as_posix())):
-        told = file.relative_to(root).as_posix()
-        if found := pattern.fullmatch(told):
-            yield {"path": told, "stem": file.stem, **found.groupdict()}
+        relative = file.relative_to(root).as_posix()
+        if found := pattern.fullmatch(relative):
+            yield {"path": relative, "stem": file.stem, **found.groupdict()}
 
 
 def _objects(path: Path, content: Any) -> Iterator[Mapping[str, Any]]:

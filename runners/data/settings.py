@@ -30,7 +30,7 @@ class Clip:
     face: Path | None
     """Face crops, uint8 frames x height x width x 3 (.npy); looked for if `visual` is face."""
     subtitle: str | None
-    """What is said; None where nobody knows, an empty text where nothing is said."""
+    """The words spoken; None if unknown, empty if nothing is said."""
     labels: tuple[str, ...]
     """A number, as text, where the truth is a sentiment."""
     question: str | None = None
@@ -43,6 +43,10 @@ class Clip:
     """The part of the data set that the clip belongs to, such as a type of question."""
     reason: str | None = None
     """Why the labels are true, as a model may be trained to say; own tables alone hold it."""
+    blank: frozenset[str] = frozenset()
+    """Media that are read as blank (adapters/media/blank.py), see `inputs=`."""
+    notes: tuple[str, ...] = ()
+    """For the clip's record."""
 
 
 class Language(StrEnum):
@@ -51,7 +55,7 @@ class Language(StrEnum):
 
 
 class Visual(StrEnum):
-    """What an adapter gets as the video: whole frames or face crops."""
+    """The video passed to adapters: whole frames or face crops."""
 
     frame = "frame"
     face = "face"
@@ -97,7 +101,7 @@ class DatasetSettings:
     rows: Rows = field(default_factory=Rows)
     """Where clips bring questions or folds; then `labels` says the words alone."""
     target: str = "labels"
-    """What the extractor is asked for: labels, basic_emotion or sentiment."""
+    """The extractor's target: labels, basic_emotion or sentiment."""
     submission: str | None = None
     """Without truth: the column of the labels in the file for the organisers."""
 

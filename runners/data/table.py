@@ -12,7 +12,7 @@ from typing import Any
 from ovmer.baselines.errors import PrerequisiteError
 from ovmer.runners.data.corpus import read_corpus
 from ovmer.runners.scoring.parsing import MISSING
-from ovmer.runners.table_files import Table, read_table
+from ovmer.runners.table_files import TableFile, read_table
 
 
 def read_columns(
@@ -40,7 +40,7 @@ def read_columns(
         yield str(name), None if isinstance(cell, str) and cell in missing else cell
 
 
-def _key_of(table: Table, column: str, path: Path) -> Any:
+def _key_of(table: TableFile, column: str, path: Path) -> Any:
     for key, name in table.header.items():
         if name == column:
             return key

@@ -13,8 +13,9 @@ from ovmer.baselines.errors import PrerequisiteError
 from ovmer.runners.data.finder import ENDINGS
 from ovmer.runners.data.folder_clips import names_after
 from ovmer.runners.data.settings import Clip, DatasetSettings, select
+from ovmer.runners.disk import replace_file
 from ovmer.runners.scoring.parsing import MISSING, friendly_list
-from ovmer.runners.table_files import Table, read_table
+from ovmer.runners.table_files import TableFile, read_table
 
 COLUMNS: Mapping[str, Sequence[str]] = {
     "name": ("name",),
@@ -33,7 +34,9 @@ _LANGUAGES = {"english": "_en", "chinese": "_zh"}
 _SHOWN = 5
 
 
-def columns_of(path: Path, table: Table, named: Mapping[str, str], language: str) -> dict[str, str]:
+def columns_of(
+    path: Path, table: TableFile, named: Mapping[str, str], language: str
+) -> dict[str, str]:
     """Kind -> column, as the user named it or by its usual name.
 
     Raises PrerequisiteError for a column that is not there, or is taken twice.
@@ -106,7 +109,8 @@ class _Rows:
         if isinstance(value, dict):  # how Hugging Face's data sets hold media
             value = (value.get("bytes") and value) or value.get("path")
         if isinstance(value, bytes | dict):
-            return self._written(value, kind)
+            self.written += 1
+            return media_file(value, ".npy" if kind == "face" else ".mp4")
         text = self.text({**row, self.columns.get(kind, ""): value}, kind)
         if text is None:
             return None
@@ -117,19 +121,20 @@ class _Rows:
             return None
         return file
 
-    def _written(self, value: Any, kind: str) -> Path:
-        """A file in the cache with the bytes of a cell, under a hash of them."""
-        content = value if isinstance(value, bytes) else value["bytes"]
-        ending = Path(str(value.get("path") or "")).suffix if isinstance(value, dict) else ""
-        name = hashlib.blake2b(content, digest_size=16).hexdigest()
-        file = cache_folder(MEDIA_FILES) / (name + (ending or {"face": ".npy"}.get(kind, ".mp4")))
-        if not file.exists():
-            from ovmer.runners.disk import replace_file
 
-            file.parent.mkdir(parents=True, exist_ok=True)
-            replace_file(file, content)
-        self.written += 1
-        return file
+def media_file(value: bytes | Mapping[str, Any], ending: str = ".mp4") -> Path:
+    """A file in the cache that holds a cell's bytes, in a folder called by their hash.
+
+    A mapping holds `bytes` and may hold a `path`, after which the file, and so the clip, is called.
+    """
+    content: bytes = value if isinstance(value, bytes) else value["bytes"]
+    digest = hashlib.blake2b(content, digest_size=16).hexdigest()
+    named = "" if isinstance(value, bytes) else Path(str(value.get("path") or "")).name
+    file = cache_folder(MEDIA_FILES) / digest / (named.lstrip(".") or digest + ending)
+    if not file.exists():
+        file.parent.mkdir(parents=True, exist_ok=True)
+        replace_file(file, content)
+    return file
 
 
 def read_rows(path: Path, wanted: DatasetSettings) -> tuple[list[Clip], list[str]]:
@@ -151,7 +156,7 @@ def read_rows(path: Path, wanted: DatasetSettings) -> tuple[list[Clip], list[str
     return clips, _understood(reading, list(table.header.values()), clips)
 
 
-def _as_dict(table: Table, row: Any) -> dict[str, Any]:
+def _as_dict(table: TableFile, row: Any) -> dict[str, Any]:
     if isinstance(row, dict):
         return row
     return {column: row[key] for key, column in table.header.items()}
@@ -240,26 +245,26 @@ def _relative(file: Path, root: Path) -> Path:
 def _understood(reading: _Rows, header: Iterable[str], clips: Sequence[Clip]) -> list[str]:
     """Which columns were taken for what, and how many clips lack what."""
     found = [f"{kind} from {column!r}" for kind, column in reading.columns.items()]
-    told = [f"{len(clips)} rows", *found]
+    sentences = [f"{len(clips)} rows", *found]
     lacking = {
         "subtitle": sum(clip.subtitle is None for clip in clips),
         "labels": sum(not clip.labels for clip in clips),
         "question": sum(clip.question is None for clip in clips),
         "choices": sum(not clip.choices for clip in clips),
     }
-    told += [
+    sentences += [
         f"{number} without {kind}"
         for kind, number in lacking.items()
         if number and kind in reading.columns
     ]
     for kind, absent in reading.absent.items():
         if absent:
-            told.append(f"{len(absent)} {kind} files are not there, e.g. {absent[0]}")
+            sentences.append(f"{len(absent)} {kind} files are not there, e.g. {absent[0]}")
     if "labels" not in reading.columns:
-        told.append("no truth, so labels are counted and not scored")
+        sentences.append("no truth, so labels are counted and not scored")
     if reading.written:
-        told.append(f"{reading.written} files written to {cache_folder(MEDIA_FILES)}")
+        sentences.append(f"{reading.written} files written to {cache_folder(MEDIA_FILES)}")
     if rest := [each for each in header if each not in reading.columns.values()]:
         more = ", ..." if len(rest) > _SHOWN else ""
-        told.append(f"unused: {', '.join(rest[:_SHOWN])}{more}")
-    return told
+        sentences.append(f"unused: {', '.join(rest[:_SHOWN])}{more}")
+    return sentences

@@ -29,9 +29,9 @@ class Labels:
     names: list[str] = field(default_factory=list)
     """Glob patterns of the clips that belong to the split; none means all."""
     empty: list[str] = field(default_factory=list)
-    """What stands for an empty list of labels (`neutral` in the authors' OV-MERD loaders)."""
+    """Labels used instead of an empty list (`neutral` in the authors' OV-MERD loaders)."""
     words: list[str] = field(default_factory=list)
-    """What the indices in an .npz file stand for."""
+    """Labels for the indices in an .npz file."""
     space: list[str] = field(default_factory=list)
     """The words that a label may be; none means any."""
     range: list[float] | None = None

@@ -1,7 +1,9 @@
 """Clips -> descriptions, in this process or by the workers of a Ray cluster.
 
-pipeline.py  speed.py          batches of clips through one adapter; how fast, and what held it up
-feed.py                        what a pipeline is made of, in a form that travels
+requests.py  inputs.py         clips as the adapter gets them; `inputs=` leaves some media out
+pipeline.py  failures.py       batches of clips through one adapter; errors -> records
+speed.py                       clips per second, and which stage limits it
+feed.py                        settings of a pipeline, sent to the process that runs it
 launchers.py                   where pipelines run
 ray_workers.py  ray_cluster.py what launcher=ray does
 """

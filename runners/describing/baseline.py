@@ -11,7 +11,8 @@ from ovmer.adapters.base import AUDIO, SUBTITLE, VIDEO
 from ovmer.adapters.media.settings import configure
 from ovmer.baselines.errors import PrerequisiteError
 from ovmer.runners.config import settings_from_overrides
-from ovmer.runners.describing.pipeline import Pipeline, Request
+from ovmer.runners.describing.pipeline import Pipeline
+from ovmer.runners.describing.requests import ClipRequest
 from ovmer.runners.folder.records import Prediction
 from ovmer.runners.job import Job
 
@@ -60,7 +61,7 @@ class Baseline:
         audio: str | Path | None = None,
         subtitle: str | None = None,
     ) -> str:
-        """What the baseline says of one clip: the words that a sweep gets for a file of that name.
+        """Describe one clip, with the same words as in a sweep over a file of that name.
 
         `video` may be an array of face crops (.npy); without `audio` the video's own sound is
         heard, without `subtitle` none is asked about. Raises ClipError where this clip cannot be
@@ -79,7 +80,7 @@ class Baseline:
         """The same with what else is recorded: notes, thinking, tokens, seconds.
 
         `frames` is a folder to write what the model was shown to, one PNG a frame, in its order;
-        `name` takes the place of the file's.
+        `name` replaces the file's.
         """
         paths = existing_paths({VIDEO: video, AUDIO: audio})
         request = _request(paths, subtitle, self._uses, name)
@@ -108,12 +109,12 @@ def existing_paths(clip: Mapping[str, str | Path | None]) -> dict[str, Path]:
 
 def _request(
     paths: Mapping[str, Path], subtitle: str | None, uses: frozenset[str], name: str | None
-) -> Request:
+) -> ClipRequest:
     """The parts of the clip that the adapter uses; the name, and with it the random stream, is
     that of the file, as in a sweep."""
     video, sound = paths.get(VIDEO), paths.get(AUDIO) or paths.get(VIDEO)
     file = video or sound
-    return Request(
+    return ClipRequest(
         name=name or (file.stem if file else "clip"),
         video=video if VIDEO in uses else None,
         audio=sound if AUDIO in uses else None,

@@ -1,4 +1,4 @@
-"""What describing clips takes, in a form that travels: to this process or to a worker elsewhere."""
+"""Settings of a pipeline, in a form that can be sent to another process."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,7 +11,7 @@ from ovmer.runners.job import Job
 
 
 @dataclass(frozen=True)
-class Feed:
+class PipelineSettings:
     """All that a pipeline is made of; it travels to workers, so nothing in it is loaded."""
 
     adapter: Adapter
@@ -25,7 +25,7 @@ class Feed:
     media: MediaSettings = field(default_factory=MediaSettings)
 
     @classmethod
-    def of(cls, job: Job, adapter: Adapter) -> "Feed":
+    def of(cls, job: Job, adapter: Adapter) -> "PipelineSettings":
         settings = job.settings
         return cls(
             adapter,
@@ -38,7 +38,7 @@ class Feed:
             media=job.media,
         )
 
-    def with_cores(self, cores: int) -> "Feed":
+    def with_cores(self, cores: int) -> "PipelineSettings":
         """The feed for a process that has so many cores."""
         return replace(self, workers=self.workers or cores)
 

@@ -1,8 +1,8 @@
-"""What of a clip a baseline is given (`inputs=`): to see what each input brings.
+"""`inputs=`: leave inputs of a clip out, or replace them, to measure what each one contributes.
 
 all             what the baseline uses
 video, audio    the picture alone, the sound alone
-subtitle        the words alone: a black picture and silence in the place of the media
+subtitle        the words alone: a black picture and silence instead of the media
 no_subtitle     all but the words
 swapped_audio   the sound of another clip
 black_video     a black picture as long as the clip's
@@ -10,8 +10,9 @@ silence         silence as long as the clip's sound
 """
 
 import hashlib
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
 
 from ovmer.adapters.base import AUDIO, SUBTITLE, VIDEO
 from ovmer.adapters.media.blank import PICTURE, SOUND
@@ -26,17 +27,6 @@ _CHANGES = {
     "silence": AUDIO,
 }
 """Of those that change one input: which."""
-
-
-@dataclass(frozen=True)
-class Given:
-    """A clip as the baseline is given it."""
-
-    clip: Clip
-    blank: frozenset[str] = frozenset()
-    """Media that are read as blank (adapters/media/blank.py)."""
-    notes: tuple[str, ...] = ()
-    """For the clip's record."""
 
 
 def check(inputs: str, uses: frozenset[str], who: str) -> None:
@@ -54,31 +44,26 @@ def keeps_subtitle(inputs: str) -> bool:
     return inputs not in (VIDEO, AUDIO, "no_subtitle")
 
 
-def give(inputs: str, clips: Sequence[Clip], seed: int) -> list[Given]:
+def give(inputs: str, clips: Sequence[Clip], seed: int) -> Sequence[Clip]:
     """The clips, in their order, with no more than `inputs` of them.
 
     `seed` chooses whose sound a clip gets under `swapped_audio`.
     """
-    match inputs:
-        case "video":
-            return [Given(replace(clip, audio=None, subtitle=None)) for clip in clips]
-        case "audio":
-            return [Given(replace(clip, video=None, face=None, subtitle=None)) for clip in clips]
-        case "subtitle":
-            return [Given(clip, frozenset({PICTURE, SOUND})) for clip in clips]
-        case "no_subtitle":
-            return [Given(replace(clip, subtitle=None)) for clip in clips]
-        case "swapped_audio":
-            return _swapped(clips, seed)
-        case "black_video":
-            return [Given(clip, frozenset({PICTURE})) for clip in clips]
-        case "silence":
-            return [Given(clip, frozenset({SOUND})) for clip in clips]
-    return [Given(clip) for clip in clips]
+    changes: Mapping[str, Mapping[str, Any]] = {
+        "video": {"audio": None, "subtitle": None},
+        "audio": {"video": None, "face": None, "subtitle": None},
+        "subtitle": {"blank": frozenset({PICTURE, SOUND})},
+        "no_subtitle": {"subtitle": None},
+        "black_video": {"blank": frozenset({PICTURE})},
+        "silence": {"blank": frozenset({SOUND})},
+    }
+    if inputs == "swapped_audio":
+        return _swapped(clips, seed)
+    return [replace(clip, **changes[inputs]) for clip in clips] if inputs in changes else clips
 
 
-def _swapped(clips: Sequence[Clip], seed: int) -> list[Given]:
-    """Each clip with the sound of the next one in an order that hangs on seed and names alone.
+def _swapped(clips: Sequence[Clip], seed: int) -> list[Clip]:
+    """Each clip with the sound of the next one in an order that depends on seed and names alone.
 
     So none keeps its own, unless it is the only one with sound. Raises PrerequisiteError then.
     """
@@ -101,10 +86,8 @@ def _swapped(clips: Sequence[Clip], seed: int) -> list[Given]:
     )
     found = []
     for clip in clips:
-        other = others.get(clip.name)
-        if other is None:
-            found.append(Given(clip))
-        else:
+        if (other := others.get(clip.name)) is not None:
             note = f"the sound is that of the clip {other.name!r}"
-            found.append(Given(replace(clip, audio=other.audio), notes=(note,)))
+            clip = replace(clip, audio=other.audio, notes=(*clip.notes, note))
+        found.append(clip)
     return found

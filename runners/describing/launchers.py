@@ -14,8 +14,8 @@ from omegaconf.errors import OmegaConfBaseException
 
 from ovmer.adapters.registry import near
 from ovmer.baselines.errors import PrerequisiteError
-from ovmer.runners.describing.feed import Feed
-from ovmer.runners.describing.pipeline import Request
+from ovmer.runners.describing.feed import PipelineSettings
+from ovmer.runners.describing.requests import ClipRequest
 from ovmer.runners.describing.speed import Speed
 from ovmer.runners.explain import explain
 from ovmer.runners.folder.records import Prediction
@@ -27,7 +27,7 @@ class Launcher(Protocol):
     speed: Speed
     """Of what was described, once it is over."""
 
-    def describe(self, requests: Sequence[Request]) -> Iterator[Prediction]:
+    def describe(self, requests: Sequence[ClipRequest]) -> Iterator[Prediction]:
         """One prediction a request, in any order, each as soon as it is done.
 
         Raises PrerequisiteError where it cannot start or go on; what was yielded before stands.
@@ -35,24 +35,24 @@ class Launcher(Protocol):
         ...
 
 
-class Here:
+class LocalLauncher:
     """This process."""
 
-    def __init__(self, feed: Feed) -> None:
+    def __init__(self, feed: PipelineSettings) -> None:
         self._feed = feed.with_cores(os.cpu_count() or 1)
         self.speed = Speed()
 
-    def describe(self, requests: Iterable[Request]) -> Iterator[Prediction]:
+    def describe(self, requests: Iterable[ClipRequest]) -> Iterator[Prediction]:
         with self._feed.pipeline() as pipeline:
             self.speed = pipeline.speed
             yield from pipeline.describe(requests)
 
 
-def make_launcher(settings: Mapping[str, Any], feed: Feed) -> Launcher:
+def make_launcher(settings: Mapping[str, Any], feed: PipelineSettings) -> Launcher:
     """The launcher that a file of conf/launcher/ names; PrerequisiteError for a wrong setting."""
     name = str(settings.get("name", "local"))
     if name == "local":
-        return Here(feed)
+        return LocalLauncher(feed)
     if name != "ray":
         raise PrerequisiteError(f"launcher.name is {name!r}; {near(name, ['local', 'ray'])}")
     from ovmer.runners.describing.ray_workers import RayOptions, RayWorkers

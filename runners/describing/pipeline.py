@@ -11,80 +11,49 @@ is fed a stream (of clips, not batches) as soon as each is known. A clip that fa
 and takes no other with it: where a batch fails as a whole, its clips are asked one by one.
 """
 
-import hashlib
 import itertools
-import os
-import re
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import chain, islice, starmap
 from pathlib import Path
 from typing import TypeVar
 
-from ovmer.adapters.base import AUDIO, MEDIA, VIDEO, Adapter, Answer, Prepared
+from ovmer.adapters.base import MEDIA, Adapter, Answer, Prepared
 from ovmer.adapters.media.blank import blanking
 from ovmer.adapters.media.observe import observing, write_frames
-from ovmer.baselines.errors import (
-    ClipError,
-    MissingModality,
-    PrerequisiteError,
-    Status,
-    where,
+from ovmer.baselines.errors import ClipError, MissingModality, PrerequisiteError, Status
+from ovmer.runners.describing.failures import (
+    Failure,
+    attempt,
+    checked,
+    each_alone,
+    failure,
+    naming_clips,
+    next_answer,
 )
-from ovmer.baselines.faults import is_device_lost, is_out_of_memory
-from ovmer.runners.content import file_hash
+from ovmer.runners.describing.requests import ClipRequest, clip_seed, with_content
 from ovmer.runners.describing.speed import Speed
 from ovmer.runners.folder.records import Prediction
 
 _ENCODED_AT_ONCE = 8
-STAT = re.compile(r"\d+-\d+")
-"""Size and time of change of a file in a fingerprint."""
-
 T = TypeVar("T")
-
-
-@dataclass(frozen=True, slots=True)
-class Request:
-    """What an adapter is given of one clip; None for what it does not use or the clip lacks."""
-
-    name: str
-    video: Path | None
-    audio: Path | None
-    subtitle: str | None
-    truth: tuple[str, ...]
-    fingerprint: Mapping[str, str]
-    clues: tuple[str | None, ...] = ()
-    question: str | None = None
-    """The task's question; None: the adapter's own."""
-    blank: frozenset[str] = frozenset()
-    """Media that are read as blank, see inputs.py."""
-    notes: tuple[str, ...] = ()
-    """For the clip's record."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Failure:
-    status: Status
-    error: str
-    cause: Exception
 
 
 @dataclass(frozen=True, slots=True)
 class _Ready:
     """A request that was prepared, or failed to be, and how long that took."""
 
-    request: Request
-    prepared: Prepared | _Failure
+    request: ClipRequest
+    prepared: Prepared | Failure
     seconds: float
 
     @property
     def tokens(self) -> int:
-        return 0 if isinstance(self.prepared, _Failure) else self.prepared.tokens
+        return 0 if isinstance(self.prepared, Failure) else self.prepared.tokens
 
 
 class _Drawn:
@@ -95,19 +64,19 @@ class _Drawn:
         self.count = 0
         self.waiting: dict[int, tuple[_Ready, float]] = {}
         """By index: the clips that have no answer yet, and since when."""
-        self._unprepared = deque[tuple[_Ready, _Failure, float]]()
+        self._unprepared = deque[tuple[_Ready, Failure, float]]()
 
     def __iter__(self) -> Iterator[Prepared]:
         indices = itertools.count()
         for item in self._ready:
             self.count += 1
-            if isinstance(item.prepared, _Failure):
+            if isinstance(item.prepared, Failure):
                 self._unprepared.append((item, item.prepared, item.seconds))
             else:
                 self.waiting[next(indices)] = item, time.perf_counter()
                 yield item.prepared
 
-    def take_unprepared(self) -> list[tuple[_Ready, _Failure, float]]:
+    def take_unprepared(self) -> list[tuple[_Ready, Failure, float]]:
         """Those since the last time, as `Pipeline._failed` takes them."""
         # One by one: the thread that draws may be adding to it.
         return [self._unprepared.popleft() for _ in range(len(self._unprepared))]
@@ -120,12 +89,6 @@ class _Drawn:
                 "this is a mistake in the adapter"
             )
         return self.waiting.pop(index)
-
-
-def clip_seed(seed: int, name: str) -> int:
-    """Start of a clip's random stream: 63 bits of a hash of (seed, name), the same everywhere."""
-    digest = hashlib.blake2b(f"{seed}:{name}".encode("utf-8", "replace"), digest_size=8).digest()
-    return int.from_bytes(digest) >> 1
 
 
 class Pipeline:
@@ -171,7 +134,7 @@ class Pipeline:
         """Clips that are being prepared, or are ready, beyond the one that is asked for."""
         return 2 * self._workers + (_ENCODED_AT_ONCE if self._encodes else 0)
 
-    def describe(self, requests: Iterable[Request]) -> Iterator[Prediction]:
+    def describe(self, requests: Iterable[ClipRequest]) -> Iterator[Prediction]:
         """One prediction a request, each batch or streamed clip as soon as it is done."""
         with (
             ThreadPoolExecutor(self._workers, "prepare") as pool,
@@ -206,7 +169,7 @@ class Pipeline:
         finally:
             self.speed.waited += time.perf_counter() - started
 
-    def _ahead(self, pool: ThreadPoolExecutor, requests: Iterator[Request]) -> Iterator[_Ready]:
+    def _ahead(self, pool: ThreadPoolExecutor, requests: Iterator[ClipRequest]) -> Iterator[_Ready]:
         """Keep the pool busy with some clips beyond the one that is asked for."""
         waiting: deque[Future[_Ready]] = deque()
         for request in requests:
@@ -224,17 +187,17 @@ class Pipeline:
         while items := list(islice(ready, min(_ENCODED_AT_ONCE, self._batch_size))):
             started = time.perf_counter()
             prepared = [each.prepared for each in items if isinstance(each.prepared, Prepared)]
-            with _naming(items):
-                encoded = iter(_each_alone(self._encode_or_raise, prepared))
+            with naming_clips(item.request.name for item in items):
+                encoded = iter(each_alone(self._encode_or_raise, prepared))
             each = (time.perf_counter() - started) / max(len(prepared), 1)
             for item in items:
                 if isinstance(item.prepared, Prepared):
                     item = replace(item, prepared=next(encoded), seconds=item.seconds + each)
                 yield item
 
-    def _encode_or_raise(self, batch: list[Prepared]) -> list[Prepared | _Failure]:
+    def _encode_or_raise(self, batch: list[Prepared]) -> list[Prepared | Failure]:
         found = self._adapter.encode(batch)
-        return [_failure(each) if isinstance(each, ClipError) else each for each in found]
+        return [failure(each) if isinstance(each, ClipError) else each for each in found]
 
     def _batches(self, ready: Iterator[_Ready]) -> Iterator[list[_Ready]]:
         batch, longest = list[_Ready](), 0
@@ -250,17 +213,17 @@ class Pipeline:
         if batch:
             yield batch
 
-    def _prepare(self, request: Request) -> _Ready:
+    def _prepare(self, request: ClipRequest) -> _Ready:
         started = time.perf_counter()
         request = replace(request, fingerprint=with_content(request))
-        prepared = _attempt(lambda: self._prepare_or_raise(request))
+        prepared = attempt(lambda: self._prepare_or_raise(request))
         if isinstance(prepared, Prepared):
             prepared.seed = clip_seed(self._seed, request.name)
             prepared.truth = request.truth
             prepared.clues = request.clues
         return _Ready(request, prepared, time.perf_counter() - started)
 
-    def _prepare_or_raise(self, request: Request) -> Prepared:
+    def _prepare_or_raise(self, request: ClipRequest) -> Prepared:
         uses = self._adapter.modalities & MEDIA
         if uses and request.video is None and request.audio is None:
             raise MissingModality(f"the clip has no {' and no '.join(sorted(uses))}")
@@ -285,8 +248,8 @@ class Pipeline:
     def _answer(self, batch: Sequence[_Ready]) -> Iterator[Prediction]:
         started = time.perf_counter()
         asked = [item.prepared for item in batch if isinstance(item.prepared, Prepared)]
-        with _naming(batch):
-            answers = iter(_each_alone(self._generate_or_raise, asked))
+        with naming_clips(item.request.name for item in batch):
+            answers = iter(each_alone(self._generate_or_raise, asked))
         each = (time.perf_counter() - started) / max(len(asked), 1)
         for item in batch:
             if isinstance(item.prepared, Prepared):
@@ -301,29 +264,29 @@ class Pipeline:
             drawn = _Drawn(chain([first], ready))
             answers = self._adapter.stream(drawn)
             while True:
-                answer = _attempt(partial(_next_answer, answers))
+                answer = attempt(partial(next_answer, answers))
                 yield from starmap(self._failed, drawn.take_unprepared())
-                if answer is None or isinstance(answer, _Failure):
+                if answer is None or isinstance(answer, Failure):
                     break
                 item, since = drawn.take(answer[0])
                 yield self._predicted(item, answer[1], item.seconds + time.perf_counter() - since)
-            lost = answer or _failure(ValueError("stream() ended without an answer to this clip"))
+            lost = answer or failure(ValueError("stream() ended without an answer to this clip"))
             if not drawn.count:
                 yield self._failed(first, lost, first.seconds)
             for item, _ in drawn.waiting.values():
                 yield self._failed(item, lost, item.seconds)
 
-    def _generate_or_raise(self, batch: list[Prepared]) -> list[Answer | _Failure]:
+    def _generate_or_raise(self, batch: list[Prepared]) -> list[Answer | Failure]:
         with observing() as observed:  # an adapter that only describes reads its clip here
             answers = self._adapter.generate(batch)
         if len(answers) != len(batch):
             raise ValueError(f"generate() gave {len(answers)} answers for {len(batch)} clips")
         if len(batch) == 1:
             batch[0].notes = (*batch[0].notes, *observed.notes)
-        return [_checked(answer) for answer in answers]
+        return [checked(answer) for answer in answers]
 
-    def _predicted(self, item: _Ready, answer: Answer | _Failure, seconds: float) -> Prediction:
-        if isinstance(answer, _Failure):
+    def _predicted(self, item: _Ready, answer: Answer | Failure, seconds: float) -> Prediction:
+        if isinstance(answer, Failure):
             return self._failed(item, answer, seconds)
         notes = item.prepared.notes if isinstance(item.prepared, Prepared) else ()
         return Prediction(
@@ -338,7 +301,7 @@ class Pipeline:
             fingerprint=item.request.fingerprint,
         )
 
-    def _failed(self, item: _Ready, failure: _Failure, seconds: float) -> Prediction:
+    def _failed(self, item: _Ready, failure: Failure, seconds: float) -> Prediction:
         if self._strict:
             raise ClipError(f"{item.request.name}: {failure.error}") from failure.cause
         return Prediction(
@@ -348,87 +311,3 @@ class Pipeline:
             seconds=round(seconds, 4),
             fingerprint=item.request.fingerprint,
         )
-
-
-def with_content(request: Request) -> Mapping[str, str]:
-    """The request's fingerprint, in which size and date of each file have its content behind them:
-    by it a later run knows a file that was copied or touched. An unreadable file stays without."""
-    found = dict(request.fingerprint)
-    for kind, path in ((VIDEO, request.video), (AUDIO, request.audio)):
-        if path is not None and STAT.fullmatch(found.get(kind, "")):
-            with suppress(OSError):
-                stat = os.stat(path)
-                found[kind] += f"-{file_hash(path, stat.st_size, stat.st_mtime_ns)}"
-    return found
-
-
-def _attempt(call: Callable[[], T]) -> T | _Failure:
-    """What `call` returns, or how it failed: the one place where a failure becomes a record."""
-    try:
-        return call()
-    except PrerequisiteError:
-        raise
-    except Exception as error:
-        return _failure(error)
-
-
-def _each_alone(
-    call: Callable[[list[Prepared]], list[T | _Failure]], batch: list[Prepared]
-) -> list[T | _Failure]:
-    """What `call` makes of a batch; where that fails as a whole, of each item alone."""
-    if not batch:
-        return []
-    results = _attempt(lambda: call(batch))
-    if not isinstance(results, _Failure):
-        return results
-    if len(batch) == 1:
-        return [results]
-    return [result for item in batch for result in _each_alone(call, [item])]
-
-
-class _DeviceLost(PrerequisiteError):
-    """Every later call on the device would fail as well: the run stops rather than record that."""
-
-    def __init__(self, said: str, clips: Sequence[str] = ()) -> None:
-        self.said = said
-        at = f" at {', '.join(clips[:8])}{' ...' * (len(clips) > 8)}" if clips else ""
-        super().__init__(
-            f"the GPU failed{at} and answers this process no more ({said[:200]}); what was "
-            "described is kept, the same command goes on from there; if it fails there again, "
-            "batch_size=1 tells which clip it is"
-        )
-
-
-@contextmanager
-def _naming(items: Sequence[_Ready]) -> Iterator[None]:
-    """Name the clips at which a device was lost."""
-    try:
-        yield
-    except _DeviceLost as error:
-        raise _DeviceLost(error.said, [item.request.name for item in items]) from error
-
-
-def _failure(error: Exception) -> _Failure:
-    """Raises PrerequisiteError where the device can answer no further clip."""
-    if isinstance(error, ClipError):
-        return _Failure(error.status, str(error), error)
-    said = " ".join(f"{type(error).__name__}: {error}".split())
-    if is_device_lost(error):
-        raise _DeviceLost(said) from error
-    status = Status.OUT_OF_MEMORY if is_out_of_memory(error) else Status.CRASHED
-    return _Failure(status, f"{said}{where(error)}", error)
-
-
-def _checked(answer: object) -> Answer | _Failure:
-    if isinstance(answer, str):
-        return Answer(answer)
-    if isinstance(answer, Answer):
-        return answer
-    if isinstance(answer, ClipError):
-        return _failure(answer)
-    raise TypeError(f"generate() answered with {type(answer).__name__}, not with text")
-
-
-def _next_answer(answers: Iterator[tuple[int, object]]) -> tuple[int, Answer | _Failure] | None:
-    answer = next(answers, None)
-    return answer and (answer[0], _checked(answer[1]))

@@ -21,8 +21,8 @@ from pathlib import Path
 from typing import Any
 
 from ovmer.baselines.errors import OvmerError, PrerequisiteError, Status
-from ovmer.runners.describing.feed import Feed
-from ovmer.runners.describing.pipeline import Request
+from ovmer.runners.describing.feed import PipelineSettings
+from ovmer.runners.describing.requests import ClipRequest
 from ovmer.runners.describing.speed import Speed
 from ovmer.runners.folder.records import Prediction
 from ovmer.runners.progress import say
@@ -48,7 +48,7 @@ class RayOptions:
     timeout: float = 120.0
 
 
-class Unseen(Exception):
+class FileNotOnWorker(Exception):
     """A file that the driver sees and this worker does not: its machine lacks the data set."""
 
     def __init__(self, machine: str, path: Path) -> None:
@@ -56,18 +56,18 @@ class Unseen(Exception):
         self.machine, self.path = machine, path
 
 
-class Worker:
+class RayWorker:
     """The actor: one loaded adapter, and the clips that it was dealt."""
 
-    def __init__(self, feed: Feed, gpu_share: float = 1.0) -> None:
+    def __init__(self, feed: PipelineSettings, gpu_share: float = 1.0) -> None:
         """`gpu_share` is the part of a GPU's memory that is this worker's."""
         self._feed = feed
         self._gpu_share = gpu_share
-        self._dealt: queue.SimpleQueue[Request | None] = queue.SimpleQueue()
+        self._dealt: queue.SimpleQueue[ClipRequest | None] = queue.SimpleQueue()
         self._files: dict[str, Sequence[Path]] = {}
 
     def deal(
-        self, requests: Sequence[Request], files: Mapping[str, Sequence[Path]], *, last: bool
+        self, requests: Sequence[ClipRequest], files: Mapping[str, Sequence[Path]], *, last: bool
     ) -> None:
         """More clips, and by their names the files of them that the driver sees; after the `last`
         ones for now, batches that are not full are answered too."""
@@ -77,17 +77,17 @@ class Worker:
         if last:
             self._dealt.put(None)
 
-    def _requests(self) -> Iterator[Request]:
+    def _requests(self) -> Iterator[ClipRequest]:
         """A round; raises Unseen at a clip whose files are not on this machine."""
         for request in iter(self._dealt.get, None):
             for path in self._files.pop(request.name, ()):
                 if not path.exists():
-                    raise Unseen(socket.gethostname(), path)
+                    raise FileNotOnWorker(socket.gethostname(), path)
             yield request
 
-    def answers(self) -> Iterator[str | Prediction | Speed | OvmerError | Unseen]:
-        """What the driver hears: that it started, that it loaded; predictions, and at the end of
-        each round (`last`) the speed so far; or what ends the run."""
+    def answers(self) -> Iterator[str | Prediction | Speed | OvmerError | FileNotOnWorker]:
+        """Messages to the driver: that it started, that it loaded; predictions, and at the end of
+        each round (`last`) the speed so far; or the error that ends the run."""
         yield _STARTED
         try:
             if self._gpu_share < 1:
@@ -99,7 +99,7 @@ class Worker:
                 while True:
                     yield from pipeline.describe(self._requests())
                     yield pipeline.speed
-        except (OvmerError, Unseen) as error:
+        except (OvmerError, FileNotOnWorker) as error:
             yield error
 
 
@@ -111,8 +111,8 @@ class _Hand:
     stream: Any
     is_started: bool = False
     is_loaded: bool = False
-    clips: dict[str, Request] = field(default_factory=dict)
-    """What it holds, by name."""
+    clips: dict[str, ClipRequest] = field(default_factory=dict)
+    """Its unanswered clips, by name."""
     is_open: bool = False
     """Whether it waits for more before it answers a batch that is not full."""
     rounds: int = 0
@@ -120,7 +120,7 @@ class _Hand:
 
 
 @dataclass(frozen=True)
-class Share:
+class WorkerShare:
     """How many workers, and what each of them takes of the cluster."""
 
     workers: int
@@ -130,8 +130,8 @@ class Share:
     """Bytes; 0 is not asked for."""
 
     @classmethod
-    def of(cls, cluster: Mapping[str, float], options: RayOptions, on_gpu: bool) -> "Share":
-        """What the options ask for, the rest filled in; PrerequisiteError where it is not there."""
+    def of(cls, cluster: Mapping[str, float], options: RayOptions, on_gpu: bool) -> "WorkerShare":
+        """The options with defaults filled in; PrerequisiteError if the cluster lacks them."""
         cpus, gpus = cluster.get("CPU", 0.0), cluster.get("GPU", 0.0)
         each_gpu = options.gpus
         if each_gpu is None:
@@ -158,16 +158,16 @@ class Share:
 class RayWorkers:
     """A launcher (see launchers.py)."""
 
-    def __init__(self, feed: Feed, options: RayOptions) -> None:
+    def __init__(self, feed: PipelineSettings, options: RayOptions) -> None:
         self._feed = feed
         self._options = options
         self.speed = Speed()
 
-    def describe(self, requests: Sequence[Request]) -> Iterator[Prediction]:
+    def describe(self, requests: Sequence[ClipRequest]) -> Iterator[Prediction]:
         import ray
 
         with joined(self._options.address):
-            share = Share.of(ray.cluster_resources(), self._options, self._on_gpu)
+            share = WorkerShare.of(ray.cluster_resources(), self._options, self._on_gpu)
             table = _Table(self._feed.with_cores(share.cpus), share, self._options.timeout)
             started = time.perf_counter()
             try:
@@ -186,11 +186,11 @@ class RayWorkers:
 class _Table:
     """The driver: deals clips to its workers and takes predictions in."""
 
-    def __init__(self, feed: Feed, share: Share, timeout: float) -> None:
+    def __init__(self, feed: PipelineSettings, share: WorkerShare, timeout: float) -> None:
         import ray
 
         self._feed, self._share, self._timeout = feed, share, timeout
-        self._actor = ray.remote(Worker).options(
+        self._actor = ray.remote(RayWorker).options(
             num_cpus=share.cpus,
             num_gpus=share.gpus,
             memory=share.memory or None,
@@ -202,11 +202,11 @@ class _Table:
         # Beyond that a batch at work, one that waits, and some, so that not each clip is a message.
         self._most = self._idle_at + 2 * batch + 16
         self._hands: list[_Hand] = []
-        self._pending: deque[Request] = deque()
+        self._pending: deque[ClipRequest] = deque()
         self._deaths = Counter[str]()
         self.speeds: dict[_Hand, Speed] = {}
 
-    def run(self, requests: Sequence[Request]) -> Iterator[Prediction]:
+    def run(self, requests: Sequence[ClipRequest]) -> Iterator[Prediction]:
         """Predictions as they come in."""
         self._pending.extend(requests)
         for _ in range(min(self._share.workers, len(requests))):
@@ -267,7 +267,7 @@ class _Table:
             return
         if isinstance(said, OvmerError):
             raise said
-        if isinstance(said, Unseen):
+        if isinstance(said, FileNotOnWorker):
             self._dismiss(hand, said)
             return
         if isinstance(said, Prediction):
@@ -302,13 +302,13 @@ class _Table:
         if hand.is_open and not is_end and len(hand.clips) > self._idle_at:
             return  # it has enough to answer: not a message for every clip
         count = min(self._most, even) - len(hand.clips)
-        given = list[Request]()
+        given = list[ClipRequest]()
         while self._pending and len(given) < count and not self._is_suspect(self._pending[0]):
             given.append(self._pending.popleft())
         # In the end a worker is never left open: it would wait for clips that others are dealt.
         self._give(hand, given, last=is_end)
 
-    def _give(self, hand: _Hand, given: Sequence[Request], *, last: bool) -> None:
+    def _give(self, hand: _Hand, given: Sequence[ClipRequest], *, last: bool) -> None:
         if not given and not hand.is_open:
             return
         hand.clips |= {each.name: each for each in given}
@@ -320,10 +320,10 @@ class _Table:
         }
         hand.actor.deal.remote(given, files, last=last)
 
-    def _is_suspect(self, request: Request) -> bool:
+    def _is_suspect(self, request: ClipRequest) -> bool:
         return bool(self._deaths[request.name])
 
-    def _dismiss(self, hand: _Hand, unseen: Unseen) -> None:
+    def _dismiss(self, hand: _Hand, unseen: FileNotOnWorker) -> None:
         """Leave a worker out that lacks files; what it held is dealt to others."""
         import ray
 
@@ -346,7 +346,7 @@ class _Table:
 
         self._hands.remove(hand)
         ray.kill(hand.actor)  # an error of its own code leaves its process
-        again = list[Request]()
+        again = list[ClipRequest]()
         for name, request in hand.clips.items():
             self._deaths[name] += 1
             if self._deaths[name] < _DEATHS:

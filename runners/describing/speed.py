@@ -63,7 +63,7 @@ class Speed:
         )
 
     def as_json(self) -> dict[str, Any]:
-        """What run.json holds of it."""
+        """The entry in run.json."""
         seconds = self.seconds or 1.0
         return {
             "clips": self.clips,
@@ -79,16 +79,16 @@ class Speed:
         }
 
     def __str__(self) -> str:
-        told = self.as_json()
-        words = [f"{told['clips_per_second']} clips/s"]
+        figures = self.as_json()
+        words = [f"{figures['clips_per_second']} clips/s"]
         if self.new_tokens:
-            words.append(f"{told['new_tokens_per_second']} new tokens/s")
-        words.append(f"the generator waited {told['generator_waited']:.1%} of the time")
-        words.append(f"memory up to {told['peak_memory_mb']} MB")
+            words.append(f"{figures['new_tokens_per_second']} new tokens/s")
+        words.append(f"the generator waited {figures['generator_waited']:.1%} of the time")
+        words.append(f"memory up to {figures['peak_memory_mb']} MB")
         if self.used_gpu_memory:
             words.append(
-                f"on the GPU {told['peak_gpu_memory_mb']} MB by torch, "
-                f"{told['used_gpu_memory_mb']} MB in use by all"
+                f"on the GPU {figures['peak_gpu_memory_mb']} MB by torch, "
+                f"{figures['used_gpu_memory_mb']} MB in use by all"
             )
         return ", ".join(words)
 

@@ -7,13 +7,13 @@ from typing import Any, Protocol
 
 
 @dataclass(frozen=True, slots=True)
-class Described:
-    """What one baseline said about one clip."""
+class ClipDescription:
+    """One baseline's description of one clip."""
 
     name: str
     text: str
     subtitle: str | None = None
-    """What was said in the clip, where it is to be merged into the description; else None."""
+    """The subtitle, if it is to be merged into the description; else None."""
     is_labels: bool = False
     """True where the text names labels and describes nothing (`Adapter.answers_with_labels`)."""
     truth: tuple[str, ...] = ()
@@ -25,7 +25,7 @@ class Described:
 
 
 @dataclass(frozen=True, slots=True)
-class Extracted:
+class ExtractedLabels:
     """The open-vocabulary labels of one description."""
 
     name: str
@@ -33,9 +33,9 @@ class Extracted:
     raw: str
     """The extractor's answer as it came, before it was parsed."""
     notes: tuple[str, ...] = ()
-    """What is wrong with the answer, one short sentence each; `raw` is kept all the same."""
+    """Problems with the answer, one short sentence each; `raw` is kept all the same."""
     trail: Mapping[str, str] = field(default_factory=dict)
-    """What stands between description and labels, by step: the merged text, a translation."""
+    """Intermediate texts by step: the merged text, a translation."""
     error: str | None = None
     """Why there is no answer, in one sentence; the description is asked about again later."""
 
@@ -47,7 +47,7 @@ class Extractor(Protocol):
     def identity(self) -> Mapping[str, Any]:
         """Everything that can change a label: labels made under another identity are redone."""
 
-    def extract(self, items: Sequence[Described]) -> Iterator[Extracted]:
+    def extract(self, items: Sequence[ClipDescription]) -> Iterator[ExtractedLabels]:
         """Yield one result an item, in any order, each as soon as it is known.
 
         Raises PrerequisiteError where it cannot go on; what was yielded before stands.

@@ -20,7 +20,7 @@ from typing import Any
 from ovmer.baselines.decoding.answers import Answered, Asked, Generated, TextEngine
 from ovmer.baselines.decoding.language_model import LanguageModel
 from ovmer.baselines.errors import ClipError, PrerequisiteError, near
-from ovmer.runners.extraction.base import Described, Extracted
+from ovmer.runners.extraction.base import ClipDescription, ExtractedLabels
 
 _SLOT = re.compile(r"\{([a-z_]+)\}")
 _MOST_FRAMES, _LONGEST_SIDE, _QUALITY = 10, 512, 90
@@ -77,12 +77,12 @@ class JudgeExtractor:
 
     @property
     def identity(self) -> Mapping[str, Any]:
-        told: dict[str, Any] = {"kind": self.settings.kind, "variant": self.settings.variant}
+        judge: dict[str, Any] = {"kind": self.settings.kind, "variant": self.settings.variant}
         if self.settings.kind == "mme_emotion":
-            told |= {"frames": self.settings.frames, "audio_clues": bool(self._clues)}
-        return {"name": self.name, **self.model.identity, "judge": told}
+            judge |= {"frames": self.settings.frames, "audio_clues": bool(self._clues)}
+        return {"name": self.name, **self.model.identity, "judge": judge}
 
-    def extract(self, items: Sequence[Described]) -> Iterator[Extracted]:
+    def extract(self, items: Sequence[ClipDescription]) -> Iterator[ExtractedLabels]:
         if self.settings.kind == "laughter":
             yield from self._laughter(items)
         else:
@@ -91,7 +91,7 @@ class JudgeExtractor:
     def close(self) -> None:
         self.model.engine.close()
 
-    def _laughter(self, items: Sequence[Described]) -> Iterator[Extracted]:
+    def _laughter(self, items: Sequence[ClipDescription]) -> Iterator[ExtractedLabels]:
         prompts = _prompts()["laughter"]
         answers = [
             self._ask(items, lambda item, p=prompt: _filled(p, **_pair(item)))  # type: ignore[misc]
@@ -100,7 +100,7 @@ class JudgeExtractor:
         for item in items:
             yield _judged(item, [each[item.name] for each in answers])
 
-    def _mme_emotion(self, items: Sequence[Described]) -> Iterator[Extracted]:
+    def _mme_emotion(self, items: Sequence[ClipDescription]) -> Iterator[ExtractedLabels]:
         prompts, variant = _prompts()["mme_emotion"], self.settings.variant
         steps = self._ask(
             items,
@@ -113,7 +113,7 @@ class JudgeExtractor:
             if item not in taken:
                 yield _judged(item, [steps[item.name]])
 
-        def question(item: Described) -> str:
+        def question(item: ClipDescription) -> str:
             step = steps[item.name]
             assert isinstance(step, Generated)
             text = _filled(
@@ -134,27 +134,29 @@ class JudgeExtractor:
             yield _judged(item, [found[item.name]], notes, {"steps": step.text})
 
     def _ask(
-        self, items: Sequence[Described], question: Callable[[Described], str]
+        self, items: Sequence[ClipDescription], question: Callable[[ClipDescription], str]
     ) -> dict[str, Generated | ClipError]:
         answers = self.model.ask([question(item) for item in items])
         return {items[index].name: answer for index, answer in answers}
 
 
-def _pair(item: Described) -> dict[str, str]:
+def _pair(item: ClipDescription) -> dict[str, str]:
     return {"reference": " ".join(item.truth), "generated": item.text}
 
 
 def _judged(
-    item: Described,
+    item: ClipDescription,
     answers: Sequence[Generated | ClipError],
     notes: Sequence[str] = (),
     trail: Mapping[str, str] | None = None,
-) -> Extracted:
+) -> ExtractedLabels:
     """A failed judgement is kept with its reason and asked for again by the next run."""
     failed = [str(answer) for answer in answers if isinstance(answer, ClipError)]
     text = "\n".join(answer.text for answer in answers if isinstance(answer, Generated))
     error = f"judge: {failed[0]}" if failed else None
-    return Extracted(item.name, () if failed else (text,), text, tuple(notes), trail or {}, error)
+    return ExtractedLabels(
+        item.name, () if failed else (text,), text, tuple(notes), trail or {}, error
+    )
 
 
 def _read_clues(path: str | None) -> dict[str, str]:
@@ -176,10 +178,10 @@ _MARK = "\x1eovmer-judge:"
 
 def _with_system(system: str, text: str, video: Path | None = None) -> str:
     """A question with a system message and, perhaps, frames of a clip, as one text to be cached."""
-    told: dict[str, Any] = {"system": system, "text": text}
+    message: dict[str, Any] = {"system": system, "text": text}
     if video is not None:
-        told |= {"video": str(video), "changed": video.stat().st_mtime_ns}
-    return _MARK + json.dumps(told, ensure_ascii=False)
+        message |= {"video": str(video), "changed": video.stat().st_mtime_ns}
+    return _MARK + json.dumps(message, ensure_ascii=False)
 
 
 @dataclass
@@ -208,19 +210,19 @@ class JudgeEngine:
     def _chat(self, text: str) -> Any:
         if not text.startswith(_MARK):
             return text
-        told = json.loads(text.removeprefix(_MARK))
+        message = json.loads(text.removeprefix(_MARK))
         if not self.takes_chats:
-            if "video" in told:
+            if "video" in message:
                 raise PrerequisiteError(
                     "this judge is shown frames, which takes a model that sees behind a server: "
                     "add engine@extractor.engine=server, or task.judge.frames=false"
                 )
-            return f"{told['system']}\n\n{told['text']}"
-        content: list[dict[str, Any]] = [{"type": "text", "text": told["text"]}]
-        if "video" in told:
-            content += [_image(frame) for frame in _frames(Path(told["video"]))]
+            return f"{message['system']}\n\n{message['text']}"
+        content: list[dict[str, Any]] = [{"type": "text", "text": message["text"]}]
+        if "video" in message:
+            content += [_image(frame) for frame in _frames(Path(message["video"]))]
         return [
-            {"role": "system", "content": told["system"]},
+            {"role": "system", "content": message["system"]},
             {"role": "user", "content": content},
         ]
 

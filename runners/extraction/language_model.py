@@ -18,8 +18,8 @@ from typing import Any
 from ovmer.baselines.decoding.answers import Generated
 from ovmer.baselines.decoding.language_model import LanguageModel
 from ovmer.baselines.errors import ClipError
-from ovmer.runners.extraction.base import Described, Extracted
-from ovmer.runners.extraction.steps import STEPS, Asked, clean_reply, merging
+from ovmer.runners.extraction.base import ClipDescription, ExtractedLabels
+from ovmer.runners.extraction.steps import STEPS, StepPrompt, clean_reply, merging
 from ovmer.runners.scoring.parsing import PARSERS, string_to_list
 
 _CHINESE = re.compile(r"[\u4e00-\u9fff]")
@@ -37,7 +37,7 @@ NO_CHOICE = "the answer is none of the words asked for"
 
 
 @dataclass(frozen=True)
-class Chain:
+class QuestionChain:
     """Which questions a description goes through."""
 
     translate: str = "none"
@@ -55,7 +55,7 @@ class Chain:
 class _Item:
     """A description on its way."""
 
-    described: Described
+    described: ClipDescription
     text: str
     raw: str = "[]"
     labels: tuple[str, ...] = ()
@@ -63,15 +63,19 @@ class _Item:
     trail: dict[str, str] = field(default_factory=dict)
     error: str | None = None
 
-    def extracted(self) -> Extracted:
+    def extracted(self) -> ExtractedLabels:
         notes = tuple(self.notes)
-        return Extracted(self.described.name, self.labels, self.raw, notes, self.trail, self.error)
+        return ExtractedLabels(
+            self.described.name, self.labels, self.raw, notes, self.trail, self.error
+        )
 
 
 class LanguageModelExtractor:
     """Labels by the answers of a language model."""
 
-    def __init__(self, name: str, model: LanguageModel, chain: Chain, seed: int = 0) -> None:
+    def __init__(
+        self, name: str, model: LanguageModel, chain: QuestionChain, seed: int = 0
+    ) -> None:
         """`seed` starts the random streams of the answers; a greedy model has none."""
         self._name, self._model, self._chain, self._seed = name, model, chain, seed
         wanted = {
@@ -91,12 +95,12 @@ class LanguageModelExtractor:
             **asdict(self._chain),
         }
 
-    def extract(self, items: Sequence[Described]) -> Iterator[Extracted]:
+    def extract(self, items: Sequence[ClipDescription]) -> Iterator[ExtractedLabels]:
         on_way = []
         for described in items:
             if described.is_labels and not described.in_sentence:
                 labels = tuple(string_to_list(described.text))
-                yield Extracted(described.name, labels, described.text)
+                yield ExtractedLabels(described.name, labels, described.text)
             else:
                 on_way.append(_Item(described, described.text))
         for stage in self._stages[:-1]:
@@ -110,7 +114,7 @@ class LanguageModelExtractor:
 
     def _go_through(self, stage: str, items: Sequence[_Item]) -> Iterator[_Item]:
         """Put one question of the chain to all items that need it; yields every item."""
-        asked: list[tuple[_Item, Asked]] = []
+        asked: list[tuple[_Item, StepPrompt]] = []
         for item in items:
             question = self._question(stage, item)
             if question is None:
@@ -126,24 +130,24 @@ class LanguageModelExtractor:
                 self._take(stage, item, question, outcome)
             yield item
 
-    def _question(self, stage: str, item: _Item) -> Asked | None:
+    def _question(self, stage: str, item: _Item) -> StepPrompt | None:
         """The question about an item, if there is one: an empty text has no labels."""
         chain = self._chain
         match stage:
             case "translate" if _IN_OTHER[chain.translate].search(item.text):
-                return Asked(f"to_{chain.translate}", {"reason": item.text})
+                return StepPrompt(f"to_{chain.translate}", {"reason": item.text})
             case "merge" if chain.merge:
                 merged = merging(item.text, item.described.subtitle or "", chain.merge)
-                if isinstance(merged, Asked):
+                if isinstance(merged, StepPrompt):
                     return merged
                 item.text = item.trail["merge"] = merged
             case "labels" if item.text.strip():
-                return Asked(chain.labels, {"reason": item.text})
+                return StepPrompt(chain.labels, {"reason": item.text})
             case "target":
-                return Asked(chain.target, {"labels": clean_reply(item.raw)})
+                return StepPrompt(chain.target, {"labels": clean_reply(item.raw)})
         return None
 
-    def _take(self, stage: str, item: _Item, question: Asked, reply: Generated) -> None:
+    def _take(self, stage: str, item: _Item, question: StepPrompt, reply: Generated) -> None:
         """Put a reply to use, and note what is wrong with it."""
         text = clean_reply(reply.text)
         item.notes += [f"{stage}: {note}" for note in reply.notes]

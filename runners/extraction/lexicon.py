@@ -1,4 +1,4 @@
-"""The extractor without a model: emotion words found in a description, negation handled."""
+"""The extractor without a model: emotion words of a description, with negation handled."""
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ovmer.adapters.lexicon import conclusion, find_emotions
-from ovmer.runners.extraction.base import Described, Extracted
+from ovmer.runners.extraction.base import ClipDescription, ExtractedLabels
 from ovmer.runners.scoring.parsing import string_to_list
 
 # What AffectGPT is trained to say, and the example in the authors' prompt for extraction.
@@ -39,13 +39,13 @@ class LexiconExtractor:
     def identity(self) -> Mapping[str, Any]:
         return {"name": "lexicon", "sentences": self.sentences}
 
-    def extract(self, items: Sequence[Described]) -> Iterator[Extracted]:
+    def extract(self, items: Sequence[ClipDescription]) -> Iterator[ExtractedLabels]:
         for item in items:
             if item.is_labels:
                 labels = stated(item.text) if item.in_sentence else string_to_list(item.text)
             else:
                 labels = find_emotions(conclusion(item.text, self.sentences))
-            yield Extracted(item.name, tuple(labels), raw=item.text if item.is_labels else "")
+            yield ExtractedLabels(item.name, tuple(labels), raw=item.text if item.is_labels else "")
 
     def close(self) -> None:
         """Nothing to free."""

@@ -17,7 +17,7 @@ from ovmer.baselines.decoding.settings import GenerationSettings
 from ovmer.baselines.errors import PrerequisiteError, near
 from ovmer.runners.extraction.base import Extractor
 from ovmer.runners.extraction.judge import JudgeEngine, JudgeExtractor, JudgeSettings
-from ovmer.runners.extraction.language_model import Chain, LanguageModelExtractor
+from ovmer.runners.extraction.language_model import LanguageModelExtractor, QuestionChain
 from ovmer.runners.extraction.lexicon import LexiconExtractor
 from ovmer.runners.extraction.reply import ReplyExtractor
 from ovmer.runners.scoring.parsing import PARSERS
@@ -62,7 +62,7 @@ class LanguageModelSettings:
     cache: str = "outputs/.cache"
     dry_run: bool = False
     needs: dict[str, int] = field(default_factory=dict)
-    """What a cluster is asked for at least, unless a server answers (sweeping/submit.py)."""
+    """Least resources asked of a cluster, unless a server answers (sweeping/submit.py)."""
 
     def check(self) -> None:
         """Raise PrerequisiteError for a value that is none of the choices."""
@@ -124,7 +124,7 @@ def make_extractors(settings: Mapping[str, Any], merge: bool = False) -> list[Ex
     checked = _checked(LanguageModelSettings, settings)
     checked.check()
     model = _language_model(checked)
-    chain = Chain(
+    chain = QuestionChain(
         checked.translate,
         checked.merge if merge else None,
         checked.labels,
@@ -139,12 +139,12 @@ def _judge(settings: Mapping[str, Any]) -> JudgeExtractor:
     own = {key: value for key, value in settings.items() if key != "judge"}
     checked = _checked(LanguageModelSettings, own)
     checked.check()
-    told = settings.get("judge")
-    if not told:
+    judge = settings.get("judge")
+    if not judge:
         raise PrerequisiteError("extractor=judge needs a task with a judge, such as mme_emotion")
     model = _language_model(checked)
     model.engine = JudgeEngine(model.engine, isinstance(model.engine, ChatServer))
-    return JudgeExtractor(checked.name, model, _checked(JudgeSettings, told))
+    return JudgeExtractor(checked.name, model, _checked(JudgeSettings, judge))
 
 
 def make_language_model(settings: Mapping[str, Any]) -> LanguageModel:
@@ -162,7 +162,7 @@ def make_language_model(settings: Mapping[str, Any]) -> LanguageModel:
 
 
 def _language_model(settings: LanguageModelSettings) -> LanguageModel:
-    """The model behind its engine and the cache; a dry run puts a miniature in a hub model's place.
+    """The model behind its engine and the cache; a dry run replaces a hub model by a miniature.
 
     (A folder is used as it is, and what stands behind a server is the server's affair.)
     """

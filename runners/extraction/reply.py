@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ovmer.runners.extraction.base import Described, Extracted
+from ovmer.runners.extraction.base import ClipDescription, ExtractedLabels
 
 
 @dataclass(frozen=True)
@@ -15,9 +15,9 @@ class ReplyExtractor:
     def identity(self) -> Mapping[str, Any]:
         return {"name": "reply"}
 
-    def extract(self, items: Sequence[Described]) -> Iterator[Extracted]:
+    def extract(self, items: Sequence[ClipDescription]) -> Iterator[ExtractedLabels]:
         for item in items:
-            yield Extracted(item.name, (item.text,) if item.text else (), raw=item.text)
+            yield ExtractedLabels(item.name, (item.text,) if item.text else (), raw=item.text)
 
     def close(self) -> None:
         """Nothing to free."""

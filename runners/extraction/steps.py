@@ -24,7 +24,7 @@ _SENTIMENTS = frozenset({"positive", "negative", "neutral"})
 
 
 def clean_reply(reply: str) -> str:
-    """What the authors keep of every reply: a leading `Output:` and all line feeds dropped.
+    """Clean a reply as the authors do: drop a leading `Output:` and all line feeds.
 
     Each lead is tried once, in this order, so several may go; so do one `:` and then one `：`.
     """
@@ -36,7 +36,7 @@ def clean_reply(reply: str) -> str:
 
 
 @dataclass(frozen=True)
-class Step:
+class PromptStep:
     """One question: the prompt it is asked with, and how the cleaned reply is read."""
 
     prompt: str
@@ -81,29 +81,31 @@ def _first_sentence_of(words: frozenset[str]) -> Callable[[str], str | None]:
 
 _QWEN, _GPT = "qwen2.5_7b", "gpt-3.5"
 
-STEPS: Mapping[str, Step] = {
-    "labels": Step(f"{_QWEN}/labels_from_description", string_to_list),
-    "labels_mer2024": Step(f"{_GPT}/labels_from_description_english", string_to_list),
-    "labels_chinese": Step(f"{_GPT}/labels_from_description_chinese", string_to_list),
-    "merge": Step(f"{_QWEN}/merge_subtitle", _as_it_is),
-    "merge_subtitle_alone": Step(f"{_QWEN}/merge_subtitle_when_description_is_empty", _as_it_is),
-    "merge_chinese": Step(f"{_GPT}/merge_subtitle_chinese", _as_it_is),
-    "merge_chinese_subtitle_alone": Step(
+STEPS: Mapping[str, PromptStep] = {
+    "labels": PromptStep(f"{_QWEN}/labels_from_description", string_to_list),
+    "labels_mer2024": PromptStep(f"{_GPT}/labels_from_description_english", string_to_list),
+    "labels_chinese": PromptStep(f"{_GPT}/labels_from_description_chinese", string_to_list),
+    "merge": PromptStep(f"{_QWEN}/merge_subtitle", _as_it_is),
+    "merge_subtitle_alone": PromptStep(
+        f"{_QWEN}/merge_subtitle_when_description_is_empty", _as_it_is
+    ),
+    "merge_chinese": PromptStep(f"{_GPT}/merge_subtitle_chinese", _as_it_is),
+    "merge_chinese_subtitle_alone": PromptStep(
         f"{_GPT}/merge_subtitle_chinese_when_description_is_empty", _as_it_is
     ),
-    "to_english": Step(f"{_QWEN}/translate_chinese_to_english", _as_it_is),
-    "to_chinese": Step(f"{_QWEN}/translate_english_to_chinese", _as_it_is),
-    "basic_emotion": Step(f"{_QWEN}/basic_emotion_from_labels", _one_of(_BASIC_EMOTIONS)),
-    "basic_emotion_from_description": Step(
+    "to_english": PromptStep(f"{_QWEN}/translate_chinese_to_english", _as_it_is),
+    "to_chinese": PromptStep(f"{_QWEN}/translate_english_to_chinese", _as_it_is),
+    "basic_emotion": PromptStep(f"{_QWEN}/basic_emotion_from_labels", _one_of(_BASIC_EMOTIONS)),
+    "basic_emotion_from_description": PromptStep(
         f"{_QWEN}/basic_emotion_from_description", _first_sentence_of(_BASIC_EMOTIONS)
     ),
-    "sentiment": Step(f"{_QWEN}/sentiment_from_labels", _one_of(_SENTIMENTS)),
-    "groups": Step(f"{_GPT}/group_labels", listlist_to_list),
+    "sentiment": PromptStep(f"{_QWEN}/sentiment_from_labels", _one_of(_SENTIMENTS)),
+    "groups": PromptStep(f"{_GPT}/group_labels", listlist_to_list),
 }
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class StepPrompt:
     """A question: a step of the table with its slots filled."""
 
     step: str
@@ -114,7 +116,7 @@ class Asked:
         return STEPS[self.step].render(**self.values)
 
 
-def merging(clue: str, subtitle: str, step: str = "merge") -> Asked | str:
+def merging(clue: str, subtitle: str, step: str = "merge") -> StepPrompt | str:
     """How a clue and a subtitle become one description: a question, or a text that needs none.
 
     Without a subtitle the clue stays as it is; without either the text is the authors' fixed one.
@@ -122,14 +124,14 @@ def merging(clue: str, subtitle: str, step: str = "merge") -> Asked | str:
     if not subtitle.strip():
         return clue if clue.strip() else _NOTHING_KNOWN
     if not clue.strip():
-        return Asked(f"{step}_subtitle_alone", {"subtitle": subtitle})
-    return Asked(step, {"reason": clue, "subtitle": subtitle})
+        return StepPrompt(f"{step}_subtitle_alone", {"subtitle": subtitle})
+    return StepPrompt(step, {"reason": clue, "subtitle": subtitle})
 
 
-def grouping(predicted: Sequence[str], true: Sequence[str]) -> Asked:
+def grouping(predicted: Sequence[str], true: Sequence[str]) -> StepPrompt:
     """The question which of a clip's labels mean the same: each once, lower-case, sorted.
 
     (The authors' order is that of a set of strings, which changes from process to process.)
     """
     labels = sorted({label.lower() for label in (*predicted, *true)})
-    return Asked("groups", {"python_list_of_unique_labels": str(labels)})
+    return StepPrompt("groups", {"python_list_of_unique_labels": str(labels)})

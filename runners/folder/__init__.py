@@ -1,6 +1,6 @@
-"""A run on disk: the one place that writes and reads run folders.
+"""A run on disk: all writing and reading of run folders.
 
-run_folder.py    the folder, who may write to it, and how folders are found
+run_folder.py    the folder, who may write to it, and discovery of folders
 records.py       predictions and labels, one JSON object a line
 run_json.py      typed run.json: identity, settings, sessions
 scores_json.py   typed scores.json

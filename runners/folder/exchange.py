@@ -25,7 +25,7 @@ from ovmer.runners.folder.run_json import ANSWERED
 from ovmer.runners.foreign_text import guarded
 from ovmer.runners.scoring.label_files import (
     Columns,
-    Read,
+    LabelFile,
     collect,
     read_label_file,
 )
@@ -67,7 +67,7 @@ def has_exchange_files(folder: RunFolder, baseline: str, submission: str | None)
     return all((folder.path / name).is_file() for name in names)
 
 
-def read_labels(path: Path, columns: Columns) -> Read:
+def read_labels(path: Path, columns: Columns) -> LabelFile:
     """Labels by clip, of a file or as the last session of a run folder left them.
 
     Clips that failed are left out. Raises PrerequisiteError for a folder or file without labels.
@@ -89,13 +89,13 @@ def read_labels(path: Path, columns: Columns) -> Read:
     return found
 
 
-def _unfinished(path: Path) -> Read:
+def _unfinished(path: Path) -> LabelFile:
     """The last labels of each clip, where no session has come to its end."""
     labelled = RunFolder(path).read_labels().values()
     labels = {each.name: list(each.labels) for each in labelled if each.error is None}
     if not labels:
         raise PrerequisiteError(f"{path} is no run folder with labels: it holds no {_TABLE}")
-    return Read(labels, [f"{path} is unfinished: read what it holds so far"])
+    return LabelFile(labels, [f"{path} is unfinished: read what it holds so far"])
 
 
 def _npz_names(baseline: str) -> tuple[str, str]:

@@ -22,7 +22,7 @@ _SCORES = "extraction metric figure value low high n_clips n_counted comparable_
 
 
 class RunFrames(NamedTuple):
-    """What run folders hold; `folder`, `dataset` and `baseline` say in each row which run."""
+    """Data frames of run folders; `folder`, `dataset` and `baseline` name the run in each row."""
 
     predictions: "DataFrame"
     """One row a clip, with the fields of `Prediction`."""

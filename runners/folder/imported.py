@@ -1,4 +1,4 @@
-"""Scores that come from outside a sweep: of predictions that others made, or found afterwards.
+"""Scores that come from outside a sweep: of predictions that others made, or computed afterwards.
 
 Others' predictions get a run folder with a `run.json`, which says that they are imported and what
 is known of them, and `scores.json`; tables show it like our own runs. What the predictions were
@@ -20,7 +20,7 @@ from ovmer.runners.scoring.result import Scores
 
 @dataclass
 class RecordSettings:
-    """What is known of somebody's predictions; `baseline` unset: nothing is kept."""
+    """Origin of imported predictions; `baseline` unset: nothing is kept."""
 
     baseline: str | None = None
     """A name of conf/baseline, or any other; tables match their rows by it."""

@@ -6,7 +6,7 @@ from pathlib import Path
 from ovmer.baselines.errors import PrerequisiteError
 from ovmer.runners.config import Settings, settings_from_json
 from ovmer.runners.data import read_dataset
-from ovmer.runners.folder.records import Labelled, Prediction, identity_text, label_key
+from ovmer.runners.folder.records import LabelRecord, Prediction, identity_text, label_key
 from ovmer.runners.folder.run_folder import RunFolder
 from ovmer.runners.folder.run_json import RunInfo
 from ovmer.runners.folder.scores_json import StoredScores
@@ -28,11 +28,11 @@ def read_readings(
     entry: StoredScores | None,
     predictions: Mapping[str, Prediction],
     subtitles: Mapping[str, str | None],
-) -> list[dict[str, Labelled]]:
-    """The labels that the run's own extractor found in the descriptions as they are now.
+) -> list[dict[str, LabelRecord]]:
+    """The labels of the run's own extractor for the descriptions as they are now.
 
     Which extractor that was stands in scores.json; before there is one, or where the clips'
-    subtitles are gone, the labels found last are taken.
+    subtitles are gone, the latest labels are taken.
     """
     labelled = {key: each for key, each in folder.read_labels().items() if each.error is None}
     is_merged = settings.subtitle == "merge"
@@ -55,10 +55,10 @@ def read_readings(
     return [{each.name: each for each in labelled.values()}]
 
 
-def repeated_readings(path: Path) -> list[dict[str, Labelled]]:
+def repeated_readings(path: Path) -> list[dict[str, LabelRecord]]:
     """The readings of a run folder whose extraction was repeated; empty for any other.
 
-    Raises PrerequisiteError where they cannot be told apart, because the subtitles are gone.
+    Raises PrerequisiteError if they are ambiguous, because the subtitles are gone.
     """
     folder = RunFolder(path)
     info = folder.find_info() if path.is_dir() else None

@@ -32,7 +32,7 @@ class Prediction:
     name: str
     status: Status
     description: str = ""
-    """What the model said; empty where `status` is a failure."""
+    """The model's answer; empty if `status` is a failure."""
     error: str | None = None
     """Why it failed, in one sentence."""
     seconds: float = 0.0
@@ -41,7 +41,7 @@ class Prediction:
     new_tokens: int | None = None
     notes: tuple[str, ...] = ()
     thinking: str = ""
-    """What the model thought before it answered; no part of the description, and not scored."""
+    """The model's thinking before the answer; no part of the description, and not scored."""
     fingerprint: Mapping[str, str] = field(default_factory=dict)
     """Of the clip's files and words that the answer was made from."""
     made_by: str = ""
@@ -53,8 +53,8 @@ class Prediction:
 
 
 @dataclass(frozen=True, slots=True)
-class Labelled:
-    """A line of `labels.jsonl`: what an extractor found in one description."""
+class LabelRecord:
+    """A line of `labels.jsonl`: an extractor's labels for one description."""
 
     name: str
     labels: tuple[str, ...]
@@ -64,12 +64,12 @@ class Labelled:
     """See `label_key`."""
     notes: tuple[str, ...] = ()
     trail: Mapping[str, str] = field(default_factory=dict)
-    """What stands between description and labels, by step."""
+    """Intermediate texts, by step."""
     error: str | None = None
     """Why there are no labels, in one sentence; asked again by the next run."""
 
 
-R = TypeVar("R", Prediction, Labelled)
+R = TypeVar("R", Prediction, LabelRecord)
 
 
 def label_key(name: str, text: str, subtitle: str | None, is_labels: bool, extractor: str) -> str:

@@ -1,7 +1,7 @@
 """The folder of one run: what stands in it, and who may write to it.
 
     predictions.jsonl   one line a clip, appended as it is done           (records.Prediction)
-    labels.jsonl        one line a description and extractor, likewise    (records.Labelled)
+    labels.jsonl        one line a description and extractor, likewise    (records.LabelRecord)
     scores.json         figures, by "extraction/metric"                   (scores_json.StoredScores)
     run.json            identity and settings of the run, its sessions    (run_json.RunInfo)
     predictions.csv, results-*.npz, *-openset.npz    for use elsewhere    (exchange.py)
@@ -25,7 +25,7 @@ from typing import Any, Self, TypeVar
 from ovmer.baselines.errors import PrerequisiteError
 from ovmer.runners.disk import read_object, replace_file
 from ovmer.runners.folder.identity import differences
-from ovmer.runners.folder.records import Labelled, Prediction, RecordWriter, read_records
+from ovmer.runners.folder.records import LabelRecord, Prediction, RecordWriter, read_records
 from ovmer.runners.folder.run_json import SCHEMA, RunInfo, identity_digest
 from ovmer.runners.folder.scores_json import StoredScores
 from ovmer.runners.progress import say
@@ -54,9 +54,14 @@ class RunFolder:
             each.name: each for each in read_records(self.path / "predictions.jsonl", Prediction)
         }
 
-    def read_labels(self) -> dict[str, Labelled]:
+    def last_record(self) -> float:
+        """When the last clip was recorded, in seconds since 1970; 0 where none was."""
+        path = self.path / "predictions.jsonl"
+        return path.stat().st_mtime if path.is_file() else 0.0
+
+    def read_labels(self) -> dict[str, LabelRecord]:
         """By their key, since several extractors may have read the same descriptions."""
-        return {each.key: each for each in read_records(self.path / "labels.jsonl", Labelled)}
+        return {each.key: each for each in read_records(self.path / "labels.jsonl", LabelRecord)}
 
     def find_info(self) -> RunInfo | None:
         """The content of run.json; None where there is no such file."""
@@ -142,7 +147,7 @@ class RunFolder:
             self.path.mkdir(parents=True, exist_ok=True)
             writer = RecordWriter[Prediction](self.path / "predictions.jsonl")
             self.predictions = self._held.enter_context(writer)
-            labels = RecordWriter[Labelled](self.path / "labels.jsonl")
+            labels = RecordWriter[LabelRecord](self.path / "labels.jsonl")
             self.labels = self._held.enter_context(labels)
         except BaseException:
             self._held.close()

@@ -23,7 +23,7 @@ class RunInfo:
     """`Job.identity`; empty of an imported run."""
     settings: Mapping[str, Any] = field(default_factory=dict)
     imported: Mapping[str, Any] | None = None
-    """Of predictions that others made: what is known of them, in place of the settings."""
+    """For imported predictions: their known origin, instead of settings."""
     answers: str = "descriptions"
     """Or `labels`, which no extractor has to find in a description."""
     clips: int = 0
@@ -45,7 +45,7 @@ class RunInfo:
 
     @property
     def about(self) -> Mapping[str, Any]:
-        """The settings; of an imported run what is known in their place."""
+        """The settings; for an imported run its known origin instead."""
         return self.settings if self.imported is None else self.imported
 
     @property

@@ -1,4 +1,4 @@
-"""What a run did otherwise than the one behind a printed figure, each with its reason.
+"""Deviations of a run from the one behind a printed figure, each with its reason.
 
 What ships in conf/baseline/ is how the authors ran a model, but for the accidents of their code,
 which the experiments switch on (`bug_compat`). Settings are compared with that, and weights by what
@@ -16,14 +16,14 @@ from ovmer.runners.config import shipped_baselines
 from ovmer.runners.folder.run_json import RunInfo
 from ovmer.runners.folder.scores_json import StoredScores
 from ovmer.runners.job import NOT_FIELDS, OWN_PRESET, own_preset
-from ovmer.runners.papers.layout import Layout
-from ovmer.runners.papers.results import Result
+from ovmer.runners.papers.layout import TableLayout
+from ovmer.runners.papers.results import PaperRun
 
 _ASKED = {
     "prompt": "asked with the subtitle",
     "merge": "two steps, the subtitle merged afterwards",
     "none": "asked without the subtitle",
-    None: "protocol not told",
+    None: "protocol unknown",
 }
 _BESIDE = NOT_FIELDS | {"adapter", "checkpoint", "bug_compat", "runs"}
 """Keys of a baseline that are compared in a way of their own."""
@@ -34,7 +34,7 @@ _LONGEST = 70  # characters of a value in a mark
 
 @dataclass(frozen=True)
 class Mark:
-    """What must be said of a figure; `is_grave` where it cannot be set beside print."""
+    """A deviation of a figure; `is_grave` if it cannot be compared with print."""
 
     text: str
     is_grave: bool = True
@@ -52,7 +52,7 @@ def names_of(baseline: str | None) -> list[str]:
 
 
 def deviations(
-    layout: Layout, baseline: str | None, result: Result, scored: StoredScores
+    layout: TableLayout, baseline: str | None, result: PaperRun, scored: StoredScores
 ) -> Iterator[Mark]:
     """A mark for each thing that print did otherwise; what is grave first."""
     info, shipped = result.info, _shipped().get(baseline or "", {})
@@ -68,7 +68,7 @@ def deviations(
 
 
 def _asking(
-    layout: Layout, protocol: Mapping[str, Any], result: Result, scored: StoredScores
+    layout: TableLayout, protocol: Mapping[str, Any], result: PaperRun, scored: StoredScores
 ) -> Iterator[Mark]:
     info, asked = result.info, result.asked(scored)
     wanted = layout.subtitle and protocol.get("subtitle", layout.subtitle)
@@ -160,7 +160,7 @@ def _weights(info: RunInfo, shipped: Mapping[str, Any]) -> Iterator[Mark]:
 def _running(
     info: RunInfo, shipped: Mapping[str, Any], protocol: Mapping[str, Any]
 ) -> Iterator[Mark]:
-    """What stands outside the baseline: picture, data type, switches of the engine."""
+    """Deviations outside the baseline: picture, data type, options of the engine."""
     identity = info.identity
     visual, wanted = identity.get("dataset.visual"), protocol.get("visual", "frame")
     if visual not in (None, wanted):
@@ -178,7 +178,7 @@ def _running(
 
 
 def _labels(
-    layout: Layout, protocol: Mapping[str, Any], info: RunInfo, scored: StoredScores
+    layout: TableLayout, protocol: Mapping[str, Any], info: RunInfo, scored: StoredScores
 ) -> Iterator[Mark]:
     extractor = scored.extractor
     by_rule = extractor.get("name") == "lexicon" and not info.names_labels

@@ -29,7 +29,7 @@ class Column:
     published: tuple[str, str] | None = None
     """(data set, metric) as published/*.csv spells them."""
     unit: int = 100
-    """What a figure of 1 is printed as."""
+    """The printed value of a figure of 1."""
     mean_of: tuple[str, ...] | None = None
     """Without a data set: the titles of the columns that it is the mean of; None: all before it."""
     weights: tuple[float, ...] = ()
@@ -42,7 +42,7 @@ class PrintedRow:
 
     model: str
     inputs: str = ""
-    """What it is given, of V (video), A (audio) and T (text, the subtitle)."""
+    """Its inputs, of V (video), A (audio) and T (text, the subtitle)."""
     baseline: str | None = None
     notes: tuple[str, ...] = ()
 
@@ -59,7 +59,7 @@ class Published:
 
 
 @dataclass(frozen=True)
-class Layout:
+class TableLayout:
     """One printed table."""
 
     name: str
@@ -94,38 +94,39 @@ def layout_names() -> list[str]:
     return sorted(each.name.removesuffix(".yaml") for each in folder.iterdir())
 
 
-def read_layout(name: str) -> Layout:
+def read_layout(name: str) -> TableLayout:
     """The layout of `layouts/NAME.yaml`; PrerequisiteError for an unknown name."""
     import yaml
 
     if name not in layout_names():
         raise PrerequisiteError(f"there is no layout={name}; {near(name, layout_names())}")
     path = files("ovmer.runners.papers").joinpath("layouts", f"{name}.yaml")
-    told: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
-    tables = told["table"] if isinstance(told["table"], list) else [told["table"]]
-    columns = tuple(_column(each) for each in told["columns"])
-    return Layout(
+    content: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
+    tables = content["table"] if isinstance(content["table"], list) else [content["table"]]
+    columns = tuple(_column(each) for each in content["columns"])
+    return TableLayout(
         name,
-        told["title"],
-        told["subtitle"],
-        told["edition"],
+        content["title"],
+        content["subtitle"],
+        content["edition"],
         columns,
         tuple(
-            PrintedRow(**{**each, "notes": tuple(each.get("notes", ()))}) for each in told["rows"]
+            PrintedRow(**{**each, "notes": tuple(each.get("notes", ()))})
+            for each in content["rows"]
         ),
-        tuple(told["notes"]),
-        told.get("row_notes", {}),
-        tuple(told.get("plot") or (column.title for column in columns)),
-        told.get("runs", 1),
-        told.get("generation", OWN_PRESET),
-        told.get("extractor"),
-        _published(told["published"], tables),
+        tuple(content["notes"]),
+        content.get("row_notes", {}),
+        tuple(content.get("plot") or (column.title for column in columns)),
+        content.get("runs", 1),
+        content.get("generation", OWN_PRESET),
+        content.get("extractor"),
+        _published(content["published"], tables),
     )
 
 
-def _column(told: dict[str, Any]) -> Column:
-    lists = {key: tuple(value) for key, value in told.items() if isinstance(value, list)}
-    return Column(**{**told, **lists})
+def _column(content: dict[str, Any]) -> Column:
+    lists = {key: tuple(value) for key, value in content.items() if isinstance(value, list)}
+    return Column(**{**content, **lists})
 
 
 def _published(file: str, tables: Sequence[str]) -> dict[tuple[str, str, str, str], Published]:

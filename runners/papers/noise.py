@@ -48,7 +48,7 @@ class ColumnSummary:
 
 
 def summary(differences: Sequence[float]) -> ColumnSummary | None:
-    """What the rows of a column say together; None of fewer than three.
+    """Summary of a column's differences; None for fewer than three.
 
     An offset that all rows share (another vocabulary, another edition of the labels) shows here
     long before it shows in any row.

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ovmer.runners.papers.layout import Column
-from ovmer.runners.papers.table import Cell, PaperTable
+from ovmer.runners.papers.table import PaperTable, TableCell
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -72,7 +72,7 @@ def _dress(axis: "Axes", column: Column, lines: int) -> None:
         axis.axhspan(y - 0.5, y + 0.5, color="#f3f4f6", zorder=-1, linewidth=0)
 
 
-def _mark(axis: "Axes", y: int, cell: Cell) -> None:
+def _mark(axis: "Axes", y: int, cell: TableCell) -> None:
     if cell.published is not None:
         value, std = cell.published.value, cell.published.std
         if std is not None:

@@ -11,14 +11,14 @@ from pathlib import Path
 from ovmer.baselines.errors import PrerequisiteError
 from ovmer.runners.folder.run_folder import RunFolder
 from ovmer.runners.papers.table import PaperTable
-from ovmer.runners.report.entries import Entry, make_entry
-from ovmer.runners.report.runs import Datasets, read_run
-from ovmer.runners.scoring.significance import Family, compare
+from ovmer.runners.report.entries import LeaderboardEntry, make_entry
+from ovmer.runners.report.runs import DatasetCache, read_run
+from ovmer.runners.scoring.significance import RunComparison, compare
 
 
 def with_ranks(table: PaperTable) -> PaperTable:
     """The table with the tests of all pairs in each column that its plot shows."""
-    datasets, entries = Datasets(), dict[Path, Entry | None]()
+    datasets, entries = DatasetCache(), dict[Path, LeaderboardEntry | None]()
     families = {}
     for i, column in enumerate(table.layout.columns):
         if column.dataset is None or column.title not in table.layout.plot:
@@ -34,7 +34,7 @@ def with_ranks(table: PaperTable) -> PaperTable:
     return replace(table, families=families)
 
 
-def _entry(folder: Path, datasets: Datasets) -> Entry | None:
+def _entry(folder: Path, datasets: DatasetCache) -> LeaderboardEntry | None:
     """The run, scored; None where it cannot be."""
     try:
         run = read_run(RunFolder(folder), datasets)
@@ -44,7 +44,9 @@ def _entry(folder: Path, datasets: Datasets) -> Entry | None:
     return None if entry.excluded else entry
 
 
-def _family(entries: Mapping[str, Entry | None], metric: str, figure: str) -> Family | None:
+def _family(
+    entries: Mapping[str, LeaderboardEntry | None], metric: str, figure: str
+) -> RunComparison | None:
     """All pairs of the runs that were scored with this metric on the same clips."""
     scores = {
         name: entry.mean

@@ -10,7 +10,7 @@ from typing import Any
 
 from tabulate import tabulate
 
-from ovmer.runners.papers.table import Cell, Line, PaperTable
+from ovmer.runners.papers.table import PaperTable, TableCell, TableRow
 from ovmer.runners.trained_on import over
 
 _EMPTY = "–"
@@ -20,22 +20,29 @@ Raise = Callable[[str], str]
 
 def plain(table: PaperTable) -> str:
     """For the terminal."""
-    header, body = _grid(table, lambda letters: f"^{letters}")
-    align = ["left"] * 4 + ["right"] * (len(header) - 4)
-    text = tabulate(body, header, colalign=align, disable_numparse=True)
+    text = _aligned(_grid(table, lambda letters: f"^{letters}"), "simple")
     return "\n".join([table.layout.title, "", text, "", *_footnotes(table)])
 
 
 def markdown(table: PaperTable) -> str:
     header, body = _grid(table, lambda letters: f"<sup>{letters}</sup>")
-    rows = [header, ["---"] * 4 + ["---:"] * (len(header) - 4), *body]
-    lines = ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows]
+    rows = [[cell.replace("|", "\\|") for cell in row] for row in (header, *body)]
     notes = [f"- {note}" for note in _footnotes(table)]
-    return "\n".join([f"# {table.layout.title}", "", *lines, "", *notes, ""])
+    text = _aligned((rows[0], rows[1:]), "pipe")
+    return "\n".join([f"# {table.layout.title}", "", text, "", *notes, ""])
+
+
+def _aligned(grid: tuple[list[str], list[list[str]]], style: str) -> str:
+    header, body = grid
+    align = ["left"] * 4 + ["right"] * (len(header) - 4)
+    return tabulate(body, header, style, colalign=align, disable_numparse=True)
 
 
 def latex(table: PaperTable) -> str:
-    """A `table*` for booktabs, which needs no other package."""
+    """A `table*` for booktabs, which needs no other package.
+
+    tabulate's styles have no `\\addlinespace` between models, so its body is written here.
+    """
     header, body = _grid(table, lambda letters: f"\\textsuperscript{{{letters}}}", _tex)
     columns = "llll" + "r" * (len(header) - 4)
     lines = []
@@ -82,7 +89,7 @@ def cell_rows(table: PaperTable) -> list[dict[str, Any]]:
     return [_cell_row(table, line, cell) for line in table.lines for cell in line.cells]
 
 
-def _cell_row(table: PaperTable, line: Line, cell: Cell) -> dict[str, Any]:
+def _cell_row(table: PaperTable, line: TableRow, cell: TableCell) -> dict[str, Any]:
     column, print_, (low, high) = cell.column, cell.published, cell.interval or ("", "")
     ranks = table.ranks(cell) or ("", "")
     return {
@@ -142,7 +149,7 @@ def _summary_lines(table: PaperTable) -> list[tuple[str, Sequence[str]]]:
     ]
 
 
-def _lines_of(table: PaperTable, line: Line, above: Raise) -> list[tuple[str, Sequence[str]]]:
+def _lines_of(table: PaperTable, line: TableRow, above: Raise) -> list[tuple[str, Sequence[str]]]:
     lines: list[tuple[str, Sequence[str]]] = [
         ("ours", [_ours(table, line, cell, above) for cell in line.cells])
     ]
@@ -160,30 +167,30 @@ def _lines_of(table: PaperTable, line: Line, above: Raise) -> list[tuple[str, Se
     return lines
 
 
-def _ours(table: PaperTable, line: Line, cell: Cell, above: Raise) -> str:
+def _ours(table: PaperTable, line: TableRow, cell: TableCell, above: Raise) -> str:
     letters = table.cell_letters(line, cell)
     value = _EMPTY if cell.ours is None else f"{cell.ours:.2f}"
     return value + (above(letters) if letters else "")
 
 
-def _interval(cell: Cell) -> str:
+def _interval(cell: TableCell) -> str:
     return f"[{cell.interval[0]:.1f}, {cell.interval[1]:.1f}]" if cell.interval else ""
 
 
-def _printed(cell: Cell) -> str:
+def _printed(cell: TableCell) -> str:
     if cell.published is None:
         return ""
     deviation = "" if cell.published.std is None else f" ±{cell.published.std:.2f}"
     return f"{cell.published.value:.2f}{deviation}"
 
 
-def _difference(cell: Cell) -> str:
+def _difference(cell: TableCell) -> str:
     if cell.difference is None:
         return ""
     return "0.00" if abs(cell.difference) < 0.005 else f"{cell.difference:+.2f}"
 
 
-def _noise(cell: Cell) -> str:
+def _noise(cell: TableCell) -> str:
     if cell.difference is None:
         return ""
     return "n. k." if cell.noise is None else f"±{cell.noise:.2f}"

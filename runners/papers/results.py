@@ -13,7 +13,7 @@ from ovmer.runners.folder.scores_json import StoredScores
 
 
 @dataclass(frozen=True)
-class Result:
+class PaperRun:
     """One run folder."""
 
     folder: Path
@@ -21,7 +21,7 @@ class Result:
     scored: tuple[StoredScores, ...]
 
     def asked(self, scored: StoredScores) -> str | None:
-        """What became of the subtitle: prompt, merge or none; None where the run does not say."""
+        """Use of the subtitle: prompt, merge or none; None if the run does not say."""
         if self.info.imported is not None:
             return self.info.imported.get("subtitle")
         if scored.is_merged:
@@ -29,7 +29,7 @@ class Result:
         return str(self.info.identity.get("subtitle", "none"))
 
 
-def read_results(paths: Sequence[Path]) -> list[Result]:
+def read_results(paths: Sequence[Path]) -> list[PaperRun]:
     """Read every run folder at or below the paths, in the order of their names.
 
     A folder that cannot be read is left out with a sentence. Raises PrerequisiteError where a path
@@ -38,5 +38,5 @@ def read_results(paths: Sequence[Path]) -> list[Result]:
     return read_folders(paths, read_result)
 
 
-def read_result(folder: RunFolder) -> Result:
-    return Result(folder.path, folder.info(), tuple(folder.read_scores().values()))
+def read_result(folder: RunFolder) -> PaperRun:
+    return PaperRun(folder.path, folder.info(), tuple(folder.read_scores().values()))

@@ -12,10 +12,10 @@ from pathlib import Path
 
 from ovmer.runners.folder.scores_json import StoredScores
 from ovmer.runners.papers.deviations import Mark, deviations, names_of
-from ovmer.runners.papers.layout import Column, Layout, PrintedRow, Published
+from ovmer.runners.papers.layout import Column, PrintedRow, Published, TableLayout
 from ovmer.runners.papers.noise import ColumnSummary, half_width, summary
-from ovmer.runners.papers.results import Result
-from ovmer.runners.scoring.significance import Family
+from ovmer.runners.papers.results import PaperRun
+from ovmer.runners.scoring.significance import RunComparison
 from ovmer.runners.trained_on import over, seen
 
 _NOT_RUN = "not run"
@@ -23,7 +23,7 @@ _OWN = "no row of its own in print"
 
 
 @dataclass(frozen=True)
-class Cell:
+class TableCell:
     """Our figure and the printed one, both as printed (mostly percent)."""
 
     column: Column
@@ -38,7 +38,7 @@ class Cell:
     """Half of the 95 % interval of the difference from print; None: not known."""
 
     @property
-    def is_told(self) -> bool:
+    def is_known(self) -> bool:
         """There is a figure of ours, or a run that failed to make one."""
         return self.ours is not None or self.folder is not None
 
@@ -55,11 +55,11 @@ class Cell:
 
 
 @dataclass(frozen=True)
-class Line:
+class TableRow:
     """One model's cells."""
 
     row: PrintedRow
-    cells: tuple[Cell, ...]
+    cells: tuple[TableCell, ...]
     is_printed: bool = True
     """False of a baseline that print has no row for."""
 
@@ -71,7 +71,7 @@ class Line:
 
     @cached_property
     def common(self) -> list[str]:
-        """What must be said of every figure of the row or, where it has none, of every gap."""
+        """Deviations of every figure of the row or, if it has none, of every gap."""
         own = [cell for cell in self.cells if cell.column.dataset is not None]
         own = [cell for cell in own if cell.ours is not None] or own
         texts = [[mark.text for mark in cell.marks] for cell in own]
@@ -82,12 +82,12 @@ class Line:
 class PaperTable:
     """A printed table with our figures in it."""
 
-    layout: Layout
-    lines: tuple[Line, ...]
-    families: Mapping[str, Family] = field(default_factory=dict)
+    layout: TableLayout
+    lines: tuple[TableRow, ...]
+    families: Mapping[str, RunComparison] = field(default_factory=dict)
     """Title of a column -> the tests of all pairs of its runs (`ranks.with_ranks`)."""
 
-    def ranks(self, cell: Cell) -> tuple[int, int] | None:
+    def ranks(self, cell: TableCell) -> tuple[int, int] | None:
         """The ranks that our run of a cell may have in its column; None where there is no test."""
         family = self.families.get(cell.column.title)
         return None if family is None else family.ranks.get(str(cell.folder))
@@ -111,11 +111,11 @@ class PaperTable:
         )
         return {text: _letter(i) for i, text in enumerate(texts)}
 
-    def row_letters(self, line: Line) -> str:
+    def row_letters(self, line: TableRow) -> str:
         """Of what holds for the whole row."""
         return self._letters_of(self._row_texts(line))
 
-    def cell_letters(self, line: Line, cell: Cell) -> str:
+    def cell_letters(self, line: TableRow, cell: TableCell) -> str:
         """Of what holds for this cell and not for the whole row."""
         texts = [mark.text for mark in cell.marks]
         return self._letters_of([text for text in texts if text not in line.common])
@@ -124,13 +124,13 @@ class PaperTable:
         """In the order of the footnotes."""
         return ",".join(letter for text, letter in self.letters.items() if text in texts)
 
-    def _row_texts(self, line: Line) -> list[str]:
-        told = [self.layout.row_notes[note] for note in line.row.notes]
-        return [*told, *([] if line.is_printed else [_OWN]), *line.common]
+    def _row_texts(self, line: TableRow) -> list[str]:
+        texts = [self.layout.row_notes[note] for note in line.row.notes]
+        return [*texts, *([] if line.is_printed else [_OWN]), *line.common]
 
     @property
     def notes(self) -> list[str]:
-        """What stands under the table whatever the figures are."""
+        """Notes under the table that do not depend on the figures."""
         notes = list(self.layout.notes)
         if any(cell.interval for line in self.lines for cell in line.cells):
             notes.append(
@@ -184,15 +184,15 @@ class PaperTable:
         ]
 
 
-def make_table(layout: Layout, results: Sequence[Result]) -> PaperTable:
+def make_table(layout: TableLayout, results: Sequence[PaperRun]) -> PaperTable:
     """Fill the layout; below stand baselines that print has no row for."""
-    by_run: dict[tuple[str, str], list[Result]] = {}
+    by_run: dict[tuple[str, str], list[PaperRun]] = {}
     for result in results:
         by_run.setdefault((result.info.baseline, result.info.dataset), []).append(result)
     rows = [(row, True) for row in layout.rows] + [(row, False) for row in _others(layout, results)]
     lines = []
     for row, is_printed in rows:
-        cells: list[Cell] = []
+        cells: list[TableCell] = []
         for column in layout.columns:
             if column.dataset is None:
                 cells.append(_mean(layout, row, column, cells))
@@ -200,12 +200,12 @@ def make_table(layout: Layout, results: Sequence[Result]) -> PaperTable:
                 names = names_of(row.baseline)
                 found = [each for name in names for each in by_run.get((name, column.dataset), [])]
                 cells.append(_cell(layout, row, column, found))
-        if is_printed or any(cell.is_told for cell in cells):
-            lines.append(Line(row, tuple(cells), is_printed))
+        if is_printed or any(cell.is_known for cell in cells):
+            lines.append(TableRow(row, tuple(cells), is_printed))
     return PaperTable(layout, tuple(lines))
 
 
-def _others(layout: Layout, results: Sequence[Result]) -> Iterator[PrintedRow]:
+def _others(layout: TableLayout, results: Sequence[PaperRun]) -> Iterator[PrintedRow]:
     known = {name for row in layout.rows for name in names_of(row.baseline)}
     wanted = {column.dataset for column in layout.columns}
     infos = [result.info for result in results if result.info.dataset in wanted]
@@ -215,7 +215,9 @@ def _others(layout: Layout, results: Sequence[Result]) -> Iterator[PrintedRow]:
             yield PrintedRow(title if "+" not in baseline else baseline, baseline=baseline)
 
 
-def _cell(layout: Layout, row: PrintedRow, column: Column, results: Sequence[Result]) -> Cell:
+def _cell(
+    layout: TableLayout, row: PrintedRow, column: Column, results: Sequence[PaperRun]
+) -> TableCell:
     published = layout.printed(row, column)
     choices = []
     for result in results:
@@ -228,7 +230,7 @@ def _cell(layout: Layout, row: PrintedRow, column: Column, results: Sequence[Res
     if not choices:
         why = _why_empty(row, column, results)
         failed = next((each.folder for each in results if each.info.problem), None)
-        return Cell(column, None, None, published, (Mark(why),), failed)
+        return TableCell(column, None, None, published, (Mark(why),), failed)
     result, scored, marks = min(
         choices, key=lambda each: (sum(mark.is_grave for mark in each[2]), len(each[2]))
     )
@@ -237,7 +239,7 @@ def _cell(layout: Layout, row: PrintedRow, column: Column, results: Sequence[Res
     spread = scored.spread.get(column.figure)
     spread = None if spread is None else column.unit * spread
     printed = None if published is None else published.std
-    return Cell(
+    return TableCell(
         column,
         column.unit * value,
         interval and (column.unit * interval[0], column.unit * interval[1]),
@@ -249,12 +251,12 @@ def _cell(layout: Layout, row: PrintedRow, column: Column, results: Sequence[Res
     )
 
 
-def _all_failed(result: Result) -> bool:
+def _all_failed(result: PaperRun) -> bool:
     """Whether no clip was answered; the figures say nothing of the model then."""
     return bool(result.info.failed) and result.info.failed == result.info.clips
 
 
-def _why_empty(row: PrintedRow, column: Column, results: Sequence[Result]) -> str:
+def _why_empty(row: PrintedRow, column: Column, results: Sequence[PaperRun]) -> str:
     if row.baseline is None:
         return "no baseline of this project"
     if not column.metric:
@@ -278,14 +280,14 @@ def _why_empty(row: PrintedRow, column: Column, results: Sequence[Result]) -> st
 
 
 def _marks(
-    layout: Layout,
+    layout: TableLayout,
     row: PrintedRow,
     column: Column,
-    result: Result,
+    result: PaperRun,
     scored: StoredScores,
     is_printed: bool,
 ) -> Iterator[Mark]:
-    """What is grave first. The protocol matters only where there is print to compare with."""
+    """Deviations, grave ones first. The protocol matters only beside a printed figure."""
     info = result.info
     if info.is_dry or scored.extractor.get("model") == "miniature":
         yield Mark("dry run on a random miniature: the figure means nothing")
@@ -303,21 +305,23 @@ def _marks(
     if info.failed:
         yield Mark(f"{info.failed} clips failed and count as without labels", is_grave=False)
     if info.imported is not None:
-        told = scored.extractor.get("name", "imported").replace("imported", "not told")
-        yield Mark(f"imported predictions, labels by: {told}", is_grave=False)
+        made_by = scored.extractor.get("name", "imported").replace("imported", "unknown")
+        yield Mark(f"imported predictions, labels by: {made_by}", is_grave=False)
 
 
-def _mean(layout: Layout, row: PrintedRow, column: Column, cells: Sequence[Cell]) -> Cell:
+def _mean(
+    layout: TableLayout, row: PrintedRow, column: Column, cells: Sequence[TableCell]
+) -> TableCell:
     published = layout.printed(row, column)
     if column.mean_of is not None:
         cells = [cell for cell in cells if cell.column.title in column.mean_of]
         if not cells:
-            return Cell(column, None, None, published, (Mark("no metric of this project"),))
+            return TableCell(column, None, None, published, (Mark("no metric of this project"),))
     weights = column.weights or (1.0,) * len(cells)
     values = [cell.ours for cell in cells if cell.ours is not None]
     if len(values) < len(cells):
         why = () if not values else (Mark(f"{len(values)} of {len(cells)} data sets"),)
-        return Cell(column, None, None, published, why)
+        return TableCell(column, None, None, published, why)
     halves = [(c.interval[1] - c.interval[0]) / 2 for c in cells if c.interval]
     value, interval = math.fsum(map(math.prod, zip(weights, values, strict=True))), None
     value /= math.fsum(weights)
@@ -327,7 +331,7 @@ def _mean(layout: Layout, row: PrintedRow, column: Column, cells: Sequence[Cell]
         interval = value - half, value + half
     grave = not all(cell.is_comparable for cell in cells)
     marks = (Mark("mean of figures of which some cannot be set beside print"),) if grave else ()
-    return Cell(column, value, interval, published, marks)
+    return TableCell(column, value, interval, published, marks)
 
 
 def _letter(i: int) -> str:

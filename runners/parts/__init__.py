@@ -5,6 +5,6 @@ of the run's identity. `make` makes what is missing; `with_parts` only looks up 
 that a plan, the job and a later look see the same clips.
 """
 
-from ovmer.runners.parts.make import Parted, identities, make, with_parts
+from ovmer.runners.parts.make import identities, make, with_parts
 
-__all__ = ["Parted", "identities", "make", "with_parts"]
+__all__ = ["identities", "make", "with_parts"]

@@ -2,18 +2,24 @@
 
 import io
 import os
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ovmer.baselines.errors import ClipError, PrerequisiteError, Unavailable, first_line
 from ovmer.runners.parts.cache import PartCache
 
+if TYPE_CHECKING:
+    from ovmer.adapters.media import Samples
+
 RATE = 16_000
 _WINDOW_SECONDS = 30.0
-"""What Whisper hears at once; longer sounds go through its long-form decoding."""
-_VERSION = 1
+"""Whisper's window; longer sounds go through its long-form decoding."""
+_SILENCE = 1e-3
+"""Peak below which nothing is said (-60 dB of full scale); Whisper makes words up there."""
+_VERSION = 2
 
 
 @dataclass
@@ -24,7 +30,7 @@ class AsrSettings:
     model: str = ""
     """Hub id@revision, a folder, or the name of a server's model."""
     language: str | None = None
-    """As Whisper names it (`english`, `zh`); None: found by the model, clip by clip."""
+    """As Whisper names it (`english`, `zh`); None: detected by the model, clip by clip."""
     clips: str = "missing"
     """Whose words are heard: of clips without a subtitle (missing), or of all."""
     base_url: str | None = None
@@ -51,7 +57,10 @@ class AsrSettings:
 
 
 class Listener:
-    """Writes down what is said; the model is loaded with the first clip."""
+    """Writes down what is said; the model is loaded with the first clip.
+
+    Several threads may use one: they read files side by side, and the model hears one at a time.
+    """
 
     def __init__(self, settings: AsrSettings) -> None:
         self._settings = settings
@@ -59,6 +68,7 @@ class Listener:
         self.cache = PartCache("asr", heard)
         self._model: Any = None
         self._processor: Any = None
+        self._turn = threading.Lock()
 
     def make(self, audio: Path) -> None:
         """Put the words of a sound file, or of a video's sound, into the cache.
@@ -75,10 +85,17 @@ class Listener:
         except ClipError as error:
             self.cache.keep(audio, {"text": None, "error": str(error)})
             return
-        ask = self._ask_server if self._settings.base_url else self._ask_model
-        self.cache.keep(audio, ask(sound))
+        self.cache.keep(audio, self._words(sound))
 
-    def _ask_server(self, sound: Any) -> dict[str, Any]:
+    def _words(self, sound: "Samples") -> dict[str, Any]:
+        if abs(sound).max() < _SILENCE:
+            return {"text": "", "language": None}
+        if self._settings.base_url:
+            return self._ask_server(sound)
+        with self._turn:
+            return self._ask_model(sound)
+
+    def _ask_server(self, sound: "Samples") -> dict[str, Any]:
         import soundfile
         from openai import OpenAI, OpenAIError
 
@@ -100,7 +117,7 @@ class Listener:
             ) from error
         return {"text": reply.text.strip(), "language": settings.language}
 
-    def _ask_model(self, sound: Any) -> dict[str, Any]:
+    def _ask_model(self, sound: "Samples") -> dict[str, Any]:
         import torch
 
         processor, model = self._loaded()
@@ -109,29 +126,39 @@ class Listener:
         inputs = processor(
             sound, sampling_rate=RATE, return_tensors="pt", return_attention_mask=True, **options
         )
-        asked: dict[str, Any] = (
-            {"task": "transcribe"} if model.generation_config.is_multilingual else {}
-        )
-        if self._settings.language and asked:
-            asked["language"] = self._settings.language
+        features = inputs.input_features.to(model.device, model.dtype)
+        language, asked = self._settings.language, dict[str, Any]()
         with torch.inference_mode():
+            if getattr(model.generation_config, "is_multilingual", False):
+                language = language or self._language(features)
+                asked = {"task": "transcribe", "language": language}
             ids = model.generate(
-                inputs.input_features.to(model.device, model.dtype),
+                features,
                 attention_mask=inputs.attention_mask.to(model.device),
                 return_timestamps=is_long,
                 **asked,
             )
         text = processor.batch_decode(ids, skip_special_tokens=True)[0].strip()
-        return {"text": text, "language": self._settings.language}
+        return {"text": text, "language": language}
+
+    def _language(self, features: Any) -> str:
+        """The code of the language that is spoken in the first 30 s."""
+        generation = self._model.generation_config
+        window = features[..., : self._model.config.max_source_positions * 2]
+        (spoken,) = self._model.detect_language(window, generation_config=generation).tolist()
+        names = {number: name for name, number in generation.lang_to_id.items()}
+        return str(names[spoken]).strip("<|>")
 
     def _loaded(self) -> tuple[Any, Any]:
         if self._model is None:
             from transformers import AutoModelForSpeechSeq2Seq, AutoProcessor
+            from transformers.utils.logging import disable_progress_bar
 
             from ovmer.baselines.device import resolve
 
+            disable_progress_bar()
             settings = self._settings
-            place = resolve(settings.device, settings.dtype)
+            placement = resolve(settings.device, settings.dtype)
             name, _, revision = settings.model.partition("@")
             where: Mapping[str, Any] = {"revision": revision} if revision else {}
             try:
@@ -139,8 +166,12 @@ class Listener:
                     name, trust_remote_code=False, **where
                 )
                 self._model = AutoModelForSpeechSeq2Seq.from_pretrained(
-                    name, dtype=place.dtype, use_safetensors=True, trust_remote_code=False, **where
-                ).to(place.device)
+                    name,
+                    dtype=placement.dtype,
+                    use_safetensors=True,
+                    trust_remote_code=False,
+                    **where,
+                ).to(placement.device)
             except (OSError, ValueError) as error:
                 raise PrerequisiteError(
                     f"asr.model={settings.model} cannot be loaded ({first_line(error)}); give a "

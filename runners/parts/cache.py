@@ -3,9 +3,11 @@
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from ovmer.baselines.cache import PARTS, cache_folder
 
@@ -13,7 +15,7 @@ _BLOCK = 1 << 20
 
 
 class PartCache:
-    """A folder of small JSON files for one maker: what was found in a file, under its hash.
+    """A folder of small JSON files for one detector: its result for each file, by the file's hash.
 
     A file that has the path, size and date of one that was looked up is not hashed again.
     """
@@ -22,7 +24,7 @@ class PartCache:
         self.folder = cache_folder(PARTS) / f"{maker}-{_digest(json.dumps(identity))}"
 
     def find(self, path: Path) -> dict[str, Any] | None:
-        """What was kept for the file; None for one that is new or cannot be read."""
+        """The cached entry for the file; None if it is new or cannot be read."""
         try:
             content = self.content(path)
             found: dict[str, Any] = json.loads((self.folder / f"{content}.json").read_text("utf-8"))
@@ -32,7 +34,8 @@ class PartCache:
 
     def keep(self, path: Path, values: Mapping[str, Any]) -> None:
         text = json.dumps(dict(values), ensure_ascii=False)
-        _write(self.folder / f"{self.content(path)}.json", text.encode())
+        with replacing(self.folder / f"{self.content(path)}.json") as file:
+            file.write(text.encode())
 
     def content(self, path: Path) -> str:
         """Hash of a file's bytes. Raises OSError where it cannot be read."""
@@ -45,7 +48,8 @@ class PartCache:
             with path.open("rb") as file:
                 while block := file.read(_BLOCK):
                     digest.update(block)
-            _write(memo, digest.hexdigest().encode())
+            with replacing(memo) as out:
+                out.write(digest.hexdigest().encode())
             return digest.hexdigest()
 
 
@@ -53,9 +57,14 @@ def _digest(text: str) -> str:
     return hashlib.blake2b(text.encode("utf-8", "replace"), digest_size=10).hexdigest()
 
 
-def _write(file: Path, content: bytes) -> None:
-    """At one stroke, as several jobs may make the same."""
+@contextmanager
+def replacing(file: Path) -> Iterator[BinaryIO]:
+    """Open a file to write that becomes `file` once it is whole: others may make the same one."""
     file.parent.mkdir(parents=True, exist_ok=True)
-    partial = file.with_name(f".{os.getpid()}-{file.name}")
-    partial.write_bytes(content)
-    partial.replace(file)
+    partial = file.with_name(f".{os.getpid()}-{threading.get_ident()}-{file.name}")
+    try:
+        with partial.open("wb") as out:
+            yield out
+        partial.replace(file)
+    finally:
+        partial.unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""Crops of faces in OpenFace's layout, found by MTCNN (Zhang et al., 2016).
+"""Face crops in OpenFace's layout, detected by MTCNN (Zhang et al., 2016).
 
 The detector is facenet-pytorch's: MIT licence, its weights (2 MB) ship in the package, and it gives
 the landmarks that alignment needs. A crop is the similarity transform that brings eyes and corners
@@ -7,6 +7,7 @@ scaled by `-simscale 0.7` to `-simsize 112`. Unlike OpenFace's, crops show the b
 frames without a face are left out instead of filled.
 """
 
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ovmer.baselines.errors import ClipError, PrerequisiteError, Unavailable
-from ovmer.runners.parts.cache import PartCache
+from ovmer.runners.parts.cache import PartCache, replacing
 
 if TYPE_CHECKING:
     from ovmer.adapters.media.sampling import Rule
@@ -28,8 +29,8 @@ _TARGET = SIDE / 2 + _SCALE * np.array(
     [[-_EYE_X, _EYE_Y], [_EYE_X, _EYE_Y], [-_MOUTH_X, _MOUTH_Y], [_MOUTH_X, _MOUTH_Y]]
 )
 _LANDMARKS = [0, 1, 3, 4]  # of MTCNN's five: the nose is left out
-_MOST_BYTES = 256 * 2**20
-"""Of frames that are held at once."""
+_MOST_BYTES = 64 * 2**20
+"""Of frames that each thread holds at once."""
 _LONGEST_SIDE = 640
 """Frames are made smaller for detection, in pixels: MTCNN's cost grows with their area."""
 _SURE = 0.9
@@ -38,11 +39,15 @@ IDENTITY = {"detector": "facenet-pytorch MTCNN", "threshold": _SURE, "side": SID
 
 
 class FaceFinder:
-    """Finds faces; the detector is loaded with the first clip."""
+    """Finds faces; the detector is loaded with the first clip.
+
+    Several threads may use one: they read files side by side, and the detector sees one at a time.
+    """
 
     def __init__(self, device: str = "auto") -> None:
         self._device = device
         self._detector: Any = None
+        self._turn = threading.Lock()
         self.cache = PartCache("faces", IDENTITY)
 
     def make(self, video: Path) -> None:
@@ -58,12 +63,8 @@ class FaceFinder:
             self.cache.keep(video, {"crops": 0, "error": str(error)})
             return
         if len(crops):
-            file = self.file(video)
-            file.parent.mkdir(parents=True, exist_ok=True)
-            partial = file.with_name(f".{file.name}")
-            with partial.open("wb") as out:
-                np.save(out, crops)
-            partial.replace(file)
+            with replacing(self.file(video)) as file:
+                np.save(file, crops)
         self.cache.keep(video, {"crops": len(crops), "most": most})
 
     def file(self, video: Path) -> Path:
@@ -78,17 +79,22 @@ class FaceFinder:
         """BGR crops (frames x 112 x 112 x 3), and the most faces in one frame."""
         from ovmer.adapters.media import read_frames
 
-        detect = self._loaded().detect
+        with self._turn:
+            detect = self._loaded().detect
         found, most = list[NDArray[np.uint8]](), 0
         first = read_frames(video, lambda count, fps: [0])
         batch = max(1, _MOST_BYTES // first.pixels.nbytes)
         for start in range(0, first.count, batch):
             indices = list(range(start, min(first.count, start + batch)))
-            for frame in read_frames(video, _these(indices)).pixels:
-                faces = self._faces(detect, frame)
-                most = max(most, len(faces))
-                if faces:
-                    found.append(aligned(frame, faces[0])[..., ::-1])
+            pixels = read_frames(video, _these(indices)).pixels
+            with self._turn:
+                seen = [self._faces(detect, frame) for frame in pixels]
+            most = max(most, *map(len, seen))
+            found += [
+                aligned(frame, faces[0])[..., ::-1]
+                for frame, faces in zip(pixels, seen, strict=True)
+                if faces
+            ]
         shape = (0, SIDE, SIDE, 3)
         return np.stack(found) if found else np.zeros(shape, np.uint8), most
 

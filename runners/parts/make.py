@@ -1,6 +1,7 @@
 """Which parts a job's clips lack, and where they come from."""
 
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,14 +18,8 @@ from ovmer.runners.parts.asr import AsrSettings, Listener
 from ovmer.runners.parts.faces import FaceFinder
 from ovmer.runners.progress import Progress
 
-
-@dataclass(frozen=True)
-class Parted:
-    """A clip with the parts that were made for it."""
-
-    clip: Clip
-    notes: tuple[str, ...] = ()
-    """For the clip's record."""
+_AT_ONCE = 4
+"""Files that are read at a time, or asked about where a server does the work."""
 
 
 @dataclass
@@ -37,7 +32,7 @@ class FaceSettings:
 
 
 def identities(settings: Settings, uses: frozenset[str]) -> dict[str, Any]:
-    """What the made parts add to the identity of a run whose baseline uses so much."""
+    """Keys that generated parts add to a run's identity; `uses` are the baseline's modalities."""
     found: dict[str, Any] = {}
     if VIDEO in uses and _finds_faces(settings):
         found["faces"] = {**faces.IDENTITY, "missing": _face_settings(settings).missing}
@@ -65,55 +60,59 @@ def make(settings: Settings, clips: Sequence[Clip], uses: frozenset[str], label:
 def _make(
     find: Callable[[Path], Any], make_one: Callable[[Path], None], files: Sequence[Path], label: str
 ) -> None:
+    """Each file once; the next ones are read while a model is at work."""
     todo = [file for file in dict.fromkeys(files) if find(file) is None]
     if not todo:
         return
-    with Progress(len(todo), label) as progress:
-        for file in todo:
-            make_one(file)
-            progress.add()
+    with Progress(len(todo), label) as progress, ThreadPoolExecutor(_AT_ONCE, "parts") as pool:
+        try:
+            for _ in pool.map(make_one, todo):
+                progress.add()
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
 
 
-def with_parts(settings: Settings, clips: Sequence[Clip]) -> list[Parted]:
+def with_parts(settings: Settings, clips: Sequence[Clip]) -> Sequence[Clip]:
     """The clips with what was made for them so far."""
-    found = [Parted(clip) for clip in clips]
     if _listens(settings):
         asr = _asr_settings(settings)
         listener = Listener(asr)
-        found = [_with_words(listener, asr, each) for each in found]
+        clips = [_with_words(listener, asr, clip) for clip in clips]
     if _finds_faces(settings):
         finder, missing = FaceFinder(), _face_settings(settings).missing
-        found = [_with_face(finder, missing, each) for each in found]
-    return found
+        clips = [_with_face(finder, missing, clip) for clip in clips]
+    return clips
 
 
-def _with_words(listener: Listener, asr: AsrSettings, parted: Parted) -> Parted:
-    clip = parted.clip
+def _with_words(listener: Listener, asr: AsrSettings, clip: Clip) -> Clip:
     if clip.audio is None or not _is_heard(asr, clip):
-        return parted
+        return clip
     heard = listener.cache.find(clip.audio)
-    if heard is None or heard.get("text") is None:
-        return parted
-    note = f'the subtitle was heard by {asr.name}: "{heard["text"]}"'
-    return Parted(replace(clip, subtitle=heard["text"]), (*parted.notes, note))
+    if heard is None:
+        return clip
+    if heard["text"] is None:
+        note = f"no subtitle could be heard by {asr.name}: {heard['error']}"
+        return replace(clip, notes=(*clip.notes, note))
+    language = f" ({heard['language']})" if heard["language"] else ""
+    note = f'the subtitle was heard by {asr.name}{language}: "{heard["text"]}"'
+    return replace(clip, subtitle=heard["text"], notes=(*clip.notes, note))
 
 
-def _with_face(finder: FaceFinder, missing: str, parted: Parted) -> Parted:
-    clip = parted.clip
+def _with_face(finder: FaceFinder, missing: str, clip: Clip) -> Clip:
     if clip.face is not None or clip.video is None:
-        return parted
+        return clip
     seen = finder.cache.find(clip.video)
-    if seen is None:  # not made yet, as while a sweep is planned: where it will be
-        return Parted(replace(clip, face=finder.file(clip.video)), parted.notes)
+    if seen is None:  # not made yet, as while a sweep is planned: its path is known
+        return replace(clip, face=finder.file(clip.video))
     if not seen["crops"]:
         if missing == "frame" and "error" not in seen:
             note = "no face was found, so whole frames are shown"
-            return Parted(replace(clip, face=clip.video), (*parted.notes, note))
-        return parted
-    notes = parted.notes
+            return replace(clip, face=clip.video, notes=(*clip.notes, note))
+        return clip
+    notes = clip.notes
     if seen["most"] > 1:
         notes = (*notes, f"up to {seen['most']} faces in a frame; the largest is shown")
-    return Parted(replace(clip, face=finder.file(clip.video)), notes)
+    return replace(clip, face=finder.file(clip.video), notes=notes)
 
 
 def _is_heard(asr: AsrSettings, clip: Clip) -> bool:

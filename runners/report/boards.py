@@ -18,32 +18,32 @@ from typing import Any
 import numpy as np
 
 from ovmer.baselines.errors import Status
-from ovmer.runners.report.entries import Entry, make_entry
-from ovmer.runners.report.runs import Run
+from ovmer.runners.report.entries import LeaderboardEntry, make_entry
+from ovmer.runners.report.runs import ReportRun
 from ovmer.runners.report.tallies import input_changes, label_counts
 from ovmer.runners.scoring import Scores
+from ovmer.runners.scoring.alignment import in_same_clusters, on_common_clips
 from ovmer.runners.scoring.base import headlines
 from ovmer.runners.scoring.comparison import detectable, explanations
 from ovmer.runners.scoring.intervals import make_intervals, standard_error
 from ovmer.runners.scoring.resampling import FloatArray, replicates_for, resample
 from ovmer.runners.scoring.significance import (
-    Family,
+    RunComparison,
     compare_contributions,
-    in_same_clusters,
     mean_statistic,
-    on_common_clips,
 )
 from ovmer.runners.scoring.variance import rerun_half_width, variance_parts
 from ovmer.runners.scoring.vocabulary import MAPPINGS
 from ovmer.runners.trained_on import seen_by
 
 _CONFIDENCE = 0.95
+_LATEST = 3  # answers shown while a sweep runs
 
 
-class Board:
+class Leaderboard:
     """Rows that share clips, truth and metric: the best first, what is excluded last."""
 
-    def __init__(self, rows: Sequence[Entry]) -> None:
+    def __init__(self, rows: Sequence[LeaderboardEntry]) -> None:
         first = rows[0].run
         self.dataset, self.metric, self.clips = first.dataset, first.metric, first.clips
         scored = in_same_clusters({row.name: row.mean for row in rows if row.mean is not None})
@@ -58,13 +58,13 @@ class Board:
             if row.mean is not None
         }
 
-    def _order(self, row: Entry) -> tuple[bool, float]:
+    def _order(self, row: LeaderboardEntry) -> tuple[bool, float]:
         """A perfect figure over two clips does not come first; nor is that of a dry run."""
         is_listed_last = bool(row.excluded) and not row.run.is_bound
         return is_listed_last, -row.figures.get(self.metric.primary, -1.0)
 
     @cached_property
-    def family(self) -> Family | None:
+    def family(self) -> RunComparison | None:
         """All pairs of the runs that are compared, in the primary figure; None without two."""
         compared = {row.name: row.mean for row in self.rows if not row.excluded and row.mean}
         if len(compared) < 2:
@@ -88,6 +88,12 @@ class Board:
         known = list(dict.fromkeys(name for row in self.rows for name in row.figures))
         wanted = headlines(self.metric.primary, known)
         return list(dict.fromkeys([name for name in wanted if name in known] + known))
+
+    @property
+    def weight(self) -> tuple[int, float]:
+        """How many runs answered, and when the last of them did; the page opens on the largest."""
+        answered = [row.run.changed for row in self.rows if row.run.answered]
+        return len(answered), max(answered, default=0.0)
 
     @property
     def warnings(self) -> dict[str, list[str]]:
@@ -129,7 +135,7 @@ class Board:
             ),
         }
 
-    def _notes(self, row: Entry) -> list[str]:
+    def _notes(self, row: LeaderboardEntry) -> list[str]:
         if row.mean is None:
             return []
         return [*row.mean.notes, *self._intervals[row.name].notes]
@@ -138,7 +144,7 @@ class Board:
         noted = [self._notes(row) for row in self.rows if row.mean is not None]
         return [note for note in noted[0] if all(note in each for each in noted)] if noted else []
 
-    def _row(self, row: Entry) -> dict[str, Any]:
+    def _row(self, row: LeaderboardEntry) -> dict[str, Any]:
         run, common, counts = row.run, self._common_notes(), row.run.counts
         notes = [note for note in self._notes(row) if note not in common]
         family = self.family
@@ -152,6 +158,8 @@ class Board:
             "best": family and family.best.get(row.name),
             "status": {str(each): counts[each] for each in Status if each in counts},
             "done": len(run.predictions),
+            "answered": run.answered,
+            "latest": list(run.predictions)[: -_LATEST - 1 : -1],
             "excluded": row.excluded,
             "bound": run.is_bound,
             "warnings": list(run.warnings),
@@ -159,7 +167,7 @@ class Board:
             "settings": _settings(run),
         }
 
-    def _figures(self, row: Entry) -> list[list[float | None] | None]:
+    def _figures(self, row: LeaderboardEntry) -> list[list[float | None] | None]:
         """[value, low, high] of each of `figure_names`."""
         made, entry = self._intervals.get(row.name), row.run.entry
         stored = {} if entry is None or made is not None else entry.intervals
@@ -197,7 +205,7 @@ class Board:
         ]
 
     def _test(self) -> dict[str, Any] | None:
-        """What holds for all pairs."""
+        """The test's data that hold for all pairs."""
         family = self.family
         if family is None:
             return None
@@ -213,7 +221,7 @@ class Board:
     def _variance(self) -> list[dict[str, Any]]:
         """The parts of the primary figure's variance, for runs with several seeds of some kind."""
         primary = self.metric.primary
-        groups: dict[str, list[Entry]] = {}
+        groups: dict[str, list[LeaderboardEntry]] = {}
         for row in self.rows:
             if row.mean is not None and not row.run.is_dry:
                 groups.setdefault(_without_seed(row.run), []).append(row)
@@ -245,17 +253,17 @@ class Board:
         return {mapping: found[mapping] for mapping in MAPPINGS if mapping in found}
 
 
-def make_boards(runs: Sequence[Run], missing: str = "zero") -> list[Board]:
+def make_boards(runs: Sequence[ReportRun], missing: str = "zero") -> list[Leaderboard]:
     """The boards of all runs, in the order in which their first run was given.
 
     With missing=zero a clip that failed counts as one without labels, and a run that lacks clips is
     not compared. With missing=skip runs are scored and compared on the clips that all have.
     """
-    groups: dict[str, list[Run]] = {}
+    groups: dict[str, list[ReportRun]] = {}
     for run in runs:
         groups.setdefault(_key(run), []).append(run)
     return [
-        Board(
+        Leaderboard(
             [
                 make_entry(run, name, missing)
                 for run, name in zip(of_kind, _names(of_kind), strict=True)
@@ -265,15 +273,15 @@ def make_boards(runs: Sequence[Run], missing: str = "zero") -> list[Board]:
     ]
 
 
-def _key(run: Run) -> str:
-    """What must agree between the runs of a board."""
+def _key(run: ReportRun) -> str:
+    """Key of the leaderboard that a run belongs to."""
     clips = [[clip.name, *clip.labels] for clip in run.clips] if run.truth else []
     metric = [run.metric.name, run.metric.primary, run.metric.conditions]
     text = json.dumps([run.dataset, clips, metric], sort_keys=True, default=str)
     return hashlib.blake2b(text.encode("utf-8", "replace")).hexdigest()
 
 
-def _names(runs: Sequence[Run]) -> list[str]:
+def _names(runs: Sequence[ReportRun]) -> list[str]:
     """The folders' names; where two are alike, as much of their paths as tells them apart."""
     names = [run.name for run in runs]
     if len(set(names)) == len(names):
@@ -283,7 +291,7 @@ def _names(runs: Sequence[Run]) -> list[str]:
     return [str(path.relative_to(above)) for path in paths]
 
 
-def _keep_common_clips(rows: Sequence[Entry]) -> list[str]:
+def _keep_common_clips(rows: Sequence[LeaderboardEntry]) -> list[str]:
     """With missing=skip, restrict all rows to the clips that all compared ones have; a note."""
     compared = {row.name: row.mean for row in rows if row.mean and not row.excluded}
     if rows[0].missing != "skip" or len(compared) < 2:
@@ -298,7 +306,7 @@ def _keep_common_clips(rows: Sequence[Entry]) -> list[str]:
     return notes
 
 
-def _draw(rows: Sequence[Entry]) -> dict[str, dict[str, FloatArray]]:
+def _draw(rows: Sequence[LeaderboardEntry]) -> dict[str, dict[str, FloatArray]]:
     """Row -> figure -> its values (replicates) on resamples of clips, the same for all rows.
 
     Rows over the same clips are drawn together: the draw is what takes time.
@@ -317,7 +325,7 @@ def _draw(rows: Sequence[Entry]) -> dict[str, dict[str, FloatArray]]:
     return drawn
 
 
-def _spread(row: Entry, primary: str) -> dict[str, Any] | None:
+def _spread(row: LeaderboardEntry, primary: str) -> dict[str, Any] | None:
     """Of several readings: how many, their deviation, and how far one more may lie from them."""
     deviation = None if row.mean is None else row.mean.spread.get(primary)
     if deviation is None:
@@ -326,15 +334,15 @@ def _spread(row: Entry, primary: str) -> dict[str, Any] | None:
     return {"readings": len(row.scores), "s": _rounded(deviation), "rerun": _rounded(rerun)}
 
 
-def _without_seed(run: Run) -> str:
-    """What runs that differ in their generation seed alone have in common."""
+def _without_seed(run: ReportRun) -> str:
+    """Key of runs that differ only in their generation seed."""
     settings = run.settings
     same = [settings.baseline, settings.generation, settings.subtitle, settings.extractor]
     return json.dumps([*same, settings.engine, settings.machine.dtype], sort_keys=True, default=str)
 
 
-def _settings(run: Run) -> dict[str, str]:
-    """What a row's figures depend on beside its model."""
+def _settings(run: ReportRun) -> dict[str, str]:
+    """Settings that a row's figures depend on, beside its model."""
     settings = run.settings
     return {
         "generation": settings.generation,

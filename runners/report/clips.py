@@ -1,4 +1,4 @@
-"""What the gallery shows of a board's clips, in two kinds of parts.
+"""Data of the gallery, in two kinds of parts.
 
 The index is small and holds what filters and the list need: names, subtitles, truth, labels, each
 answer's status and score, and what every label counts as under each mapping of the metric. Shards
@@ -14,9 +14,9 @@ import numpy as np
 
 from ovmer.baselines.errors import Status
 from ovmer.runners.data import Clip
-from ovmer.runners.folder.records import Labelled, Prediction
-from ovmer.runners.report.boards import Board
-from ovmer.runners.report.entries import Entry
+from ovmer.runners.folder.records import LabelRecord, Prediction
+from ovmer.runners.report.boards import Leaderboard
+from ovmer.runners.report.entries import LeaderboardEntry
 from ovmer.runners.scoring.parsing import PARSERS
 from ovmer.runners.scoring.vocabulary import MAPPINGS, WHEELS, Vocabulary
 from ovmer.runners.scoring.words import WordMetric
@@ -34,7 +34,7 @@ Media = Callable[[Path], str]
 """The address of a video or sound file, as the page finds it."""
 
 
-def index(board: Board, starts: Sequence[int], media: Media) -> dict[str, Any]:
+def index(board: Leaderboard, starts: Sequence[int], media: Media) -> dict[str, Any]:
     """The index of a board's gallery; `starts` are those of its shards."""
     words = _Words()
     strict = PARSERS[getattr(board.metric, "parser", "strict")]
@@ -70,7 +70,7 @@ class _Words:
         return [self._numbers.setdefault(label, len(self._numbers)) for label in clean]
 
 
-def _columns(row: Entry, words: _Words) -> dict[str, Any]:
+def _columns(row: LeaderboardEntry, words: _Words) -> dict[str, Any]:
     """One row's answers, clip by clip."""
     run, labels = row.run, row.run.readings[0]
     statuses, found = [], []
@@ -88,8 +88,8 @@ def _columns(row: Entry, words: _Words) -> dict[str, Any]:
     }
 
 
-def _meanings(labels: list[str], board: Board) -> dict[str, Any]:
-    """What each label counts as: for each mapping the number of a group, -1 where it is dropped.
+def _meanings(labels: list[str], board: Leaderboard) -> dict[str, Any]:
+    """Group of each label under each mapping, as a number; -1 if it is dropped.
 
     A metric without a vocabulary takes labels as written.
     """
@@ -117,7 +117,7 @@ def _meanings(labels: list[str], board: Board) -> dict[str, Any]:
     }
 
 
-def _disagreement(columns: list[list[list[int]]], words: _Words, board: Board) -> list[int]:
+def _disagreement(columns: list[list[list[int]]], words: _Words, board: Leaderboard) -> list[int]:
     """For each clip, in percent: how many of the baselines do not name an emotion that one names.
 
     Averaged over the emotions that are named at all, as groups of the first wheel at level 1 where
@@ -136,7 +136,7 @@ def _disagreement(columns: list[list[list[int]]], words: _Words, board: Board) -
     return found
 
 
-def _first_wheel(labels: list[str], board: Board) -> list[int]:
+def _first_wheel(labels: list[str], board: Leaderboard) -> list[int]:
     if not isinstance(board.metric, WordMetric):
         return list(range(len(labels)))
     vocabulary: Vocabulary = board.metric.vocabulary
@@ -150,16 +150,16 @@ def _media(clip: Clip, media: Media) -> list[str | None]:
     return [None if path is None else media(path) for path in (clip.video, sound)]
 
 
-def shard_starts(board: Board) -> list[int]:
+def shard_starts(board: Leaderboard) -> list[int]:
     """The number of the first clip of each shard: shards hold about equally many characters."""
     starts, size = [0], 0
     for number, clip in enumerate(board.clips):
-        told = sum(_length(row.run.predictions.get(clip.name)) for row in board.rows)
+        length = sum(_length(row.run.predictions.get(clip.name)) for row in board.rows)
         clips = number - starts[-1]
-        if clips and (size + told > _SHARD_CHARACTERS or clips == _SHARD_CLIPS):
+        if clips and (size + length > _SHARD_CHARACTERS or clips == _SHARD_CLIPS):
             starts.append(number)
             size = 0
-        size += told
+        size += length
     return starts
 
 
@@ -167,8 +167,8 @@ def _length(done: Prediction | None) -> int:
     return 0 if done is None else len(done.description) + len(done.thinking)
 
 
-def shard(board: Board, start: int, stop: int | None) -> dict[str, Any]:
-    """What was said of the clips from `start` to before `stop`.
+def shard(board: Leaderboard, start: int, stop: int | None) -> dict[str, Any]:
+    """Answers for the clips from `start` to before `stop`.
 
     Row by row: the texts of all these clips, joined by SEPARATOR (the page unpacks and searches one
     long string much faster than many short ones), and what else there is to say of some.
@@ -191,8 +191,8 @@ def shard(board: Board, start: int, stop: int | None) -> dict[str, Any]:
     return {"texts": texts, "more": more}
 
 
-def _more(done: Prediction, labelled: Labelled | None) -> Mapping[str, Any]:
-    """What there is beside the text; keys without content are left out."""
+def _more(done: Prediction, labelled: LabelRecord | None) -> Mapping[str, Any]:
+    """Further fields of an answer, without empty ones."""
     found: dict[str, Any] = {
         "error": done.error,
         "thinking": done.thinking,

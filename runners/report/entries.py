@@ -7,19 +7,19 @@ from functools import cached_property
 import numpy as np
 
 from ovmer.runners.data import in_clusters
-from ovmer.runners.report.runs import Run
+from ovmer.runners.report.runs import ReportRun
 from ovmer.runners.scoring import Scores
 from ovmer.runners.scoring.resampling import FloatArray
 from ovmer.runners.scoring.result import mean_scores, ratio
 
 
 @dataclass
-class Entry:
+class LeaderboardEntry:
     """One run on its board."""
 
-    run: Run
+    run: ReportRun
     name: str
-    """What the page calls it: unlike all others of its board."""
+    """Its name on the page, unique on its board."""
     scores: list[Scores]
     """One for each reading; empty where there is no truth to score against."""
     mean: Scores | None
@@ -63,15 +63,15 @@ class Entry:
         return found
 
 
-def make_entry(run: Run, name: str, missing: str) -> Entry:
+def make_entry(run: ReportRun, name: str, missing: str) -> LeaderboardEntry:
     scores = _score(run, missing)
     if not scores:
-        return Entry(run, name, [], None, missing)
+        return LeaderboardEntry(run, name, [], None, missing)
     mean = in_clusters(mean_scores(scores), run.clips, run.settings.dataset.get("cluster"))
-    return Entry(run, name, scores, mean, missing)
+    return LeaderboardEntry(run, name, scores, mean, missing)
 
 
-def _score(run: Run, missing: str) -> list[Scores]:
+def _score(run: ReportRun, missing: str) -> list[Scores]:
     """One for each reading, over the clips that are done in all of them."""
     truth = run.truth
     labelled = set.intersection(*(set(labels) for labels in run.readings))

@@ -15,7 +15,7 @@ from ovmer.baselines.errors import PrerequisiteError, Status
 from ovmer.runners.config import Settings, settings_from_json
 from ovmer.runners.data import Clip, read_dataset
 from ovmer.runners.folder.readings import read_readings, stored_entry
-from ovmer.runners.folder.records import Labelled, Prediction
+from ovmer.runners.folder.records import LabelRecord, Prediction
 from ovmer.runners.folder.run_folder import RunFolder, read_folders
 from ovmer.runners.folder.scores_json import StoredScores
 from ovmer.runners.scoring import Metric, make_metric
@@ -24,8 +24,8 @@ from ovmer.runners.trained_on import seen_by
 
 
 @dataclass
-class Run:
-    """What one run folder holds."""
+class ReportRun:
+    """Contents of one run folder."""
 
     path: Path
     dataset: str
@@ -35,13 +35,15 @@ class Run:
     clips: Sequence[Clip]
     predictions: dict[str, Prediction]
     """Of clips of the data set alone."""
-    readings: list[dict[str, Labelled]]
+    readings: list[dict[str, LabelRecord]]
     """Labels by clip: one reading, or one for each seed of the extractor."""
     entry: StoredScores | None
     """The figures in scores.json for the run's own extractor and metric."""
     is_dry: bool
+    changed: float
+    """When the last clip was recorded, in seconds since 1970."""
     warnings: list[str] = field(default_factory=list)
-    """What a reader must know, each as `tag: sentence`."""
+    """Warnings for the reader, each as `tag: sentence`."""
 
     @property
     def name(self) -> str:
@@ -58,12 +60,17 @@ class Run:
 
     @property
     def truth(self) -> dict[str, Any]:
-        """What the metric takes as the truth of the clips that have labels."""
+        """True labels in the metric's form, for the clips that have any."""
         return {clip.name: self.metric.truth_of(clip) for clip in self.clips if clip.labels}
 
     @property
     def counts(self) -> Counter[Status]:
         return Counter(each.status for each in self.predictions.values())
+
+    @property
+    def answered(self) -> int:
+        """How many clips the model answered, be it with nothing."""
+        return sum(not each.failed for each in self.predictions.values())
 
     @property
     def undescribed(self) -> int:
@@ -82,7 +89,7 @@ class Run:
         return not self.undescribed and not self.unlabelled
 
 
-def collect(paths: Sequence[str | Path], root: Path | None = None) -> list[Run]:
+def collect(paths: Sequence[str | Path], root: Path | None = None) -> list[ReportRun]:
     """The runs in the given folders and below them, in the order given.
 
     `root` is where to look for a data set that is no longer where its run says.
@@ -90,12 +97,12 @@ def collect(paths: Sequence[str | Path], root: Path | None = None) -> list[Run]:
     A folder that cannot be shown is left out with a sentence. Raises PrerequisiteError where none
     can be.
     """
-    datasets = Datasets(root)
+    datasets = DatasetCache(root)
     return read_folders([Path(path) for path in paths], lambda folder: read_run(folder, datasets))
 
 
-def read_run(folder: RunFolder, datasets: "Datasets") -> Run:
-    """What a run folder holds; PrerequisiteError where it cannot be shown."""
+def read_run(folder: RunFolder, datasets: "DatasetCache") -> ReportRun:
+    """Read a run folder; PrerequisiteError if it cannot be shown."""
     path, info = folder.path, folder.info()
     if info.imported is not None:
         raise PrerequisiteError(
@@ -112,7 +119,7 @@ def read_run(folder: RunFolder, datasets: "Datasets") -> Run:
         predictions = {name: each for name, each in predictions.items() if name in wanted}
     entry = stored_entry(folder, settings)
     subtitles = {clip.name: clip.subtitle for clip in clips}
-    run = Run(
+    run = ReportRun(
         path,
         path.resolve().parent.name,
         settings,
@@ -122,6 +129,7 @@ def read_run(folder: RunFolder, datasets: "Datasets") -> Run:
         read_readings(folder, settings, info, entry, predictions, subtitles),
         entry,
         info.is_dry,
+        folder.last_record(),
         warnings,
     )
     if run.is_dry:
@@ -149,7 +157,7 @@ def _metric(settings: Settings, entry: StoredScores | None, warnings: list[str])
     return metric
 
 
-class Datasets:
+class DatasetCache:
     """Reads each data set once, however many runs share it."""
 
     def __init__(self, root: Path | None = None) -> None:
@@ -165,22 +173,22 @@ class Datasets:
         return clips, list(warnings)
 
     def _find(self, dataset: Mapping[str, Any]) -> tuple[list[Clip] | None, list[str]]:
-        places = (
+        candidates = (
             [dataset] if self._root is None else [dataset, {**dataset, "root": str(self._root)}]
         )
         reason = ""
-        for place in places:
+        for candidate in candidates:
             try:
-                return read_dataset({**place, "check_files": True}), []
+                return read_dataset({**candidate, "check_files": True}), []
             except PrerequisiteError as error:
                 reason = reason or str(error)
-        for place in places:
+        for candidate in candidates:
             try:
-                clips = read_dataset({**place, "check_files": False})
+                clips = read_dataset({**candidate, "check_files": False})
             except PrerequisiteError:
                 continue
-            told = reason.partition("; ")[0]  # what follows is advice for a sweep
-            return clips, [f"no media: {told}; root=FOLDER says where the data set is now"]
+            problem = reason.partition("; ")[0]  # what follows is advice for a sweep
+            return clips, [f"no media: {problem}; root=FOLDER says where the data set is now"]
         return None, [
             f"no data set: without it there are no subtitles, truth and media; {reason}; "
             "root=FOLDER says where it is now"

@@ -44,19 +44,19 @@ class Metric(ABC):
     answer_columns: ClassVar[tuple[str, ...]] = ("openset", "labels", "label", "prediction", "pred")
     """The same for the predictions."""
     reads_replies: ClassVar[bool] = False
-    """Whether it is given the replies themselves rather than labels that an extractor found."""
+    """Whether it takes the replies themselves rather than an extractor's labels."""
 
     def explain(self, scores: Scores) -> list[str]:
-        """What somebody who checks a figure wants to know beyond its notes; one sentence each."""
+        """Details for checking a figure, beyond its notes; one sentence each."""
         return []
 
     def truth_of(self, clip: Any) -> Any:
-        """What `score` is given as the truth of a clip of a data set."""
+        """A clip's truth in the form that `score` takes."""
         return clip.labels
 
     @property
     def conditions(self) -> dict[str, Any]:
-        """What must agree between runs that stand in one table, e.g. the vocabulary's edition."""
+        """Settings that must agree between runs in one table, e.g. the vocabulary's edition."""
         return {}
 
     @property

@@ -276,5 +276,5 @@ def read_preference(reply: str) -> int:
     found = [reply.find(word) for word in _PREFERENCES]
     if max(found) < 0:
         return _PREFERENCES.index("same")
-    places = [_ABSENT if place < 0 else place for place in found]
-    return places.index(min(places))
+    indices = [_ABSENT if index < 0 else index for index in found]
+    return indices.index(min(indices))

@@ -6,12 +6,12 @@ from collections.abc import Mapping, Sequence
 from tabulate import tabulate
 
 from ovmer.runners.scoring.result import Rows, Scores, percent, percent_interval
-from ovmer.runners.scoring.significance import Family, Pair
+from ovmer.runners.scoring.significance import PairComparison, RunComparison
 
 _MANY_PAIRS = "of all pairs"
 
 
-def comparison_rows(pairs: Sequence[Pair]) -> Rows:
+def comparison_rows(pairs: Sequence[PairComparison]) -> Rows:
     """The pairs as a table with a header; figures in [0, 1]."""
     header = (
         "first second difference low high all_low all_high p p_all p_equivalent differing_clips"
@@ -35,8 +35,8 @@ def comparison_rows(pairs: Sequence[Pair]) -> Rows:
     ]
 
 
-def conclusion(pair: Pair, family: Family) -> str:
-    """What the test of a pair says, in a few words."""
+def conclusion(pair: PairComparison, family: RunComparison) -> str:
+    """The conclusion of a pair's test, in a few words."""
     if math.isnan(pair.p):
         return "not tested"
     if not pair.differing:
@@ -49,7 +49,7 @@ def conclusion(pair: Pair, family: Family) -> str:
 
 
 def comparison_text(
-    runs: Mapping[str, Scores], family: Family, pairs: Sequence[Pair] | None = None
+    runs: Mapping[str, Scores], family: RunComparison, pairs: Sequence[PairComparison] | None = None
 ) -> str:
     """Each run's figure and ranks, then the pairs, then what a reader must know of them."""
     shown = family.pairs if pairs is None else pairs
@@ -59,7 +59,7 @@ def comparison_text(
     return "\n".join([*lines, *_run_notes(runs)])
 
 
-def explanations(family: Family) -> list[str]:
+def explanations(family: RunComparison) -> list[str]:
     """How to read the numbers, for whoever sees them without the documentation."""
     if not family.pairs or math.isnan(family.pairs[0].p):
         return []
@@ -84,18 +84,18 @@ def explanations(family: Family) -> list[str]:
     return lines
 
 
-def detectable(family: Family) -> str:
-    """What the runs' clips are able to show at all; empty where there is no test."""
+def detectable(family: RunComparison) -> str:
+    """The smallest difference that the clips can show; empty if there is no test."""
     if math.isnan(family.detectable):
         return ""
     return (
         f"two runs that are {100 * family.detectable:.1f} points of {family.figure} apart would be "
-        "told apart in four of five tests of a pair alone; smaller differences will mostly be "
+        "detected in four of five tests of a pair alone; smaller differences will mostly be "
         f"missed on {family.clips:,} clips"
     )
 
 
-def _runs_table(runs: Mapping[str, Scores], family: Family) -> str:
+def _runs_table(runs: Mapping[str, Scores], family: RunComparison) -> str:
     comparable = all(scores.comparable for scores in runs.values())
     header = ["run", family.figure + ("" if comparable else "*"), "ranks", "best in"]
     body = [
@@ -107,7 +107,7 @@ def _runs_table(runs: Mapping[str, Scores], family: Family) -> str:
     )
 
 
-def rank_text(family: Family, name: str) -> str:
+def rank_text(family: RunComparison, name: str) -> str:
     """`2 to 5`, `1`, or nothing where there is no test."""
     low, high = family.ranks.get(name, (0, 0))
     if not low:
@@ -115,7 +115,7 @@ def rank_text(family: Family, name: str) -> str:
     return f"{low}" if low == high else f"{low} to {high}"
 
 
-def _pairs_table(pairs: Sequence[Pair], family: Family) -> str:
+def _pairs_table(pairs: Sequence[PairComparison], family: RunComparison) -> str:
     is_one = len(family.pairs) == 1
     body = [
         [

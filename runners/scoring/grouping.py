@@ -22,7 +22,7 @@ import numpy.typing as npt
 from ovmer.baselines.errors import PrerequisiteError
 from ovmer.runners.scoring.base import Metric, one_of
 from ovmer.runners.scoring.label_files import Columns, read_label_file
-from ovmer.runners.scoring.labels import Flat, parse_all, parser_notes
+from ovmer.runners.scoring.labels import FlatLabels, parse_all, parser_notes
 from ovmer.runners.scoring.parsing import PARSERS, friendly_list, listlist_to_list
 from ovmer.runners.scoring.result import Contributions, FloatArray, Scores, ratio
 
@@ -73,7 +73,9 @@ class GroupingMetric(Metric):
     def conditions(self) -> dict[str, Any]:
         return {"parser": self.parser}
 
-    def _notes(self, predicted: Flat, true: Flat, counted: npt.NDArray[np.bool_]) -> list[str]:
+    def _notes(
+        self, predicted: FlatLabels, true: FlatLabels, counted: npt.NDArray[np.bool_]
+    ) -> list[str]:
         notes = ["groups by a language model: another model, or another call, gives other figures"]
         unanswered = int((~counted).sum())
         if unanswered:

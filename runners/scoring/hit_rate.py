@@ -15,7 +15,7 @@ import numpy as np
 
 from ovmer.baselines.errors import PrerequisiteError
 from ovmer.runners.scoring.base import one_of
-from ovmer.runners.scoring.labels import Encoded, overlap
+from ovmer.runners.scoring.labels import EncodedLabels, overlap
 from ovmer.runners.scoring.result import FloatArray, Scores, mean, ratio
 from ovmer.runners.scoring.vocabulary import MAPPINGS, WHEELS
 from ovmer.runners.scoring.words import WordMetric
@@ -25,7 +25,7 @@ INDEX_WORDS: dict[str, tuple[str, ...]] = {
     "meld": ("anger", "joy", "sadness", "neutral", "disgust", "fear", "surprise"),
     "iemocap": ("happy", "sad", "neutral", "anger"),
 }
-"""What an index in the label files stands for (AffectGPT's data set classes)."""
+"""Words of each index in the label files (AffectGPT's data set classes)."""
 
 _PARTS = ("hit", "mscore", "counted")
 
@@ -83,7 +83,7 @@ class HitRateMetric(WordMetric):
         return [words[int(index)] for index in indices]
 
     def _contributions(
-        self, clips: int, predicted: Encoded, true: Encoded, wheel: int
+        self, clips: int, predicted: EncodedLabels, true: EncodedLabels, wheel: int
     ) -> FloatArray:
         """(clips x 3): hit, mscore, counted."""
         mapping = MAPPINGS.index(f"M3-W{wheel}-L1")

@@ -18,7 +18,7 @@ from typing import Any
 from ovmer.baselines.errors import PrerequisiteError
 from ovmer.runners.object_arrays import read_member
 from ovmer.runners.scoring.parsing import MISSING
-from ovmer.runners.table_files import Table, explained, read_table
+from ovmer.runners.table_files import TableFile, explained, read_table
 
 NAME_COLUMNS = (
     "name",
@@ -47,14 +47,14 @@ class Columns:
 
 
 @dataclass
-class Read:
-    """What a file held."""
+class LabelFile:
+    """Contents of a label file."""
 
     values: dict[str, Any] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
 
-def read_label_file(path: Path, columns: Columns) -> Read:
+def read_label_file(path: Path, columns: Columns) -> LabelFile:
     """Read a file of labels.
 
     Raises PrerequisiteError with one sentence for a file that is missing, empty, not of its kind,
@@ -66,7 +66,7 @@ def read_label_file(path: Path, columns: Columns) -> Read:
     return collect(path, read_table(path), columns)
 
 
-def _read_npz(path: Path) -> Read:
+def _read_npz(path: Path) -> LabelFile:
     if not path.exists():
         raise PrerequisiteError(f"there is no file or folder {path}")
     if path.stat().st_size == 0:
@@ -88,7 +88,7 @@ def _read_npz(path: Path) -> Read:
                     f"{path} holds {', '.join(sorted(names)) or 'nothing'}, but neither "
                     "name2reason nor filenames and fileitems"
                 )
-        table = Table({0: "name", 1: "labels"}, pairs)
+        table = TableFile({0: "name", 1: "labels"}, pairs)
         found = collect(path, table, Columns(("labels",)))
     except (ValueError, AttributeError, TypeError, *_BROKEN) as error:
         raise PrerequisiteError(f"{path} is no npz file of labels ({error})") from error
@@ -100,9 +100,9 @@ def _member(archive: zipfile.ZipFile, key: str) -> Any:
     return read_member(archive.read(f"{key}.npy"))
 
 
-def collect(path: Path, table: Table, columns: Columns) -> Read:
+def collect(path: Path, table: TableFile, columns: Columns) -> LabelFile:
     """Rows -> name: labels. A name is taken as it stands: a clip may be called NA."""
-    read = Read()
+    read = LabelFile()
     if not table.header:
         raise PrerequisiteError(f"{path} holds no clips")
     name_key, value_key = _keys(path, table.header, columns)
@@ -151,13 +151,13 @@ def _keys(path: Path, header: dict[Any, str], columns: Columns) -> tuple[Any, An
     return name, value
 
 
-def _pick(path: Path, header: dict[Any, str], told: str | None, usual: Sequence[str]) -> Any:
+def _pick(path: Path, header: dict[Any, str], wanted: str | None, usual: Sequence[str]) -> Any:
     """The key of the column that the user named or, else, that has a usual name; None if none."""
-    if told is not None:
+    if wanted is not None:
         for key, column in header.items():
-            if column == told:
+            if column == wanted:
                 return key
         have = ", ".join(header.values())
-        raise PrerequisiteError(f"{path} has no column {told!r}; it has {have:.200}")
+        raise PrerequisiteError(f"{path} has no column {wanted!r}; it has {have:.200}")
     plain = {column.strip().lower(): key for key, column in header.items()}
     return next((plain[name] for name in usual if name in plain), None)

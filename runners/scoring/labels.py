@@ -22,7 +22,7 @@ Bits = npt.NDArray[np.uint64]
 
 
 @dataclass(frozen=True)
-class Flat:
+class FlatLabels:
     """The parsed labels of many clips, one after the other.
 
     One long list rather than one a clip: 20,000 small lists would set off the garbage collector.
@@ -46,7 +46,7 @@ class Flat:
         return self.labels[self.ends[clip - 1] if clip else 0 : self.ends[clip]]
 
 
-def parse_all(clips: Sequence[str], cells: Sequence[Any], parser: Parser, whose: str) -> Flat:
+def parse_all(clips: Sequence[str], cells: Sequence[Any], parser: Parser, whose: str) -> FlatLabels:
     """The labels of every clip; raises PrerequisiteError naming the clip whose value is none."""
     labels: list[str] = []
     ends = []
@@ -60,10 +60,10 @@ def parse_all(clips: Sequence[str], cells: Sequence[Any], parser: Parser, whose:
     except TypeError as error:
         raise wrong_value(clips[len(ends)], whose, str(error)) from error
     lone = sum(isinstance(cell, str) and cell == "[" for cell in cells)
-    return Flat(labels, np.array(ends, dtype=np.int64), lone, changed)
+    return FlatLabels(labels, np.array(ends, dtype=np.int64), lone, changed)
 
 
-def parser_notes(flat: Flat, whose: str) -> list[str]:
+def parser_notes(flat: FlatLabels, whose: str) -> list[str]:
     """Notes on cells that ours reads otherwise than the authors' parser."""
     notes = []
     if flat.lone_brackets:
@@ -79,10 +79,10 @@ def parser_notes(flat: Flat, whose: str) -> list[str]:
 
 
 @dataclass(frozen=True)
-class Encoded:
+class EncodedLabels:
     """One side's labels (predicted or true), looked up in a vocabulary."""
 
-    flat: Flat
+    flat: FlatLabels
     clip: Ints
     """(labels): the clip of each label."""
     row: Ints
@@ -103,16 +103,16 @@ class Encoded:
         return self.clip[kept], code[kept].astype(np.int64)
 
 
-def encode(flat: Flat, vocabulary: Vocabulary) -> Encoded:
+def encode(flat: FlatLabels, vocabulary: Vocabulary) -> EncodedLabels:
     """Look every label up, lower-cased and stripped as all metrics over a vocabulary do."""
     rows = {label: vocabulary.row(label.lower().strip()) for label in dict.fromkeys(flat.labels)}
     row = np.fromiter(map(rows.__getitem__, flat.labels), np.int64, len(flat.labels))
     clip = np.repeat(np.arange(len(flat.ends)), flat.sizes)
-    return Encoded(flat, clip, row, rows)
+    return EncodedLabels(flat, clip, row, rows)
 
 
 @dataclass(frozen=True)
-class Overlap:
+class SetOverlap:
     """Sizes of two families of sets and of their intersections, clip by clip."""
 
     predicted: Ints
@@ -122,10 +122,10 @@ class Overlap:
 
 def overlap(
     clips: int, groups: int, predicted: tuple[Ints, Ints], true: tuple[Ints, Ints]
-) -> Overlap:
+) -> SetOverlap:
     """Compare the sets given as (clip, group < groups) pairs, in which a pair may repeat."""
     ours, theirs = (_bitsets(clips, groups, *pairs) for pairs in (predicted, true))
-    return Overlap(_sizes(ours), _sizes(theirs), _sizes(ours & theirs))
+    return SetOverlap(_sizes(ours), _sizes(theirs), _sizes(ours & theirs))
 
 
 def _bitsets(clips: int, groups: int, clip: Ints, group: Ints) -> Bits:

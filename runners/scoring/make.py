@@ -21,7 +21,7 @@ KINDS: Mapping[str, str] = {
     "protocols": "ovmer.runners.tasks.metric:ProtocolMetric",
     "preference": "ovmer.runners.scoring.classes:PreferenceMetric",
 }
-"""What `kind` in `conf/metric/NAME.yaml` may be; it is the name itself unless given."""
+"""Values of `kind` in `conf/metric/NAME.yaml`; by default the name itself."""
 
 
 def make_metric(settings: Mapping[str, Any]) -> Metric:
@@ -50,7 +50,7 @@ def make_metric(settings: Mapping[str, Any]) -> Metric:
 
 
 def metric_settings(name: str) -> dict[str, Any]:
-    """What `conf/metric/NAME.yaml` holds; raises PrerequisiteError for an unknown name."""
+    """The contents of `conf/metric/NAME.yaml`; PrerequisiteError for an unknown name."""
     import yaml
 
     folder = files("ovmer.conf").joinpath("metric")

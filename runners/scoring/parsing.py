@@ -2,7 +2,7 @@
 
 `string_to_list` and `listlist_to_list` keep the names and, on every odd case, the behaviour of the
 functions in MERTools (MER2025_Track23/toolkit/utils/functions.py), because the published figures
-hang on what is lost there: a Chinese comma separates nothing, `[happy, sad].` ends in the unknown
+depend on what is lost there: a Chinese comma separates nothing, `[happy, sad].` ends in the unknown
 word `sad].`, and `don't` falls into two. Where theirs throws, ours gives a defined result: the text
 `[` is no labels. `friendly_list` reads what was meant.
 """
@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 Labels = str | Sequence[str] | float | None
-"""What is stored for a clip: the text as the model wrote it, a list of labels, or nothing (None,
+"""A clip's stored labels: the text as the model wrote it, a list of labels, or nothing (None,
 or the NaN that pandas puts for an empty cell)."""
 
 Parser = Callable[[Any], list[str]]

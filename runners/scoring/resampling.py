@@ -30,7 +30,7 @@ _BLOCK = 1 << 23
 
 @dataclass(frozen=True)
 class Contributions:
-    """What one run is worth, clip by clip."""
+    """One run's contributions to the figures, clip by clip."""
 
     clips: tuple[str, ...]
     """Sorted."""

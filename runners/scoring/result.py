@@ -1,4 +1,4 @@
-"""What a metric returns: sums over clips from which every figure follows.
+"""The result of a metric: sums over clips, from which every figure follows.
 
 Each metric gives every clip a row of contributions (a precision, a hit, a true positive ...) and a
 function from the column sums to its figures. The point figures, their bootstrap intervals and the
@@ -60,7 +60,7 @@ class Scores:
     unknown: Callable[[], Rows] = list
     """Labels outside the vocabulary with their counts, most frequent first; made when asked for."""
     tables: Callable[[], dict[str, Rows]] = dict
-    """What the metric adds to the breakdown; made when asked for."""
+    """Further tables of the breakdown; made when asked for."""
     intervals: Mapping[str, Interval] = field(default_factory=dict)
     confidence: float = 0.95
     shares: Mapping[str, Share] = field(default_factory=dict)
@@ -68,7 +68,7 @@ class Scores:
     repeats: tuple[Mapping[str, float], ...] = ()
     """Of several readings (`mean_scores`) the figures of each."""
     cluster: str = ""
-    """What a cluster of clips is, in a word: video, speaker, dialogue."""
+    """The kind of cluster: video, speaker, dialogue."""
 
     def __repr__(self) -> str:
         figure = f"{self.primary} {percent(self.shown[self.primary])} %"

@@ -1,8 +1,8 @@
 """Are runs different, or is it the luck of the clips? All pairs of a set of runs, tested together.
 
 `compare` takes scores, `compare_contributions` what each clip contributes. Leaderboards, the
-comparison view, tables and `ovmer compare` all read the same `Family`. What each number covers and
-does not is in docs/statistics.md.
+comparison view, tables and `ovmer compare` all read the same `RunComparison`. docs/statistics.md
+says what each number covers.
 """
 
 import math
@@ -13,7 +13,7 @@ from statistics import NormalDist
 
 import numpy as np
 
-from ovmer.baselines.errors import PrerequisiteError, near
+from ovmer.runners.scoring.alignment import check_comparable, in_same_clusters, on_common_clips
 from ovmer.runners.scoring.intervals import (
     NO_INTERVAL,
     Interval,
@@ -35,7 +35,7 @@ _WORK = 5e9
 
 
 @dataclass(frozen=True)
-class Pair:
+class PairComparison:
     """How much better the first run is than the second; NaN where it cannot be said."""
 
     first: str
@@ -55,7 +55,7 @@ class Pair:
     differing: int
     """Clips to which the runs do not contribute alike."""
 
-    def turned(self) -> "Pair":
+    def turned(self) -> "PairComparison":
         """The second run less the first."""
         (low, high), (least, most) = self.interval, self.simultaneous
         return replace(
@@ -69,13 +69,13 @@ class Pair:
 
 
 @dataclass(frozen=True)
-class Family:
+class RunComparison:
     """Runs over the same clips in one figure, and all their pairs."""
 
     figure: str
     figures: Mapping[str, float]
     """The best first; the undefined ones, which are compared with none, last."""
-    pairs: tuple[Pair, ...]
+    pairs: tuple[PairComparison, ...]
     best: Mapping[str, float]
     """The share of resamples in which each run is the best."""
     error: float
@@ -92,7 +92,7 @@ class Family:
     def alpha(self) -> float:
         return 1 - self.confidence
 
-    def pair(self, first: str, second: str) -> Pair | None:
+    def pair(self, first: str, second: str) -> PairComparison | None:
         """The first run less the second; None where they were not compared."""
         found = self._pairs.get((first, second))
         if found is None and (other := self._pairs.get((second, first))):
@@ -100,7 +100,7 @@ class Family:
         return found
 
     @cached_property
-    def _pairs(self) -> dict[tuple[str, str], Pair]:
+    def _pairs(self) -> dict[tuple[str, str], PairComparison]:
         return {(each.first, each.second): each for each in self.pairs}
 
     @cached_property
@@ -137,7 +137,7 @@ def compare(
     seed: int = 0,
     confidence: float = 0.95,
     margin: float = MARGIN,
-) -> Family:
+) -> RunComparison:
     """Compare every pair of runs in one figure (by default the metric's primary one).
 
     With missing=skip, runs over different clips are compared on those that all have.
@@ -145,7 +145,7 @@ def compare(
     Raises PrerequisiteError where runs cannot stand side by side: another metric, other conditions
     such as the vocabulary's edition, other clips.
     """
-    first = _check(runs, figure)
+    first = check_comparable(runs, figure)
     runs, notes = on_common_clips(in_same_clusters(runs), missing)
     chosen = figure or first.primary
     family = compare_contributions(
@@ -188,7 +188,7 @@ def compare_contributions(
     seed: int = 0,
     confidence: float = 0.95,
     margin: float = MARGIN,
-) -> Family:
+) -> RunComparison:
     """Compare every pair of runs from what each clip contributes to a figure.
 
     All runs hold the same clips in the same clusters. `statistic` turns column sums (... x columns)
@@ -206,7 +206,7 @@ def compare_contributions(
         drawn = {name: statistic(each) for name, each in zip(runs, sums, strict=True)}
     values = np.array([drawn[name] for name in defined])
     count = len(next(iter(drawn.values())))
-    family = Family(
+    family = RunComparison(
         figure,
         figures,
         (),
@@ -232,21 +232,21 @@ def compare_contributions(
 
 
 def _pair(
-    family: Family,
+    family: RunComparison,
     index: int,
     tests: PairTests,
     names: Sequence[str],
     drawn: FloatArray,
     swaps: "_Pairs",
     sample: Contributions,
-) -> Pair:
-    """What is known of one pair."""
+) -> PairComparison:
+    """The comparison of one pair."""
     i, j = int(tests.first[index]), int(tests.second[index])
     difference, error = float(tests.difference[index]), float(tests.error[index])
     differing, swapped = swaps.test(names[i], names[j])
     if too_few_clusters(sample):
         none = math.nan
-        return Pair(
+        return PairComparison(
             names[i], names[j], difference, NO_INTERVAL, NO_INTERVAL, none, none, none, differing
         )
     alone = float(tests.p_alone[index]) if swapped is None else swapped
@@ -254,7 +254,7 @@ def _pair(
     interval = interval_of(difference, drawn[i] - drawn[j], sample, family.confidence)
     half = tests.critical * error
     simultaneous = difference - half, difference + half
-    return Pair(
+    return PairComparison(
         names[i],
         names[j],
         difference,
@@ -267,7 +267,7 @@ def _pair(
     )
 
 
-def _p_equivalent(difference: float, error: float, family: Family, units: int) -> float:
+def _p_equivalent(difference: float, error: float, family: RunComparison, units: int) -> float:
     """The larger p of two one-sided t tests (Schuirmann 1987)."""
     from scipy.special import stdtr
 
@@ -338,72 +338,3 @@ def _notes(
     if too_few_clusters(sample):
         notes.append(f"the clips come from {sample.n_units} clusters only: no test, no interval")
     return notes
-
-
-def on_common_clips(
-    runs: Mapping[str, Scores], missing: str = "error"
-) -> tuple[dict[str, Scores], list[str]]:
-    """The runs on the clips that all of them have, and a note where some lack any.
-
-    Raises PrerequisiteError where they differ in clips and `missing` is not skip.
-    """
-    sets = {name: set(each.contributions.clips) for name, each in runs.items()}
-    common = sorted(set.intersection(*sets.values()))
-    every = set.union(*sets.values())
-    if len(common) == len(every):
-        return dict(runs), []
-    lacking = ", ".join(
-        f"{name} ({len(every) - len(found)})" for name, found in sets.items() if found != every
-    )
-    what = f"clips that not all runs have: {len(every) - len(common)} of {len(every)}"
-    if missing != "skip":
-        raise PrerequisiteError(
-            f"{what}; lacking in {lacking}; missing=skip compares on the other "
-            f"{len(common)}, missing=zero counts them as clips without labels"
-        )
-    if not common:
-        raise PrerequisiteError(f"{what}; lacking in {lacking}; there is nothing to compare on")
-    note = f"compared on {len(common)} clips, without {what}; lacking in {lacking}"
-    return {name: each.restricted(common) for name, each in runs.items()}, [note]
-
-
-def in_same_clusters(runs: Mapping[str, Scores]) -> dict[str, Scores]:
-    """The runs with the clusters that some of them know: a file of predictions knows none.
-
-    Raises PrerequisiteError where two runs put a clip in different clusters.
-    """
-    known: dict[str, str] = {}
-    what = ""
-    for name, scores in runs.items():
-        sample = scores.contributions
-        for clip, cluster in zip(sample.clips, sample.clusters, strict=False):
-            if known.setdefault(clip, cluster) != cluster:
-                raise PrerequisiteError(
-                    f"{name} has the clip {clip!r} in the cluster {cluster!r}, another run in "
-                    f"{known[clip]!r}; say cluster=PATTERN or cluster=none for all"
-                )
-        what = what or scores.cluster
-    if not known:
-        return dict(runs)
-    return {
-        name: each if each.contributions.clusters else each.in_clusters(known, what)
-        for name, each in runs.items()
-    }
-
-
-def _check(runs: Mapping[str, Scores], figure: str | None) -> Scores:
-    """The first of runs that can stand side by side, whatever their clips."""
-    if len(runs) < 2:
-        raise PrerequisiteError("a comparison needs two runs; give at least two")
-    name, first = next(iter(runs.items()))
-    for other, scores in runs.items():
-        if scores.metric != first.metric:
-            what = f"metric ({first.metric} and {scores.metric})"
-        elif scores.conditions != first.conditions:
-            what = f"conditions ({dict(first.conditions)} and {dict(scores.conditions)})"
-        else:
-            continue
-        raise PrerequisiteError(f"{name} and {other} cannot be compared: they differ in {what}")
-    if figure is not None and figure not in first.figures:
-        raise PrerequisiteError(f"there is no figure {figure!r}; {near(figure, first.figures)}")
-    return first

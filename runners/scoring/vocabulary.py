@@ -33,7 +33,7 @@ from ovmer.baselines.words import wheel_rows, wheel_words
 from ovmer.runners.scoring.word_tables import (
     EDITIONS,
     WheelRow,
-    Words,
+    WordRelations,
     is_complete,
     parse_tables,
     read_tables,
@@ -84,7 +84,7 @@ class Vocabulary:
         return row
 
     def group(self, label: str, mapping: str) -> str:
-        """What `label` counts as under one of MAPPINGS; "" where it is dropped."""
+        """Group of `label` under one of MAPPINGS; "" if it is dropped."""
         column = MAPPINGS.index(mapping)
         code = int(self.codes[self.row(label), column])
         return "" if code < 0 else self.groups[column][code]
@@ -117,7 +117,9 @@ def load_vocabulary(root: str | Path = "auto", edition: str = "mer2025") -> Voca
     return _vocabulary(edition, _compiled(edition, made_from, lambda: parse_tables(contents)))
 
 
-def _compiled(name: str, made_from: list[bytes], words: Callable[[], Words]) -> dict[str, Any]:
+def _compiled(
+    name: str, made_from: list[bytes], words: Callable[[], WordRelations]
+) -> dict[str, Any]:
     """The compiled tables out of the user's cache, or made and put there."""
     digest = hashlib.sha256(str(_FORMAT).encode())
     for content in made_from:
@@ -138,7 +140,7 @@ def _vocabulary(
     return Vocabulary(name, compiled["rows"], codes, groups, stems)
 
 
-def _compile(words: Words) -> dict[str, Any]:
+def _compile(words: WordRelations) -> dict[str, Any]:
     """The tables as {rows: form -> row, codes: rows x 12, groups: 12 lists of words}."""
     wheels = [_wheel_maps(rows) for rows in words.wheels]
     targets = {form: _targets(bases, words, wheels) for form, bases in words.forms.items()}
@@ -152,8 +154,10 @@ def _compile(words: Words) -> dict[str, Any]:
     return {"rows": rows, "codes": list(codes), "groups": groups}
 
 
-def _targets(bases: set[str], words: Words, wheels: list[list[dict[str, str]]]) -> tuple[str, ...]:
-    """What one word form counts as under the twelve mappings; "" = dropped."""
+def _targets(
+    bases: set[str], words: WordRelations, wheels: list[list[dict[str, str]]]
+) -> tuple[str, ...]:
+    """Groups of one word form under the twelve mappings; "" = dropped."""
     first = min(bases)
     wheel_words = sorted({word for base in bases for word in words.synonyms[base]})
     on_wheels = [
@@ -167,7 +171,7 @@ def _targets(bases: set[str], words: Words, wheels: list[list[dict[str, str]]]) 
 def _wheel_maps(rows: tuple[WheelRow, ...]) -> list[dict[str, str]]:
     """A wheel's words -> their level-1 group, and -> their level-2 group.
 
-    A word may stand in several places: the last one wins, in the order of first appearance of
+    A word may be listed several times: the last one wins, in the order of first appearance of
     the level-1 words and, inside them, of the level-2 words.
     """
     tree: dict[str, dict[str, list[str]]] = {}
@@ -209,12 +213,12 @@ def _shipped() -> Vocabulary:
     return _vocabulary(SHIPPED, _compiled(SHIPPED, made_from, _shipped_words), _stems)
 
 
-def _shipped_words() -> Words:
+def _shipped_words() -> WordRelations:
     forms: dict[str, set[str]] = {}
     for word in wheel_words():
         for form in (word, *_stems(word)):
             forms.setdefault(form, set()).add(word)
-    return Words(forms, {word: {word} for word in wheel_words()}, wheel_rows())
+    return WordRelations(forms, {word: {word} for word in wheel_words()}, wheel_rows())
 
 
 def _stems(label: str) -> tuple[str, ...]:

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from ovmer.runners.scoring.labels import Encoded, Overlap, overlap
+from ovmer.runners.scoring.labels import EncodedLabels, SetOverlap, overlap
 from ovmer.runners.scoring.result import FloatArray, Scores, mean, ratio
 from ovmer.runners.scoring.vocabulary import LEVELS, MAPPINGS, WHEELS
 from ovmer.runners.scoring.words import WordMetric
@@ -45,7 +45,9 @@ class WheelMetric(WordMetric):
         values = np.concatenate([_contributions(each) for each in overlaps], axis=1)
         return self.scores(clips, predicted, true, values)
 
-    def _overlap(self, clips: int, predicted: Encoded, true: Encoded, mapping: int) -> Overlap:
+    def _overlap(
+        self, clips: int, predicted: EncodedLabels, true: EncodedLabels, mapping: int
+    ) -> SetOverlap:
         ours, theirs = (side.codes(self.vocabulary, mapping) for side in (predicted, true))
         return overlap(clips, len(self.vocabulary.groups[mapping]), ours, theirs)
 
@@ -72,7 +74,7 @@ class WheelMetric(WordMetric):
         return figures
 
 
-def _contributions(sizes: Overlap) -> FloatArray:
+def _contributions(sizes: SetOverlap) -> FloatArray:
     """(clips x 3): precision, recall, counted."""
     counted = sizes.true > 0
     both = np.where(counted, sizes.both, 0).astype(float)

@@ -1,6 +1,6 @@
 """The authors' word tables: which files, where they are published, and how they are read.
 
-Everything that a published score hangs on is pinned by checksum; a file with another one is
+Everything that a published score depends on is pinned by checksum; a file with another one is
 refused, since one changed row moves every figure.
 """
 
@@ -71,7 +71,7 @@ WheelRow = tuple[str, str, str]
 
 
 @dataclass(frozen=True)
-class Words:
+class WordRelations:
     """The relations that a vocabulary is compiled from; all words lower-case."""
 
     forms: Mapping[str, set[str]]
@@ -126,7 +126,7 @@ def _verified(path: Path, table: WordTable) -> bytes:
     return content
 
 
-def parse_tables(contents: Mapping[str, bytes]) -> Words:
+def parse_tables(contents: Mapping[str, bytes]) -> WordRelations:
     """Read the files of `read_tables` by the rules of the authors' loaders (wheel.py)."""
     forms: dict[str, set[str]] = {}
     for base, cell in list(csv.reader(StringIO(contents["format.csv"].decode())))[1:]:
@@ -139,7 +139,7 @@ def parse_tables(contents: Mapping[str, bytes]) -> Words:
             for synonym in (wheel_word, *string_to_list(others)):
                 synonyms.setdefault(synonym.strip().lower(), set()).add(wheel_word)
     wheels = tuple(_wheel(contents[f"wheel{number}.xlsx"]) for number in range(1, 6))
-    return Words(forms, synonyms, wheels)
+    return WordRelations(forms, synonyms, wheels)
 
 
 def _wheel(content: bytes) -> tuple[WheelRow, ...]:

@@ -1,4 +1,4 @@
-"""What the metrics over the vocabulary share: settings, look-up, and what a reader must know."""
+"""Base class of the metrics over the vocabulary: settings, look-up and notes."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 
 from ovmer.runners.scoring.base import Metric, one_of
-from ovmer.runners.scoring.labels import Encoded, Ints, encode, parse_all, parser_notes
+from ovmer.runners.scoring.labels import EncodedLabels, Ints, encode, parse_all, parser_notes
 from ovmer.runners.scoring.parsing import PARSERS, friendly_list
 from ovmer.runners.scoring.result import Contributions, FloatArray, Rows, Scores
 from ovmer.runners.scoring.vocabulary import MAPPINGS, SHIPPED, UNKNOWN, Vocabulary, load_vocabulary
 
 NO_OVERLAP = {"zero": 0.0, "undefined": float("nan")}
-"""What F is without overlap, and all three where no clip counts: MER2026's code says 0, the code
+"""F without overlap, and all three figures if no clip counts: MER2026's code says 0, the code
 of MER2025 and AffectGPT NaN, which spreads into the averages."""
 _RULE = {
     "zero": "0 (MER2026's code)",
@@ -54,11 +54,15 @@ class WordMetric(Metric):
             "parser": self.parser,
         }
 
-    def encode(self, clips: Sequence[str], cells: Sequence[Any], whose: str) -> Encoded:
+    def encode(self, clips: Sequence[str], cells: Sequence[Any], whose: str) -> EncodedLabels:
         return encode(parse_all(clips, cells, PARSERS[self.parser], whose), self.vocabulary)
 
     def scores(
-        self, clips: tuple[str, ...], predicted: Encoded, true: Encoded, values: FloatArray
+        self,
+        clips: tuple[str, ...],
+        predicted: EncodedLabels,
+        true: EncodedLabels,
+        values: FloatArray,
     ) -> Scores:
         """The scores of what clips contribute (clips x columns), every third of which says whether
         a clip counts."""
@@ -75,15 +79,17 @@ class WordMetric(Metric):
             tables=partial(self.tables, clips, predicted, true),
         )
 
-    def tables(self, clips: Sequence[str], predicted: Encoded, true: Encoded) -> dict[str, Rows]:
-        """What the breakdown shows beside the contributions of each clip."""
+    def tables(
+        self, clips: Sequence[str], predicted: EncodedLabels, true: EncodedLabels
+    ) -> dict[str, Rows]:
+        """Tables of the breakdown, beside the contributions of each clip."""
         return {
             "labels": label_rows(clips, predicted, true),
             "per_cluster": cluster_rows(self.vocabulary, predicted, true),
             "outside_vocabulary": unknown_rows(predicted, true),
         }
 
-    def notes(self, predicted: Encoded, true: Encoded) -> list[str]:
+    def notes(self, predicted: EncodedLabels, true: EncodedLabels) -> list[str]:
         """The conditions in words, and what was lost on the way."""
         notes = [
             f"vocabulary {self.vocabulary.name}; no overlap counts as {_RULE[self.no_overlap]}"
@@ -107,7 +113,7 @@ class WordMetric(Metric):
         return notes
 
 
-def lost_by_strict(side: Encoded, lookup: Callable[[str], int]) -> int:
+def lost_by_strict(side: EncodedLabels, lookup: Callable[[str], int]) -> int:
     """How many labels the strict parser lost that the friendly one finds in the vocabulary.
 
     Only unknown labels can hide others, and of those there are few distinct ones.
@@ -130,8 +136,8 @@ def lost_by_strict(side: Encoded, lookup: Callable[[str], int]) -> int:
     )
 
 
-def label_rows(clips: Sequence[str], predicted: Encoded, true: Encoded) -> Rows:
-    """What was compared in each clip, and which of its labels fell outside the vocabulary."""
+def label_rows(clips: Sequence[str], predicted: EncodedLabels, true: EncodedLabels) -> Rows:
+    """The labels compared in each clip, and those outside the vocabulary."""
     rows: Rows = [["name", "truth", "predictions", "truth_outside", "predictions_outside"]]
     for i, clip in enumerate(clips):
         sides = [(side, side.flat.of(i)) for side in (true, predicted)]
@@ -140,7 +146,7 @@ def label_rows(clips: Sequence[str], predicted: Encoded, true: Encoded) -> Rows:
     return rows
 
 
-def cluster_rows(vocabulary: Vocabulary, predicted: Encoded, true: Encoded) -> Rows:
+def cluster_rows(vocabulary: Vocabulary, predicted: EncodedLabels, true: EncodedLabels) -> Rows:
     """For each mapping and group: the clips that count and have it in the truth, in the
     predictions, in both, and precision, recall and F of the group by itself."""
     rows: Rows = [["mapping", "group", "truth", "predictions", "both", "precision", "recall", "F"]]
@@ -158,13 +164,13 @@ def cluster_rows(vocabulary: Vocabulary, predicted: Encoded, true: Encoded) -> R
     return rows
 
 
-def _pairs(side: Encoded, vocabulary: Vocabulary, mapping: int) -> Ints:
+def _pairs(side: EncodedLabels, vocabulary: Vocabulary, mapping: int) -> Ints:
     """The distinct (clip, group) of one side, as clip * groups + group."""
     clip, group = side.codes(vocabulary, mapping)
     return np.unique(clip * len(vocabulary.groups[mapping]) + group)
 
 
-def unknown_rows(predicted: Encoded, true: Encoded) -> Rows:
+def unknown_rows(predicted: EncodedLabels, true: EncodedLabels) -> Rows:
     """Labels outside the vocabulary: label, times in the truth, times in the predictions."""
     counts = [
         (label, true.unknown[label], predicted.unknown[label])

@@ -1,8 +1,8 @@
 """The jobs of a sweep: said first, then run, then one table.
 
 What is finished is skipped. Of several jobs each is a process of its own, or a job of a cluster
-(submit.py): one that dies is told at once, its memory is gone, and the others go on. A single job
-runs in this process.
+(submit.py): one that dies is reported at once, its memory is freed, and the others go on. A single
+job runs in this process.
 """
 
 import gc
@@ -28,7 +28,8 @@ from ovmer.runners.data.reader import dataset_root, understood
 from ovmer.runners.foreign_text import visible
 from ovmer.runners.job import Job
 from ovmer.runners.progress import say
-from ovmer.runners.sweeping.state import State, look
+from ovmer.runners.sweeping.costs import estimate
+from ovmer.runners.sweeping.state import JobState, look
 from ovmer.runners.sweeping.submit import as_planned, submit
 from ovmer.runners.sweeping.summary import summary
 from ovmer.runners.sweeping.work import work
@@ -47,11 +48,11 @@ class _Planned:
     """A job of this sweep: how far it has come, or why it cannot start."""
 
     job: Job
-    state: State | None = None
+    state: JobState | None = None
     is_done: bool = False
     problem: str | None = None
 
-    def take(self, state: State) -> None:
+    def take(self, state: JobState) -> None:
         """Note how far the job is; asked once, as it takes a tenth of a second for 20,000 clips."""
         self.state, self.is_done = state, state.is_done
 
@@ -69,13 +70,18 @@ def run_jobs(jobs: Sequence[Job], launcher: Sequence[str] = ()) -> int:
     gc.enable()
     _announce(plan)
     status = cli.FAILED if any(each.problem for each in plan) else cli.FINE
+    if jobs and jobs[0].settings.estimate:
+        for each in plan:
+            if each.state is not None:
+                print(visible(estimate(each.state)))
+        return status
     left = [each for each in plan if each.state is not None and not each.is_done]
     if len(plan) == 1 and left and not launcher:
         left[0].take(work(left[0].job))
     elif left:
         todo = [each.job for each in left]
-        for place, code in submit(todo, launcher) if launcher else _one_by_one(todo):
-            ended = left[place]
+        for index, code in submit(todo, launcher) if launcher else _one_by_one(todo):
+            ended = left[index]
             assert ended.state is not None
             once = replace(ended.job, settings=replace(ended.job.settings, redo=False))
             ended.take(look(once, ended.state.clips))
@@ -123,7 +129,7 @@ def _plan(jobs: Sequence[Job]) -> list[_Planned]:
     return plan
 
 
-def _require_media(state: State) -> None:
+def _require_media(state: JobState) -> None:
     """Raise PrerequisiteError where no clip has any of the media that the baseline uses."""
     job, settings = state.job, state.job.settings.dataset
     uses = job.adapter.modalities & MEDIA
@@ -202,13 +208,13 @@ def _announce(plan: Sequence[_Planned]) -> None:
 
 
 def _one_by_one(jobs: Sequence[Job]) -> Iterator[tuple[int, int]]:
-    """The place of each job as it ends, and its exit status."""
+    """The index of each job as it ends, and its exit status."""
     # A server imports once what the jobs share, which takes longer than a small job, and is forked
     # for each; a fork of this process would take CUDA and threads along.
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(_shared_modules(jobs))
-    for place, job in enumerate(jobs):
-        yield place, _in_a_process(job, context)
+    for index, job in enumerate(jobs):
+        yield index, _in_a_process(job, context)
 
 
 def _shared_modules(jobs: Sequence[Job]) -> list[str]:

@@ -21,7 +21,7 @@ _USUAL = frozenset({"None", "Priority", "Resources"})
 
 
 @dataclass(frozen=True)
-class Seen:
+class QueueEntry:
     """A job in the queue."""
 
     state: str
@@ -33,12 +33,12 @@ def ended(labels: Mapping[str, str]) -> Iterator[tuple[str, str]]:
 
     Changes of state are said meanwhile, with Slurm's reason.
     """
-    left, before = set(labels), dict[str, Seen]()
+    left, before = set(labels), dict[str, QueueEntry]()
     while left:
         now = _queue()
         if now is not None:
             for each in sorted(left):
-                seen = now.get(each, Seen("GONE", ""))
+                seen = now.get(each, QueueEntry("GONE", ""))
                 if seen.state not in _LIVE:
                     left.remove(each)
                     yield each, seen.state
@@ -50,7 +50,7 @@ def ended(labels: Mapping[str, str]) -> Iterator[tuple[str, str]]:
             time.sleep(_POLL_SECONDS)
 
 
-def _queue() -> dict[str, Seen] | None:
+def _queue() -> dict[str, QueueEntry] | None:
     """The jobs of this user; None where Slurm does not answer just now."""
     asked = ["squeue", "--me", "--noheader", "--states=all", "--format=%i|%T|%r"]
     try:
@@ -60,4 +60,4 @@ def _queue() -> dict[str, Seen] | None:
     if done.returncode:
         return None
     rows = [line.split("|") for line in done.stdout.splitlines()]
-    return {name: Seen(state, reason) for name, state, reason in rows}
+    return {name: QueueEntry(state, reason) for name, state, reason in rows}

@@ -18,10 +18,10 @@ from ovmer.adapters.base import AUDIO, SUBTITLE, VIDEO
 from ovmer.baselines.errors import PrerequisiteError, Status
 from ovmer.runners.data import Clip
 from ovmer.runners.describing import inputs
-from ovmer.runners.describing.pipeline import Request, with_content
-from ovmer.runners.extraction import Described, Extractor, make_extractors
+from ovmer.runners.describing.requests import ClipRequest, with_content
+from ovmer.runners.extraction import ClipDescription, Extractor, make_extractors
 from ovmer.runners.folder.exchange import has_exchange_files
-from ovmer.runners.folder.records import Labelled, Prediction, digest, identity_text, label_key
+from ovmer.runners.folder.records import LabelRecord, Prediction, digest, identity_text, label_key
 from ovmer.runners.folder.run_folder import RunFolder
 from ovmer.runners.folder.scores_json import StoredScores
 from ovmer.runners.job import Job
@@ -30,27 +30,27 @@ from ovmer.runners.scoring import Metric, make_metric
 
 _LASTING = frozenset({Status.UNREADABLE, Status.MISSING_MODALITY})
 """Failures that lie in the clip's files: tried again only when those have changed. The cause of the
-others may have passed (memory, a server, a bug since mended), so each new run tries them again."""
+others may have passed (memory, a server, a bug since fixed), so each new run tries them again."""
 
 _INTERVALS = 2  # of how intervals are made: scores made otherwise are made anew
 _UNCHECKED = "?"
 
 
 @dataclass
-class Reading:
-    """What one extractor finds in the descriptions."""
+class ExtractionState:
+    """One extractor's labels for the descriptions."""
 
     extractor: Extractor
-    labels: dict[str, Labelled] = field(default_factory=dict)
-    """Those found in the descriptions as they are now."""
+    labels: dict[str, LabelRecord] = field(default_factory=dict)
+    """The labels of the descriptions as they are now."""
 
     @cached_property
     def _identity(self) -> str:
         return identity_text(self.extractor.identity)
 
-    def key(self, item: Described) -> str:
+    def key(self, item: ClipDescription) -> str:
         """Under which the labels of one description are kept."""
-        # A judge's answer hangs on the truth as well.
+        # A judge's answer depends on the truth as well.
         text = "\n".join([item.text, *item.truth])
         return label_key(item.name, text, item.subtitle, item.is_labels, self._identity)
 
@@ -61,14 +61,14 @@ class Reading:
 
 
 @dataclass
-class State:
-    """What is known of one job."""
+class JobState:
+    """The state of one job."""
 
     job: Job
     clips: Sequence[Clip]
-    requests: Sequence[Request]
+    requests: Sequence[ClipRequest]
     """One for each clip, in the data set's order."""
-    readings: Sequence[Reading]
+    readings: Sequence[ExtractionState]
     """One, or one for each seed where extraction is repeated."""
     metric: Metric
     predictions: dict[str, Prediction] = field(default_factory=dict)
@@ -82,14 +82,14 @@ class State:
     """The `results` that the exchange files were last written from; None where one is gone."""
 
     @property
-    def to_describe(self) -> list[Request]:
+    def to_describe(self) -> list[ClipRequest]:
         return [
             each
             for each in self.requests
             if each.name not in self.predictions or _passing(self.predictions[each.name])
         ]
 
-    def to_extract(self, reading: Reading) -> list[Described]:
+    def to_extract(self, reading: ExtractionState) -> list[ClipDescription]:
         """The descriptions that have no labels yet."""
         return [
             self._described(clip, self.predictions[clip.name])
@@ -105,12 +105,12 @@ class State:
         adapter = self.job.adapter
         return not adapter.answers_with_labels or adapter.labels_in_sentence
 
-    def _described(self, clip: Clip, prediction: Prediction) -> Described:
+    def _described(self, clip: Clip, prediction: Prediction) -> ClipDescription:
         adapter, settings = self.job.adapter, self.job.settings
         merges = settings.subtitle == "merge" and inputs.keeps_subtitle(settings.inputs)
         subtitle = clip.subtitle if merges else None
         is_judged = settings.extractor.get("kind") == "judge"
-        return Described(
+        return ClipDescription(
             clip.name,
             prediction.description,
             subtitle,
@@ -144,14 +144,14 @@ class State:
     @property
     def results(self) -> str:
         """Hash of what the exchange files hold: each clip's status and labels, in order."""
-        told = []
+        lines = []
         for clip in self.clips:
             done, labels = self.predictions.get(clip.name), self.labels.get(clip.name)
-            told.append(f"{clip.name} {done and done.status} {labels and labels.key}")
-        return digest(*told, size=12)
+            lines.append(f"{clip.name} {done and done.status} {labels and labels.key}")
+        return digest(*lines, size=12)
 
     @property
-    def labels(self) -> dict[str, Labelled]:
+    def labels(self) -> dict[str, LabelRecord]:
         """Those of the first reading, which the exchange files hold."""
         return self.readings[0].labels
 
@@ -180,7 +180,9 @@ class State:
         return self.is_done and len(self.failed) == lacking
 
 
-def look(job: Job, clips: Sequence[Clip], extractors: Sequence[Extractor] | None = None) -> State:
+def look(
+    job: Job, clips: Sequence[Clip], extractors: Sequence[Extractor] | None = None
+) -> JobState:
     """Read how far `job` has come on `clips`; without `extractors`, by those of its settings.
 
     Raises PrerequisiteError for a setting that is wrong and for a folder of another configuration.
@@ -191,23 +193,16 @@ def look(job: Job, clips: Sequence[Clip], extractors: Sequence[Extractor] | None
     if extractors is None:
         extractors = make_extractors(job.extractor, job.settings.subtitle == "merge")
     others = [_predictions_of(path) for path in job.adapter.sources()]
-    parted = with_parts(job.settings, clips)
-    clips = [each.clip for each in parted]
+    clips = with_parts(job.settings, clips)
     inputs.check(job.settings.inputs, job.adapter.modalities, job.settings.baseline["name"])
-    state = State(
+    state = JobState(
         job,
         clips,
         [
-            request(
-                job,
-                replace(given, notes=(*each.notes, *given.notes)),
-                [_said(other.get(given.clip.name)) for other in others],
-            )
-            for each, given in zip(
-                parted, inputs.give(job.settings.inputs, clips, job.settings.seed), strict=True
-            )
+            request(job, clip, [_said(other.get(clip.name)) for other in others])
+            for clip in inputs.give(job.settings.inputs, clips, job.settings.seed)
         ],
-        [Reading(each) for each in extractors],
+        [ExtractionState(each) for each in extractors],
         make_metric(job.settings.metric),
     )
     if state.metric.reads_replies and state.truth:
@@ -251,9 +246,9 @@ def _said(prediction: Prediction | None) -> str | None:
     return None if prediction is None or prediction.failed else prediction.description
 
 
-def request(job: Job, given: inputs.Given, clues: Sequence[str | None] = ()) -> Request:
-    """What this job's adapter is given of a clip: the modalities it uses, and no others."""
-    clip, uses, settings = given.clip, job.adapter.modalities, job.settings
+def request(job: Job, clip: Clip, clues: Sequence[str | None] = ()) -> ClipRequest:
+    """The request for a clip: the modalities that this job's adapter uses, and no others."""
+    uses, settings = job.adapter.modalities, job.settings
     picture = clip.face if settings.dataset.get("visual") == "face" else clip.video
     video = picture if VIDEO in uses else None
     audio = clip.audio if AUDIO in uses else None
@@ -268,7 +263,7 @@ def request(job: Job, given: inputs.Given, clues: Sequence[str | None] = ()) -> 
         made_from["question"] = digest(question)
     if clues:
         made_from["clues"] = digest(*(f"{clue is None}{clue}" for clue in clues))
-    return Request(
+    return ClipRequest(
         clip.name,
         video,
         audio,
@@ -277,8 +272,8 @@ def request(job: Job, given: inputs.Given, clues: Sequence[str | None] = ()) -> 
         made_from,
         tuple(clues),
         question,
-        given.blank,
-        given.notes,
+        clip.blank,
+        clip.notes,
     )
 
 
@@ -301,7 +296,7 @@ def fingerprint(
     truth: Sequence[str],
     check_files: bool,
 ) -> dict[str, str]:
-    """What an answer is made from: size and time of change of the files, hash of the words."""
+    """An answer's inputs: size and time of change of the files, hash of the words."""
     found = {
         kind: _of_file(path) if check_files else _UNCHECKED
         for kind, path in ((VIDEO, video), (AUDIO, audio))
@@ -322,7 +317,7 @@ def _of_file(path: Path) -> str:
     return f"{stat.st_size}-{stat.st_mtime_ns}"
 
 
-def _current(made_from: Mapping[str, str], asked: Request) -> dict[str, str] | None:
+def _current(made_from: Mapping[str, str], asked: ClipRequest) -> dict[str, str] | None:
     """An answer's fingerprint with today's dates of its files; None where its clip has changed.
 
     A file of the same size and date is taken to be the same. Where the date is another one, the

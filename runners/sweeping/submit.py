@@ -36,13 +36,13 @@ _ENDINGS = {
     "OUT_OF_MEMORY": "ran out of memory",
     "NODE_FAIL": "lost its node",
 }
-"""What Slurm's states mean (man sacct, "JOB STATE CODES")."""
+"""Meaning of Slurm's states (man sacct, "JOB STATE CODES")."""
 _POLL_SECONDS = 0.5
 _RESULT_SECONDS = 5.0
 
 
 def taken_out(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
-    """What the command line says of submitit, and the rest, which is Hydra's.
+    """Split a command line into submitit's arguments and Hydra's.
 
     >>> taken_out(["-m", "seed=0,1", "hydra/launcher=submitit_slurm", "hydra.launcher.qos=low"])
     (['hydra/launcher=submitit_slurm', 'hydra.launcher.qos=low'], ['-m', 'seed=0,1'])
@@ -87,7 +87,7 @@ def submit(jobs: Sequence[Job], launcher: Sequence[str]) -> Iterator[tuple[int, 
     if cluster == "local":
         yield from _submit_here(jobs, launcher)
         return
-    handed: dict[submitit.Job[Ending], int] = {}
+    handed: dict[submitit.Job[JobOutcome], int] = {}
     try:
         for index, job in enumerate(jobs):
             handed[_submit(job, _asked(job, launcher), cluster)] = index
@@ -104,7 +104,7 @@ def _submit_here(jobs: Sequence[Job], launcher: Sequence[str]) -> Iterator[tuple
     free = visible_gpus()
     waiting = [(index, job, _asked(job, launcher)) for index, job in enumerate(jobs)]
     total = len(free)
-    handed: dict[submitit.Job[Ending], tuple[int, list[str]]] = {}
+    handed: dict[submitit.Job[JobOutcome], tuple[int, list[str]]] = {}
     try:
         while waiting or handed:
             for each in list(waiting):
@@ -135,7 +135,7 @@ def visible_gpus() -> list[str]:
 
 
 @dataclass(frozen=True)
-class Ending:
+class JobOutcome:
     """How a job ended, as it comes home from the cluster."""
 
     status: int
@@ -144,14 +144,14 @@ class Ending:
 
 
 @dataclass(frozen=True)
-class Task:
-    """What runs on the cluster."""
+class ClusterTask:
+    """The callable that runs on the cluster."""
 
     job: Job
     gpus: tuple[str, ...] | None = None
-    """What the job's CUDA_VISIBLE_DEVICES is to be; None leaves it as the cluster sets it."""
+    """The job's CUDA_VISIBLE_DEVICES; None leaves it as the cluster sets it."""
 
-    def __call__(self) -> "Ending":
+    def __call__(self) -> "JobOutcome":
         """Raises SystemExit where the job was stopped.
 
         submitit stores what is returned as the job's result, and then neither it nor Slurm queues
@@ -173,7 +173,7 @@ class Task:
         status = cli.run(body, f"{self.job.label}: ", tell)
         if status == cli.STOPPED:
             raise SystemExit(status)
-        return Ending(status, tuple(sentences))
+        return JobOutcome(status, tuple(sentences))
 
     def checkpoint(self) -> "submitit.helpers.DelayedSubmission":
         """Called by submitit before the time is over: the same job again, which goes on."""
@@ -184,7 +184,7 @@ class Task:
 
 def _submit(
     job: Job, asked: dict[str, Any], cluster: str, gpus: tuple[str, ...] | None = None
-) -> "submitit.Job[Ending]":
+) -> "submitit.Job[JobOutcome]":
     import submitit
 
     folder, timeouts = asked.pop("submitit_folder"), asked.pop("max_num_timeout", 0)
@@ -197,7 +197,7 @@ def _submit(
         executor.update_parameters(
             **{key if key in shared else f"{cluster}_{key}": asked[key] for key in asked}
         )
-        handed = executor.submit(Task(replace(job, on_gpu=None), gpus))
+        handed = executor.submit(ClusterTask(replace(job, on_gpu=None), gpus))
     except (RuntimeError, submitit.core.utils.FailedJobError) as error:
         reason = " ".join(str(error).split())
         raise PrerequisiteError(
@@ -238,8 +238,8 @@ def _needs_of_extractor(job: Job) -> dict[str, int]:
 
 
 def _ended(
-    handed: "Mapping[submitit.Job[Ending], int]", jobs: Sequence[Job]
-) -> "Iterator[tuple[submitit.Job[Ending], str]]":
+    handed: "Mapping[submitit.Job[JobOutcome], int]", jobs: Sequence[Job]
+) -> "Iterator[tuple[submitit.Job[JobOutcome], str]]":
     """Each job as it ends, and the last state that Slurm showed of it."""
     by_id = {each.job_id: each for each in handed}
     labels = {name: jobs[handed[each]].label for name, each in by_id.items()}
@@ -247,7 +247,7 @@ def _ended(
         yield by_id[name], state
 
 
-def _status(job: Job, done: "submitit.Job[Ending]", state: str) -> int:
+def _status(job: Job, done: "submitit.Job[JobOutcome]", state: str) -> int:
     """The exit status of a job that has ended, having said what was wrong."""
     known = _ENDINGS.get(state)
     # A shared file system may show the result some seconds after the job has ended.

@@ -7,23 +7,23 @@ from typing import Any
 from tabulate import tabulate
 
 from ovmer.baselines.errors import Status
-from ovmer.runners.ablation import Row, changes
+from ovmer.runners.ablation import AblationRun, changes
 from ovmer.runners.folder.scores_json import StoredScores
 from ovmer.runners.scoring.base import headlines
 from ovmer.runners.scoring.result import percent_interval
-from ovmer.runners.sweeping.state import State
+from ovmer.runners.sweeping.state import JobState
 from ovmer.runners.trained_on import seen_by
 
 _NO_EXTRACTOR = "none (labels)"
-"""In the place of an extractor, of a baseline that names the labels itself."""
+"""Shown instead of an extractor for a baseline that names the labels itself."""
 _SHOWN = 3  # rows that a note names
 _LABELS = 8  # labels that are counted by name
 
-_Scored = tuple[State, StoredScores | None]
+_Scored = tuple[JobState, StoredScores | None]
 """A job and its figures, if it has some that hold."""
 
 
-def summary(states: Sequence[State]) -> str:
+def summary(states: Sequence[JobState]) -> str:
     """The table over jobs, with the notes that a reader of its figures needs."""
     rows = [(state, None if _all_failed(state) else state.scores) for state in states]
     figures = _figure_names([scores for _, scores in rows if scores is not None])
@@ -57,8 +57,8 @@ def summary(states: Sequence[State]) -> str:
     return "\n".join([table, *_notes(rows, common), *_input_lines(states)])
 
 
-def _input_lines(states: Sequence[State]) -> list[str]:
-    """What each input brings, where a sweep has runs with fewer."""
+def _input_lines(states: Sequence[JobState]) -> list[str]:
+    """The ablation of inputs, if a sweep has runs with fewer."""
     found = changes([_row(state) for state in states])
     if not found:
         return []
@@ -85,21 +85,21 @@ def _input_lines(states: Sequence[State]) -> list[str]:
     return ["", "what each input brings, paired by clip:", table]
 
 
-def _row(state: State) -> Row:
+def _row(state: JobState) -> AblationRun:
     said = {n: each.description for n, each in state.predictions.items() if not each.failed}
     scores = None
     if state.scores is not None and not state.job.is_dry and not _all_failed(state):
         scores = state.metric.score(state.readings[0].found, state.truth, missing="zero")
-    return Row(state.job.label, state.job.settings, said, scores)
+    return AblationRun(state.job.label, state.job.settings, said, scores)
 
 
-def _all_failed(state: State) -> bool:
+def _all_failed(state: JobState) -> bool:
     """Whether no clip was answered; the figures say nothing of the model then."""
     return bool(state.failed) and len(state.failed) == len(state.clips)
 
 
-def _protocol(state: State) -> dict[str, str]:
-    """What a row's figures depend on beside its model; a column of its own where rows differ."""
+def _protocol(state: JobState) -> dict[str, str]:
+    """Settings that a row's figures depend on, beside its model; columns where rows differ."""
     settings = state.job.settings
     return {
         "generation": settings.generation,
@@ -109,13 +109,13 @@ def _protocol(state: State) -> dict[str, str]:
     }
 
 
-def _counts(state: State) -> list[str]:
+def _counts(state: JobState) -> list[str]:
     counts = state.counts
     numbers = (len(state.clips), counts[Status.OK], counts[Status.EMPTY], len(state.failed))
     return [str(number) for number in numbers]
 
 
-def _name(state: State) -> str:
+def _name(state: JobState) -> str:
     return state.job.label + ("*" if state.job.is_dry else "")
 
 
@@ -164,18 +164,18 @@ def _notes(rows: Sequence[_Scored], protocol: Mapping[str, str]) -> list[str]:
             why = "not finished" if state.truth else "without true labels to score against"
             why = "every clip failed" if _all_failed(state) else why
             without.setdefault(why, []).append(_place(state))
-    return notes + [f"{why}: {_some(places)}" for why, places in without.items()]
+    return notes + [f"{why}: {_some(runs)}" for why, runs in without.items()]
 
 
-def _label_counts(state: State) -> str:
+def _label_counts(state: JobState) -> str:
     """How often each label was given, the most frequent first: `happy 4, sad 1; 2 clips none`."""
     found = state.readings[0].found
     counts = Counter(label for labels in found.values() for label in dict.fromkeys(labels))
-    told = ", ".join(f"{label} {number}" for label, number in counts.most_common(_LABELS))
+    words = ", ".join(f"{label} {number}" for label, number in counts.most_common(_LABELS))
     if len(counts) > _LABELS:
-        told += f" and {len(counts) - _LABELS} others"
+        words += f" and {len(counts) - _LABELS} others"
     empty = sum(not labels for labels in found.values())
-    return "; ".join(filter(None, [told, f"{empty} clips have none" if empty else ""]))
+    return "; ".join(filter(None, [words, f"{empty} clips have none" if empty else ""]))
 
 
 def _model(extractor: Mapping[str, Any]) -> str:
@@ -194,20 +194,20 @@ def _model(extractor: Mapping[str, Any]) -> str:
 
 def _notes_of_scores(rows: Sequence[_Scored]) -> list[str]:
     """The notes of the metric, each once: what holds for all rows, then the rest and for which."""
-    places: dict[str, list[str]] = {}
+    runs: dict[str, list[str]] = {}
     for state, scores in rows:
         for note in scores.notes if scores is not None else ():
-            places.setdefault(note, []).append(_place(state))
+            runs.setdefault(note, []).append(_place(state))
     scored = sum(scores is not None for _, scores in rows)
-    common = [note for note, found in places.items() if len(found) == scored]
-    own = [f"{note}: {_some(found)}" for note, found in places.items() if len(found) < scored]
+    common = [note for note, found in runs.items() if len(found) == scored]
+    own = [f"{note}: {_some(found)}" for note, found in runs.items() if len(found) < scored]
     return common + own
 
 
-def _place(state: State) -> str:
+def _place(state: JobState) -> str:
     return f"{state.job.label} on {state.job.folder.parent.name}"
 
 
-def _some(places: Sequence[str]) -> str:
-    more = f" and {len(places) - _SHOWN} more" if len(places) > _SHOWN else ""
-    return ", ".join(places[:_SHOWN]) + more
+def _some(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return ", ".join(names[:_SHOWN]) + more

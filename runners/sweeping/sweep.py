@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from ovmer.runners.folder.frames import RunFrames
 
 
-class Composed(NamedTuple):
-    """What a command line asks for."""
+class SweepPlan(NamedTuple):
+    """The jobs and options of a command line."""
 
     jobs: list[Job]
     launcher: Sequence[str]
@@ -26,7 +26,7 @@ class Composed(NamedTuple):
     """Output folders, each with the experiment whose table can be made of it."""
 
 
-def compose(arguments: Sequence[str]) -> Composed:
+def compose(arguments: Sequence[str]) -> SweepPlan:
     """Compose the jobs of a command line with Hydra; all of them before any is run.
 
     There are none where the command line is about the configuration, as `--cfg job`, and where
@@ -71,7 +71,7 @@ def compose(arguments: Sequence[str]) -> Composed:
             f"{name}.{own[name][0].partition('.')[2]} is for baseline={name}, which no job has"
         )
     jobs = [_job(*taken) for taken in configs]
-    return Composed(jobs, launcher, experiments)
+    return SweepPlan(jobs, launcher, experiments)
 
 
 def _job(config: "DictConfig", overrides: tuple[str, ...], of_model: tuple[str, ...]) -> Job:

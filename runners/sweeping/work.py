@@ -15,14 +15,14 @@ from ovmer.adapters.mllm import Mllm
 from ovmer.baselines.errors import ClipError, PrerequisiteError, Status
 from ovmer.runners.config import settings_as_json
 from ovmer.runners.data import in_clusters, read_dataset
-from ovmer.runners.describing.feed import Feed
+from ovmer.runners.describing.feed import PipelineSettings
 from ovmer.runners.describing.launchers import make_launcher
-from ovmer.runners.describing.pipeline import clip_seed
-from ovmer.runners.extraction import Extracted, Extractor
+from ovmer.runners.describing.requests import clip_seed
+from ovmer.runners.extraction import ExtractedLabels, Extractor
 from ovmer.runners.folder.exchange import write_exchange_files
 from ovmer.runners.folder.identity import richer
 from ovmer.runners.folder.provenance import provenance
-from ovmer.runners.folder.records import Labelled, Prediction
+from ovmer.runners.folder.records import LabelRecord, Prediction
 from ovmer.runners.folder.run_folder import MINIATURE, RunFolder
 from ovmer.runners.folder.run_json import RunInfo, identity_digest
 from ovmer.runners.folder.scores_json import finite, stored_scores
@@ -30,12 +30,14 @@ from ovmer.runners.job import Job
 from ovmer.runners.parts import make
 from ovmer.runners.progress import Progress, say
 from ovmer.runners.scoring.result import mean_scores
-from ovmer.runners.sweeping.state import Reading, State, look
+from ovmer.runners.sweeping.costs import money
+from ovmer.runners.sweeping.hooks import run_ended
+from ovmer.runners.sweeping.state import ExtractionState, JobState, look
 
 _SHOWN = 5  # failed clips that a summary names for each status
 
 
-def work(job: Job) -> State:
+def work(job: Job) -> JobState:
     """Do what is left of `job`; returns how it stands then.
 
     Raises PrerequisiteError where it cannot start, and ClipError for a clip that fails under
@@ -58,6 +60,7 @@ def work(job: Job) -> State:
                 for reading in state.readings:
                     reading.extractor.close()
             _conclude(folder, state, info)
+    run_ended(folder.path)
     seconds = time.monotonic() - started
     say(
         f"{job.label}: {len(clips)} clips, {missing} described now in {seconds:.1f} s "
@@ -68,7 +71,7 @@ def work(job: Job) -> State:
     return state
 
 
-def reread(job: Job, extractors: Sequence[Extractor]) -> State:
+def reread(job: Job, extractors: Sequence[Extractor]) -> JobState:
     """Find the labels of the descriptions that are there already; score them if all are.
 
     The extractors stay open. Raises PrerequisiteError where one cannot go on.
@@ -83,7 +86,7 @@ def reread(job: Job, extractors: Sequence[Extractor]) -> State:
     return state
 
 
-def _conclude(folder: RunFolder, state: State, info: RunInfo) -> None:
+def _conclude(folder: RunFolder, state: JobState, info: RunInfo) -> None:
     """Score, and write what others read."""
     _score(folder, state)
     results = [state.predictions[clip.name] for clip in state.clips]
@@ -94,7 +97,7 @@ def _conclude(folder: RunFolder, state: State, info: RunInfo) -> None:
 
 
 @contextmanager
-def _session(folder: RunFolder, state: State) -> Iterator[RunInfo]:
+def _session(folder: RunFolder, state: JobState) -> Iterator[RunInfo]:
     """Keep run.json: whose folder it is before the first record, and at the end what was done.
 
     Yields what it will hold, to add to.
@@ -139,7 +142,7 @@ def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
-def _describe(folder: RunFolder, state: State, info: RunInfo) -> None:
+def _describe(folder: RunFolder, state: JobState, info: RunInfo) -> None:
     job, requests = state.job, state.to_describe
     if state.touched:
         say(
@@ -161,7 +164,7 @@ def _describe(folder: RunFolder, state: State, info: RunInfo) -> None:
     if job.settings.embeddings:
         _check_embeddings(job)
         adapter = WithEmbeddings(adapter, folder.path)
-    launcher = make_launcher(job.settings.launcher, Feed.of(job, adapter))
+    launcher = make_launcher(job.settings.launcher, PipelineSettings.of(job, adapter))
     try:
         with Progress(len(requests), job.label) as progress:
             for found in launcher.describe(requests):
@@ -174,13 +177,18 @@ def _describe(folder: RunFolder, state: State, info: RunInfo) -> None:
                 else:
                     progress.add()
     finally:
-        info.sessions[-1]["speed"] = launcher.speed.as_json()
+        speed, price = launcher.speed, job.settings.price
+        info.sessions[-1]["speed"] = speed.as_json()
+        cost = money(price, speed.prompt_tokens, speed.new_tokens)
+        if cost is not None:
+            info.sessions[-1]["cost"] = {"amount": round(cost, 6), "currency": price.currency}
         if adapter.load_notes:
             info.sessions[-1]["weights"] = list(adapter.load_notes)
         if job.settings.embeddings:
             _keep_embeddings(folder, state)
     if launcher.speed.new_tokens:  # of what is no language model the last line says enough
-        say(f"{job.label}: {launcher.speed}")
+        spent = "" if cost is None else f", {cost:.2f} {price.currency}"
+        say(f"{job.label}: {launcher.speed}{spent}")
 
 
 def _check_embeddings(job: Job) -> None:
@@ -193,7 +201,7 @@ def _check_embeddings(job: Job) -> None:
             )
 
 
-def _keep_embeddings(folder: RunFolder, state: State) -> None:
+def _keep_embeddings(folder: RunFolder, state: JobState) -> None:
     job = state.job
     kept = collect(folder.path, {c.name: clip_seed(job.settings.seed, c.name) for c in state.clips})
     lacking = state.counts[Status.OK] + state.counts[Status.EMPTY] - kept
@@ -220,17 +228,17 @@ def _with_weights(
     return richer(info.identity, identity)
 
 
-def _extract(folder: RunFolder, state: State) -> None:
+def _extract(folder: RunFolder, state: JobState) -> None:
     for reading in state.readings:
         _read(folder, state, reading)
 
 
-def _read(folder: RunFolder, state: State, reading: Reading) -> None:
+def _read(folder: RunFolder, state: JobState, reading: ExtractionState) -> None:
     """Find the labels of the descriptions that have none yet, with one extractor."""
     items = {item.name: item for item in state.to_extract(reading)}
     if not items:
         return
-    label, unanswered = state.job.label, list[Labelled]()
+    label, unanswered = state.job.label, list[LabelRecord]()
     with Progress(len(items), f"{label}: labels") as progress:
         for found in reading.extractor.extract(list(items.values())):
             labelled = _labelled(found, reading.key(items[found.name]))
@@ -251,11 +259,13 @@ def _read(folder: RunFolder, state: State, reading: Reading) -> None:
         )
 
 
-def _labelled(found: Extracted, key: str) -> Labelled:
-    return Labelled(found.name, found.labels, found.raw, key, found.notes, found.trail, found.error)
+def _labelled(found: ExtractedLabels, key: str) -> LabelRecord:
+    return LabelRecord(
+        found.name, found.labels, found.raw, key, found.notes, found.trail, found.error
+    )
 
 
-def _score(folder: RunFolder, state: State) -> None:
+def _score(folder: RunFolder, state: JobState) -> None:
     """A clip that failed counts as one without labels; beside that, the clips answered alone."""
     if not state.truth or state.scores is not None:
         return
@@ -296,7 +306,7 @@ def _failure_lines(failed: Sequence[Prediction]) -> list[str]:
     return lines
 
 
-def _reading_lines(labelled: Sequence[Labelled]) -> list[str]:
+def _reading_lines(labelled: Sequence[LabelRecord]) -> list[str]:
     """Say what was wrong with answers of the extractor: how many, the first few of each kind."""
     names: dict[str, list[str]] = {}
     for each in labelled:

@@ -13,8 +13,8 @@ from ovmer.runners.scoring.base import wrong_value
 from ovmer.runners.scoring.result import FloatArray, Rows, ratio
 from ovmer.runners.tasks.family import (
     Case,
-    Counted,
     Family,
+    FamilyFigures,
     check_unknown,
     policy,
     rule,
@@ -124,16 +124,16 @@ class ClosedSet(Family):
         return None if self.parser == WORD_IN_REPLY else make_parser(self.parser, self.labels)
 
     def read(self, case: Case) -> str | None:
-        """What a reply is read as: a label, another word, or None."""
+        """The reading of a reply: a label, another word, or None."""
         if self._parse is None:
             return word_in_reply(case.reply, case.truth[0])
         return self._parse(case.reply)
 
-    def count(self, cases: Sequence[Case]) -> Counted:
+    def count(self, cases: Sequence[Case]) -> FamilyFigures:
         readings = _once_each(self.read, cases, with_truth=self._parse is None)
         return self.counted(cases, readings)
 
-    def counted(self, cases: Sequence[Case], readings: Sequence[str | None]) -> Counted:
+    def counted(self, cases: Sequence[Case], readings: Sequence[str | None]) -> FamilyFigures:
         """The columns for readings that were made before."""
         number = {label: i for i, label in enumerate(self.labels)}
         width, start = len(self.labels), 3
@@ -166,7 +166,7 @@ class ClosedSet(Family):
             *([t, *r] for t, r in zip(self.labels, matrix.tolist(), strict=True)),
         ]
         classes = np.maximum(read, -1).tolist()  # no label is no label, however it is spelt
-        return Counted(values, readings, {"confusion": confusion}, classes)
+        return FamilyFigures(values, readings, {"confusion": confusion}, classes)
 
     def _true_class(self, case: Case, number: Mapping[str, int]) -> int:
         """The number of the true label; -1 where the truth is empty and the clip cannot count."""
@@ -220,7 +220,7 @@ class Choice(Family):
     def __post_init__(self) -> None:
         check_unknown(self.unknown)
 
-    def count(self, cases: Sequence[Case]) -> Counted:
+    def count(self, cases: Sequence[Case]) -> FamilyFigures:
         values, readings = np.zeros((len(cases), 4)), list[str | None]()
         parsers = dict[tuple[str, ...], Parse]()
         for row, case in zip(values, cases, strict=True):
@@ -234,7 +234,7 @@ class Choice(Family):
             unknown = read not in choices
             row[:] = 1, unknown, not (read is None and self.unknown == "drop"), read == true
             readings.append(read)
-        return Counted(values, readings, {})
+        return FamilyFigures(values, readings, {})
 
     def aggregate(self, sums: Mapping[str, FloatArray]) -> dict[str, FloatArray]:
         return {
@@ -281,13 +281,13 @@ class Joint(Family):
         """The label of each part."""
         return [parse(text) for parse in self._parsers]
 
-    def count(self, cases: Sequence[Case]) -> Counted:
+    def count(self, cases: Sequence[Case]) -> FamilyFigures:
         read = [self.read(case.reply) for case in cases]
         truths = [self._true_parts(case) for case in cases]
         whole = [all(each) for each in read]
         values, joint = list[FloatArray](), list[str | None]()
         tables = dict[str, Rows]()
-        for place, (name, each) in enumerate(self._sets.items()):
+        for index, (name, each) in enumerate(self._sets.items()):
             if name == "joint":
                 true = ["_".join(parts) for parts in truths]
                 joint = [
@@ -296,16 +296,16 @@ class Joint(Family):
                 ]
                 found = joint
             else:
-                true = [parts[place] for parts in truths]
+                true = [parts[index] for parts in truths]
                 found = [
-                    parts[place] if ok else None for parts, ok in zip(read, whole, strict=True)
+                    parts[index] if ok else None for parts, ok in zip(read, whole, strict=True)
                 ]
             asked = [Case(c.name, c.reply, (t,)) for c, t in zip(cases, true, strict=True)]
             counted = each.counted(asked, found)
             values.append(counted.values)
             tables |= {f"{name}-{table}": rows for table, rows in counted.tables.items()}
         tables.pop("joint-confusion")
-        return Counted(np.concatenate(values, axis=1), joint, tables)
+        return FamilyFigures(np.concatenate(values, axis=1), joint, tables)
 
     def _true_parts(self, case: Case) -> list[str]:
         """The truth goes through the parser too, as in the authors' code."""

@@ -34,16 +34,16 @@ class Case:
 
 
 @dataclass(frozen=True)
-class Counted:
-    """What a family made of the cases."""
+class FamilyFigures:
+    """A family's figures for the cases."""
 
     values: FloatArray
     """(clips x columns)"""
     readings: Sequence[str | None]
-    """What each reply was read as, for the reader of the tables; None: unknown."""
+    """The reading of each reply, for tables; None: unknown."""
     tables: Mapping[str, Rows]
     classes: Sequence[object] | None = None
-    """What two protocols are compared by, where that is not the readings."""
+    """Values by which two protocols are compared, if not by the readings."""
 
 
 class Family(ABC):
@@ -54,7 +54,7 @@ class Family(ABC):
     """The columns whose sum is a clip's grade, for families that have grades and no classes."""
 
     @abstractmethod
-    def count(self, cases: Sequence[Case]) -> Counted:
+    def count(self, cases: Sequence[Case]) -> FamilyFigures:
         """Read every reply. The column `clips` is 1, and `unknown` where nothing was read."""
 
     @abstractmethod
@@ -87,5 +87,5 @@ def rule(parser: str) -> str:
 
 
 def policy(unknown: str) -> str:
-    """What becomes of a reply without a label."""
+    """How a reply without a label is counted."""
     return "left out" if unknown == "drop" else "wrong"

@@ -8,7 +8,7 @@ import numpy as np
 
 from ovmer.baselines.errors import PrerequisiteError
 from ovmer.runners.scoring.result import FloatArray, Rows, ratio
-from ovmer.runners.tasks.family import Case, Counted, Family, check_unknown, policy
+from ovmer.runners.tasks.family import Case, Family, FamilyFigures, check_unknown, policy
 from ovmer.runners.tasks.parsers import (
     LOGICAL,
     MULTIMODAL,
@@ -27,7 +27,7 @@ class Rewards(Family):
     groups: tuple[str, ...] = ("multiple choice", "emer_ov_mc", "judge")
     graded = ("reward",)
     untagged: str = "own"
-    """What is read where a reply has no <answer>: the `own` reply, or the `last` one of the run,
+    """The text read if a reply has no <answer>: the `own` reply, or the `last` one of the run,
     as in the authors' code, which depends on the order of the clips."""
 
     def __post_init__(self) -> None:
@@ -36,7 +36,7 @@ class Rewards(Family):
         parts = [f"{group}/{part}" for group in self.groups for part in ("clips", "reward")]
         self.columns = ("clips", "unknown", "reward", *parts)
 
-    def count(self, cases: Sequence[Case]) -> Counted:
+    def count(self, cases: Sequence[Case]) -> FamilyFigures:
         values, readings = np.zeros((len(cases), len(self.columns))), list[str | None]()
         for row, case in zip(values, cases, strict=True):
             tagged = has_answer_tag(case.reply)
@@ -48,7 +48,7 @@ class Rewards(Family):
                 at = 3 + 2 * self.groups.index(case.group)
                 row[at : at + 2] = 1, earned
             readings.append(given if tagged else None)
-        return Counted(values, readings, {})
+        return FamilyFigures(values, readings, {})
 
     def aggregate(self, sums: Mapping[str, FloatArray]) -> dict[str, FloatArray]:
         by_type = {
@@ -75,7 +75,7 @@ class SetF1(Family):
         if not self.labels:
             raise PrerequisiteError("sets of labels need the labels; give choices=[a,b]")
 
-    def count(self, cases: Sequence[Case]) -> Counted:
+    def count(self, cases: Sequence[Case]) -> FamilyFigures:
         parse = several(self.labels)
         values, readings = np.zeros((len(cases), 5)), list[str | None]()
         for row, case in zip(values, cases, strict=True):
@@ -87,7 +87,7 @@ class SetF1(Family):
             f1 = 2 * hits / (len(named) + len(true)) if named or true else 0.0
             row[:] = 1, not named, precision, recall, f1
             readings.append(", ".join(sorted(named)) or None)
-        return Counted(values, readings, {})
+        return FamilyFigures(values, readings, {})
 
     def aggregate(self, sums: Mapping[str, FloatArray]) -> dict[str, FloatArray]:
         names = ("F1", "precision", "recall", "unknown")
@@ -99,7 +99,7 @@ class SetF1(Family):
 
 
 @dataclass
-class Steps(Family):
+class StepRatings(Family):
     """A judge's rating of each step of an answer (MME-Emotion); the reply is the judge's.
 
     recognition: the last step; reasoning: mean of the steps before it, 0 where there is none;
@@ -117,7 +117,7 @@ class Steps(Family):
     def __post_init__(self) -> None:
         check_unknown(self.unknown)
 
-    def count(self, cases: Sequence[Case]) -> Counted:
+    def count(self, cases: Sequence[Case]) -> FamilyFigures:
         values, readings = np.zeros((len(cases), 5)), list[str | None]()
         kept = dict[str, list[tuple[float, float, int]]]()
         for row, case in zip(values, cases, strict=True):
@@ -129,7 +129,7 @@ class Steps(Family):
                 category = ",".join(case.truth)
                 category = (self.fold or {}).get(category, category)
                 kept.setdefault(category, []).append((row[3], row[4], len(rated)))
-        return Counted(values, readings, {"categories": _categories(kept)})
+        return FamilyFigures(values, readings, {"categories": _categories(kept)})
 
     def aggregate(self, sums: Mapping[str, FloatArray]) -> dict[str, FloatArray]:
         recognition, reasoning = (
@@ -170,13 +170,13 @@ class JudgedText(Family):
     columns = ("clips", "unknown", "logical", "multimodal")
     graded = ("logical", "multimodal")
 
-    def count(self, cases: Sequence[Case]) -> Counted:
+    def count(self, cases: Sequence[Case]) -> FamilyFigures:
         values, readings = np.zeros((len(cases), 4)), list[str | None]()
         for row, case in zip(values, cases, strict=True):
             logical, multimodal = LOGICAL(case.reply), MULTIMODAL(case.reply)
             row[:] = 1, logical is None or multimodal is None, logical or 0, multimodal or 0
             readings.append(None if row[1] else f"{logical}, {multimodal}")
-        return Counted(values, readings, {})
+        return FamilyFigures(values, readings, {})
 
     def aggregate(self, sums: Mapping[str, FloatArray]) -> dict[str, FloatArray]:
         logical, multimodal, unknown = (
@@ -195,7 +195,7 @@ class JudgedText(Family):
 
 
 @dataclass
-class Text(Family):
+class TextOverlap(Family):
     """BLEU and ROUGE-L of a free answer against the reference; empty answers are left out.
 
     nltk's `sentence_bleu` (four grams, no smoothing, tokens between blanks) and rouge_score's
@@ -204,7 +204,7 @@ class Text(Family):
 
     columns = ("clips", "unknown", "counted", "BLEU", "ROUGE-L")
 
-    def count(self, cases: Sequence[Case]) -> Counted:
+    def count(self, cases: Sequence[Case]) -> FamilyFigures:
         measure = _text_measures()
         values, readings = np.zeros((len(cases), 5)), list[str | None]()
         for row, case in zip(values, cases, strict=True):
@@ -213,7 +213,7 @@ class Text(Family):
             if row[2]:
                 row[3:] = measure(reply, reference)
             readings.append(reply or None)
-        return Counted(values, readings, {})
+        return FamilyFigures(values, readings, {})
 
     def aggregate(self, sums: Mapping[str, FloatArray]) -> dict[str, FloatArray]:
         names = ("BLEU", "ROUGE-L")

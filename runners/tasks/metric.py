@@ -20,8 +20,8 @@ from ovmer.baselines.errors import PrerequisiteError, near
 from ovmer.runners.scoring.base import Metric
 from ovmer.runners.scoring.result import Contributions, FloatArray, Rows, Scores
 from ovmer.runners.tasks.closed_set import Choice, ClosedSet, Joint
-from ovmer.runners.tasks.family import Case, Counted, Family
-from ovmer.runners.tasks.graded import JudgedText, Rewards, SetF1, Steps, Text
+from ovmer.runners.tasks.family import Case, Family, FamilyFigures
+from ovmer.runners.tasks.graded import JudgedText, Rewards, SetF1, StepRatings, TextOverlap
 from ovmer.runners.tasks.regression import Regression
 
 FAMILIES: Mapping[str, type[Family]] = {
@@ -30,12 +30,12 @@ FAMILIES: Mapping[str, type[Family]] = {
     "joint": Joint,
     "set_f1": SetF1,
     "rewards": Rewards,
-    "steps": Steps,
+    "steps": StepRatings,
     "judged_text": JudgedText,
-    "text": Text,
+    "text": TextOverlap,
     "regression": Regression,
 }
-"""What `family` of a protocol may be."""
+"""Values of a protocol's `family`."""
 
 SAME = "the same"
 _SHOWN = 3  # examples of each difference
@@ -126,12 +126,12 @@ class ProtocolMetric(Metric):
         return bool(self._families[protocol].graded)
 
     def values(self, protocol: str, scores: Scores) -> list[str | float | None]:
-        """What each clip was read as under a protocol: its class or grade, None for nothing."""
+        """The reading of each clip under a protocol: its class or grade, None for nothing."""
         family = self._families[protocol]
         if not family.graded:
             header, *rows = scores.tables()["readings"]
-            place = header.index(protocol)
-            return [row[place] or None for row in rows]
+            column = header.index(protocol)
+            return [row[column] or None for row in rows]
         columns = scores.contributions.columns
         at = [columns.index(f"{protocol}/{name}") for name in ("unknown", *family.graded)]
         picked = scores.contributions.values[:, at]
@@ -174,7 +174,7 @@ class ProtocolMetric(Metric):
             tables=lambda: _tables(cases, found),
         )
 
-    def _kept(self, name: str, counted: Counted) -> Any:
+    def _kept(self, name: str, counted: FamilyFigures) -> Any:
         """Which clips add to more than the share of unknown replies."""
         columns = self._families[name].columns
         others = [
@@ -182,13 +182,13 @@ class ProtocolMetric(Metric):
         ]
         return np.any(counted.values[:, others] != 0, axis=1)
 
-    def _note(self, name: str, counted: Counted) -> str:
+    def _note(self, name: str, counted: FamilyFigures) -> str:
         unknown, clips = int(counted.values[:, 1].sum()), len(counted.values)
         return f"{name}: {unknown} of {clips} replies unknown ({100 * unknown / clips:.1f} %)"
 
     def explain(self, scores: Scores) -> list[str]:
         """How each protocol reads a reply, and replies that they read differently."""
-        told = [f"{name}: {family.about}" for name, family in self._families.items()]
+        sentences = [f"{name}: {family.about}" for name, family in self._families.items()]
         header, *rows = scores.tables()["differences"]
         for other in header[3:]:
             at, first = header.index(other), header[2]
@@ -198,8 +198,8 @@ class ProtocolMetric(Metric):
                     f"{row[1]!r:.60} is {row[2]!s:.24} by {first}, {row[at]!s:.24} by {other}"
                     for row in shown
                 )
-                told.append(f"for instance {examples}")
-        return told
+                sentences.append(f"for instance {examples}")
+        return sentences
 
 
 def _is_mandatory(each: Any) -> bool:
@@ -223,22 +223,22 @@ def _texts(value: Any) -> tuple[str, ...]:
     return tuple(map(str, value)) if isinstance(value, list | tuple) else (str(value),)
 
 
-def _disagreements(cases: Sequence[Case], found: Mapping[str, Counted]) -> list[str]:
+def _disagreements(cases: Sequence[Case], found: Mapping[str, FamilyFigures]) -> list[str]:
     """How many replies each other protocol reads differently from the first."""
     (first, ours), *others = found.items()
     counts = {
         name: sum(a != b for a, b in zip(_classes(ours), _classes(theirs), strict=True))
         for name, theirs in others
     }
-    told = ", ".join(f"{name} {count}" for name, count in counts.items() if count)
-    return [f"of {len(cases)} replies read differently from {first}: {told}"] if told else []
+    words = ", ".join(f"{name} {count}" for name, count in counts.items() if count)
+    return [f"of {len(cases)} replies read differently from {first}: {words}"] if words else []
 
 
-def _classes(counted: Counted) -> Sequence[object]:
+def _classes(counted: FamilyFigures) -> Sequence[object]:
     return counted.readings if counted.classes is None else counted.classes
 
 
-def _differences(cases: Sequence[Case], found: Mapping[str, Counted]) -> Rows:
+def _differences(cases: Sequence[Case], found: Mapping[str, FamilyFigures]) -> Rows:
     """The replies that some protocol reads differently from the first one."""
     (first, ours), *others = found.items()
     rows: Rows = [["name", "reply", first, *(name for name, _ in others)]]
@@ -253,7 +253,7 @@ def _differences(cases: Sequence[Case], found: Mapping[str, Counted]) -> Rows:
     return rows
 
 
-def _tables(cases: Sequence[Case], found: Mapping[str, Counted]) -> dict[str, Rows]:
+def _tables(cases: Sequence[Case], found: Mapping[str, FamilyFigures]) -> dict[str, Rows]:
     readings: Rows = [["name", "truth", "reply", *found]]
     for i, case in enumerate(cases):
         read = [each.readings[i] or "" for each in found.values()]

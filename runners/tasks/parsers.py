@@ -310,7 +310,7 @@ _NUMBER = re.compile(r"[-+−]?\d+(?:\.\d+)?(?:[eE][-+]?\d+)?")
 
 
 def number(reply: str) -> float | None:
-    """The first number in the reply's answer. A rule of ours: no published one was found."""
+    """The first number in the reply's answer. Our own rule: none is published."""
     found = _NUMBER.search(answer_or_reply(reply))
     return float(found[0].replace("−", "-")) if found else None
 
@@ -328,7 +328,7 @@ def several(labels: Sequence[str]) -> Callable[[str], tuple[str, ...]]:
 
 
 def reward(kind: str, reply: str, truth: str) -> float:
-    """What an answer to a question of IntentBench earns, from 0 to 1.
+    """The reward of an answer to a question of IntentBench, from 0 to 1.
 
     Multiple choice: equal texts. judge: both hold `yes`, or else both hold `no`. emer_ov_mc: F1
     of the sets split at commas, blanks kept. Any other kind earns 0.

@@ -9,7 +9,14 @@ import numpy.typing as npt
 from ovmer.baselines.errors import PrerequisiteError
 from ovmer.runners.scoring.base import wrong_value
 from ovmer.runners.scoring.result import FloatArray, ratio
-from ovmer.runners.tasks.family import Case, Counted, Family, check_unknown, policy, where_counted
+from ovmer.runners.tasks.family import (
+    Case,
+    Family,
+    FamilyFigures,
+    check_unknown,
+    policy,
+    where_counted,
+)
 from ovmer.runners.tasks.parsers import number
 
 Float32 = npt.NDArray[np.float32]
@@ -53,7 +60,7 @@ class Regression(Family):
             *_MOMENTS,
         )
 
-    def count(self, cases: Sequence[Case]) -> Counted:
+    def count(self, cases: Sequence[Case]) -> FamilyFigures:
         given = [number(case.reply) for case in cases]
         true = np.array([_true_number(case) for case in cases])
         read = np.array([value is not None for value in given])
@@ -69,7 +76,7 @@ class Regression(Family):
         }  # fmt: skip
         values = np.stack([columns[name].astype(np.float64) for name in self.columns], axis=1)
         values[~read, 2:] = 0
-        return Counted(values, [None if v is None else f"{v:g}" for v in given], {})
+        return FamilyFigures(values, [None if v is None else f"{v:g}" for v in given], {})
 
     def _classes(self, predicted: Float32, true: Float32) -> dict[str, npt.NDArray[np.bool_]]:
         """Columns of the figures that count classes."""

@@ -16,8 +16,8 @@ REPLY_EXTRACTOR = {"kind": "reply", "name": "reply"}
 _SLOT = re.compile(r"\{(question|choices|options|subtitle)\}")
 
 
-class Asked(Protocol):
-    """What a question is made from: a clip."""
+class TaskClip(Protocol):
+    """The fields of a clip that a question is made from."""
 
     @property
     def name(self) -> str: ...
@@ -31,7 +31,7 @@ class Asked(Protocol):
 
 @dataclass
 class Task:
-    """What a model is asked, and what is made of its reply.
+    """A question to the model, and how its reply is read.
 
     A question may hold `{question}` (the clip's own), `{choices}` (joined by commas), `{options}`
     (one a line) and `{subtitle}`.
@@ -46,7 +46,7 @@ class Task:
     questions: dict[str, str] = field(default_factory=dict)
     """Put instead to clips of a group, such as a type of question."""
     default_question: str | None = None
-    """In the place of `{question}` for a clip that has none of its own."""
+    """Replacement for `{question}` for a clip that has none of its own."""
     choices: list[str] = field(default_factory=list)
     """Of a clip that has none of its own."""
     form: str = "description"
@@ -57,7 +57,7 @@ class Task:
     generation: dict[str, Any] = field(default_factory=dict)
     """Keys of the baseline's generation settings that the task's authors set."""
     metric: dict[str, Any] | None = None
-    """In the place of the data set's."""
+    """Replaces the data set's."""
     judge: dict[str, Any] = field(default_factory=dict)
     """With extractor=judge: what is asked of it (runners/extraction/judge.py), and under `metric`
     the metric that reads its answers, where it is another."""
@@ -73,8 +73,8 @@ class Task:
 
     @property
     def identity(self) -> dict[str, Any]:
-        """What of it changes a reply; empty for the baseline's own question."""
-        told = {
+        """Settings that change a reply; empty for the baseline's own question."""
+        identity = {
             "question": self.question,
             "with_subtitle": self.with_subtitle,
             "questions": dict(self.questions),
@@ -83,9 +83,9 @@ class Task:
             "system": self.system,
             "generation": dict(self.generation),
         }
-        return {key: value for key, value in told.items() if value}
+        return {key: value for key, value in identity.items() if value}
 
-    def ask(self, clip: Asked, subtitle: str | None) -> str | None:
+    def ask(self, clip: TaskClip, subtitle: str | None) -> str | None:
         """The question for a clip; None for the baseline's own.
 
         `subtitle` is None where it is not to be used. Raises PrerequisiteError where the template
@@ -146,8 +146,8 @@ def applied(
     made = make_task(task)
     judged = extractor.get("kind") == "judge"
     if judged:
-        told = {key: value for key, value in made.judge.items() if key != "metric"}
-        extractor = {**extractor, "judge": told}
+        judge = {key: value for key, value in made.judge.items() if key != "metric"}
+        extractor = {**extractor, "judge": judge}
         made.metric = made.judge.get("metric") or made.metric
     if made.metric is not None:
         metric = {"name": made.name, "kind": "protocols", **made.metric}

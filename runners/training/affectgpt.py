@@ -42,7 +42,7 @@ def encode_texts(
 
 
 def read_media(paths: Mapping[str, Path], frames: int = 8) -> "dict[str, Tensor]":
-    """What is seen and heard of a clip, from its files by kind (face, frame, audio).
+    """Read a clip's media from its files, by kind (face, frame, audio).
 
     `frames` x 224 x 224 x 3 (uint8) of pictures: frames in RGB, faces as they are stored, blue
     first, as at inference. 8 x 32000 of sound: stretches of two seconds, each less its mean.

@@ -1,4 +1,4 @@
-"""What a recipe trains: AffectGPT as its authors do, or low-rank adapters in any port."""
+"""Models to train: AffectGPT as its authors do, or low-rank adapters in any port."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
@@ -10,7 +10,7 @@ from ovmer.adapters.affectgpt_prompts import (
     Template,
     question_and_answer,
 )
-from ovmer.adapters.mllm import Mllm, Question
+from ovmer.adapters.mllm import Mllm, QuestionTemplate
 from ovmer.baselines.checkpoint import locate
 from ovmer.baselines.errors import PrerequisiteError
 from ovmer.runners.job import Job
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from ovmer.baselines.training.lora import Lora
-    from ovmer.baselines.training.step import Frame, Lesson
+    from ovmer.baselines.training.step import Lesson, SpecialTokens
 
 SEED_OF_MINIATURE = 0
 
@@ -49,7 +49,7 @@ class Course(ABC):
 
     @abstractmethod
     def lacks(self, example: Example) -> str:
-        """What a clip lacks to be learned from; empty where it has all."""
+        """The reason why a clip cannot be learned from; empty if it can."""
 
     @abstractmethod
     def lesson(self, example: Example, kind: str) -> "Lesson":
@@ -66,7 +66,7 @@ class Course(ABC):
 
     @property
     @abstractmethod
-    def frame(self) -> "Frame":
+    def frame(self) -> "SpecialTokens":
         """The tokens around prompt and answer."""
 
     @abstractmethod
@@ -125,7 +125,7 @@ class AffectGptCourse(Course):
             raise PrerequisiteError(
                 f"train.step=affectgpt trains baseline=affectgpt, not {settings.baseline['name']}"
             )
-        # What was trained is what this makes: neither to be found nor to be fetched.
+        # The trained part is the output of this run: it is neither located nor downloaded.
         parts = {n: part for n, part in self.adapter.checkpoint.items() if n != "trained"}
         weights = settings.weights
         self.adapter = replace(self.adapter, checkpoint=parts)
@@ -133,7 +133,7 @@ class AffectGptCourse(Course):
         self.adapter.__dict__["parts"] = self.parts
         self.template = Template.of(self.recipe.template)
         self.features: Callable[[Example], Mapping[str, Tensor]] | None = None
-        """Encoder outputs that were kept, in place of media."""
+        """Cached encoder outputs, instead of media."""
 
     def files(self, example: Example) -> dict[str, Path | None]:
         """The files that the template reads, by kind."""
@@ -169,7 +169,7 @@ class AffectGptCourse(Course):
         return Lesson(example.clip.name, inputs, ids)
 
     def media(self, example: Example) -> "dict[str, Tensor]":
-        """What is seen and heard of a clip. Raises ClipError."""
+        """Read a clip's media. Raises ClipError."""
         files = {kind: path for kind, path in self.files(example).items() if path is not None}
         return read_media(files, self.recipe.frames)
 
@@ -184,48 +184,54 @@ class AffectGptCourse(Course):
         }
 
     def build(self, device: "torch.device", llm: "torch.dtype") -> "nn.Module":
-        from ovmer.baselines.training.affectgpt import AffectGptInTraining, Design, Precision
+        from ovmer.baselines.training.affectgpt import (
+            AffectGptDesign,
+            AffectGptInTraining,
+            FrozenPrecision,
+        )
 
-        design = Design(
+        design = AffectGptDesign(
             self._fusions,
             self.lora,
             self.recipe.encoders == "train" and self.recipe.features == "live",
             self.recipe.loudness,
         )
         start = None if self.recipe.start is None else Path(self.recipe.start).expanduser()
-        self.model = AffectGptInTraining.build(self.parts, device, Precision(llm), design, start)
+        self.model = AffectGptInTraining.build(
+            self.parts, device, FrozenPrecision(llm), design, start
+        )
         return self.model
 
     @property
     def _fusions(self) -> Any:
         from ovmer.baselines.layers.qformer import QFormerConfig
-        from ovmer.baselines.models.affectgpt_fusion import Fusion, Fusions
+        from ovmer.baselines.models.affectgpt_fusion import FusionConfig, FusionConfigs
 
-        told = self.recipe.fusion
+        fusion = self.recipe.fusion
         sizes = QFormerConfig(
             encoder_width=0,
             layers=2,
             cross_attention_every=1,
-            width=told.qformer_width,
-            heads=told.qformer_heads,
-            ffn=told.qformer_ffn,
+            width=fusion.qformer_width,
+            heads=fusion.qformer_heads,
+            ffn=fusion.qformer_ffn,
         )
-        return Fusions(
-            Fusion(told.video, told.video_tokens, sizes),
-            Fusion(told.audio, told.audio_tokens, sizes),
-            Fusion(told.multi, told.multi_tokens, sizes),
+        return FusionConfigs(
+            FusionConfig(fusion.video, fusion.video_tokens, sizes),
+            FusionConfig(fusion.audio, fusion.audio_tokens, sizes),
+            FusionConfig(fusion.multi, fusion.multi_tokens, sizes),
         )
 
     def prompts(self, inputs: Sequence[Any]) -> "Sequence[Tensor]":
         return self.model.prompts(inputs)
 
     @property
-    def frame(self) -> "Frame":
-        from ovmer.baselines.training.step import Frame
+    def frame(self) -> "SpecialTokens":
+        from ovmer.baselines.training.step import SpecialTokens
 
         tokenizer: Any = self.adapter.tokenizer
         start = (tokenizer.id_of("<|im_start|>"),) if self.recipe.start_token else ()
-        return Frame(start, tokenizer.eos_id, tokenizer.eos_id)
+        return SpecialTokens(start, tokenizer.eos_id, tokenizer.eos_id)
 
     def save(self, folder: Path, iteration: int, loss: float) -> None:
         from ovmer.baselines.training.affectgpt import write_checkpoint
@@ -234,7 +240,7 @@ class AffectGptCourse(Course):
 
     @property
     def _config(self) -> dict[str, Any]:
-        """What the file says of the model, by the authors' names."""
+        """The model's settings for the file, by the authors' names."""
         fusion, recipe = self.recipe.fusion, self.recipe
         model = {
             f"{name}_fusion_type": getattr(fusion, name) for name in ("video", "audio", "multi")
@@ -280,7 +286,9 @@ class PortCourse(Course):
         question = self.recipe.questions.get(kind)
         if question is None:
             return self.adapter
-        return replace(self.adapter, prompt=Question(question, question.replace("{subtitle}", "")))
+        return replace(
+            self.adapter, prompt=QuestionTemplate(question, question.replace("{subtitle}", ""))
+        )
 
     def lacks(self, example: Example) -> str:
         clip, wanted = example.clip, self.adapter.modalities
@@ -304,10 +312,10 @@ class PortCourse(Course):
         return Lesson(clip.name, item.inputs, self.adapter.tokenizer.encode(answer))
 
     def build(self, device: "torch.device", llm: "torch.dtype") -> "nn.Module":
-        from ovmer.baselines.device import Place
+        from ovmer.baselines.device import Placement
         from ovmer.baselines.training.lora import attach, restore
 
-        built: Any = self.adapter.build(Place(device, llm))
+        built: Any = self.adapter.build(Placement(device, llm))
         self.model, self._device = built, device
         for name in self.recipe.connectors:
             part = dict(self.model.named_children()).get(name)
@@ -342,11 +350,11 @@ class PortCourse(Course):
         return found
 
     @property
-    def frame(self) -> "Frame":
-        from ovmer.baselines.training.step import Frame
+    def frame(self) -> "SpecialTokens":
+        from ovmer.baselines.training.step import SpecialTokens
 
         end = self.adapter.tokenizer.eos_id
-        return Frame((), end, end)
+        return SpecialTokens((), end, end)
 
     def save(self, folder: Path, iteration: int, loss: float) -> None:
         from ovmer.baselines.training.lora import save

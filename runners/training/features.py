@@ -1,4 +1,4 @@
-"""Encoder outputs computed once: 29 KB a clip in half precision, in place of video and sound.
+"""Encoder outputs computed once: 29 KB a clip in half precision, instead of video and sound.
 
 A file is named by the clip's media and by the encoders, so that a changed file or checkpoint gets
 features of its own. They are made clip by clip in evaluation mode: without the noise of the
@@ -59,13 +59,13 @@ class _Cache:
         name = example.clip.name
         if name not in self._files:
             media = self._course.files(example)
-            told = [f"{kind}:{fingerprint(path)}" for kind, path in media.items() if path]
-            digest = hashlib.blake2b("".join(told).encode(), digest_size=12).hexdigest()
+            fingerprints = [f"{kind}:{fingerprint(path)}" for kind, path in media.items() if path]
+            digest = hashlib.blake2b("".join(fingerprints).encode(), digest_size=12).hexdigest()
             self._files[name] = self._folder / f"{digest}.safetensors"
         return self._files[name]
 
     def make(self, example: Example) -> None:
-        """A clip that cannot be read gets no file, and is found out by its lesson."""
+        """A clip that cannot be read gets no file; its lesson reports the error."""
         from safetensors.torch import save
 
         from ovmer.baselines.training.affectgpt import LessonInputs

@@ -18,14 +18,14 @@ from ovmer.runners.data.reader import dataset_root, read_dataset
 from ovmer.runners.data.settings import Clip
 from ovmer.runners.data.table import read_columns
 from ovmer.runners.progress import say
-from ovmer.runners.training.settings import Reasons
+from ovmer.runners.training.settings import DescriptionSource
 
 _TRIES = 10
 """As often the authors' loader draws another clip for one that it cannot read."""
 _ONE_HOT = "onehot_wo_candidates"
 
 
-class Index(NamedTuple):
+class ExampleIndex(NamedTuple):
     dataset: int
     clip: int
     turn: int
@@ -38,11 +38,11 @@ class Example:
 
     clip: Clip
     values: Mapping[str, Any]
-    """What the answer of each kind is made of."""
+    """Values from which the answer of each kind is made."""
 
 
 def read_examples(
-    dataset: Mapping[str, Any], reasons: Reasons, kinds: Sequence[str]
+    dataset: Mapping[str, Any], reasons: DescriptionSource, kinds: Sequence[str]
 ) -> list[Example]:
     """The clips of a data set with what the kinds of labels need.
 
@@ -81,7 +81,7 @@ def _values(
     return values
 
 
-def _reasons_file(dataset: Mapping[str, Any], reasons: Reasons) -> Path:
+def _reasons_file(dataset: Mapping[str, Any], reasons: DescriptionSource) -> Path:
     if dataset.get("source"):
         return Path(dataset["source"])
     labels = str(dataset["labels"]["file"])
@@ -89,7 +89,7 @@ def _reasons_file(dataset: Mapping[str, Any], reasons: Reasons) -> Path:
     return dataset_root(dataset) / name
 
 
-def _reasons(dataset: Mapping[str, Any], reasons: Reasons) -> dict[str, str | None]:
+def _reasons(dataset: Mapping[str, Any], reasons: DescriptionSource) -> dict[str, str | None]:
     file = _reasons_file(dataset, reasons)
     if not file.is_file():
         raise PrerequisiteError(
@@ -100,7 +100,7 @@ def _reasons(dataset: Mapping[str, Any], reasons: Reasons) -> dict[str, str | No
     return dict(rows)
 
 
-class Order:
+class ExampleOrder:
     """The indices of a run: passes over each data set in random order, the last incomplete batch of
     each left out, and for each batch one data set drawn by its share."""
 
@@ -120,25 +120,27 @@ class Order:
     def __len__(self) -> int:
         return self._batch * self._batches
 
-    def __iter__(self) -> Iterator[Index]:
+    def __iter__(self) -> Iterator[ExampleIndex]:
         streams = [self._passes(number) for number in range(len(self._sizes))]
         draw = random.Random(f"{self._seed} data sets")
         for _ in range(self._batches):
             (number,) = draw.choices(range(len(streams)), self._shares)
             yield from next(streams[number])
 
-    def _passes(self, number: int) -> Iterator[list[Index]]:
+    def _passes(self, number: int) -> Iterator[list[ExampleIndex]]:
         turn = 0
         while True:
             clips = list(range(self._sizes[number]))
             random.Random(f"{self._seed} {number} {turn}").shuffle(clips)
             for start in range(0, len(clips) - self._batch + 1, self._batch):
-                yield [Index(number, clip, turn) for clip in clips[start : start + self._batch]]
+                yield [
+                    ExampleIndex(number, clip, turn) for clip in clips[start : start + self._batch]
+                ]
             turn += 1
 
 
 class Lessons:
-    """A data set of torch: the lesson at each `Index`."""
+    """A data set of torch: the lesson at each `ExampleIndex`."""
 
     def __init__(
         self,
@@ -162,7 +164,7 @@ class Lessons:
     def __len__(self) -> int:
         return sum(map(len, self._examples))
 
-    def __getitem__(self, index: Index) -> Any:
+    def __getitem__(self, index: ExampleIndex) -> Any:
         """The lesson; None for a broken clip that is skipped.
 
         Raises ClipError where ten clips after one another are broken.

@@ -1,4 +1,4 @@
-"""What a recipe's settings mean to transformers' Trainer: precision, optimiser, memory."""
+"""Translates a recipe's settings for transformers' Trainer: precision, optimiser, memory."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,8 +30,8 @@ def precision(recipe: Recipe, device: str) -> PrecisionOf:
 
     from ovmer.baselines.device import resolve
 
-    place = resolve(device)
-    if place.device.type == "cpu":
+    placement = resolve(device)
+    if placement.device.type == "cpu":
         if recipe.precision == "float16":
             say("float16 is for GPUs; this run is in float32, as all are on a CPU")
         elif recipe.precision == "bfloat16":

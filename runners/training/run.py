@@ -31,8 +31,8 @@ from ovmer.runners.progress import say
 from ovmer.runners.training.course import Course, make_course
 from ovmer.runners.training.lessons import (
     Example,
+    ExampleOrder,
     Lessons,
-    Order,
     digest,
     note_left_out,
     read_examples,
@@ -68,8 +68,8 @@ def folder_of(settings: TrainSettings, overrides: Sequence[str]) -> Path:
 
 
 @dataclass(frozen=True)
-class Result:
-    """What a run has made."""
+class TrainingResult:
+    """Result of a training run."""
 
     checkpoint: Path
     """The last one."""
@@ -79,12 +79,12 @@ class Result:
     """Figures of the checkpoints; empty where none were asked for."""
 
 
-class Run:
+class TrainingRun:
     """A run folder of training and what is done in it."""
 
     def __init__(self, settings: TrainSettings, overrides: Sequence[str]) -> None:
         self.settings, self.overrides = settings, overrides
-        self.job = Job(settings, tuple(overrides))  # which puts own clips in their place
+        self.job = Job(settings, tuple(overrides))  # which replaces the data set by own clips
         self.folder = folder_of(settings, overrides)
         self.recipe = settings.train
         self.is_first = int(os.environ.get("RANK", "0")) == 0
@@ -102,7 +102,7 @@ class Run:
             found.append(read_examples(dataset, recipe.reasons, recipe.kinds))
         return found, list(recipe.mixture.values())
 
-    def train(self) -> "Result":
+    def train(self) -> "TrainingResult":
         """Train, or go on.
 
         Raises PrerequisiteError for whatever the user can change.
@@ -130,7 +130,7 @@ class Run:
             held.callback(lock(file.fileno(), path))
 
     def _for_miniature(self, held: ExitStack) -> Path:
-        """Where the miniature of a dry run is written: by each process in a place of its own."""
+        """Folder of a dry run's miniature; each process writes its own."""
         if self.is_first or not self.settings.dry_run:
             return self.folder
         return Path(held.enter_context(TemporaryDirectory()))
@@ -201,12 +201,12 @@ class Run:
 
     def _train(
         self, course: Course, usable: Sequence[Sequence[Example]], shares: Sequence[float]
-    ) -> "Result":
+    ) -> "TrainingResult":
         import torch
 
         from ovmer.baselines.training.lora import trained
         from ovmer.baselines.training.schedule import parameter_groups
-        from ovmer.baselines.training.step import Tuned
+        from ovmer.baselines.training.step import TrainablePort
         from ovmer.baselines.training.trainer import (
             OurTrainer,
             checkpoints,
@@ -235,13 +235,13 @@ class Run:
             write_curve(self.folder, history)
             evaluation.saved(checkpoint)
 
-        tuned = Tuned(model, course.prompts, course.frame, recipe.encoders == "train")
+        tuned = TrainablePort(model, course.prompts, course.frame, recipe.encoders == "train")
         groups = parameter_groups(trained(model).items(), recipe.weight_decay)
         trainer = OurTrainer(
             tuned,
             args,
             lessons=self._lessons(course, usable),
-            order=Order(
+            order=ExampleOrder(
                 [len(dataset) for dataset in usable],
                 shares,
                 batch * args.world_size,
@@ -263,17 +263,19 @@ class Run:
         trainer.train(resume_from_checkpoint=str(last) if last else None)
         return self._finish(course, evaluation, checkpoints(self.folder))
 
-    def _finish(self, course: Course, evaluation: "Evaluation", found: Sequence[Path]) -> "Result":
+    def _finish(
+        self, course: Course, evaluation: "Evaluation", found: Sequence[Path]
+    ) -> "TrainingResult":
         """The figures of the checkpoints and the file for sweeps, by the first process."""
         from ovmer.runners.training.evaluation import TRAINED, write_baseline
 
         if not self.is_first:
-            return Result(found[-1], (), "")
+            return TrainingResult(found[-1], (), "")
         write_baseline(course, found[-1], self.folder)
         asked = [f"--config-dir {self.folder}", f"baseline={TRAINED}"]
         asked += [f"dataset={self.settings.dataset['name']}"]
         asked += [f"dataset.visual={course.visual}"] if course.visual != "frame" else []
-        return Result(found[-1], asked, evaluation.finish(found))
+        return TrainingResult(found[-1], asked, evaluation.finish(found))
 
     def _batch_size(self, usable: Sequence[Sequence[Example]], args: "TrainingArguments") -> int:
         """That of the recipe; in a dry run no more than there are clips."""

@@ -29,7 +29,7 @@ CHOICES = {
 
 
 @dataclass
-class Rate:
+class LearningRateSettings:
     """The learning rate. `authors` is the rule of AffectGPT's runner; the others are transformers',
     from `init` downwards after a warm-up from zero."""
 
@@ -66,7 +66,7 @@ class FusionSettings:
 
 
 @dataclass
-class Reasons:
+class DescriptionSource:
     """Where the description of each clip stands that a model learns to give."""
 
     file: str | None = None
@@ -76,7 +76,7 @@ class Reasons:
 
 
 @dataclass
-class Evaluation:
+class EvaluationSettings:
     """Sweeps over the checkpoints, each scored as any run is."""
 
     dataset: str | None = None
@@ -91,7 +91,7 @@ class Evaluation:
 
 @dataclass
 class Recipe:
-    """Everything that decides what training makes of a baseline."""
+    """Everything that the trained weights depend on."""
 
     name: str = "???"
     step: str = "port"
@@ -105,8 +105,8 @@ class Recipe:
     accumulate: int = 1
     """Iterations for one update."""
     accumulation: str = "mean"
-    """What becomes of their gradients; the authors `sum` them."""
-    rate: Rate = field(default_factory=Rate)
+    """How their gradients are combined; the authors `sum` them."""
+    rate: LearningRateSettings = field(default_factory=LearningRateSettings)
     weight_decay: float = 0.0
     clip: float = 0.0
     """Largest norm of the gradients; 0: they are not clipped."""
@@ -132,9 +132,9 @@ class Recipe:
     broken: str = "skip"
     features: str = "live"
     mixture: dict[str, float] = field(default_factory=dict)
-    """Data sets by name with the share of iterations of each, in place of `dataset`; on the command
+    """Data sets by name with the share of iterations of each, instead of `dataset`; on the command
     line `+train.mixture={NAME: SHARE, ...}`."""
-    reasons: Reasons = field(default_factory=Reasons)
+    reasons: DescriptionSource = field(default_factory=DescriptionSource)
     precision: str = "auto"
     gradient_checkpointing: bool = False
     # What follows changes no weight.
@@ -143,7 +143,7 @@ class Recipe:
     log_every: int = 10
     workers: int = 4
     report_to: list[str] = field(default_factory=lambda: ["tensorboard"])
-    validation: Evaluation = field(default_factory=Evaluation)
+    validation: EvaluationSettings = field(default_factory=EvaluationSettings)
     export: str = ""
 
 
@@ -204,7 +204,7 @@ def compose_train(overrides: Sequence[str]) -> TrainSettings:
     ConfigStore.instance().store(name="train_schema", node=TrainSettings)
     first = [*(_DRY if "dry_run=true" in [each.lower() for each in overrides] else ())]
     if any(each.startswith("clips=") for each in overrides):
-        first.append("dataset=sample")  # in whose place they come
+        first.append("dataset=sample")  # which they replace
     with initialize_config_dir(str(CONF), version_base=VERSION_BASE):
         given = {each.partition("=")[0] for each in overrides}
         chosen = [each for each in first if each.partition("=")[0] not in given]

@@ -7,7 +7,7 @@ import pytest
 
 from ovmer.adapters.base import Answer, Machine
 from ovmer.adapters.native import Native
-from ovmer.baselines.checkpoint import Part
+from ovmer.baselines.checkpoint import CheckpointPart
 from ovmer.baselines.errors import CheckpointError, PrerequisiteError
 
 ROOT = Path(__file__).parents[2]
@@ -26,7 +26,7 @@ def minimal(architecture: str, given: str) -> Native:
     """What is left out has its default."""
     return Native(
         architecture=architecture,
-        checkpoint={"model": Part(repo="some/model")},
+        checkpoint={"model": CheckpointPart(repo="some/model")},
         modalities="audio" if given == "sound" else "video",
         picture="images" if given == "images" else "video",
         frames=4,

@@ -70,9 +70,9 @@ def test_a_subtitle_that_is_too_long_is_cut_with_a_note(llm: ChatLlm):
 
 def test_behind_a_server_it_sends_the_question_as_text(tmp_path: Path):
     with serving(lambda number, request: "He is glad.") as server:
-        from ovmer.baselines.checkpoint import Part
+        from ovmer.baselines.checkpoint import CheckpointPart
 
-        llm = ChatLlm(checkpoint={"model": Part(repo="mini")})
+        llm = ChatLlm(checkpoint={"model": CheckpointPart(repo="mini")})
         engine = {"name": "server", "base_url": server.url, "timeout": 20.0}
         llm.load(Machine(engine=engine))
         assert llm.feeding == "stream"

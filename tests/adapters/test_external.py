@@ -18,7 +18,8 @@ from ovmer.baselines.errors import (
     Timeout,
     Unreadable,
 )
-from ovmer.runners.describing.pipeline import Pipeline, Request
+from ovmer.runners.describing.pipeline import Pipeline
+from ovmer.runners.describing.requests import ClipRequest
 
 HEAD = """\
 import json, os, signal, subprocess, sys, time
@@ -101,7 +102,7 @@ def test_a_worker_that_is_killed_in_a_clip_is_asked_again_once(external, tmp_pat
 
 def test_a_clip_that_ends_the_worker_twice_fails_alone(external):
     adapter = external('if name == "c":\n    sys.exit(3)\n' + ECHO)
-    requests = [Request(name, Path(f"/clips/{name}"), None, "", (), {}) for name in "abcdef"]
+    requests = [ClipRequest(name, Path(f"/clips/{name}"), None, "", (), {}) for name in "abcdef"]
     adapter.load(Machine())
     found = list(Pipeline(adapter, seed=0, batch_size=4, workers=2).describe(requests))
     assert [each.description for each in found] == ["a", "b", "", "d", "e", "f"]

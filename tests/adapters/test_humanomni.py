@@ -12,7 +12,7 @@ from tokenizers import Tokenizer
 
 from ovmer.adapters.base import Machine
 from ovmer.adapters.models.humanomni import listen
-from ovmer.baselines.checkpoint import Part
+from ovmer.baselines.checkpoint import CheckpointPart
 from ovmer.baselines.decoding.answers import Generated
 from ovmer.baselines.decoding.transformers_engine import TransformersEngine
 from ovmer.baselines.errors import CheckpointError, MissingModality, PrerequisiteError
@@ -60,7 +60,7 @@ def path_of(adapter, part):
 
 def elsewhere(adapter, **paths):
     """The same adapter with parts of its checkpoint in other folders."""
-    parts = {name: Part(path=str(path)) for name, path in paths.items()}
+    parts = {name: CheckpointPart(path=str(path)) for name, path in paths.items()}
     return replace(adapter, checkpoint=adapter.checkpoint | parts)
 
 

@@ -11,7 +11,8 @@ import torch
 
 from ovmer.adapters.mllm import Mllm
 from ovmer.baselines.decoding.transformers_engine import TransformersEngine
-from ovmer.runners.describing.pipeline import Pipeline, Request
+from ovmer.runners.describing.pipeline import Pipeline
+from ovmer.runners.describing.requests import ClipRequest
 from tests.adapters.media_files import SAMPLE
 from tests.adapters.small_mllms import miniature
 
@@ -71,7 +72,7 @@ def on(model: Mllm, monkeypatch: pytest.MonkeyPatch):
 
 def described(model: Mllm, names: list[str], file: Path = VIDEO) -> dict[str, tuple[str, str]]:
     pipeline = Pipeline(model, seed=0, batch_size=16, workers=2)
-    requests = [Request(name, file, None, name, (), {}) for name in names]
+    requests = [ClipRequest(name, file, None, name, (), {}) for name in names]
     return {each.name: (each.status, each.description) for each in pipeline.describe(requests)}
 
 

@@ -16,10 +16,11 @@ from ovmer.adapters.media import read_frames, read_sound
 from ovmer.adapters.media.sampling import linspace
 from ovmer.adapters.native import Native
 from ovmer.adapters.thinking import CUT_WHILE_THINKING, split_thinking
-from ovmer.baselines.decoding.answers import Perceived
+from ovmer.baselines.decoding.answers import MediaPrompt
 from ovmer.baselines.errors import CheckpointError, ClipError, MissingModality, PrerequisiteError
 from ovmer.runners.config import shipped_baselines
-from ovmer.runners.describing.pipeline import Pipeline, Request
+from ovmer.runners.describing.pipeline import Pipeline
+from ovmer.runners.describing.requests import ClipRequest
 from ovmer.runners.job import NOT_FIELDS
 
 ROOT = Path(__file__).parents[2]
@@ -117,7 +118,7 @@ def test_both_media_reach_a_model_that_takes_both(small, name):
     assert "from its picture alone" in seen.notes[0]
 
 
-def first_logits(adapter: Native, prompt: Perceived) -> torch.Tensor:
+def first_logits(adapter: Native, prompt: MediaPrompt) -> torch.Tensor:
     """Of the first new token; all that the head of the language model was asked for by then."""
     kept: list[torch.Tensor] = []
     head = adapter._model.llm.get_output_embeddings()
@@ -470,7 +471,7 @@ def test_a_sweep_goes_from_files_to_records(tmp_path):
     adapter = configured("qwen2_audio").miniature(tmp_path)
     adapter.load(MACHINE)
     sound = {"video": None, "audio": SAMPLE / "audio" / "good_news.wav", "subtitle": "Yes."}
-    requests = [Request(name=str(n), truth=(), fingerprint={}, **sound) for n in range(3)]
+    requests = [ClipRequest(name=str(n), truth=(), fingerprint={}, **sound) for n in range(3)]
     found = list(Pipeline(adapter, seed=0, batch_size=2, workers=2).describe(requests))
     assert [each.status for each in found] == ["ok"] * 3
     assert len({each.description for each in found}) == 1

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from ovmer.baselines.checkpoint import Part
+from ovmer.baselines.checkpoint import CheckpointPart
 from ovmer.baselines.decoding.answers import Generated
 from ovmer.baselines.errors import MissingModality
 from tests.adapters import small_mllms
@@ -86,7 +86,7 @@ WITH += [" As", *EXPERT[1:]]
 def test_prompts_have_the_ids_of_upstream(tmp_path, request):
     golden = request.config.getoption("golden_root") / "qwen_audio"
     published = with_golden_ranks(tmp_path, golden)
-    adapter = configured(checkpoint={"model": Part(path=str(tmp_path))})
+    adapter = configured(checkpoint={"model": CheckpointPart(path=str(tmp_path))})
     with np.load(golden / "prompt_ids.npz", allow_pickle=False) as arrays:
         subtitles = dict(enumerate(arrays["subtitles"].tolist()))
         assert set(arrays) == {"subtitles"} | {

@@ -48,7 +48,7 @@ def test_unknown_name_offers_the_near_ones():
 def test_plugin_is_found_and_listed(plugins):
     plugins(my_model="ovmer.adapters.heuristic:Empty")
     assert registry.get("my_model").__name__ == "Empty"
-    assert registry.Listing("my_model", "ovmer.adapters.heuristic:Empty") in registry.names()
+    assert registry.RegistryEntry("my_model", "ovmer.adapters.heuristic:Empty") in registry.names()
 
 
 def test_dotted_path_needs_no_installation():

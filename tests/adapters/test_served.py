@@ -20,7 +20,8 @@ from ovmer.baselines.decoding.engine_settings import ServerSettings
 from ovmer.baselines.decoding.server_engine import chat_parameters
 from ovmer.baselines.decoding.settings import GenerationSettings
 from ovmer.baselines.errors import PrerequisiteError, Status
-from ovmer.runners.describing.pipeline import Pipeline, Request
+from ovmer.runners.describing.pipeline import Pipeline
+from ovmer.runners.describing.requests import ClipRequest
 from tests.adapters.media_files import greys, numbers, tone, write_video, write_wav
 from tests.extraction.fake_server import MODEL, Misbehaviour, completion, error, serving
 from tests.runners.jobs import job
@@ -150,7 +151,7 @@ def test_an_answer_says_what_its_server_does_not_know(clip):
 
 
 def described(adapter, clip, names=NAMES, batch_size=2):
-    requests = [Request(name, *clip, f"I am {name}.", (), {}) for name in names]
+    requests = [ClipRequest(name, *clip, f"I am {name}.", (), {}) for name in names]
     pipeline = Pipeline(adapter, seed=0, batch_size=batch_size, workers=2)
     return pipeline.describe(requests)
 

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 import torch
 
-from ovmer.baselines.device import Place
+from ovmer.baselines.device import Placement
 from ovmer.baselines.errors import CheckpointError
 from ovmer.baselines.models.affectgpt import AffectGpt, preprocess, write_miniature
 
-CPU = Place(torch.device("cpu"), torch.float32)
+CPU = Placement(torch.device("cpu"), torch.float32)
 LORA = "llama_model.base_model.model.model.layers.1.mlp.down_proj.lora_B.default.weight"
 
 
@@ -46,12 +46,12 @@ def test_the_same_seed_writes_the_same_weights(published, tmp_path):
 def test_adapters_are_merged_at_their_scale(published):
     """Alpha 32 over rank 2, where the released have 16."""
     trained, down = read(published)["model"], LORA.replace("lora_B", "lora_A")
-    model = AffectGpt.load(**published, place=CPU)
+    model = AffectGpt.load(**published, placement=CPU)
     merged = model.llm.model.layers[1].mlp.down_proj.weight
     alone = merged - 16 * trained[LORA].float() @ trained[down].float()
     with torch.inference_mode():
         bare = (
-            AffectGpt.load(**published | {"trained": _without_adapters(published)}, place=CPU)
+            AffectGpt.load(**published | {"trained": _without_adapters(published)}, placement=CPU)
             .llm.model.layers[1]
             .mlp.down_proj.weight
         )
@@ -80,7 +80,7 @@ def test_a_checkpoint_that_lacks_a_tensor_is_named(copied, key, said):
     del content["model"][key]
     torch.save(content, copied["trained"])
     with pytest.raises(CheckpointError, match=said):
-        AffectGpt.load(**copied, place=CPU)
+        AffectGpt.load(**copied, placement=CPU)
 
 
 def test_a_checkpoint_of_another_fusion_is_named(copied):
@@ -88,7 +88,7 @@ def test_a_checkpoint_of_another_fusion_is_named(copied):
     content["model"]["video_Qformer.bert.encoder.layer.0.weight"] = torch.zeros(2)
     torch.save(content, copied["trained"])
     with pytest.raises(CheckpointError, match=r"no place for .*video_Qformer"):
-        AffectGpt.load(**copied, place=CPU)
+        AffectGpt.load(**copied, placement=CPU)
 
 
 def test_a_folder_that_holds_no_clip_is_named(copied):
@@ -96,7 +96,7 @@ def test_a_folder_that_holds_no_clip_is_named(copied):
     del config["vision_config"]
     (copied["clip"] / "config.json").write_text(json.dumps(config))
     with pytest.raises(CheckpointError, match="lacks vision_config; is it a CLIP"):
-        AffectGpt.load(**copied, place=CPU)
+        AffectGpt.load(**copied, placement=CPU)
 
 
 def test_hubert_is_read_as_older_and_newer_releases_of_torch_write_it(published, copied):
@@ -112,7 +112,7 @@ def test_hubert_is_read_as_older_and_newer_releases_of_torch_write_it(published,
     torch.save(newer, file)
     sound = torch.randn(8, 32000, generator=torch.Generator().manual_seed(3))
     with torch.inference_mode():
-        older, newer = (AffectGpt.load(**p, place=CPU).hear(sound) for p in (published, copied))
+        older, newer = (AffectGpt.load(**p, placement=CPU).hear(sound) for p in (published, copied))
     assert older.shape == (8, 32)
     assert torch.equal(older, newer)
 

@@ -5,12 +5,12 @@ import json
 import pytest
 import torch
 
-from ovmer.baselines.device import Place
+from ovmer.baselines.device import Placement
 from ovmer.baselines.errors import CheckpointError
 from ovmer.baselines.layers.density_peaks import uniform
 from ovmer.baselines.models.chat_univi import ChatUniVi, EventMerging, read_sizes, write_miniature
 
-CPU = Place(torch.device("cpu"), torch.float32)
+CPU = Placement(torch.device("cpu"), torch.float32)
 RATES = {
     "spatial_cluster_rate0": 64,
     "spatial_cluster_rate1": 32,
@@ -70,7 +70,7 @@ def test_relatives_are_refused(parts, change, sentence):
 
 
 def test_loading_leaves_nothing_over(parts):
-    model = ChatUniVi.load(parts["llm"], parts["tower"], Place(CPU.device, torch.bfloat16))
+    model = ChatUniVi.load(parts["llm"], parts["tower"], Placement(CPU.device, torch.bfloat16))
     tensors = {**dict(model.named_parameters()), **dict(model.named_buffers())}
     assert not any(tensor.is_meta for tensor in tensors.values())
     assert {tensor.dtype for tensor in model.parameters()} == {torch.bfloat16}

@@ -7,23 +7,28 @@ import huggingface_hub.constants
 import pytest
 from huggingface_hub.errors import LocalEntryNotFoundError
 
-from ovmer.baselines.checkpoint import Part, file_of, fingerprint, locate, read_json
+from ovmer.baselines.checkpoint import CheckpointPart, file_of, fingerprint, locate, read_json
 from ovmer.baselines.errors import CheckpointError
 
 
 def test_a_local_path_takes_the_place_of_the_repository(tmp_path: Path) -> None:
-    assert locate({"llm": Part(repo="owner/name", path=str(tmp_path))}) == {"llm": tmp_path}
+    assert locate({"llm": CheckpointPart(repo="owner/name", path=str(tmp_path))}) == {
+        "llm": tmp_path
+    }
 
 
 @pytest.mark.parametrize(
     ("part", "message"),
     [
-        (Part(path="/nowhere"), r"baseline\.checkpoint\.llm\.path=/nowhere does not exist"),
-        (Part(), r"llm: in no hub repository; set baseline\.checkpoint\.llm\.path"),
-        (Part(folder="me/x", get="ask us", gb=13.5), r"as me/x, 13\.5 GB \(ask us\)"),
+        (
+            CheckpointPart(path="/nowhere"),
+            r"baseline\.checkpoint\.llm\.path=/nowhere does not exist",
+        ),
+        (CheckpointPart(), r"llm: in no hub repository; set baseline\.checkpoint\.llm\.path"),
+        (CheckpointPart(folder="me/x", get="ask us", gb=13.5), r"as me/x, 13\.5 GB \(ask us\)"),
     ],
 )
-def test_what_to_set_is_named(part: Part, message: str) -> None:
+def test_what_to_set_is_named(part: CheckpointPart, message: str) -> None:
     with pytest.raises(CheckpointError, match=message):
         locate({"llm": part})
 
@@ -40,7 +45,12 @@ def test_offline_names_repository_revision_and_setting(
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
     with pytest.raises(CheckpointError) as error:
-        locate({"llm": Part(repo=repo, revision="abc123"), "tower": Part(repo="me/tower")})
+        locate(
+            {
+                "llm": CheckpointPart(repo=repo, revision="abc123"),
+                "tower": CheckpointPart(repo="me/tower"),
+            }
+        )
     message = str(error.value)
     assert f"{repo} at revision abc123" in message
     assert "tower: me/tower at revision main" in message
@@ -63,19 +73,22 @@ def test_of_a_hub_that_cannot_be_reached_nothing_but_our_sentence_is_told(
     monkeypatch.delenv("HF_HUB_VERBOSITY", raising=False)
     monkeypatch.setattr(huggingface_hub, "snapshot_download", unreachable)
     with pytest.raises(CheckpointError, match=r"\(Got: ConnectError: no such host\); missing"):
-        locate({"llm": Part(repo="owner/name", revision="abc123")})
+        locate({"llm": CheckpointPart(repo="owner/name", revision="abc123")})
     assert told == [False]
 
 
 def test_one_folder_for_all_weights(tmp_path: Path) -> None:
     (tmp_path / "owner" / "name").mkdir(parents=True)
     (tmp_path / "lmsys" / "vicuna-7b-v0").mkdir(parents=True)
-    parts = {"llm": Part(folder="lmsys/vicuna-7b-v0"), "tower": Part(repo="owner/name")}
+    parts = {
+        "llm": CheckpointPart(folder="lmsys/vicuna-7b-v0"),
+        "tower": CheckpointPart(repo="owner/name"),
+    }
     found = locate(parts, weights=str(tmp_path))
     assert found == {"llm": tmp_path / "lmsys/vicuna-7b-v0", "tower": tmp_path / "owner/name"}
     parts |= {
-        "a": Part(repo="owner/a", gb=2.0),
-        "b": Part(folder="x/b", gb=1.5, get="from its page"),
+        "a": CheckpointPart(repo="owner/a", gb=2.0),
+        "b": CheckpointPart(folder="x/b", gb=1.5, get="from its page"),
     }
     with pytest.raises(CheckpointError, match=r"3\.5 GB.*a: owner/a.*b: .*as x/b.*from its page"):
         locate(parts, weights=str(tmp_path))

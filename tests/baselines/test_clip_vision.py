@@ -7,7 +7,7 @@ import pytest
 import torch
 from transformers import CLIPImageProcessorPil, CLIPVisionModel
 
-from ovmer.baselines.device import Place
+from ovmer.baselines.device import Placement
 from ovmer.baselines.errors import CheckpointError
 from ovmer.baselines.layers.clip_vision import (
     ClipVision,
@@ -20,7 +20,7 @@ from ovmer.baselines.layers.clip_vision import (
 from ovmer.baselines.weight_files import read_tensors
 from ovmer.baselines.weights import load_strict, rename, weightless
 
-CPU = Place(torch.device("cpu"), torch.float32)
+CPU = Placement(torch.device("cpu"), torch.float32)
 
 
 @pytest.fixture(scope="module")

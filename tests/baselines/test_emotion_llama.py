@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from ovmer.baselines.device import Place
+from ovmer.baselines.device import Placement
 from ovmer.baselines.errors import CheckpointError
 from ovmer.baselines.models.emotion_llama import (
     EmotionLlama,
@@ -16,7 +16,7 @@ from ovmer.baselines.models.emotion_llama import (
     write_miniature,
 )
 
-CPU = Place(torch.device("cpu"), torch.float32)
+CPU = Placement(torch.device("cpu"), torch.float32)
 LORA = "llama_model.base_model.model.model.layers.1.self_attn.v_proj.lora_B.weight"
 
 
@@ -38,7 +38,7 @@ def spoil(parts, change):
 
 
 def load(parts):
-    return EmotionLlama.load(**parts, place=CPU)
+    return EmotionLlama.load(**parts, placement=CPU)
 
 
 def test_the_same_seed_writes_the_same_weights(published, tmp_path):

@@ -12,11 +12,11 @@ from transformers import LlamaForCausalLM
 from ovmer.baselines.decoding import switches
 from ovmer.baselines.decoding.answers import Generated, NotFinite
 from ovmer.baselines.decoding.engine_settings import VllmSettings, engine_settings
-from ovmer.baselines.decoding.memory import Needs, check_memory, needs_of
+from ovmer.baselines.decoding.memory import MemoryNeeds, check_memory, needs_of
 from ovmer.baselines.decoding.settings import GenerationSettings
 from ovmer.baselines.decoding.transformers_engine import TransformersEngine
 from ovmer.baselines.decoding.vllm_engine import embeddings
-from ovmer.baselines.device import GIB, Place
+from ovmer.baselines.device import GIB, Placement
 from ovmer.baselines.errors import PrerequisiteError
 from ovmer.baselines.llama import llama_config
 from ovmer.baselines.llm_folder import LlmFolder
@@ -25,7 +25,7 @@ from ovmer.baselines.models.salmonn import Salmonn, write_miniature
 from tests.baselines.test_decoding import Letters
 from tests.runners.jobs import job
 
-CPU = Place(torch.device("cpu"), torch.float32)
+CPU = Placement(torch.device("cpu"), torch.float32)
 CONF = Path(__file__).parents[2] / "conf" / "engine"
 GREEDY = GenerationSettings(max_new_tokens=12)
 
@@ -99,8 +99,8 @@ def test_the_transformers_engine_decodes_all_but_quantised_it_does_not():
         engine.check(GREEDY, "it looks aside")
 
 
-def gib(encoders: float, llm: float, cache: float) -> Needs:
-    return Needs(*(int(size * GIB) for size in (encoders, llm, cache)))
+def gib(encoders: float, llm: float, cache: float) -> MemoryNeeds:
+    return MemoryNeeds(*(int(size * GIB) for size in (encoders, llm, cache)))
 
 
 SEVEN = gib(encoders=2.5, llm=12.6, cache=2.0)  # half precision, 4096 tokens
@@ -141,9 +141,9 @@ def test_another_gpu_than_the_first_is_asked_for_by_the_environment():
 def test_needs_are_read_off_the_modules_and_the_folder(tmp_path: Path):
     parts = write_miniature(tmp_path / "published", seed=1)
     folder = LlmFolder(tmp_path, "salmonn")
-    place = Place(CPU.device, torch.float16, folder)
-    model = Salmonn.load(**parts, heads=12, place=place)
-    needs = needs_of(model, folder.path, 100, place.dtype)
+    placement = Placement(CPU.device, torch.float16, folder)
+    model = Salmonn.load(**parts, heads=12, placement=placement)
+    needs = needs_of(model, folder.path, 100, placement.dtype)
     assert needs.cache == 2 * 2 * 100 * 32 * 2  # keys and values, layers, tokens, width, bytes
     whole = sum(value.numel() for value in model.llm.parameters()) * 2
     assert whole <= needs.llm < whole + 10_000

@@ -21,15 +21,16 @@ from transformers import WhisperConfig as Whisper
 
 from ovmer.baselines.layers.beats import BeatsConfig
 from ovmer.baselines.layers.eva_vit import EvaVit
-from ovmer.baselines.layers.imagebind import TowerConfig
+from ovmer.baselines.layers.imagebind import ImageBindConfig
 from ovmer.baselines.layers.qformer import QFormer, QFormerConfig
 from ovmer.baselines.llama import llama_config
 from ovmer.baselines.models.affectgpt import AffectGpt
 from ovmer.baselines.models.emotion_llama import EmotionLlama
-from ovmer.baselines.models.humanomni import HumanOmni, HumanOmniConfig
+from ovmer.baselines.models.humanomni import HumanOmni
+from ovmer.baselines.models.humanomni_config import HumanOmniConfig
 from ovmer.baselines.models.pandagpt import PandaGpt
 from ovmer.baselines.models.salmonn import Salmonn
-from ovmer.baselines.models.video_llama import Hearing, Seeing, VideoLlama
+from ovmer.baselines.models.video_llama import AudioBranch, VideoLlama, VisionBranch
 from ovmer.baselines.models.video_llava import VideoLlava
 from ovmer.baselines.weights import weightless
 
@@ -120,7 +121,7 @@ def test_video_llava() -> None:
 
 
 def test_pandagpt() -> None:
-    towers = (TowerConfig(16, 1280, 32, 5120, 1024), TowerConfig(12, 768, 12, 3072, 1024))
+    towers = (ImageBindConfig(16, 1280, 32, 5120, 1024), ImageBindConfig(12, 768, 12, 3072, 1024))
     with weightless():
         model = PandaGpt(*towers, llama_config(LLAMA))
     adapters = lora(model.llm, 32, ("q_proj", "k_proj", "v_proj", "o_proj"))
@@ -138,8 +139,8 @@ def test_video_llama() -> None:
     with weightless():
         vision = eva(39)
         config = vision.layers[0].self_attn.config
-        seeing = Seeing(config, (each, 32), (over, 32), 32, 4096)
-        hearing = Hearing(TowerConfig(12, 768, 12, 3072, 1024), listener, 8, 8, 4096)
+        seeing = VisionBranch(config, (each, 32), (over, 32), 32, 4096)
+        hearing = AudioBranch(ImageBindConfig(12, 768, 12, 3072, 1024), listener, 8, 8, 4096)
         model = VideoLlama(seeing, hearing, llama_config(LLAMA))
     own = [seeing.video_qformer, seeing.video_queries, seeing.positions, seeing.projector]
     assert count(own) == pytest.approx(22_104_064, rel=1e-3)

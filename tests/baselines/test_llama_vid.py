@@ -6,12 +6,12 @@ import shutil
 import pytest
 import torch
 
-from ovmer.baselines.device import Place
+from ovmer.baselines.device import Placement
 from ovmer.baselines.errors import CheckpointError
 from ovmer.baselines.models.llama_vid import LlamaVid, read_sizes, write_miniature
 from ovmer.baselines.prompt_sizes import PromptSizes
 
-CPU = Place(torch.device("cpu"), torch.float32)
+CPU = Placement(torch.device("cpu"), torch.float32)
 
 
 @pytest.fixture(scope="module")
@@ -21,7 +21,7 @@ def published(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def model(published):
-    return LlamaVid.load(**published, place=CPU)
+    return LlamaVid.load(**published, placement=CPU)
 
 
 @pytest.fixture
@@ -70,7 +70,7 @@ def test_frames_stay_apart(model):
 
 
 def test_half_precision_is_loaded_as_such(published):
-    model = LlamaVid.load(**published, place=Place(CPU.device, torch.float16))
+    model = LlamaVid.load(**published, placement=Placement(CPU.device, torch.float16))
     assert {parameter.dtype for parameter in model.parameters()} == {torch.float16}
     with torch.inference_mode():
         assert model.encode(frames(2), torch.tensor([2, 3])).isfinite().all()
@@ -88,13 +88,13 @@ def test_half_precision_is_loaded_as_such(published):
 def test_a_lost_tensor_is_named(copied, lost):
     rewrite(copied["llm"], lambda held: held.pop(lost, None))
     with pytest.raises(CheckpointError, match="LlamaVid needs"):
-        LlamaVid.load(**copied, place=CPU)
+        LlamaVid.load(**copied, placement=CPU)
 
 
 def test_a_model_without_queries_is_named(copied):
     rewrite(copied["llm"], lambda held: held.pop("model.vlm_att_query", None))
     with pytest.raises(CheckpointError, match="is it a LLaMA-VID"):
-        LlamaVid.load(**copied, place=CPU)
+        LlamaVid.load(**copied, placement=CPU)
 
 
 def test_the_copy_of_the_tower_is_not_used(model, copied):
@@ -104,7 +104,7 @@ def test_the_copy_of_the_tower_is_not_used(model, copied):
                 held[name] = torch.zeros(3)
 
     rewrite(copied["llm"], blank)
-    tower = LlamaVid.load(**copied, place=CPU).tower
+    tower = LlamaVid.load(**copied, placement=CPU).tower
     assert torch.equal(tower.embeddings.class_embedding, model.tower.embeddings.class_embedding)
 
 
@@ -115,7 +115,7 @@ def configure(folder, **changes):
 
 def test_what_was_trained_does_not_matter(copied):
     configure(copied["llm"], bert_type="qformer_pretrain_freeze_all")
-    LlamaVid.load(**copied, place=CPU)
+    LlamaVid.load(**copied, placement=CPU)
 
 
 @pytest.mark.parametrize(
@@ -125,4 +125,4 @@ def test_what_was_trained_does_not_matter(copied):
 def test_another_variant_is_refused(copied, name, value):
     configure(copied["llm"], **{name: value})
     with pytest.raises(CheckpointError, match=f"{name}='{value}'"):
-        LlamaVid.load(**copied, place=CPU)
+        LlamaVid.load(**copied, placement=CPU)

@@ -11,17 +11,17 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from ovmer.baselines import llm_folder
-from ovmer.baselines.device import Place
+from ovmer.baselines.device import Placement
 from ovmer.baselines.errors import PrerequisiteError
 from ovmer.baselines.llm_folder import LlmFolder
 from ovmer.baselines.models import onellm, qwen_audio, salmonn, video_llava_hf
 
-CPU = Place(torch.device("cpu"), torch.float32)
-Load = Callable[[dict[str, Path], Place], Any]
+CPU = Placement(torch.device("cpu"), torch.float32)
+Load = Callable[[dict[str, Path], Placement], Any]
 
 
-def load_salmonn(parts: dict[str, Path], place: Place) -> salmonn.Salmonn:
-    return salmonn.Salmonn.load(**parts, heads=12, place=place)
+def load_salmonn(parts: dict[str, Path], placement: Placement) -> salmonn.Salmonn:
+    return salmonn.Salmonn.load(**parts, heads=12, placement=placement)
 
 
 PORTS: dict[str, tuple[Any, Load]] = {
@@ -69,7 +69,7 @@ def parts(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 def keep(parts: dict[str, Path], cache: Path, dtype: torch.dtype = torch.float32) -> Path:
     folder = LlmFolder(cache, "salmonn")
-    load_salmonn(parts, Place(CPU.device, dtype, folder))
+    load_salmonn(parts, Placement(CPU.device, dtype, folder))
     return folder.path
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from ovmer.baselines.device import Place
+from ovmer.baselines.device import Placement
 from ovmer.baselines.errors import CheckpointError
 from ovmer.baselines.models.mplug_owl import (
     LocalTemporal,
@@ -18,7 +18,7 @@ from ovmer.baselines.models.mplug_owl import (
 )
 from ovmer.baselines.prompt_sizes import PromptSizes
 
-CPU = Place(torch.device("cpu"), torch.float32)
+CPU = Placement(torch.device("cpu"), torch.float32)
 GOLDEN = Path(__file__).parents[1] / "golden" / "mplug_owl" / "checkpoint"
 
 

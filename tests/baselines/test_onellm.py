@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from ovmer.baselines.device import Place
+from ovmer.baselines.device import Placement
 from ovmer.baselines.errors import CheckpointError, MissingModality
 from ovmer.baselines.llama import from_meta, to_meta
 from ovmer.baselines.models.onellm import (
@@ -23,7 +23,7 @@ from ovmer.baselines.models.onellm import (
 )
 from ovmer.baselines.weight_files import LazyTensor
 
-CPU = Place(torch.device("cpu"), torch.float32)
+CPU = Placement(torch.device("cpu"), torch.float32)
 
 
 @pytest.fixture(scope="module")
@@ -129,7 +129,7 @@ def test_params_must_fit(copied):
 
 
 def test_half_precision_is_loaded_as_such(published):
-    model = OneLlm.load(published, Place(CPU.device, torch.bfloat16))
+    model = OneLlm.load(published, Placement(CPU.device, torch.bfloat16))
     assert {parameter.dtype for parameter in model.parameters()} == {torch.bfloat16}
     with torch.inference_mode():
         prompt = model.embed(OneLlmInputs([[1], [5, 6]], VIDEO, torch.zeros(15, 3, 224, 224)))

@@ -8,17 +8,17 @@ import pytest
 import torch
 from transformers import LlamaForCausalLM
 
-from ovmer.baselines.device import Place
+from ovmer.baselines.device import Placement
 from ovmer.baselines.errors import CheckpointError
 from ovmer.baselines.models.otter import (
     Otter,
     OtterTokenizer,
-    Perceiver,
+    PerceiverResampler,
     read_sizes,
     write_miniature,
 )
 
-CPU = Place(torch.device("cpu"), torch.float32)
+CPU = Placement(torch.device("cpu"), torch.float32)
 GOLDEN = Path(__file__).parents[1] / "golden" / "otter" / "checkpoint"
 IMAGE = 401
 PROMPT = torch.tensor([[1, IMAGE, 50, 60, 70]])
@@ -89,7 +89,7 @@ def test_with_its_gates_closed_it_is_llama(model):
 
 def test_frames_are_told_apart_by_their_embeddings_alone(model):
     patches = torch.randn(5, 4, 32)
-    plain = Perceiver(32, None, 6).eval()
+    plain = PerceiverResampler(32, None, 6).eval()
     tensors = {name: t for name, t in model.perceiver.state_dict().items() if name != "frame_embs"}
     plain.load_state_dict(tensors, strict=True)
     with torch.inference_mode():

@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from ovmer.baselines.device import Place
+from ovmer.baselines.device import Placement
 from ovmer.baselines.errors import CheckpointError
 from ovmer.baselines.models import pandagpt, video_llama
 from ovmer.baselines.models.pandagpt import PandaGpt, PandaGptInputs
@@ -20,7 +20,7 @@ from ovmer.baselines.models.video_llama import (
     read_sizes,
 )
 
-CPU = Place(torch.device("cpu"), torch.float32)
+CPU = Placement(torch.device("cpu"), torch.float32)
 MEL = torch.randn(8, 1, 128, 204, generator=torch.Generator().manual_seed(1))
 FRAMES = torch.randint(0, 256, (5, 224, 224, 3), dtype=torch.uint8)
 TEXTS = [[1, 5], [6, 7], [8]]
@@ -40,12 +40,12 @@ def copied(parts, folder):
     return {name: folder / "copy" / path.name for name, path in parts.items()}
 
 
-def load_panda(parts, place=CPU):
-    return PandaGpt.load(parts["connector"], parts["llm"], parts["imagebind"], place)
+def load_panda(parts, placement=CPU):
+    return PandaGpt.load(parts["connector"], parts["llm"], parts["imagebind"], placement)
 
 
-def load_llama(parts, place=CPU):
-    return VideoLlama.load(**parts, place=place)
+def load_llama(parts, placement=CPU):
+    return VideoLlama.load(**parts, placement=placement)
 
 
 def rewrite(file, change, inner=None):
@@ -178,7 +178,7 @@ def test_files_of_video_llama_are_told_apart(published):
 @pytest.mark.parametrize("module", [pandagpt, video_llama])
 def test_half_precision_is_loaded_as_such(published, module):
     load = {pandagpt: load_panda, video_llama: load_llama}[module]
-    model = load(published[module], Place(CPU.device, torch.bfloat16))
+    model = load(published[module], Placement(CPU.device, torch.bfloat16))
     assert {parameter.dtype for parameter in model.parameters()} == {torch.bfloat16}
     inputs = {
         pandagpt: PandaGptInputs(TEXTS[:2], torch.randn(15, 3, 2, 224, 224), MEL[:3]),

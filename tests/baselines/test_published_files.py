@@ -20,8 +20,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from ovmer.baselines.checkpoint import Loading, Part
-from ovmer.baselines.device import Place
+from ovmer.baselines.checkpoint import CheckpointPart, Loading
+from ovmer.baselines.device import Placement
 from ovmer.baselines.errors import CheckpointError
 from tests.adapters.small_mllms import configured
 
@@ -459,15 +459,15 @@ class Miniatures:
             folder = self._folder / name
             parts = configured(name).miniature(folder).checkpoint
             paths = {part: str(Path(each.path or "")) for part, each in parts.items()}
-            held, _ = loaded(name, {key: Part(path=path) for key, path in paths.items()})
+            held, _ = loaded(name, {key: CheckpointPart(path=path) for key, path in paths.items()})
             self._made[name] = folder, paths, held
         return self._made[name]
 
 
-def loaded(name: str, parts: dict[str, Part]) -> tuple[dict[str, Tensor], list[str]]:
+def loaded(name: str, parts: dict[str, CheckpointPart]) -> tuple[dict[str, Tensor], list[str]]:
     adapter = replace(configured(name), checkpoint=parts)
     loading = Loading(parts, adapter.parts)
-    module: Any = adapter.build(Place(torch.device("cpu"), torch.float32, loading=loading))
+    module: Any = adapter.build(Placement(torch.device("cpu"), torch.float32, loading=loading))
     return {**module.state_dict(), **dict(module.named_buffers())}, loading.notes
 
 
@@ -488,7 +488,7 @@ def test_each_kind_of_file_has_its_verdict(
     folder, paths, as_published = miniatures.of(row.baseline)
     shutil.copytree(folder, tmp_path / "copy")
     parts = {
-        name: Part(path=str(tmp_path / "copy" / Path(path).relative_to(folder)))
+        name: CheckpointPart(path=str(tmp_path / "copy" / Path(path).relative_to(folder)))
         for name, path in paths.items()
     }
     row.edit(Path(parts[row.part].path or ""))

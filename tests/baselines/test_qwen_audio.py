@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from ovmer.baselines.device import Place
+from ovmer.baselines.device import Placement
 from ovmer.baselines.errors import CheckpointError
 from ovmer.baselines.models.qwen_audio import (
     QwenAudio,
@@ -20,7 +20,7 @@ from ovmer.baselines.models.qwen_audio import (
     write_miniature,
 )
 
-CPU = Place(torch.device("cpu"), torch.float32)
+CPU = Placement(torch.device("cpu"), torch.float32)
 GOLDEN = Path(__file__).parents[1] / "golden" / "qwen_audio"
 
 
@@ -74,7 +74,7 @@ def test_the_filters_are_the_published_ones():
 
 
 def test_weights_become_the_type_asked_for(miniature):
-    model = QwenAudio.load(miniature, Place(torch.device("cpu"), torch.bfloat16))
+    model = QwenAudio.load(miniature, Placement(torch.device("cpu"), torch.bfloat16))
     assert {parameter.dtype for parameter in model.parameters()} == {torch.bfloat16}
     assert model.embed(QwenAudioInputs([1], torch.zeros(80, 8), [1])).dtype == torch.bfloat16
 

@@ -7,11 +7,11 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from ovmer.baselines.device import Place
+from ovmer.baselines.device import Placement
 from ovmer.baselines.errors import CheckpointError
 from ovmer.baselines.models.salmonn import Salmonn, preprocess, read_sizes, write_miniature
 
-CPU = Place(torch.device("cpu"), torch.float32)
+CPU = Placement(torch.device("cpu"), torch.float32)
 
 
 @pytest.fixture(scope="module")
@@ -21,7 +21,7 @@ def published(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def model(published):
-    return Salmonn.load(**published, heads=12, place=CPU)
+    return Salmonn.load(**published, heads=12, placement=CPU)
 
 
 @pytest.fixture
@@ -85,7 +85,7 @@ def test_low_rank_adapters_are_merged(model, published):
 
 
 def test_half_precision_is_loaded_as_such(published):
-    model = Salmonn.load(**published, heads=12, place=Place(CPU.device, torch.bfloat16))
+    model = Salmonn.load(**published, heads=12, placement=Placement(CPU.device, torch.bfloat16))
     assert {parameter.dtype for parameter in model.parameters()} == {torch.bfloat16}
     with torch.inference_mode():
         assert model.encode(*preprocess(noise(1))).isfinite().all()
@@ -102,23 +102,23 @@ def test_a_lost_adapter_is_named(copied):
     lost = "llama_model.base_model.model.model.layers.1.self_attn.v_proj.lora_A.default.weight"
     rewrite(copied["connector"], lambda tensors: tensors.pop(lost))
     with pytest.raises(CheckpointError, match=r"layers\.1\.self_attn\.v_proj\.lora_A"):
-        Salmonn.load(**copied, heads=12, place=CPU)
+        Salmonn.load(**copied, heads=12, placement=CPU)
 
 
 def test_every_lost_or_unknown_tensor_is_named(copied):
     connector = "speech_Qformer.bert.encoder.layer.1.output_query.dense.bias"
     rewrite(copied["connector"], lambda tensors: tensors.pop(connector))
     with pytest.raises(CheckpointError, match=r"layer\.1\.output_query\.dense\.bias"):
-        Salmonn.load(**copied, heads=12, place=CPU)
+        Salmonn.load(**copied, heads=12, placement=CPU)
     rewrite(copied["connector"], lambda tensors: tensors.update({connector: torch.zeros(48)}))
     rewrite(copied["beats"], lambda tensors: tensors.update(extra=torch.zeros(1)))
     with pytest.raises(CheckpointError, match="extra"):
-        Salmonn.load(**copied, heads=12, place=CPU)
+        Salmonn.load(**copied, heads=12, placement=CPU)
     rewrite(copied["beats"], lambda tensors: tensors.pop("extra"))
     whisper = copied["whisper"] / "model.safetensors"
     save_file({k: v for k, v in load_file(whisper).items() if "conv2.bias" not in k}, whisper)
     with pytest.raises(CheckpointError, match=r"conv2\.bias"):
-        Salmonn.load(**copied, heads=12, place=CPU)
+        Salmonn.load(**copied, heads=12, placement=CPU)
 
 
 def test_text_halves_and_buffers_are_left_out(copied):
@@ -131,13 +131,13 @@ def test_text_halves_and_buffers_are_left_out(copied):
     }
     rewrite(copied["connector"], lambda tensors: tensors.update(unused))
     rewrite(copied["beats"], lambda tensors: tensors.update({"predictor.bias": torch.zeros(3)}))
-    Salmonn.load(**copied, heads=12, place=CPU)
+    Salmonn.load(**copied, heads=12, placement=CPU)
 
 
 def test_parts_of_another_model_are_told_apart(copied):
     swapped = copied | {"connector": copied["beats"], "beats": copied["connector"]}
     with pytest.raises(CheckpointError, match="cfg"):
-        Salmonn.load(**swapped, heads=12, place=CPU)
+        Salmonn.load(**swapped, heads=12, placement=CPU)
     copied["connector"].write_bytes(copied["connector"].read_bytes()[:-4000])
     with pytest.raises(CheckpointError, match="half downloaded"):
-        Salmonn.load(**copied, heads=12, place=CPU)
+        Salmonn.load(**copied, heads=12, placement=CPU)

@@ -3,12 +3,12 @@
 import pytest
 import torch
 
-from ovmer.baselines.device import Place
+from ovmer.baselines.device import Placement
 from ovmer.baselines.errors import CheckpointError
 from ovmer.baselines.layers.hubert import normalise
 from ovmer.baselines.models.secap import SHORTEST_SAMPLES, Secap, SecapInputs, write_miniature
 
-CPU = Place(torch.device("cpu"), torch.float32)
+CPU = Placement(torch.device("cpu"), torch.float32)
 SIZES = ("hubert", "bert", "llm")
 
 
@@ -25,7 +25,7 @@ def change(parts, edit):
 
 @pytest.mark.parametrize("samples", [SHORTEST_SAMPLES, 16000, 100000])
 def test_every_sound_takes_32_places(parts, samples):
-    model = Secap.load(**parts, place=CPU)
+    model = Secap.load(**parts, placement=CPU)
     sound = torch.randn(samples, generator=torch.Generator().manual_seed(1))
     with torch.inference_mode():
         heard = model.encode(normalise(sound))
@@ -36,11 +36,13 @@ def test_every_sound_takes_32_places(parts, samples):
 
 
 def test_silence_is_a_sound(parts):
-    assert torch.isfinite(Secap.load(**parts, place=CPU).encode(normalise(torch.zeros(8000)))).all()
+    assert torch.isfinite(
+        Secap.load(**parts, placement=CPU).encode(normalise(torch.zeros(8000)))
+    ).all()
 
 
 def test_loudness_is_not_heard(parts):
-    model = Secap.load(**parts, place=CPU)
+    model = Secap.load(**parts, placement=CPU)
     sound = torch.randn(8000, generator=torch.Generator().manual_seed(2))
     with torch.inference_mode():
         loud, low = (model.encode(normalise(gain * sound)) for gain in (1.0, 0.25))
@@ -61,11 +63,11 @@ def test_loudness_is_not_heard(parts):
 def test_what_is_wrong_with_the_file_is_named(parts, edit, message):
     change(parts, edit)
     with pytest.raises(CheckpointError, match=message):
-        Secap.load(**parts, place=CPU)
+        Secap.load(**parts, placement=CPU)
 
 
 @pytest.mark.parametrize("part", SIZES)
 def test_a_folder_without_sizes_is_named(parts, part):
     (parts[part] / "config.json").write_text("{}" if part == "bert" else "not json")
     with pytest.raises(CheckpointError, match=parts[part].name):
-        Secap.load(**parts, place=CPU)
+        Secap.load(**parts, placement=CPU)

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch.nn.functional import interpolate
 
-from ovmer.baselines.device import Place
+from ovmer.baselines.device import Placement
 from ovmer.baselines.errors import CheckpointError
 from ovmer.baselines.models.video_chatgpt import (
     ADAPTER_FILE,
@@ -15,7 +15,7 @@ from ovmer.baselines.models.video_chatgpt import (
     write_miniature,
 )
 
-CPU = Place(torch.device("cpu"), torch.float32)
+CPU = Placement(torch.device("cpu"), torch.float32)
 
 
 @pytest.fixture

@@ -7,12 +7,12 @@ import pytest
 import torch
 from torch import nn
 
-from ovmer.baselines.device import Place
+from ovmer.baselines.device import Placement
 from ovmer.baselines.errors import CheckpointError
 from ovmer.baselines.models import video_llava, video_llava_hf
 from ovmer.baselines.splice import splice
 
-PLACE = Place(torch.device("cpu"), torch.float32)
+PLACE = Placement(torch.device("cpu"), torch.float32)
 
 
 def test_frames_see_each_other_in_the_published_model_alone(tmp_path: Path) -> None:

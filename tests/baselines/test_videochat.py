@@ -8,12 +8,12 @@ from types import ModuleType
 import pytest
 import torch
 
-from ovmer.baselines.device import Place
+from ovmer.baselines.device import Placement
 from ovmer.baselines.errors import CheckpointError
 from ovmer.baselines.models.videochat import VideoChat, read_sizes, write_miniature
 from ovmer.baselines.prompt_sizes import PromptSizes
 
-CPU = Place(torch.device("cpu"), torch.float32)
+CPU = Placement(torch.device("cpu"), torch.float32)
 
 
 @pytest.fixture(scope="module")
@@ -23,7 +23,7 @@ def published(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def model(published):
-    return VideoChat.load(**published, place=CPU)
+    return VideoChat.load(**published, placement=CPU)
 
 
 @pytest.fixture
@@ -77,7 +77,7 @@ def test_the_norm_may_be_blip2s(copied):
     rewrite(
         copied["trained"], lambda held: (held.pop("ln_vision.weight"), held.pop("ln_vision.bias"))
     )
-    assert not VideoChat.load(**copied, place=CPU).ln_vision.weight.any()
+    assert not VideoChat.load(**copied, placement=CPU).ln_vision.weight.any()
 
 
 def test_what_is_known_and_unused_is_left_out(copied):
@@ -101,7 +101,7 @@ def test_what_is_known_and_unused_is_left_out(copied):
             }
         ),
     )
-    VideoChat.load(**copied, place=CPU)
+    VideoChat.load(**copied, placement=CPU)
 
 
 def test_settings_beside_the_weights_are_no_obstacle(copied, monkeypatch):
@@ -114,7 +114,7 @@ def test_settings_beside_the_weights_are_no_obstacle(copied, monkeypatch):
     settings.lr = 1e-4
     content = torch.load(copied["trained"], weights_only=True)
     torch.save(content | {"config": settings, "epoch": 2}, copied["trained"])
-    assert VideoChat.load(**copied, place=CPU).extra_queries.shape == (1, 64, 48)
+    assert VideoChat.load(**copied, placement=CPU).extra_queries.shape == (1, 64, 48)
 
 
 class Evil:
@@ -127,7 +127,7 @@ def test_code_beside_the_weights_is_not_executed(copied, capsys):
     assert capsys.readouterr().out == "executed\n"
     content = torch.load(copied["trained"], weights_only=True)
     torch.save(content | {"config": Evil()}, copied["trained"])
-    VideoChat.load(**copied, place=CPU)
+    VideoChat.load(**copied, placement=CPU)
     assert capsys.readouterr().out == ""
 
 
@@ -143,20 +143,20 @@ def test_code_beside_the_weights_is_not_executed(copied, capsys):
 def test_a_lost_tensor_is_named(copied, part, lost):
     rewrite(copied[part], lambda held: held.pop(lost))
     with pytest.raises(CheckpointError, match="VideoChat needs"):
-        VideoChat.load(**copied, place=CPU)
+        VideoChat.load(**copied, placement=CPU)
 
 
 def test_lost_queries_are_named(copied):
     rewrite(copied["trained"], lambda held: held.pop("extra_query_tokens"))
     with pytest.raises(CheckpointError, match="no extra_queries of the Q-Former"):
-        VideoChat.load(**copied, place=CPU)
+        VideoChat.load(**copied, placement=CPU)
 
 
 def test_parts_of_another_model_are_told_apart(copied):
     with pytest.raises(CheckpointError, match="is no EVA-ViT"):
-        VideoChat.load(**copied | {"vision": copied["trained"]}, place=CPU)
+        VideoChat.load(**copied | {"vision": copied["trained"]}, placement=CPU)
     with pytest.raises(CheckpointError, match="has no extra_queries of the Q-Former"):
-        VideoChat.load(**copied | {"trained": copied["vision"]}, place=CPU)
+        VideoChat.load(**copied | {"trained": copied["vision"]}, placement=CPU)
     rewrite(copied["trained"], lambda held: held.update(audio_proj=torch.ones(1)))
     with pytest.raises(CheckpointError, match="audio_proj"):
-        VideoChat.load(**copied, place=CPU)
+        VideoChat.load(**copied, placement=CPU)

@@ -30,7 +30,7 @@ from ovmer.baselines.decoding.settings import GenerationSettings
 from ovmer.baselines.decoding.transformers_engine import TransformersEngine
 from ovmer.baselines.decoding.vllm_engine import VllmEngine
 from ovmer.baselines.decoding.vllm_offline import OfflineVllm
-from ovmer.baselines.device import Place
+from ovmer.baselines.device import Placement
 from ovmer.baselines.errors import ClipError, PrerequisiteError
 from tests.baselines.test_decoding import Letters
 from tests.baselines.test_engines import Modules
@@ -45,7 +45,7 @@ pytestmark = [
 
 SAMPLE = Path(__file__).parents[2] / "runners" / "data" / "sample"
 SMALL = {"kv_cache_memory_bytes": 2**28, "max_model_len": 1024}
-PLACE = Place(torch.device("cpu"), torch.float32)
+PLACE = Placement(torch.device("cpu"), torch.float32)
 GREEDY = GenerationSettings(max_new_tokens=12)
 SAMPLED = GenerationSettings(max_new_tokens=12, do_sample=True, temperature=0.9, top_p=0.9, top_k=9)
 
@@ -187,8 +187,8 @@ def server(folder: Path) -> Iterator[str]:
 
 def asking(server: str, folder: Path, settings: GenerationSettings, **more: Any) -> Any:
     engine = engine_settings({"name": "server", "base_url": server, **more})
-    place = replace(PLACE, llm_folder=SimpleNamespace(path=folder))  # type: ignore[arg-type]
-    return engine.start(Modules(), Letters(), settings, place)
+    placement = replace(PLACE, llm_folder=SimpleNamespace(path=folder))  # type: ignore[arg-type]
+    return engine.start(Modules(), Letters(), settings, placement)
 
 
 def test_the_server_answers_as_transformers_does(

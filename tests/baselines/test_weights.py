@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from ovmer.baselines.device import WORKING, Place
+from ovmer.baselines.device import WORKING, Placement
 from ovmer.baselines.errors import CheckpointError, PrerequisiteError
 from ovmer.baselines.miniature import random_tensors, write_torch_shards
 from ovmer.baselines.weight_files import read_entry, read_tensors
@@ -80,7 +80,7 @@ def test_every_form_gives_the_same_module(
 ) -> None:
     with weightless():
         net = Net()
-    load_strict(net, rename(read_tensors(write(tmp_path)), KEYS), Place(CPU, dtype))
+    load_strict(net, rename(read_tensors(write(tmp_path)), KEYS), Placement(CPU, dtype))
     for name, value in net.state_dict().items():
         golden = published()[f"old.{name}"]
         assert torch.equal(value, golden.to(dtype) if golden.is_floating_point() else golden), name
@@ -120,7 +120,7 @@ def _load(tensors: dict[str, Tensor], folder: Path) -> None:
     torch.save(tensors, folder / "pytorch_model.bin")
     with weightless():
         net = Net()
-    load_strict(net, rename(read_tensors(folder), KEYS), Place(CPU, torch.float32))
+    load_strict(net, rename(read_tensors(folder), KEYS), Placement(CPU, torch.float32))
 
 
 def test_what_does_not_fit_is_named(tmp_path: Path) -> None:
@@ -233,7 +233,7 @@ from pathlib import Path
 import torch
 from torch import nn
 from ovmer.baselines import weight_files, weights
-from ovmer.baselines.device import Place
+from ovmer.baselines.device import Placement
 
 def memory(field):
     status = Path("/proc/self/status").read_text()
@@ -244,7 +244,7 @@ with weights.weightless():
 before = memory("VmRSS")
 Path("/proc/self/clear_refs").write_text("5")  # forget the highest level so far
 tensors = weight_files.read_tensors(Path(sys.argv[1]))
-weights.load_strict(net, tensors, Place(torch.device("cpu"), torch.float32))
+weights.load_strict(net, tensors, Placement(torch.device("cpu"), torch.float32))
 size = sum(parameter.nbytes for parameter in net.parameters())
 print((memory("VmHWM") - before) / size)
 """
@@ -271,10 +271,10 @@ def test_a_gpu_that_is_too_small_is_told_before_a_weight_is_read(
     tensors = read_tensors(tmp_path)
     with weightless():
         net = nn.Linear(2**10, 2**10, bias=False)
-    place = Place(torch.device("cpu"), torch.float16)
+    placement = Placement(torch.device("cpu"), torch.float16)
     monkeypatch.setattr("ovmer.baselines.device.free_memory", lambda device: WORKING + 2**21 - 1)
     with pytest.raises(PrerequisiteError, match=r"weights take 0\.0 GiB and a clip about 1\.5 GiB"):
-        load_strict(net, tensors, place)
+        load_strict(net, tensors, placement)
     assert net.weight.is_meta
     monkeypatch.setattr("ovmer.baselines.device.free_memory", lambda device: WORKING + 2**21)
-    load_strict(net, tensors, place)
+    load_strict(net, tensors, placement)

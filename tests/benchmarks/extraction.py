@@ -26,7 +26,7 @@ from ovmer.baselines.decoding.chat_models import ChatModelSource
 from ovmer.baselines.decoding.engine_settings import engine_settings
 from ovmer.baselines.decoding.language_model import LocalTextEngine
 from ovmer.baselines.decoding.settings import GenerationSettings
-from ovmer.runners.extraction import Described, make_extractors
+from ovmer.runners.extraction import ClipDescription, make_extractors
 from ovmer.runners.extraction.steps import STEPS
 from ovmer.runners.scoring import make_metric
 from tests.runners.jobs import job
@@ -134,7 +134,7 @@ def prepared(place: Path) -> Path:
 
 def lexicon() -> None:
     with (SHARED / "emer" / "descriptions_332.csv").open(encoding="utf-8") as file:
-        items = [Described(row["name"], row["english"]) for row in csv.DictReader(file)]
+        items = [ClipDescription(row["name"], row["english"]) for row in csv.DictReader(file)]
     with (SHARED / "mer2024_ov" / "check-openset.csv").open(encoding="utf-8") as file:
         truth = {row["name"]: row["openset"] for row in csv.DictReader(file)}
     [extractor] = make_extractors({"kind": "lexicon", "name": "lexicon", "sentences": 4})

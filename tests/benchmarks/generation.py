@@ -22,7 +22,7 @@ from ovmer.baselines.decoding.answers import Engine
 from ovmer.baselines.decoding.settings import GenerationSettings
 from ovmer.baselines.decoding.transformers_engine import TransformersEngine
 from ovmer.baselines.decoding.vllm_engine import VllmEngine
-from ovmer.baselines.device import Place, resolve
+from ovmer.baselines.device import Placement, resolve
 from ovmer.baselines.llama import llama_config
 from tests.baselines.test_decoding import Letters
 
@@ -42,7 +42,7 @@ class Shapes:
     longest: int
     """Of the prompts, in tokens."""
 
-    def model(self, place: Place) -> LlamaForCausalLM:
+    def model(self, placement: Placement) -> LlamaForCausalLM:
         sizes = {
             "vocab_size": self.vocabulary,
             "hidden_size": self.width,
@@ -52,14 +52,14 @@ class Shapes:
             "max_position_embeddings": 4096,
         }
         torch.manual_seed(0)
-        with place.device:
-            return LlamaForCausalLM(llama_config(sizes)).to(place.dtype).eval()
+        with placement.device:
+            return LlamaForCausalLM(llama_config(sizes)).to(placement.dtype).eval()
 
-    def prompts(self, count: int, place: Place) -> list[Tensor]:
+    def prompts(self, count: int, placement: Placement) -> list[Tensor]:
         stream = torch.Generator().manual_seed(1)
         lengths = torch.randint(self.shortest, self.longest + 1, (count,), generator=stream)
         return [
-            0.02 * torch.randn(length, self.width, generator=stream).to(place.dtype)
+            0.02 * torch.randn(length, self.width, generator=stream).to(placement.dtype)
             for length in lengths.tolist()
         ]
 
@@ -80,10 +80,10 @@ def main() -> None:
     parser.add_argument("--alone", type=int, default=16, help="clips that are timed one by one")
     parser.add_argument("--batch", type=int, default=64, help="clips of a padded batch")
     given = parser.parse_args()
-    place, shapes = resolve(given.device, given.dtype), SHAPES[given.shapes]
-    prompts = shapes.prompts(given.clips + WARM_UP, place)
+    placement, shapes = resolve(given.device, given.dtype), SHAPES[given.shapes]
+    prompts = shapes.prompts(given.clips + WARM_UP, placement)
     with tempfile.TemporaryDirectory() as folder:
-        model = shapes.model(place)
+        model = shapes.model(placement)
         size = sum(each.numel() for each in model.parameters())
         print(f"{size / 1e6:.0f} M parameters, {given.dtype}, {given.device}", flush=True)
         model.save_pretrained(folder)

@@ -14,7 +14,8 @@ from pathlib import Path
 
 from ovmer.adapters import media
 from ovmer.adapters.base import VIDEO, Adapter, Prepared
-from ovmer.runners.describing.pipeline import Pipeline, Request
+from ovmer.runners.describing.pipeline import Pipeline
+from ovmer.runners.describing.requests import ClipRequest
 
 SAMPLE = Path(__file__).parents[2] / "runners" / "data" / "sample" / "video"
 CLIPS = 120
@@ -49,7 +50,7 @@ def main() -> None:
     if not any(folder.glob("*.mp4")):
         raise SystemExit(f"there are no .mp4 files in {folder}")
     videos = list(islice(cycle(sorted(folder.glob("*.mp4"))), CLIPS))
-    requests = [Request(f"{i}", path, None, None, (), {}) for i, path in enumerate(videos)]
+    requests = [ClipRequest(f"{i}", path, None, None, (), {}) for i, path in enumerate(videos)]
     _seconds(requests, 0.0)  # imports, and the files into memory
     ratios = []
     for _ in range(REPEATS):
@@ -60,7 +61,7 @@ def main() -> None:
     print(f"ratio {min(ratios):.2f} (at most 1.25; without overlap 2)")
 
 
-def _seconds(requests: Sequence[Request], generating: float) -> float:
+def _seconds(requests: Sequence[ClipRequest], generating: float) -> float:
     pipeline = Pipeline(Decoding(generating), seed=0, batch_size=BATCH, workers=1, strict=True)
     started = time.perf_counter()
     for _ in pipeline.describe(requests):

@@ -15,7 +15,7 @@ from pathlib import Path
 import ray
 
 from ovmer.runners.data import read_dataset
-from ovmer.runners.describing.feed import Feed
+from ovmer.runners.describing.feed import PipelineSettings
 from ovmer.runners.describing.launchers import make_launcher
 from ovmer.runners.sweeping.state import look
 from tests.benchmarks.decoding import write_clips
@@ -42,7 +42,7 @@ def _rate(workers: int, overrides: list[str]) -> float:
     """Clips a second of so many workers."""
     made = job(*overrides, "launcher=ray", f"launcher.workers={workers}", *_EACH)
     requests = look(made, read_dataset(made.settings.dataset)).to_describe
-    launcher = make_launcher(made.settings.launcher, Feed.of(made, made.adapter))
+    launcher = make_launcher(made.settings.launcher, PipelineSettings.of(made, made.adapter))
     started, times = time.perf_counter(), list[float]()
     for done in launcher.describe(requests):
         assert not done.failed, done.error

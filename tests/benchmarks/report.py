@@ -20,7 +20,7 @@ from pathlib import Path
 
 from ovmer.baselines.errors import Status
 from ovmer.baselines.words import wheel_words
-from ovmer.runners.folder.records import Labelled, Prediction
+from ovmer.runners.folder.records import LabelRecord, Prediction
 from ovmer.runners.folder.run_folder import RunFolder
 from ovmer.runners.folder.run_json import RunInfo
 from tests.report.browser import Browser
@@ -139,7 +139,7 @@ def _make_run(root: Path, data: Path, names: list[str], number: int) -> None:
             if not prediction.failed:
                 key = f"{number} {prediction.name}"
                 folder.labels.append(
-                    Labelled(prediction.name, labels, f"[{', '.join(labels)}]", key)
+                    LabelRecord(prediction.name, labels, f"[{', '.join(labels)}]", key)
                 )
         folder.write_info(RunInfo(made.identity, asdict(made.settings)))
 

@@ -21,16 +21,16 @@ import torch
 from torch.utils.data import DataLoader
 from transformers import CLIPVisionConfig, HubertConfig, Qwen2Config
 
-from ovmer.baselines.training.affectgpt import AffectGptInTraining, Design, initialise
+from ovmer.baselines.training.affectgpt import AffectGptDesign, AffectGptInTraining, initialise
 from ovmer.baselines.training.lora import attach, trained
 from ovmer.baselines.training.schedule import parameter_groups
-from ovmer.baselines.training.step import Tuned
+from ovmer.baselines.training.step import TrainablePort
 from ovmer.baselines.training.trainer import collate
 from ovmer.baselines.weights import weightless
 from ovmer.runners.training.course import AffectGptCourse, make_course
 from ovmer.runners.training.features import keep_features
-from ovmer.runners.training.lessons import Lessons, Order
-from ovmer.runners.training.run import Run
+from ovmer.runners.training.lessons import ExampleOrder, Lessons
+from ovmer.runners.training.run import TrainingRun
 from ovmer.runners.training.settings import compose_train
 
 BATCH, WARM_UP = 3, 2
@@ -64,7 +64,7 @@ HUBERT = {
 
 def published_sizes(course: AffectGptCourse, device: torch.device) -> AffectGptInTraining:
     """A model of the published sizes with random weights, on the device."""
-    design = Design(lora=course.lora)
+    design = AffectGptDesign(lora=course.lora)
     with weightless():
         model = AffectGptInTraining(
             CLIPVisionConfig(**CLIP), HubertConfig(**HUBERT), Qwen2Config(**QWEN), design
@@ -82,10 +82,12 @@ def published_sizes(course: AffectGptCourse, device: torch.device) -> AffectGptI
 
 
 def iterations(
-    course: AffectGptCourse, lessons: Lessons, order: Order, workers: int
+    course: AffectGptCourse, lessons: Lessons, order: ExampleOrder, workers: int
 ) -> Iterator[None]:
     """Train; yields after each update."""
-    tuned = Tuned(course.model, course.prompts, course.frame, frozen_in_train_mode=True).train()
+    tuned = TrainablePort(
+        course.model, course.prompts, course.frame, frozen_in_train_mode=True
+    ).train()
     optimizer = torch.optim.AdamW(parameter_groups(trained(course.model).items(), 0.05), lr=1e-5)
     loader: Any = DataLoader(
         lessons,  # type: ignore[arg-type]
@@ -105,7 +107,7 @@ def iterations(
         yield
 
 
-def seconds(course: AffectGptCourse, run: Run, count: int, workers: int) -> float:
+def seconds(course: AffectGptCourse, run: TrainingRun, count: int, workers: int) -> float:
     """The mean of `count` iterations after the warm-up."""
     (examples,), _ = run.examples()
     usable = [
@@ -122,7 +124,7 @@ def seconds(course: AffectGptCourse, run: Run, count: int, workers: int) -> floa
         broken="replace",
         listing=run.folder / "left_out",
     )
-    order = Order([len(usable)], [1.0], BATCH, count + WARM_UP, seed=0)
+    order = ExampleOrder([len(usable)], [1.0], BATCH, count + WARM_UP, seed=0)
     start = 0.0
     for number, _ in enumerate(iterations(course, lessons, order, workers), 1):
         if number == WARM_UP:
@@ -146,7 +148,7 @@ def main() -> None:
         ):
             settings = ["recipe=affectgpt_frame", "dry_run=true", f"outputs={outputs}"]
             settings += [f"train.features={features}", f"variant={name}"]
-            run = Run(compose_train(settings), settings)
+            run = TrainingRun(compose_train(settings), settings)
             run.folder.mkdir(parents=True)
             course = make_course(run.settings, run.job, run.folder)
             assert isinstance(course, AffectGptCourse)

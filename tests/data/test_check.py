@@ -7,14 +7,14 @@ from pathlib import Path
 import pytest
 
 from ovmer.baselines.errors import PrerequisiteError
-from ovmer.runners.commands.check import Report, check, text
+from ovmer.runners.data.check import DatasetCheck, check, text
 from ovmer.runners.data.probe import probe
 from tests.data.layouts import settings_of, write_dataset
 from tests.make_sample import SAMPLE
 from tests.runners.conftest import command  # noqa: F401
 
 
-def gaps(report: Report, kind: str) -> dict[str, str]:
+def gaps(report: DatasetCheck, kind: str) -> dict[str, str]:
     return {clip: what for clip, each, what, _ in report.gaps if each == kind}
 
 
@@ -23,7 +23,7 @@ def root(tmp_path: Path) -> Path:
     return write_dataset(tmp_path, "meld")
 
 
-def look(root: Path, **changes: object) -> Report:
+def look(root: Path, **changes: object) -> DatasetCheck:
     return check(settings_of("meld") | {"root": str(root), **changes}, workers=2)
 
 

@@ -11,7 +11,7 @@ from ovmer.baselines.decoding.answers import Generated
 from ovmer.baselines.decoding.language_model import LanguageModel
 from ovmer.baselines.decoding.settings import GenerationSettings
 from ovmer.baselines.errors import ClipError, PrerequisiteError
-from ovmer.runners.extraction.base import Described
+from ovmer.runners.extraction.base import ClipDescription
 from ovmer.runners.extraction.judge import JudgeEngine, JudgeExtractor, JudgeSettings
 from ovmer.runners.extraction.make import make_extractors
 from ovmer.runners.scoring import make_metric
@@ -44,7 +44,7 @@ def judge(engine: Engine, cache: Path, chats: bool = True, **settings: Any) -> J
     return JudgeExtractor("judge", model, JudgeSettings(**settings))
 
 
-REPLY = Described("a", "She smiles, so she is happy.", truth=("happy",), video=VIDEOS[0])
+REPLY = ClipDescription("a", "She smiles, so she is happy.", truth=("happy",), video=VIDEOS[0])
 MME = {"extract several key steps": "<step>Step 1: smile. Step 2: happy.</step>"}
 
 
@@ -97,7 +97,7 @@ def test_a_failed_judgement_is_kept_with_its_reason(failing: str, tmp_path: Path
 
 def test_laughter_is_two_questions_of_text(tmp_path: Path) -> None:
     engine = Engine({"**Logical": "Logical Judgment Dimension: 4", "**Multimodal": "4 of 5"})
-    item = Described("a", "because he fell", truth=("The audience laughed because he fell.",))
+    item = ClipDescription("a", "because he fell", truth=("The audience laughed because he fell.",))
     (found,) = judge(engine, tmp_path, kind="laughter").extract([item])
     assert len(engine.asked) == 2
     assert "Reference Reason: The audience laughed because he fell." in engine.asked[0]

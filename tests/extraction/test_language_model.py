@@ -7,8 +7,8 @@ import pytest
 from ovmer.baselines.decoding.answers import Generated
 from ovmer.baselines.decoding.settings import GenerationSettings
 from ovmer.baselines.errors import PrerequisiteError, Timeout
-from ovmer.runners.extraction import Described, Extracted
-from ovmer.runners.extraction.language_model import Chain, LanguageModelExtractor
+from ovmer.runners.extraction import ClipDescription, ExtractedLabels
+from ovmer.runners.extraction.language_model import LanguageModelExtractor, QuestionChain
 from tests.extraction.scripted import ScriptedEngine, scripted
 
 SAMPLED = GenerationSettings(do_sample=True, temperature=0.7)
@@ -33,23 +33,23 @@ def answer(prompt: str) -> str:
 
 
 def extract(
-    cache: Path, items: list[Described], chain: Chain | None = None, answer=answer
-) -> tuple[dict[str, Extracted], ScriptedEngine]:
+    cache: Path, items: list[ClipDescription], chain: QuestionChain | None = None, answer=answer
+) -> tuple[dict[str, ExtractedLabels], ScriptedEngine]:
     model, engine = scripted(cache, answer)
-    extractor = LanguageModelExtractor("qwen25", model, chain or Chain())
+    extractor = LanguageModelExtractor("qwen25", model, chain or QuestionChain())
     found = list(extractor.extract(items))
     assert sorted(each.name for each in found) == sorted(item.name for item in items)
     return {each.name: each for each in found}, engine
 
 
 def test_a_description_becomes_labels(tmp_path: Path):
-    found, engine = extract(tmp_path, [Described("a", "He sighs.")])
-    assert found["a"] == Extracted("a", ("sad", "worried"), "[sad,\n worried]")
+    found, engine = extract(tmp_path, [ClipDescription("a", "He sighs.")])
+    assert found["a"] == ExtractedLabels("a", ("sad", "worried"), "[sad,\n worried]")
     assert [last_input(each[0]) for each in engine.asked] == ["He sighs.; Output: "]
 
 
 def test_the_same_words_are_asked_about_once_and_never_again(tmp_path: Path):
-    items = [Described(name, text) for name, text in ("ax", "bx", "cy")]
+    items = [ClipDescription(name, text) for name, text in ("ax", "bx", "cy")]
     found, engine = extract(tmp_path, items)
     assert len(engine.asked) == 2
     again, idle = extract(tmp_path, items)
@@ -58,32 +58,32 @@ def test_the_same_words_are_asked_about_once_and_never_again(tmp_path: Path):
 
 
 def test_an_empty_description_has_no_labels_and_is_not_asked_about(tmp_path: Path):
-    found, engine = extract(tmp_path, [Described("a", " ")])
+    found, engine = extract(tmp_path, [ClipDescription("a", " ")])
     assert found["a"].labels == ()
     assert not engine.asked
 
 
 def test_labels_are_taken_as_they_are(tmp_path: Path):
-    found, engine = extract(tmp_path, [Described("a", "[happy, glad]", is_labels=True)])
+    found, engine = extract(tmp_path, [ClipDescription("a", "[happy, glad]", is_labels=True)])
     assert found["a"].labels == ("happy", "glad")
     assert not engine.asked
 
 
 def test_labels_in_a_sentence_are_asked_for_as_the_authors_do(tmp_path: Path):
     sentence = "His emotional state is happy, glad."
-    item = Described("a", sentence, is_labels=True, in_sentence=True)
+    item = ClipDescription("a", sentence, is_labels=True, in_sentence=True)
     _, engine = extract(tmp_path, [item])
     assert [last_input(each[0]) for each in engine.asked] == [f"{sentence}; Output: "]
 
 
 def test_subtitles_are_merged_before_labels_are_asked_for(tmp_path: Path):
     items = [
-        Described("both", "He sighs.", "Why?"),
-        Described("words alone", "", "Why?"),
-        Described("clue alone", "He sighs.", ""),
-        Described("neither", "", ""),
+        ClipDescription("both", "He sighs.", "Why?"),
+        ClipDescription("words alone", "", "Why?"),
+        ClipDescription("clue alone", "He sighs.", ""),
+        ClipDescription("neither", "", ""),
     ]
-    found, engine = extract(tmp_path, items, Chain(merge="merge"))
+    found, engine = extract(tmp_path, items, QuestionChain(merge="merge"))
     merged = {name: each.trail["merge"] for name, each in found.items()}
     assert merged == {
         "both": "Merged<Clue: He sighs.；Subtitle: Why?    Output:>",
@@ -97,15 +97,17 @@ def test_subtitles_are_merged_before_labels_are_asked_for(tmp_path: Path):
 
 
 def test_only_what_is_in_the_other_language_is_translated(tmp_path: Path):
-    items = [Described("a", "他很难过。"), Described("b", "He sighs.")]
-    found, engine = extract(tmp_path, items, Chain(translate="english"))
+    items = [ClipDescription("a", "他很难过。"), ClipDescription("b", "He sighs.")]
+    found, engine = extract(tmp_path, items, QuestionChain(translate="english"))
     assert found["a"].trail == {"translate": "He is sad."}
     assert found["b"].trail == {}
     assert len(engine.asked) == 3
 
 
 def test_sentiment_is_asked_of_the_labels_with_their_brackets(tmp_path: Path):
-    found, engine = extract(tmp_path, [Described("a", "He sighs.")], Chain(target="sentiment"))
+    found, engine = extract(
+        tmp_path, [ClipDescription("a", "He sighs.")], QuestionChain(target="sentiment")
+    )
     assert found["a"].labels == ("negative",)
     assert found["a"].raw == "negative"
     assert found["a"].trail == {"labels": "[sad,\n worried]"}
@@ -134,7 +136,7 @@ def test_sentiment_is_asked_of_the_labels_with_their_brackets(tmp_path: Path):
 def test_what_is_wrong_with_an_answer_is_noted_and_its_words_are_kept(
     tmp_path: Path, reply: str | Generated, labels: tuple[str, ...], note: str
 ):
-    found, _ = extract(tmp_path, [Described("a", "He sighs.")], answer=lambda prompt: reply)
+    found, _ = extract(tmp_path, [ClipDescription("a", "He sighs.")], answer=lambda prompt: reply)
     assert found["a"].labels == labels
     assert found["a"].raw == (reply.text if isinstance(reply, Generated) else reply)
     assert len(found["a"].notes) == 1
@@ -142,7 +144,7 @@ def test_what_is_wrong_with_an_answer_is_noted_and_its_words_are_kept(
 
 
 def test_an_echo_of_the_prompt_does_not_give_the_labels_of_its_examples(tmp_path: Path):
-    found, _ = extract(tmp_path, [Described("a", "He sighs.")], answer=lambda prompt: prompt)
+    found, _ = extract(tmp_path, [ClipDescription("a", "He sighs.")], answer=lambda prompt: prompt)
     assert found["a"].labels == ()
     assert found["a"].notes == ("labels: the answer repeats the prompt, so it counts as none",)
     assert "He sighs." in found["a"].raw
@@ -151,8 +153,8 @@ def test_an_echo_of_the_prompt_does_not_give_the_labels_of_its_examples(tmp_path
 def test_a_sentiment_that_is_none_is_noted(tmp_path: Path):
     found, _ = extract(
         tmp_path,
-        [Described("a", "He sighs.")],
-        Chain(target="sentiment"),
+        [ClipDescription("a", "He sighs.")],
+        QuestionChain(target="sentiment"),
         lambda prompt: "Negative!" if "sentiment" in prompt else "[sad]",
     )
     assert found["a"].labels == ()
@@ -160,7 +162,7 @@ def test_a_sentiment_that_is_none_is_noted(tmp_path: Path):
 
 
 def test_a_question_that_fails_takes_no_other_with_it_and_is_asked_again(tmp_path: Path):
-    items = [Described("a", "He sighs.", "Why?"), Described("b", "She smiles.", "Oh!")]
+    items = [ClipDescription("a", "He sighs.", "Why?"), ClipDescription("b", "She smiles.", "Oh!")]
 
     def fails(prompt: str):
         return (
@@ -169,16 +171,16 @@ def test_a_question_that_fails_takes_no_other_with_it_and_is_asked_again(tmp_pat
             else answer(prompt)
         )
 
-    found, _ = extract(tmp_path, items, Chain(merge="merge"), fails)
+    found, _ = extract(tmp_path, items, QuestionChain(merge="merge"), fails)
     assert found["a"].error == "merge: no answer within 9 s"
     assert found["b"].error is None
-    found, engine = extract(tmp_path, items, Chain(merge="merge"))
+    found, engine = extract(tmp_path, items, QuestionChain(merge="merge"))
     assert found["a"].labels == ("sad", "worried")
     assert len(engine.asked) == 2  # the merging of `a`, and its labels
 
 
 def test_what_was_answered_before_the_engine_gave_up_is_kept(tmp_path: Path):
-    items = [Described(name, f"{name} sighs.") for name in "abcd"]
+    items = [ClipDescription(name, f"{name} sighs.") for name in "abcd"]
 
     def gives_up(prompt: str):
         if "b sighs" in prompt:
@@ -192,11 +194,11 @@ def test_what_was_answered_before_the_engine_gave_up_is_kept(tmp_path: Path):
 
 
 def test_seeds_are_different_questions_and_greedy_has_none(tmp_path: Path):
-    item = [Described("a", "He sighs.")]
+    item = [ClipDescription("a", "He sighs.")]
     for sampling, expected in ((SAMPLED, 2), (GenerationSettings(), 1)):
         model, engine = scripted(tmp_path / str(expected), answer, sampling)
         for seed in (0, 1):
-            list(LanguageModelExtractor("qwen25", model, Chain(), seed).extract(item))
+            list(LanguageModelExtractor("qwen25", model, QuestionChain(), seed).extract(item))
         assert len(engine.asked) == expected
         assert len({each[1] for each in engine.asked}) == expected
         assert all(0 <= each[1] < 2**31 for each in engine.asked)
@@ -204,12 +206,12 @@ def test_seeds_are_different_questions_and_greedy_has_none(tmp_path: Path):
 
 def test_the_identity_holds_all_that_can_change_a_label(tmp_path: Path):
     model, _ = scripted(tmp_path, answer, SAMPLED)
-    made = LanguageModelExtractor("qwen25", model, Chain(), seed=3).identity
+    made = LanguageModelExtractor("qwen25", model, QuestionChain(), seed=3).identity
     for change in (
-        LanguageModelExtractor("qwen25", model, Chain(), seed=4),
-        LanguageModelExtractor("qwen25", model, Chain(parser="friendly"), seed=3),
-        LanguageModelExtractor("qwen25", model, Chain(merge="merge"), seed=3),
-        LanguageModelExtractor("qwen25", scripted(tmp_path, answer)[0], Chain(), seed=3),
+        LanguageModelExtractor("qwen25", model, QuestionChain(), seed=4),
+        LanguageModelExtractor("qwen25", model, QuestionChain(parser="friendly"), seed=3),
+        LanguageModelExtractor("qwen25", model, QuestionChain(merge="merge"), seed=3),
+        LanguageModelExtractor("qwen25", scripted(tmp_path, answer)[0], QuestionChain(), seed=3),
     ):
         assert change.identity != made
     assert made["model"] == "script"

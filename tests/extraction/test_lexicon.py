@@ -1,6 +1,6 @@
 import pytest
 
-from ovmer.runners.extraction import Described
+from ovmer.runners.extraction import ClipDescription
 from ovmer.runners.extraction.lexicon import LexiconExtractor
 
 
@@ -10,9 +10,9 @@ def test_descriptions_are_searched_and_labels_are_parsed():
         result.name: result.labels
         for result in extractor.extract(
             [
-                Described("told", "He smiles. He must be happy and not worried."),
-                Described("listed", "['shy', 'quietly proud']", is_labels=True),
-                Described("nothing", ""),
+                ClipDescription("told", "He smiles. He must be happy and not worried."),
+                ClipDescription("listed", "['shy', 'quietly proud']", is_labels=True),
+                ClipDescription("nothing", ""),
             ]
         )
     }
@@ -34,7 +34,7 @@ def test_descriptions_are_searched_and_labels_are_parsed():
     ],
 )
 def test_labels_in_a_sentence_are_read_off_word_for_word(sentence, labels):
-    item = Described("a", sentence, is_labels=True, in_sentence=True)
+    item = ClipDescription("a", sentence, is_labels=True, in_sentence=True)
     (found,) = LexiconExtractor().extract([item])
     assert "|".join(found.labels) == labels
     assert found.raw == sentence

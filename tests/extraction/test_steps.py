@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from ovmer.runners.extraction.steps import STEPS, Asked, clean_reply, grouping, merging
+from ovmer.runners.extraction.steps import STEPS, StepPrompt, clean_reply, grouping, merging
 
 SHARED = Path(__file__).parents[2] / ".." / "shared"
 GOLDEN = Path(__file__).parents[1] / "golden" / "scorer" / "cases.json"
@@ -57,11 +57,11 @@ def test_replies_are_cleaned_as_the_authors_do(case: dict[str, str]):
         ("", "", "Unable to judge the emotional state."),
         (" ", " ", "Unable to judge the emotional state."),
         ("He frowns. ", "", "He frowns. "),
-        ("", "Why?", Asked("merge_subtitle_alone", {"subtitle": "Why?"})),
-        ("He frowns.", "Why?", Asked("merge", {"reason": "He frowns.", "subtitle": "Why?"})),
+        ("", "Why?", StepPrompt("merge_subtitle_alone", {"subtitle": "Why?"})),
+        ("He frowns.", "Why?", StepPrompt("merge", {"reason": "He frowns.", "subtitle": "Why?"})),
     ],
 )
-def test_a_clue_and_a_subtitle_become_one_text(clue: str, subtitle: str, merged: Asked | str):
+def test_a_clue_and_a_subtitle_become_one_text(clue: str, subtitle: str, merged: StepPrompt | str):
     assert merging(clue, subtitle) == merged
 
 

@@ -120,7 +120,7 @@ def eva_heads(file: Path, pixels: Array, golden: Array, tolerance: float) -> int
     """The number of heads of the EVA-ViT in `file`, which gives the golden output for `pixels`."""
     import torch
 
-    from ovmer.baselines.device import Place
+    from ovmer.baselines.device import Placement
     from ovmer.baselines.layers.eva_vit import EvaVit, read_eva
     from ovmer.baselines.weights import load_strict, weightless
 
@@ -129,7 +129,7 @@ def eva_heads(file: Path, pixels: Array, golden: Array, tolerance: float) -> int
         config, tensors = read_eva(file, "", count)
         with weightless():
             tower = EvaVit(config)
-        load_strict(tower, tensors, Place(torch.device("cpu"), torch.float32))
+        load_strict(tower, tensors, Placement(torch.device("cpu"), torch.float32))
         return tower(pixels)
 
     return heads(golden.shape[-1], output, golden, tolerance)

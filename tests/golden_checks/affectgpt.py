@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ovmer.adapters.models.affectgpt import FACE, RELEASES, listen, look, look_at
-from ovmer.baselines.device import Place
+from ovmer.baselines.device import Placement
 from ovmer.baselines.layers.clip_vision import normalise
 from ovmer.baselines.layers.hubert import SAMPLE_RATE
 from ovmer.baselines.models.affectgpt import (
@@ -23,14 +23,14 @@ from ovmer.baselines.models.affectgpt import (
 )
 from ovmer.baselines.training.affectgpt import (
     LORA_TARGETS,
+    AffectGptDesign,
     AffectGptInTraining,
-    Design,
+    FrozenPrecision,
     LessonInputs,
-    Precision,
 )
 from ovmer.baselines.training.lora import Lora
 from ovmer.baselines.training.lora import trained as trainable
-from ovmer.baselines.training.step import Frame, Lesson, Tuned
+from ovmer.baselines.training.step import Lesson, SpecialTokens, TrainablePort
 from tests.golden_checks import assert_close, greedy
 
 # Our code and upstream's differ in the order of float32 additions alone, low-rank adapters being
@@ -42,7 +42,7 @@ LEFT_ASIDE = dict.fromkeys(
     ("answer_text", "label_type", "openset_csv", "reason_csv", "subtitle_csv"),
     "the words that became `input_ids` and `labels` by a tokenizer that is not kept",
 )
-CPU = Place(torch.device("cpu"), torch.float32)
+CPU = Placement(torch.device("cpu"), torch.float32)
 Case = Mapping[str, npt.NDArray[np.generic]]
 
 
@@ -115,12 +115,15 @@ def _check_gradients(checkpoint: Path, case: Case) -> None:
     trained = next(checkpoint.glob("checkpoint_*.pth"))
     rank = len(next(t for n, t in _published(trained).items() if ".lora_A" in n))
     lora = Lora(rank, LORA_ALPHA, 0.0, LORA_TARGETS)
-    design = Design(lora=lora, encoders_in_train_mode=False)
+    design = AffectGptDesign(lora=lora, encoders_in_train_mode=False)
     parts = {"llm": llm, "clip": clip, "hubert": hubert}
-    model = AffectGptInTraining.build(parts, CPU.device, Precision(), design, trained).eval()
+    model = AffectGptInTraining.build(parts, CPU.device, FrozenPrecision(), design, trained).eval()
     ids, labels = case["input_ids"].tolist(), case["labels"]
     multi = max(map(max, ids))
-    slots, frame = (multi, multi - 3, multi - 1), Frame((), int(labels.max()), int(labels.max()))
+    slots, frame = (
+        (multi, multi - 3, multi - 1),
+        SpecialTokens((), int(labels.max()), int(labels.max())),
+    )
     lessons = []
     for name, row, learned in zip(case["sample"], ids, labels.tolist(), strict=True):
         media = {
@@ -133,7 +136,7 @@ def _check_gradients(checkpoint: Path, case: Case) -> None:
         answer = [label for label in learned if label >= 0][:-1]
         inputs = LessonInputs(texts, ("multi", "audio", "face"), media)
         lessons.append(Lesson(str(name), inputs, answer))
-    loss = Tuned(model, model.prompts, frame)(lessons)["loss"]
+    loss = TrainablePort(model, model.prompts, frame)(lessons)["loss"]
     assert_close("loss in training", loss.detach(), case["loss"], TOLERANCE)
     loss.backward()
     found = dict(zip(model.published(), trainable(model).values(), strict=True))

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ovmer.adapters.media.sampling import per_second
 from ovmer.baselines.checkpoint import read_json
-from ovmer.baselines.device import Place
+from ovmer.baselines.device import Placement
 from ovmer.baselines.layers.clip_vision import normalise, shortest_side_crop
 from ovmer.baselines.layers.density_peaks import Draw
 from ovmer.baselines.models.chat_univi import ChatUniVi, ChatUniViInputs, read_sizes
@@ -24,7 +24,7 @@ _MOST_FRAMES = 100  # main-video.py
 def check(checkpoint: Path, case: Mapping[str, npt.NDArray[np.generic]]) -> None:
     llm, tower = checkpoint / "Chat-UniVi", checkpoint / "clip-vit-large-patch14"
     sizes = read_sizes(llm, tower)
-    model = ChatUniVi.load(llm, tower, Place(torch.device("cpu"), torch.float32))
+    model = ChatUniVi.load(llm, tower, Placement(torch.device("cpu"), torch.float32))
 
     indices = per_second(len(case["frames"]), float(case["fps"]), _MOST_FRAMES)
     assert indices == case["frame_idx"].tolist()

@@ -11,7 +11,7 @@ from torch import Tensor
 from ovmer.adapters.media import read_nearest
 from ovmer.adapters.models.emotion_llama import DATASET, DEMO, look
 from ovmer.baselines.checkpoint import read_json
-from ovmer.baselines.device import Place
+from ovmer.baselines.device import Placement
 from ovmer.baselines.layers.clip_vision import normalise as to_pixels
 from ovmer.baselines.layers.eva_vit import EVA_FILE, read_eva
 from ovmer.baselines.layers.hubert import SAMPLE_RATE, normalise
@@ -38,7 +38,7 @@ LEFT_ASIDE = {
     "pad_id_llama": "`pad_id` in the vocabulary of the tokenizer that is not kept",
     "answer_ids_llama": "`answer_ids` in that vocabulary",
 }
-CPU = Place(torch.device("cpu"), torch.float32)
+CPU = Placement(torch.device("cpu"), torch.float32)
 Case = Mapping[str, npt.NDArray[np.generic]]
 Load = Callable[[int], EmotionLlama]
 

@@ -13,16 +13,16 @@ from transformers import Qwen2Config
 from ovmer.adapters.media.sampling import segment_centres
 from ovmer.adapters.models.humanomni import pieces, question_ids
 from ovmer.baselines.chat import ChatTokenizer
-from ovmer.baselines.device import Place
+from ovmer.baselines.device import Placement
 from ovmer.baselines.layers.siglip import normalise, stretch
 from ovmer.baselines.layers.whisper import log_mel
 from ovmer.baselines.models.humanomni import (
     HumanOmni,
-    HumanOmniConfig,
     HumanOmniInputs,
     HumanOmniSizes,
     read_sizes,
 )
+from ovmer.baselines.models.humanomni_config import HumanOmniConfig
 from ovmer.baselines.tokenizer import BertTokenizer
 from tests.golden_checks import assert_close, greedy
 
@@ -34,7 +34,7 @@ LEFT_ASIDE = {
     "greedy_top2_gap": "how sure the model was of each id, which is compared itself",
     "n_samples": "the length of `waveform_int16`",
 }
-CPU = Place(torch.device("cpu"), torch.float32)
+CPU = Placement(torch.device("cpu"), torch.float32)
 Case = Mapping[str, npt.NDArray[np.generic]]
 VIDEO_SLOT, AUDIO_SLOT = -201, -202
 ENDLESS = 10**9

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ovmer.adapters.media.sampling import per_second
 from ovmer.baselines.checkpoint import read_json
-from ovmer.baselines.device import Place
+from ovmer.baselines.device import Placement
 from ovmer.baselines.layers.clip_vision import normalise, shortest_side_crop
 from ovmer.baselines.layers.eva_vit import EVA_FILE
 from ovmer.baselines.models.llama_vid import LONGEST_QUESTION, LlamaVid, LlamaVidInputs, read_sizes
@@ -20,7 +20,7 @@ from tests.golden_checks import assert_close, eva_heads, greedy, until
 
 # Our code and upstream's differ in the order of float32 additions alone: 7e-7 was measured.
 TOLERANCE = 1e-5
-CPU = Place(torch.device("cpu"), torch.float32)
+CPU = Placement(torch.device("cpu"), torch.float32)
 
 
 def check(checkpoint: Path, case: Mapping[str, npt.NDArray[np.generic]]) -> None:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ovmer.adapters.media.sampling import segment_offsets
 from ovmer.baselines.checkpoint import read_json
-from ovmer.baselines.device import Place
+from ovmer.baselines.device import Placement
 from ovmer.baselines.layers.clip_vision import normalise
 from ovmer.baselines.models.mplug_owl import MplugOwl, MplugOwlInputs, read_sizes
 from tests.golden_checks import assert_close, greedy, until
@@ -22,7 +22,7 @@ LEFT_ASIDE = {"greedy_min_gap": "how safe the greedy ids are from rounding, no s
 
 def check(checkpoint: Path, case: Mapping[str, npt.NDArray[np.generic]]) -> None:
     sizes = read_sizes(checkpoint)
-    model = MplugOwl.load(checkpoint, Place(torch.device("cpu"), torch.float32))
+    model = MplugOwl.load(checkpoint, Placement(torch.device("cpu"), torch.float32))
 
     indices = segment_offsets(len(case["frames"]), len(case["frame_indices"]))
     assert indices == case["frame_indices"].tolist()

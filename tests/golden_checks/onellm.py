@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ovmer.adapters.models.onellm import OneLlmAdapter, listen, look_at
-from ovmer.baselines.device import Place
+from ovmer.baselines.device import Placement
 from ovmer.baselines.models.onellm import (
     AUDIO,
     POSITIONS,
@@ -38,8 +38,8 @@ def check(checkpoint: Path, case: Case) -> None:
     clip_heads = _clip_heads(checkpoint, sense, signal, case)
 
     def load(forgetful: bool) -> OneLlm:
-        place = Place(torch.device("cpu"), torch.float32)
-        return OneLlm.load(checkpoint, place, forgetful, clip_heads)
+        placement = Placement(torch.device("cpu"), torch.float32)
+        return OneLlm.load(checkpoint, placement, forgetful, clip_heads)
 
     said = bytes(case["prompt_text"]).decode()
     before, _, after = OneLlmAdapter.template[1].partition("{question}")
@@ -98,8 +98,8 @@ def _clip_heads(checkpoint: Path, sense: str, signal: Tensor, case: Case) -> int
 
     @torch.inference_mode()
     def output(count: int) -> Tensor:
-        place = Place(torch.device("cpu"), torch.float32)
-        model = OneLlm.load(checkpoint, place, clip_heads=count)
+        placement = Placement(torch.device("cpu"), torch.float32)
+        model = OneLlm.load(checkpoint, placement, clip_heads=count)
         found = model.perceive(sense, signal)
         if sense == AUDIO:
             return torch.cat([found[:33], found[-8:]])

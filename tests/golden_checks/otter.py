@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from ovmer.adapters.media.sampling import whole_steps
-from ovmer.baselines.decoding.answers import Conditioned
+from ovmer.baselines.decoding.answers import ConditionedPrompt
 from ovmer.baselines.decoding.settings import GenerationSettings
 from ovmer.baselines.decoding.transformers_engine import TransformersEngine
-from ovmer.baselines.device import Place
+from ovmer.baselines.device import Placement
 from ovmer.baselines.layers.clip_vision import normalise, shortest_side_crop
 from ovmer.baselines.models.otter import Otter, OtterInputs, OtterLlama, read_sizes
 from ovmer.baselines.weight_files import read_tensors
@@ -30,8 +30,8 @@ def check(checkpoint: Path, case: Mapping[str, npt.NDArray[np.generic]]) -> None
     end = sizes.vocabulary - _CONTROL_TOKENS
     image = ids[int(case["image_token_position"])]
     assert image == end + 1
-    place = Place(torch.device("cpu"), torch.float32)
-    model = Otter.load(checkpoint, image, place, perceiver_layers=_depth(checkpoint))
+    placement = Placement(torch.device("cpu"), torch.float32)
+    model = Otter.load(checkpoint, image, placement, perceiver_layers=_depth(checkpoint))
 
     indices = whole_steps(len(case["frames"]), len(case["frame_indices"]))
     assert indices == case["frame_indices"].tolist()
@@ -62,7 +62,7 @@ def _depth(checkpoint: Path) -> int:
 
 
 def _check_steps(
-    llm: OtterLlama, prompt: Conditioned, case: Mapping[str, npt.NDArray[np.generic]]
+    llm: OtterLlama, prompt: ConditionedPrompt, case: Mapping[str, npt.NDArray[np.generic]]
 ) -> None:
     """Prompt, then the golden's greedy words one by one: these do not look at the video.
 
@@ -98,7 +98,10 @@ def _check_steps(
 
 
 def _check_ids(
-    llm: OtterLlama, prompt: Conditioned, case: Mapping[str, npt.NDArray[np.generic]], end: int
+    llm: OtterLlama,
+    prompt: ConditionedPrompt,
+    case: Mapping[str, npt.NDArray[np.generic]],
+    end: int,
 ) -> None:
     """Through our engine, in the last case as the authors decode: beams, n-grams and bad words."""
     greedy, beams = case["greedy_ids"].tolist(), case["beam3_ids"].tolist()

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ovmer.adapters.models.pandagpt import PandaGptAdapter, listen, look_at
 from ovmer.baselines.checkpoint import read_json
-from ovmer.baselines.device import Place
+from ovmer.baselines.device import Placement
 from ovmer.baselines.layers.imagebind import mel_pictures, views
 from ovmer.baselines.models.pandagpt import PandaGpt, PandaGptInputs
 from tests.golden_checks import assert_close, assert_mostly_close, greedy, heads, until
@@ -92,7 +92,7 @@ def _load(checkpoint: Path, case: Case, seen: Tensor | None, heard: Tensor | Non
             connector=next((checkpoint / "pandagpt_ckpt").glob("*/pytorch_model.pt")),
             llm=_llm(checkpoint),
             imagebind=checkpoint / "imagebind_ckpt" / "imagebind_huge.pth",
-            place=Place(torch.device("cpu"), torch.float32),
+            placement=Placement(torch.device("cpu"), torch.float32),
             heads=(vision, audio),
         )
 

@@ -9,7 +9,7 @@ import numpy.typing as npt
 import torch
 from torch.nn.functional import gelu
 
-from ovmer.baselines.device import Place
+from ovmer.baselines.device import Placement
 from ovmer.baselines.models.qwen_audio import (
     SAMPLE_RATE,
     QwenAudio,
@@ -37,7 +37,7 @@ def check(checkpoint: Path, case: Mapping[str, npt.NDArray[np.generic]]) -> None
     assert slots(mel) == int(case["n_audio_tokens"]) + 2
     _compare(case, "mel", mel, frames)
 
-    model = QwenAudio.load(checkpoint, Place(torch.device("cpu"), torch.float32))
+    model = QwenAudio.load(checkpoint, Placement(torch.device("cpu"), torch.float32))
     seen: dict[str, torch.Tensor] = {}
     for stage, module in {
         "conv2": model.audio.conv2,

@@ -14,7 +14,7 @@ from transformers import LlamaForCausalLM
 
 from ovmer.adapters.models.salmonn import read_clip
 from ovmer.baselines.checkpoint import read_json
-from ovmer.baselines.device import Place
+from ovmer.baselines.device import Placement
 from ovmer.baselines.models.salmonn import (
     BEATS_FILE,
     CONNECTOR_FILE,
@@ -28,7 +28,7 @@ from tests.golden_checks import assert_close, greedy, until
 # Our code and upstream's differ in the order of float32 additions, and upstream's filter bank is
 # in float64 where ours is given float32 samples: at most 6e-6 was measured, at any stage.
 TOLERANCE = 2e-5
-CPU = Place(torch.device("cpu"), torch.float32)
+CPU = Placement(torch.device("cpu"), torch.float32)
 
 
 def check(checkpoint: Path, case: Mapping[str, npt.NDArray[np.generic]]) -> None:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ovmer.adapters.media import read_sound
 from ovmer.baselines.checkpoint import read_json
-from ovmer.baselines.device import Place
+from ovmer.baselines.device import Placement
 from ovmer.baselines.layers.hubert import SAMPLE_RATE, normalise
 from ovmer.baselines.models.secap import MODEL_FILE, Secap, SecapInputs
 from tests.golden_checks import assert_close, greedy, until
@@ -35,7 +35,7 @@ def check(checkpoint: Path, case: Mapping[str, npt.NDArray[np.generic]]) -> None
         _snapshot(checkpoint, "hubert"),
         _snapshot(checkpoint, "bert-base"),
         llm,
-        Place(torch.device("cpu"), torch.float32),
+        Placement(torch.device("cpu"), torch.float32),
     )
     sound = _through_a_file(case)
     samples = normalise(torch.from_numpy(sound))

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ovmer.adapters.media.sampling import segment_middles
 from ovmer.baselines.checkpoint import read_json
-from ovmer.baselines.device import Place
+from ovmer.baselines.device import Placement
 from ovmer.baselines.layers.clip_vision import normalise
 from ovmer.baselines.models.video_chatgpt import (
     MOST_FRAMES,
@@ -32,7 +32,7 @@ SELDOM = 1e-2
 def check(checkpoint: Path, case: Mapping[str, npt.NDArray[np.generic]]) -> None:
     llm, tower = checkpoint / "LLaVA-7B-Lightening-v1-1", checkpoint / "clip-vit-large-patch14"
     sizes = read_sizes(llm, tower)
-    model = VideoChatGpt.load(llm, checkpoint, tower, Place(torch.device("cpu"), torch.float32))
+    model = VideoChatGpt.load(llm, checkpoint, tower, Placement(torch.device("cpu"), torch.float32))
 
     indices = segment_middles(len(case["frames"]), MOST_FRAMES)
     assert indices == case["frame_idx"].tolist()

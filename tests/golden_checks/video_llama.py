@@ -14,7 +14,7 @@ from ovmer.adapters.media import Frames
 from ovmer.adapters.media.sampling import strided
 from ovmer.adapters.models.video_llama import listen, pieces
 from ovmer.baselines.checkpoint import read_json
-from ovmer.baselines.device import Place
+from ovmer.baselines.device import Placement
 from ovmer.baselines.layers.clip_vision import normalise
 from ovmer.baselines.layers.eva_vit import EVA_FILE
 from ovmer.baselines.layers.imagebind import IMAGEBIND_FILE, mel_pictures
@@ -22,7 +22,7 @@ from ovmer.baselines.layers.qformer import BLIP2_FILE
 from ovmer.baselines.models.video_llama import (
     HEARING_FILE,
     SEEING_FILE,
-    Heads,
+    AttentionHeads,
     VideoLlama,
     VideoLlamaInputs,
     VideoLlamaSizes,
@@ -40,7 +40,7 @@ LEFT_ASIDE = dict.fromkeys(
     ("seg0_ids_llama", "seg1_ids_llama", "seg2_ids_llama"),
     "of the published vocabulary; the model read `segN_ids`",
 )
-CPU = Place(torch.device("cpu"), torch.float32)
+CPU = Placement(torch.device("cpu"), torch.float32)
 Case = Mapping[str, npt.NDArray[np.generic]]
 
 
@@ -104,7 +104,7 @@ def _load(checkpoint: Path, case: Case, mel: Tensor | None) -> tuple[VideoLlama,
     parts = {name: checkpoint / file for name, file in names.items()}
 
     def load(vit: int = 1, qformer: int = 1, ear: int = 1) -> VideoLlama:
-        return VideoLlama.load(llm, CPU, **parts, heads=Heads(vit, qformer, ear))
+        return VideoLlama.load(llm, CPU, **parts, heads=AttentionHeads(vit, qformer, ear))
 
     pixels, norm = torch.from_numpy(case["pixels"]), case["ln_vision_out"]
 

@@ -9,7 +9,7 @@ import torch
 
 from ovmer.adapters.media.sampling import linspace
 from ovmer.baselines.checkpoint import read_json
-from ovmer.baselines.device import Place
+from ovmer.baselines.device import Placement
 from ovmer.baselines.models.video_llava import VideoLlava, VideoLlavaInputs, preprocess, read_sizes
 from tests.golden_checks import assert_close, greedy, until
 
@@ -23,7 +23,7 @@ _SLOT = -200
 def check(checkpoint: Path, case: Mapping[str, npt.NDArray[np.generic]]) -> None:
     llm, tower = checkpoint / "Video-LLaVA-7B", checkpoint / "LanguageBind_Video_merge"
     sizes = read_sizes(llm, tower)
-    model = VideoLlava.load(llm, tower, Place(torch.device("cpu"), torch.float32))
+    model = VideoLlava.load(llm, tower, Placement(torch.device("cpu"), torch.float32))
 
     frames, shown = case["frames"], int(case["pixel_sub_idx"][0])
     indices = linspace(len(frames), sizes.frames)

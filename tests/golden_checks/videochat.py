@@ -11,7 +11,7 @@ from torch import Tensor
 from ovmer.adapters.media.sampling import segment_offsets
 from ovmer.adapters.models.videochat import VideoChatAdapter, time_message
 from ovmer.baselines.checkpoint import read_json
-from ovmer.baselines.device import Place
+from ovmer.baselines.device import Placement
 from ovmer.baselines.layers.clip_vision import normalise, shortest_side_crop
 from ovmer.baselines.layers.eva_vit import EVA_FILE
 from ovmer.baselines.layers.qformer import BLIP2_FILE
@@ -21,7 +21,7 @@ from tests.golden_checks import assert_close, eva_heads, greedy, heads, until
 # Our code and upstream's differ in the order of float32 additions alone: 1.1e-6 was measured.
 TOLERANCE = 1e-5
 LEFT_ASIDE = {"greedy_min_gap": "how safe the greedy ids are from rounding, no stage"}
-CPU = Place(torch.device("cpu"), torch.float32)
+CPU = Placement(torch.device("cpu"), torch.float32)
 
 
 def check(checkpoint: Path, case: Mapping[str, npt.NDArray[np.generic]]) -> None:

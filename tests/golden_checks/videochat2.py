@@ -12,7 +12,7 @@ from torch import Tensor
 from ovmer.adapters.media.sampling import segment_offsets
 from ovmer.adapters.models.videochat2 import VideoChat2Adapter
 from ovmer.baselines.checkpoint import read_json
-from ovmer.baselines.device import Place
+from ovmer.baselines.device import Placement
 from ovmer.baselines.layers.clip_vision import normalise, shortest_side_crop
 from ovmer.baselines.layers.umt_vit import positions
 from ovmer.baselines.models.videochat import VideoChatInputs
@@ -27,7 +27,7 @@ LEFT_ASIDE = {
     "fps": "this model is not told the times of its frames",
     "greedy_min_gap": "how safe the greedy ids are from rounding, no stage",
 }
-CPU = Place(torch.device("cpu"), torch.float32)
+CPU = Placement(torch.device("cpu"), torch.float32)
 
 Case = Mapping[str, npt.NDArray[np.generic]]
 

@@ -17,7 +17,7 @@ from ovmer.baselines.decoding.answers import Generated
 from ovmer.baselines.decoding.batches import Batches
 from ovmer.baselines.decoding.settings import GenerationSettings
 from ovmer.baselines.decoding.transformers_engine import TransformersEngine
-from ovmer.baselines.device import GIB, Place, memory_of, resolve
+from ovmer.baselines.device import GIB, Placement, memory_of, resolve
 from tests.baselines.test_decoding import Letters
 from tests.benchmarks.generation import SHAPES, Shapes
 from tests.gpu.table import NOTE, SKIPPED, Row
@@ -29,18 +29,18 @@ _SMALL = Shapes(8000, 256, 512, 4, 4, 40, 96)
 
 def check(device: str) -> Iterator[Row]:
     """Clips a second one by one, in batches and in vLLM; whether the estimate of a batch fits."""
-    place = resolve(device, "float32" if device == "cpu" else "bfloat16")
-    on_card = place.device.type == "cuda"
-    size = (memory_of(place.device) or 0) / GIB
+    placement = resolve(device, "float32" if device == "cpu" else "bfloat16")
+    on_card = placement.device.type == "cuda"
+    size = (memory_of(placement.device) or 0) / GIB
     if on_card and size < 22:
         yield Row("engines", "7B", SKIPPED, f"{size:.0f} GiB are too little for 7B in bfloat16")
         return
     shapes, clips = (SHAPES["7b"], 64) if on_card else (_SMALL, 16)
     item = "7B" if on_card else "4 layers"
-    model = shapes.model(place)
-    prompts = [each.to(place.device) for each in shapes.prompts(clips, place)]
+    model = shapes.model(placement)
+    prompts = [each.to(placement.device) for each in shapes.prompts(clips, placement)]
     engine = TransformersEngine(model, Letters(), SETTINGS)
-    yield from _transformers(engine, prompts, place, item)
+    yield from _transformers(engine, prompts, placement, item)
     if find_spec("vllm") is None:
         yield Row("engines", f"{item}, vLLM", SKIPPED, "vLLM is not installed")
         return
@@ -50,17 +50,17 @@ def check(device: str) -> Iterator[Row]:
         gc.collect()
         if on_card:
             torch.cuda.empty_cache()
-        yield _vllm(Path(folder), [each.cpu() for each in prompts], place, item)
+        yield _vllm(Path(folder), [each.cpu() for each in prompts], placement, item)
 
 
 def _transformers(
-    engine: TransformersEngine, prompts: Sequence[Tensor], place: Place, item: str
+    engine: TransformersEngine, prompts: Sequence[Tensor], placement: Placement, item: str
 ) -> Iterator[Row]:
     engine.generate(prompts[:1], [0])  # warms up
     started = time.perf_counter()
     for prompt in prompts[:4]:
         engine.generate([prompt], [0])
-    yield _rate(f"{item}, one by one", 4, started, place)
+    yield _rate(f"{item}, one by one", 4, started, placement)
 
     longest = max(map(len, prompts)) + NEW_TOKENS
     size = max(1, engine.batch_tokens // longest) if engine.batch_tokens else len(prompts)
@@ -72,7 +72,7 @@ def _transformers(
     answers = list[object]()
     for start in range(0, len(prompts), size):
         answers += batches.run(answer, prompts[start : start + size])
-    yield _rate(f"{item}, batches of {min(size, len(prompts))}", len(prompts), started, place)
+    yield _rate(f"{item}, batches of {min(size, len(prompts))}", len(prompts), started, placement)
     lost = sum(not isinstance(each, Generated) for each in answers)
     fitted = batches.size is None
     text = f"{lost} clips lost; {'it fits' if fitted else f'halved to {batches.size}'}"
@@ -80,25 +80,27 @@ def _transformers(
     yield Row.of("memory", f"{item}, {estimate}", fitted and not lost, text)
 
 
-def _vllm(folder: Path, prompts: Sequence[Tensor], place: Place, item: str) -> Row:
+def _vllm(folder: Path, prompts: Sequence[Tensor], placement: Placement, item: str) -> Row:
     from ovmer.baselines.decoding.vllm_engine import VllmEngine
 
-    options = {"dtype": str(place.dtype).removeprefix("torch."), "max_model_len": 4096}
+    options = {"dtype": str(placement.dtype).removeprefix("torch."), "max_model_len": 4096}
     engine = VllmEngine(VllmEngine.start(folder, options), Letters(), SETTINGS)
     try:
         engine.generate(prompts[:4], [0] * 4)
         started = time.perf_counter()
         engine.generate(prompts, [0] * len(prompts))
-        return _rate(f"{item}, vLLM", len(prompts), started, place)
+        return _rate(f"{item}, vLLM", len(prompts), started, placement)
     finally:
         engine.close()
 
 
-def _rate(item: str, clips: int, started: float, place: Place) -> Row:
+def _rate(item: str, clips: int, started: float, placement: Placement) -> Row:
     seconds = time.perf_counter() - started
     text = f"{clips / seconds:.2f} clips/s, {clips * NEW_TOKENS / seconds:.0f} new tokens/s"
-    if place.device.type == "cuda":
-        text += f", {torch.cuda.max_memory_allocated(place.device) / GIB:.1f} GiB by torch at most"
+    if placement.device.type == "cuda":
+        text += (
+            f", {torch.cuda.max_memory_allocated(placement.device) / GIB:.1f} GiB by torch at most"
+        )
     return Row("engines", item, NOTE, text)
 
 
@@ -107,24 +109,24 @@ def check_runners(device: str) -> Iterator[Row]:
     if find_spec("vllm") is None:
         yield Row("runners", "vLLM", SKIPPED, "vLLM is not installed")
         return
-    place = resolve(device, "float32")
+    placement = resolve(device, "float32")
     shapes = _SMALL
     with TemporaryDirectory() as folder:
-        model = shapes.model(place)
+        model = shapes.model(placement)
         model.save_pretrained(folder)
-        prompts = shapes.prompts(8, place)
+        prompts = shapes.prompts(8, placement)
         torch.save(prompts, Path(folder) / "prompts.pt")
         settings = GenerationSettings(max_new_tokens=12)
         engine = TransformersEngine(model, Letters(), settings)
         expected = [
             list(each.ids) if isinstance(each, Generated) else []
             for each in engine.generate(
-                [each.to(place.device) for each in prompts], [0] * len(prompts)
+                [each.to(placement.device) for each in prompts], [0] * len(prompts)
             )
         ]
         for runner in ("0", "1"):
             item = "the newer runner" if runner == "1" else "the runner in use"
-            if runner == "1" and place.device.type == "cpu":
+            if runner == "1" and placement.device.type == "cpu":
                 yield Row("runners", item, SKIPPED, "it needs Triton on a card")
                 continue
             yield _runner(item, runner, Path(folder), expected)

@@ -11,7 +11,8 @@ import torch
 from ovmer.adapters.base import Machine
 from ovmer.adapters.mllm import Mllm
 from ovmer.baselines.device import limit_memory, resolve
-from ovmer.runners.describing.pipeline import Pipeline, Request
+from ovmer.runners.describing.pipeline import Pipeline
+from ovmer.runners.describing.requests import ClipRequest
 from tests.adapters.media_files import SAMPLE
 from tests.adapters.small_mllms import configured
 from tests.gpu.table import SKIPPED, Row
@@ -75,5 +76,5 @@ def _pressure(adapter: Mllm, device: torch.device) -> Row:
 
 def _described(adapter: Mllm) -> dict[str, tuple[str, str]]:
     pipeline = Pipeline(adapter, seed=0, batch_size=CLIPS, workers=2)
-    requests = [Request(f"clip{n:02}", VIDEO, None, f"{n}", (), {}) for n in range(CLIPS)]
+    requests = [ClipRequest(f"clip{n:02}", VIDEO, None, f"{n}", (), {}) for n in range(CLIPS)]
     return {each.name: (str(each.status), each.description) for each in pipeline.describe(requests)}

@@ -6,7 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from ovmer.baselines.errors import Status
-from ovmer.runners.folder.records import Labelled, Prediction
+from ovmer.runners.folder.records import LabelRecord, Prediction
 from ovmer.runners.folder.run_folder import RunFolder
 from ovmer.runners.folder.run_json import RunInfo
 from tests.runners.jobs import job
@@ -34,7 +34,9 @@ def write_run(
         for each in predictions:
             folder.predictions.append(each)
         for clip, found in labels.items():
-            folder.labels.append(Labelled(clip, tuple(found), ", ".join(found), f"{name} {clip}"))
+            folder.labels.append(
+                LabelRecord(clip, tuple(found), ", ".join(found), f"{name} {clip}")
+            )
         settings = asdict(made.settings)
         folder.write_info(RunInfo(made.identity, settings, clips=len(predictions)))
     return made.folder

@@ -338,3 +338,34 @@ def test_a_moved_media_folder_is_told_where_the_clip_would_play(browser, page, t
     at_gallery(browser, moved, "clip=good_news")
     browser.wait_for(".media", "The video cannot be played")
     assert "good_news.mp4" in browser.text(".media")
+
+
+def test_a_page_that_is_watched_shows_the_progress_and_the_latest_answers(browser, outputs, page):
+    live = outputs / "live.html"
+    write_page(live, make_boards(collect([outputs])), reload=600)
+    browser.open(live)
+    browser.wait_for(".latest", "happy")
+    assert browser.texts("nav a.active") == ["Progress"]
+    first = browser.texts("main section h2")[0]
+    assert first == "half 1 of 10 clips"  # what is running comes first
+    assert "9 not done" in browser.texts("main section")[0]
+    browser.all(".latest a")[0].click()
+    browser.wait_for("#clip-name", "good_news")
+    browser.open(page)
+    assert "Progress" not in browser.texts("nav a")
+
+
+def test_runs_that_answered_nothing_are_folded_away(browser, outputs, tmp_path):
+    texts = {name: said(name, "happy") for name in ("good_news", "farewell")}
+    broken = [Prediction(name, Status.CRASHED, error="no such layer") for name in texts]
+    write_run(
+        tmp_path / "outputs", "talker", list(texts.values()), {name: ["happy"] for name in texts}
+    )
+    write_run(tmp_path / "outputs", "broken", broken, {})
+    page = tmp_path / "report.html"
+    write_page(page, make_boards(collect([tmp_path / "outputs"])))
+    browser.open(page)
+    assert "broken" not in baselines(browser)
+    (folded,) = browser.texts("#failed-starts")
+    assert folded.startswith("1 run that answered no clip")
+    assert "2 crashed" in folded

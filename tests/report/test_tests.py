@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 
 from ovmer.baselines.errors import Status
-from ovmer.runners.folder.records import Labelled, Prediction, identity_text, label_key
+from ovmer.runners.folder.records import LabelRecord, Prediction, identity_text, label_key
 from ovmer.runners.folder.run_folder import RunFolder
 from ovmer.runners.folder.run_json import RunInfo
 from ovmer.runners.folder.scores_json import stored_scores
-from ovmer.runners.report.boards import Board, make_boards
+from ovmer.runners.report.boards import Leaderboard, make_boards
 from ovmer.runners.report.page import write_page
 from ovmer.runners.report.runs import collect
 from ovmer.runners.scoring import make_metric
@@ -59,7 +59,7 @@ def write_run(outputs: Path, root: Path, number: int, clips: list[str], *, label
             readings.append(dict(zip(clips, words, strict=True)))
             for name, found in readings[-1].items():
                 key = label_key(name, f"of {name}", None, True, identity)
-                folder.labels.append(Labelled(name, found, ", ".join(found), key))
+                folder.labels.append(LabelRecord(name, found, ", ".join(found), key))
         if readings:
             metric = make_metric(made.settings.metric)
             truth = dict.fromkeys(clips, TRUE)
@@ -85,7 +85,7 @@ def outputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return base / "outputs"
 
 
-def board(outputs: Path, missing: str = "zero") -> Board:
+def board(outputs: Path, missing: str = "zero") -> Leaderboard:
     (found,) = make_boards(collect([outputs]), missing)
     return found
 

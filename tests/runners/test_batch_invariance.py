@@ -3,7 +3,8 @@
 from pathlib import Path
 
 from ovmer.adapters.base import Machine
-from ovmer.runners.describing.pipeline import Pipeline, Request
+from ovmer.runners.describing.pipeline import Pipeline
+from ovmer.runners.describing.requests import ClipRequest
 from tests.adapters.media_files import SAMPLE
 from tests.adapters.small_mllms import configured
 
@@ -14,9 +15,9 @@ def test_in_bfloat16_single_clips_say_the_same_in_any_order(tmp_path: Path) -> N
     adapter = configured("qwen_audio", "paper").miniature(tmp_path)
     adapter.generation.max_new_tokens = 12
     adapter.load(Machine(device="cpu", dtype="bfloat16"))
-    asked = [Request(clip.stem, None, clip, "Oh, really?", (), {}) for clip in CLIPS]
+    asked = [ClipRequest(clip.stem, None, clip, "Oh, really?", (), {}) for clip in CLIPS]
 
-    def words(requests: list[Request]) -> dict[str, str]:
+    def words(requests: list[ClipRequest]) -> dict[str, str]:
         pipeline = Pipeline(adapter, seed=0, batch_size=1, workers=2)
         return {each.name: each.description for each in pipeline.describe(requests)}
 

@@ -10,7 +10,7 @@ from ovmer.adapters.media import configure, read_frames, read_sound
 from ovmer.adapters.media.blank import PICTURE, SOUND, blanking
 from ovmer.adapters.media.settings import MediaSettings
 from ovmer.baselines.errors import PrerequisiteError
-from ovmer.runners.ablation import Row, changes
+from ovmer.runners.ablation import AblationRun, changes
 from ovmer.runners.config import INPUTS
 from ovmer.runners.data import Clip
 from ovmer.runners.describing.inputs import check, give
@@ -28,9 +28,9 @@ CLIPS = [
 def parts(inputs: str) -> set[tuple[bool, bool, bool, frozenset[str]]]:
     return {
         (
-            each.clip.video is not None,
-            each.clip.audio is not None,
-            each.clip.subtitle is not None,
+            each.video is not None,
+            each.audio is not None,
+            each.subtitle is not None,
             each.blank,
         )
         for each in give(inputs, CLIPS, seed=0)
@@ -57,12 +57,12 @@ def test_what_is_left_of_a_clip(inputs: str, left: tuple[bool, bool, bool, froze
 
 def test_a_swapped_sound_is_anothers_and_hangs_on_the_seed_alone() -> None:
     given = give("swapped_audio", CLIPS, seed=0)
-    sounds = [each.clip.audio for each in given]
+    sounds = [each.audio for each in given]
     assert sorted(map(str, sounds)) == sorted(str(clip.audio) for clip in CLIPS)
     assert all(sound != clip.audio for sound, clip in zip(sounds, CLIPS, strict=True))
     assert given == give("swapped_audio", CLIPS, seed=0)
-    assert {each.clip.name: each.clip for each in given} == {
-        each.clip.name: each.clip for each in give("swapped_audio", CLIPS[::-1], seed=0)
+    assert {each.name: each for each in given} == {
+        each.name: each for each in give("swapped_audio", CLIPS[::-1], seed=0)
     }
     assert any(give("swapped_audio", CLIPS, seed) != given for seed in range(1, 5))
     stem = Path(str(sounds[0])).stem
@@ -126,14 +126,14 @@ def test_a_difference_is_paired_and_answers_are_compared_by_clip() -> None:
     answers = dict.fromkeys("abcd", "happy")
     fewer = answers | {"a": "sad", "b": "sad"}
     rows = [
-        Row("m", job("baseline=lexicon").settings, answers, score(answers, truth)),
-        Row(
+        AblationRun("m", job("baseline=lexicon").settings, answers, score(answers, truth)),
+        AblationRun(
             "m-silence",
             job("baseline=lexicon", "inputs=silence").settings,
             fewer,
             score(fewer, truth),
         ),
-        Row("other", job("baseline=random", "inputs=silence").settings, fewer),
+        AblationRun("other", job("baseline=random", "inputs=silence").settings, fewer),
     ]
     (found,) = changes(rows)
     assert (found.whole, found.name, found.inputs) == ("m", "m-silence", "silence")

@@ -62,10 +62,10 @@ def test_a_clip_without_a_subtitle_gets_the_words_that_are_heard(tmp_path: Path)
     clips = [Clip("a", None, sound, None, None, ()), Clip("b", None, sound, None, "Given.", ())]
     with ears("He is gone.") as (url, requests):
         settings = job("asr=whisper_tiny", f"asr.base_url={url}").settings
-        assert [each.clip.subtitle for each in with_parts(settings, clips)] == [None, "Given."]
+        assert [each.subtitle for each in with_parts(settings, clips)] == [None, "Given."]
         make(settings, clips, ALL, "it")
         a, b = with_parts(settings, clips)
-        assert (a.clip.subtitle, b.clip.subtitle) == ("He is gone.", "Given.")
+        assert (a.subtitle, b.subtitle) == ("He is gone.", "Given.")
         assert a.notes == ('the subtitle was heard by whisper_tiny: "He is gone."',)
         assert b.notes == ()
         assert b"RIFF" in requests[0]
@@ -74,7 +74,7 @@ def test_a_clip_without_a_subtitle_gets_the_words_that_are_heard(tmp_path: Path)
         make(settings, [Clip("c", None, copy, None, None, ())], ALL, "it")
         assert len(requests) == 1  # known by its content
         every = job("asr=whisper_tiny", f"asr.base_url={url}", "asr.clips=all").settings
-        assert [each.clip.subtitle for each in with_parts(every, clips)] == ["He is gone."] * 2
+        assert [each.subtitle for each in with_parts(every, clips)] == ["He is gone."] * 2
 
 
 def test_a_server_that_is_not_there_is_one_sentence() -> None:
@@ -143,7 +143,7 @@ def test_faces_are_found_cropped_and_kept() -> None:
     names = ("good_news", "silent_smile")
     clips = [Clip(n, SAMPLE / "video" / f"{n}.mp4", None, None, None, ()) for n in names]
     make(settings, clips, ALL, "it")
-    face, none = (each.clip.face for each in with_parts(settings, clips))
+    face, none = (each.face for each in with_parts(settings, clips))
     assert face is not None
     crops = np.load(face)
     assert crops.dtype == np.uint8
@@ -164,6 +164,6 @@ def test_a_clip_without_a_face_falls_back_only_if_asked(tmp_path: Path) -> None:
         settings = job(*chosen).settings
         PartCache("faces", IDENTITY).keep(video, {"crops": 0, "most": 0})
         found[missing] = with_parts(settings, [clip])[0]
-    assert found["record"].clip.face is None
-    assert found["frame"].clip.face == video
+    assert found["record"].face is None
+    assert found["frame"].face == video
     assert found["frame"].notes == ("no face was found, so whole frames are shown",)

@@ -8,13 +8,14 @@ from ovmer.adapters.base import Adapter, Answer, Prepared
 from ovmer.adapters.heuristic import Random
 from ovmer.adapters.scripted import Scripted
 from ovmer.baselines.errors import ClipError, PrerequisiteError, Refused, Status
-from ovmer.runners.describing.pipeline import Pipeline, Request, clip_seed
+from ovmer.runners.describing.pipeline import Pipeline
+from ovmer.runners.describing.requests import ClipRequest, clip_seed
 
 NAMES = "abcdef"
 
 
 def requests(names=NAMES):
-    return [Request(name, Path(f"{name}.mp4"), None, "", (), {}) for name in names]
+    return [ClipRequest(name, Path(f"{name}.mp4"), None, "", (), {}) for name in names]
 
 
 def described(adapter, names=NAMES, batch_size=4, workers=2, strict=False):
@@ -154,7 +155,7 @@ def test_a_clip_without_any_medium_of_the_model_is_not_asked(modalities, video, 
 
     Says.modalities = frozenset(modalities)
     pipeline = Pipeline(Says(), seed=0, batch_size=1, workers=1)
-    (found,) = pipeline.describe([Request("a", video, audio, "", (), {})])
+    (found,) = pipeline.describe([ClipRequest("a", video, audio, "", (), {})])
     assert found.status is status
 
 
@@ -192,7 +193,7 @@ def test_truth_and_seed_reach_the_adapter():
         def generate(self, batch):
             return [f"{item.seed} {item.truth}" for item in batch]
 
-    request = Request("a", Path("a.mp4"), None, None, ("happy",), {})
+    request = ClipRequest("a", Path("a.mp4"), None, None, ("happy",), {})
     (found,) = Pipeline(Tells(), seed=5, batch_size=1, workers=1).describe([request])
     assert found.description == f"{clip_seed(5, 'a')} ('happy',)"
 

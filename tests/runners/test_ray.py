@@ -18,9 +18,9 @@ from ovmer.adapters.scripted import Scripted
 from ovmer.baselines.device import limit_memory
 from ovmer.baselines.errors import ClipError, PrerequisiteError
 from ovmer.runners.data import read_dataset
-from ovmer.runners.describing.feed import Feed
+from ovmer.runners.describing.feed import PipelineSettings
 from ovmer.runners.describing.launchers import make_launcher
-from ovmer.runners.describing.ray_workers import Worker
+from ovmer.runners.describing.ray_workers import RayWorker
 from ovmer.runners.folder.records import Prediction
 from ovmer.runners.sweeping.state import look
 from ovmer.runners.sweeping.work import work
@@ -127,7 +127,9 @@ def test_an_error_of_loading_that_is_not_ours_is_one_sentence(base):
         def load(self, machine):
             raise KeyError("model.layers.0")
 
-    feed = replace(Feed.of(made := job("baseline=scripted", *base), made.adapter), adapter=Broken())
+    feed = replace(
+        PipelineSettings.of(made := job("baseline=scripted", *base), made.adapter), adapter=Broken()
+    )
     launcher = make_launcher(made.settings.launcher, feed)
     requests = look(made, read_dataset(made.settings.dataset)).to_describe
     sentence = r"every Ray worker died before its model was loaded \(KeyError: 'model.layers.0'\)"
@@ -142,8 +144,10 @@ def test_workers_that_share_a_gpu_are_given_their_part_of_its_memory(base):
 
             self.default = f"share {memory_share()}"
 
-    feed = replace(Feed.of(made := job("baseline=scripted", *base), made.adapter), adapter=Tells())
-    worker = Worker(feed.with_cores(1), gpu_share=0.5)
+    feed = replace(
+        PipelineSettings.of(made := job("baseline=scripted", *base), made.adapter), adapter=Tells()
+    )
+    worker = RayWorker(feed.with_cores(1), gpu_share=0.5)
     requests = look(made, read_dataset(made.settings.dataset)).to_describe
     worker.deal(requests[:1], {}, last=True)
     try:
@@ -242,7 +246,7 @@ def test_a_worker_without_the_data_set_records_nothing(base, monkeypatch):
     state = look(made, read_dataset(made.settings.dataset))
     for video in videos:
         video.unlink()
-    feed = Feed.of(made, made.adapter)
+    feed = PipelineSettings.of(made, made.adapter)
     launcher = make_launcher(made.settings.launcher, feed)
     with pytest.raises(
         PrerequisiteError, match=r"does not see .*\.mp4, which is here; mount .*left"

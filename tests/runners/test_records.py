@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from ovmer.baselines.errors import PrerequisiteError, Status
-from ovmer.runners.folder.records import Labelled, Prediction, RecordWriter, read_records
+from ovmer.runners.folder.records import LabelRecord, Prediction, RecordWriter, read_records
 
 FULL = Path("/dev/full")
 GOOD = Prediction(
@@ -27,7 +27,7 @@ def written(path, *records):
 
 
 @pytest.mark.parametrize(
-    "record", [GOOD, BAD, Labelled("a", ("happy", "sad"), "[happy, sad]", "key")]
+    "record", [GOOD, BAD, LabelRecord("a", ("happy", "sad"), "[happy, sad]", "key")]
 )
 def test_what_is_written_is_read_back(tmp_path, record):
     written(tmp_path / "r.jsonl", record)

@@ -198,6 +198,6 @@ def test_a_local_job_sees_the_gpus_that_it_was_given(monkeypatch):
 
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
     monkeypatch.setattr("ovmer.runners.sweeping.work.work", work)
-    ending = submit.Task(job("baseline=random"), ("GPU-abc", "3"))()
+    ending = submit.ClusterTask(job("baseline=random"), ("GPU-abc", "3"))()
     assert seen["gpus"] == "GPU-abc,3"
     assert "enough" in ending.sentences[0]

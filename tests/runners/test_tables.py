@@ -19,7 +19,7 @@ from ovmer.runners.config import CONF, shipped_baselines
 from ovmer.runners.papers.layout import layout_names, read_layout
 from ovmer.runners.papers.render import latex, markdown, plain, tidy
 from ovmer.runners.papers.results import read_results
-from ovmer.runners.papers.table import Cell, PaperTable, make_table
+from ovmer.runners.papers.table import PaperTable, TableCell, make_table
 from tests.runners.folders import EXTRACTOR, write_run, write_unibench
 
 WHEEL = {"M-avg": 0.4722, "M1": 0.2843}
@@ -36,7 +36,9 @@ def table_of(outputs: Path, layout: str = "ovmer") -> PaperTable:
     return make_table(read_layout(layout), read_results([outputs]))
 
 
-def cell(table: PaperTable, model: str, column: str = "M-avg", inputs: str | None = None) -> Cell:
+def cell(
+    table: PaperTable, model: str, column: str = "M-avg", inputs: str | None = None
+) -> TableCell:
     (line,) = (
         line
         for line in table.lines
@@ -45,7 +47,7 @@ def cell(table: PaperTable, model: str, column: str = "M-avg", inputs: str | Non
     return next(each for each in line.cells if each.column.title == column)
 
 
-def why(found: Cell) -> list[str]:
+def why(found: TableCell) -> list[str]:
     return [mark.text for mark in found.marks]
 
 

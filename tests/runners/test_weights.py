@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from ovmer.baselines.errors import PrerequisiteError
-from ovmer.runners.checkpoints import Finding, baselines, bring, compare, survey
+from ovmer.runners.checkpoints import PartStatus, baselines, bring, compare, survey
 from tests.adapters.small_mllms import configured
 
 SMALL = ("salmonn", "video_llava", "otter", "onellm", "video_chatgpt")
@@ -36,7 +36,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def findings(name: str, root: Path) -> list[Finding]:
+def findings(name: str, root: Path) -> list[PartStatus]:
     ((_, adapter),) = baselines([name])
     found = list(survey(name, adapter, str(root)))
     compare(found, adapter, str(root))

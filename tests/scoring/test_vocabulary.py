@@ -15,11 +15,11 @@ from ovmer.runners.scoring.vocabulary import (
     _vocabulary,
     load_vocabulary,
 )
-from ovmer.runners.scoring.word_tables import TABLES, Words, wheel_root
+from ovmer.runners.scoring.word_tables import TABLES, WordRelations, wheel_root
 from tests.scoring.conftest import EDITIONS
 
 
-def tiny() -> Words:
+def tiny() -> WordRelations:
     """Two base words that share a form, and wheels on which one word stands twice."""
     forms = {"glad": {"happy", "amused"}, "happy": {"happy"}, "amused": {"amused"}}
     synonyms = {"happy": {"joy", "zest"}, "amused": {"fun"}}
@@ -29,7 +29,7 @@ def tiny() -> Words:
         ("bad", "cold", "joy"),
         ("good", "soft", "calm"),
     )
-    return Words(forms, synonyms, (wheel,) * 4 + ((("none", "none", "none"),),))
+    return WordRelations(forms, synonyms, (wheel,) * 4 + ((("none", "none", "none"),),))
 
 
 def test_rules_on_a_tiny_vocabulary() -> None:
@@ -45,7 +45,7 @@ def test_rules_on_a_tiny_vocabulary() -> None:
 
 
 def test_a_level1_word_goes_to_its_first_level2_word() -> None:
-    words = Words({"bad": {"bad"}}, {"bad": {"bad"}}, tiny().wheels)
+    words = WordRelations({"bad": {"bad"}}, {"bad": {"bad"}}, tiny().wheels)
     vocabulary = _vocabulary("tiny", _compile(words))
     assert vocabulary.group("bad", "M3-W1-L2") == "cold"
 

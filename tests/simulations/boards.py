@@ -12,7 +12,7 @@ import numpy as np
 from ovmer.runners.scoring import Scores
 from ovmer.runners.scoring.maxt import step_down
 from ovmer.runners.scoring.resampling import FloatArray
-from ovmer.runners.scoring.significance import Family, compare
+from ovmer.runners.scoring.significance import RunComparison, compare
 from tests.simulations import populations
 
 BOARDS = ((332, 5, 1000), (332, 15, 500), (332, 36, 400), (100, 36, 300), (100, 5, 1000))
@@ -71,7 +71,7 @@ def m_avg(sums: FloatArray) -> FloatArray:
     return np.asarray(f.mean(axis=-1))
 
 
-def different(real: Sequence[Scores], random: np.random.Generator, seed: int) -> Family:
+def different(real: Sequence[Scores], random: np.random.Generator, seed: int) -> RunComparison:
     """36 runs: the best released one, which more and more often gives no answer at all."""
     best = max(real, key=lambda each: each.figures["M-avg"])
     rows = random.integers(0, best.n_clips, size=CLIPS)
@@ -85,7 +85,7 @@ def different(real: Sequence[Scores], random: np.random.Generator, seed: int) ->
     return compare(board, replicates=REPLICATES, seed=seed)
 
 
-def significant(family: Family) -> list[tuple[str, str]]:
+def significant(family: RunComparison) -> list[tuple[str, str]]:
     return [(each.first, each.second) for each in family.pairs if each.p < family.alpha]
 
 

@@ -9,7 +9,8 @@ import pytest
 
 from ovmer.adapters.base import Adapter, Prepared
 from ovmer.baselines.errors import PrerequisiteError
-from ovmer.runners.describing.pipeline import Pipeline, Request
+from ovmer.runners.describing.pipeline import Pipeline
+from ovmer.runners.describing.requests import ClipRequest
 from ovmer.runners.folder.run_folder import RunFolder
 from ovmer.runners.sweeping.work import work
 from tests.data import benchmark_layouts as layouts
@@ -38,7 +39,7 @@ class Echo(Adapter):
 def test_each_clip_is_asked_its_own_question() -> None:
     questions = [None, "Why?", *(f"Question {i}" for i in range(50))]
     requests = [
-        Request(str(i), Path("a.mp4"), None, None, (), {}, question=question)
+        ClipRequest(str(i), Path("a.mp4"), None, None, (), {}, question=question)
         for i, question in enumerate(questions)
     ]
     pipeline = Pipeline(Echo(), seed=0, batch_size=8, workers=4)

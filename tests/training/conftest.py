@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from ovmer.runners.training.run import Run
+from ovmer.runners.training.run import TrainingRun
 from ovmer.runners.training.settings import compose_train
 
 DRY = ("recipe=affectgpt", "dry_run=true", "train.report_to=[]")
@@ -26,9 +26,9 @@ def ovmer(*arguments: str, at: Path, **environment: str) -> subprocess.Completed
     )
 
 
-def train(*overrides: str) -> Run:
+def train(*overrides: str) -> TrainingRun:
     """Train in this process, where the test stands; returns the run."""
-    run = Run(compose_train(list(overrides)), list(overrides))
+    run = TrainingRun(compose_train(list(overrides)), list(overrides))
     run.train()
     return run
 

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from ovmer.baselines.errors import PrerequisiteError
-from ovmer.runners.training.run import Run
+from ovmer.runners.training.run import TrainingRun
 from ovmer.runners.training.settings import compose_train
 from tests.training.conftest import DRY, ovmer, train
 
@@ -86,7 +86,7 @@ def refused(*overrides: str) -> str:
 
 
 def test_another_recipe_on_the_same_folder_is_refused(dry_run):
-    run = Run(compose_train([*DRY, "train.lora.rank=8"]), [*DRY])
+    run = TrainingRun(compose_train([*DRY, "train.lora.rank=8"]), [*DRY])
     run.folder = dry_run
     with pytest.raises(PrerequisiteError, match=r"train\.lora\.rank \(16 there, 8 now\)"):
         run.train()

@@ -7,7 +7,7 @@ import torch
 
 from ovmer.adapters.affectgpt_prompts import TEMPLATES
 from ovmer.adapters.models.affectgpt import AffectGptAdapter
-from ovmer.baselines.device import Place
+from ovmer.baselines.device import Placement
 from ovmer.baselines.errors import CheckpointError, PrerequisiteError
 from ovmer.baselines.layers.qformer import QFormerConfig
 from ovmer.baselines.models.affectgpt import (
@@ -17,14 +17,14 @@ from ovmer.baselines.models.affectgpt import (
     preprocess,
     write_miniature,
 )
-from ovmer.baselines.models.affectgpt_fusion import MEAN, QFORMER, Fusion, Fusions
+from ovmer.baselines.models.affectgpt_fusion import MEAN, QFORMER, FusionConfig, FusionConfigs
 from ovmer.baselines.training import lora as port
 from ovmer.baselines.training.affectgpt import (
     LORA_TARGETS,
+    AffectGptDesign,
     AffectGptInTraining,
-    Design,
+    FrozenPrecision,
     LessonInputs,
-    Precision,
     write_checkpoint,
 )
 from ovmer.baselines.training.lora import Lora
@@ -33,11 +33,13 @@ CPU = torch.device("cpu")
 SMALL = QFormerConfig(0, layers=2, cross_attention_every=1, width=32, heads=4, ffn=64)
 RANK = Lora(4, 32, 0.05, LORA_TARGETS)
 DESIGNS = {
-    "released": Design(lora=RANK),
-    "mean": Design(Fusions(Fusion(MEAN), Fusion(MEAN)), RANK),
-    "qformer": Design(Fusions(*[Fusion(QFORMER, tokens, SMALL) for tokens in (3, 2, 4)]), RANK),
-    "two tokens": Design(Fusions(*[Fusion(tokens=2)] * 3), RANK),
-    "no adapters": Design(lora=None),
+    "released": AffectGptDesign(lora=RANK),
+    "mean": AffectGptDesign(FusionConfigs(FusionConfig(MEAN), FusionConfig(MEAN)), RANK),
+    "qformer": AffectGptDesign(
+        FusionConfigs(*[FusionConfig(QFORMER, tokens, SMALL) for tokens in (3, 2, 4)]), RANK
+    ),
+    "two tokens": AffectGptDesign(FusionConfigs(*[FusionConfig(tokens=2)] * 3), RANK),
+    "no adapters": AffectGptDesign(lora=None),
 }
 
 
@@ -47,7 +49,7 @@ def parts(tmp_path_factory) -> dict[str, Path]:
     return write_miniature(folder, 0, "run/checkpoint_000000_loss_0.000.pth")
 
 
-def config_of(design: Design) -> dict:
+def config_of(design: AffectGptDesign) -> dict:
     fusions = design.fusions
     tokens = {
         f"num_{name}_query_token": getattr(fusions, name).tokens
@@ -56,9 +58,9 @@ def config_of(design: Design) -> dict:
     return {"model": tokens | {"frozen_llm": design.lora is None, "qformer_heads": SMALL.heads}}
 
 
-def trained_model(parts: dict[str, Path], design: Design) -> AffectGptInTraining:
+def trained_model(parts: dict[str, Path], design: AffectGptDesign) -> AffectGptInTraining:
     torch.manual_seed(0)
-    model = AffectGptInTraining.build(parts, CPU, Precision(), design)
+    model = AffectGptInTraining.build(parts, CPU, FrozenPrecision(), design)
     with torch.no_grad():  # so that adapters change something
         for name, each in model.named_parameters():
             if "lora_B" in name:
@@ -67,8 +69,8 @@ def trained_model(parts: dict[str, Path], design: Design) -> AffectGptInTraining
 
 
 def load(parts: dict[str, Path], file: Path) -> AffectGpt:
-    place = Place(CPU, torch.float32)
-    return AffectGpt.load(file, parts["llm"], parts["clip"], parts["hubert"], place)
+    placement = Placement(CPU, torch.float32)
+    return AffectGpt.load(file, parts["llm"], parts["clip"], parts["hubert"], placement)
 
 
 @pytest.mark.parametrize("name", DESIGNS)
@@ -93,12 +95,12 @@ def test_the_adapters_model_gives_the_same_scores(parts, tmp_path, name):
 def test_a_checkpoint_is_a_start_for_the_same_design_alone(parts, tmp_path):
     model = trained_model(parts, DESIGNS["released"])
     file = write_checkpoint(model, tmp_path, 1, 0.5, {})
-    again = AffectGptInTraining.build(parts, CPU, Precision(), DESIGNS["released"], file)
+    again = AffectGptInTraining.build(parts, CPU, FrozenPrecision(), DESIGNS["released"], file)
     for name, tensor in model.published().items():
         assert torch.equal(tensor, again.published()[name]), name
     for other, sentence in (("mean", "have no place"), ("qformer", "lacks")):
         with pytest.raises(CheckpointError, match=sentence):
-            AffectGptInTraining.build(parts, CPU, Precision(), DESIGNS[other], file)
+            AffectGptInTraining.build(parts, CPU, FrozenPrecision(), DESIGNS[other], file)
 
 
 def test_without_adapters_a_file_must_say_so(parts, tmp_path):
@@ -110,8 +112,8 @@ def test_without_adapters_a_file_must_say_so(parts, tmp_path):
 
 def test_hubert_in_train_mode_is_noisy_and_keeps_its_layers_in_order(parts):
     clip = LessonInputs([[1], [2]], ("audio",), {"audio": torch.randn(8, 32000)})
-    noisy = trained_model(parts, Design(lora=RANK, encoders_in_train_mode=True)).train()
-    quiet = trained_model(parts, Design(lora=RANK, encoders_in_train_mode=False)).eval()
+    noisy = trained_model(parts, AffectGptDesign(lora=RANK, encoders_in_train_mode=True)).train()
+    quiet = trained_model(parts, AffectGptDesign(lora=RANK, encoders_in_train_mode=False)).eval()
     first, second = (noisy.encode([clip])[0]["audio"] for _ in range(2))
     assert not torch.equal(first, second)
     noisy.eval()

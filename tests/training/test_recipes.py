@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from ovmer.runners.training.evaluation import table
-from ovmer.runners.training.run import Run
+from ovmer.runners.training.run import TrainingRun
 from ovmer.runners.training.settings import compose_train
 
 PAGE = (Path(__file__).parents[2] / "docs" / "training.md").read_text("utf-8")
@@ -50,7 +50,7 @@ def test_a_data_set_of_the_command_line_takes_the_place_of_the_recipes():
 
 def test_a_mixture_reads_its_data_sets_by_name(tmp_path):
     given = ["recipe=affectgpt_frame", "+train.mixture={sample: 2}", f"outputs={tmp_path}"]
-    run = Run(compose_train(given), given)
+    run = TrainingRun(compose_train(given), given)
     (examples,), shares = run.examples()
     assert len(examples) == 10
     assert shares == [2.0]

@@ -26,7 +26,7 @@ from typing import Any, BinaryIO
 from urllib.parse import quote
 
 from ovmer.baselines.errors import PrerequisiteError
-from ovmer.runners.report.boards import Board
+from ovmer.runners.report.boards import Leaderboard
 from ovmer.runners.report.clips import index, shard, shard_starts
 
 _STYLES = ("vendor/bootstrap.min.css", "style.css")
@@ -44,6 +44,7 @@ _MODULES = (
     "filters.js",
     "gallery.js",
     "compare.js",
+    "progress.js",
     "app.js",
 )
 """Joined to one script, in which each may use what those before it define."""
@@ -51,11 +52,14 @@ _MODULES = (
 _GZIP_LEVEL = 5
 
 
-def write_page(output: Path, boards: Sequence[Board], embed: bool = False) -> int:
+def write_page(
+    output: Path, boards: Sequence[Leaderboard], embed: bool = False, reload: float = 0
+) -> int:
     """Write the page at one stroke; returns its size in bytes.
 
-    Raises PrerequisiteError where its folder is missing or it is one, and OSError where it cannot
-    be written.
+    With `reload` it shows a running sweep, and loads itself anew after so many seconds. Raises
+    PrerequisiteError where its folder is missing or it is one, and OSError where it cannot be
+    written.
     """
     if not output.parent.is_dir():
         raise PrerequisiteError(f"output: there is no folder {output.parent}")
@@ -64,7 +68,7 @@ def write_page(output: Path, boards: Sequence[Board], embed: bool = False) -> in
     fresh = output.with_name(f".{output.name}.new")
     try:
         with fresh.open("wb") as file, ThreadPoolExecutor(os.cpu_count()) as pool:
-            _Writer(file, pool, output.resolve().parent, embed).write(boards)
+            _Writer(file, pool, output.resolve().parent, embed).write(boards, reload)
         fresh.replace(output)
     finally:
         fresh.unlink(missing_ok=True)
@@ -78,12 +82,14 @@ class _Writer:
         self._relative: dict[Path, str] = {}
         """The way from the page to each folder of media."""
 
-    def write(self, boards: Sequence[Board]) -> None:
+    def write(self, boards: Sequence[Leaderboard], reload: float) -> None:
         before, _, after = _template().partition("{{parts}}")
         before, _, between = before.partition("{{leaderboards}}")
         self._file.write(before.encode())
         head = {
             "made": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+            "reload": reload,
+            "first": max(range(len(boards)), key=lambda number: boards[number].weight),
             "boards": [board.as_json() for board in boards],
         }
         self._file.write(_part("leaderboards", head))
@@ -94,7 +100,7 @@ class _Writer:
             self._file.write(_element(address, b64encode(path.read_bytes()), _mime(path)))
         self._file.write(after.encode())
 
-    def _parts(self, boards: Sequence[Board]) -> Iterator[tuple[str, Any]]:
+    def _parts(self, boards: Sequence[Leaderboard]) -> Iterator[tuple[str, Any]]:
         for number, board in enumerate(boards):
             starts = shard_starts(board)
             yield f"index-{number}", index(board, starts, self._address)
@@ -141,7 +147,7 @@ def _mime(path: Path) -> str:
 
 
 def _template() -> str:
-    """The template with style and scripts in place, and a policy that admits no others."""
+    """The template with style and scripts inserted, and a policy that admits no others."""
     styles = [_read(name) for name in _STYLES]
     modules = "\n".join(_read(name) for name in _MODULES)
     scripts = [*map(_read, _LIBRARIES), f'"use strict";\n(() => {{\n{modules}\n}})();\n']

@@ -1,10 +1,12 @@
 // What is looked at stands behind the # of the address, so that it can be sent to somebody.
 
 const VIEWS = { board: "Leaderboard", gallery: "Gallery", compare: "Compare" };
+const LIVE_VIEWS = { progress: "Progress", ...VIEWS }; // of a page that follows a sweep
 
-function fromAddress() {
+// An unknown view becomes the first of `views`.
+function fromAddress(views) {
   const state = Object.fromEntries(new URLSearchParams(location.hash.slice(1)));
-  if (!(state.view in VIEWS)) state.view = "board";
+  if (!(state.view in views)) state.view = Object.keys(views)[0];
   return state;
 }
 
@@ -16,10 +18,10 @@ function link(state, changes) {
 
 const moved = new Set();
 
-function useAddress() {
-  const [state, setState] = useState(fromAddress);
+function useAddress(views) {
+  const [state, setState] = useState(() => fromAddress(views));
   useEffect(() => {
-    const follow = () => setState(fromAddress());
+    const follow = () => setState(fromAddress(views));
     moved.add(follow);
     window.addEventListener("hashchange", follow);
     return () => {

@@ -1,13 +1,14 @@
 // The frame: which view of which board, light or dark.
 
 function App({ report }) {
-  const state = useAddress();
-  const number = report.boards[state.board] ? Number(state.board) : 0;
+  const views = report.reload ? LIVE_VIEWS : VIEWS;
+  const state = useAddress(views);
+  const number = report.boards[state.board] ? Number(state.board) : report.first;
   const board = report.boards[number];
   useEffect(() => {
-    document.title = [state.clip, VIEWS[state.view], "Emotion recognition report"].filter(Boolean).join(" – ");
+    document.title = [state.clip, views[state.view], "Emotion recognition report"].filter(Boolean).join(" – ");
   }, [state.clip, state.view]);
-  const view = { board: Leaderboard, gallery: Gallery, compare: Compare }[state.view];
+  const view = { progress: Progress, board: Leaderboard, gallery: Gallery, compare: Compare }[state.view];
   return html`
     <a class="visually-hidden-focusable btn btn-outline-secondary m-2" href="#main" onClick=${toMain}>
       Skip to the content
@@ -17,7 +18,7 @@ function App({ report }) {
         <h1 class="h6 mb-0 me-auto">Emotion recognition: report</h1>
         <nav aria-label="Views">
           <ul class="nav nav-underline">
-            ${Object.entries(VIEWS).map(
+            ${Object.entries(views).map(
               ([key, name]) => html`<li class="nav-item">
                 <a
                   class=${`nav-link ${key === state.view ? "active" : ""}`}
@@ -98,6 +99,7 @@ unpack("leaderboards").then((report) => {
   const root = document.getElementById("app");
   root.replaceChildren();
   render(html`<${App} report=${report} />`, root);
+  if (report.reload) setInterval(reloadWhenIdle, 1000 * report.reload);
   // The index of the first board, then the text to be searched, while nobody waits.
   parsed.then(idle).then(() => gallery(0)).then((index) => index.search.start());
 });

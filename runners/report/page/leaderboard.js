@@ -81,10 +81,23 @@ function shortName(name) {
   return wheel ? html`<abbr title=${mappingName(name)}>${text}</abbr>` : text;
 }
 
-function BoardTable({ board, state, columns, name, isBrief }) {
+// Runs that answered no clip are folded away, unless there are no others.
+function BoardTable(properties) {
+  const { board, isBrief } = properties;
+  const answered = board.rows.filter((row) => row.answered);
+  const failed = answered.length ? board.rows.filter((row) => !row.answered) : [];
+  const rows = answered.length ? answered : board.rows;
+  return html`<${Rows} ...${{ ...properties, shown: rows }} />
+    ${!isBrief && failed.length > 0 && html`<details class="small mb-3" id="failed-starts">
+      <summary>${counted(failed.length, "run")} that answered no clip</summary>
+      <${Rows} ...${{ ...properties, shown: failed, columns: [], name: "Runs that answered no clip" }} />
+    </details>`}`;
+}
+
+function Rows({ board, state, columns, name, isBrief, shown }) {
   const sort = state.sort ?? "";
   const [key, isUp] = [sort.replace(/^-/, ""), sort.startsWith("-")];
-  const rows = sorted(board, key, isUp);
+  const rows = sorted(board, key, isUp).filter(({ row }) => shown.includes(row));
   const marks = !isBrief && board.test != null;
   return html`<div class="table-responsive" tabindex="0" role="region" aria-label=${name}>
     <table class="table table-sm align-middle board">

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from ovmer.baselines.device import Place
+from ovmer.baselines.device import Placement
 from ovmer.baselines.errors import CheckpointError
 from ovmer.baselines.layers.eva_vit import EvaVit, read_eva, write_eva_miniature
 from ovmer.baselines.weights import load_strict, weightless
@@ -22,7 +22,7 @@ def load(file, dtype=torch.float32):
     config, tensors = read_eva(file, "")
     with weightless():
         tower = EvaVit(config)
-    load_strict(tower, tensors, Place(CPU, dtype))
+    load_strict(tower, tensors, Placement(CPU, dtype))
     return tower
 
 

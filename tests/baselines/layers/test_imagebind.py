@@ -8,9 +8,9 @@ from torch.nn import functional
 from ovmer.baselines.errors import CheckpointError, MissingModality
 from ovmer.baselines.layers.imagebind import (
     IMAGEBIND_PUBLISHED,
-    AudioTower,
-    TowerConfig,
-    VisionTower,
+    ImageBindAudio,
+    ImageBindConfig,
+    ImageBindVision,
     imagebind_keys,
     mel_pictures,
     views,
@@ -18,7 +18,7 @@ from ovmer.baselines.layers.imagebind import (
 from ovmer.baselines.weight_files import LazyTensor
 from ovmer.baselines.weights import rename, renamed
 
-SIZES = TowerConfig(heads=3, width=24, layers=2, ffn=48, output=20)
+SIZES = ImageBindConfig(heads=3, width=24, layers=2, ffn=48, output=20)
 
 
 def tower(kind):
@@ -38,8 +38,8 @@ def lazy(names):
 
 def test_vectors_have_length_one():
     with torch.inference_mode():
-        seen = tower(VisionTower)(torch.randn(3, 3, 2, 224, 224))
-        heard = tower(AudioTower)(torch.randn(3, 1, 128, 204))
+        seen = tower(ImageBindVision)(torch.randn(3, 3, 2, 224, 224))
+        heard = tower(ImageBindAudio)(torch.randn(3, 1, 128, 204))
     for vectors in (seen, heard):
         assert vectors.shape == (3, 20)
         torch.testing.assert_close(vectors.norm(dim=-1), torch.ones(3))
@@ -47,7 +47,7 @@ def test_vectors_have_length_one():
 
 def test_the_ear_has_one_key_and_one_value_more():
     """Attention written out once more, with the learned pair at the end."""
-    block = tower(AudioTower).blocks[0]
+    block = tower(ImageBindAudio).blocks[0]
     x = torch.randn(1, 229, 24)
     attention, y = block.attn, block.norm_1(x)
     q, k, v = functional.linear(y, attention.in_proj_weight, attention.in_proj_bias).chunk(3, -1)
@@ -61,7 +61,7 @@ def test_the_ear_has_one_key_and_one_value_more():
 
 
 def test_the_scale_of_sound_is_twenty_and_at_most_a_hundred():
-    ear = tower(AudioTower)
+    ear = tower(ImageBindAudio)
     for logarithm, scale in ((np.log(20), 20.0), (7.0, 100.0)):
         ear.log_scale.data.fill_(logarithm)
         assert float(ear.scale.detach()) == pytest.approx(scale)
@@ -70,7 +70,7 @@ def test_the_scale_of_sound_is_twenty_and_at_most_a_hundred():
 # -- the file ------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("name", "kind"), [("vision", VisionTower), ("audio", AudioTower)])
+@pytest.mark.parametrize(("name", "kind"), [("vision", ImageBindVision), ("audio", ImageBindAudio)])
 def test_names_go_there_and_back(name, kind):
     ours = [f"{name}.{key}" for key in kind(SIZES).state_dict()]
     published = [renamed(key, IMAGEBIND_PUBLISHED) for key in ours]
@@ -92,10 +92,12 @@ def test_towers_that_are_not_used_are_left_out():
 
 
 def test_sizes_are_read_from_shapes():
-    shapes = {f"audio.{key}": value.shape for key, value in AudioTower(SIZES).state_dict().items()}
-    assert TowerConfig.from_tensors(lazy(shapes), "audio", heads=3) == SIZES
+    shapes = {
+        f"audio.{key}": value.shape for key, value in ImageBindAudio(SIZES).state_dict().items()
+    }
+    assert ImageBindConfig.from_tensors(lazy(shapes), "audio", heads=3) == SIZES
     with pytest.raises(CheckpointError, match=r"no vision tower.*imagebind_huge\.pth"):
-        TowerConfig.from_tensors(lazy(shapes), "vision", heads=3)
+        ImageBindConfig.from_tensors(lazy(shapes), "vision", heads=3)
 
 
 # -- the inputs ----------------------------------------------------------------------------------

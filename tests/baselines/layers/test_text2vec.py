@@ -8,11 +8,11 @@ from safetensors.torch import load_file, save_file
 from transformers import BertModel
 from transformers import BertTokenizer as TheirTokenizer
 
-from ovmer.baselines.device import Place
+from ovmer.baselines.device import Placement
 from ovmer.baselines.errors import CheckpointError
 from ovmer.baselines.layers.text2vec import Text2Vec, most_alike, write_text2vec_miniature
 
-CPU = Place(torch.device("cpu"), torch.float32)
+CPU = Placement(torch.device("cpu"), torch.float32)
 SENTENCES = ["他看起来很高兴。", "He sighs, sad and low.", "她，惊讶", ""]
 
 
