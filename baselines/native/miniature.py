@@ -83,7 +83,7 @@ def write_miniature(
     known = yaml.safe_load(Path(__file__).with_name("shrink.yaml").read_text(encoding="utf-8"))
     shrink = {**known.get(architecture, {}), **shrink}
     try:
-        _write(folder, cls, shrink, seed, adapters)
+        _write_with_tokens(folder, cls, shrink, seed, adapters)
     except ImportError as error:
         raise PrerequisiteError(
             f"{architecture} needs a package that is not installed ({first_line(error)})"
@@ -94,6 +94,20 @@ def write_miniature(
             f"{first_line(error)}), which says nothing about the model itself; set what it lacks "
             "under baseline.shrink, or run it without dry_run"
         ) from error
+
+
+def _write_with_tokens(
+    folder: Path, cls: Any, shrink: Mapping[str, Any], seed: int, adapters: Sequence[str]
+) -> None:
+    """Write it with those tokens too that its processor looks for in vain."""
+    while True:
+        try:
+            return _write(folder, cls, shrink, seed, adapters)
+        except AttributeError as error:
+            found = re.search(r"has no attribute '?(\w+_token)\b", str(error))
+            if found is None or (key := f"tokens.{found[1]}") in shrink:
+                raise
+            shrink = {**shrink, key: f"<|{found[1].removesuffix('_token')}|>"}
 
 
 def _write(
