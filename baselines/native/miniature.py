@@ -51,7 +51,7 @@ _SIZES: tuple[tuple[str, Any], ...] = (
 )
 """Names of a configuration, whole, and the value that a miniature has there."""
 
-_APT = 4
+_APT = 3
 """How much larger the logits of a token are that is to be written within some dozen."""
 
 _PARTS: Mapping[str, Mapping[str, Any]] = {
@@ -134,7 +134,11 @@ def _write(
     tensors = random_tensors(model, seed)
     if "thinks" in shrink:
         (head,) = (name for name in tensors if name.endswith("lm_head.weight"))
-        tensors[head][tokenizer.convert_tokens_to_ids(THINKING[1])] *= _APT
+        end = tokenizer.convert_tokens_to_ids(THINKING[1])
+        for name, each in tensors.items():  # once it is said, other words are likelier
+            if name.endswith("embed_tokens.weight") and each.shape == tensors[head].shape:
+                each[end] = -tensors[head][end]
+        tensors[head][end] *= _APT
     model.load_state_dict(tensors, strict=False)
     model.generation_config.eos_token_id = tokenizer.eos_token_id
     model.generation_config.pad_token_id = tokenizer.pad_token_id
