@@ -97,7 +97,7 @@ class ChatLlm(Mllm):
 
     def prepare(self, video: Path | None, audio: Path | None, subtitle: str | None) -> Prepared:
         words = subtitle if (subtitle or "").strip() else None
-        # A task's question needs no subtitle beside it: it holds what is said.
+        # A task's question contains the subtitle already.
         is_guess = words is None and self.prompt.with_subtitle != SLOT
         guess = (_GUESS,) if is_guess else ()
         if self._is_served:

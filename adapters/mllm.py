@@ -25,6 +25,8 @@ from threading import Lock
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self, cast
 
 from ovmer.adapters.base import Adapter, Answer, Feeding, Machine, Prepared
+from ovmer.adapters.question import SLOT as SLOT
+from ovmer.adapters.question import QuestionTemplate as QuestionTemplate
 from ovmer.baselines.checkpoint import CheckpointPart, Loading, locate
 from ovmer.baselines.decoding.settings import GenerationSettings
 from ovmer.baselines.errors import ClipError, PrerequisiteError
@@ -34,11 +36,10 @@ if TYPE_CHECKING:
     from ovmer.baselines.decoding.answers import Generated, Prompt
     from ovmer.baselines.decoding.hidden_states import PromptStates
     from ovmer.baselines.device import Placement
+    from ovmer.baselines.transfer import SideStream
 
 MINIATURE_NEW_TOKENS = 32
 """Miniatures answer at most this long: random weights hardly ever say the end token."""
-
-SLOT = "{subtitle}"
 
 TUNED = "tuned"
 """The part of a checkpoint that `ovmer train recipe=lora` writes: adapters, and connectors."""
@@ -66,24 +67,6 @@ class MllmModules(Protocol):
     def embed(self, inputs: Any) -> "Prompt":
         """The prompt of one clip, with what is seen and heard in it."""
         ...
-
-
-@dataclass
-class QuestionTemplate:
-    """The question for each clip; `{subtitle}` is replaced by the clip's subtitle."""
-
-    with_subtitle: str = SLOT
-    without_subtitle: str = ""
-
-    def __post_init__(self) -> None:
-        if self.with_subtitle.count(SLOT) != 1:
-            raise PrerequisiteError(f"baseline.prompt.with_subtitle must hold {SLOT} once")
-
-    def about(self, subtitle: str | None) -> str:
-        """The question; None leaves the subtitle out, an empty one is a clip without words."""
-        if subtitle is None:
-            return self.without_subtitle
-        return self.with_subtitle.replace(SLOT, subtitle)
 
 
 @dataclass
@@ -157,7 +140,7 @@ class Mllm(Adapter, ABC):
     def texts(self, question: str, template: Sequence[str] | None = None) -> list[list[int]]:
         """Token ids of the template's texts, the first of which begins with the start token.
 
-        `template` stands for the port's own where a clip needs another.
+        `template` replaces the port's own if a clip needs another.
         """
         encode = self.tokenizer.encode
         first, *rest = (
@@ -177,7 +160,7 @@ class Mllm(Adapter, ABC):
 
     @cached_property
     def parts(self) -> dict[str, Path]:
-        """Where each part of the checkpoint is; downloads what must be."""
+        """Path of each part of the checkpoint; downloads missing ones."""
         return locate(self.checkpoint, self.needed_parts, self._weights)
 
     @property
@@ -232,7 +215,7 @@ class Mllm(Adapter, ABC):
         prompt: QuestionTemplate | None = None,
         template: Sequence[str] | None = None,
     ) -> tuple[str, tuple[str, ...]]:
-        """The question for a clip whose media take so many positions of the prompt.
+        """The question for a clip whose media take `positions` of the prompt.
 
         Its subtitle is cut where `texts` and media would exceed `prompt_limit`, with a note.
         """
@@ -252,9 +235,10 @@ class Mllm(Adapter, ABC):
         return {name: path for name, path in self.parts.items() if name in wanted}
 
     def load(self, machine: Machine) -> None:
-        parts = self.parts  # what is missing is said before anything slow is imported
+        parts = self.parts  # missing parts are reported before any slow import
         from ovmer.baselines.decoding.batches import Batches
         from ovmer.baselines.decoding.engine_settings import cache_folder, engine_settings
+        from ovmer.baselines.decoding.finite import FirstOrigin
         from ovmer.baselines.device import resolve
         from ovmer.baselines.llm_folder import LlmFolder
         from ovmer.baselines.transfer import SideStream
@@ -281,6 +265,7 @@ class Mllm(Adapter, ABC):
         self._side = SideStream(placement.device)
         self._encoding = Lock()
         self._encoder_batches, self._batches = Batches(), Batches()
+        self._trace = FirstOrigin()
 
     @property
     def batch_tokens(self) -> int:
@@ -317,19 +302,36 @@ class Mllm(Adapter, ABC):
         states: PromptStates = self._engine.prompt_states(encoded.inputs.prompt, features)  # type: ignore[attr-defined]
         return states
 
-    def _encoded(self, batch: Sequence[Prepared]) -> list[Prepared]:
-        """The items with their inputs replaced by prompts; encoded ones unchanged."""
+    def _encoded(self, batch: Sequence[Prepared]) -> list[Prepared | ClipError]:
+        """The items with their inputs replaced by prompts; encoded ones unchanged.
+
+        One whose prompt is NaN or infinite is an error and reaches no engine.
+        """
         if not (todo := [item for item in batch if not isinstance(item.inputs, _Encoded)]):
             return list(batch)
-        with self._side as side:
-            moved = [replace(item, inputs=side.moved(item.inputs)) for item in todo]
-            prompts = iter(side.kept(self.embed_batch(moved)))
-        return [
-            item if isinstance(item.inputs, _Encoded) else self._with_prompt(item, next(prompts))
-            for item in batch
-        ]
+        from ovmer.baselines.decoding.finite import are_finite
 
-    def _with_prompt(self, item: Prepared, prompt: "Prompt") -> Prepared:
+        with self._side as side:
+            prompts = side.kept(self._prompts(todo, side))
+            finite = are_finite(prompts)
+        made = iter(map(self._with_prompt, todo, prompts, finite))
+        return [item if isinstance(item.inputs, _Encoded) else next(made) for item in batch]
+
+    def _prompts(self, items: Sequence[Prepared], side: "SideStream") -> "list[Prompt]":
+        return self.embed_batch([replace(each, inputs=side.moved(each.inputs)) for each in items])
+
+    def _with_prompt(
+        self, item: Prepared, prompt: "Prompt", is_finite: bool
+    ) -> Prepared | ClipError:
+        if not is_finite:
+            from ovmer.baselines.decoding.answers import NotFinite
+
+            def again() -> None:
+                with self._side as side:
+                    self._prompts([item], side)
+
+            where = self._trace(self._model, again)
+            return NotFinite("the encoders' output for the clip is", where=where)
         tokens = (len(prompt) + self.generation.max_new_tokens) * self.generation.num_beams
         return replace(item, inputs=_Encoded(prompt), tokens=tokens)
 

@@ -15,11 +15,12 @@ import signal
 import sys
 import traceback
 from collections.abc import Callable
+from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
 from ovmer.baselines.errors import ClipError, PrerequisiteError
-from ovmer.runners.foreign_text import visible
+from ovmer.runners.progress import say
 
 FINE, FAILED, UNABLE, STOPPED = 0, 1, 2, 130
 
@@ -31,23 +32,19 @@ def command(body: Callable[[], int]) -> Callable[[], NoReturn]:
 
     @functools.wraps(body)
     def main() -> NoReturn:
+        _open_closed_streams()
         sys.exit(run(body))
 
     return main
 
 
-def on_stderr(sentence: str) -> None:
-    """Print a sentence where errors go."""
-    print(visible(sentence), file=sys.stderr)
-
-
-def run(body: Callable[[], int], who: str = "", tell: Callable[[str], None] = on_stderr) -> int:
+def run(body: Callable[[], int], who: str = "", tell: Callable[[str], None] = say) -> int:
     """Run `body` and return its exit status; an error that the user can fix becomes one sentence.
 
     `who` goes before the sentence where several jobs speak; `tell` takes the sentence.
     """
 
-    def say(sentence: str, status: int) -> int:
+    def end(sentence: str, status: int) -> int:
         if os.environ.get("OVMER_DEBUG") == "1":
             traceback.print_exc()
         tell(f"{who}{sentence}")
@@ -56,29 +53,59 @@ def run(body: Callable[[], int], who: str = "", tell: Callable[[str], None] = on
     for each in (signal.SIGTERM, signal.SIGINT):
         signal.signal(each, _stop)
     try:
+        _require_folders()
         status = body()
         sys.stdout.flush()
         return status
     except BrokenPipeError:  # `... | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for the flush at exit
-        return say("the output was closed before all was written to it", FAILED)
+        return end("the output was closed before all was written to it", FAILED)
     except KeyboardInterrupt:
-        return say("stopped; what was finished is kept, the same command goes on", STOPPED)
+        return end("stopped; what was finished is kept, the same command goes on", STOPPED)
     except ClipError as error:  # on_error=raise
         if error.__cause__ is not None and not isinstance(error.__cause__, ClipError):
             traceback.print_exception(error.__cause__)  # a mistake in code, perhaps the user's own
-        return say(str(error), FAILED)
+        return end(str(error), FAILED)
     except PrerequisiteError as error:
-        return say(str(error), UNABLE)
+        return end(str(error), UNABLE)
     except _of_hydra() as error:  # before OSError, which some of these are too
         from ovmer.runners.explain import explain
 
-        return say(explain(error), UNABLE)
+        return end(explain(error), UNABLE)
     except OSError as error:
         if error.filename is None and error.errno not in _OF_THE_DISK:
             raise
         where = f"{error.filename}: " if error.filename else ""
-        return say(f"{where}{error.strerror}; fix this and run again", UNABLE)
+        return end(f"{where}{error.strerror}; fix this and run again", UNABLE)
+
+
+def _open_closed_streams() -> None:
+    """Open the null device for each standard stream that the caller has closed (`>&-`).
+
+    Its number would go to the next file that is opened, a record file even, and what a library
+    prints would be written there.
+    """
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            file = os.open(os.devnull, os.O_RDWR)  # gets the lowest free number
+            setattr(sys, name, open(file, mode, closefd=False))  # noqa: SIM115
+
+
+def _require_folders() -> None:
+    """Raise PrerequisiteError without a current folder or a home, which libraries ask for."""
+    try:
+        os.getcwd()
+    except FileNotFoundError as error:
+        raise PrerequisiteError(
+            "the current folder has been deleted; change to one that exists"
+        ) from error
+    try:
+        Path.home()
+    except RuntimeError as error:
+        raise PrerequisiteError(
+            f"HOME is not set, and user {os.getuid()} has no home directory; set HOME to a folder "
+            "that can be written to"
+        ) from error
 
 
 def _of_hydra() -> tuple[type[Exception], ...]:

@@ -54,7 +54,7 @@ class _Dtype:
         return self._name.lstrip("<>|=").startswith("O")
 
     def values(self, data: bytes, count: int) -> list[Any]:
-        """So many items, read from their bytes."""
+        """Array items, read from their bytes."""
         import numpy as np
 
         dtype = np.dtype(self._order + self._name.lstrip("<>|="))
@@ -65,7 +65,7 @@ class _Dtype:
 
 
 class _Array:
-    """Stands for numpy.ndarray, whose own `__setstate__` trusts the shape that a file claims."""
+    """Replaces numpy.ndarray, whose own `__setstate__` trusts the shape that a file claims."""
 
     def __setstate__(self, state: tuple[Any, ...]) -> None:
         _, shape, dtype, _, data = state

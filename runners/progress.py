@@ -1,9 +1,9 @@
 """Progress and notes of a run, on stderr: stdout is for results."""
 
+import os
 import sys
 import time
 from collections import Counter
-from types import TracebackType
 from typing import Self
 
 from tqdm import tqdm
@@ -15,8 +15,14 @@ _LINE_SECONDS = 10.0  # between lines where stderr is no terminal
 
 
 def say(line: str) -> None:
-    """A line on stderr that does not break a progress bar."""
-    tqdm.write(visible(line), file=sys.stderr)
+    """Print a line on stderr that does not break a progress bar.
+
+    Where stderr takes no more (a full disk, a terminal that is gone) the run goes on in silence.
+    """
+    try:
+        tqdm.write(visible(line), file=sys.stderr)
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
 
 
 class Progress:
@@ -32,7 +38,7 @@ class Progress:
         self._started = self._said = time.monotonic()
 
     def add(self, failure: Status | None = None, sentence: str = "") -> None:
-        """Count one more clip; the first failure of each kind is said at once."""
+        """Count one more clip; the first failure of each kind is printed at once."""
         self._count += 1
         if failure is not None:
             if not self._failed[failure]:
@@ -49,10 +55,5 @@ class Progress:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *raised: object) -> None:
         self._bar.close()

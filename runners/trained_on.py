@@ -1,4 +1,4 @@
-"""Which models have seen which data sets in training, as far as that could be read.
+"""Training data: which models have seen which data sets, as far as their authors say.
 
 `published/trained_on.csv` holds what the models' authors say, each line with its source. `train`:
 clips of the data set were trained on; `test`: they were not, by a training list or by the authors'
@@ -21,7 +21,7 @@ NO_MODEL = "-"
 
 @dataclass(frozen=True)
 class TrainedOn:
-    """Whether a model has seen the clips of a data set, and who says so."""
+    """Whether a model has seen the clips of a data set, with the source."""
 
     status: str
     source: str = "no training list read"

@@ -246,7 +246,7 @@ class VllmSettings(EngineSettings):
             needs = needs_of(model, path, self.context, placement.dtype)
             check_memory(needs, total, self.memory or 0.75)
         options = self.arguments(placement.device, _name_of(placement.dtype), beside_encoders=True)
-        return VllmEngine(VllmEngine.start(path, options), tokenizer, generation)
+        return VllmEngine(VllmEngine.start(path, options), tokenizer, generation, self.dtype_key)
 
     def start_text(
         self,
@@ -261,7 +261,7 @@ class VllmSettings(EngineSettings):
 
         options = {"seed": 0} | self.own_arguments(device, dtype)
         vllm = OfflineVllm(folder, options, choice=self.choice, key=self.at)
-        return VllmEngine(vllm, tokenizer, generation)
+        return VllmEngine(vllm, tokenizer, generation, self.dtype_key)
 
     def share(self, *, beside_encoders: bool = False) -> float:
         """The share of the GPU's memory."""

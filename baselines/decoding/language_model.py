@@ -1,4 +1,4 @@
-"""A language model that is asked in text: an engine behind the cache of answers."""
+"""A language model with text prompts: an engine behind the cache of answers."""
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -67,7 +67,7 @@ class LanguageModel:
             for number, answer in self.engine.stream(enumerate(unknown)):
                 question = unknown[number]
                 self.asked += 1
-                # One with a note was not asked quite as `identity` says.
+                # One with a note was prompted differently from `identity`.
                 if not isinstance(answer, ClipError) and not answer.notes:
                     answer = cache.keep(question, answer)
                 yield from ((index, answer) for index in indices[question])

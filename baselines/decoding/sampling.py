@@ -39,7 +39,7 @@ class FiniteScores(LogitsProcessor):
         return scores
 
     def rows(self, prompts: int) -> list[bool]:
-        """For each prompt, whether all scores of its rows (one, or one per beam) were finite."""
+        """Whether all scores of each prompt's rows (one, or one per beam) were finite."""
         if self._is_finite is None:
             return [True] * prompts
         return self._is_finite.view(prompts, -1).all(dim=1).tolist()

@@ -24,6 +24,7 @@ from ovmer.baselines.decoding.answers import (
     NotFinite,
     Prompt,
 )
+from ovmer.baselines.decoding.finite import FirstOrigin
 from ovmer.baselines.decoding.hidden_states import PromptStates, prompt_states
 from ovmer.baselines.decoding.memory import batch_tokens
 from ovmer.baselines.decoding.sampling import FiniteScores, penalties, samplers
@@ -48,6 +49,7 @@ class TransformersEngine:
         """`dtype_key` is the setting of the model's data type, which messages name."""
         self._model = model
         self._dtype_key = dtype_key
+        self._trace = FirstOrigin()
         self._tokenizer = tokenizer
         self._settings = settings
         self._reader = AnswerReader(tokenizer, settings)
@@ -86,7 +88,7 @@ class TransformersEngine:
     def _batches(
         self, prompts: Sequence[Prompt], seeds: Sequence[int]
     ) -> list[Generated | ClipError]:
-        """Prompts whose media cannot be laid together are answered apart."""
+        """Prompts whose media cannot be batched are answered separately."""
         groups: dict[object, list[int]] = {}
         for index, prompt in enumerate(prompts):
             kind = prompt.kind if isinstance(prompt, MediaPrompt) else None
@@ -129,10 +131,17 @@ class TransformersEngine:
         return answers
 
     def _not_finite(self, prompt: Prompt) -> NotFinite:
-        """Tells whether embeddings were wrong before the language model had them."""
-        if isinstance(prompt, Tensor) and not prompt.isfinite().all():
-            return NotFinite("the encoders' output for the clip is", self._dtype_key)
-        return NotFinite("the scores of the language model are", self._dtype_key)
+        """The error of one prompt; the first names the layer, for which the prompt is read again.
+
+        Encoders of chat models are within `generate`.
+        """
+        once = GenerationConfig(max_new_tokens=1, do_sample=False, pad_token_id=0)
+
+        def again() -> None:
+            self._model.generate(**self._padded([prompt]), generation_config=once)
+
+        where = self._trace(self._model, again)
+        return NotFinite("the scores of the model are", self._dtype_key, where)
 
     def _config(self, new_tokens: int) -> GenerationConfig:
         settings = self._settings

@@ -1,7 +1,7 @@
 """UMT-L/16 (Li et al., ICCV 2023, arXiv 2303.16058), the video tower of VideoChat2.
 
     T frames -> patches of 16 x 16, 196 a frame -> + fixed positions in time and space
-             -> pre-norm layers, each token looking at all of all frames
+             -> pre-norm layers, each token attending to all tokens of all frames
 
 The published model returns the hidden states of its last layer but one: the last layer is in no
 file, and neither is a norm behind it. Parameters are named as in the published files. The

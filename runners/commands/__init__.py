@@ -2,6 +2,7 @@
 
 import ast
 import importlib
+import signal
 import sys
 from importlib.resources import files
 from typing import NoReturn
@@ -41,6 +42,8 @@ def main() -> NoReturn:
         print(f"ovmer: there is no command {name!r}; {near(name, COMMANDS)}", file=sys.stderr)
         sys.exit(_USAGE)
     sys.argv[:2] = [f"ovmer {name}"]
+    # Nothing has begun while the command is imported: Ctrl-C ends it without a stack trace.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
     importlib.import_module(f"{__name__}.{name}").main()
     raise AssertionError(f"{name} did not exit")
 

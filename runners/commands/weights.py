@@ -9,7 +9,7 @@ at the index of pickles, whose objects are never built. Nothing is downloaded. E
 part is missing or refused.
 
 settings:
-  weights=FOLDER   where checkpoints lie as OWNER/NAME, as in a sweep
+  weights=FOLDER   folder with checkpoints as OWNER/NAME, as in a sweep
   compare=true     also let the model's own loader say whether it takes the files; imports torch
   json=true        print JSON
 """

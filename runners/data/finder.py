@@ -1,4 +1,4 @@
-"""From a clip's name to its file, by patterns; each folder is listed once.
+"""Clip's name -> its file, by patterns; each folder is listed once.
 
 The rules, in order: the exact name; the same name in other case or another Unicode normal form
 (macOS); the same name with another ending, or with the ending in the table. A folder inside a
@@ -25,7 +25,7 @@ _ANY_ENDING = frozenset().union(*ENDINGS.values())
 
 
 class Finder:
-    """Where one kind of media lies below `root`."""
+    """Index of one kind of media below `root`."""
 
     def __init__(
         self,

@@ -3,8 +3,9 @@
 `results-<baseline>.npz` holds `name2reason`, a dict from clip to description, as a 0-d object
 array; `<baseline>-openset.npz` holds `filenames` and `fileitems`, the labels as texts in brackets
 (AffectGPT repository, OV-MER/main-ovmer.py and the label extraction after it). Their readers look
-up every clip of the data set, so one that failed stands there with an empty text; that it failed,
-and why, is said in `predictions.csv` alone, which is what scores and comparisons read.
+up every clip of the data set, so one that failed is listed with an empty text; that it failed,
+and why, is said in `predictions.csv` alone, which is what scores and comparisons read. There labels
+are a list as Python writes it, like the truth of OV-MERD: `ast.literal_eval` reads it.
 
 Of a challenge's candidates, which have no truth, there is also `submission.csv`: name, and the
 column that the organisers' scorers read (MERTools: MER2025_Track1, MER2026_Track1 and 2). For
@@ -13,6 +14,7 @@ Track 2 of MER2025 CodaLab took `*-openset.npz` (README of MER2025_Track23).
 
 import csv
 import io
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -50,14 +52,16 @@ def write_exchange_files(
     writer = csv.writer(table)
     writer.writerow(["name", "status", "openset", "description", "error"])
     for each in predictions:
-        openset = opensets[each.name] if each.name in labels else ""
+        openset = str(list(labels[each.name])) if each.name in labels else ""
         texts = map(guarded, (each.description, each.error or ""))
         writer.writerow([each.name, each.status, openset, *texts])
     folder.replace(_TABLE, table.getvalue().encode("utf-8", "replace"))
     if submission is not None:
         folder.replace(_SUBMISSION, _submission(submission, opensets).encode())
     reasons, items = _npz_names(baseline)
-    _write_npz(folder, reasons, name2reason={each.name: each.description for each in predictions})
+    # Interned, as a pickle tells one string that stands twice from two equal ones.
+    said = {sys.intern(each.name): sys.intern(each.description) for each in predictions}
+    _write_npz(folder, reasons, name2reason=said)
     _write_npz(folder, items, filenames=list(opensets), fileitems=list(opensets.values()))
 
 
@@ -103,7 +107,7 @@ def _npz_names(baseline: str) -> tuple[str, str]:
 
 
 def _submission(column: str, opensets: Mapping[str, str]) -> str:
-    """Every candidate in the data set's order; only open-vocabulary labels stand in brackets."""
+    """Every candidate in the data set's order; only open-vocabulary labels are in brackets."""
     table = io.StringIO()
     writer = csv.writer(table, lineterminator="\n")
     writer.writerow(["name", column])

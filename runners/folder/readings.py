@@ -31,7 +31,7 @@ def read_readings(
 ) -> list[dict[str, LabelRecord]]:
     """The labels of the run's own extractor for the descriptions as they are now.
 
-    Which extractor that was stands in scores.json; before there is one, or where the clips'
+    scores.json names that extractor; before there is one, or where the clips'
     subtitles are gone, the latest labels are taken.
     """
     labelled = {key: each for key, each in folder.read_labels().items() if each.error is None}

@@ -11,7 +11,7 @@ import json
 import os
 import stat
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from types import TracebackType
@@ -23,6 +23,7 @@ from ovmer.runners.folder.run_json import ANSWERED
 from ovmer.runners.typed import from_json
 
 _FSYNC_SECONDS = 1.0
+_READ_AT_ONCE = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +74,7 @@ R = TypeVar("R", Prediction, LabelRecord)
 
 
 def label_key(name: str, text: str, subtitle: str | None, is_labels: bool, extractor: str) -> str:
-    """Under which the labels that an extractor finds in a description are kept.
+    """The key in labels.jsonl of an extractor's labels for a description.
 
     A hash of the description and of the extractor (`identity_text`): labels do not outlive either.
     """
@@ -99,16 +100,24 @@ def read_records(path: Path, kind: type[R]) -> list[R]:
     A last line without its end is left out. Raises PrerequisiteError for any other line that is
     no record.
     """
-    content = read_bytes(path) or b""
-    lines = content.decode("utf-8", "replace").split("\n")[:-1]
+    lines = (read_bytes(path) or b"").split(b"\n")[:-1]
+    return [
+        record
+        for first in range(0, len(lines), _READ_AT_ONCE)
+        for record in _records(path, first, lines[first : first + _READ_AT_ONCE], kind)
+    ]
+
+
+def _records(path: Path, first: int, lines: Sequence[bytes], kind: type[R]) -> list[R]:
+    texts = [line.decode("utf-8", "replace") for line in lines]
     try:
         # All at once, which takes half the time of line by line.
-        values = json.loads(f"[{','.join(lines)}]")
-        if len(values) == len(lines):
+        values = json.loads(f"[{','.join(texts)}]")
+        if len(values) == len(texts):
             return [from_json(kind, each) for each in values]
     except (ValueError, RecursionError):
         pass
-    return [_record(path, number, line, kind) for number, line in enumerate(lines, start=1)]
+    return [_record(path, first + at, text, kind) for at, text in enumerate(texts, start=1)]
 
 
 def _record(path: Path, number: int, line: str, kind: type[R]) -> R:

@@ -1,4 +1,4 @@
-"""The jobs of a sweep: said first, then run, then one table.
+"""The jobs of a sweep: announced, run, then summarised in one table.
 
 What is finished is skipped. Of several jobs each is a process of its own, or a job of a cluster
 (submit.py): one that dies is reported at once, its memory is freed, and the others go on. A single
@@ -14,8 +14,10 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
+from multiprocessing import forkserver
 from multiprocessing.connection import wait
 from multiprocessing.context import ForkServerContext
+from pathlib import Path
 from typing import Any
 
 from ovmer.adapters.base import MEDIA, VIDEO
@@ -58,7 +60,7 @@ class _Planned:
 
 
 def run_jobs(jobs: Sequence[Job], launcher: Sequence[str] = ()) -> int:
-    """Plan, run and tabulate; returns the exit status. `launcher` says of submitit what to ask.
+    """Plan, run and tabulate; returns the exit status. `launcher` holds submitit's settings.
 
     Raises PrerequisiteError where no job can start, and what a single job raises.
     """
@@ -99,14 +101,15 @@ def run_jobs(jobs: Sequence[Job], launcher: Sequence[str] = ()) -> int:
 
 
 def _plan(jobs: Sequence[Job]) -> list[_Planned]:
-    """How far each job has come; a job that is asked for twice stands once.
+    """How far each job has come; a job that is asked for twice appears once.
 
-    Raises PrerequisiteError where none of them can start.
+    A job that takes its clues from other runs stands behind them. Raises PrerequisiteError where
+    none of them can start.
     """
     plan: list[_Planned] = []
     data_sets: dict[str, list[Clip]] = {}
     seen: set[str] = set()
-    for job in jobs:
+    for job in sorted(jobs, key=_has_sources):
         planned = _Planned(job)
         try:
             settings = job.settings
@@ -118,7 +121,10 @@ def _plan(jobs: Sequence[Job]) -> list[_Planned]:
             if key not in data_sets:
                 data_sets[key] = read_dataset(job.settings.dataset)
                 _warn_of_gaps(job.settings.dataset, data_sets[key])
-            state = look(job, data_sets[key])
+            awaited = list[Path]()
+            if _has_sources(job):
+                awaited = [each.job.folder.resolve() for each in plan if not each.is_done]
+            state = look(job, data_sets[key], awaited=awaited)
             _require_media(state)
             planned.take(state)
         except PrerequisiteError as error:
@@ -127,6 +133,13 @@ def _plan(jobs: Sequence[Job]) -> list[_Planned]:
     if all(each.problem for each in plan):
         raise PrerequisiteError("\n".join(dict.fromkeys(str(each.problem) for each in plan)))
     return plan
+
+
+def _has_sources(job: Job) -> bool:
+    try:
+        return bool(job.adapter.sources())
+    except PrerequisiteError:  # named when it is planned
+        return False
 
 
 def _require_media(state: JobState) -> None:
@@ -160,7 +173,7 @@ def _require_media(state: JobState) -> None:
 
 
 def _warn_of_gaps(settings: Mapping[str, Any], clips: Sequence[Clip]) -> None:
-    """Say what a data set lacks that is only half there; `ovmer check` says which clips."""
+    """Warn of an incomplete data set; `ovmer check` lists the clips."""
     if settings.get("source"):
         say(f"  {settings['source']}: {understood(settings)}")
         return
@@ -213,8 +226,23 @@ def _one_by_one(jobs: Sequence[Job]) -> Iterator[tuple[int, int]]:
     # for each; a fork of this process would take CUDA and threads along.
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(_shared_modules(jobs))
+    _start_server()
     for index, job in enumerate(jobs):
         yield index, _in_a_process(job, context)
+
+
+def _start_server() -> None:
+    """Start the server so that Ctrl-C, which reaches it too, does not end it with a stack trace.
+
+    It ignores that itself, but only once it has imported what the jobs share.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        return  # which alone may set handlers, and alone is interrupted
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # as inherited by what is started now
+    try:
+        forkserver.ensure_running()
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _shared_modules(jobs: Sequence[Job]) -> list[str]:
@@ -225,7 +253,7 @@ def _shared_modules(jobs: Sequence[Job]) -> list[str]:
 
 
 def _in_a_process(job: Job, context: ForkServerContext) -> int:
-    """Run a job in a process of its own; returns its exit status, having said how it died."""
+    """Run a job in a process of its own; returns its exit status; prints how it died."""
     process = context.Process(target=_child, args=(replace(job),))
     process.start()
     try:

@@ -29,7 +29,7 @@ from ovmer.runners.parts import with_parts
 from ovmer.runners.scoring import Metric, make_metric
 
 _LASTING = frozenset({Status.UNREADABLE, Status.MISSING_MODALITY})
-"""Failures that lie in the clip's files: tried again only when those have changed. The cause of the
+"""Failures caused by the clip's files: tried again only when those have changed. The cause of the
 others may have passed (memory, a server, a bug since fixed), so each new run tries them again."""
 
 _INTERVALS = 2  # of how intervals are made: scores made otherwise are made anew
@@ -49,7 +49,7 @@ class ExtractionState:
         return identity_text(self.extractor.identity)
 
     def key(self, item: ClipDescription) -> str:
-        """Under which the labels of one description are kept."""
+        """The key of one description's labels in labels.jsonl."""
         # A judge's answer depends on the truth as well.
         text = "\n".join([item.text, *item.truth])
         return label_key(item.name, text, item.subtitle, item.is_labels, self._identity)
@@ -134,7 +134,7 @@ class JobState:
     @property
     def score_digest(self) -> str:
         """Hash of everything that the scores follow from."""
-        # Where the tables lie is no matter: the conditions name them, and their content is checked.
+        # Not the tables' location: the conditions name them, and their content is checked.
         settings = {key: v for key, v in self.job.settings.metric.items() if key != "wheel_root"}
         clusters = self.job.settings.dataset.get("cluster")
         metric = [settings, self.metric.conditions, clusters, _INTERVALS]
@@ -152,7 +152,7 @@ class JobState:
 
     @property
     def labels(self) -> dict[str, LabelRecord]:
-        """Those of the first reading, which the exchange files hold."""
+        """The first reading's labels, which the exchange files hold."""
         return self.readings[0].labels
 
     @property
@@ -181,9 +181,15 @@ class JobState:
 
 
 def look(
-    job: Job, clips: Sequence[Clip], extractors: Sequence[Extractor] | None = None
+    job: Job,
+    clips: Sequence[Clip],
+    extractors: Sequence[Extractor] | None = None,
+    awaited: Sequence[Path] = (),
 ) -> JobState:
     """Read how far `job` has come on `clips`; without `extractors`, by those of its settings.
+
+    `awaited` are runs that the same sweep makes before this one, which takes its clues from them:
+    what they hold now counts for nothing.
 
     Raises PrerequisiteError for a setting that is wrong and for a folder of another configuration.
     """
@@ -192,7 +198,9 @@ def look(
         folder.check(job.identity)
     if extractors is None:
         extractors = make_extractors(job.extractor, job.settings.subtitle == "merge")
-    others = [_predictions_of(path) for path in job.adapter.sources()]
+    others = [
+        {} if path.resolve() in awaited else _predictions_of(path) for path in job.adapter.sources()
+    ]
     clips = with_parts(job.settings, clips)
     inputs.check(job.settings.inputs, job.adapter.modalities, job.settings.baseline["name"])
     state = JobState(
@@ -206,7 +214,7 @@ def look(
         make_metric(job.settings.metric),
     )
     if state.metric.reads_replies and state.truth:
-        # A truth that the task cannot score is said before anything runs.
+        # A truth that the task cannot score is reported before anything runs.
         state.metric.score({}, state.truth, missing="zero")
     found = {} if job.at is None and folder.is_stale(job.identity) else folder.read_predictions()
     redone = redo_of(job.settings.redo, [each.name for each in state.requests])
@@ -220,6 +228,9 @@ def look(
         if current != record.fingerprint:
             record = replace(record, fingerprint=current)
             state.touched.append(record)
+        elif current == each.fingerprint:
+            # One dictionary for both: there may be 100,000 clips.
+            record = replace(record, fingerprint=each.fingerprint)
         state.predictions[each.name] = record
     labelled = folder.read_labels()
     for reading in state.readings:
@@ -256,7 +267,7 @@ def request(job: Job, clip: Clip, clues: Sequence[str | None] = ()) -> ClipReque
     truth = clip.labels if job.adapter.sees_truth else ()
     question = _question(job, clip)
     if question is not None:
-        subtitle = None  # it stands in the question, where the task wants it
+        subtitle = None  # the question contains it, if the task uses it
     checked = bool(settings.dataset.get("check_files", True))
     made_from = fingerprint(video, audio, subtitle, truth, checked)
     if question is not None:

@@ -13,7 +13,7 @@ where it stopped.
 import argparse
 import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -89,8 +89,11 @@ def submit(jobs: Sequence[Job], launcher: Sequence[str]) -> Iterator[tuple[int, 
         return
     handed: dict[submitit.Job[JobOutcome], int] = {}
     try:
+        ids = dict[int, str]()
         for index, job in enumerate(jobs):
-            handed[_submit(job, _asked(job, launcher), cluster)] = index
+            asked = _asked(job, launcher) | _after(ids[each] for each in awaited(job, jobs))
+            handed[done := _submit(job, asked, cluster)] = index
+            ids[index] = done.job_id
         for done, state in _ended(handed, jobs):
             index = handed.pop(done)
             yield index, _status(jobs[index], done, state)
@@ -109,6 +112,9 @@ def _submit_here(jobs: Sequence[Job], launcher: Sequence[str]) -> Iterator[tuple
         while waiting or handed:
             for each in list(waiting):
                 index, job, asked = each
+                running = {i for i, *_ in waiting} | {i for i, _ in handed.values()}
+                if running.intersection(awaited(job, jobs)):
+                    continue
                 # A job that wants more GPUs than there are has all of them.
                 wanted = min(asked["gpus_per_node"] or 0, total)
                 if wanted <= len(free):
@@ -123,6 +129,20 @@ def _submit_here(jobs: Sequence[Job], launcher: Sequence[str]) -> Iterator[tuple
     finally:
         for each in handed:
             each.cancel()
+
+
+def awaited(job: Job, jobs: Sequence[Job]) -> list[int]:
+    """The indices of the jobs whose runs this one takes its clues from (baseline=combined)."""
+    sources = {path.resolve() for path in job.adapter.sources()}
+    return [index for index, each in enumerate(jobs) if each.folder.resolve() in sources]
+
+
+def _after(ids: Iterable[str]) -> dict[str, Any]:
+    """What asks Slurm to start a job after others, and to cancel it where one of them fails."""
+    if not (named := ":".join(ids)):
+        return {}
+    cancels = {"kill-on-invalid-dep": "yes"}
+    return {"dependency": f"afterok:{named}", "additional_parameters": cancels}
 
 
 def visible_gpus() -> list[str]:
@@ -165,7 +185,7 @@ class ClusterTask:
 
         def tell(sentence: str) -> None:
             sentences.append(sentence)
-            cli.on_stderr(sentence)  # into the job's log
+            say(sentence)  # into the job's log
 
         def body() -> int:
             return cli.FINE if work(self.job).is_fine else cli.FAILED
@@ -221,6 +241,7 @@ def _asked(job: Job, launcher: Sequence[str]) -> dict[str, Any]:
     asked = {
         str(key): value for key, value in found.items() if value is not None and key != "_target_"
     }
+    asked["name"] = asked.get("name") or job.label
     for key, least in _needs_of_extractor(job).items():
         asked[key] = max(asked.get(key) or 0, least)
     return asked
@@ -248,7 +269,7 @@ def _ended(
 
 
 def _status(job: Job, done: "submitit.Job[JobOutcome]", state: str) -> int:
-    """The exit status of a job that has ended, having said what was wrong."""
+    """The exit status of a job that has ended; prints its error."""
     known = _ENDINGS.get(state)
     # A shared file system may show the result some seconds after the job has ended.
     deadline = time.monotonic() + (_RESULT_SECONDS if not known else 0.0)

@@ -15,8 +15,8 @@ from ovmer.adapters.mllm import Mllm
 from ovmer.baselines.errors import ClipError, PrerequisiteError, Status
 from ovmer.runners.config import settings_as_json
 from ovmer.runners.data import in_clusters, read_dataset
-from ovmer.runners.describing.feed import PipelineSettings
 from ovmer.runners.describing.launchers import make_launcher
+from ovmer.runners.describing.pipeline_settings import PipelineSettings
 from ovmer.runners.describing.requests import clip_seed
 from ovmer.runners.extraction import ExtractedLabels, Extractor
 from ovmer.runners.folder.exchange import write_exchange_files
@@ -38,7 +38,7 @@ _SHOWN = 5  # failed clips that a summary names for each status
 
 
 def work(job: Job) -> JobState:
-    """Do what is left of `job`; returns how it stands then.
+    """Do what is left of `job`; returns its state then.
 
     Raises PrerequisiteError where it cannot start, and ClipError for a clip that fails under
     `on_error=raise`.
@@ -147,7 +147,7 @@ def _describe(folder: RunFolder, state: JobState, info: RunInfo) -> None:
     if state.touched:
         say(
             f"{job.label}: the files of {len(state.touched)} clips have another date but the same "
-            "content as when they were described, so their answers stand (redo=true asks anew)"
+            "content as when they were described, so their answers are kept (redo=true asks again)"
         )
         for record in state.touched:
             folder.predictions.append(record)
@@ -186,7 +186,7 @@ def _describe(folder: RunFolder, state: JobState, info: RunInfo) -> None:
             info.sessions[-1]["weights"] = list(adapter.load_notes)
         if job.settings.embeddings:
             _keep_embeddings(folder, state)
-    if launcher.speed.new_tokens:  # of what is no language model the last line says enough
+    if launcher.speed.new_tokens:  # for other models the last line is enough
         spent = "" if cost is None else f", {cost:.2f} {price.currency}"
         say(f"{job.label}: {launcher.speed}{spent}")
 

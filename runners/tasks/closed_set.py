@@ -152,7 +152,7 @@ class ClosedSet(Family):
         values[rows, at + 3] = read[rows] < 0
         named = np.flatnonzero(kept & (read >= 0))
         values[named, start + 4 * read[named] + 1] = 1
-        # Each stray class adds 1 in all, shared by the clips that it stands for. So its number is
+        # Each stray class adds 1 in all, shared by its clips. So its number is
         # exact in the figure, and about constant over the resamples of an interval.
         strays = {int(i): readings[i] or "" for i in rows[read[rows] < 0]}
         often = Counter(strays.values())

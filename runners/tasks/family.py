@@ -79,7 +79,7 @@ def check_unknown(value: str) -> None:
 
 
 def rule(parser: str) -> str:
-    """The first sentence about a parser, to stand inside another sentence."""
+    """The first sentence about a parser, for use inside another sentence."""
     if parser == WORD_IN_REPLY:
         return "right if the true word is anywhere in the reply"
     first = (PARSERS[parser].__doc__ or "").strip().split(".")[0]

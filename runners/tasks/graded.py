@@ -222,7 +222,7 @@ class TextOverlap(Family):
 
     @property
     def about(self) -> str:
-        return "the reply as it stands; an empty one is left out"
+        return "the reply unchanged; an empty one is left out"
 
 
 def _text_measures() -> Callable[[str, str], tuple[float, float]]:

@@ -77,7 +77,7 @@ class ProtocolMetric(Metric):
     def __post_init__(self) -> None:
         if not self.protocols:
             raise PrerequisiteError("metric.protocols is empty; give at least one")
-        self._families  # noqa: B018  # a mistyped protocol is said before anything is read
+        self._families  # noqa: B018  # a mistyped protocol is reported before anything is read
 
     @cached_property
     def _families(self) -> dict[str, Family]:
@@ -175,7 +175,7 @@ class ProtocolMetric(Metric):
         )
 
     def _kept(self, name: str, counted: FamilyFigures) -> Any:
-        """Which clips add to more than the share of unknown replies."""
+        """Mask of the clips that count in more than the share of unknown replies."""
         columns = self._families[name].columns
         others = [
             i for i, column in enumerate(columns) if not column.endswith(("clips", "unknown"))

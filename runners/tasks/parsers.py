@@ -189,7 +189,7 @@ def careful(labels: Sequence[str]) -> Parse:
     """The one label that the reply settles on, several being wrong (our own rule).
 
     Reads the last <answer> where there is one, else the text after the last `answer is` or `:` if
-    a label stands there, else the whole. Whole words in any case, other forms of the same word
+    a label is there, else the whole. Whole words in any case, other forms of the same word
     (`happiness` for happy) and Chinese words count; a word that is negated does not.
     """
     forms = _forms(labels)

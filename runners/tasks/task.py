@@ -1,4 +1,4 @@
-"""The keys of `conf/task/NAME.yaml`: what is asked of each clip, and how the reply counts."""
+"""The keys of `conf/task/NAME.yaml`: the question for each clip, and how the reply counts."""
 
 import re
 from collections.abc import Mapping

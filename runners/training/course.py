@@ -84,7 +84,7 @@ class Course(ABC):
     @property
     @abstractmethod
     def visual(self) -> str:
-        """Which picture its lessons show: face or frame."""
+        """Picture of its lessons: face or frame."""
 
     def baseline(self, checkpoint: Path) -> dict[str, Any]:
         """A file of conf/baseline/ for a checkpoint that `save` wrote, over the baseline's own."""
@@ -110,7 +110,7 @@ class Course(ABC):
         return Lora(sizes.rank, sizes.alpha, sizes.dropout, tuple(sizes.targets))
 
     def _miniature(self) -> dict[str, Path]:
-        """In a dry run, where the parts of the miniature lie."""
+        """Paths of the miniature's parts in a dry run."""
         if not self.settings.dry_run:
             return {}
         return {name: path for name, path in self.adapter.parts.items() if name != "trained"}

@@ -1,6 +1,6 @@
 """Figures of checkpoints: each is asked and scored by a sweep, like any baseline.
 
-Three ways to choose one of them stand side by side in the table, under their names:
+The table shows three ways to choose one of them, by name:
 
     last                   the end of the run
     best on validation     chosen on clips that are neither trained on nor reported

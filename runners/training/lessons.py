@@ -34,7 +34,7 @@ class ExampleIndex(NamedTuple):
 
 @dataclass(frozen=True)
 class Example:
-    """A clip and what may be asked of it."""
+    """A clip, and the values from which its answers are made."""
 
     clip: Clip
     values: Mapping[str, Any]

@@ -5,14 +5,57 @@
 #   export SLURM_CONF=/tmp/slurm/slurm.conf      then: ovmer sweep -m ... hydra/launcher=submitit_slurm
 #   tests/clusters/slurm.sh stop /tmp/slurm
 #
-# It has no accounting. NODATA=/data: the node sees an empty folder there.
+# NODATA=/data: the node sees an empty folder there. ACCOUNTING=1: with slurmdbd on a database of its
+# own, which needs: apt-get install slurmdbd mariadb-server.
+# `python -m tests.clusters.slurm FOLDER` starts it and tries what can happen to a job.
 set -eu
 what=$1 folder=$2
 
 stop() {
-    for file in "$folder"/*.pid; do
-        [ -e "$file" ] && kill "$(cat "$file")" 2>/dev/null && rm -f "$file" || true
+    for name in slurmd slurmctld slurmdbd munged mariadb; do
+        file="$folder/$name.pid"
+        [ -e "$file" ] || continue
+        process=$(cat "$file")
+        kill "$process" 2>/dev/null || true
+        for _ in $(seq 100); do kill -0 "$process" 2>/dev/null && sleep 0.1 || break; done
+        rm -f "$file"
     done
+}
+
+# Waits until the command succeeds, for ten seconds.
+until_true() {
+    for _ in $(seq 100); do "$@" >/dev/null 2>&1 && return || sleep 0.1; done
+    echo "failed: $*" >&2
+    exit 1
+}
+
+accounting() {
+    local base="$folder/mariadb" user="${SUDO_USER:-root}"
+    mkdir -p "$base"
+    mariadb-install-db --datadir="$base" --user="$user" --auth-root-authentication-method=normal >/dev/null
+    mariadbd --no-defaults --datadir="$base" --socket="$base/socket" --pid-file="$folder/mariadb.pid" \
+        --skip-networking --user="$user" >"$folder/mariadb.log" 2>&1 &
+    until_true mariadb --no-defaults --socket="$base/socket" -u root -e 'create database if not exists slurm'
+    cat >"$folder/slurmdbd.conf" <<CONF
+AuthType=auth/munge
+DbdHost=localhost
+SlurmUser=root
+PidFile=$folder/slurmdbd.pid
+LogFile=$folder/slurmdbd.log
+StorageType=accounting_storage/mysql
+StorageUser=root
+StorageLoc=slurm
+CONF
+    chmod 600 "$folder/slurmdbd.conf"
+    cat >>"$folder/slurm.conf" <<CONF
+AccountingStorageType=accounting_storage/slurmdbd
+AccountingStorageHost=localhost
+JobAcctGatherType=jobacct_gather/linux
+CONF
+    export MYSQL_UNIX_PORT="$base/socket"
+    slurmdbd
+    until_true sacctmgr -n show cluster
+    sacctmgr -i add cluster trial >/dev/null || true
 }
 
 start() {
@@ -53,9 +96,13 @@ PartitionName=high Nodes=localhost MaxTime=INFINITE State=UP PriorityTier=10
 PartitionName=short Nodes=localhost MaxTime=00:02:00 State=UP
 CONF
     mkdir -p /run/munge && chown munge /run/munge
-    pgrep -x munged >/dev/null || su munge -s /bin/sh -c "munged --pid-file=/run/munge/own.pid"
-    [ -e /run/munge/own.pid ] && cp /run/munge/own.pid "$folder/munged.pid"
+    if ! pgrep -x munged >/dev/null; then
+        su munge -s /bin/sh -c "munged --pid-file=/run/munge/own.pid"
+        until_true test -e /run/munge/own.pid
+        cp /run/munge/own.pid "$folder/munged.pid"
+    fi
     export SLURM_CONF="$folder/slurm.conf"
+    [ "${ACCOUNTING:-}" ] && accounting
     slurmctld
     if [ "${NODATA:-}" ]; then
         unshare -m sh -c "mount --bind '$folder/empty' '$NODATA' && exec slurmd -N localhost"

@@ -26,7 +26,11 @@ def test_each_baseline_asks_for_what_it_needs():
     model, words = asked("baseline=video_llava", SLURM), asked("baseline=lexicon", SLURM)
     assert [model[key] for key in ("gpus_per_node", "mem_gb", "timeout_min")] == [1, 64, 720]
     assert [words[key] for key in ("gpus_per_node", "mem_gb", "timeout_min")] == [0, 4, 60]
-    assert model["name"] == "video_llava"
+
+
+def test_a_job_is_named_after_its_run():
+    assert asked("baseline=random", "seed=3", SLURM)["name"] == "random-seed3"
+    assert asked("baseline=random", SLURM, "hydra.launcher.name=mine")["name"] == "mine"
 
 
 def test_the_command_line_may_ask_for_something_else():
@@ -76,7 +80,7 @@ def test_jobs_run_by_submitit_and_the_finished_one_is_not_handed_over(command, o
     assert told["sessions"][-1]["process"] != os.getpid()
 
 
-def test_a_job_that_dies_is_told_and_the_others_go_on(command, on_data, tmp_path):
+def test_a_job_that_dies_is_reported_and_the_others_go_on(command, on_data, tmp_path):
     dies = "++baseline.generate_fails={c: die},{}"
     here = ("hydra/launcher=submitit_local", "batch_size=1")
     done = command("sweep", "-m", "baseline=scripted", dies, *here, *on_data)
@@ -146,10 +150,10 @@ def test_a_job_whose_extractor_is_a_language_model_asks_for_its_needs():
 
 
 class FakeJob:
-    """A local job that ends when it is told to."""
+    """A job that ends when it is told to."""
 
-    def __init__(self, label: str, gpus: tuple[str, ...]) -> None:
-        self.label, self.gpus, self.ended = label, gpus, False
+    def __init__(self, label: str, gpus: tuple[str, ...], job_id: str = "") -> None:
+        self.label, self.gpus, self.job_id, self.ended = label, gpus, job_id, False
 
     def done(self) -> bool:
         return self.ended
@@ -187,6 +191,52 @@ def test_local_jobs_have_a_gpu_each_and_wait_for_one(monkeypatch):
     assert sorted(index for index, _ in endings) == [0, 1, 2, 3]
     assert at_once[0] == {"video_llava": ("2",), "random": (), "salmonn": ("GPU-abc",)}
     assert at_once[1] == {"random": (), "salmonn": ("GPU-abc",), "otter": ("2",)}
+
+
+def joining():
+    """Two jobs, and one that joins what they say."""
+    parts = [job("baseline=random"), job("baseline=lexicon")]
+    return [
+        *parts,
+        job("baseline=combined", f"baseline.runs=[{parts[0].folder},{parts[1].folder}]"),
+    ]
+
+
+def test_slurm_starts_a_job_that_joins_others_after_them(monkeypatch):
+    handed = {}
+
+    def hand(made, wanted, cluster):
+        handed[made.label] = wanted
+        return FakeJob(made.label, (), str(len(handed)))
+
+    monkeypatch.setattr(submit, "_submit", hand)
+    monkeypatch.setattr(submit, "_ended", lambda handed, jobs: iter(()))
+    assert list(submit.submit(joining(), [SLURM])) == []
+    assert "dependency" not in handed["random"]
+    joined = handed["combined-random+lexicon"]
+    assert joined["dependency"] == "afterok:1:2"
+    assert joined["additional_parameters"] == {"kill-on-invalid-dep": "yes"}
+
+
+def test_a_local_job_that_joins_others_waits_for_both(monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    running: list[FakeJob] = []
+
+    def hand(made, wanted, cluster, gpus=None):
+        running.append(FakeJob(made.label, gpus))
+        return running[-1]
+
+    def one_ends(seconds):
+        at_once.append([each.label for each in running if not each.ended])
+        next(each for each in running if not each.ended).ended = True
+
+    at_once: list[list[str]] = []
+    monkeypatch.setattr(submit, "_submit", hand)
+    monkeypatch.setattr(submit, "_status", lambda job, done, state: 0)
+    monkeypatch.setattr(submit.time, "sleep", one_ends)
+    ended = list(submit.submit(joining(), ["hydra/launcher=submitit_local"]))
+    assert [index for index, _ in ended] == [0, 1, 2]
+    assert at_once == [["random", "lexicon"], ["lexicon"], ["combined-random+lexicon"]]
 
 
 def test_a_local_job_sees_the_gpus_that_it_was_given(monkeypatch):

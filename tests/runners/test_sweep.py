@@ -14,7 +14,9 @@ import pytest
 
 from ovmer.runners.folder.run_folder import RunFolder
 from ovmer.runners.sweeping.jobs import MODEL_MODULES
+from tests.faults.runs import Running, write_data
 from tests.runners.conftest import start, write_tables
+from tests.runners.jobs import job
 
 PLUGIN = """
 from ovmer.adapters import Adapter
@@ -65,7 +67,7 @@ def test_a_sweep_prints_one_table_and_the_second_time_nothing_else(command, on_d
     assert not (tmp_path / "multirun.yaml").exists()
 
 
-def test_a_job_that_is_killed_is_told_and_the_others_go_on(command, on_data, tmp_path):
+def test_a_job_that_is_killed_is_reported_and_the_others_go_on(command, on_data, tmp_path):
     arguments = ["sweep", "-m", "baseline=scripted", *on_data, "batch_size=1"]
     done = command(*arguments, "++baseline.generate_fails={c: die},{}")
     assert done.returncode == 1
@@ -242,7 +244,7 @@ def test_a_job_ends_with_its_sweep(on_data, tmp_path):
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_the_same_signal_again_ends_what_hangs_at_once(on_data, tmp_path, number):
+def test_the_same_signal_again_ends_a_hanging_run_at_once(on_data, tmp_path, number):
     hangs = ["baseline=scripted", "baseline.prepare_seconds=100", *on_data]
     run = start(["sweep", *hangs], tmp_path)
     deadline = time.monotonic() + 60
@@ -296,7 +298,7 @@ def test_help_imports_no_torch(module, words):
     assert heavy.isdisjoint(done.stderr.splitlines()[-1].split())
 
 
-def test_a_folder_called_conf_where_the_user_stands_is_not_ours(command, on_data, tmp_path):
+def test_a_folder_called_conf_in_the_current_folder_is_not_ours(command, on_data, tmp_path):
     (tmp_path / "conf" / "baseline").mkdir(parents=True)
     (tmp_path / "conf" / "config.yaml").write_text("nothing: of ours\n")
     assert command("sweep", "baseline=random", *on_data).returncode == 0
@@ -328,3 +330,18 @@ def test_a_full_disk_is_one_sentence_and_nothing_is_lost(command, tmp_path):
     assert [each["name"] for each in records(folder)] == names
     whole = before[: before.rfind(b"\n") + 1]
     assert (folder / "predictions.jsonl").read_bytes().startswith(whole)
+
+
+def test_a_run_that_joins_others_of_its_sweep_waits_for_them(tmp_path):
+    data = write_data(tmp_path)[1:]
+    sources = [job(f"baseline={name}", *data).folder for name in ("random", "lexicon")]
+    joins = f"combined.runs=[{sources[0]},{sources[1]}]"
+    arguments = ["-m", "baseline=combined,random,lexicon", joins, *data]
+    ended = Running(tmp_path, arguments).end(120)
+    assert ended.status == 0, ended.said
+    joined, first, second = (records(folder) for _, folder in sorted(folders(tmp_path).items()))
+    assert [each["description"] for each in joined] == [
+        f"{one['description']}；{other['description']}"
+        for other, one in zip(first, second, strict=True)
+    ]
+    assert "done" in Running(tmp_path, arguments).end(120).said

@@ -65,7 +65,7 @@ def test_figures_are_those_of_scikit_learn() -> None:
     assert found["exact/UAR"] == pytest.approx(float(np.sum(recalls)) / 4, abs=1e-12)
 
 
-def test_the_share_of_unknown_replies_stands_beside_and_the_difference_is_explained() -> None:
+def test_the_share_of_unknown_replies_is_beside_it_and_the_difference_is_explained() -> None:
     found = scored()
     assert found.figures["mmla/unknown"] == pytest.approx(4 / 8)
     assert "mmla: 4 of 8 replies unknown (50.0 %)" in found.notes

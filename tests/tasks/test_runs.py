@@ -48,7 +48,7 @@ def test_each_clip_is_asked_its_own_question() -> None:
 
 
 @pytest.mark.parametrize("baseline", ["video_llava", "qwen2_5_omni", "onellm", "served"])
-def test_the_question_takes_the_place_of_the_baselines_own(baseline: str) -> None:
+def test_the_question_replaces_the_baselines_own(baseline: str) -> None:
     engine = ["engine=server"] if baseline == "served" else []
     adapter: Any = job(f"baseline={baseline}", *engine).adapter
     asked = adapter.asking("Which one?")

@@ -43,7 +43,7 @@ def test_ablations_of_the_page_are_settings():
         compose_train(["recipe=affectgpt", *setting.split()])
 
 
-def test_a_data_set_of_the_command_line_takes_the_place_of_the_recipes():
+def test_a_data_set_of_the_command_line_replaces_the_recipes():
     settings = compose_train(["recipe=affectgpt", "dataset=ovmerd"])
     assert settings.dataset["name"] == "ovmerd"
 

@@ -1,0 +1,152 @@
+"""Sweeps in forked processes: a new process takes seconds to import what a sweep needs."""
+
+import multiprocessing
+import os
+import signal
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+
+from ovmer.runners.folder.run_folder import RunFolder
+from tests.faults.table import GOES_ON, SENTENCE, STOPPED, TRACE, Fault
+from tests.runners.conftest import write_tables
+
+CLIPS = [f"clip{number:02}" for number in range(12)]
+SECONDS = 30.0
+"""That a sweep has to end in, whatever fails."""
+
+_forks = multiprocessing.get_context("forkserver")
+_forks.set_forkserver_preload(
+    [
+        __name__,
+        "hydra._internal.hydra",
+        "hydra._internal.core_plugins.basic_launcher",
+        "hydra_plugins.hydra_submitit_launcher.submitit_launcher",
+        "ovmer.adapters.scripted",
+        "ovmer.runners.commands.sweep",
+        "ovmer.runners.scoring.wheel",
+        "ovmer.runners.sweeping.jobs",
+        "scipy.special",
+    ]
+)
+
+
+@dataclass(frozen=True)
+class Ended:
+    """A sweep that has ended: its exit status, negative for a signal, and what it said."""
+
+    status: int
+    said: str
+
+
+class Running:
+    """A sweep that was started in `folder`; `before` runs in its process first."""
+
+    def __init__(
+        self, folder: Path, arguments: list[str], before: Callable[[], None] | None = None
+    ):
+        self._log = folder.with_name(f"{folder.name}.{os.urandom(4).hex()}.txt")
+        self.process: BaseProcess = _forks.Process(
+            target=_sweep, args=(folder, arguments, self._log, before)
+        )
+        self.process.start()
+
+    def end(self, seconds: float = SECONDS) -> Ended:
+        """Wait for the end; AssertionError where it hangs."""
+        self.process.join(seconds)
+        if self.process.exitcode is None:
+            self.process.kill()
+            raise AssertionError(f"it hangs, having said:\n{self._log.read_text()}")
+        return Ended(self.process.exitcode, self._log.read_text())
+
+
+def _sweep(
+    folder: Path, arguments: list[str], log: Path, before: Callable[[], None] | None
+) -> None:
+    os.chdir(folder)
+    file = os.open(log, os.O_WRONLY | os.O_CREAT)
+    os.dup2(file, 1)
+    os.dup2(file, 2)
+    sys.argv = ["ovmer", "sweep", *arguments]
+    from ovmer.runners.commands import main
+
+    if before is not None:
+        before()
+    main()
+
+
+@dataclass(frozen=True)
+class Injected:
+    """A fault of the table, to be made in the process of a sweep."""
+
+    fault: Fault
+    stage: str
+
+    def __call__(self) -> None:
+        self.fault.inject(self.stage)
+
+
+def write_data(folder: Path) -> list[str]:
+    """The settings of a small sweep of one run, whose data set lies in `folder`."""
+    root = write_tables(folder / "data", CLIPS)
+    return [
+        "baseline=scripted", "dataset=ovmerd", f"dataset.root={root}",
+        "dataset.check_files=false", "batch_size=1",
+    ]  # fmt: skip
+
+
+def runs_in(folder: Path) -> list[Path]:
+    """The run folders that sweeps in `folder` have made."""
+    return sorted(path.parent for path in folder.glob("outputs/*/*/run.json"))
+
+
+def kept(folder: Path) -> list[dict[str, object]]:
+    """What each of the runs holds, but for times."""
+    return [_kept(run) for run in runs_in(folder)]
+
+
+def _kept(run: Path) -> dict[str, object]:
+    found: dict[str, object] = {
+        file.name: file.read_bytes()
+        for file in run.iterdir()
+        if file.suffix in (".csv", ".npz") or file.name in ("scores.json", "labels.jsonl")
+    }
+    records = RunFolder(run).read_predictions().values()
+    found["words"] = sorted((each.name, each.status, each.description) for each in records)
+    # Of a clip that was at work when the process died there is one record all the same.
+    found["records"] = (run / "predictions.jsonl").read_bytes().count(b"\n")
+    return found
+
+
+def require_row(
+    fault: Fault, stage: str, undisturbed: list[dict[str, object]], folder: Path
+) -> None:
+    """AssertionError where a promise of the table is not kept."""
+    arguments = write_data(folder)
+    require_promise(fault, Running(folder, arguments, Injected(fault, stage)).end())
+    again = Running(folder, arguments).end()
+    assert again.status == 0, again.said
+    assert kept(folder) == undisturbed
+
+
+def require_promise(fault: Fault, ended: Ended) -> None:
+    """AssertionError where the row's own promise is not kept."""
+    last = ended.said.strip().splitlines()[-1:] or [""]
+    if isinstance(fault.promise, signal.Signals):
+        assert ended.status == -fault.promise, ended.said
+    elif fault.promise == GOES_ON:
+        assert ended.status == 0, ended.said
+        assert "this file system has no" in ended.said
+    elif fault.promise == SENTENCE:
+        assert ended.status == 2, ended.said
+        assert last[0].endswith("fix this and run again")
+        assert "Traceback" not in ended.said
+    elif fault.promise == STOPPED:
+        assert (ended.status, "Traceback" in ended.said) == (130, False), ended.said
+        assert last[0] == "stopped; what was finished is kept, the same command goes on"
+    else:
+        assert fault.promise == TRACE
+        assert ended.status == 1
+        assert "injected" in last[0]
