@@ -29,7 +29,7 @@ Feeding = Literal["clip", "batch", "stream"]
 class Prepared:
     """One clip, decoded and tokenised: what `prepare` hands to `generate`.
 
-    `seed`, `truth` and `clues` are filled in by the runner between the two calls.
+    `seed`, `truth`, `clues` and `answers` are filled in by the runner between the two calls.
     """
 
     inputs: Any
@@ -42,6 +42,9 @@ class Prepared:
     """The true labels; empty unless the adapter declares `sees_truth`."""
     clues: tuple[str | None, ...] = ()
     """Answers of the runs named by `Adapter.sources`; None for a run without an answer."""
+    answers: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Each part of the task's answer (one without a name where it is one label) and the labels
+    that it may be; empty unless the adapter declares `chooses`."""
     tokens: int = 0
     """Places that prompt and longest answer take in the language model's memory, where `encode`
     knows: batches are sized by it."""
@@ -93,6 +96,9 @@ class Adapter:
     labels_in_sentence: ClassVar[bool] = False
     """True if the labels are part of a sentence (`His emotional state is happy, sad.`), which the
     extractor still has to read; a list is taken as it is."""
+    chooses: ClassVar[bool] = False
+    """True where a task is answered by one of its labels (`Prepared.answers`), without a look at
+    the question."""
     sees_truth: ClassVar[bool] = False
     """True only for the ground-truth heuristic."""
     beside_identity: ClassVar[frozenset[str]] = frozenset()

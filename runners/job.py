@@ -31,12 +31,13 @@ from ovmer.runners.parts import identities
 from ovmer.runners.tasks.task import Task, make_task
 
 NOT_FIELDS = frozenset(
-    {"name", "title", "adapter", "status", "generation", "needs", "dtype", "protocol", "variant_of"}
+    "name title adapter status generation needs dtype protocol variant_of trained_on".split()
 )
 """Keys of conf/baseline/*.yaml that are not fields of the adapter. `generation`: see `_fields`;
 `needs`: what a cluster is asked for (sweeping/submit.py); `dtype`: that of the authors' run, see
 `Job.dtype`; `protocol`: settings beside the baseline that its rows in print take; `variant_of`:
-the baseline of which this is another release (papers/)."""
+the baseline of which this is another release (papers/); `trained_on`: data sets that it was
+trained on here (trained_on.py)."""
 _BESIDE_CONTENT = tuple(f".{name}" for name in BESIDE_CONTENT)
 _PRESETS = ("paper", "card", "greedy")
 OWN_PRESET = "own"

@@ -46,6 +46,8 @@ def seen(baseline: str, dataset: str, settings: Mapping[str, Any] | None = None)
     if known is not None and known.get("status") == "rule":
         return TrainedOn(NO_MODEL, "no model")
     given = settings if settings is not None else known or {}
+    if dataset in (given.get("trained_on") or ()):
+        return TrainedOn(TRAIN, "ovmer train")
     found = [
         each
         for pattern, data_sets, each in _lines()

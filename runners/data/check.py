@@ -83,6 +83,8 @@ def check(settings: Mapping[str, Any], workers: int) -> DatasetCheck:
             _probe_all(report, kind, clips, workers, partial(_by_name, finder))
     if not rows.get("file") or rows.get("subtitle"):
         _look_at_subtitles(report, clips)
+    else:
+        report.files["subtitle"] = 0
     _look_at_labels(report, clips)
     return report
 

@@ -128,10 +128,15 @@ class _Folder:
 def looser_matches(
     root: Path, patterns: Mapping[str, Sequence[str]], files: Iterable[tuple[str, str, Path]]
 ) -> Iterator[str]:
-    """Sentences on files that matched only a looser rule: (kind, clip's name, file) each."""
+    """Sentences on files that matched only a looser rule: (kind, clip's name, file) each.
+
+    Patterns without `{name}` name a file by a column of its row, which is no looser rule.
+    """
     found: dict[str, list[tuple[str, Path]]] = {}
     for kind, name, path in files:
         expected = [pattern.replace("{name}", name) for pattern in patterns[kind]]
+        if expected == list(patterns[kind]):
+            continue
         actual = path.relative_to(root).as_posix()
         if actual in expected:
             continue

@@ -147,7 +147,7 @@ def _weights(info: RunInfo, shipped: Mapping[str, Any]) -> Iterator[Mark]:
             other.append(f"{name} is {repo}")
         elif revision not in (None, published["revision"]):
             other.append(f"{name} is {published['repo']} at {revision[:12]}")
-        elif "content" in part and not part.get("commit") and (repo is None or not pinned):
+        elif "content" in part and not commit:
             unknown.append(name)
     if other:
         yield Mark(f"other weights: {'; '.join(other)}")

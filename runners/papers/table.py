@@ -229,8 +229,8 @@ def _cell(
                 choices.append((result, scored, marks))
     if not choices:
         why = _why_empty(row, column, results)
-        failed = next((each.folder for each in results if each.info.problem), None)
-        return TableCell(column, None, None, published, (Mark(why),), failed)
+        tried = (r.folder for r in results if r.info.problem or _is_undefined(r, column))
+        return TableCell(column, None, None, published, (Mark(why),), next(tried, None))
     result, scored, marks = min(
         choices, key=lambda each: (sum(mark.is_grave for mark in each[2]), len(each[2]))
     )
@@ -249,6 +249,11 @@ def _cell(
         spread,
         half_width(spread, len(scored.repeats), printed, layout.runs),
     )
+
+
+def _is_undefined(result: PaperRun, column: Column) -> bool:
+    """Whether the run was scored, but on no clip that counts."""
+    return any(s.metric == column.metric and column.figure in s.figures for s in result.scored)
 
 
 def _all_failed(result: PaperRun) -> bool:
@@ -272,6 +277,11 @@ def _why_empty(row: PrintedRow, column: Column, results: Sequence[PaperRun]) -> 
         return "every clip failed"
     if not info.has_truth:
         return "no true labels to score against"
+    if _is_undefined(results[0], column):
+        return f"no reply counts for {column.figure}: in none of them a label was read"
+    if any(scored.metric == column.metric for scored in all_scored):
+        hint = "; extractor=judge gives it" if column.figure.startswith("judge/") else ""
+        return f"scored without {column.figure}{hint}"
     if all_scored:
         have = ", ".join(dict.fromkeys(scored.metric for scored in all_scored))
         hint = "; groups: ovmer group" if column.metric == "grouping" else ""

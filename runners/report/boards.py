@@ -115,7 +115,7 @@ class Leaderboard:
             "primary": primary,
             "headlines": headlines(primary, names),
             "figures": names,
-            "conditions": {key: str(value) for key, value in self.metric.conditions.items()},
+            "conditions": {key: _told(value) for key, value in self.metric.conditions.items()},
             "comparable": bool(first) and first[0].comparable,
             "clips": len(self.clips),
             "counted": first[0].n_counted if first else 0,
@@ -341,8 +341,13 @@ def _without_seed(run: ReportRun) -> str:
     return json.dumps([*same, settings.engine, settings.machine.dtype], sort_keys=True, default=str)
 
 
+def _told(condition: Any) -> str:
+    """A condition of a metric in words: of protocols, the names."""
+    return ", ".join(condition) if isinstance(condition, Mapping) else str(condition)
+
+
 def _settings(run: ReportRun) -> dict[str, str]:
-    """Settings that a row's figures depend on, beside its model."""
+    """What a row's figures depend on beside its model."""
     settings = run.settings
     return {
         **_frames(settings.baseline),

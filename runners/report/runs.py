@@ -118,7 +118,6 @@ def read_run(folder: RunFolder, datasets: "DatasetCache") -> ReportRun:
         wanted = {clip.name for clip in clips}
         predictions = {name: each for name, each in predictions.items() if name in wanted}
     entry = stored_entry(folder, settings)
-    subtitles = {clip.name: clip.subtitle for clip in clips}
     run = ReportRun(
         path,
         path.resolve().parent.name,
@@ -126,7 +125,7 @@ def read_run(folder: RunFolder, datasets: "DatasetCache") -> ReportRun:
         _metric(settings, entry, warnings),
         clips,
         predictions,
-        read_readings(folder, settings, info, entry, predictions, subtitles),
+        read_readings(folder, settings, info, entry, predictions, clips),
         entry,
         info.is_dry,
         folder.last_record(),

@@ -216,6 +216,20 @@ def careful(labels: Sequence[str]) -> Parse:
     return parse
 
 
+def texts_of_parts(reply: str, parts: Sequence[str]) -> list[str]:
+    """What a reply says of each part: the text after `PART:`, `PART label:` or `PART is`, up to the
+    next part. Where it does not name every part so, the whole reply for each (our own rule)."""
+    hits = [
+        list(re.finditer(rf"\b{re.escape(part)}(?: label)?\W*(?::|=|\bis\b)", reply, re.IGNORECASE))
+        for part in parts
+    ]
+    if not all(hits):
+        return [reply] * len(parts)
+    last = [found[-1] for found in hits]
+    ends = [min([o.start() for o in last if o.start() > hit.start()], default=None) for hit in last]
+    return [reply[hit.end() : end] for hit, end in zip(last, ends, strict=True)]
+
+
 def _conclusions(text: str) -> list[str]:
     tagged: list[str] = ANSWER.findall(text)
     thought = text.rpartition("</think>")[2]

@@ -95,6 +95,7 @@ class Course(ABC):
             "defaults": [name, "_self_"],
             "name": f"{name}_trained",
             "title": f"{title or name}, trained on {self.settings.dataset['name']}",
+            "trained_on": list(self.recipe.mixture) or [self.settings.dataset["name"]],
             **own,
             "checkpoint": {part: {"path": str(path.absolute())} for part, path in parts.items()},
         }

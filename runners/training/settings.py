@@ -188,6 +188,8 @@ class TrainSettings(Settings):
                 raise PrerequisiteError(f"train.kinds: {kind!r}; {near(kind, QUESTIONS)}")
         if not recipe.kinds:
             raise PrerequisiteError("train.kinds is empty; give one, e.g. train.kinds=[ovlabel]")
+        if recipe.mixture and min(recipe.mixture.values()) <= 0:
+            raise PrerequisiteError("train.mixture holds a share that is not above 0")
         if recipe.lora.rank < 0 or (recipe.lora.rank and not recipe.lora.targets):
             raise PrerequisiteError("train.lora.rank and train.lora.targets make no adapters")
 

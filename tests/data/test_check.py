@@ -9,6 +9,7 @@ import pytest
 from ovmer.baselines.errors import PrerequisiteError
 from ovmer.runners.data.check import DatasetCheck, check, text
 from ovmer.runners.data.probe import probe
+from tests.data import benchmark_layouts as layouts
 from tests.data.layouts import settings_of, write_dataset
 from tests.make_sample import SAMPLE
 from tests.runners.conftest import command  # noqa: F401
@@ -35,6 +36,14 @@ def test_a_whole_data_set_has_no_gaps_but_an_empty_subtitle(root: Path) -> None:
     assert 10 < report.seconds < 20
     assert (report.clips, report.expected, report.is_whole) == (6, 2610, False)
     assert look(root, limit=3).is_whole, "what was left out on purpose is not missing"
+
+
+def test_a_data_set_without_a_table_of_subtitles_has_none(tmp_path: Path) -> None:
+    layouts.ravdess(tmp_path / "RAVDESS")
+    settings = job("dataset=ravdess", f"data_root={tmp_path}").settings.dataset
+    report = check(settings, workers=2)
+    assert (report.files["video"], report.files["subtitle"]) == (16, 0)
+    assert not report.gaps
 
 
 def test_what_is_missing_or_broken_is_distinguished(root: Path) -> None:

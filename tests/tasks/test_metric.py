@@ -94,6 +94,22 @@ def test_nothing_but_unknown_replies_is_no_figure_and_no_crash() -> None:
     assert any("no clip counts" in note for note in found.notes)
 
 
+@pytest.mark.parametrize(
+    ("family", "truth", "figure"),
+    [
+        ({"family": "rewards"}, {"truth": "<answer>A</answer>", "group": "judge"}, "reward"),
+        ({"family": "judged_text"}, "a joke", "total"),
+        ({"family": "set_f1", "labels": EMOTIONS}, ["happy"], "F1"),
+    ],
+)
+def test_replies_that_earn_nothing_are_a_figure_of_0(
+    family: dict[str, Any], truth: Any, figure: str
+) -> None:
+    found = scored({"a": "prose", "b": ""}, {"p": family}, {"a": truth, "b": truth})
+    assert found.n_counted == 2
+    assert found.figures[f"p/{figure}"] == 0
+
+
 def test_a_class_that_never_occurs() -> None:
     figures = ["UAR", "UAR-labels"]
     found = scored(

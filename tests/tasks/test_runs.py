@@ -126,6 +126,33 @@ def test_mistakes_are_one_sentence_before_anything_runs(
         work(dfew(tmp_path, *overrides))
 
 
+def test_random_draws_from_the_labels_of_a_task(tmp_path: Path) -> None:
+    layouts.dfew(tmp_path / "DFEW", labels=(1, 2, 3, 4, 5, 6, 7, 1))
+    made = dfew(tmp_path, "baseline=random", "dataset.rows.fold=all")
+    work(made)
+    said = {each.description for each in RunFolder(made.folder).read_predictions().values()}
+    assert said == {"happy", "sad", "neutral", "angry", "surprise", "disgust", "fear"}
+    (scores,) = RunFolder(made.folder).read_scores().values()
+    assert scores.figures["humanomni/unknown"] == 0
+
+
+def test_random_draws_a_label_for_each_part_of_an_answer(tmp_path: Path) -> None:
+    layouts.LAYOUTS["emobench_m_mc_eiu"][1](tmp_path / "EmoBench-M")
+    made = job(
+        "dataset=emobench_m_mc_eiu", f"data_root={tmp_path}", f"outputs={tmp_path}/o",
+        "baseline=random",
+    )  # fmt: skip
+    work(made)
+    (scores,) = RunFolder(made.folder).read_scores().values()
+    assert scores.figures["careful/unknown"] == 0
+
+
+def test_random_is_refused_where_an_answer_is_free_text(tmp_path: Path) -> None:
+    made = job("task=question", "question=Why?", "baseline=random", f"outputs={tmp_path}")
+    with pytest.raises(PrerequisiteError, match="task=question has none to choose from"):
+        work(made)
+
+
 def test_open_labels_in_one_step(tmp_path: Path) -> None:
     made = job(
         "task=open_vocabulary", "baseline=scripted", "baseline.default='happy, a bit shy'",
