@@ -57,6 +57,8 @@ class ContinuousEngine(TransformersEngine):
     ) -> None:
         super().__init__(model, tokenizer, settings, dtype_key)
         self.limit(64, 0)
+        self.shrunk_to: int | None = None
+        """Rows that the latest stream had to make do with; None: the memory sufficed."""
         self._warpers = LogitsProcessorList(warpers(settings))
 
     def limit(self, rows: int, tokens: int) -> None:

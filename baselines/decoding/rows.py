@@ -98,6 +98,7 @@ class DecodingRows:
         self, engine: "ContinuousEngine", coming: Iterator[DecodingRow], cache: RowCache
     ) -> None:
         self._engine, self._coming, self._cache = engine, coming, cache
+        engine.shrunk_to = None
         self._rows: list[DecodingRow] = []
         self._entering: list[DecodingRow] = []
         """Those whose prompts are being taken in."""
@@ -219,6 +220,7 @@ class DecodingRows:
         self._cache.clear()
         clear_device_cache(garbage_collection=True)
         self._sizes.failed(len(rows))
+        self._engine.shrunk_to = self._sizes.size
         self._is_filling, self._answered = True, 0
         if len(rows) > 1:
             self._waiting.extendleft(reversed(rows))
