@@ -27,13 +27,14 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self, cast
 from ovmer.adapters.base import Adapter, Answer, Feeding, Machine, Prepared
 from ovmer.adapters.question import SLOT as SLOT
 from ovmer.adapters.question import QuestionTemplate as QuestionTemplate
+from ovmer.adapters.streaming import Encoded, answered
 from ovmer.baselines.checkpoint import CheckpointPart, Loading, locate
 from ovmer.baselines.decoding.settings import GenerationSettings
 from ovmer.baselines.errors import ClipError, PrerequisiteError
 from ovmer.baselines.tokenizer import LlamaTokenizer, Tokenizer, fit
 
 if TYPE_CHECKING:
-    from ovmer.baselines.decoding.answers import Generated, Prompt
+    from ovmer.baselines.decoding.answers import Generated, Prompt, StreamingEngine
     from ovmer.baselines.decoding.hidden_states import PromptStates
     from ovmer.baselines.device import Placement
     from ovmer.baselines.transfer import SideStream
@@ -49,13 +50,6 @@ VICUNA_SYSTEM = (
     "The assistant gives helpful, detailed, and polite answers to the human's questions."
 )
 """The system text of FastChat's first templates, with which the prompts of several models begin."""
-
-
-@dataclass(frozen=True)
-class _Encoded:
-    """A clip's inputs after `encode`."""
-
-    prompt: "Prompt"
 
 
 class MllmModules(Protocol):
@@ -284,9 +278,13 @@ class Mllm(Adapter, ABC):
         answers = iter(self._batches.run(self._answer, ready, exclusive=self._encoding))
         return [next(answers) if isinstance(item, Prepared) else item for item in encoded]
 
+    def _alone(self, item: Prepared) -> Prepared | ClipError:
+        (encoded,) = self._encode_alone([item])
+        return encoded
+
     def _encode_alone(self, batch: Sequence[Prepared]) -> Sequence[Prepared | ClipError]:
         """Encode what is not yet, while neither `encode` nor an engine of this process runs."""
-        if all(isinstance(item.inputs, _Encoded) for item in batch):
+        if all(isinstance(item.inputs, Encoded) for item in batch):
             return batch
         with self._encoding:
             return self._encoder_batches.run(self._encoded, batch)
@@ -307,7 +305,7 @@ class Mllm(Adapter, ABC):
 
         One whose prompt is NaN or infinite is an error and reaches no engine.
         """
-        if not (todo := [item for item in batch if not isinstance(item.inputs, _Encoded)]):
+        if not (todo := [item for item in batch if not isinstance(item.inputs, Encoded)]):
             return list(batch)
         from ovmer.baselines.decoding.finite import are_finite
 
@@ -315,7 +313,7 @@ class Mllm(Adapter, ABC):
             prompts = side.kept(self._prompts(todo, side))
             finite = are_finite(prompts)
         made = iter(map(self._with_prompt, todo, prompts, finite))
-        return [item if isinstance(item.inputs, _Encoded) else next(made) for item in batch]
+        return [item if isinstance(item.inputs, Encoded) else next(made) for item in batch]
 
     def _prompts(self, items: Sequence[Prepared], side: "SideStream") -> "list[Prompt]":
         return self.embed_batch([replace(each, inputs=side.moved(each.inputs)) for each in items])
@@ -333,7 +331,7 @@ class Mllm(Adapter, ABC):
             where = self._trace(self._model, again)
             return NotFinite("the encoders' output for the clip is", where=where)
         tokens = (len(prompt) + self.generation.max_new_tokens) * self.generation.num_beams
-        return replace(item, inputs=_Encoded(prompt), tokens=tokens)
+        return replace(item, inputs=Encoded(prompt), tokens=tokens)
 
     def _answer(self, batch: Sequence[Prepared]) -> list[Answer | ClipError]:
         prompts = [item.inputs.prompt for item in batch]
@@ -348,26 +346,14 @@ class Mllm(Adapter, ABC):
         streams = isinstance(getattr(self, "_engine", None), StreamingEngine)
         return "stream" if streams and self.streams else "batch"
 
+    def limit_batches(self, clips: int, tokens: int) -> None:
+        if (limit := getattr(self._engine, "limit", None)) is not None:
+            limit(clips, tokens)
+
     def stream(self, items: Iterable[Prepared]) -> Iterator[tuple[int, str | Answer | ClipError]]:
-        known = list[tuple[int, str | ClipError]]()  # without the engine
-
-        def asked() -> Iterator[tuple[int, tuple["Prompt", int]]]:
-            for index, item in enumerate(items):
-                if item.inputs is None:
-                    known.append((index, ""))
-                    continue
-                try:
-                    (encoded,) = self._encode_alone([item])
-                except ClipError as error:
-                    encoded = error
-                if isinstance(encoded, ClipError):
-                    known.append((index, encoded))
-                else:
-                    yield index, (encoded.inputs.prompt, item.seed)
-
-        for index, answer in self._engine.stream(asked()):  # type: ignore[attr-defined]
+        engine = cast("StreamingEngine", self._engine)
+        for index, answer in answered(engine, items, self._alone, self._encoding):
             yield index, self._recorded(answer)
-        yield from known
 
     def _recorded(self, answer: "Generated | ClipError") -> Answer | ClipError:
         if isinstance(answer, ClipError):

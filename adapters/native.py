@@ -88,6 +88,10 @@ class Native(ChatMllm, Mllm):
 
     # -- what Mllm asks for ----------------------------------------------------------------------
 
+    @property
+    def transformers_only(self) -> str:  # type: ignore[override]
+        return self._processor.transformers_only
+
     def read_tokenizer(self) -> Tokenizer:
         return self._processor
 
@@ -129,7 +133,7 @@ class Native(ChatMllm, Mllm):
 
         self._check_inputs()
         settings = engine_settings(machine.engine)
-        settings.check(self.generation, self._processor.transformers_only)
+        settings.check(self.generation, self.transformers_only)
         self._batches, self._encoding = Batches(), Lock()
         if isinstance(settings, VllmSettings):
             self._engine = self._vllm(folder, settings, machine)

@@ -33,7 +33,7 @@ def read_member(content: bytes) -> Any:
         file.seek(0)
         return npy.read_array(file, allow_pickle=False).tolist()
     try:
-        return _plain(_Unpickler(file).load())
+        return _plain(_ArrayUnpickler(file).load())
     except (AttributeError, EOFError, IndexError, KeyError, RecursionError, TypeError) as error:
         raise ValueError(f"its pickle is damaged ({error})") from error
 
@@ -112,7 +112,7 @@ _STAND_INS = {
 }
 
 
-class _Unpickler(pickle.Unpickler):
+class _ArrayUnpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
         module = module.replace("numpy.core", "numpy._core")  # where it stood before numpy 2
         if (module, name) not in _STAND_INS:

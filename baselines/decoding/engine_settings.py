@@ -134,7 +134,7 @@ class EngineSettings:
 
 @dataclass
 class TransformersSettings(EngineSettings):
-    """Padded batches in torch. The switches are off by default because each changes the words."""
+    """Batches in torch. The switches are off by default because each changes the words."""
 
     quantization: str = "none"
     """none | 8bit | 4bit: weights of the language model as bitsandbytes keeps them."""
@@ -195,13 +195,16 @@ class TransformersSettings(EngineSettings):
     def _engine(
         self, llm: "PreTrainedModel", tokenizer: Tokenizer, generation: GenerationSettings
     ) -> "Engine":
+        from ovmer.baselines.decoding.continuous import ContinuousEngine, transformers_engine
         from ovmer.baselines.decoding.switches import choose_attention, compiled
-        from ovmer.baselines.decoding.transformers_engine import TransformersEngine
 
         if self.attention != "auto":
             choose_attention(llm, self.attention)
         llm = compiled(llm) if self.compile else llm
-        return TransformersEngine(llm, tokenizer, generation, self.dtype_key)
+        engine = transformers_engine(llm, tokenizer, generation, self.dtype_key)
+        if isinstance(engine, ContinuousEngine):
+            engine.limit(self.batch_size, self.batch_tokens)
+        return engine
 
 
 @dataclass

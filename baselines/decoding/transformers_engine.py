@@ -27,7 +27,7 @@ from ovmer.baselines.decoding.answers import (
 from ovmer.baselines.decoding.finite import FirstOrigin
 from ovmer.baselines.decoding.hidden_states import PromptStates, prompt_states
 from ovmer.baselines.decoding.memory import batch_tokens
-from ovmer.baselines.decoding.sampling import FiniteScores, penalties, samplers
+from ovmer.baselines.decoding.sampling import DrawPerRow, FiniteScores, penalties, warpers
 from ovmer.baselines.decoding.settings import GenerationSettings
 from ovmer.baselines.errors import ClipError
 from ovmer.baselines.tokenizer import Tokenizer
@@ -110,11 +110,11 @@ class TransformersEngine:
         scores = FiniteScores()
         processors = LogitsProcessorList([scores, *penalties(settings)])
         if settings.do_sample and settings.num_beams == 1:
-            processors.extend(samplers(settings, seeds))
+            processors.extend([*warpers(settings), DrawPerRow(seeds)])
         criteria = StoppingCriteriaList()
         if settings.stop:
             criteria.append(_StopStrings(self._reader, known))
-        with _last_logits_only(self._model):
+        with last_logits_only(self._model):
             rows = self._model.generate(
                 **inputs,
                 generation_config=self._config(max(1, *limits)),
@@ -213,16 +213,16 @@ class TransformersEngine:
 
 
 @contextmanager
-def _last_logits_only(model: PreTrainedModel) -> Iterator[None]:
-    """Some classes of transformers have no `logits_to_keep`, by which `generate` asks for the last
-    position alone: of a long prompt the logits of all positions take gigabytes."""
+def last_logits_only(model: PreTrainedModel) -> Iterator[dict[str, int]]:
+    """The arguments by which `forward` computes logits for the last position alone: for all of a
+    long prompt they take gigabytes. Classes that have no such argument are given what they need."""
     head = model.get_output_embeddings()
     if head is None or "logits_to_keep" in inspect.signature(model.forward).parameters:
-        yield
+        yield {} if head is None else {"logits_to_keep": 1}
         return
     hook = head.register_forward_pre_hook(lambda module, given: (given[0][:, -1:], *given[1:]))
     try:
-        yield
+        yield {}
     finally:
         hook.remove()
 

@@ -1,4 +1,4 @@
-"""Say how far judges, seeds or models agree on the same clips: Krippendorff's alpha.
+"""Measure agreement of judges, seeds or models on the same clips: Krippendorff's alpha.
 
     ovmer agreement task=dfew runs=[a.csv,b.csv] truth=truth.csv
     ovmer agreement task=mme_emotion dataset=mme_emotion_sa runs=[outputs/mme_emotion_sa/voxtral]

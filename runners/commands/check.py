@@ -1,4 +1,4 @@
-"""Check that the files of a data set, or of clips of your own, are there, before a sweep.
+"""Check that the files of a data set, or of your own clips, exist and can be read.
 
     ovmer check dataset=meld data_root=/data
     ovmer check clips=my_videos

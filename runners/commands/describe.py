@@ -1,4 +1,4 @@
-"""Ask one baseline about single clips.
+"""Describe single clips with one baseline.
 
     ovmer describe baseline=video_llava video=clip.mp4 subtitle="I'm fine."
     ovmer describe baseline=qwen2_5_omni anna.mp4 interviews --labels

@@ -1,4 +1,4 @@
-"""Find labels in descriptions that exist, with another extractor, and score them.
+"""Extract labels from existing descriptions with another extractor, and score them.
 
     ovmer extract outputs/ovmerd/video_llava outputs/ovmerd/salmonn extractor=qwen25
 

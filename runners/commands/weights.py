@@ -1,4 +1,4 @@
-"""Say of each part of a checkpoint whether it is there, whole, and what its model needs.
+"""Check checkpoints: which parts are present and complete, and what the model needs.
 
     ovmer weights all
     ovmer weights salmonn videochat weights=/models

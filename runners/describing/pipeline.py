@@ -144,6 +144,7 @@ class Pipeline:
             ready = self._encoded(self._ahead(pool, iter(requests)))
             try:
                 if self._adapter.feeding == "stream":
+                    self._adapter.limit_batches(self._batch_size, self._batch_tokens)
                     answers = self._stream(self._one_ahead(encoder, ready))
                 else:
                     batches = self._one_ahead(encoder, self._batches(ready))

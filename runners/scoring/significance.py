@@ -196,10 +196,9 @@ def compare_contributions(
     (replicates) where the caller has drawn them already.
     """
     first = next(iter(runs.values()))
-    figures = {name: float(statistic(each.sums)) for name, each in runs.items()}
-    order = sorted(figures, key=lambda name: (math.isnan(figures[name]), -figures[name]))
-    figures = {name: figures[name] for name in order}
-    defined = [name for name in order if not math.isnan(figures[name])]
+    unsorted = ((name, float(statistic(each.sums))) for name, each in runs.items())
+    figures = dict(sorted(unsorted, key=lambda pair: (math.isnan(pair[1]), -pair[1])))
+    defined = [name for name, value in figures.items() if not math.isnan(value)]
     if drawn is None:
         replicates = replicates_for(first.n_units, replicates)
         sums = resample(list(runs.values()), replicates, seed)

@@ -217,6 +217,24 @@ def look(
     if state.metric.reads_replies and state.truth:
         # A truth that the task cannot score is reported before anything runs.
         state.metric.score({}, state.truth, missing="zero")
+    _keep_predictions(state, folder)
+    labelled = folder.read_labels()
+    for reading in state.readings:
+        for item in state.to_extract(reading):
+            known = labelled.get(reading.key(item))
+            if known is not None and known.error is None:
+                reading.labels[item.name] = known
+    state.all_scores = folder.read_scores()
+    info, settings = folder.find_info(), job.settings
+    submission = None if state.truth else settings.dataset.get("submission")
+    if info is not None and has_exchange_files(folder, settings.baseline["name"], submission):
+        state.exported = info.exported
+    return state
+
+
+def _keep_predictions(state: JobState, folder: RunFolder) -> None:
+    """Add the folder's records of clips that are unchanged and are not to be done again."""
+    job = state.job
     found = {} if job.at is None and folder.is_stale(job.identity) else folder.read_predictions()
     redone = redo_of(job.settings.redo, [each.name for each in state.requests])
     for each in state.requests:
@@ -233,18 +251,6 @@ def look(
             # One dictionary for both: there may be 100,000 clips.
             record = replace(record, fingerprint=each.fingerprint)
         state.predictions[each.name] = record
-    labelled = folder.read_labels()
-    for reading in state.readings:
-        for item in state.to_extract(reading):
-            known = labelled.get(reading.key(item))
-            if known is not None and known.error is None:
-                reading.labels[item.name] = known
-    state.all_scores = folder.read_scores()
-    info, settings = folder.find_info(), job.settings
-    submission = None if state.truth else settings.dataset.get("submission")
-    if info is not None and has_exchange_files(folder, settings.baseline["name"], submission):
-        state.exported = info.exported
-    return state
 
 
 def _predictions_of(path: Path) -> dict[str, Prediction]:

@@ -138,7 +138,7 @@ def awaited(job: Job, jobs: Sequence[Job]) -> list[int]:
 
 
 def _after(ids: Iterable[str]) -> dict[str, Any]:
-    """What asks Slurm to start a job after others, and to cancel it where one of them fails."""
+    """Options that make Slurm start a job after others, and cancel it if one of them fails."""
     if not (named := ":".join(ids)):
         return {}
     cancels = {"kill-on-invalid-dep": "yes"}

@@ -31,6 +31,7 @@ from ovmer.runners.parts import make
 from ovmer.runners.progress import Progress, say
 from ovmer.runners.scoring.result import mean_scores
 from ovmer.runners.sweeping.costs import money
+from ovmer.runners.sweeping.hint import faster_engine
 from ovmer.runners.sweeping.hooks import run_ended
 from ovmer.runners.sweeping.state import ExtractionState, JobState, look
 
@@ -162,9 +163,11 @@ def _describe(folder: RunFolder, state: JobState, info: RunInfo) -> None:
         _check_embeddings(job)
         adapter = WithEmbeddings(adapter, folder.path)
     launcher = make_launcher(job.settings.launcher, PipelineSettings.of(job, adapter))
+    begun, first = time.monotonic(), None
     try:
         with Progress(len(requests), job.label) as progress:
             for found in launcher.describe(requests):
+                first = first or time.monotonic() - begun
                 prediction = replace(found, made_by=made_by)
                 folder.predictions.append(prediction)
                 state.predictions[prediction.name] = prediction
@@ -176,6 +179,8 @@ def _describe(folder: RunFolder, state: JobState, info: RunInfo) -> None:
     finally:
         speed, price = launcher.speed, job.settings.price
         info.sessions[-1]["speed"] = speed.as_json()
+        if first is not None:  # loading included
+            info.sessions[-1]["speed"]["seconds_to_first_clip"] = round(first, 2)
         cost = money(price, speed.prompt_tokens, speed.new_tokens)
         if cost is not None:
             info.sessions[-1]["cost"] = {"amount": round(cost, 6), "currency": price.currency}
@@ -185,7 +190,9 @@ def _describe(folder: RunFolder, state: JobState, info: RunInfo) -> None:
             _keep_embeddings(folder, state)
     if launcher.speed.new_tokens:  # for other models the last line is enough
         spent = "" if cost is None else f", {cost:.2f} {price.currency}"
-        say(f"{job.label}: {launcher.speed}{spent}")
+        say(f"{job.label}: {launcher.speed}, the first clip after {first or 0.0:.1f} s{spent}")
+        if hint := faster_engine(job, adapter, launcher.speed.clips):
+            say(f"{job.label}: {hint}")
 
 
 def _check_embeddings(job: Job) -> None:

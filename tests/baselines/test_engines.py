@@ -11,10 +11,10 @@ from transformers import LlamaForCausalLM
 
 from ovmer.baselines.decoding import switches
 from ovmer.baselines.decoding.answers import Generated, NotFinite
+from ovmer.baselines.decoding.continuous import transformers_engine
 from ovmer.baselines.decoding.engine_settings import VllmSettings, engine_settings
 from ovmer.baselines.decoding.memory import MemoryNeeds, check_memory, needs_of
 from ovmer.baselines.decoding.settings import GenerationSettings
-from ovmer.baselines.decoding.transformers_engine import TransformersEngine
 from ovmer.baselines.device import GIB, Placement
 from ovmer.baselines.errors import PrerequisiteError
 from ovmer.baselines.llama import llama_config
@@ -203,7 +203,7 @@ def test_quantisation_without_its_package_is_reported_in_one_sentence(tmp_path: 
 )
 def test_scores_that_are_not_finite_are_an_error_of_that_clip_alone(settings: GenerationSettings):
     modules = Modules()
-    engine = TransformersEngine(modules.llm, Letters(), settings)
+    engine = transformers_engine(modules.llm, Letters(), settings)
     prompts = [torch.randn(length, 32) for length in (5, 9, 7)]
     expected = engine.generate(prompts, [0, 1, 2])
     assert all(isinstance(each, Generated) for each in expected)

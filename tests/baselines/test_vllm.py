@@ -25,9 +25,9 @@ from transformers import LlamaForCausalLM
 from ovmer.adapters.base import Answer, Machine
 from ovmer.adapters.mllm import Mllm
 from ovmer.baselines.decoding.answers import Generated, NotFinite, VllmPrompt
+from ovmer.baselines.decoding.continuous import transformers_engine
 from ovmer.baselines.decoding.engine_settings import engine_settings
 from ovmer.baselines.decoding.settings import GenerationSettings
-from ovmer.baselines.decoding.transformers_engine import TransformersEngine
 from ovmer.baselines.decoding.vllm_engine import VllmEngine
 from ovmer.baselines.decoding.vllm_offline import OfflineVllm
 from ovmer.baselines.device import Placement
@@ -81,7 +81,7 @@ def vllm(folder: Path) -> Iterator[OfflineVllm]:
 def by_transformers(
     llm: LlamaForCausalLM, settings: GenerationSettings, prompts: Sequence[Tensor]
 ) -> list[Generated]:
-    return TransformersEngine(llm, Letters(), settings).generate(prompts, range(len(prompts)))
+    return transformers_engine(llm, Letters(), settings).generate(prompts, range(len(prompts)))
 
 
 SETTINGS = {
