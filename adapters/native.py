@@ -42,6 +42,8 @@ _MANY = 64
 _FULL_HD = (1080, 1920)
 _LONG_SUBTITLE = 512
 """Tokens."""
+_LONG_CLIP = 60
+"""Seconds: with `fps`, vLLM keeps memory for so many frames."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +71,9 @@ class Native(ChatMllm, Mllm):
     template: dict[str, Any] = field(default_factory=dict)  # type: ignore[assignment,misc]
     """Arguments of the chat template, `enable_thinking: false`; `chat_template` is another template
     than the checkpoint's, as Jinja or as the name of a file."""
+    lora: dict[str, str] = field(default_factory=dict)
+    """Low-rank adapters in folders of the checkpoint, by the input that calls for each; of several
+    inputs the first decides."""
     packages: dict[str, str] = field(default_factory=dict)
     """Packages that the class needs beside transformers, and the extra that installs each."""
     shrink: dict[str, Any] = field(default_factory=dict)
@@ -103,7 +108,8 @@ class Native(ChatMllm, Mllm):
 
         check_packages(self.architecture, self.packages)
         thinks = {"thinks": True} if self.thinking not in ("auto", "none") else {}
-        write_miniature(folder, self.architecture, {**thinks, **self.shrink}, seed)
+        adapters = sorted(set(self.lora.values()))
+        write_miniature(folder, self.architecture, {**thinks, **self.shrink}, seed, adapters)
         return {"model": folder}
 
     def miniature(self, folder: Path, seed: int = 0) -> Self:
@@ -157,12 +163,21 @@ class Native(ChatMllm, Mllm):
         settings.check(self.generation, "" if here else self.transformers_only)
         self._batches, self._encoding = Batches(), Lock()
         if isinstance(settings, VllmSettings):
+            if self.lora:
+                raise PrerequisiteError(
+                    "engine=vllm does not load the adapters of baseline.lora, without which this "
+                    "model hardly works; say engine=transformers"
+                )
             self._engine = self._vllm(folder, settings, machine)
             self._shows = True
             return
         assert isinstance(settings, TransformersSettings)
         self._loading = Loading(self.checkpoint, self.parts)
         llm = settings.read(folder, machine.device, machine.dtype, self.architecture, self._loading)
+        if self.lora:
+            from ovmer.baselines.native.low_rank import add_adapters
+
+            add_adapters(llm, folder, self.lora)
         self._model = ChatModel(llm)
         self._engine = settings.engine(llm, self.tokenizer, self.generation)
 
@@ -189,8 +204,8 @@ class Native(ChatMllm, Mllm):
     def _longest(self) -> int:
         """Tokens that the longest prompt and its answer are expected to take.
 
-        With all frames in full HD, all seconds of sound and a long subtitle: vLLM keeps memory for
-        the whole context of a model otherwise, 36 GiB for Qwen3-VL's.
+        With the frames of a minute in full HD, all seconds of sound and a long subtitle: vLLM
+        keeps memory for the whole context of a model otherwise, 36 GiB for Qwen3-VL's.
         """
         from ovmer.baselines.native.processor import ClipMedia, Message
 
@@ -200,8 +215,9 @@ class Native(ChatMllm, Mllm):
             self._processor.length(Message([], each, self.system)) for each in words.values()
         )
         if VIDEO in self.modalities:
-            blank = Frames(np.zeros((1, *_FULL_HD, 3), np.uint8), (0,), 25.0, 25 * self.frames)
-            needed += self._tokens_of(self.frames, blank)
+            count, rate = 25 * _LONG_CLIP, 25.0
+            blank = Frames(np.zeros((1, *_FULL_HD, 3), np.uint8), (0,), rate, count)
+            needed += self._tokens_of(len(self._indices(count, rate)), blank)
         if AUDIO in self.modalities:
             sound = np.zeros(int(self.seconds * self._processor.rate), np.float32)
             needed += len(

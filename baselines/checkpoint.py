@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from ovmer.baselines.errors import CheckpointError
+from ovmer.baselines.file_hash import downloaded_from, sha256_of
 from ovmer.baselines.hub import download
 
 
@@ -193,21 +194,16 @@ def _described(part: CheckpointPart) -> str:
     return ", ".join(words) + (f" ({part.get})" if part.get else "")
 
 
-SAMPLES, SAMPLE_BYTES = 64, 4096
-
-
 def fingerprint(path: Path, patterns: Sequence[str] = ()) -> str:
-    """A hash of a file, or of a folder's files, that reads little of large ones.
+    """A hash of a file, or of a folder's files.
 
-    Small files are hashed whole; of a large one its size and 64 blocks of 4 KiB spread over it:
-    two trainings of one model differ nearly everywhere. Of a folder those files count that match
-    one of the patterns, by path or by name; all of them where none does. What it is called is no
-    part of the hash of a single file.
+    Of a folder those files count that match one of the patterns, by path or by name; all of them
+    where none does. The name of a single file is no part of its hash.
     """
     files = [path] if path.is_file() else _matching(path, patterns)
     stats = [file.stat() for file in files]
     return _hash_of(
-        tuple((f, stat.st_size, stat.st_mtime_ns) for f, stat in zip(files, stats, strict=True))
+        tuple((f, stat.st_size, stat.st_ctime_ns) for f, stat in zip(files, stats, strict=True))
     )
 
 
@@ -216,14 +212,8 @@ def _hash_of(files: tuple[tuple[Path, int, int], ...]) -> str:
     """Hash of files, cached by their size and time of change."""
     digest = hashlib.blake2b(digest_size=10)
     for file, size, _ in files:
-        digest.update(f"{file.name if len(files) > 1 else ''}:{size}:".encode())
-        with file.open("rb") as content:
-            if size <= SAMPLES * SAMPLE_BYTES:
-                digest.update(content.read())
-                continue
-            for sample in range(SAMPLES):
-                content.seek((size - SAMPLE_BYTES) * sample // (SAMPLES - 1))
-                digest.update(content.read(SAMPLE_BYTES))
+        name = file.name if len(files) > 1 else ""
+        digest.update(f"{name}:{size}:{sha256_of(file)}".encode())
     return digest.hexdigest()
 
 
@@ -248,7 +238,8 @@ def describe_part(
 ) -> dict[str, Any]:
     """Identity of a part, as plain values: its source and its content.
 
-    `content` is present if the files are on this machine, and `commit` if the hub's cache names it.
+    `content` is present if the files are on this machine, and `commit` if the hub's cache or the
+    notes of `hf download --local-dir` name it.
     A part with a `path` is identified by its content alone. With `look=False` neither the hub's
     cache nor the folder `weights` is read.
     """
@@ -266,7 +257,10 @@ def describe_part(
     content = {"content": fingerprint(path.resolve(), tuple(part.files))}
     if part.path is not None:
         return content | kept
-    commit = {"commit": path.name} if weights is None else {}
+    name = path.name if weights is None else None
+    if weights is not None and path.is_dir():
+        name = downloaded_from(path, _matching(path, part.files))
+    commit = {"commit": name} if name else {}
     return identity | commit | content | kept
 
 

@@ -106,7 +106,7 @@ class Settings:
     limit: int | None = None
     question: str | None = None
     choices: list[str] = field(default_factory=list)
-    generation: str = "paper"
+    generation: str = "own"
     subtitle: str = "prompt"
     inputs: str = "all"
     dry_run: bool = False

@@ -108,7 +108,7 @@ class TransformersEngine:
         inputs = self._padded(prompts)
         known = 0 if "inputs_embeds" in inputs else inputs["input_ids"].shape[1]
         scores = FiniteScores()
-        processors = LogitsProcessorList([scores, *penalties(settings)])
+        processors = LogitsProcessorList([scores, *penalties(settings, known)])
         if settings.do_sample and settings.num_beams == 1:
             processors.extend([*warpers(settings), DrawPerRow(seeds)])
         criteria = StoppingCriteriaList()
@@ -163,6 +163,7 @@ class TransformersEngine:
                     temperature=settings.temperature,
                     top_k=settings.top_k,
                     top_p=settings.top_p,
+                    min_p=settings.min_p or None,
                 )
         return config
 

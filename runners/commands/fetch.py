@@ -11,7 +11,7 @@ Variables that matter: HF_HOME (where the cache is), HF_ENDPOINT (a mirror), HF_
 repositories), HF_HUB_OFFLINE.
 
 settings:
-  dry_run=true   print the number of files and their size, without download
+  dry_run=true   list how many files would be downloaded, and how many GB
   to=FOLDER   another folder; name it afterwards with metric.wheel_root=FOLDER
   url=URL     a mirror of the repository
 """

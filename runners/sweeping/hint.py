@@ -1,4 +1,4 @@
-"""What a run says at its end if another engine would have taken less time."""
+"""A hint at the end of a run if another engine would have taken less time."""
 
 from importlib.util import find_spec
 
