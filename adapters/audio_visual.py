@@ -2,7 +2,7 @@
 
 `modalities=both` is about whatever there is: a clip that lacks one of the two is described from
 the other, asked as if that alone were wanted, and its line carries a note. A clip that lacks all
-that is wanted is recorded as `missing_modality`; one whose file is broken is `unreadable`, as ever.
+that is wanted is recorded as `missing_modality`; one whose file is broken is `unreadable`.
 """
 
 from abc import ABC

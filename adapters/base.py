@@ -3,7 +3,7 @@
 An adapter is one class with one method, `describe(video, audio, subtitle) -> str`. One that wants
 speed writes `prepare` (CPU, thread-safe) and `generate` (device, batched) instead and gets
 `describe` for free; the runner then decodes the next clips while the current batch is generated.
-`encode`, where there is one, stands between the two and overlaps with both.
+`encode`, if defined, runs between the two and overlaps with both.
 
 Settings are the fields of the class when it is a dataclass: the keys of `conf/baseline/NAME.yaml`
 are checked against their names and types before anything is built.
@@ -29,7 +29,7 @@ Feeding = Literal["clip", "batch", "stream"]
 class Prepared:
     """One clip, decoded and tokenised: what `prepare` hands to `generate`.
 
-    `seed`, `truth` and `clues` are filled in by the runner between the two calls.
+    `seed`, `truth`, `clues` and `answers` are filled in by the runner between the two calls.
     """
 
     inputs: Any
@@ -42,6 +42,9 @@ class Prepared:
     """The true labels; empty unless the adapter declares `sees_truth`."""
     clues: tuple[str | None, ...] = ()
     """Answers of the runs named by `Adapter.sources`; None for a run without an answer."""
+    answers: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Each part of the task's answer (one without a name where it is one label) and the labels
+    that it may be; empty unless the adapter declares `chooses`."""
     tokens: int = 0
     """Places that prompt and longest answer take in the language model's memory, where `encode`
     knows: batches are sized by it."""
@@ -62,7 +65,7 @@ class Answer:
 
 @dataclass(frozen=True)
 class Machine:
-    """Where and how a model runs.
+    """Device, data type, engine and weights folder of a model.
 
     Of this only `dtype` and the engine are part of a run's identity.
     """
@@ -75,7 +78,7 @@ class Machine:
     engine: Mapping[str, Any] = field(default_factory=lambda: {"name": "transformers"})
     """The decoding engine: the keys of a file of `conf/engine/`, `name` among them."""
     weights: str | None = None
-    """A folder in which checkpoints lie as OWNER/NAME; None: the hub and its cache."""
+    """A folder with checkpoints as OWNER/NAME; None: the hub and its cache."""
 
 
 class Adapter:
@@ -91,8 +94,11 @@ class Adapter:
     """True where the text names labels and describes nothing: a list, or with
     `labels_in_sentence` a sentence."""
     labels_in_sentence: ClassVar[bool] = False
-    """True where the labels stand in a sentence (`His emotional state is happy, sad.`), which the
+    """True if the labels are part of a sentence (`His emotional state is happy, sad.`), which the
     extractor still has to read; a list is taken as it is."""
+    chooses: ClassVar[bool] = False
+    """True where a task is answered by one of its labels (`Prepared.answers`), without a look at
+    the question."""
     sees_truth: ClassVar[bool] = False
     """True only for the ground-truth heuristic."""
     beside_identity: ClassVar[frozenset[str]] = frozenset()
@@ -106,7 +112,7 @@ class Adapter:
     """The methods of this contract that a subclass writes, itself or by its bases. Derived, as is
     the next: whoever asks what an adapter can do asks these."""
     describe_takes_seed: ClassVar[bool] = False
-    """Whether `describe` has a parameter `seed`; it is then given the clip's (`Prepared.seed`)."""
+    """Whether `describe` has a parameter `seed`; it then gets the clip's (`Prepared.seed`)."""
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
@@ -152,7 +158,7 @@ class Adapter:
         """Say what one clip tells of a person's emotion.
 
         `video` is a video file or an array of face crops (.npy, frames x height x width x 3);
-        `audio` is a sound file, or a video file whose sound track is meant. An empty subtitle is
+        `audio` is a sound file, or a video file for its sound track. An empty subtitle is
         a clip in which nothing is said; None means that the subtitle is not to be used. A model
         that draws random numbers may add a parameter `seed: int = 0`: the clip's.
 
@@ -165,7 +171,7 @@ class Adapter:
         return answer if isinstance(answer, str) else answer.text
 
     def sources(self) -> Sequence[Path]:
-        """Run folders of other baselines, whose descriptions this one is given as clues."""
+        """Run folders of other baselines, whose descriptions this one gets as clues."""
         return ()
 
     def prepare(self, video: Path | None, audio: Path | None, subtitle: str | None) -> Prepared:
@@ -211,13 +217,17 @@ class Adapter:
                 answers.append(error)
         return answers
 
+    def limit_batches(self, clips: int, tokens: int) -> None:
+        """Called before `stream`: have at most so many clips in flight, and so many tokens of them
+        (0: any number). An engine that bounds its batches itself need not listen."""
+
     def stream(self, items: Iterable[Prepared]) -> Iterator[tuple[int, str | Answer | ClipError]]:
         """Answer clips in any order: (index in `items`, answer), each as soon as it is known.
 
         For engines that keep many clips in flight by themselves; where `feeding` is "stream" the
         runner calls this once for the whole run. Drawing an item waits until it is prepared, so
         draw no more than are to be in flight. Raises PrerequisiteError where no further clip can
-        be answered; what was yielded before stands.
+        be answered; answers yielded before are kept.
         """
         raise NotImplementedError
 

@@ -97,7 +97,7 @@ class ChatLlm(Mllm):
 
     def prepare(self, video: Path | None, audio: Path | None, subtitle: str | None) -> Prepared:
         words = subtitle if (subtitle or "").strip() else None
-        # A task's question needs no subtitle beside it: it holds what is said.
+        # A task's question contains the subtitle already.
         is_guess = words is None and self.prompt.with_subtitle != SLOT
         guess = (_GUESS,) if is_guess else ()
         if self._is_served:
@@ -123,7 +123,14 @@ class ChatLlm(Mllm):
 
     @property
     def feeding(self) -> Feeding:
-        return "stream" if getattr(self, "_is_served", False) else super().feeding
+        from ovmer.baselines.decoding.answers import StreamingEngine
+
+        streams = isinstance(getattr(self, "_engine", None), StreamingEngine)
+        return "stream" if streams else super().feeding
+
+    def limit_batches(self, clips: int, tokens: int) -> None:
+        if (limit := getattr(self._engine, "limit", None)) is not None:
+            limit(clips, tokens)
 
     def stream(self, items: Iterable[Prepared]) -> Iterator[tuple[int, str | Answer | ClipError]]:
         asked = enumerate((item.inputs, item.seed) for item in items)

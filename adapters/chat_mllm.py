@@ -97,9 +97,9 @@ class ChatMllm(AudioVisualAdapter):
     frames: int = 8
     """Spread from the first frame to the last; some are repeated where the clip has fewer."""
     fps: float = 0.0
-    """Instead: so many frames a second, but at most `frames`; 0 is off."""
+    """Instead: frames per second, at most `frames` in all; 0 is off."""
     seconds: float = 30.0
-    """At most so much of the sound is heard, from its beginning."""
+    """Seconds of sound used at most, from its beginning."""
     thinking: str = "auto"
     """Format of the thinking part of an answer, see thinking.py."""
     system: str = ""

@@ -7,7 +7,7 @@ language model,
         baseline.runs=[outputs/ovmerd/salmonn-apart,outputs/ovmerd/mplug_owl-apart] extractor=qwen25
 
 The prompt with which the authors merged two clues and a subtitle was not published. Here both clues
-stand where their prompt for one clue has it, joined by the `；` that parts clue and subtitle there.
+are at the slot of their prompt for one clue, joined by the `；` that separates clue and subtitle.
 """
 
 from collections.abc import Sequence
@@ -25,7 +25,7 @@ _JOIN = "；"
 @register("combined")
 @dataclass
 class Combined(Adapter):
-    """Joins what other runs said of a clip, in the order of `runs`."""
+    """Joins the answers of other runs for a clip, in the order of `runs`."""
 
     runs: list[str] = field(default_factory=list)
     """Run folders of the same data set."""

@@ -1,4 +1,4 @@
-"""A baseline that cannot live in this environment: a worker in another Python, asked clip by clip.
+"""Baselines that cannot run in this environment: a worker in another Python, clip by clip.
 
 worker.py has the protocol; the README has a worker of twenty lines. What goes wrong:
 

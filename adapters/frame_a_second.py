@@ -14,7 +14,7 @@ from ovmer.baselines.errors import PrerequisiteError
 
 @dataclass
 class FrameASecond(Mllm, ABC):
-    """Of a longer clip `most_frames` are spread over the frames at whole seconds."""
+    """Sampling at one frame a second; of a longer clip `most_frames` of these are spread evenly."""
 
     most_frames: int = 100
 

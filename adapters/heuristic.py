@@ -30,7 +30,7 @@ class Empty(Adapter):
 @register("random")
 @dataclass
 class Random(Adapter):
-    """Draws labels at random, from each clip's own stream.
+    """Draws labels at random, from each clip's own stream; where a task has labels, from those.
 
     All that is known of the paper's row is that it draws one of the basic emotions; which six is
     our choice (those of the MER challenges).
@@ -43,6 +43,7 @@ class Random(Adapter):
 
     modalities: ClassVar[frozenset[str]] = frozenset()
     answers_with_labels: ClassVar[bool] = True
+    chooses: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         if self.source not in ("basic", "wheels"):
@@ -56,9 +57,15 @@ class Random(Adapter):
             )
 
     def generate(self, batch: list[Prepared]) -> Sequence[str]:
-        return [
-            ", ".join(random.Random(item.seed).sample(self._words, self.labels)) for item in batch
-        ]
+        return [self._drawn(item) for item in batch]
+
+    def _drawn(self, item: Prepared) -> str:
+        stream = random.Random(item.seed)
+        drawn = {
+            part: ", ".join(stream.sample(words, min(self.labels, len(words))))
+            for part, words in (item.answers or {"": self._words}).items()
+        }
+        return ", ".join(f"{part}: {words}" if part else words for part, words in drawn.items())
 
 
 @register("ground_truth")

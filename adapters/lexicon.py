@@ -50,7 +50,7 @@ def find_emotions(text: str) -> list[str]:
     """The labels of the emotion words in `text`, each once, in order of appearance.
 
     A word within six words after a negation is left out, unless a comma, a full stop or a turn
-    of the sentence (`but`, `however`) stands between; `or` and `and` carry a negation on, and
+    of the sentence (`but`, `however`) comes between; `or` and `and` carry a negation on, and
     `not only` is none.
     """
     words = emotion_words()

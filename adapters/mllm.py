@@ -25,20 +25,22 @@ from threading import Lock
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self, cast
 
 from ovmer.adapters.base import Adapter, Answer, Feeding, Machine, Prepared
+from ovmer.adapters.question import SLOT as SLOT
+from ovmer.adapters.question import QuestionTemplate as QuestionTemplate
+from ovmer.adapters.streaming import Encoded, answered
 from ovmer.baselines.checkpoint import CheckpointPart, Loading, locate
 from ovmer.baselines.decoding.settings import GenerationSettings
 from ovmer.baselines.errors import ClipError, PrerequisiteError
 from ovmer.baselines.tokenizer import LlamaTokenizer, Tokenizer, fit
 
 if TYPE_CHECKING:
-    from ovmer.baselines.decoding.answers import Generated, Prompt
+    from ovmer.baselines.decoding.answers import Generated, Prompt, StreamingEngine
     from ovmer.baselines.decoding.hidden_states import PromptStates
     from ovmer.baselines.device import Placement
+    from ovmer.baselines.transfer import SideStream
 
 MINIATURE_NEW_TOKENS = 32
 """Miniatures answer at most this long: random weights hardly ever say the end token."""
-
-SLOT = "{subtitle}"
 
 TUNED = "tuned"
 """The part of a checkpoint that `ovmer train recipe=lora` writes: adapters, and connectors."""
@@ -50,13 +52,6 @@ VICUNA_SYSTEM = (
 """The system text of FastChat's first templates, with which the prompts of several models begin."""
 
 
-@dataclass(frozen=True)
-class _Encoded:
-    """A clip's inputs after `encode`."""
-
-    prompt: "Prompt"
-
-
 class MllmModules(Protocol):
     """The modules of a baseline."""
 
@@ -66,24 +61,6 @@ class MllmModules(Protocol):
     def embed(self, inputs: Any) -> "Prompt":
         """The prompt of one clip, with what is seen and heard in it."""
         ...
-
-
-@dataclass
-class QuestionTemplate:
-    """The question for each clip; `{subtitle}` is replaced by the clip's subtitle."""
-
-    with_subtitle: str = SLOT
-    without_subtitle: str = ""
-
-    def __post_init__(self) -> None:
-        if self.with_subtitle.count(SLOT) != 1:
-            raise PrerequisiteError(f"baseline.prompt.with_subtitle must hold {SLOT} once")
-
-    def about(self, subtitle: str | None) -> str:
-        """The question; None leaves the subtitle out, an empty one is a clip without words."""
-        if subtitle is None:
-            return self.without_subtitle
-        return self.with_subtitle.replace(SLOT, subtitle)
 
 
 @dataclass
@@ -157,7 +134,7 @@ class Mllm(Adapter, ABC):
     def texts(self, question: str, template: Sequence[str] | None = None) -> list[list[int]]:
         """Token ids of the template's texts, the first of which begins with the start token.
 
-        `template` stands for the port's own where a clip needs another.
+        `template` replaces the port's own if a clip needs another.
         """
         encode = self.tokenizer.encode
         first, *rest = (
@@ -177,7 +154,7 @@ class Mllm(Adapter, ABC):
 
     @cached_property
     def parts(self) -> dict[str, Path]:
-        """Where each part of the checkpoint is; downloads what must be."""
+        """Path of each part of the checkpoint; downloads missing ones."""
         return locate(self.checkpoint, self.needed_parts, self._weights)
 
     @property
@@ -232,7 +209,7 @@ class Mllm(Adapter, ABC):
         prompt: QuestionTemplate | None = None,
         template: Sequence[str] | None = None,
     ) -> tuple[str, tuple[str, ...]]:
-        """The question for a clip whose media take so many positions of the prompt.
+        """The question for a clip whose media take `positions` of the prompt.
 
         Its subtitle is cut where `texts` and media would exceed `prompt_limit`, with a note.
         """
@@ -252,9 +229,10 @@ class Mllm(Adapter, ABC):
         return {name: path for name, path in self.parts.items() if name in wanted}
 
     def load(self, machine: Machine) -> None:
-        parts = self.parts  # what is missing is said before anything slow is imported
+        parts = self.parts  # missing parts are reported before any slow import
         from ovmer.baselines.decoding.batches import Batches
         from ovmer.baselines.decoding.engine_settings import cache_folder, engine_settings
+        from ovmer.baselines.decoding.finite import FirstOrigin
         from ovmer.baselines.device import resolve
         from ovmer.baselines.llm_folder import LlmFolder
         from ovmer.baselines.transfer import SideStream
@@ -281,6 +259,7 @@ class Mllm(Adapter, ABC):
         self._side = SideStream(placement.device)
         self._encoding = Lock()
         self._encoder_batches, self._batches = Batches(), Batches()
+        self._trace = FirstOrigin()
 
     @property
     def batch_tokens(self) -> int:
@@ -299,9 +278,13 @@ class Mllm(Adapter, ABC):
         answers = iter(self._batches.run(self._answer, ready, exclusive=self._encoding))
         return [next(answers) if isinstance(item, Prepared) else item for item in encoded]
 
+    def _alone(self, item: Prepared) -> Prepared | ClipError:
+        (encoded,) = self._encode_alone([item])
+        return encoded
+
     def _encode_alone(self, batch: Sequence[Prepared]) -> Sequence[Prepared | ClipError]:
         """Encode what is not yet, while neither `encode` nor an engine of this process runs."""
-        if all(isinstance(item.inputs, _Encoded) for item in batch):
+        if all(isinstance(item.inputs, Encoded) for item in batch):
             return batch
         with self._encoding:
             return self._encoder_batches.run(self._encoded, batch)
@@ -317,21 +300,38 @@ class Mllm(Adapter, ABC):
         states: PromptStates = self._engine.prompt_states(encoded.inputs.prompt, features)  # type: ignore[attr-defined]
         return states
 
-    def _encoded(self, batch: Sequence[Prepared]) -> list[Prepared]:
-        """The items with their inputs replaced by prompts; encoded ones unchanged."""
-        if not (todo := [item for item in batch if not isinstance(item.inputs, _Encoded)]):
-            return list(batch)
-        with self._side as side:
-            moved = [replace(item, inputs=side.moved(item.inputs)) for item in todo]
-            prompts = iter(side.kept(self.embed_batch(moved)))
-        return [
-            item if isinstance(item.inputs, _Encoded) else self._with_prompt(item, next(prompts))
-            for item in batch
-        ]
+    def _encoded(self, batch: Sequence[Prepared]) -> list[Prepared | ClipError]:
+        """The items with their inputs replaced by prompts; encoded ones unchanged.
 
-    def _with_prompt(self, item: Prepared, prompt: "Prompt") -> Prepared:
+        One whose prompt is NaN or infinite is an error and reaches no engine.
+        """
+        if not (todo := [item for item in batch if not isinstance(item.inputs, Encoded)]):
+            return list(batch)
+        from ovmer.baselines.decoding.finite import are_finite
+
+        with self._side as side:
+            prompts = side.kept(self._prompts(todo, side))
+            finite = are_finite(prompts)
+        made = iter(map(self._with_prompt, todo, prompts, finite))
+        return [item if isinstance(item.inputs, Encoded) else next(made) for item in batch]
+
+    def _prompts(self, items: Sequence[Prepared], side: "SideStream") -> "list[Prompt]":
+        return self.embed_batch([replace(each, inputs=side.moved(each.inputs)) for each in items])
+
+    def _with_prompt(
+        self, item: Prepared, prompt: "Prompt", is_finite: bool
+    ) -> Prepared | ClipError:
+        if not is_finite:
+            from ovmer.baselines.decoding.answers import NotFinite
+
+            def again() -> None:
+                with self._side as side:
+                    self._prompts([item], side)
+
+            where = self._trace(self._model, again)
+            return NotFinite("the encoders' output for the clip is", where=where)
         tokens = (len(prompt) + self.generation.max_new_tokens) * self.generation.num_beams
-        return replace(item, inputs=_Encoded(prompt), tokens=tokens)
+        return replace(item, inputs=Encoded(prompt), tokens=tokens)
 
     def _answer(self, batch: Sequence[Prepared]) -> list[Answer | ClipError]:
         prompts = [item.inputs.prompt for item in batch]
@@ -346,26 +346,14 @@ class Mllm(Adapter, ABC):
         streams = isinstance(getattr(self, "_engine", None), StreamingEngine)
         return "stream" if streams and self.streams else "batch"
 
+    def limit_batches(self, clips: int, tokens: int) -> None:
+        if (limit := getattr(self._engine, "limit", None)) is not None:
+            limit(clips, tokens)
+
     def stream(self, items: Iterable[Prepared]) -> Iterator[tuple[int, str | Answer | ClipError]]:
-        known = list[tuple[int, str | ClipError]]()  # without the engine
-
-        def asked() -> Iterator[tuple[int, tuple["Prompt", int]]]:
-            for index, item in enumerate(items):
-                if item.inputs is None:
-                    known.append((index, ""))
-                    continue
-                try:
-                    (encoded,) = self._encode_alone([item])
-                except ClipError as error:
-                    encoded = error
-                if isinstance(encoded, ClipError):
-                    known.append((index, encoded))
-                else:
-                    yield index, (encoded.inputs.prompt, item.seed)
-
-        for index, answer in self._engine.stream(asked()):  # type: ignore[attr-defined]
+        engine = cast("StreamingEngine", self._engine)
+        for index, answer in answered(engine, items, self._alone, self._encoding):
             yield index, self._recorded(answer)
-        yield from known
 
     def _recorded(self, answer: "Generated | ClipError") -> Answer | ClipError:
         if isinstance(answer, ClipError):

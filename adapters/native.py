@@ -9,7 +9,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
 from functools import cached_property
-from importlib.util import find_spec
 from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Any, Self
@@ -21,6 +20,7 @@ from ovmer.adapters.chat_mllm import ChatMllm
 from ovmer.adapters.media import Frames, Samples, read_frames
 from ovmer.adapters.media.sampling import linspace
 from ovmer.adapters.mllm import Mllm
+from ovmer.adapters.native_checks import check_inputs, check_packages, check_room
 from ovmer.adapters.registry import register
 from ovmer.adapters.thinking import CUT_WHILE_THINKING, opens_thinking, split_thinking
 from ovmer.baselines.errors import ClipError, PrerequisiteError, first_line
@@ -73,7 +73,7 @@ class Native(ChatMllm, Mllm):
 
     _is_miniature = False
     _shows = False
-    """Whether the engine is given the media themselves."""
+    """Whether the engine takes the media themselves."""
 
     def __post_init__(self) -> None:
         Mllm.__post_init__(self)
@@ -88,13 +88,17 @@ class Native(ChatMllm, Mllm):
 
     # -- what Mllm asks for ----------------------------------------------------------------------
 
+    @property
+    def transformers_only(self) -> str:  # type: ignore[override]
+        return self._processor.transformers_only
+
     def read_tokenizer(self) -> Tokenizer:
         return self._processor
 
     def write_miniature(self, folder: Path, seed: int) -> dict[str, Path]:
         from ovmer.baselines.native.miniature import write_miniature
 
-        self._check_packages()
+        check_packages(self.architecture, self.packages)
         thinks = {"thinks": True} if self.thinking not in ("auto", "none") else {}
         write_miniature(folder, self.architecture, {**thinks, **self.shrink}, seed)
         return {"model": folder}
@@ -105,7 +109,7 @@ class Native(ChatMllm, Mllm):
         return small
 
     def on(self, machine: Machine) -> Adapter:
-        """With `engine=server` the clips go to a server that has the model under its hub id."""
+        """Return the adapter for a machine; with `engine=server`, for a server with the model."""
         if machine.engine["name"] != "server":
             return super().on(machine)
         from ovmer.adapters.served import Served
@@ -120,8 +124,8 @@ class Native(ChatMllm, Mllm):
         )
 
     def load(self, machine: Machine) -> None:
-        self._check_packages()
-        folder = self.parts["model"]  # what is missing is said before anything slow is imported
+        check_packages(self.architecture, self.packages)
+        folder = self.parts["model"]  # missing parts are reported before any slow import
         from ovmer.baselines.decoding.batches import Batches
         from ovmer.baselines.decoding.engine_settings import VllmSettings, engine_settings
         from ovmer.baselines.decoding.transformers_engine import TransformersEngine
@@ -129,7 +133,7 @@ class Native(ChatMllm, Mllm):
 
         self._check_inputs()
         settings = engine_settings(machine.engine)
-        settings.check(self.generation, self._processor.transformers_only)
+        settings.check(self.generation, self.transformers_only)
         self._batches, self._encoding = Batches(), Lock()
         if isinstance(settings, VllmSettings):
             self._engine = self._vllm(folder, settings, machine)
@@ -272,35 +276,10 @@ class Native(ChatMllm, Mllm):
 
         return read_processor(self.parts["model"], self.processor, self.template)
 
-    def _check_packages(self) -> None:
-        """Raises PrerequisiteError where a package is missing."""
-        for package, extra in self.packages.items():
-            if find_spec(package) is None:
-                raise PrerequisiteError(
-                    f"{self.architecture} needs the package {package}, which is not installed; "
-                    f"pip install 'ovmer[{extra}]'"
-                )
-
     def _check_inputs(self) -> None:
-        """Raises PrerequisiteError where the model does not take what it is to be given."""
-        self._check_packages()
-        name = self._processor.name
-        if AUDIO in self.modalities and not self._processor.takes("audio"):
-            raise PrerequisiteError(
-                f"this model hears nothing (its {name} takes no sound); set "
-                "baseline.modalities=video"
-            )
-        medium = "video" if self.picture == "video" else "image"
-        if VIDEO not in self.modalities or self._processor.takes(medium):
-            return
-        if medium == "video" and self._processor.takes("image"):
-            raise PrerequisiteError(
-                f"this model takes no video (its {name} has no input for it), but images; set "
-                "baseline.picture=images"
-            )
-        raise PrerequisiteError(
-            f"this model sees nothing (its {name} takes no {medium}); set baseline.modalities=audio"
-        )
+        """Raises PrerequisiteError if the model does not take the inputs that it is to be given."""
+        check_packages(self.architecture, self.packages)
+        check_inputs(self._processor, self.modalities, self.picture)
 
     @cached_property
     def _context(self) -> int:
@@ -316,25 +295,10 @@ class Native(ChatMllm, Mllm):
         return int(min(context, self._context)) - self.generation.max_new_tokens
 
     def _check_room(self, needed: int, frames: int) -> None:
-        """Raises PrerequisiteError where not even the media and the bare question fit the model,
-        ClipError where only the engine's context is too short."""
-        if needed <= self._room:
-            return
-        what, remedy = f"{frames} frames", "baseline.frames"
-        if not frames:
-            what, remedy = "the sound", "baseline.seconds"
-        if (whole := needed + self.generation.max_new_tokens) <= self._context:
-            raise ClipError(
-                f"with {what} a prompt takes {needed} tokens, but the engine was started with room "
-                f"for {self._room} beside {self.generation.max_new_tokens} new ones; set "
-                f"engine.context={whole} or more"
-            )
-        whose, rest = "model", ""
-        if self._is_miniature:
-            whose, rest = "miniature", ", or raise baseline.shrink of its max_position_embeddings"
-        raise PrerequisiteError(
-            f"with {what} a prompt takes {needed} tokens, but the {whose}'s context leaves it "
-            f"{self._room} beside {self.generation.max_new_tokens} new ones; lower {remedy}{rest}"
+        """See `check_room`."""
+        new = self.generation.max_new_tokens
+        check_room(
+            needed, frames, new, room=self._room, context=self._context, is_small=self._is_miniature
         )
 
     def _check_many(self, path: Path) -> None:
@@ -358,7 +322,7 @@ class Native(ChatMllm, Mllm):
         self._tried.add(key)
 
     def _tokens_of(self, some: int, first: Frames, *, work: bool = True) -> int:
-        """How long a prompt with so many frames of a clip is, and nothing else.
+        """Length in tokens of a prompt with `some` frames of a clip, and no other media.
 
         Without `work` 0 where that would take as long as with the frames themselves.
         """

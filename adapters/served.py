@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from ovmer.baselines.decoding.miniature_server import MiniatureServer
 
 _RATE = 16_000
-"""Samples a second: what the encoders of speech all hear."""
+"""Samples a second: the rate of all speech encoders."""
 _PICTURES = ("images", "video")
 
 

@@ -45,7 +45,7 @@ _STRIPPED = re.compile(
 def split_thinking(
     text: str, *, inside: bool = False, thinking_format: str = "auto"
 ) -> tuple[str, str]:
-    """(thinking, answer), both stripped; ("", text) as it stands where there was no thinking.
+    """(thinking, answer), both stripped; ("", text) unchanged if there was no thinking.
 
     Thinking that never ends leaves no answer. `inside` says that the prompt had the opening marker.
     """

@@ -1,4 +1,4 @@
-"""Another Python, asked line by line: one JSON object a line on its standard input and output.
+"""A process of another Python, called line by line: one JSON object a line on its standard streams.
 
     worker -> us   {"ready": true}                                         its model is loaded
     us -> worker   {"id": 1, "video": "/clip.mp4", "audio": null, "subtitle": "I'm fine.",
@@ -144,7 +144,7 @@ class WorkerProcess:
             self._raise_died()
 
     def _raise_died(self) -> None:
-        """It closed its output: by its end, or as a way to be of no use."""
+        """Raise the error for a worker that closed its output, because it ended or misbehaved."""
         try:
             code = self._process.wait(_SECONDS_TO_END)
         except subprocess.TimeoutExpired:

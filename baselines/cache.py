@@ -14,7 +14,7 @@ KINDS = {
     WORD_TABLES: "the authors' word tables, from `ovmer fetch wheels`",
     VOCABULARIES: "word tables, compiled",
     PARTS: "subtitles by ear and crops of faces that were made of media files",
-    MEDIA_FILES: "media files whose bytes stood in a table of clips",
+    MEDIA_FILES: "media files from the cells of a table of clips",
 }
 """Folders below the cache folder; all but the word tables are made again when needed."""
 

@@ -79,7 +79,7 @@ class ChatTokenizer(TransformersTokenizer):
     """The tokenizer of a chat model."""
 
     def __init__(self, folder: Path, config: Any = None) -> None:
-        """`config` stands for a config.json of a kind that transformers does not know.
+        """`config` replaces a config.json of a kind that transformers does not know.
 
         Raises CheckpointError where the folder holds no tokenizer with a chat template.
         """

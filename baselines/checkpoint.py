@@ -1,4 +1,4 @@
-"""Where a checkpoint is: a local folder or file, or a pinned revision of a hub repository.
+"""Location of checkpoints: a local folder or file, or a pinned revision of a hub repository.
 
 A model is published in parts (language model, vision tower, connector), each in a repository or
 folder of its own. `CheckpointPart` names one of them as `conf/baseline/NAME.yaml` does; `locate`
@@ -35,7 +35,7 @@ class CheckpointPart:
     """Patterns (`*` is anything) of tensors that the model has no use for, by their names in the
     files: the user's word that they are harmless. A tensor that the model needs stays needed."""
     folder: str | None = None
-    """Name below the setting `weights`; the repository's, unless said."""
+    """Name below the setting `weights`; the repository's by default."""
     gb: float | None = None
     """Size of the files in 10^9 bytes, where it is known."""
     package: str | None = None
@@ -62,7 +62,7 @@ class Loading:
         return None
 
     def ignores(self, key: str, files: Sequence[Path]) -> bool:
-        """Whether the user leaves the tensor called `key` aside."""
+        """Whether the user ignores the tensor called `key`."""
         part = self.part_of(files)
         return part is not None and any(fnmatchcase(key, p) for p in self.parts[part].ignore)
 
@@ -78,7 +78,7 @@ def locate(
 ) -> dict[str, Path]:
     """The folder or file of each part (of `names`, where given); downloads what it must.
 
-    `weights` is a folder in which repositories lie as OWNER/NAME; with it nothing is downloaded.
+    `weights` is a folder with repositories as OWNER/NAME; with it nothing is downloaded.
     Raises CheckpointError that names all parts that are nowhere to be had.
     """
     wanted = list(parts if names is None else names)
@@ -110,7 +110,7 @@ def locate(
 
 
 def local(part: CheckpointPart, setting: str, weights: str | None) -> Path | None:
-    """Where a part lies on this machine; None where it does not.
+    """Path of a part on this machine; None if it is not here.
 
     `setting` is its key in messages. Raises CheckpointError for a `path` or a `weights` that does
     not exist.
@@ -201,7 +201,7 @@ def fingerprint(path: Path, patterns: Sequence[str] = ()) -> str:
 
 @cache
 def _hash_of(files: tuple[tuple[Path, int, int], ...]) -> str:
-    """Of files with their size and time of change: read once as long as those stay."""
+    """Hash of files, cached by their size and time of change."""
     digest = hashlib.blake2b(digest_size=10)
     for file, size, _ in files:
         digest.update(f"{file.name if len(files) > 1 else ''}:{size}:".encode())

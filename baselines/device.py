@@ -1,4 +1,4 @@
-"""Where and in which precision a model runs."""
+"""Device and precision of a model, and the GPU memory of this process."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -76,7 +76,7 @@ def check_room(weights: int, device: torch.device, remedy: str = _SMALLER) -> No
 
 
 def too_small(why: str, remedy: str = _SMALLER) -> PrerequisiteError:
-    """The error for a GPU without room; `remedy` is said beside those that always help."""
+    """The error for a GPU without room; `remedy` is added to those that always help."""
     return PrerequisiteError(
         f"the GPU is too small: {why}; end what else is on it, {remedy}or use a larger GPU"
     )

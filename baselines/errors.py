@@ -11,7 +11,7 @@
         ├── Unavailable          the system did not give us the file; it may next time
         └── Refused              a server declined to answer
 
-Each message is one sentence that says what is wrong, where, and what to do. The tree stands in
+Each message is one sentence that says what is wrong, where, and what to do. The tree is in
 `baselines/` because it is the lowest layer; the others re-export what they raise.
 """
 

@@ -1,4 +1,4 @@
-"""Whether this machine has a GPU, asked without torch, and what `dtype=auto` therefore is.
+"""Detects a GPU without torch, and resolves `dtype=auto`.
 
 What a finished sweep says must not take the seconds that importing torch does.
 """
@@ -10,7 +10,7 @@ from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 
 OWN = "auto"
-"""The type that a model runs in on a GPU where nothing says which."""
+"""Default type of a model on a GPU."""
 
 
 def resolve_dtype(dtype: str, device: str, own: str = OWN, on_gpu: bool | None = None) -> str:

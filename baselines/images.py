@@ -15,7 +15,7 @@ CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 def three_crops(frames: npt.NDArray[np.uint8], side: int) -> Tensor:
     """Frames (n x height x width x 3) -> n x 3 crops x 3 x side x side, float32.
 
-    As ImageBind and those who learned from it look at videos (data.py over pytorchvideo): the short
+    Video preprocessing of ImageBind and models built on it (data.py over pytorchvideo): the short
     side is scaled to `side` bilinearly and not antialiased, and each frame seen three times, at the
     left or top, in the middle, at the right or bottom. Nothing beside the crops is scaled, so that
     a frame costs the same however thin it is.

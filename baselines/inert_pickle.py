@@ -101,10 +101,10 @@ def load(stream: IO[bytes], storages: dict[str, Storage] | None = None) -> Any:
     All storages that it names are entered in `storages`. Raises pickle.UnpicklingError, and what
     else `pickle` raises for torn bytes.
     """
-    return _Unpickler(stream, {} if storages is None else storages).load()
+    return _InertUnpickler(stream, {} if storages is None else storages).load()
 
 
-class _Unpickler(pickle.Unpickler):
+class _InertUnpickler(pickle.Unpickler):
     def __init__(self, stream: IO[bytes], storages: dict[str, Storage]) -> None:
         super().__init__(stream, encoding="utf-8", errors="replace")
         self._storages = storages

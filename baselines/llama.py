@@ -73,7 +73,7 @@ def llama_config(published: Mapping[str, Any]) -> LlamaConfig:
     """The language model's part of a config.json, whatever `model_type` that file claims.
 
     Multimodal checkpoints of the LLaVA line keep LLaMA's fields at the top level, beside their own.
-    A value of null stands for a missing one. What a configuration of transformers' own class
+    A null value counts as missing. What a configuration of transformers' own class
     (`model_type` llama) leaves out is that class's default, since it writes only what differs.
     Raises CheckpointError where one of the sizes is missing.
     """
@@ -89,7 +89,7 @@ def llama_config(published: Mapping[str, Any]) -> LlamaConfig:
 
 
 def rope_parameters(published: Mapping[str, Any]) -> dict[str, Any]:
-    """How a config.json says that positions are rotated, as transformers 5 writes it.
+    """Rotary parameters of a config.json, in the form of transformers 5.
 
     Before, `rope_theta` stood at the top level and `rope_scaling` had its kind as `type`. Raises
     CheckpointError for a kind that transformers does not know.

@@ -92,7 +92,7 @@ def _write_config(folder: Path, llm: PreTrainedModel, dtype: torch.dtype) -> Non
 
 
 def _write_weights(folder: Path, tensors: Tensors, dtype: torch.dtype) -> None:
-    """In shards, each tensor read when its shard is filled."""
+    """Write in shards; each tensor is read when its shard is filled."""
     shard, index, total = dict[str, Tensor](), dict[str, str](), 0
 
     def save() -> None:

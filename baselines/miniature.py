@@ -38,8 +38,8 @@ def random_tensors(module: nn.Module, seed: int) -> dict[str, Tensor]:
     """Half-precision values for every tensor of a module's state dict, in its order.
 
     Matrices are scaled to enlarge what passes through them a little: with less, attention is flat
-    and all clips get the same answer. Vectors that scale (norms) lie around one, others around
-    zero.
+    and all clips get the same answer. Vectors that scale (norms) are drawn around one, others
+    around zero.
     """
     stream = torch.Generator().manual_seed(seed)
     tensors = {}

@@ -31,7 +31,7 @@ class TorchFile:
     starts: dict[str, int]
 
     def start_of(self, tensor: StoredTensor) -> int:
-        """Where the tensor's first number lies in the file, in bytes."""
+        """Offset in bytes of the tensor's first number in the file."""
         return self.starts[tensor.storage.key] + tensor.offset * ITEM_BYTES[tensor.dtype]
 
 

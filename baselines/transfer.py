@@ -9,7 +9,6 @@ would hold the encoder's peak once more.
 from contextlib import ExitStack
 from dataclasses import fields, is_dataclass, replace
 from functools import cached_property
-from types import TracebackType
 from typing import Any, Self, TypeVar
 
 import torch
@@ -36,12 +35,7 @@ class SideStream:
             self._entered.enter_context(torch.cuda.stream(self._stream))
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *raised: object) -> None:
         self._entered.close()
         if self._is_cuda:
             self._stream.synchronize()  # waits without the interpreter's lock

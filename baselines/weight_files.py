@@ -35,7 +35,7 @@ class LazyTensor:
     origin: WeightFile | None = None
     """The file, and what is to be said of it."""
     stored: StoredTensor | None = None
-    """Where its data lie in a torch file, if they are all of what lies there."""
+    """Its data's offset in a torch file, if the storage holds nothing else."""
     reason: str = ""
     """Why a model refuses it, where a table of renames says so (`weights.ForeignTensor`)."""
 

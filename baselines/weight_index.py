@@ -1,4 +1,4 @@
-"""Which tensors weight files hold: names, shapes and types, nothing of their data. No torch.
+"""Index of weight files: the tensors' names, shapes and types, without data or torch.
 
 What people do to files and what does not change a model is undone here, and said in `notes`: a
 state dict nested under another name, the prefix of a wrapper, settings beside the tensors, shards
@@ -41,7 +41,7 @@ class TensorEntry:
     shape: tuple[int, ...]
     dtype: str
     stored: StoredTensor | None = None
-    """Where it lies in a torch file; None in a safetensors file, which finds it by its key."""
+    """Its offset in a torch file; None in a safetensors file, which is read by key."""
 
 
 @dataclass
@@ -54,7 +54,7 @@ class WeightFile:
     """Anything unusual about the file, or ignored in it; parts of sentences."""
     torch_file: TorchFile | None = None
     unused: list[str] = field(default_factory=list)
-    """Names that a port's table of renames leaves aside."""
+    """Names that a port's table of renames ignores."""
 
 
 def index_files(path: Path, inner: str | None = None) -> list[WeightFile]:
@@ -142,7 +142,7 @@ def _unindexed(folder: Path, suffix: str) -> list[Path]:
 
 
 def check_head(file: Path) -> None:
-    """Tell the usual stand-ins for a weight file from one. Raises CheckpointError."""
+    """Recognise the usual placeholders for a weight file. Raises CheckpointError."""
     with file.open("rb") as stream:
         head = stream.read(64).lstrip().lower()
     if not head:
@@ -202,7 +202,7 @@ def _of_torch(file: TorchFile, inner: str | None) -> WeightFile:
 
 
 def _state_dict(file: TorchFile, inner: str | None) -> tuple[dict[Any, Any], list[str]]:
-    """The dict that holds tensors, and a note where it lies under another name than expected."""
+    """The dict that holds tensors, and a note if it has another name than expected."""
     state, under = file.content, list[str]()
     while isinstance(state, dict):
         if isinstance(state, Inert) and "_modules" in state:

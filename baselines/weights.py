@@ -42,7 +42,7 @@ Renames = Sequence[tuple[str, str | None]]
 
 
 class ForeignTensor(str):
-    """In a table of renames, instead of a replacement: why a tensor whose name matches is a
+    """Used in a table of renames instead of a replacement: why a tensor whose name matches is a
     sign of another model. It stays, so that loading refuses it unless the user ignores it."""
 
 
@@ -113,7 +113,7 @@ def renames(pairs: Sequence[tuple[str, str]]) -> Renames:
 def join(*parts: Tensors) -> Tensors:
     """The tensors of several parts together. (`a | b` is for a part that overrides an earlier one.)
 
-    Raises CheckpointError where two parts stand for the same tensor.
+    Raises CheckpointError if two parts are the same tensor.
     """
     joined: Tensors = {}
     for part in parts:
@@ -124,7 +124,7 @@ def join(*parts: Tensors) -> Tensors:
 
 
 def rows(tensor: LazyTensor, part: slice) -> LazyTensor:
-    """Some of a tensor's rows, which are its first dimension; nothing is read yet."""
+    """A range of a tensor's rows (first dimension); nothing is read yet."""
     if not tensor.shape:
         raise CheckpointError(f"{tensor.source} is a single number; is it the right file?")
     count = len(range(tensor.shape[0])[part])

@@ -1,7 +1,7 @@
 """Ablation of inputs: runs of one baseline with all inputs and with fewer, clip by clip.
 
 The difference of a figure is paired by clip and has an interval (scoring/significance.py); beside
-it stands of how many clips the answer changed at all, whatever the truth.
+it is the number of clips whose answer changed, whatever the truth.
 """
 
 import json
@@ -37,13 +37,13 @@ class InputEffect:
     """The name of the run with all inputs."""
     inputs: str
     changed: tuple[str, ...]
-    """The clips whose answer is another one."""
+    """The clips whose answer differs."""
     both: int
     """Clips that both runs answered."""
     figure: str = ""
     value: float | None = None
     difference: float | None = None
-    """The figure with all inputs, less this run's: what was taken away brings so much."""
+    """The figure with all inputs, less this run's: the contribution of the removed input."""
     interval: tuple[float, float] | None = None
     p: float | None = None
 

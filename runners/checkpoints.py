@@ -1,6 +1,6 @@
 """Status of the baselines' checkpoints, before anything is loaded.
 
-`survey` looks at files without torch: which are there, whether they are whole, and what tensors
+`survey` reads files without torch: which are there, whether they are whole, and what tensors
 they hold. `compare` lets the port's own strict loader have its say, without reading any data.
 """
 
@@ -96,7 +96,7 @@ def survey(name: str, adapter: Mllm, weights: str | None) -> Iterator[PartStatus
 
 
 def compare(findings: Sequence[PartStatus], adapter: Mllm, weights: str | None) -> None:
-    """Fill in what the port's loader says of parts that are all there; imports torch."""
+    """Add the port loader's verdict on parts that are complete; imports torch."""
     import torch
 
     from ovmer.baselines.device import Placement

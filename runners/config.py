@@ -1,8 +1,8 @@
 """The top level of the configuration.
 
 Hydra checks that every key of the command line exists, and the types of the keys named here; what
-the groups hold (`baseline`, `dataset`, ...) is checked by the stage that reads it. What is said of
-a mistake stands in explain.py. Only `register` imports Hydra: a job that is composed needs it not.
+the groups hold (`baseline`, `dataset`, ...) is checked by the stage that reads it. explain.py words
+the errors. Only `register` imports Hydra: a job that is composed does not need it.
 """
 
 import warnings
@@ -18,11 +18,12 @@ from ovmer.adapters import registry
 from ovmer.adapters.registry import near
 from ovmer.baselines.errors import PrerequisiteError
 from ovmer.runners.secrets import refuse_secrets
+from ovmer.runners.table_files import explained
 from ovmer.runners.tasks.task import applied
 from ovmer.runners.typed import from_json
 
 CONF = Path(__file__).parents[1] / "conf"
-"""As a path, since a folder `conf` where the user stands would hide the package of that name."""
+"""As a path, since a folder `conf` in the current folder would hide the package of that name."""
 CONFIG_NAME = "config"
 VERSION_BASE = "1.3"
 
@@ -63,7 +64,7 @@ class ReadingSettings:
 
 @dataclass
 class PriceSettings:
-    """Of a million tokens; None where it is not known."""
+    """Prices of a million tokens; None if unknown."""
 
     prompt: float | None = None
     answer: float | None = None
@@ -72,7 +73,7 @@ class PriceSettings:
 
 @dataclass
 class ColumnSettings:
-    """Which column of the table `clips=` holds what, where it is not called so."""
+    """Columns of the table `clips=`, where they have other names than the defaults."""
 
     name: str | None = None
     video: str | None = None
@@ -135,6 +136,7 @@ def register() -> None:
 
     merged = r"\s*'(baseline|hydra/launcher)/.*' is validated against ConfigStore schema"
     warnings.filterwarnings("ignore", merged, UserWarning)
+    OmegaConf.register_new_resolver("settings_help", settings_help, replace=True)
     store = ConfigStore.instance()
     store.store(name="schema", node=Settings)
     for adapter in registry.names():
@@ -144,6 +146,25 @@ def register() -> None:
                 node = OmegaConf.merge(node, OmegaConf.load(file))
             OmegaConf.set_struct(node, False)  # its fields are known once it is imported
             store.store(group="baseline", name=adapter.name, node=node)
+
+
+def require_utf8(folder: Path) -> None:
+    """Raises PrerequisiteError where a yaml file below `folder` is not UTF-8, and where it is none.
+
+    Hydra would show only where in some file it stopped.
+    """
+    if not folder.is_dir():
+        raise PrerequisiteError(f"--config-dir: there is no folder {folder}")
+    for path in folder.rglob("*.yaml"):
+        with explained(path):
+            path.read_text(encoding="utf-8")
+
+
+def settings_help() -> str:
+    """The top level of the configuration with its comments, for `ovmer sweep --help`."""
+    text = (CONF / f"{CONFIG_NAME}.yaml").read_text(encoding="utf-8")
+    _, start, rest = text.partition("\nclips:")
+    return (start + rest.partition("\n# Hydra")[0]).strip().replace("$", "$$")
 
 
 def shipped_baselines() -> dict[str, dict[str, Any]]:

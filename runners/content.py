@@ -42,7 +42,7 @@ def code_of_class(cls: type) -> str | None:
 def code_hash(*files: Path) -> str:
     """Hash of scripts or modules and of what they import from beside them, or their package.
 
-    Where they lie is no part of it.
+    Their location is no part of it.
     """
     found = dict[Path, None]()
     waiting = list(files)
@@ -69,7 +69,7 @@ def _imported(file: Path) -> Iterator[Path]:
         top = top.parent
     package = file.relative_to(top).parts[0] if top != file.parent else None
     if package is None and _INSTALLED & set(top.parts):
-        return  # beside it lie the packages of others
+        return  # beside it are other packages
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             for alias in node.names:

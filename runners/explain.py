@@ -1,5 +1,7 @@
 """One sentence for each mistake in a configuration."""
 
+from pathlib import Path
+
 from omegaconf import DictConfig
 from omegaconf.errors import (
     ConfigAttributeError,
@@ -38,6 +40,10 @@ def explain(error: Exception, group: str = "") -> str:
     if str(error).startswith("Ambiguous value"):
         override = str(error).split("'")[1]
         key, _, values = override.partition("=")
+        if Path(values).expanduser().exists():
+            return (
+                f"the path {values} holds a comma; put quotes within quotes: \"{key}='{values}'\""
+            )
         return f"{override} is no single value; add -m to sweep, or give a list as {key}=[{values}]"
     if isinstance(error, YAMLError):  # its further lines name the file, line and column
         return " ".join(str(error).split())

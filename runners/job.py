@@ -31,18 +31,19 @@ from ovmer.runners.parts import identities
 from ovmer.runners.tasks.task import Task, make_task
 
 NOT_FIELDS = frozenset(
-    {"name", "title", "adapter", "status", "generation", "needs", "dtype", "protocol", "variant_of"}
+    "name title adapter status generation needs dtype protocol variant_of trained_on".split()
 )
 """Keys of conf/baseline/*.yaml that are not fields of the adapter. `generation`: see `_fields`;
 `needs`: what a cluster is asked for (sweeping/submit.py); `dtype`: that of the authors' run, see
 `Job.dtype`; `protocol`: settings beside the baseline that its rows in print take; `variant_of`:
-the baseline of which this is another release (papers/)."""
+the baseline of which this is another release (papers/); `trained_on`: data sets that it was
+trained on here (trained_on.py)."""
 _BESIDE_CONTENT = tuple(f".{name}" for name in BESIDE_CONTENT)
 _PRESETS = ("paper", "greedy")
 _MAKES_LABELS = ("model", "sampling", "translate", "merge", "labels", "parser", "sentences")
 """Settings of an extractor that its labels are called by, where they are unusual."""
 _UNNAMED = frozenset({"translate", "sentences"})
-"""Of these, such whose values say little without their key."""
+"""Of these, the keys whose values say little alone."""
 
 
 @dataclass(frozen=True)
@@ -100,8 +101,8 @@ class Job:
         """Everything that can change a description, as flat keys and plain values.
 
         Left out, because the words do not depend on it: batch size, workers, device, order,
-        selection of clips, where the data lie; also what this adapter makes no use of. (In half
-        precision the batch size can change a word: each session of run.json says what it was.)
+        selection of clips, location of the data; also settings that this adapter does not use.
+        (In half precision the batch size can change a word: each session of run.json records it.)
         """
         code = code_of_class(self._class)
         return {
@@ -134,7 +135,7 @@ class Job:
 
     @property
     def machine(self) -> Machine:
-        """Where and how the model runs."""
+        """Device, data type, engine and weights folder of the model."""
         settings = self.settings
         return Machine(settings.machine.device, self.dtype, settings.engine, settings.weights)
 
@@ -198,7 +199,7 @@ class Job:
 
     @property
     def is_dry(self) -> bool:
-        """Whether a random miniature stands in for the checkpoint."""
+        """Whether a random miniature replaces the checkpoint."""
         return bool(self._switches.get("dry_run"))
 
     @property
@@ -238,7 +239,7 @@ class Job:
         if presets:
             fields["generation"] = {**presets[choice], **self.task.generation}
         if not is_dataclass(self._class) or "bug_compat" not in self._class.__dataclass_fields__:
-            fields.pop("bug_compat", None)  # said of all baselines of an experiment
+            fields.pop("bug_compat", None)  # set for all baselines of an experiment
         if "sources" in self._class.defines and isinstance(fields.get("runs"), list):
             fields["runs"] = [self._run_folder(str(run)) for run in fields["runs"]]
         return fields
@@ -282,7 +283,7 @@ class Job:
 
     @cached_property
     def _sources(self) -> list[str]:
-        """The runs that this one takes its clues from, `ovmerd/secap`: wherever they lie."""
+        """The runs that this one takes its clues from, as `ovmerd/secap`, in any folder."""
         if "sources" not in self._class.defines:
             return []
         return ["/".join(path.absolute().parts[-2:]) for path in self.adapter.sources()]

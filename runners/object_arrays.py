@@ -33,7 +33,7 @@ def read_member(content: bytes) -> Any:
         file.seek(0)
         return npy.read_array(file, allow_pickle=False).tolist()
     try:
-        return _plain(_Unpickler(file).load())
+        return _plain(_ArrayUnpickler(file).load())
     except (AttributeError, EOFError, IndexError, KeyError, RecursionError, TypeError) as error:
         raise ValueError(f"its pickle is damaged ({error})") from error
 
@@ -54,7 +54,7 @@ class _Dtype:
         return self._name.lstrip("<>|=").startswith("O")
 
     def values(self, data: bytes, count: int) -> list[Any]:
-        """So many items, read from their bytes."""
+        """Array items, read from their bytes."""
         import numpy as np
 
         dtype = np.dtype(self._order + self._name.lstrip("<>|="))
@@ -65,7 +65,7 @@ class _Dtype:
 
 
 class _Array:
-    """Stands for numpy.ndarray, whose own `__setstate__` trusts the shape that a file claims."""
+    """Replaces numpy.ndarray, whose own `__setstate__` trusts the shape that a file claims."""
 
     def __setstate__(self, state: tuple[Any, ...]) -> None:
         _, shape, dtype, _, data = state
@@ -112,7 +112,7 @@ _STAND_INS = {
 }
 
 
-class _Unpickler(pickle.Unpickler):
+class _ArrayUnpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
         module = module.replace("numpy.core", "numpy._core")  # where it stood before numpy 2
         if (module, name) not in _STAND_INS:

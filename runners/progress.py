@@ -5,7 +5,6 @@ import sys
 import threading
 import time
 from collections import Counter
-from types import TracebackType
 from typing import Self
 
 from tqdm import tqdm
@@ -43,7 +42,7 @@ class Progress:
         self._started = self._said = time.monotonic()
 
     def add(self, failure: Status | None = None, sentence: str = "") -> None:
-        """Count one more clip; the first failure of each kind is said at once."""
+        """Count one more clip; the first failure of each kind is printed at once."""
         self._count += 1
         if failure is not None:
             if not self._failed[failure]:
@@ -60,10 +59,5 @@ class Progress:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *raised: object) -> None:
         self._bar.close()

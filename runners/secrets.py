@@ -1,6 +1,6 @@
 """Keys and passwords in settings: refused before any setting is stored or printed.
 
-Settings stand in run.json, in the names of run folders, in logs and in job scripts of a cluster.
+Settings appear in run.json, in the names of run folders, in logs and in job scripts of a cluster.
 """
 
 import re

@@ -2,7 +2,7 @@
 
 Guaranteed: UTF-8 with or without a byte-order mark, quoted cells with separators, quotes and new
 lines, cells of up to 2 GB, no pickles, and one sentence naming file and line for whatever cannot be
-read. What a column means, and which cells stand for nothing, is the caller's to know.
+read. The caller interprets columns and missing values.
 """
 
 import csv
@@ -174,7 +174,7 @@ def _json(text: str, where: str) -> Any:
 
 
 def _unambiguous(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
-    """An object; of a key that stands twice Python would silently take the second value."""
+    """An object; of a repeated key Python would silently take the second value."""
     found: dict[str, Any] = {}
     for key, value in pairs:
         if repr(found.setdefault(key, value)) != repr(value):

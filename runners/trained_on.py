@@ -1,4 +1,4 @@
-"""Which models have seen which data sets in training, as far as that could be read.
+"""Training data: which models have seen which data sets, as far as their authors say.
 
 `published/trained_on.csv` holds what the models' authors say, each line with its source. `train`:
 clips of the data set were trained on; `test`: they were not, by a training list or by the authors'
@@ -21,7 +21,7 @@ NO_MODEL = "-"
 
 @dataclass(frozen=True)
 class TrainedOn:
-    """Whether a model has seen the clips of a data set, and who says so."""
+    """Whether a model has seen the clips of a data set, with the source."""
 
     status: str
     source: str = "no training list read"
@@ -46,6 +46,8 @@ def seen(baseline: str, dataset: str, settings: Mapping[str, Any] | None = None)
     if known is not None and known.get("status") == "rule":
         return TrainedOn(NO_MODEL, "no model")
     given = settings if settings is not None else known or {}
+    if dataset in (given.get("trained_on") or ()):
+        return TrainedOn(TRAIN, "ovmer train")
     found = [
         each
         for pattern, data_sets, each in _lines()

@@ -52,7 +52,7 @@ def _plan(kind: Any) -> tuple[dict[str, Converter], set[str]]:
 
 
 def _converter(hint: Any) -> Converter:
-    """Of Any, a plain type, an enum, a dataclass, and of `|`, tuples, lists and dicts of these."""
+    """Converter for Any, plain types, enums, dataclasses, and for `|`, tuples, lists, dicts."""
     origin, inner = get_origin(hint), get_args(hint)
     if hint is Any:
         return lambda value: value

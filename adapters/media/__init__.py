@@ -1,4 +1,4 @@
-"""From files to what models take: frames as uint8 RGB, sound as float32 samples.
+"""Media files -> inputs of models: frames as uint8 RGB, sound as float32 samples.
 
 Files are not trusted. Whatever is broken, empty or not what its name says raises Unreadable, a
 picture or a sound track that is simply absent raises MissingModality, each with one sentence that

@@ -58,7 +58,7 @@ def unavailable(path: Path, error: OSError) -> Unavailable:
 
 
 def unreadable(path: Path, reason: str) -> ClipError:
-    """Why a library could not read a file: Unavailable if plain reading fails too.
+    """The error for a file that a library could not read: Unavailable if plain reading fails too.
 
     Libraries report a failing disk as damage, so the bytes are read once more without them.
     """

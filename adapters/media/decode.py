@@ -56,7 +56,7 @@ def read_video(path: Path, size: Size, reader: str) -> Reading:
 def _with_decord(
     path: Path, size: Size, index: Index | None = None
 ) -> Generator[tuple[int, float], Sequence[int], Pixels | None]:
-    """As the models' own code does, with the same scaling on the YUV picture.
+    """Read as the models' own code does, with the same scaling on the YUV picture.
 
     With `index` None is returned where decord counts other frames, or they take too much memory.
     """
@@ -91,7 +91,7 @@ def _decord() -> Any:
 
 
 def _in_order(path: Path, index: Index, size: Size) -> Reading:
-    """With PyAV from the first frame to the last; twice where packets and frames differ in number.
+    """Read all frames in order with PyAV; twice if packets and frames differ in number.
 
     Frames at their own size are decord's bit for bit; scaled ones differ from its by at most 2 of
     255, since it brings an older FFmpeg.

@@ -47,7 +47,7 @@ def wav(samples: Samples, rate: int) -> bytes:
 
 
 def _small(frame: NDArray[np.uint8], longest_side: int, *, even: bool = False) -> Any:
-    """As an image of Pillow; `even` for H.264, which halves the sides of its colours."""
+    """Convert to an image of Pillow; `even` for H.264, which halves the sides of its colours."""
     from PIL import Image
 
     height, width = frame.shape[:2]

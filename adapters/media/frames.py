@@ -18,7 +18,7 @@ from ovmer.adapters.media.settings import settings
 
 @dataclass(frozen=True, slots=True)
 class Frames:
-    """Some frames of a clip and where they came from."""
+    """Frames of a clip, with their indices."""
 
     pixels: NDArray[np.uint8]
     """n x height x width x 3, RGB."""
@@ -32,7 +32,7 @@ class Frames:
 
     @property
     def seconds(self) -> tuple[float, ...]:
-        """When each frame is shown, at the average rate."""
+        """Time of each frame, at the average rate."""
         return tuple(index / self.fps for index in self.indices)
 
 

@@ -1,4 +1,4 @@
-"""Which frames a video shows, from its packets alone: nothing is decoded (1 to 5 ms for 5 s).
+"""Index of a video's frames, from its packets alone: nothing is decoded (1 to 5 ms for 5 s).
 
 decord numbers packets and seeks to key frames. Its frame i is the clip's frame i only where each
 packet is one shown frame and decoding can start at each key frame; `Index.doubt` says why that is

@@ -3,9 +3,9 @@
     FFmpeg: 44.1 kHz, two channels, 16 bits -> moviepy: at each time i / rate the nearest sample,
     clipped to 0.99 of full scale -> FFmpeg: the mean of both channels
 
-What lies above half the target rate is folded back, so this is for models whose authors' code did
-it (`VideoFileClip.audio.write_audiofile`). Their clip is as long as its container says, to 0.01 s;
-where the sound ends before, silence follows here. (moviepy repeats parts of the last 2000 samples.)
+Frequencies above half the target rate are folded back, so this is for models whose authors' code
+did it (`VideoFileClip.audio.write_audiofile`). Their clip has its container's length, to 0.01 s; if
+the sound ends before, silence follows here. (moviepy repeats parts of the last 2000 samples.)
 """
 
 from itertools import chain
@@ -72,7 +72,7 @@ def _seconds(container: "InputContainer", decoded: NDArray[np.int16]) -> float:
 
 def _pick(decoded: NDArray[np.int16], rate: int, seconds: float) -> NDArray[np.int16]:
     """Channels x samples at 44.1 kHz -> samples at `rate`."""
-    # In moviepy's order of operations: some times lie in the middle between two samples.
+    # In moviepy's order of operations: some times are in the middle between two samples.
     count = min(int(rate * seconds), MOST_BYTES // 8)  # a damaged header may claim years
     times = (1.0 / rate) * np.arange(count)
     nearest = np.round(_DECODED * times).astype(np.int64)

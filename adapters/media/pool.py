@@ -16,17 +16,15 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from numpy.typing import NDArray
 
 from ovmer.adapters.media.container import unavailable, where
+from ovmer.adapters.media.sampling import Rule
 from ovmer.adapters.media.wire import Channel, open_window
 from ovmer.baselines import errors
 from ovmer.baselines.errors import ClipError, OutOfMemory, Timeout, Unavailable, Unreadable
-
-if TYPE_CHECKING:
-    from ovmer.adapters.media.reading import Pick
 
 _FAULTS = {signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGFPE, signal.SIGILL}
 """Signals that a library raises over a file; others come from outside."""
@@ -44,7 +42,7 @@ class _Child:
             passed_on.callback(os.close, window)
             self.channel = Channel(ours, window)
             handed = [theirs.fileno(), window]
-            # -P: nothing in the folder where the user stands can replace a module.
+            # -P: nothing in the user's current folder can replace a module.
             self.process = subprocess.Popen(
                 [sys.executable, "-P", "-m", "ovmer.adapters.media.child", *map(str, handed)],
                 pass_fds=handed,
@@ -98,9 +96,9 @@ class _Answered(Exception):
 
 
 def read_in_child(
-    kind: str, path: Path, pick: "Pick", arguments: dict[str, Any], limit: float
+    kind: str, path: Path, pick: Rule, arguments: dict[str, Any], limit: float
 ) -> tuple[NDArray[Any], dict[str, Any]]:
-    """As `reading.read`, in a child process, within `limit` seconds."""
+    """Read as `reading.read` does, in a child process, within `limit` seconds."""
     request = {"kind": kind, "path": str(path.absolute()), "arguments": arguments, "limit": limit}
     try:
         with _borrowed() as child:
@@ -120,7 +118,7 @@ def read_in_child(
 
 
 def _converse(
-    child: _Child, request: dict[str, Any], pick: "Pick", limit: float
+    child: _Child, request: dict[str, Any], pick: Rule, limit: float
 ) -> tuple[NDArray[Any], dict[str, Any]]:
     deadline = time.monotonic() + limit
     channel = child.channel

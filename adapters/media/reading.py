@@ -4,16 +4,14 @@ A file is read by a generator (see decode.Reading), which is driven here directl
 process (child.py) that is sent its indices.
 """
 
-from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from numpy.typing import NDArray
 
 from ovmer.adapters.media.blank import blank_if_asked, count_read
+from ovmer.adapters.media.sampling import Rule
 from ovmer.adapters.media.settings import settings
-
-Pick = Callable[[int, float], Sequence[int]]
 
 
 def open_reading(kind: str, path: Path, arguments: dict[str, Any]) -> Any:
@@ -39,7 +37,7 @@ def open_reading(kind: str, path: Path, arguments: dict[str, Any]) -> Any:
 
 
 def read(
-    kind: str, path: Path, pick: Pick, **arguments: Any
+    kind: str, path: Path, pick: Rule, **arguments: Any
 ) -> tuple[NDArray[Any], dict[str, Any]]:
     """Read a file, within the time limit of the settings; `pick` is asked for the indices.
 

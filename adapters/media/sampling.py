@@ -1,4 +1,4 @@
-"""Which frames of a clip a model looks at: one named rule for each way the papers' code does it.
+"""Frame sampling: one named rule for each way of the papers' code.
 
 Every rule is a pure function of the number of frames (and, where time matters, the frame rate) and
 returns indices in the order shown to the model. They differ in rounding and in whether the end of

@@ -82,7 +82,7 @@ def read_windows(
 
     As `load_and_transform_audio_data` of ImageBind's data.py has it: resampled by torchaudio; the
     mean over all channels is taken off each stretch in turn, and so twice off what two of them
-    share; then the first channel is heard. A sound that is no longer than one stretch stands whole
+    share; then the first channel is heard. A sound that is no longer than one stretch is used whole
     n times. Raises as `read_sound` does.
     """
     sound = read_sound(path, rate, channels="all", resampling="sinc_hann")

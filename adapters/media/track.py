@@ -31,7 +31,7 @@ _RATES = (2_000, 768_000)
 _LATE = 0.1  # seconds between the first picture and the first sound that deserve a note
 _QUIET = 0.01  # of the channels' loudness: a mean below has cancelled them
 _SHORT = 0.98  # of what the header promises
-_STREAMED = 0x7FFF_0000  # sizes from here on stand for "not known", as in a stream
+_STREAMED = 0x7FFF_0000  # sizes from here on mean "not known", as in a stream
 
 
 def read_samples(path: Path, channels: str, max_seconds: float | None) -> Reading:

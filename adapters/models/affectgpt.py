@@ -43,7 +43,7 @@ LABELS = "labels"
 
 @dataclass(frozen=True)
 class Release:
-    """A released training run: what it looks at, and the epoch that its authors test."""
+    """A released training run: its picture input, and the epoch that its authors test."""
 
     looks_at: str
     epoch: int
@@ -63,7 +63,7 @@ RELEASES: Mapping[str, Release] = {
 # `n_frms` in the released configurations, `clips_per_video` in base_dataset.py.
 FRAMES, _STRETCHES = 8, 8
 # Prompt and answer together (`max_length` of Chat.answer_sample). Of a longer prompt upstream drops
-# the beginning, where picture and sound stand; here the subtitle is cut.
+# the beginning, with picture and sound; here the subtitle is cut.
 _MAX_LENGTH = 2000
 
 
@@ -130,7 +130,7 @@ class AffectGptAdapter(Mllm):
     @property
     def template(self) -> Sequence[str]:  # type: ignore[override]  # by what the weights look at
         *texts, last = self._template.texts
-        # What is asked after the last slot is a setting: the subtitle and the question.
+        # The text after the last slot is a setting: the subtitle and the question.
         return [*texts, last.replace(SUBTITLE_TEXT, "").replace(QUESTION_TEXT, "{question} ")]
 
     @cached_property
@@ -242,7 +242,7 @@ def look_at(count: int, fps: float, frames: int = FRAMES) -> list[int]:
 
 
 def look(path: Path, release: str) -> NDArray[np.uint8]:
-    """8 x 224 x 224 x 3 of what a release looks at; see `look_for`."""
+    """A release's picture input, 8 x 224 x 224 x 3; see `look_for`."""
     return look_for(RELEASES[release].looks_at, path, FRAMES, release)
 
 

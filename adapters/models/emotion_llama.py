@@ -80,7 +80,7 @@ class EmotionLlamaAdapter(Mllm):
         return ["trained", "vision", "llm", *([] if self.features else ["hubert"])]
 
     @property
-    def template(self) -> Sequence[str]:  # type: ignore[override]  # by what is given
+    def template(self) -> Sequence[str]:  # type: ignore[override]  # by the available media
         return DATASET if self.features else DEMO
 
     @cached_property
@@ -89,7 +89,7 @@ class EmotionLlamaAdapter(Mllm):
 
     def load(self, machine: Machine) -> None:
         if self.features:
-            _ = self._folders  # what is missing is said before anything is loaded
+            _ = self._folders  # missing files are reported before anything is loaded
         super().load(machine)
 
     def asking(self, question: str) -> Self:
@@ -131,7 +131,7 @@ class EmotionLlamaAdapter(Mllm):
     def texts(self, question: str, template: Sequence[str] | None = None) -> list[list[int]]:
         """The ids before and after the vectors. The tokenizer adds a start token to the first.
 
-        What stands between start tokens is encoded by itself.
+        Text between start tokens is encoded by itself.
         """
         start = self.tokenizer.bos_id
 

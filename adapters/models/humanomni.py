@@ -39,7 +39,7 @@ _LONG = "the sound lasts longer than the 30 seconds that the model hears"
 @register("humanomni")
 @dataclass
 class HumanOmniAdapter(AudioVisual):
-    """A released checkpoint. With `bug_compat` a clip without sound is given silence."""
+    """A released checkpoint. With `bug_compat` a clip without sound gets silence."""
 
     projector: str = "all_in_one_small"
     thinking: str = "auto"
@@ -58,7 +58,7 @@ class HumanOmniAdapter(AudioVisual):
 
     @cached_property
     def parts(self) -> dict[str, Path]:
-        """Where each part of the checkpoint is. Raises CheckpointError for one of another size."""
+        """Path of each part of the checkpoint. Raises CheckpointError for one of another size."""
         parts = locate(self.checkpoint, self.needed_parts, self._weights)
         found = read_json(parts["model"]).get("mm_projector_type")
         if found in _PROJECTORS and found != self.projector:
@@ -90,7 +90,7 @@ class HumanOmniAdapter(AudioVisual):
         )
 
     def load(self, machine: Machine) -> None:
-        """With the penalty on repetition that the checkpoint asks for, unless the preset has one.
+        """Load with the checkpoint's penalty on repetition, unless the preset has one.
 
         Upstream's `generate` reads generation_config.json, of which only this changes greedy ids.
         """

@@ -36,7 +36,7 @@ class MplugOwlAdapter(Mllm):
     tokenizer_part: ClassVar[str] = "model"
 
     # OV-MER's main-video.py. The indentation is that of their Python code, inside a text of several
-    # lines. Upstream's tokenizer takes what stands before and after `<|video|>` as separate texts.
+    # lines. Upstream's tokenizer takes the text before and after `<|video|>` as separate texts.
     template: ClassVar[tuple[str, ...]] = (
         "The following is a conversation between a curious human and AI assistant. The assistant "
         "gives helpful, detailed, and polite answers to the user's questions.\n"

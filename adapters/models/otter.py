@@ -33,7 +33,7 @@ class OtterAdapter(Mllm):
     )
     model_class: ClassVar[str] = "ovmer.baselines.models.otter:Otter"
 
-    # `<image>User: {} GPT:<answer>` (OV-MER's main-video.py), whose tokenizer takes what stands
+    # `<image>User: {} GPT:<answer>` (OV-MER's main-video.py), whose tokenizer takes the texts
     # between the control tokens as a text of its own.
     template: ClassVar[tuple[str, ...]] = ("User: {question} GPT:",)
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from ovmer.baselines.qwen import QwenTokenizer
 
 # ChatML (make_context in qwen_generation_utils.py); `from_list_format` puts the sound first and
-# numbers it, and its path stands where the tower's vectors go.
+# numbers it, and its path marks the positions of the tower's vectors.
 _SYSTEM = "system\nYou are a helpful assistant."
 _BEFORE = "user\nAudio 1:"
 _ANSWER = "assistant\n"

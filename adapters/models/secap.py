@@ -1,4 +1,4 @@
-"""SECap, which hears a clip and says in one Chinese sentence how its speaker feels.
+"""SECap, which describes the emotion of a speech clip in one Chinese sentence.
 
 Sound alone: the model was never given what is said, so the subtitle is left out, and where the
 picture's file is all there is, its sound track is heard. A clip without sound is recorded as

@@ -88,7 +88,7 @@ class VideoLlavaAdapter(Mllm):
 @register("video_llava_hf")
 @dataclass
 class VideoLlavaHfAdapter(VideoLlavaAdapter):
-    """transformers' conversion, asked as its model card does: no system text, frames in one run."""
+    """transformers' conversion, with its model card's prompt: no system text, frames in one run."""
 
     model_class: ClassVar[str] = "ovmer.baselines.models.video_llava_hf:VideoLlavaHf"
     tokenizer_part: ClassVar[str] = "model"

@@ -3,7 +3,7 @@
 An answer is kept under the hash of everything that shapes it: engine, model, revision, sampling,
 seed and the exact prompt. It is committed as soon as it is there, so a process that is killed
 loses none. Several processes may read and write at once; where two ask the same thing at the same
-moment, the first answer stands and both use it. On a network disk the file is kept in SQLite's
+moment, the first answer is kept and both use it. On a network disk the file is kept in SQLite's
 older, slower journal mode, because write-ahead logs do not work between machines.
 """
 
@@ -13,7 +13,6 @@ import sqlite3
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 from ovmer.baselines.decoding.answers import Generated
@@ -73,7 +72,7 @@ class AnswerCache:
         return [known.get(key) for key in keys]
 
     def keep(self, question: Question, reply: Generated) -> Generated:
-        """Keep an answer, without its ids and thinking; returns the one that stands, which may be
+        """Keep an answer, without its ids and thinking; returns the stored one, which may be
         another process's."""
         reply = replace(reply, ids=(), thinking="")
         row = (
@@ -104,17 +103,12 @@ class AnswerCache:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *raised: object) -> None:
         self._file.close()
 
 
 def _on_network_disk(folder: Path) -> bool:
-    """Whether the file system that `folder` lies on is one of the network kinds (Linux)."""
+    """Whether `folder` is on a network file system (Linux)."""
     try:
         mounts = [line.split() for line in Path("/proc/mounts").read_text().splitlines()]
     except OSError:

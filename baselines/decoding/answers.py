@@ -18,7 +18,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class ConditionedPrompt:
-    """Token ids for a language model that looks at something beside them, in layers of its own.
+    """Token ids for a language model with cross-attention to other features, in layers of its own.
 
     Its `generate` takes that as `media` (rows x ...); all prompts of a batch have it in one shape.
     """
@@ -43,7 +43,7 @@ class MediaPrompt:
     features: Mapping[str, "Tensor"]
     switches: Mapping[str, bool] = field(default_factory=dict)
     packed: Collection[str] = ()
-    """Features that stand one after another along their last axis instead."""
+    """Features that are concatenated along their last axis instead."""
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -79,9 +79,11 @@ class NotFinite(ClipError):
 
     status = Status.NOT_FINITE
 
-    def __init__(self, what: str, key: str = "machine.dtype") -> None:
+    def __init__(self, what: str, key: str = "machine.dtype", where: str = "") -> None:
+        """`where` says in which layer they arose, if that was looked for."""
+        place = f" ({where})" if where else ""
         super().__init__(
-            f"{what} NaN or infinite, as float16 overflows; set {key}=bfloat16, or float32"
+            f"{what} NaN or infinite{place}, as float16 overflows; set {key}=bfloat16, or float32"
         )
 
 
@@ -120,7 +122,7 @@ class Engine(Protocol):
     ) -> Sequence[Generated | ClipError]:
         """One answer per prompt, in their order. `seeds` start the random stream of each.
 
-        A ClipError stands for a prompt that failed alone.
+        A ClipError marks a prompt that failed alone.
         """
         ...
 
@@ -145,14 +147,14 @@ class TextEngine(Protocol):
 
     @property
     def identity(self) -> Mapping[str, Any]:
-        """Which model answers and through which engine: all but question and sampling.
+        """Model and engine: all that shapes an answer but question and sampling.
 
         Raises PrerequisiteError where the model is not to be had.
         """
 
     def stream(self, asked: Asked) -> Answered:
         """Answer prompts of text. Raises PrerequisiteError where no further one can be answered;
-        what was yielded before stands."""
+        answers yielded before are kept."""
 
     def close(self) -> None:
         """Free what answering took."""

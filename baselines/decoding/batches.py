@@ -12,6 +12,7 @@ from ovmer.baselines.faults import is_out_of_memory
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
+DOES_NOT_FIT = "the clip does not fit the device, even alone; use a larger GPU"
 _STEADY = 4
 """After this many full batches that fit, a batch twice as large is tried."""
 _STEADIEST = 64
@@ -46,9 +47,7 @@ class Batches:
             with exclusive or nullcontext():
                 answers = self._try(function, items[len(results) :][:1])
             if answers is None:
-                results.append(
-                    OutOfMemory("the clip does not fit the device, even alone; use a larger GPU")
-                )
+                results.append(OutOfMemory(DOES_NOT_FIT))
             else:
                 results += answers
 
@@ -62,15 +61,16 @@ class Batches:
             answers = self._try(function, batch)
             if answers is not None:
                 results += answers
-                self._grow(len(batch))
+                self.fitted(len(batch))
             else:
-                self._shrink(len(batch))
+                self.failed(len(batch))
                 if len(batch) == 1:
                     break
         return results
 
-    def _grow(self, fitted: int) -> None:
-        if self.size is None or fitted < self.size:
+    def fitted(self, count: int) -> None:
+        """Learn from a batch of `count` that fits."""
+        if self.size is None or count < self.size:
             return
         if self._has_grown:
             self._steady, self._has_grown = _STEADY, False
@@ -80,11 +80,12 @@ class Batches:
             self.size = grown if grown < self._too_large else None
             self._fitted, self._has_grown = 0, True
 
-    def _shrink(self, failed: int) -> None:
+    def failed(self, count: int) -> None:
+        """Learn from a batch of `count` that does not."""
         if self._has_grown:
             self._steady = min(2 * self._steady, _STEADIEST)
-        self._too_large = max(self._too_large, failed)
-        self.size = max(failed // 2, 1)
+        self._too_large = max(self._too_large, count)
+        self.size = max(count // 2, 1)
         self._fitted, self._has_grown = 0, False
 
     def _try(

@@ -1,4 +1,4 @@
-"""Which language model: `owner/name@commit` on the hub, a local folder, or a GGUF file.
+"""Sources of language models: `owner/name@commit` on the hub, a local folder, a GGUF file.
 
 Nothing here imports torch: a run whose answers are all cached never does.
 """
@@ -30,7 +30,7 @@ class ChatModelSource:
     name: str
     revision: str | None
     folder: Path | None
-    """Where it lies, if it is no hub model."""
+    """Its folder, if it is no hub model."""
     is_miniature: bool = False
 
     @staticmethod
@@ -61,7 +61,7 @@ class ChatModelSource:
         return ChatModelSource(_MINIATURE, None, folder, is_miniature=True)
 
     def version(self) -> dict[str, str]:
-        """Name and revision, the same for the same weights wherever they lie.
+        """Name and revision, the same for the same weights in any folder.
 
         Raises CheckpointError for a hub model without a commit that cannot be looked up.
         """

@@ -108,7 +108,7 @@ def _last(found: Iterable[Mapping[str, Any]], key: str) -> Any:
 
 
 def _count(value: Any) -> int | None:
-    """A number of tokens; None for whatever else stands there."""
+    """A number of tokens; None for any other value."""
     is_count = isinstance(value, int) and not isinstance(value, bool) and value >= 0
     return value if is_count else None
 

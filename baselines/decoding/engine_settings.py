@@ -134,7 +134,7 @@ class EngineSettings:
 
 @dataclass
 class TransformersSettings(EngineSettings):
-    """Padded batches in torch. The switches are off by default because each changes the words."""
+    """Batches in torch. The switches are off by default because each changes the words."""
 
     quantization: str = "none"
     """none | 8bit | 4bit: weights of the language model as bitsandbytes keeps them."""
@@ -195,13 +195,16 @@ class TransformersSettings(EngineSettings):
     def _engine(
         self, llm: "PreTrainedModel", tokenizer: Tokenizer, generation: GenerationSettings
     ) -> "Engine":
+        from ovmer.baselines.decoding.continuous import ContinuousEngine, transformers_engine
         from ovmer.baselines.decoding.switches import choose_attention, compiled
-        from ovmer.baselines.decoding.transformers_engine import TransformersEngine
 
         if self.attention != "auto":
             choose_attention(llm, self.attention)
         llm = compiled(llm) if self.compile else llm
-        return TransformersEngine(llm, tokenizer, generation, self.dtype_key)
+        engine = transformers_engine(llm, tokenizer, generation, self.dtype_key)
+        if isinstance(engine, ContinuousEngine):
+            engine.limit(self.batch_size, self.batch_tokens)
+        return engine
 
 
 @dataclass
@@ -246,7 +249,7 @@ class VllmSettings(EngineSettings):
             needs = needs_of(model, path, self.context, placement.dtype)
             check_memory(needs, total, self.memory or 0.75)
         options = self.arguments(placement.device, _name_of(placement.dtype), beside_encoders=True)
-        return VllmEngine(VllmEngine.start(path, options), tokenizer, generation)
+        return VllmEngine(VllmEngine.start(path, options), tokenizer, generation, self.dtype_key)
 
     def start_text(
         self,
@@ -261,7 +264,7 @@ class VllmSettings(EngineSettings):
 
         options = {"seed": 0} | self.own_arguments(device, dtype)
         vllm = OfflineVllm(folder, options, choice=self.choice, key=self.at)
-        return VllmEngine(vllm, tokenizer, generation)
+        return VllmEngine(vllm, tokenizer, generation, self.dtype_key)
 
     def share(self, *, beside_encoders: bool = False) -> float:
         """The share of the GPU's memory."""

@@ -18,13 +18,13 @@ _KINDS = ("image", "video", "audio")
 
 @dataclass(frozen=True)
 class PromptStates:
-    """Of one clip, in float32."""
+    """Hidden states of one clip, in float32."""
 
     hidden: NDArray[Any]
     """The language model's last hidden state, after its final norm, of the prompt's last token
     (width): what the first new token is chosen by."""
     connector: Mapping[str, NDArray[Any]]
-    """The mean of the vectors (width) that stand for each medium in the prompt: by `image`, `video`
+    """The mean of the vectors (width) of each medium in the prompt: by `image`, `video`
     and `audio` for chat models, by their order in the prompt (`0`, `1` ...) for ports."""
 
 
@@ -68,7 +68,7 @@ def _connector(
 
 
 def _placeholders(model: PreTrainedModel) -> dict[str, list[int]]:
-    """Ids of the tokens that stand for each medium, as the configuration names them."""
+    """Ids of each medium's placeholder tokens, as the configuration names them."""
     parts = [model.config, *(getattr(model.config, name) for name in model.config.sub_configs)]
     found: dict[str, list[int]] = {kind: [] for kind in _KINDS}
     for part in filter(None, parts):

@@ -1,4 +1,4 @@
-"""A language model that is asked in text: an engine behind the cache of answers."""
+"""A language model with text prompts: an engine behind the cache of answers."""
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -67,7 +67,7 @@ class LanguageModel:
             for number, answer in self.engine.stream(enumerate(unknown)):
                 question = unknown[number]
                 self.asked += 1
-                # One with a note was not asked quite as `identity` says.
+                # One with a note was prompted differently from `identity`.
                 if not isinstance(answer, ClipError) and not answer.notes:
                     answer = cache.keep(question, answer)
                 yield from ((index, answer) for index in indices[question])
@@ -129,6 +129,8 @@ class LocalTextEngine:
                 )
                 too_long.append((key, ClipError(problem)))
 
+        # Questions of like length share a batch, with less padding.
+        asked = sorted(asked, key=lambda each: -len(each[1][0]))
         if isinstance(self._engine, StreamingEngine):
             yield from self._engine.stream(fitting())
         else:
@@ -136,7 +138,7 @@ class LocalTextEngine:
         yield from too_long
 
     def _batched(self, questions: list[tuple[int, tuple[list[int], int]]]) -> Answered:
-        """Questions of like length share a batch; one that does not fit the memory is halved."""
+        """A batch that does not fit the memory is halved."""
         from ovmer.baselines.decoding.batches import Batches
 
         def answer(batch: Sequence[tuple[list[int], int]]) -> Sequence[Generated | ClipError]:

@@ -65,7 +65,7 @@ class MemoryNeeds:
 
 
 def needs_of(model: nn.Module, folder: Path, context: int, dtype: torch.dtype) -> MemoryNeeds:
-    """Of modules whose language model is in `folder`; `context` tokens at most, 0: not bounded."""
+    """Estimate for modules, their language model in `folder`; `context`: most tokens, 0: any."""
     config: Any = model.llm.config  # type: ignore[union-attr]
     tokens = context or min(config.max_position_embeddings, LONG_PROMPT)
     return MemoryNeeds(

@@ -12,6 +12,9 @@ import torch
 from torch import Tensor
 from transformers import (
     LogitsProcessor,
+    LogitsProcessorList,
+    MinNewTokensLengthLogitsProcessor,
+    NoBadWordsLogitsProcessor,
     NoRepeatNGramLogitsProcessor,
     RepetitionPenaltyLogitsProcessor,
     TemperatureLogitsWarper,
@@ -20,6 +23,7 @@ from transformers import (
 )
 
 from ovmer.baselines.decoding.settings import GenerationSettings
+from ovmer.baselines.tokenizer import Tokenizer
 
 
 class FiniteScores(LogitsProcessor):
@@ -38,25 +42,32 @@ class FiniteScores(LogitsProcessor):
         return scores
 
     def rows(self, prompts: int) -> list[bool]:
-        """For each prompt, whether all scores of its rows (one, or one per beam) were finite."""
+        """Whether all scores of each prompt's rows (one, or one per beam) were finite."""
         if self._is_finite is None:
             return [True] * prompts
         return self._is_finite.view(prompts, -1).all(dim=1).tolist()
 
 
+def draw(scores: Tensor, streams: Sequence[torch.Generator]) -> Tensor:
+    """One token per row (rows x 1), each drawn with its row's own stream.
+
+    `scores` (rows x vocabulary) are the warped logits of the next token.
+    """
+    draws = [torch.rand((), generator=stream, dtype=torch.float64) for stream in streams]
+    cumulative = scores.double().softmax(dim=-1).cumsum(dim=-1)
+    targets = torch.stack(draws)[:, None].to(scores.device) * cumulative[:, -1:]
+    token = torch.searchsorted(cumulative, targets, right=True)
+    return token.clamp_(max=scores.shape[-1] - 1)  # scores that are NaN must not crash a GPU
+
+
 class DrawPerRow(LogitsProcessor):
-    """Leaves one token per row: drawn from the scores with that row's own stream."""
+    """Leaves one token per row, as `draw` chooses it."""
 
     def __init__(self, seeds: Sequence[int]) -> None:
         self._streams = [torch.Generator().manual_seed(seed) for seed in seeds]
 
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
-        """`scores` (rows x vocabulary) are the warped logits of the next token."""
-        draws = [torch.rand((), generator=stream, dtype=torch.float64) for stream in self._streams]
-        cumulative = scores.double().softmax(dim=-1).cumsum(dim=-1)
-        targets = torch.stack(draws)[:, None].to(scores.device) * cumulative[:, -1:]
-        token = torch.searchsorted(cumulative, targets, right=True)
-        token.clamp_(max=scores.shape[-1] - 1)  # scores that are NaN must not crash a GPU
+        token = draw(scores, self._streams)
         return torch.full_like(scores, -torch.inf).scatter(1, token, 0.0)
 
 
@@ -71,8 +82,29 @@ def penalties(settings: GenerationSettings) -> list[LogitsProcessor]:
     return chain
 
 
-def samplers(settings: GenerationSettings, seeds: Sequence[int]) -> list[LogitsProcessor]:
-    """Temperature, top-k and top-p in transformers' order, then the draw."""
+def restraints(
+    settings: GenerationSettings, tokenizer: Tokenizer, known: int, device: torch.device
+) -> LogitsProcessorList:
+    """All that forbids or weakens tokens in view of earlier ones, in transformers' order.
+
+    `known` of these are the prompt's.
+    """
+    ends = torch.tensor(list(tokenizer.stop_ids), device=device)
+    chain = LogitsProcessorList()
+    if words := bad_words_ids(settings, tokenizer):
+        chain.append(NoBadWordsLogitsProcessor(words, ends))
+    if least := settings.min_new_tokens:
+        chain.append(MinNewTokensLengthLogitsProcessor(known, least, ends, device=device))
+    return LogitsProcessorList([*chain, *penalties(settings)])
+
+
+def bad_words_ids(settings: GenerationSettings, tokenizer: Tokenizer) -> list[list[int]]:
+    """The tokens of each text that must not come."""
+    return [tokenizer.encode(word) for word in settings.bad_words]
+
+
+def warpers(settings: GenerationSettings) -> list[LogitsProcessor]:
+    """Temperature, top-k and top-p in transformers' order."""
     chain: list[LogitsProcessor] = []
     if settings.temperature != 1.0:
         chain.append(TemperatureLogitsWarper(settings.temperature))
@@ -80,4 +112,4 @@ def samplers(settings: GenerationSettings, seeds: Sequence[int]) -> list[LogitsP
         chain.append(TopKLogitsWarper(settings.top_k))
     if settings.top_p < 1.0:
         chain.append(TopPLogitsWarper(settings.top_p))
-    return [*chain, DrawPerRow(seeds)]
+    return chain

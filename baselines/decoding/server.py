@@ -5,7 +5,7 @@ and again, withholds the answer, or takes too long) has no answer and is asked a
 run. Where no other question would fare better (no server, no such model, no key, too many requests,
 or one failure after another) the run stops with one sentence, and what was answered is kept.
 
-The key stands in the environment and nowhere else.
+The key is read from the environment and stored nowhere.
 """
 
 import asyncio
@@ -55,7 +55,7 @@ _ATTEMPTS = 4
 """Of asking where the answer is no JSON."""
 
 Endpoint = Literal["chat/completions", "completions"]
-"""Where questions are put: with `messages` in their body, or with a `prompt` as it stands."""
+"""Where questions are put: with `messages` in their body, or with a literal `prompt`."""
 
 
 Outcome = Generated | ClipError
@@ -84,7 +84,7 @@ class ServerClient:
 
         A question is a number of the caller's own and the body of the request, but for the model;
         it is drawn, in another thread, when its turn comes. Raises PrerequisiteError where no
-        further question can be answered; what was yielded before stands.
+        further question can be answered; answers yielded before are kept.
         """
         answers = self._answers(iter(questions), endpoint)
 
@@ -240,7 +240,10 @@ class ServerClient:
                 f"the server at {self._shown_url} takes no {what} ({said}); {remedy}"
             )
         if status == 404:
-            return self._stopped(f"does not know the model {self._model!r} ({said})")
+            root = (
+                "" if "/v1" in self._shown_url else f"; most want {self._shown_url}/v1 as base_url"
+            )
+            return self._stopped(f"does not know the model {self._model!r} ({said}){root}")
         if status == 402:
             return self._stopped(f"wants payment ({said}); look to your quota")
         at = self._settings.at
@@ -300,7 +303,7 @@ class ServerClient:
         get the same."""
         is_chat = endpoint == "chat/completions"
         put: Any = (client.chat.completions if is_chat else client.completions).with_raw_response
-        # The one argument that the client insists on; the rest goes as it stands.
+        # The one argument that the client insists on; the rest is sent unchanged.
         first = "messages" if is_chat else "prompt"
         rest = {key: value for key, value in body.items() if key != first}
         for attempt in range(_ATTEMPTS):
@@ -378,7 +381,7 @@ _OF_THE_SERVER = (_ServerError, Timeout)
 
 
 class _Pace:
-    """Lets so many pass in a minute, evenly."""
+    """Limits calls per minute, evenly spaced."""
 
     def __init__(self, per_minute: int) -> None:
         self._gap = 60 / per_minute if per_minute else 0.0

@@ -39,7 +39,7 @@ _OF_VLLM = ("top_k", "repetition_penalty", "min_new_tokens")
 class ChatServer:
     """Chats -> answers, from any OpenAI-compatible server.
 
-    Which weights stand behind a model's name is known to the server alone. Control tokens that a
+    Only the server knows which weights a model's name means. Control tokens that a
     message spells are left to the server; with the other engines they are plain text.
     """
 
@@ -194,11 +194,7 @@ class EmbeddingServer:
                     known.append((key, self._reader.read((), len(prompt))))
                     continue
                 lengths[key] = len(prompt)
-                try:
-                    vectors = embeddings(prompt, self._config["hidden_size"])
-                except ClipError as error:
-                    known.append((key, error))
-                    continue
+                vectors = embeddings(prompt, self._config["hidden_size"])
                 body = vllm_parameters(self._generation, limit, seed, self._stop_ids)
                 yield key, body | {"prompt_embeds": _as_text(vectors), "return_token_ids": True}
 

@@ -24,9 +24,10 @@ from ovmer.baselines.decoding.answers import (
     NotFinite,
     Prompt,
 )
+from ovmer.baselines.decoding.finite import FirstOrigin
 from ovmer.baselines.decoding.hidden_states import PromptStates, prompt_states
 from ovmer.baselines.decoding.memory import batch_tokens
-from ovmer.baselines.decoding.sampling import FiniteScores, penalties, samplers
+from ovmer.baselines.decoding.sampling import DrawPerRow, FiniteScores, penalties, warpers
 from ovmer.baselines.decoding.settings import GenerationSettings
 from ovmer.baselines.errors import ClipError
 from ovmer.baselines.tokenizer import Tokenizer
@@ -48,6 +49,7 @@ class TransformersEngine:
         """`dtype_key` is the setting of the model's data type, which messages name."""
         self._model = model
         self._dtype_key = dtype_key
+        self._trace = FirstOrigin()
         self._tokenizer = tokenizer
         self._settings = settings
         self._reader = AnswerReader(tokenizer, settings)
@@ -86,7 +88,7 @@ class TransformersEngine:
     def _batches(
         self, prompts: Sequence[Prompt], seeds: Sequence[int]
     ) -> list[Generated | ClipError]:
-        """Prompts whose media cannot be laid together are answered apart."""
+        """Prompts whose media cannot be batched are answered separately."""
         groups: dict[object, list[int]] = {}
         for index, prompt in enumerate(prompts):
             kind = prompt.kind if isinstance(prompt, MediaPrompt) else None
@@ -108,11 +110,11 @@ class TransformersEngine:
         scores = FiniteScores()
         processors = LogitsProcessorList([scores, *penalties(settings)])
         if settings.do_sample and settings.num_beams == 1:
-            processors.extend(samplers(settings, seeds))
+            processors.extend([*warpers(settings), DrawPerRow(seeds)])
         criteria = StoppingCriteriaList()
         if settings.stop:
             criteria.append(_StopStrings(self._reader, known))
-        with _last_logits_only(self._model):
+        with last_logits_only(self._model):
             rows = self._model.generate(
                 **inputs,
                 generation_config=self._config(max(1, *limits)),
@@ -129,10 +131,17 @@ class TransformersEngine:
         return answers
 
     def _not_finite(self, prompt: Prompt) -> NotFinite:
-        """Tells whether embeddings were wrong before the language model had them."""
-        if isinstance(prompt, Tensor) and not prompt.isfinite().all():
-            return NotFinite("the encoders' output for the clip is", self._dtype_key)
-        return NotFinite("the scores of the language model are", self._dtype_key)
+        """The error of one prompt; the first names the layer, for which the prompt is read again.
+
+        Encoders of chat models are within `generate`.
+        """
+        once = GenerationConfig(max_new_tokens=1, do_sample=False, pad_token_id=0)
+
+        def again() -> None:
+            self._model.generate(**self._padded([prompt]), generation_config=once)
+
+        where = self._trace(self._model, again)
+        return NotFinite("the scores of the model are", self._dtype_key, where)
 
     def _config(self, new_tokens: int) -> GenerationConfig:
         settings = self._settings
@@ -204,16 +213,16 @@ class TransformersEngine:
 
 
 @contextmanager
-def _last_logits_only(model: PreTrainedModel) -> Iterator[None]:
-    """Some classes of transformers have no `logits_to_keep`, by which `generate` asks for the last
-    position alone: of a long prompt the logits of all positions take gigabytes."""
+def last_logits_only(model: PreTrainedModel) -> Iterator[dict[str, int]]:
+    """The arguments by which `forward` computes logits for the last position alone: for all of a
+    long prompt they take gigabytes. Classes that have no such argument are given what they need."""
     head = model.get_output_embeddings()
     if head is None or "logits_to_keep" in inspect.signature(model.forward).parameters:
-        yield
+        yield {} if head is None else {"logits_to_keep": 1}
         return
     hook = head.register_forward_pre_hook(lambda module, given: (given[0][:, -1:], *given[1:]))
     try:
-        yield
+        yield {}
     finally:
         hook.remove()
 

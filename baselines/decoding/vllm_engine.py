@@ -7,10 +7,11 @@ on the clip's seed alone, as there, but are other draws.
 
 What vLLM 0.32 gets wrong, and what is done about it: embeddings of another width kill the engine,
 so they are checked first; the penalty on repetition looks at the prompt's token ids, which it has
-none of and takes from an earlier request in the same batch slot, so ids that stand for no token go
+none of and takes from an earlier request in the same batch slot, so ids of no token are sent
 along.
 """
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -40,10 +41,15 @@ class VllmEngine:
     """Prompts -> texts, with continuous batching: no padding, no batch size."""
 
     def __init__(
-        self, vllm: OfflineVllm, tokenizer: Tokenizer, settings: GenerationSettings
+        self,
+        vllm: OfflineVllm,
+        tokenizer: Tokenizer,
+        settings: GenerationSettings,
+        dtype_key: str = "machine.dtype",
     ) -> None:
-        """`vllm` is closed with this."""
+        """`vllm` is closed with this; `dtype_key` is the setting of the model's data type."""
         self._vllm = vllm
+        self._dtype_key = dtype_key
         self._settings = settings
         self._tokenizer = tokenizer
         self._reader = AnswerReader(tokenizer, settings)
@@ -80,12 +86,7 @@ class VllmEngine:
                 if self._reader.limit(len(prompt)) == 0:
                     known.append((key, self._reader.read((), len(prompt))))
                     continue
-                try:
-                    request = self._prompt(prompt)
-                except ClipError as error:
-                    known.append((key, error))
-                else:
-                    yield key, request, self._params(len(prompt), seed)
+                yield key, self._prompt(prompt), self._params(len(prompt), seed)
 
         for key, output in self._vllm.run(
             requests(), enough=lambda output: self._reader.has_stop(output.outputs[0].token_ids)
@@ -94,7 +95,11 @@ class VllmEngine:
             if isinstance(output, ClipError):
                 yield key, output
                 continue
-            ids = self._reader.until_stop(list(output.outputs[0].token_ids))
+            answer = output.outputs[0]
+            if not math.isfinite(answer.cumulative_logprob or 0.0):
+                yield key, NotFinite("the scores of the model are", self._dtype_key)
+                continue
+            ids = self._reader.until_stop(list(answer.token_ids))
             yield key, self._reader.read(ids, length)
         yield from known
 
@@ -117,8 +122,11 @@ class VllmEngine:
         kind = RequestOutputKind.CUMULATIVE if self._settings.stop else RequestOutputKind.FINAL_ONLY
         limit = self._reader.limit(prompt_tokens)
         parameters = vllm_parameters(self._settings, limit, seed, self._tokenizer.stop_ids)
-        # vLLM's own text drops a character whose bytes are not all there.
-        return SamplingParams(**parameters, output_kind=kind, detokenize=False)
+        # vLLM's own text drops a character whose bytes are not all there. The logarithm of a chosen
+        # token's probability is NaN as soon as one score of its row is NaN or infinite.
+        return SamplingParams(
+            **parameters, output_kind=kind, detokenize=False, logprobs=0, flat_logprobs=True
+        )
 
     def close(self) -> None:
         """End the engine's processes and give the memory back."""
@@ -128,7 +136,7 @@ class VllmEngine:
 def embeddings(prompt: Prompt, width: int) -> Tensor:
     """The prompt's vectors on the CPU, checked before they reach an engine.
 
-    Raises ValueError for another width, NotFinite for vectors that are NaN or infinite.
+    Raises ValueError for another width.
     """
     if not isinstance(prompt, Tensor) or prompt.dim() != 2:
         raise ValueError("only prompts of embeddings (length x width) can be sent to vLLM")
@@ -136,10 +144,7 @@ def embeddings(prompt: Prompt, width: int) -> Tensor:
         raise ValueError(
             f"the prompt's vectors are {prompt.shape[1]} wide but the language model's {width}"
         )
-    vectors = prompt.detach().to("cpu", copy=False)
-    if not vectors.isfinite().all():
-        raise NotFinite("the encoders' output for the clip is")
-    return vectors
+    return prompt.detach().to("cpu", copy=False)
 
 
 def vllm_parameters(

@@ -37,7 +37,7 @@ STARTED_BY = "OVMER_VLLM_STARTED_BY"
 """The environment variable that marks our engines (see native/vllm_plugin.py): the id of the
 process that started one."""
 # vLLM 0.32 has two model runners. The newer one, which it prefers on a GPU, penalises token 0 for
-# what stands at embeddings; the equality with transformers was shown for this one, on a CPU.
+# the ids at embeddings; the equality with transformers was shown for this one, on a CPU.
 _RUNNER = {"VLLM_USE_V2_MODEL_RUNNER": "0"}
 
 _AT_ONCE = 16
@@ -165,7 +165,7 @@ class OfflineVllm:
             return self._engine.step()
         except EngineDeadError as error:
             raise PrerequisiteError(
-                "vLLM's engine died (its own messages stand above); what was answered is kept, "
+                "vLLM's engine died (its own messages are above); what was answered is kept, "
                 "the same command goes on from there"
             ) from error
 

@@ -147,7 +147,7 @@ class _Layer(nn.Module):
         super().__init__()
         width = config.encoder_embed_dim
         self.alpha = (2 * config.encoder_layers) ** 0.25
-        self.self_attn = _Attention(config, owns_table)
+        self.self_attn = _BeatsAttention(config, owns_table)
         self.self_attn_layer_norm = nn.LayerNorm(width)
         self.fc1 = nn.Linear(width, config.encoder_ffn_embed_dim)
         self.fc2 = nn.Linear(config.encoder_ffn_embed_dim, width)
@@ -159,7 +159,7 @@ class _Layer(nn.Module):
         return x
 
 
-class _Attention(nn.Module):
+class _BeatsAttention(nn.Module):
     """Self-attention whose bias by relative position is gated per head and query."""
 
     def __init__(self, config: BeatsConfig, owns_table: bool) -> None:

@@ -28,7 +28,7 @@ from ovmer.baselines.miniature import publish, random_tensors, write_json
 from ovmer.baselines.weight_files import Tensors
 from ovmer.baselines.weights import Renames, weightless
 
-_FIELDS = (
+CLIP_FIELDS = (
     "hidden_size",
     "intermediate_size",
     "num_hidden_layers",
@@ -101,13 +101,13 @@ def clip_vision_config(folder: Path) -> CLIPVisionConfig:
     while isinstance(config, Mapping) and "vision_config" in config:
         config = config["vision_config"]
     published = {name: value for name, value in (config or {}).items() if value is not None}
-    lost = [name for name in _FIELDS if name not in published]
+    lost = [name for name in CLIP_FIELDS if name not in published]
     # transformers' own class writes only what differs from its defaults.
     if lost and published.get("model_type") != "clip_vision_model":
         raise CheckpointError(
             f"{folder / 'config.json'} lacks {', '.join(lost)} of an image tower; is it a CLIP?"
         )
-    fields = {name: published[name] for name in _FIELDS if name in published}
+    fields = {name: published[name] for name in CLIP_FIELDS if name in published}
     return CLIPVisionConfig(**fields, attn_implementation="sdpa")
 
 
@@ -157,7 +157,7 @@ def shortest_side_crop(
 ) -> npt.NDArray[np.uint8]:
     """Bring the shorter side to `size` (bicubic, antialiased) and cut out the middle square.
 
-    T x height x width x 3 -> T x size x size x 3. Where the middle lies between two pixels, the
+    T x height x width x 3 -> T x size x size x 3. If the middle is between two pixels, the
     image processor cuts before it; torchvision's CenterCrop (`rounded`) at the even one.
     """
     sides = frames.shape[1:3]
@@ -190,7 +190,7 @@ def write_clip_miniature(folder: Path, seed: int) -> None:
         (r"^", "vision_model."),
     )
     tensors = publish(random_tensors(tower, seed), published)
-    # Of the rest of a CLIP, which loading leaves aside, one tensor for each kind of name.
+    # Of the rest of a CLIP, which loading ignores, one tensor for each kind of name.
     for name in ("vision_model.post_layernorm.bias", "text_model.final_layer_norm.bias"):
         tensors[name] = torch.zeros(_MINIATURE["hidden_size"])
     tensors["visual_projection.weight"] = torch.zeros(16, _MINIATURE["hidden_size"])

@@ -42,7 +42,7 @@ class TokenMerging(nn.Module):
         self.neighbours = neighbours
 
     def count(self, tokens: int) -> int:
-        """How many are left of so many tokens."""
+        """Number of tokens left after merging."""
         return int(self.rate) if self.rate > 1 else math.ceil(tokens * self.rate)
 
     def forward(self, tokens: Tensor, draw: Draw) -> tuple[Tensor, Tensor]:

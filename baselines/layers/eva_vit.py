@@ -163,7 +163,7 @@ def _join_biases(tensors: Tensors, attention: str) -> None:
     """Queries and values have a bias in the file, keys have none: here they have one of zeros."""
     q, v = (tensors.pop(f"{attention}{name}_bias", None) for name in "qv")
     if q is None or v is None:
-        return  # the strict loader says what is missing
+        return  # the strict loader reports missing tensors
     shape = (2 * q.sides(1)[0] + v.sides(1)[0],)
     tensors[f"{attention}qkv.bias"] = LazyTensor(shape, q.source, partial(_joined, q, v))
 
@@ -175,7 +175,7 @@ def _joined(q: LazyTensor, v: LazyTensor) -> Tensor:
 
 def write_eva_miniature(file: Path, seed: int, width: int = 32, layers: int = 2) -> None:
     """A random tower in the published layout: 224 x 224 pixels in 256 patches, `layers` + 1 layers,
-    and beside them what loading leaves aside."""
+    and tensors that loading ignores."""
     with weightless():
         tower = EvaVit(_sizes(width, layers + 1, EVA_HEADS, 2 * width, patch=14, image=224))
     tensors = publish(_split_biases(random_tensors(tower, seed)), _PUBLISHED)

@@ -1,6 +1,6 @@
 """HuBERT (Hsu et al., 2021, arXiv 2106.07447), for which transformers' HubertModel is exact.
 
-What stands here is what models built on it share: its files, and how sound is handed to it.
+Code shared by models built on it: its files, and the preprocessing of sound.
 """
 
 from pathlib import Path

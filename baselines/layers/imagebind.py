@@ -112,7 +112,7 @@ class _Mlp(nn.Module):
         return out
 
 
-class _Block(nn.Module):
+class _ImageBindBlock(nn.Module):
     def __init__(self, config: ImageBindConfig, extra_key: bool) -> None:
         super().__init__()
         self.attn = nn.MultiheadAttention(
@@ -136,7 +136,9 @@ class _Tower(nn.Module):
         super().__init__()
         self.class_token = nn.Parameter(torch.empty(1, 1, config.width))
         self.positions = nn.Parameter(torch.empty(1, 1 + patches, config.width))
-        self.blocks = nn.ModuleList(_Block(config, extra_key) for _ in range(config.layers))
+        self.blocks = nn.ModuleList(
+            _ImageBindBlock(config, extra_key) for _ in range(config.layers)
+        )
         self.norm = nn.LayerNorm(config.width, eps=1e-6)
         self.projection = nn.Linear(config.width, config.output, bias=False)
 

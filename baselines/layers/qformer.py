@@ -42,7 +42,7 @@ class QFormerConfig:
     heads: int = 12
     ffn: int = 3072
     vocabulary: int | None = None
-    """Number of word embeddings where text stands beside the queries, else None."""
+    """Number of word embeddings if text is given with the queries, else None."""
     positions: int = 512
     """Longest text, in tokens."""
 

@@ -1,4 +1,4 @@
-"""Which of several sentences say most nearly the same, by the vectors of a BERT.
+"""Sentence similarity by the vectors of a BERT.
 
 The model is shibing624/text2vec-base-chinese-paraphrase (CoSENT, Su, 2022), whose vectors are the
 means over all tokens of a sentence.

@@ -1,7 +1,7 @@
 """UMT-L/16 (Li et al., ICCV 2023, arXiv 2303.16058), the video tower of VideoChat2.
 
     T frames -> patches of 16 x 16, 196 a frame -> + fixed positions in time and space
-             -> pre-norm layers, each token looking at all of all frames
+             -> pre-norm layers, each token attending to all tokens of all frames
 
 The published model returns the hidden states of its last layer but one: the last layer is in no
 file, and neither is a norm behind it. Parameters are named as in the published files. The
@@ -59,7 +59,7 @@ class UmtVit(nn.Module):
     def __init__(self, config: UmtConfig) -> None:
         super().__init__()
         self.patch_embed = _Patches(config)
-        self.blocks = nn.ModuleList(_Block(config) for _ in range(config.layers))
+        self.blocks = nn.ModuleList(_UmtBlock(config) for _ in range(config.layers))
 
     def forward(self, pixels: Tensor) -> Tensor:
         """T x 3 x size x size -> (T * 196) x width, frame after frame."""
@@ -82,11 +82,11 @@ class _Patches(nn.Module):
         return tokens
 
 
-class _Block(nn.Module):
+class _UmtBlock(nn.Module):
     def __init__(self, config: UmtConfig) -> None:
         super().__init__()
         self.norm1 = nn.LayerNorm(config.width, eps=1e-6)
-        self.attn = _Attention(config)
+        self.attn = _UmtAttention(config)
         self.norm2 = nn.LayerNorm(config.width, eps=1e-6)
         self.mlp = nn.ModuleDict(
             {
@@ -100,7 +100,7 @@ class _Block(nn.Module):
         return x + self.mlp["fc2"](F.gelu(self.mlp["fc1"](self.norm2(x))))
 
 
-class _Attention(nn.Module):
+class _UmtAttention(nn.Module):
     """Self-attention in which queries and values have a bias and keys have none."""
 
     def __init__(self, config: UmtConfig) -> None:

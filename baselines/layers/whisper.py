@@ -16,7 +16,7 @@ from ovmer.baselines.weights import weightless
 
 SAMPLE_RATE = 16000
 LONGEST_SECONDS = 30
-"""The encoder hears a window of this length, silence after the end of a sound included."""
+"""Window of the encoder; shorter sounds are padded with silence."""
 
 WHISPER_KEYS = (
     (r"^(model\.)?decoder\.", None),

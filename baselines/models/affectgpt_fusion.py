@@ -34,7 +34,7 @@ _LONGEST = {"video": 32, "audio": 8, "multi": 264}
 class FusionConfig:
     """How vectors over time become `tokens` vectors in the prompt.
 
-    Without a Q-Former there is one vector, which stands there `tokens` times.
+    Without a Q-Former there is one vector, repeated `tokens` times.
     """
 
     kind: str = ATTENTION
@@ -53,7 +53,7 @@ class FusionConfigs:
 
     @classmethod
     def of(cls, tensors: Tensors, model: Mapping[str, Any]) -> "FusionConfigs":
-        """As renamed tensors tell; `model` is what the file says of its model, if it does.
+        """Infer the fusions from renamed tensors; `model` holds the file's own settings, if any.
 
         Neither the number of tokens without a Q-Former nor that of heads leaves a trace in tensors.
         """

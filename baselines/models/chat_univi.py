@@ -33,7 +33,7 @@ from ovmer.baselines.layers.clip_vision import (
     write_clip_miniature,
 )
 from ovmer.baselines.layers.density_peaks import Draw, TokenMerging
-from ovmer.baselines.llama import llama_config
+from ovmer.baselines.llama import MINI_LLAMA2, llama_config
 from ovmer.baselines.miniature import (
     publish,
     random_tensors,
@@ -63,14 +63,8 @@ _PUBLISHED = (
     (r"^llm\.", ""),
 )
 _MINIATURE: dict[str, Any] = {
+    **MINI_LLAMA2,
     "model_type": "ChatUniVi",
-    "vocab_size": 400,
-    "hidden_size": 32,
-    "intermediate_size": 64,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 1,
-    "max_position_embeddings": 4096,
-    "rms_norm_eps": 1e-5,
     "mm_vision_tower": "openai/clip-vit-large-patch14",
     "mm_vision_select_layer": -2,
     "mm_use_im_start_end": False,
@@ -99,7 +93,7 @@ class EventMerging(nn.Module):
         self.events = TokenMerging(rates["temporal_cluster_rate"], _FRAME_NEIGHBOURS)
 
     def positions(self, frames: int) -> int:
-        """How many tokens become of so many frames."""
+        """Number of tokens for a number of frames."""
         events = frames if frames < _FEWEST_FRAMES else self.events.count(frames)
         return events * self.tokens
 
@@ -127,13 +121,13 @@ class EventMerging(nn.Module):
 
 @dataclass(frozen=True)
 class ChatUniViSizes(PromptSizes):
-    """With the merging, which decides how many positions a clip takes."""
+    """Sizes with the merging, which decides how many positions a clip takes."""
 
     merging: EventMerging = field(kw_only=True)
 
 
 def read_sizes(llm: Path, tower: Path) -> ChatUniViSizes:
-    """From the two config.json files of the published checkpoint."""
+    """Read the sizes from the two config.json files of the published checkpoint."""
     config = _read_config(llm)
     return ChatUniViSizes(
         context=llama_config(config).max_position_embeddings,
@@ -231,7 +225,7 @@ def write_miniature(folder: Path, seed: int) -> dict[str, Path]:
         if not name.startswith("tower.")
     }
     tensors = publish(trained, _PUBLISHED)
-    # The published shards hold the tower as well, which loading leaves aside.
+    # The published shards hold the tower as well, which loading ignores.
     copied = "model.vision_tower.vision_tower.vision_model.post_layernorm.bias"
     write_torch_shards(llm, tensors | {copied: torch.zeros(32)}, shards=2)
     return {"llm": llm, "tower": tower}

@@ -99,7 +99,7 @@ class EmotionLlamaSizes(PromptSizes):
 
 
 def read_sizes(trained: Path, vision: Path, llm: Path) -> EmotionLlamaSizes:
-    """From the shapes in the published files and the language model's config.json."""
+    """Read the sizes from the published files' shapes and the language model's config.json."""
     context = llama_config(read_json(llm)).max_position_embeddings
     grid = SIDE // read_eva(vision, "")[0].patch_size
     vectors = grid * grid // JOINED + len(FEATURES) + 1
@@ -270,7 +270,7 @@ def write_miniature(folder: Path, seed: int) -> dict[str, Path]:
 
 
 def _published(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The file of what was trained, with one tensor of each kind that loading leaves aside."""
+    """The file of what was trained, with one tensor of each kind that loading ignores."""
     names = renames([(ours, theirs) for theirs, ours in CONNECTOR_NAMES])
     aside = {
         "attention.fc_out.bias": torch.zeros(6),

@@ -70,7 +70,7 @@ from ovmer.baselines.weight_files import Tensors, read_tensors
 from ovmer.baselines.weights import join, load_strict, rename, weightless
 
 _GATE_WIDTH = 3584  # in all sizes (humanomni_arch.py)
-_POOL = 3  # steps of Whisper that one vector stands for
+_POOL = 3  # steps of Whisper averaged into one vector
 
 KEYS = (
     # Copies of the frozen towers: upstream reads those that config.json names instead.
@@ -102,7 +102,7 @@ class HumanOmniSizes(PromptSizes):
 
 
 def read_sizes(model: Path, siglip: Path, whisper: Path, bert: Path) -> HumanOmniSizes:
-    """From the checkpoint's configurations, and from the names of the main folder's tensors."""
+    """Read the sizes from the configurations and the names of the main folder's tensors."""
     config, eye = HumanOmniConfig.read(model), siglip_config(siglip)
     ear = WhisperConfig(**read_json(whisper))
     config.check(model, eye, ear)

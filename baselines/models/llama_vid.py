@@ -2,7 +2,7 @@
 
     frame -> EVA-ViT-g -> a class token and 256 patches, of width 1408
 
-    context: the question and 32 queries -> Q-Former, which looks at all 257 tokens -> 32 x 768
+    context: the question and 32 queries -> Q-Former, which attends to all 257 tokens -> 32 x 768
              -> Linear: 32 queries over the patches; what they find, averaged       ->  1 x 1408
              -> Linear                                                              ->  1 x 4096
     content: the mean of the patches -> Linear, GELU, Linear                        ->  1 x 4096
@@ -35,7 +35,7 @@ from ovmer.baselines.layers.eva_vit import (
     write_eva_miniature,
 )
 from ovmer.baselines.layers.qformer import QFormer, QFormerConfig, published_qformer, qformer_keys
-from ovmer.baselines.llama import llama_config
+from ovmer.baselines.llama import MINI_LLAMA2, llama_config
 from ovmer.baselines.miniature import (
     publish,
     random_tensors,
@@ -78,7 +78,7 @@ _PUBLISHED = (
     (r"^context\.value\.", "model.vlm_att_val_projector."),
     (r"^content\.", "model.mm_projector."),
 )
-# What config.json says of the parts that are built here; other values stand for other models.
+# What config.json says of the parts that are built here; other values mean other models.
 _BUILT: Mapping[str, Any] = {
     "bert_type": "qformer_pretrain",
     "compress_type": "mean",
@@ -87,14 +87,8 @@ _BUILT: Mapping[str, Any] = {
     "mm_vision_select_feature": "patch",
 }
 _MINI_LLM: dict[str, Any] = {
+    **MINI_LLAMA2,
     "model_type": "llava",
-    "vocab_size": 400,
-    "hidden_size": 32,
-    "intermediate_size": 64,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 1,
-    "max_position_embeddings": 4096,
-    "rms_norm_eps": 1e-5,
     **_BUILT,
 }
 _MINI_BERT: dict[str, Any] = {
@@ -121,7 +115,7 @@ class LlamaVidInputs:
 
 
 def read_sizes(llm: Path, vision: Path) -> PromptSizes:
-    """From config.json and from the shapes in the tower's file."""
+    """Read the sizes from config.json and from the shapes in the tower's file."""
     context = llama_config(read_json(llm)).max_position_embeddings
     return PromptSizes(context, POSITIONS, eva_image_size(vision))
 

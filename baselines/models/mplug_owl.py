@@ -25,7 +25,7 @@ from ovmer.baselines.checkpoint import read_json
 from ovmer.baselines.device import Placement
 from ovmer.baselines.errors import CheckpointError
 from ovmer.baselines.layers.clip_vision import clip_vision_config, normalise
-from ovmer.baselines.llama import llama_config
+from ovmer.baselines.llama import MINI_LLAMA1, llama_config
 from ovmer.baselines.miniature import (
     publish,
     random_tensors,
@@ -72,15 +72,7 @@ _ABSTRACTOR_FIELDS = (
 _MINIATURE: dict[str, Any] = {
     "model_type": "mplug-owl",
     "num_query_tokens": 64,
-    "text_config": {
-        "vocab_size": 400,
-        "hidden_size": 32,
-        "intermediate_size": 64,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 1,
-        "max_position_embeddings": 2048,
-        "rms_norm_eps": 1e-6,
-    },
+    "text_config": MINI_LLAMA1,
     "vision_config": {
         "hidden_size": 32,
         "intermediate_size": 64,
@@ -114,7 +106,7 @@ class MplugOwlInputs:
 
 
 def read_sizes(model: Path) -> PromptSizes:
-    """From config.json of the published checkpoint."""
+    """Read the sizes from config.json of the published checkpoint."""
     config = _read_config(model)
     context = llama_config(config["text_config"]).max_position_embeddings
     return PromptSizes(context, config["num_query_tokens"] + 1, IMAGE)
@@ -156,7 +148,7 @@ class SelfAttention(nn.Module):
 
 
 class MplugOwlVisionLayer(nn.Module):
-    """A block of a ViT that looks at other frames first."""
+    """A block of a ViT that first attends to other frames."""
 
     def __init__(self, config: CLIPVisionConfig) -> None:
         super().__init__()
@@ -216,7 +208,7 @@ class MplugOwlVision(nn.Module):
 
 
 class AbstractorLayer(nn.Module):
-    """Queries look at themselves and at all frames, then a gated MLP."""
+    """Queries attend to themselves and to all frames, then a gated MLP."""
 
     def __init__(self, config: Mapping[str, Any]) -> None:
         super().__init__()
@@ -306,7 +298,7 @@ class MplugOwl(nn.Module):
 
 
 def _inner_width(intermediate: int) -> int:
-    """Of the gated MLP: two thirds of the size that the configuration has, in steps of 256."""
+    """Width of the gated MLP: two thirds of the configured size, in multiples of 256."""
     if intermediate == 2816:  # the result for 4096, kept where a configuration has it already
         return intermediate
     return 256 * math.ceil(2 * intermediate // 3 / 256)

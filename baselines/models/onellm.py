@@ -8,8 +8,8 @@
            right after the first token of LLaMA 2 7B
 
 Encoder and experts are the same for pictures and for sound; tokens, router, the two Linears and the
-tags are each one's own. A prompt takes one of the two. All of it lies in one file in Meta's layout,
-whose language model is turned into transformers' here. The file's six other senses are left aside.
+tags are separate. A prompt takes one of the two. All of it is in one file in Meta's layout,
+whose language model is turned into transformers' here. The file's six other senses are ignored.
 
 Source: csuhan/OneLLM at 8587a476, `model/LLM/onellm.py` and `model/meta.py`.
 """
@@ -38,7 +38,14 @@ from ovmer.baselines.layers.clip_vision import (
     open_clip_config,
 )
 from ovmer.baselines.layers.kaldi_fbank import FRAME, kaldi_fbank
-from ovmer.baselines.llama import META_NAMES, from_meta, llama_config, meta_config, to_meta
+from ovmer.baselines.llama import (
+    META_NAMES,
+    MINI_LLAMA2,
+    from_meta,
+    llama_config,
+    meta_config,
+    to_meta,
+)
 from ovmer.baselines.miniature import fuse, publish, random_tensors, write_json, write_sentencepiece
 from ovmer.baselines.models.onellm_projection import (
     MEL_BINS,
@@ -128,7 +135,7 @@ class OneLlmConfig:
 
     @classmethod
     def read(cls, params: Mapping[str, Any], tensors: Tensors, clip_heads: int) -> "OneLlmConfig":
-        """From params.json and the shapes of renamed tensors. Raises CheckpointError."""
+        """Read from params.json and the shapes of renamed tensors. Raises CheckpointError."""
         return cls(
             clip=open_clip_config(tensors, "tower", clip_heads),
             experts=_count(tensors, r"experts\.(\d+)\."),
@@ -184,8 +191,8 @@ class ForgetfulLlama(LlamaForCausalLM):
         past_key_values: Cache | None = None,
         **others: Any,
     ) -> Any:
-        """As in the base class. `generate` counts the whole prompt in mask and positions, and gives
-        no mask where nothing is padded."""
+        """Run as the base class does. `generate` counts the whole prompt in mask and positions, and
+        passes no mask if nothing is padded."""
         begun = past_key_values is not None and past_key_values.get_seq_length() > 0
         if begun:
             position_ids = None if position_ids is None else position_ids - 2
@@ -291,17 +298,7 @@ _MINI = OneLlmConfig(
     blocks=1,
     expert_ffn=64,
     router_ffn=64,
-    llm=llama_config(
-        {
-            "vocab_size": 400,
-            "hidden_size": 32,
-            "intermediate_size": 64,
-            "num_hidden_layers": 2,
-            "num_attention_heads": 1,
-            "max_position_embeddings": CONTEXT,
-            "rms_norm_eps": 1e-5,
-        }
-    ),
+    llm=llama_config({**MINI_LLAMA2, "max_position_embeddings": CONTEXT}),
 )
 
 
@@ -333,7 +330,7 @@ def write_miniature(folder: Path, seed: int) -> dict[str, Path]:
     tower = {name: drawn.pop(name) for name in list(drawn) if name.startswith("tower.")}
     drawn |= fuse(tower, *OPEN_CLIP_FUSED)
     tensors = publish(drawn, (*published, (r"^", "llma.")))
-    # Of what loading leaves aside, one tensor for each kind of name.
+    # Of the tensors that loading ignores, one for each kind of name.
     for name in ("clip.ln_final.bias", "clip.visual.proj", "start_tag.fmri", "conv1.point.bias"):
         tensors[f"llma.{name}"] = torch.zeros(8, dtype=torch.half)
     torch.save(tensors, model / WEIGHTS_FILE)

@@ -30,7 +30,7 @@ from ovmer.baselines.decoding.answers import ConditionedPrompt
 from ovmer.baselines.device import Placement
 from ovmer.baselines.errors import CheckpointError
 from ovmer.baselines.layers.clip_vision import ClipVision, clip_keys, clip_vision_config, normalise
-from ovmer.baselines.llama import llama_config
+from ovmer.baselines.llama import MINI_LLAMA1, llama_config
 from ovmer.baselines.miniature import (
     publish,
     random_tensors,
@@ -75,13 +75,10 @@ _MINIATURE: dict[str, Any] = {
     "max_num_frames": 128,
     "text_config": {
         "_name_or_path": "luodian/llama-7b-hf",
+        **MINI_LLAMA1,
         "vocab_size": 404,  # with <|endofchunk|>, <image>, <answer> and <PAD>
-        "hidden_size": 32,
-        "intermediate_size": 64,
         "num_hidden_layers": 4,
         "num_attention_heads": 2,
-        "max_position_embeddings": 2048,
-        "rms_norm_eps": 1e-6,
     },
     "vision_config": {
         "hidden_size": 32,
@@ -125,7 +122,7 @@ class OtterInputs:
 
 @dataclass(frozen=True)
 class OtterSizes(PromptSizes):
-    """With what limits the settings."""
+    """Sizes, with the limits of the settings."""
 
     vocabulary: int = field(kw_only=True)
     most_frames: int | None = field(kw_only=True)
@@ -133,7 +130,7 @@ class OtterSizes(PromptSizes):
 
 
 def read_sizes(model: Path) -> OtterSizes:
-    """From config.json of the published checkpoint."""
+    """Read the sizes from config.json of the published checkpoint."""
     config = _read_config(model)
     text = llama_config(config["text_config"])
     return OtterSizes(
@@ -145,7 +142,7 @@ def read_sizes(model: Path) -> OtterSizes:
 
 
 class CrossAttention(nn.Module):
-    """From one sequence to another, without biases."""
+    """Cross-attention from one sequence to another, without biases."""
 
     def __init__(self, width: int, seen_width: int) -> None:
         super().__init__()

@@ -144,7 +144,7 @@ def _adapted(llm: LlamaConfig) -> list[str]:
 
 
 def read_sizes(llm: Path) -> PromptSizes:
-    """From config.json of the language model; a clip is one vector."""
+    """Read the sizes from config.json of the language model; a clip is one vector."""
     return PromptSizes(llama_config(read_json(llm)).max_position_embeddings, positions=1)
 
 

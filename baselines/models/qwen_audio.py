@@ -169,7 +169,7 @@ class QwenAudio(nn.Module):
 
 
 def read_sizes(model: Path) -> PromptSizes:
-    """From config.json; how much of the prompt a sound takes depends on its length."""
+    """Read the sizes from config.json; the positions of a sound depend on its length."""
     return PromptSizes(qwen2_config(read_config(model)).max_position_embeddings)
 
 

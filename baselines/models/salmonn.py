@@ -99,13 +99,13 @@ class SalmonnInputs:
 
 @dataclass(frozen=True)
 class SalmonnSizes(PromptSizes):
-    """With the number of mel bins that Whisper hears."""
+    """Sizes with the number of mel bins of Whisper."""
 
     mel_bins: int = field(kw_only=True)
 
 
 def read_sizes(llm: Path, whisper: Path) -> SalmonnSizes:
-    """From the two config.json files of the published checkpoint."""
+    """Read the sizes from the two config.json files of the published checkpoint."""
     ear = WhisperConfig(**read_json(whisper))
     return SalmonnSizes(
         context=llama_config(read_json(llm)).max_position_embeddings,

@@ -152,7 +152,7 @@ def write_miniature(folder: Path, seed: int) -> dict[str, Path]:
 
 
 def _whole(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """With one tensor for each kind of name that loading leaves aside."""
+    """Add one tensor for each kind of name that loading ignores."""
     unused = {
         "text2vec_model.embeddings.word_embeddings.weight": torch.zeros(3, 2),
         "audio_Qformer.bert.embeddings.position_ids": torch.arange(4)[None],

@@ -35,7 +35,7 @@ from ovmer.baselines.layers.clip_vision import (
     normalise,
     write_clip_miniature,
 )
-from ovmer.baselines.llama import llama_config
+from ovmer.baselines.llama import MINI_LLAMA1, llama_config
 from ovmer.baselines.miniature import (
     publish,
     random_tensors,
@@ -76,20 +76,15 @@ _PUBLISHED = (
     (r"^llm\.", ""),
 )
 _MINIATURE: dict[str, Any] = {
+    **MINI_LLAMA1,
     "model_type": "llava",
     "vocab_size": 403,  # with LLaVA's own <im_patch>, <im_start> and <im_end>
-    "hidden_size": 32,
-    "intermediate_size": 64,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 1,
-    "max_position_embeddings": 2048,
-    "rms_norm_eps": 1e-6,
     "use_mm_proj": True,
 }
 
 
 def read_sizes(llm: Path, tower: Path) -> PromptSizes:
-    """From the two config.json files of the published checkpoint."""
+    """Read the sizes from the two config.json files of the published checkpoint."""
     vision = clip_vision_config(tower)
     patches = (vision.image_size // vision.patch_size) ** 2
     context = llama_config(read_json(llm)).max_position_embeddings

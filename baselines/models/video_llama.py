@@ -261,7 +261,7 @@ def read_sizes(
     imagebind: Path | None = None,
     hearing: Path | None = None,
 ) -> VideoLlamaSizes:
-    """From the shapes in the files of `VideoLlama.load`, and the language model's config.json."""
+    """Read the sizes from the files' shapes and the language model's config.json."""
     context = llama_config(read_json(llm_folder(llm))).max_position_embeddings
     seen = heard = image = 0
     if vision and qformer and seeing:

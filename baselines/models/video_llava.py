@@ -30,7 +30,8 @@ from ovmer.baselines.checkpoint import read_json
 from ovmer.baselines.device import Placement
 from ovmer.baselines.errors import CheckpointError
 from ovmer.baselines.images import CLIP_MEAN, CLIP_STD
-from ovmer.baselines.llama import llama_config
+from ovmer.baselines.layers.clip_vision import CLIP_FIELDS
+from ovmer.baselines.llama import MINI_LLAMA2, llama_config
 from ovmer.baselines.miniature import (
     publish,
     random_tensors,
@@ -65,25 +66,9 @@ PUBLISHED = (
     (r"^tower\.layers\.", "vision_model.encoder.layers."),
     (r"^tower\.", "vision_model."),
 )
-_VISION_FIELDS = (
-    "hidden_size",
-    "intermediate_size",
-    "num_hidden_layers",
-    "num_attention_heads",
-    "image_size",
-    "patch_size",
-    "hidden_act",
-    "layer_norm_eps",
-)
 _MINIATURE_LLM: dict[str, Any] = {
+    **MINI_LLAMA2,
     "model_type": "llava",
-    "vocab_size": 400,
-    "hidden_size": 32,
-    "intermediate_size": 64,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 1,
-    "max_position_embeddings": 4096,
-    "rms_norm_eps": 1e-5,
     "mm_vision_select_layer": -2,
     "mm_projector_type": "mlp2x_gelu",
 }
@@ -121,7 +106,7 @@ class VideoLlavaInputs:
 
 @dataclass(frozen=True)
 class VideoLlavaSizes(PromptSizes):
-    """With what limits frames and prompt."""
+    """Sizes, with the limits of frames and prompt."""
 
     frames: int = field(kw_only=True)
     cut_at: int = field(kw_only=True)
@@ -129,7 +114,7 @@ class VideoLlavaSizes(PromptSizes):
 
 
 def read_sizes(llm: Path, tower: Path) -> VideoLlavaSizes:
-    """From the two config.json files of the published checkpoint."""
+    """Read the sizes from the two config.json files of the published checkpoint."""
     text = read_json(llm)
     vision, frames = _vision_config(read_json(tower))
     context = llama_config(text).max_position_embeddings
@@ -259,7 +244,7 @@ def _vision_config(tower: dict[str, Any]) -> tuple[CLIPVisionConfig, int]:
             "config.json of the video tower tells of no attention over time (add_time_attn, "
             "num_frames); is it LanguageBind_Video_merge?"
         )
-    fields = {key: published[key] for key in _VISION_FIELDS if key in published}
+    fields = {key: published[key] for key in CLIP_FIELDS if key in published}
     return CLIPVisionConfig(**fields, attn_implementation="sdpa"), published["num_frames"]
 
 

@@ -17,6 +17,7 @@ from transformers import LlamaForCausalLM, VideoLlavaConfig, VideoLlavaModel
 from ovmer.baselines.checkpoint import read_json
 from ovmer.baselines.device import Placement
 from ovmer.baselines.layers.clip_vision import normalise, shortest_side_crop
+from ovmer.baselines.llama import MINI_LLAMA2
 from ovmer.baselines.miniature import publish, random_tensors, write_json, write_sentencepiece
 from ovmer.baselines.models.video_llava import VideoLlavaInputs, VideoLlavaSizes
 from ovmer.baselines.splice import splice
@@ -41,14 +42,8 @@ _MINIATURE = {
     "image_token_index": 400,
     "video_token_index": 401,
     "text_config": {
-        "model_type": "llama",
+        **MINI_LLAMA2,
         "vocab_size": 464,  # the tokenizer's and the added ones, rounded up to 64, as published
-        "hidden_size": 32,
-        "intermediate_size": 64,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 1,
-        "max_position_embeddings": 4096,
-        "rms_norm_eps": 1e-5,
     },
     "vision_config": {
         "model_type": "clip_vision_model",
@@ -87,12 +82,12 @@ class VideoLlavaHf(nn.Module):
         return splice(self.llm.get_input_embeddings(), inputs.texts, list(frames))
 
     def embed_batch(self, clips: Sequence[VideoLlavaInputs]) -> list[Tensor]:
-        """Those of several clips."""
+        """The prompts of several clips."""
         return [self.embed(inputs) for inputs in clips]
 
 
 def read_sizes(model: Path) -> VideoLlavaSizes:
-    """From config.json of the published checkpoint."""
+    """Read the sizes from config.json of the published checkpoint."""
     config = _config(model)
     vision, context = config.vision_config, config.text_config.max_position_embeddings
     positions = (vision.image_size // vision.patch_size) ** 2 + 1

@@ -90,7 +90,7 @@ class VideoChatInputs:
 
 
 def read_sizes(vision: Path, qformer: Path, trained: Path, llm: Path) -> PromptSizes:
-    """From the shapes in the published files and the language model's config.json."""
+    """Read the sizes from the published files' shapes and the language model's config.json."""
     context = llama_config(read_json(llm)).max_position_embeddings
     return PromptSizes(context, sum(_queries(_joined(qformer, trained))), eva_image_size(vision))
 

@@ -156,7 +156,7 @@ class VideoChat2(nn.Module):
 
 
 def read_sizes(stages: Path, llm: Path) -> PromptSizes:
-    """From the shapes in the published files and the language model's config.json."""
+    """Read the sizes from the published files' shapes and the language model's config.json."""
     trained = _read_stages(stages)
     return PromptSizes(
         image=GRID * UmtConfig.from_tensors(trained, "tower.", heads=1).patch,  # whatever they are

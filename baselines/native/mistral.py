@@ -38,7 +38,7 @@ class MistralProcessor(ChatProcessor):
         return len(self._ids(message))
 
     def _ids(self, message: Message) -> list[int]:
-        """Of the words and what stands around them."""
+        """Ids of the text and the control tokens around it."""
         chat = message.chat({"audio": None})
         return list(self._tokenizer.apply_chat_template(chat, return_dict=False))
 

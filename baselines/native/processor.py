@@ -83,7 +83,7 @@ class Message:
     """The system message; empty: the chat template decides."""
 
     def chat(self, media: Mapping[str, Mapping[str, Any] | None]) -> list[dict[str, Any]]:
-        """It as chat templates take it; `media` describes each kind, None leaves a kind out."""
+        """The message in a chat template's form; `media` describes each kind, None omits it."""
         described = ((kind, media.get(kind, {})) for kind in self.kinds)
         content = [{"type": kind, **each} for kind, each in described if each is not None]
         found = [{"role": "user", "content": [*content, {"type": "text", "text": self.question}]}]

@@ -76,7 +76,7 @@ def small_tokenizer(
 
 
 def chat_template(processor: Any, thinks: bool) -> str:
-    """ChatML; the processor's placeholder for a medium stands between brackets."""
+    """ChatML; the processor's placeholder for a medium is between brackets."""
     opening = f"{THINKING[0]}\n" if thinks else ""
     tokenizer = processor.tokenizer
     kinds = [
@@ -106,7 +106,7 @@ def _token(processor: Any, kind: str) -> str:
 def name_tokens(config: Any, processor: Any, names: Mapping[str, str]) -> None:
     """Let each `image_token_id` and the like of the configuration be that of the tokenizer.
 
-    `names` come first: what some processors call `image_token` stands once for all vectors of a
+    `names` come first: what some processors call `image_token` represents all vectors of a
     picture, and another token for each.
     """
     sides = [f"{kind}_{side}_token_id" for kind in ("vision", "audio") for side in ("start", "end")]

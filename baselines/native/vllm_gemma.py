@@ -1,7 +1,7 @@
 """The Gemmas in vLLM, where vLLM 0.32 is mistaken.
 
 Gemma 3n has tokens of its own at the ends of pictures and sound, in the tables of these: vLLM looks
-them up in the text's. Gemma 4 cannot hear a single clip on a CPU: there vLLM multiplies
+them up in the text's. Gemma 4 cannot process sound on a CPU: there vLLM multiplies
 matrices by a kernel that wants a row's numbers next to each other, which they are not after the
 convolution of the sound encoder (of a batch they are, by a copy).
 """

@@ -96,7 +96,7 @@ class TrainablePort(nn.Module):
         self._frozen_in_train_mode = frozen_in_train_mode
 
     def train(self, mode: bool = True) -> "TrainablePort":
-        """As usual, but for frozen parts."""
+        """Set train mode, except for frozen parts."""
         super().train(mode)
         if mode and not self._frozen_in_train_mode:
             for part in self.model.children():
@@ -124,7 +124,7 @@ class TrainablePort(nn.Module):
         return {"loss": found.loss}
 
     def gradient_checkpointing_enable(self, **options: Any) -> None:
-        """Of the language model, whose activations are what fills the memory."""
+        """Enable it in the language model, whose activations fill the memory."""
         llm: Any = self.model.llm
         llm.gradient_checkpointing_enable(**options)
         llm.enable_input_require_grads()

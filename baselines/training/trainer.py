@@ -1,6 +1,6 @@
-"""transformers' Trainer with our order of clips, our files, and a stop where the loss is no number.
+"""transformers' Trainer with our order of clips, our files, and a stop at a loss of NaN.
 
-A checkpoint appears whole or not at all: it is written in a folder beside, forced to the disk and
+A checkpoint appears whole or not at all: written to a temporary folder, forced to the disk and
 renamed. Beside the weights it holds what resuming needs (optimiser, schedule, random states); of
 older checkpoints only the weights stay.
 """

@@ -1,20 +1,29 @@
-"""Say how far judges, seeds or models agree on the same clips: Krippendorff's alpha.
+"""Measure agreement of judges, seeds or models on the same clips: Krippendorff's alpha.
 
-ovmer agreement task=mme_emotion runs=[judge_a.csv,judge_b.csv] dataset=mme_emotion_sa
+    ovmer agreement task=dfew runs=[a.csv,b.csv] truth=truth.csv
+    ovmer agreement task=mme_emotion dataset=mme_emotion_sa runs=[outputs/mme_emotion_sa/voxtral]
 
-Each run is a run folder or a file of replies (of a judge's answers, where the task is judged). They
-are read by the protocols of the task; a reply in which nothing is read counts as missing.
+Each run is a run folder or a file of replies (of a judge's answers, where the task is judged). A
+run folder that several judges or seeds have read counts once for each. All are read by the
+protocols of the task; a reply in which nothing is read counts as missing.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from tabulate import tabulate
 
 from ovmer.baselines.errors import PrerequisiteError
 from ovmer.runners import cli
 from ovmer.runners.commands.score import CommonSettings, compose_settings, read_truth, score_file
+from ovmer.runners.folder.readings import kept_readings
+from ovmer.runners.scoring import Metric, make_metric
+from ovmer.runners.scoring.label_files import LabelFile
+from ovmer.runners.scoring.result import Scores
 from ovmer.runners.tasks.agreement import agreement
 from ovmer.runners.tasks.metric import ProtocolMetric
+from ovmer.runners.tasks.task import applied
 
 
 @dataclass
@@ -22,6 +31,10 @@ class AgreementSettings(CommonSettings):
     """`conf/agreement.yaml`."""
 
     runs: list[str] = field(default_factory=list)
+
+    def make_metric(self) -> Metric:
+        """That of the judge, where the task has one."""
+        return make_metric(applied(self.task, self.metric, {"kind": "judge"})[0])
 
 
 @cli.command
@@ -34,7 +47,7 @@ def main() -> int:
             "agreement is over the replies to a task; give task=, e.g. task=dfew"
         )
     truth = read_truth(settings, metric)
-    scored = {path: score_file(settings, metric, path, truth) for path in settings.runs}
+    scored = _scored(settings, metric, settings.runs, truth)
     rows = [
         [each.protocol, f"{each.alpha:.4f}", each.level, each.clips]
         for each in agreement(metric, scored)
@@ -45,3 +58,19 @@ def main() -> int:
         shares = ", ".join(f"{name} {100 * value:.1f} %" for name, value in unknown.items())
         print(f"- {path}: {shares}")
     return cli.FINE
+
+
+def _scored(
+    settings: AgreementSettings, metric: Metric, paths: Sequence[str], truth: LabelFile
+) -> dict[str, Scores]:
+    """The scores of each run, and of each reading of a run folder that holds several."""
+    found = {}
+    for path in paths:
+        readings = kept_readings(Path(path).expanduser(), metric.name)
+        if len(readings) < 2:
+            found[path] = score_file(settings, metric, path, truth)
+            continue
+        for name, reading in readings.items():
+            labels = {clip: each.labels for clip, each in reading.items()}
+            found[f"{path}, {name}"] = metric.score(labels, truth.values, settings.missing)
+    return found

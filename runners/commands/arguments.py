@@ -71,7 +71,7 @@ def parse(
         parser.add_argument("--config-dir", type=Path, help="a folder with yaml files of your own")
     for flag, effect in (flags or {}).items():
         parser.add_argument(f"--{flag}", action="store_true", help=effect)
-    parsed = parser.parse_intermixed_args()  # an option may stand among the settings
+    parsed = parser.parse_intermixed_args()  # an option may come among the settings
     found = Arguments(flags={flag for flag in flags or () if getattr(parsed, flag)})
     if getattr(parsed, "config_dir", None):
         found.overrides.append(_search_path(parsed.config_dir))
@@ -94,6 +94,7 @@ def parse(
 
 def _search_path(folder: Path) -> str:
     """The override that does what Hydra's own --config-dir does."""
-    if not folder.is_dir():
-        raise PrerequisiteError(f"--config-dir: there is no folder {folder}")
+    from ovmer.runners.config import require_utf8
+
+    require_utf8(folder)
     return f"hydra.searchpath=['file://{folder.absolute()}']"

@@ -1,13 +1,15 @@
-"""Check that the files of a data set are there, before a sweep.
+"""Check that the files of a data set, or of your own clips, exist and can be read.
 
     ovmer check dataset=meld data_root=/data
+    ovmer check clips=my_videos
     ovmer check dataset=mer2023,mer2024,ovmerdplus data_root=/data output=gaps.csv
 
 Counts the clips of the label table, finds and opens their files in parallel (first frame only), and
 says what is missing, unreadable, without sound, without subtitle or without labels. Exits with 1
 where something is missing or unreadable, with 2 where the tables cannot be read.
 
-Settings are those of conf/config.yaml in Hydra's syntax: dataset, its keys, data_root, limit; and
+Settings are those of conf/config.yaml in Hydra's syntax: dataset, its keys, clips,
+columns, data_root, limit; and
   output    a csv file for every gap: dataset,name,kind,problem
   workers   files open at a time    [four for each core]
 """
@@ -24,7 +26,7 @@ from ovmer.runners.commands.arguments import parse
 from ovmer.runners.data.check import DatasetCheck, check, text
 from ovmer.runners.job import Job
 
-_KEYS = ("dataset", "data_root", "limit")
+_KEYS = ("dataset", "clips", "columns", "data_root", "limit")
 
 
 @cli.command

@@ -38,7 +38,7 @@ class CompareSettings(CommonSettings):
 
 @cli.command
 def main() -> int:
-    """The command: prints the table, writes what was asked for."""
+    """The command: prints the table, writes the requested files."""
     return _compare(compose_settings("compare", CompareSettings, __doc__ or ""))
 
 
@@ -99,7 +99,7 @@ def _shown(family: RunComparison, against: str | None) -> list[PairComparison]:
 
 
 def _words(folders: Mapping[str, RunFolder]) -> Iterator[str]:
-    """How often runs of one baseline said different things of the same clip."""
+    """How often runs of one baseline gave different answers for the same clip."""
     made = {name: each.find_info() for name, each in folders.items()}
     said = {
         name: (info.baseline, folders[name].read_predictions())
@@ -126,7 +126,7 @@ def _words(folders: Mapping[str, RunFolder]) -> Iterator[str]:
 
 
 def _around(text: str, at: int) -> str:
-    """Some of a text on both sides of a position."""
+    """Excerpt of a text around a position."""
     start, end = max(0, at - _SHOWN), at + _SHOWN
     return "..." * (start > 0) + text[start:end] + "..." * (end < len(text))
 

@@ -1,4 +1,4 @@
-"""Ask one baseline about single clips.
+"""Describe single clips with one baseline.
 
     ovmer describe baseline=video_llava video=clip.mp4 subtitle="I'm fine."
     ovmer describe baseline=qwen2_5_omni anna.mp4 interviews --labels
@@ -35,7 +35,15 @@ def main() -> int:
     """Print descriptions on stdout, notes and failures on stderr."""
     keys = (VIDEO, AUDIO, SUBTITLE, "frames")
     given = parse(__doc__, keys, overrides=None, paths="FILE or FOLDER", flags=_FLAGS)
+    if not any(each.startswith("baseline=") for each in given.overrides):
+        raise PrerequisiteError(
+            "say which model is asked by baseline=NAME; ovmer list has the names"
+        )
     frames = given.settings.pop("frames", None)
+    if not given.paths and not given.settings:
+        raise PrerequisiteError(
+            "nothing to describe; name a file, or give video=, audio= or subtitle="
+        )
     existing_paths(given.settings)  # before the model is loaded
     job = Job(settings_from_overrides(given.overrides))
     clips = clips_at(given.paths, asdict(job.settings.columns))

@@ -1,4 +1,4 @@
-"""Find labels in descriptions that exist, with another extractor, and score them.
+"""Extract labels from existing descriptions with another extractor, and score them.
 
     ovmer extract outputs/ovmerd/video_llava outputs/ovmerd/salmonn extractor=qwen25
 
@@ -75,7 +75,7 @@ def _job(folder: Path, wanted: Settings, overrides: Sequence[str]) -> Job:
 
 
 def _aimed(extractor: dict[str, Any], made: Settings, given: set[str]) -> dict[str, Any]:
-    """The extractor, asked for what the folder's data set is scored by."""
+    """The extractor, with the target that the folder's data set is scored by."""
     if "extractor.target" in given:
         return extractor
     return extractor | {"target": made.dataset.get("target", "labels")}

@@ -1,16 +1,16 @@
-"""Fetch what cannot ship with the package.
+"""Download word tables and checkpoints, which do not ship with the package.
 
     ovmer fetch wheels
     ovmer fetch salmonn video_llava dry_run=true
 
 `wheels` are the authors' word tables (300 kB, Apache-2.0) at a pinned commit, each checked against
-its checksum, into the user's cache folder. A complete folder is left alone. The name of a baseline
-(or all) stands for the parts of its checkpoint that are on the hub, which go into the hub's cache;
-for the others it says where they are. Variables that matter: HF_HOME (where the cache is),
+its checksum, into the user's cache folder. A complete folder is left unchanged. The name of a
+baseline (or all) means the parts of its checkpoint on the hub, which go into the hub's cache; for
+other parts it prints their source. Variables that matter: HF_HOME (where the cache is),
 HF_ENDPOINT (a mirror), HF_TOKEN (for gated repositories), HF_HUB_OFFLINE.
 
 settings:
-  dry_run=true   say which files of baselines would come, and how many GB
+  dry_run=true   list the files of baselines and their size, without download
   to=FOLDER   another folder; name it afterwards with metric.wheel_root=FOLDER
   url=URL     a mirror of the repository
 """

@@ -1,4 +1,4 @@
-"""Ask a language model which of each clip's labels mean the same, and score by that.
+"""Group each clip's labels by meaning with a language model, and score by these groups.
 
 ovmer group predictions=outputs/ovmerd/salmonn truth=true.csv replies=groups.jsonl
 

@@ -17,7 +17,7 @@ from ovmer.runners.config import shipped_baselines
 STATUS = {
     "golden": "our port; agrees, stage by stage, with numbers recorded from the authors' own code",
     "library": "the class that transformers has for it; compared with no other code",
-    "outside": "whatever model stands behind it",
+    "outside": "depends on the model behind it",
     "rule": "no model of its own",
 }
 """The values of `status` in conf/baseline/*.yaml, and what they mean."""

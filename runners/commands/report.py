@@ -1,4 +1,4 @@
-"""One HTML page about run folders: leaderboard, gallery of clips, comparison of two runs.
+"""Write an HTML page about runs: leaderboard, gallery of clips, comparison of two runs.
 
     ovmer report outputs/ovmerd/*
     ovmer report outputs output=page.html root=/data/mer2025-dataset embed=true

@@ -38,7 +38,7 @@ _MANDATORY = "???"
 
 @dataclass
 class LabelColumns:
-    """Which columns to read; null: inferred from the header."""
+    """Columns to read; null: inferred from the header."""
 
     name: str | None = None
     predictions: str | None = None
@@ -71,7 +71,7 @@ class CommonSettings:
 
     @property
     def truth_name(self) -> str:
-        """Where the truth comes from."""
+        """Name of the truth's source."""
         return self.truth or str(self.dataset.get("name", ""))
 
     def check(self) -> None:
@@ -97,12 +97,12 @@ S = TypeVar("S", bound=CommonSettings)
 
 @cli.command
 def main() -> int:
-    """The command: prints the table, writes what was asked for."""
+    """The command: prints the table, writes the requested files."""
     return _score(compose_settings("score", ScoreSettings, __doc__ or ""))
 
 
 def compose_settings(name: str, schema: type[S], about: str) -> S:
-    """`conf/NAME.yaml` with what the command line says; `--help` prints that file.
+    """`conf/NAME.yaml` with the command line's overrides; `--help` prints that file.
 
     Raises PrerequisiteError and the errors of Hydra, which `cli.run` turns into a sentence.
     """

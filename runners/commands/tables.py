@@ -1,4 +1,4 @@
-"""A paper's table with our figures in it, beside those in print.
+"""Print a paper's table with our figures beside the printed ones.
 
     ovmer tables outputs layout=mer_unibench
     ovmer tables outputs/ovmerd layout=ovmer output=report

@@ -1,4 +1,4 @@
-"""Say of each part of a checkpoint whether it is there, whole, and what its model needs.
+"""Check checkpoints: which parts are present and complete, and what the model needs.
 
     ovmer weights all
     ovmer weights salmonn videochat weights=/models
@@ -9,7 +9,7 @@ at the index of pickles, whose objects are never built. Nothing is downloaded. E
 part is missing or refused.
 
 settings:
-  weights=FOLDER   where checkpoints lie as OWNER/NAME, as in a sweep
+  weights=FOLDER   folder with checkpoints as OWNER/NAME, as in a sweep
   compare=true     also let the model's own loader say whether it takes the files; imports torch
   json=true        print JSON
 """

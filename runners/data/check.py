@@ -55,16 +55,19 @@ def check(settings: Mapping[str, Any], workers: int) -> DatasetCheck:
     """
     rows = settings.get("rows") or {}
     clips = read_dataset({**settings, "check_files": bool(rows.get("file"))})
-    root = dataset_root(settings)
     labels = settings["labels"]
-    expected = labels["expected"]
+    expected = labels.get("expected")
     if rows.get("file"):
         expected = rows["expected"].get(rows["fold"])
     if settings.get("limit") or settings.get("clips"):
         expected = None
+    root = dataset_root(settings)
     report = DatasetCheck(
         settings["name"], root, len(clips), expected, labels["column"] is not None
     )
+    if settings.get("source"):
+        _look_at_own(report, clips, workers, settings["columns"])
+        return report
     for kind in _KINDS:
         patterns = settings[kind]
         report.files[kind] = 0
@@ -80,8 +83,27 @@ def check(settings: Mapping[str, Any], workers: int) -> DatasetCheck:
             _probe_all(report, kind, clips, workers, partial(_by_name, finder))
     if not rows.get("file") or rows.get("subtitle"):
         _look_at_subtitles(report, clips)
+    else:
+        report.files["subtitle"] = 0
     _look_at_labels(report, clips)
     return report
+
+
+def _look_at_own(
+    report: DatasetCheck, clips: Sequence[Clip], workers: int, columns: Mapping[str, str]
+) -> None:
+    """Clips of the user's own: a missing medium is no gap unless a column names it."""
+    for kind in _KINDS:
+        own = [clip for clip in clips if getattr(clip, kind) is not None]
+        if kind == "audio":  # a video's own sound is looked at with the video
+            own = [clip for clip in own if clip.audio != clip.video]
+        report.files[kind] = 0
+        _probe_all(report, kind, own, workers, attrgetter(kind))
+    if "subtitle" in columns:
+        _look_at_subtitles(report, clips)
+    else:
+        report.files["subtitle"] = 0
+    _look_at_labels(report, clips)
 
 
 def _by_name(finder: Finder, clip: Clip) -> Path | None:
@@ -97,7 +119,7 @@ def _probe_all(
 ) -> None:
     def look(clip: Clip) -> Probe | None:
         found = find(clip)
-        return None if found is None else probe(found)
+        return None if found is None or not found.exists() else probe(found)
 
     with ThreadPoolExecutor(workers) as pool, Progress(len(clips), kind) as progress:
         for clip, seen in zip(clips, pool.map(look, clips), strict=True):

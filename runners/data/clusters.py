@@ -1,7 +1,7 @@
-"""Which clips of a data set are not independent: those of one video, dialogue or speaker.
+"""Clusters of clips that are not independent: those of one video, dialogue or speaker.
 
 Intervals that take such clips as independent are too narrow: MOSI's are by a quarter. The rule
-stands in `conf/dataset/NAME.yaml`; of some data sets it is not known which clips belong together,
+is in `conf/dataset/NAME.yaml`; of some data sets it is not known which clips belong together,
 and their scores say so.
 """
 

@@ -1,4 +1,4 @@
-"""From a clip's name to its file, by patterns; each folder is listed once.
+"""Clip's name -> its file, by patterns; each folder is listed once.
 
 The rules, in order: the exact name; the same name in other case or another Unicode normal form
 (macOS); the same name with another ending, or with the ending in the table. A folder inside a
@@ -25,7 +25,7 @@ _ANY_ENDING = frozenset().union(*ENDINGS.values())
 
 
 class Finder:
-    """Where one kind of media lies below `root`."""
+    """Index of one kind of media below `root`."""
 
     def __init__(
         self,
@@ -128,10 +128,15 @@ class _Folder:
 def looser_matches(
     root: Path, patterns: Mapping[str, Sequence[str]], files: Iterable[tuple[str, str, Path]]
 ) -> Iterator[str]:
-    """Sentences on files that matched only a looser rule: (kind, clip's name, file) each."""
+    """Sentences on files that matched only a looser rule: (kind, clip's name, file) each.
+
+    Patterns without `{name}` name a file by a column of its row, which is no looser rule.
+    """
     found: dict[str, list[tuple[str, Path]]] = {}
     for kind, name, path in files:
         expected = [pattern.replace("{name}", name) for pattern in patterns[kind]]
+        if expected == list(patterns[kind]):
+            continue
         actual = path.relative_to(root).as_posix()
         if actual in expected:
             continue

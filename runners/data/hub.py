@@ -66,7 +66,7 @@ def _load(clips: str, repo: str, config: str | None, split: str) -> Any:
 
 
 def _rows(data: Any) -> Iterator[dict[str, Any]]:
-    """The rows with the names of classes in the place of their numbers; pictures are left out."""
+    """The rows with class numbers replaced by names, without pictures."""
     from datasets import ClassLabel, Image
 
     kept = {name: each for name, each in data.features.items() if not isinstance(each, Image)}

@@ -36,7 +36,7 @@ def with_own_clips(
     columns: Mapping[str, str | None],
     overrides: Sequence[str],
 ) -> dict[str, Any]:
-    """The settings of the data set, or where `clips` is given those that it stands for.
+    """The settings of the data set, or if `clips` is given those that it implies.
 
     `overrides` are those of the command line. Raises PrerequisiteError where they name a data set
     as well, and for columns without a table.
@@ -61,7 +61,7 @@ def with_own_clips(
 def own_settings(
     clips: str, columns: Mapping[str, str | None], dataset: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """The settings of the data set (keys of `DatasetSettings`) that `clips=` stands for.
+    """The settings of the data set (keys of `DatasetSettings`) that `clips=` implies.
 
     `dataset` holds the keys that are taken over. Raises PrerequisiteError where there is no such
     folder or table, and for a column that is not there.

@@ -1,7 +1,7 @@
 """The one reader: a folder with media, a table of labels, a table of subtitles -> `Clip`s.
 
 The clips of a data set, and their order, are the rows of its label table. Media are located by
-patterns relative to the root; a pattern may stand for a flat folder (`video/{name}.mp4`) or for
+patterns relative to the root; a pattern may describe a flat folder (`video/{name}.mp4`) or
 one folder a clip (`openface_face/{name}/{name}.npy`). Folders are listed once, so that neither
 20,000 clips nor a slow network file system delay the start; `check_files=false` does not look.
 
@@ -22,7 +22,7 @@ from ovmer.runners.data.settings import Clip, DatasetSettings, Visual, checked_s
 from ovmer.runners.data.table import read_columns
 from ovmer.runners.data.truth import read_clusters, read_truth
 
-_PACKAGE = "{package}"  # in `root`: the folder of this module, where the sample data set lies
+_PACKAGE = "{package}"  # in `root`: the folder of this module, with the sample data set
 
 
 def read_dataset(settings: Mapping[str, Any]) -> list[Clip]:

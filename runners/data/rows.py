@@ -258,7 +258,7 @@ def _value(cells: Mapping[str, Any], columns: Sequence[str]) -> Any:
 
 
 class Files:
-    """Where a row's `{file}` lies: by patterns below the root, the first that is there."""
+    """Finds a row's `{file}` by patterns below the root; the first match counts."""
 
     def __init__(self, root: Path, patterns: Sequence[str], check: bool) -> None:
         self._root, self._patterns, self._check = root, patterns, check
@@ -272,7 +272,7 @@ class Files:
 
 
 def _filled(pattern: str, file: str) -> str:
-    """`{file}` as it stands, `{stem}` without folders and ending, `{stem:05}` with zeros before."""
+    """`{file}` unchanged, `{stem}` without folders and ending, `{stem:05}` with zeros before."""
 
     def value(slot: re.Match[str]) -> str:
         text = file if slot[1] == "file" else PurePosixPath(file).stem

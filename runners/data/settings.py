@@ -21,12 +21,12 @@ from ovmer.runners.data.truth import Labels
 
 @dataclass(frozen=True, slots=True)
 class Clip:
-    """One clip of a data set: what may be asked about, and the truth."""
+    """One clip of a data set: its media, subtitle, question and truth."""
 
     name: str
     video: Path | None
     audio: Path | None
-    """A sound file; where there is none, the video, whose sound track is meant."""
+    """A sound file; if there is none, the video, for its sound track."""
     face: Path | None
     """Face crops, uint8 frames x height x width x 3 (.npy); looked for if `visual` is face."""
     subtitle: str | None
@@ -63,7 +63,7 @@ class Visual(StrEnum):
 
 @dataclass
 class Subtitle:
-    """Where the subtitles stand: one column for each language."""
+    """Location of the subtitles: one column for each language."""
 
     file: str = "???"
     split: str | None = None
@@ -99,7 +99,7 @@ class DatasetSettings:
     cluster: Cluster = field(default_factory=Cluster)
     """Which clips are not independent."""
     rows: Rows = field(default_factory=Rows)
-    """Where clips bring questions or folds; then `labels` says the words alone."""
+    """For data sets with questions or folds; then `labels` lists the words alone."""
     target: str = "labels"
     """The extractor's target: labels, basic_emotion or sentiment."""
     submission: str | None = None

@@ -84,7 +84,7 @@ class _Rows:
     absent: dict[str, list[Path]] = field(default_factory=dict)
     """By kind: files that are named and not there."""
     written: int = 0
-    """Files whose bytes stood in the table."""
+    """Files whose bytes were in the table."""
 
     def cell(self, row: Mapping[str, Any], kind: str) -> Any:
         """The value of a kind of column; None where there is none."""
@@ -243,7 +243,7 @@ def _relative(file: Path, root: Path) -> Path:
 
 
 def _understood(reading: _Rows, header: Iterable[str], clips: Sequence[Clip]) -> list[str]:
-    """Which columns were taken for what, and how many clips lack what."""
+    """Summary of a table: the columns used, and the number of clips without each kind."""
     found = [f"{kind} from {column!r}" for kind, column in reading.columns.items()]
     sentences = [f"{len(clips)} rows", *found]
     lacking = {

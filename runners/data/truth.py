@@ -1,7 +1,7 @@
-"""Which clips a data set has, and what is true of them: from a csv table or an .npz of labels.
+"""Clips of a data set and their true labels, from a csv table or an .npz of labels.
 
 What the authors' loaders do is kept: an empty list of labels is replaced (`empty`), and an index
-stands for a word (`words`). What no label of the data set can be is refused, since a file of
+means a word (`words`). What no label of the data set can be is refused, since a file of
 another data set or version would else be scored without a word.
 """
 
@@ -18,7 +18,7 @@ from ovmer.runners.scoring.parsing import string_to_list
 
 @dataclass
 class Labels:
-    """Which clips there are, and the truth about them; `column: null` where none is published."""
+    """Location of the list of clips and their true labels; `column: null` if none are published."""
 
     file: str = "???"
     """A table (see table_files.py), or an .npz of MERBench's kind."""

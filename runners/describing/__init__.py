@@ -3,7 +3,7 @@
 requests.py  inputs.py         clips as the adapter gets them; `inputs=` leaves some media out
 pipeline.py  failures.py       batches of clips through one adapter; errors -> records
 speed.py                       clips per second, and which stage limits it
-feed.py                        settings of a pipeline, sent to the process that runs it
+pipeline_settings.py           settings of a pipeline, sent to the process that runs it
 launchers.py                   where pipelines run
 ray_workers.py  ray_cluster.py what launcher=ray does
 """

@@ -1,4 +1,4 @@
-"""A baseline that is loaded once and asked about single clips."""
+"""A baseline that is loaded once and describes single clips."""
 
 import tempfile
 import weakref
@@ -34,7 +34,7 @@ def load(name: str, *settings: str) -> "Baseline":
 
 
 class Baseline:
-    """One baseline, loaded, to be asked about single clips; a context manager that frees it."""
+    """A loaded baseline that describes single clips; a context manager that frees it."""
 
     def __init__(self, job: Job) -> None:
         adapter = job.adapter

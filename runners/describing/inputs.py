@@ -30,7 +30,10 @@ _CHANGES = {
 
 
 def check(inputs: str, uses: frozenset[str], who: str) -> None:
-    """Raise PrerequisiteError where a baseline that uses so much is left nothing, or unchanged."""
+    """Raise PrerequisiteError if a baseline is left without input, or its input unchanged.
+
+    `uses` are its modalities.
+    """
     wanted = _CHANGES.get(inputs, inputs)
     if inputs == ALL or wanted in uses:
         return
@@ -40,7 +43,7 @@ def check(inputs: str, uses: frozenset[str], who: str) -> None:
 
 
 def keeps_subtitle(inputs: str) -> bool:
-    """Whether the words are among what the baseline is given."""
+    """Whether the subtitle is among the baseline's inputs."""
     return inputs not in (VIDEO, AUDIO, "no_subtitle")
 
 

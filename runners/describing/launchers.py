@@ -1,4 +1,4 @@
-"""Where the clips of one run are described: in this process, or by the workers of a Ray cluster.
+"""Launchers: describe the clips of a run in this process, or by the workers of a Ray cluster.
 
     ovmer sweep baseline=video_llava launcher=ray launcher.workers=4
 
@@ -14,7 +14,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from ovmer.adapters.registry import near
 from ovmer.baselines.errors import PrerequisiteError
-from ovmer.runners.describing.feed import PipelineSettings
+from ovmer.runners.describing.pipeline_settings import PipelineSettings
 from ovmer.runners.describing.requests import ClipRequest
 from ovmer.runners.describing.speed import Speed
 from ovmer.runners.explain import explain
@@ -30,7 +30,7 @@ class Launcher(Protocol):
     def describe(self, requests: Sequence[ClipRequest]) -> Iterator[Prediction]:
         """One prediction a request, in any order, each as soon as it is done.
 
-        Raises PrerequisiteError where it cannot start or go on; what was yielded before stands.
+        Raises PrerequisiteError if it cannot start or go on; earlier predictions are kept.
         """
         ...
 

@@ -77,7 +77,7 @@ class _Drawn:
                 yield item.prepared
 
     def take_unprepared(self) -> list[tuple[_Ready, Failure, float]]:
-        """Those since the last time, as `Pipeline._failed` takes them."""
+        """Failures since the last call, as arguments of `Pipeline._failed`."""
         # One by one: the thread that draws may be adding to it.
         return [self._unprepared.popleft() for _ in range(len(self._unprepared))]
 
@@ -144,6 +144,7 @@ class Pipeline:
             ready = self._encoded(self._ahead(pool, iter(requests)))
             try:
                 if self._adapter.feeding == "stream":
+                    self._adapter.limit_batches(self._batch_size, self._batch_tokens)
                     answers = self._stream(self._one_ahead(encoder, ready))
                 else:
                     batches = self._one_ahead(encoder, self._batches(ready))
@@ -221,6 +222,7 @@ class Pipeline:
             prepared.seed = clip_seed(self._seed, request.name)
             prepared.truth = request.truth
             prepared.clues = request.clues
+            prepared.answers = request.answers
         return _Ready(request, prepared, time.perf_counter() - started)
 
     def _prepare_or_raise(self, request: ClipRequest) -> Prepared:
@@ -259,7 +261,7 @@ class Pipeline:
             yield done
 
     def _stream(self, ready: Iterator[_Ready]) -> Iterator[Prediction]:
-        """Where a stream breaks off, the clips that it had drawn fail, and another one is begun."""
+        """Answer by streams. If one breaks off, its unanswered clips fail and another is begun."""
         while (first := next(ready, None)) is not None:
             drawn = _Drawn(chain([first], ready))
             answers = self._adapter.stream(drawn)

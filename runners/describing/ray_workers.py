@@ -1,10 +1,10 @@
 """One run on many GPUs and machines: a Ray actor for each worker, the run folder with the driver.
 
-The driver deals clips out and takes predictions in, one stream a worker. A worker holds what keeps
-it busy and no more; towards the end it is dealt ever less, so that all end together. What a worker
-held when it was lost goes to the end of the queue and is dealt again, each such clip alone: if that
-worker dies as well, it was this clip, which is recorded as crashed. A lost worker is replaced,
-unless it died before its model was loaded.
+The driver distributes clips and collects predictions, one stream per worker. A worker holds only
+the clips that keep it busy; towards the end it gets ever fewer, so that all end together. The clips
+of a lost worker go to the end of the queue and are sent again, each alone: if that worker dies as
+well, it was this clip, which is recorded as crashed. A lost worker is replaced, unless it died
+before its model was loaded.
 
 Words do not depend on who describes a clip, since the random stream is the clip's own. (In half
 precision batches of another make-up can change one, as another `batch_size` can.)
@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from ovmer.baselines.errors import OvmerError, PrerequisiteError, Status
-from ovmer.runners.describing.feed import PipelineSettings
+from ovmer.runners.describing.pipeline_settings import PipelineSettings
 from ovmer.runners.describing.requests import ClipRequest
 from ovmer.runners.describing.speed import Speed
 from ovmer.runners.folder.records import Prediction
@@ -30,7 +30,7 @@ from ovmer.runners.ray_cluster import joined, unreachable
 
 _STARTED, _LOADED = "started", "loaded"
 _DEATHS = 2
-"""So many workers lost with it (the second time alone), and a clip is asked no more."""
+"""After this many workers lost with it (the second time alone), a clip is given up."""
 _LOOK_SECONDS = 1.0
 _GONE_SECONDS = 15.0
 """Without its head a cluster is taken to be gone; Ray itself ends the process after a minute."""
@@ -59,7 +59,7 @@ class FileNotOnWorker(Exception):
 
 
 class RayWorker:
-    """The actor: one loaded adapter, and the clips that it was dealt."""
+    """The actor: one loaded adapter, and the clips sent to it."""
 
     def __init__(self, feed: PipelineSettings, gpu_share: float = 1.0) -> None:
         """`gpu_share` is the part of a GPU's memory that is this worker's."""
@@ -71,7 +71,7 @@ class RayWorker:
     def deal(
         self, requests: Sequence[ClipRequest], files: Mapping[str, Sequence[Path]], *, last: bool
     ) -> None:
-        """More clips, and by their names the files of them that the driver sees; after the `last`
+        """Add clips, and by their names the files of them that the driver sees; after the `last`
         ones for now, batches that are not full are answered too."""
         self._files |= files
         for request in requests:
@@ -80,7 +80,7 @@ class RayWorker:
             self._dealt.put(None)
 
     def _requests(self) -> Iterator[ClipRequest]:
-        """A round; raises Unseen at a clip whose files are not on this machine."""
+        """A round; raises FileNotOnWorker at a clip whose files are not on this machine."""
         for request in iter(self._dealt.get, None):
             for path in self._files.pop(request.name, ()):
                 if not path.exists():
@@ -129,7 +129,7 @@ class WorkerShare:
     cpus: int
     gpus: float
     memory: int
-    """Bytes; 0 is not asked for."""
+    """Bytes; 0: not requested."""
 
     @classmethod
     def of(cls, cluster: Mapping[str, float], options: RayOptions, on_gpu: bool) -> "WorkerShare":
@@ -186,7 +186,7 @@ class RayWorkers:
 
 
 class _Table:
-    """The driver: deals clips to its workers and takes predictions in."""
+    """The driver: distributes clips to its workers and collects predictions."""
 
     def __init__(self, feed: PipelineSettings, share: WorkerShare, timeout: float) -> None:
         import ray
@@ -196,7 +196,7 @@ class _Table:
             num_cpus=share.cpus,
             num_gpus=share.gpus,
             memory=share.memory or None,
-            max_concurrency=2,  # it is dealt clips while it answers
+            max_concurrency=2,  # it receives clips while it answers
         )
         self._feed_ref = ray.put(feed)
         batch = 1 if feed.adapter.feeding == "clip" else feed.batch_size
@@ -247,7 +247,7 @@ class _Table:
         self._hands.append(_Hand(actor, stream))
 
     def _next(self) -> _Hand | None:
-        """A worker that has said something; None where there is none after a while."""
+        """A worker with a message; None if there is none after a while."""
         import ray
 
         by_stream = {id(hand.stream): hand for hand in self._hands}
@@ -323,7 +323,7 @@ class _Table:
         given = list[ClipRequest]()
         while self._pending and len(given) < count and not self._is_suspect(self._pending[0]):
             given.append(self._pending.popleft())
-        # In the end a worker is never left open: it would wait for clips that others are dealt.
+        # In the end a worker is never left open: it would wait for clips that go to others.
         self._give(hand, given, last=is_end)
 
     def _give(self, hand: _Hand, given: Sequence[ClipRequest], *, last: bool) -> None:
@@ -342,7 +342,7 @@ class _Table:
         return bool(self._deaths[request.name])
 
     def _dismiss(self, hand: _Hand, unseen: FileNotOnWorker) -> None:
-        """Leave a worker out that lacks files; what it held is dealt to others."""
+        """Drop a worker that lacks files; its clips are sent to others."""
         import ray
 
         self._hands.remove(hand)
@@ -354,7 +354,7 @@ class _Table:
         )
         if not self._hands:
             raise PrerequisiteError(f"{sentence}; no other worker is left")
-        say(f"{sentence}; its {len(hand.clips)} clips are dealt to others")
+        say(f"{sentence}; its {len(hand.clips)} clips are sent to others")
         for each in self._hands:
             self._deal(each)
 
@@ -378,7 +378,7 @@ class _Table:
                     fingerprint=request.fingerprint,
                 )
         self._pending.extend(again)
-        say(f"a Ray worker died ({_cause(error)}); {len(again)} clips that it held are dealt again")
+        say(f"a Ray worker died ({_cause(error)}); {len(again)} of its clips are sent again")
         if hand.is_loaded:
             self._hire()
         elif not self._hands:

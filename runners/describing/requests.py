@@ -5,7 +5,7 @@ import os
 import re
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from ovmer.adapters.base import AUDIO, VIDEO
@@ -32,6 +32,8 @@ class ClipRequest:
     """Media that are read as blank, see inputs.py."""
     notes: tuple[str, ...] = ()
     """For the clip's record."""
+    answers: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """What a task may be answered with (`Prepared.answers`)."""
 
 
 def clip_seed(seed: int, name: str) -> int:

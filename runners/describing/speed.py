@@ -49,7 +49,7 @@ class Speed:
 
     @classmethod
     def together(cls, parts: Sequence["Speed"], seconds: float) -> "Speed":
-        """Of pipelines that took `seconds` side by side; memory is that of the largest."""
+        """Sum over pipelines that ran side by side for `seconds`; memory is that of the largest."""
         busy = sum(part.seconds for part in parts)
         return cls(
             sum(part.clips for part in parts),

@@ -21,7 +21,7 @@ class ClipDescription:
     video: Path | None = None
     """For a judge that is shown frames."""
     in_sentence: bool = False
-    """True where those labels stand in a sentence; else the text is the list itself."""
+    """True if those labels are part of a sentence; else the text is the list itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +50,7 @@ class Extractor(Protocol):
     def extract(self, items: Sequence[ClipDescription]) -> Iterator[ExtractedLabels]:
         """Yield one result an item, in any order, each as soon as it is known.
 
-        Raises PrerequisiteError where it cannot go on; what was yielded before stands.
+        Raises PrerequisiteError if it cannot go on; results yielded before are kept.
         """
 
     def close(self) -> None:

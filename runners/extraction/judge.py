@@ -189,7 +189,7 @@ class JudgeEngine:
     """An engine that takes such questions: as chats where it is a server, else as plain text.
 
     `takes_chats` is False for the engines of this machine, which have one user message of text:
-    there the system message stands above the question, and frames are refused.
+    there the system message precedes the question, and frames are refused.
     """
 
     engine: TextEngine

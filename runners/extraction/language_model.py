@@ -38,7 +38,7 @@ NO_CHOICE = "the answer is none of the words asked for"
 
 @dataclass(frozen=True)
 class QuestionChain:
-    """Which questions a description goes through."""
+    """The chain of questions for a description."""
 
     translate: str = "none"
     """none | english (descriptions with Chinese in them) | chinese (with English in them)"""
@@ -131,7 +131,8 @@ class LanguageModelExtractor:
             yield item
 
     def _question(self, stage: str, item: _Item) -> StepPrompt | None:
-        """The question about an item, if there is one: an empty text has no labels."""
+        """The question about an item, if there is one. An empty text is asked about too, as the
+        authors do."""
         chain = self._chain
         match stage:
             case "translate" if _IN_OTHER[chain.translate].search(item.text):
@@ -141,7 +142,7 @@ class LanguageModelExtractor:
                 if isinstance(merged, StepPrompt):
                     return merged
                 item.text = item.trail["merge"] = merged
-            case "labels" if item.text.strip():
+            case "labels":
                 return StepPrompt(chain.labels, {"reason": item.text})
             case "target":
                 return StepPrompt(chain.target, {"labels": clean_reply(item.raw)})

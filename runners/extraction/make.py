@@ -164,7 +164,7 @@ def make_language_model(settings: Mapping[str, Any]) -> LanguageModel:
 def _language_model(settings: LanguageModelSettings) -> LanguageModel:
     """The model behind its engine and the cache; a dry run replaces a hub model by a miniature.
 
-    (A folder is used as it is, and what stands behind a server is the server's affair.)
+    (A folder is used as it is, and a server chooses its own weights.)
     """
     generation, cache = settings.presets[settings.sampling], Path(settings.cache)
     chosen = engine_settings(settings.engine, at="extractor.engine")

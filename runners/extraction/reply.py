@@ -1,4 +1,4 @@
-"""The extractor of tasks whose metric reads the replies themselves: they are kept as they stand."""
+"""The extractor of tasks whose metric reads the replies themselves: they are kept unchanged."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass

@@ -3,8 +3,9 @@
 `results-<baseline>.npz` holds `name2reason`, a dict from clip to description, as a 0-d object
 array; `<baseline>-openset.npz` holds `filenames` and `fileitems`, the labels as texts in brackets
 (AffectGPT repository, OV-MER/main-ovmer.py and the label extraction after it). Their readers look
-up every clip of the data set, so one that failed stands there with an empty text; that it failed,
-and why, is said in `predictions.csv` alone, which is what scores and comparisons read.
+up every clip of the data set, so one that failed is listed with an empty text; that it failed,
+and why, is said in `predictions.csv` alone, which is what scores and comparisons read. There labels
+are a list as Python writes it, like the truth of OV-MERD: `ast.literal_eval` reads it.
 
 Of a challenge's candidates, which have no truth, there is also `submission.csv`: name, and the
 column that the organisers' scorers read (MERTools: MER2025_Track1, MER2026_Track1 and 2). For
@@ -51,7 +52,7 @@ def write_exchange_files(
     writer = csv.writer(table)
     writer.writerow(["name", "status", "openset", "description", "error"])
     for each in predictions:
-        openset = opensets[each.name] if each.name in labels else ""
+        openset = str(list(labels[each.name])) if each.name in labels else ""
         texts = map(guarded, (each.description, each.error or ""))
         writer.writerow([each.name, each.status, openset, *texts])
     folder.replace(_TABLE, table.getvalue().encode("utf-8", "replace"))
@@ -106,7 +107,7 @@ def _npz_names(baseline: str) -> tuple[str, str]:
 
 
 def _submission(column: str, opensets: Mapping[str, str]) -> str:
-    """Every candidate in the data set's order; only open-vocabulary labels stand in brackets."""
+    """Every candidate in the data set's order; only open-vocabulary labels are in brackets."""
     table = io.StringIO()
     writer = csv.writer(table, lineterminator="\n")
     writer.writerow(["name", column])

@@ -41,7 +41,7 @@ def _source(part: Mapping[str, Any]) -> tuple[Any, ...]:
 
 
 def richer(there: Identity, now: Identity) -> Identity:
-    """One of two identities without differences: of each part, what says more of it."""
+    """Merge two identities without differences: of each part, the more detailed one."""
     theirs, ours = there.get(CHECKPOINT), now.get(CHECKPOINT)
     if not theirs or not ours:
         return now

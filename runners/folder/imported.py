@@ -33,7 +33,7 @@ class RecordSettings:
 
 @dataclass(frozen=True)
 class Origin:
-    """Where scored predictions came from."""
+    """Origin of scored predictions."""
 
     predictions: str
     truth: str

@@ -1,4 +1,4 @@
-"""Which code, packages and machine made a run: what run.json keeps of each session."""
+"""Code, packages and machine of a session, as run.json records them."""
 
 import os
 import platform

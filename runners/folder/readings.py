@@ -1,11 +1,11 @@
 """The labels of a run folder: one reading of its descriptions, or one for each extractor seed."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from ovmer.baselines.errors import PrerequisiteError
 from ovmer.runners.config import Settings, settings_from_json
-from ovmer.runners.data import read_dataset
+from ovmer.runners.data import Clip, read_dataset
 from ovmer.runners.folder.records import LabelRecord, Prediction, identity_text, label_key
 from ovmer.runners.folder.run_folder import RunFolder
 from ovmer.runners.folder.run_json import RunInfo
@@ -27,28 +27,30 @@ def read_readings(
     info: RunInfo,
     entry: StoredScores | None,
     predictions: Mapping[str, Prediction],
-    subtitles: Mapping[str, str | None],
+    clips: Sequence[Clip],
 ) -> list[dict[str, LabelRecord]]:
     """The labels of the run's own extractor for the descriptions as they are now.
 
-    Which extractor that was stands in scores.json; before there is one, or where the clips'
-    subtitles are gone, the latest labels are taken.
+    scores.json names that extractor; before there is one, or where the data set of merged
+    subtitles or judged replies is gone, the latest labels are taken.
     """
     labelled = {key: each for key, each in folder.read_labels().items() if each.error is None}
-    is_merged = settings.subtitle == "merge"
-    items = [
-        (
-            name,
-            each.description,
-            subtitles.get(name) if is_merged else None,
-            info.names_labels,
-        )
-        for name, each in predictions.items()
-        if not each.failed
-    ]
+    is_merged, is_judged = settings.subtitle == "merge", _is_judged(entry)
+    of = {clip.name: clip for clip in clips}
     found = []
     for identity in _identities(entry, settings):
-        keys = {item[0]: label_key(*item, identity) for item in items}
+        keys = {
+            name: label_key(
+                name,
+                each.description,
+                of[name].subtitle if is_merged and name in of else None,
+                info.names_labels,
+                identity,
+                of[name].labels if is_judged and name in of else (),
+            )
+            for name, each in predictions.items()
+            if not each.failed
+        }
         found.append({name: labelled[key] for name, key in keys.items() if key in labelled})
     if any(found):
         return found
@@ -58,7 +60,7 @@ def read_readings(
 def repeated_readings(path: Path) -> list[dict[str, LabelRecord]]:
     """The readings of a run folder whose extraction was repeated; empty for any other.
 
-    Raises PrerequisiteError if they are ambiguous, because the subtitles are gone.
+    Raises PrerequisiteError where they cannot be told apart, because the data set is gone.
     """
     folder = RunFolder(path)
     info = folder.find_info() if path.is_dir() else None
@@ -70,17 +72,43 @@ def repeated_readings(path: Path) -> list[dict[str, LabelRecord]]:
     entry = stored_entry(folder, settings)
     if entry is None or len(entry.repeats) < 2:
         return []
-    subtitles: dict[str, str | None] = {}
-    if settings.subtitle == "merge":
-        clips = read_dataset({**settings.dataset, "check_files": False})
-        subtitles = {clip.name: clip.subtitle for clip in clips}
-    found = read_readings(folder, settings, info, entry, folder.read_predictions(), subtitles)
+    clips = _clips(settings, entry)
+    found = read_readings(folder, settings, info, entry, folder.read_predictions(), clips)
     if len(found) != len(entry.repeats):
         raise PrerequisiteError(
             f"{path}: scores.json holds {len(entry.repeats)} readings, but labels.jsonl not all of "
             "their labels; run its sweep again"
         )
     return found
+
+
+def kept_readings(path: Path, metric: str) -> dict[str, dict[str, LabelRecord]]:
+    """Every reading of a run folder that was scored by a metric, by extractor (or judge) and seed;
+    empty for any other path."""
+    folder = RunFolder(path)
+    info = folder.find_info() if path.is_dir() else None
+    if info is None or info.imported is not None:
+        return {}
+    settings = settings_from_json(info.settings, path)
+    predictions, found = folder.read_predictions(), dict[str, dict[str, LabelRecord]]()
+    for entry in folder.read_scores().values():
+        if entry.metric == metric:
+            clips = _clips(settings, entry)
+            each = read_readings(folder, settings, info, entry, predictions, clips)
+            numbers = [f", reading {i}" for i in range(1, len(each) + 1)] if each[1:] else [""]
+            found |= {f"{entry.extraction}{n}": r for n, r in zip(numbers, each, strict=True)}
+    return found
+
+
+def _clips(settings: Settings, entry: StoredScores) -> Sequence[Clip]:
+    """The clips of a run, where its labels hang on their subtitles or true labels."""
+    if settings.subtitle != "merge" and not _is_judged(entry):
+        return ()
+    return read_dataset({**settings.dataset, "check_files": False})
+
+
+def _is_judged(entry: StoredScores | None) -> bool:
+    return entry is not None and "judge" in entry.extractor
 
 
 def _identities(entry: StoredScores | None, settings: Settings) -> list[str]:

@@ -73,11 +73,20 @@ class LabelRecord:
 R = TypeVar("R", Prediction, LabelRecord)
 
 
-def label_key(name: str, text: str, subtitle: str | None, is_labels: bool, extractor: str) -> str:
-    """Under which the labels that an extractor finds in a description are kept.
+def label_key(
+    name: str,
+    text: str,
+    subtitle: str | None,
+    is_labels: bool,
+    extractor: str,
+    truth: Sequence[str] = (),
+) -> str:
+    """The key in labels.jsonl of an extractor's labels for a description.
 
     A hash of the description and of the extractor (`identity_text`): labels do not outlive either.
+    `truth` is for a judge, whose answer depends on it as well.
     """
+    text = "\n".join([text, *truth])
     merged = "-" if subtitle is None else f"+{subtitle}"
     return digest(name, text, merged, str(is_labels), extractor, size=12)
 

@@ -1,4 +1,4 @@
-"""The folder of one run: what stands in it, and who may write to it.
+"""The folder of one run: its files, and who may write to it.
 
     predictions.jsonl   one line a clip, appended as it is done           (records.Prediction)
     labels.jsonl        one line a description and extractor, likewise    (records.LabelRecord)
@@ -55,7 +55,7 @@ class RunFolder:
         }
 
     def last_record(self) -> float:
-        """When the last clip was recorded, in seconds since 1970; 0 where none was."""
+        """Time of the last record, in seconds since 1970; 0 if there is none."""
         path = self.path / "predictions.jsonl"
         return path.stat().st_mtime if path.is_file() else 0.0
 

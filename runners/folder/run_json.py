@@ -67,7 +67,7 @@ class RunInfo:
 
     @property
     def overrides(self) -> tuple[str, ...]:
-        """Of all sessions, each once."""
+        """The overrides of all sessions, each once."""
         given = [each for one in self.sessions for each in one.get("overrides") or ()]
         return tuple(dict.fromkeys(map(str, given)))
 
@@ -94,6 +94,6 @@ class RunInfo:
 
 
 def identity_digest(identity: Mapping[str, Any]) -> str:
-    """Hash of an identity, by which each prediction says what made it."""
+    """Hash of an identity, stored with each prediction."""
     text = json.dumps(identity, sort_keys=True, default=str)
     return hashlib.blake2b(text.encode("utf-8", "replace"), digest_size=6).hexdigest()

@@ -43,7 +43,7 @@ class StoredScores:
 
     @property
     def key(self) -> str:
-        """Under which it is kept: one folder may be scored in several ways."""
+        """Its key in scores.json: one folder may be scored in several ways."""
         return f"{self.extraction}/{self.metric}"
 
     @property

@@ -46,7 +46,7 @@ def _shipped() -> Mapping[str, Mapping[str, Any]]:
 
 
 def names_of(baseline: str | None) -> list[str]:
-    """The baselines whose runs can stand in a printed row: its own, and the one it varies."""
+    """The baselines whose runs can fill a printed row: its own, and the one it varies."""
     shipped = _shipped().get(baseline or "", {})
     return [each for each in (baseline, shipped.get("variant_of")) if each]
 
@@ -117,7 +117,7 @@ def _short(value: Any) -> str:
 
 
 def _combined(info: RunInfo) -> Iterator[Mark]:
-    """Of a combination the parts are runs of their own, whose names say what is unusual."""
+    """Deviations of a combination, whose parts are runs with names that list their deviations."""
     unusual = [
         name
         for name in (Path(str(source)).name for source in info.identity["sources"])
@@ -169,7 +169,7 @@ def _running(
         yield Mark(f"subtitles in {identity.get('dataset.language')}")
     dtype, printed = identity.get("machine.dtype"), shipped.get("dtype")
     asked = (info.about.get("machine") or {}).get("dtype", "auto") != "auto"
-    # A dry run says nothing of precision, unless it was asked for one.
+    # A dry run has no precision to compare, unless one was set.
     if printed and dtype not in (None, printed) and (asked or not info.is_dry):
         yield Mark(f"in {dtype}, print's run in {printed}", is_grave=False)
 

@@ -1,6 +1,6 @@
 """A printed table as data: its rows and columns, its protocol, and the figures in print.
 
-The figures stand in published/*.csv as they were read, each with its source. What was not read is
+The figures are in published/*.csv as printed, each with its source. What was not read is
 not there, and its cell stays empty.
 """
 
@@ -79,7 +79,7 @@ class TableLayout:
     extractor: str | None
     """The language model of print's label step; None where it is not to be had any more."""
     figures: Mapping[tuple[str, str, str, str], Published] = field(repr=False)
-    """(model, inputs, data set, metric) -> what print says."""
+    """(model, inputs, data set, metric) -> the printed figure."""
 
     def printed(self, row: PrintedRow, column: Column) -> Published | None:
         """The published figure of a cell, None where none was read."""

@@ -1,4 +1,4 @@
-"""Ours beside print: how far the difference may vary by itself, and what a column says as a whole.
+"""Differences from print: their random variation, and the summary of a column.
 
 Print scored the same clips, so intervals over clips do not apply to the difference: what differs is
 the draw of the descriptions and of the labels. docs/statistics.md has the formulas.

@@ -19,12 +19,13 @@ Raise = Callable[[str], str]
 
 
 def plain(table: PaperTable) -> str:
-    """For the terminal."""
+    """Render as text for the terminal."""
     text = _aligned(_grid(table, lambda letters: f"^{letters}"), "simple")
     return "\n".join([table.layout.title, "", text, "", *_footnotes(table)])
 
 
 def markdown(table: PaperTable) -> str:
+    """Render as Markdown, with a title."""
     header, body = _grid(table, lambda letters: f"<sup>{letters}</sup>")
     rows = [[cell.replace("|", "\\|") for cell in row] for row in (header, *body)]
     notes = [f"- {note}" for note in _footnotes(table)]

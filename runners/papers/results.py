@@ -1,4 +1,4 @@
-"""Run folders as the tables see them: whose figures, and how they were made.
+"""Run folders as the tables read them: their figures, and how they were made.
 
 Our own runs and imported predictions (`ovmer score record.baseline=...`) are read alike.
 """
@@ -33,7 +33,7 @@ def read_results(paths: Sequence[Path]) -> list[PaperRun]:
     """Read every run folder at or below the paths, in the order of their names.
 
     A folder that cannot be read is left out with a sentence. Raises PrerequisiteError where a path
-    is no folder, and where there is no run folder at all.
+    is no folder, and if there is no run folder.
     """
     return read_folders(paths, read_result)
 

@@ -1,7 +1,7 @@
 """A layout and run folders -> a table of cells, each with what a reader of it must know.
 
 A cell says why it is empty, and why a figure cannot be set beside print; a difference is given only
-where it can. Of several runs of one baseline the one stands there that fits print best.
+where it can. Of several runs of one baseline, the one that matches print best is shown.
 """
 
 import math
@@ -94,7 +94,7 @@ class PaperTable:
 
     @cached_property
     def summaries(self) -> list[ColumnSummary | None]:
-        """Of each column, what the differences of its rows say together."""
+        """Summary of each column's differences."""
         columns = zip(*(line.cells for line in self.lines), strict=True)
         return [
             summary([cell.difference for cell in cells if cell.difference is not None])
@@ -112,16 +112,16 @@ class PaperTable:
         return {text: _letter(i) for i, text in enumerate(texts)}
 
     def row_letters(self, line: TableRow) -> str:
-        """Of what holds for the whole row."""
+        """Footnotes of the whole row."""
         return self._letters_of(self._row_texts(line))
 
     def cell_letters(self, line: TableRow, cell: TableCell) -> str:
-        """Of what holds for this cell and not for the whole row."""
+        """Footnotes of this cell that are not the whole row's."""
         texts = [mark.text for mark in cell.marks]
         return self._letters_of([text for text in texts if text not in line.common])
 
     def _letters_of(self, texts: Sequence[str]) -> str:
-        """In the order of the footnotes."""
+        """Letters in the order of the footnotes."""
         return ",".join(letter for text, letter in self.letters.items() if text in texts)
 
     def _row_texts(self, line: TableRow) -> list[str]:
@@ -185,7 +185,7 @@ class PaperTable:
 
 
 def make_table(layout: TableLayout, results: Sequence[PaperRun]) -> PaperTable:
-    """Fill the layout; below stand baselines that print has no row for."""
+    """Fill the layout; baselines without a printed row are added below."""
     by_run: dict[tuple[str, str], list[PaperRun]] = {}
     for result in results:
         by_run.setdefault((result.info.baseline, result.info.dataset), []).append(result)
@@ -229,8 +229,8 @@ def _cell(
                 choices.append((result, scored, marks))
     if not choices:
         why = _why_empty(row, column, results)
-        failed = next((each.folder for each in results if each.info.problem), None)
-        return TableCell(column, None, None, published, (Mark(why),), failed)
+        tried = (r.folder for r in results if r.info.problem or _is_undefined(r, column))
+        return TableCell(column, None, None, published, (Mark(why),), next(tried, None))
     result, scored, marks = min(
         choices, key=lambda each: (sum(mark.is_grave for mark in each[2]), len(each[2]))
     )
@@ -249,6 +249,11 @@ def _cell(
         spread,
         half_width(spread, len(scored.repeats), printed, layout.runs),
     )
+
+
+def _is_undefined(result: PaperRun, column: Column) -> bool:
+    """Whether the run was scored, but on no clip that counts."""
+    return any(s.metric == column.metric and column.figure in s.figures for s in result.scored)
 
 
 def _all_failed(result: PaperRun) -> bool:
@@ -272,6 +277,11 @@ def _why_empty(row: PrintedRow, column: Column, results: Sequence[PaperRun]) -> 
         return "every clip failed"
     if not info.has_truth:
         return "no true labels to score against"
+    if _is_undefined(results[0], column):
+        return f"no reply counts for {column.figure}: in none of them a label was read"
+    if any(scored.metric == column.metric for scored in all_scored):
+        hint = "; extractor=judge gives it" if column.figure.startswith("judge/") else ""
+        return f"scored without {column.figure}{hint}"
     if all_scored:
         have = ", ".join(dict.fromkeys(scored.metric for scored in all_scored))
         hint = "; groups: ovmer group" if column.metric == "grouping" else ""

@@ -57,7 +57,7 @@ class AsrSettings:
 
 
 class Listener:
-    """Writes down what is said; the model is loaded with the first clip.
+    """Transcribes speech; the model is loaded with the first clip.
 
     Several threads may use one: they read files side by side, and the model hears one at a time.
     """

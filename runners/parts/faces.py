@@ -33,9 +33,10 @@ _MOST_BYTES = 64 * 2**20
 """Of frames that each thread holds at once."""
 _LONGEST_SIDE = 640
 """Frames are made smaller for detection, in pixels: MTCNN's cost grows with their area."""
-_SURE = 0.9
-"""Probability above which a detection counts."""
-IDENTITY = {"detector": "facenet-pytorch MTCNN", "threshold": _SURE, "side": SIDE, "version": 1}
+_SURE = 0.95
+"""Probability from which a detection counts: in 97 frames of five films that were looked at, faces
+had 0.985 and more, what was no face 0.904 and less."""
+IDENTITY = {"detector": "facenet-pytorch MTCNN", "threshold": _SURE, "side": SIDE, "version": 2}
 
 
 class FaceFinder:
@@ -56,7 +57,7 @@ class FaceFinder:
         A video that cannot be read is kept as such. Raises PrerequisiteError without the package.
         """
         try:
-            crops, most = self._crops(video)
+            crops, seen = self._crops(video)
         except Unavailable:
             return  # the next run may have more luck
         except ClipError as error:
@@ -65,18 +66,18 @@ class FaceFinder:
         if len(crops):
             with replacing(self.file(video)) as file:
                 np.save(file, crops)
-        self.cache.keep(video, {"crops": len(crops), "most": most})
+        self.cache.keep(video, {"crops": len(crops), **seen})
 
     def file(self, video: Path) -> Path:
-        """Where the crops of a video are, or will be."""
+        """Path of a video's crops, which may not exist yet."""
         try:
             name = self.cache.content(video)
         except OSError:
             name = "unreadable"
         return self.cache.folder / f"{name}.npy"
 
-    def _crops(self, video: Path) -> tuple[NDArray[np.uint8], int]:
-        """BGR crops (frames x 112 x 112 x 3), and the most faces in one frame."""
+    def _crops(self, video: Path) -> tuple[NDArray[np.uint8], dict[str, int]]:
+        """BGR crops (n x 112 x 112 x 3); how many frames there are, and the most faces in one."""
         from ovmer.adapters.media import read_frames
 
         with self._turn:
@@ -95,8 +96,8 @@ class FaceFinder:
                 for frame, faces in zip(pixels, seen, strict=True)
                 if faces
             ]
-        shape = (0, SIDE, SIDE, 3)
-        return np.stack(found) if found else np.zeros(shape, np.uint8), most
+        crops = np.stack(found) if found else np.zeros((0, SIDE, SIDE, 3), np.uint8)
+        return crops, {"frames": first.count, "most": most}
 
     @staticmethod
     def _faces(detect: Any, frame: NDArray[np.uint8]) -> list[NDArray[np.float64]]:

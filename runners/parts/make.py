@@ -1,4 +1,4 @@
-"""Which parts a job's clips lack, and where they come from."""
+"""Makes missing subtitles and face crops of a job's clips."""
 
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -19,7 +19,7 @@ from ovmer.runners.parts.faces import FaceFinder
 from ovmer.runners.progress import Progress
 
 _AT_ONCE = 4
-"""Files that are read at a time, or asked about where a server does the work."""
+"""Files read at a time, or requests in flight if a server does the work."""
 
 
 @dataclass
@@ -112,6 +112,8 @@ def _with_face(finder: FaceFinder, missing: str, clip: Clip) -> Clip:
     notes = clip.notes
     if seen["most"] > 1:
         notes = (*notes, f"up to {seen['most']} faces in a frame; the largest is shown")
+    if seen["crops"] < seen["frames"] / 2:
+        notes = (*notes, f"a face was found in {seen['crops']} of {seen['frames']} frames")
     return replace(clip, face=finder.file(clip.video), notes=notes)
 
 

@@ -1,1 +1,1 @@
-"""A page for looking at what the models said: run folders in, one self-contained HTML file out."""
+"""The report: run folders in, one self-contained HTML file out."""

@@ -1,7 +1,7 @@
-"""Runs -> leaderboards: one for each set of runs that can stand side by side.
+"""Runs -> leaderboards: one for each set of comparable runs.
 
 Runs share a board where data set, clips, truth, metric and its conditions (the vocabulary's
-edition, say) agree; others are kept apart. A run that is not finished stands on its board with
+edition, say) agree; others are kept apart. A run that is not finished is listed on its board with
 figures over the clips that it has, and is left out of every comparison; so are dry runs and
 the truth itself.
 """
@@ -115,7 +115,7 @@ class Leaderboard:
             "primary": primary,
             "headlines": headlines(primary, names),
             "figures": names,
-            "conditions": {key: str(value) for key, value in self.metric.conditions.items()},
+            "conditions": {key: _told(value) for key, value in self.metric.conditions.items()},
             "comparable": bool(first) and first[0].comparable,
             "clips": len(self.clips),
             "counted": first[0].n_counted if first else 0,
@@ -238,7 +238,7 @@ class Leaderboard:
         return found
 
     def _clusters(self) -> dict[str, Any]:
-        """For each wheel and level its groups, how often each is true, and each row's counts."""
+        """Groups of each wheel and level, with their frequency in the truth and in each row."""
         found: dict[str, Any] = {}
         for number, row in enumerate(self.rows):
             table = row.scores[0].tables().get("per_cluster", [[]]) if row.scores else [[]]
@@ -292,7 +292,7 @@ def _names(runs: Sequence[ReportRun]) -> list[str]:
 
 
 def _keep_common_clips(rows: Sequence[LeaderboardEntry]) -> list[str]:
-    """With missing=skip, restrict all rows to the clips that all compared ones have; a note."""
+    """Restrict all rows to the clips that all compared ones have (missing=skip), with a note."""
     compared = {row.name: row.mean for row in rows if row.mean and not row.excluded}
     if rows[0].missing != "skip" or len(compared) < 2:
         return []
@@ -326,7 +326,7 @@ def _draw(rows: Sequence[LeaderboardEntry]) -> dict[str, dict[str, FloatArray]]:
 
 
 def _spread(row: LeaderboardEntry, primary: str) -> dict[str, Any] | None:
-    """Of several readings: how many, their deviation, and how far one more may lie from them."""
+    """Number and deviation of several readings, and the prediction interval of one more."""
     deviation = None if row.mean is None else row.mean.spread.get(primary)
     if deviation is None:
         return None
@@ -341,8 +341,13 @@ def _without_seed(run: ReportRun) -> str:
     return json.dumps([*same, settings.engine, settings.machine.dtype], sort_keys=True, default=str)
 
 
+def _told(condition: Any) -> str:
+    """A condition of a metric in words: of protocols, the names."""
+    return ", ".join(condition) if isinstance(condition, Mapping) else str(condition)
+
+
 def _settings(run: ReportRun) -> dict[str, str]:
-    """Settings that a row's figures depend on, beside its model."""
+    """What a row's figures depend on beside its model."""
     settings = run.settings
     return {
         "generation": settings.generation,

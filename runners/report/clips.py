@@ -118,7 +118,7 @@ def _meanings(labels: list[str], board: Leaderboard) -> dict[str, Any]:
 
 
 def _disagreement(columns: list[list[list[int]]], words: _Words, board: Leaderboard) -> list[int]:
-    """For each clip, in percent: how many of the baselines do not name an emotion that one names.
+    """Disagreement on each clip, in percent: baselines without an emotion that another one names.
 
     Averaged over the emotions that are named at all, as groups of the first wheel at level 1 where
     the metric has wheels; 0 where all baselines agree.
@@ -183,9 +183,9 @@ def shard(board: Leaderboard, start: int, stop: int | None) -> dict[str, Any]:
         texts.append(SEPARATOR.join(text.replace(SEPARATOR, " ") for text in words))
         more.append(
             {
-                number: told
+                number: extra
                 for number, done in enumerate(said)
-                if done is not None and (told := _more(done, labels.get(done.name)))
+                if done is not None and (extra := _more(done, labels.get(done.name)))
             }
         )
     return {"texts": texts, "more": more}

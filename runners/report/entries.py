@@ -45,7 +45,7 @@ class LeaderboardEntry:
 
     @cached_property
     def figures(self) -> dict[str, float]:
-        """The mean over the readings; where nothing can be scored, what scores.json says."""
+        """The mean over the readings; if nothing can be scored, the figures of scores.json."""
         if self.mean is None:
             stored = {} if self.run.entry is None else self.run.entry.figures
             return {name: value for name, value in stored.items() if value is not None}

@@ -118,7 +118,6 @@ def read_run(folder: RunFolder, datasets: "DatasetCache") -> ReportRun:
         wanted = {clip.name for clip in clips}
         predictions = {name: each for name, each in predictions.items() if name in wanted}
     entry = stored_entry(folder, settings)
-    subtitles = {clip.name: clip.subtitle for clip in clips}
     run = ReportRun(
         path,
         path.resolve().parent.name,
@@ -126,7 +125,7 @@ def read_run(folder: RunFolder, datasets: "DatasetCache") -> ReportRun:
         _metric(settings, entry, warnings),
         clips,
         predictions,
-        read_readings(folder, settings, info, entry, predictions, subtitles),
+        read_readings(folder, settings, info, entry, predictions, clips),
         entry,
         info.is_dry,
         folder.last_record(),
@@ -134,7 +133,7 @@ def read_run(folder: RunFolder, datasets: "DatasetCache") -> ReportRun:
     )
     if run.is_dry:
         run.warnings.append(
-            "dry run: a random miniature stands in for the model, so figures mean nothing"
+            "dry run: a random miniature replaces the model, so figures mean nothing"
         )
     if mark := seen_by(settings).mark:
         run.warnings.append(f"trained on: {mark}")
@@ -165,7 +164,7 @@ class DatasetCache:
         self._read: dict[str, tuple[list[Clip] | None, list[str]]] = {}
 
     def clips(self, settings: Settings, path: Path) -> tuple[list[Clip] | None, list[str]]:
-        """The clips (None where even their tables are gone), and what must be said of them."""
+        """The clips (None if even their tables are gone), and warnings about them."""
         key = json.dumps([settings.dataset, settings.outputs], sort_keys=True)
         if key not in self._read:
             self._read[key] = self._find(settings.dataset)

@@ -58,7 +58,7 @@ def in_same_clusters(runs: Mapping[str, Scores]) -> dict[str, Scores]:
 
 
 def check_comparable(runs: Mapping[str, Scores], figure: str | None) -> Scores:
-    """The first of runs that can stand side by side, whatever their clips."""
+    """Check that runs are comparable, whatever their clips; returns the first."""
     if len(runs) < 2:
         raise PrerequisiteError("a comparison needs two runs; give at least two")
     name, first = next(iter(runs.items()))

@@ -108,7 +108,7 @@ class Metric(ABC):
 def _match(
     predictions: Mapping[str, Any], truth: Mapping[str, Any], missing: str
 ) -> tuple[list[str], list[str]]:
-    """The names to score, sorted, and what must be said about the others."""
+    """The names to score, sorted, and notes about the others."""
     clips = sorted(truth)
     absent = [name for name in clips if name not in predictions]
     surplus = sorted(predictions.keys() - truth.keys())

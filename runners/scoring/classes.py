@@ -231,7 +231,7 @@ _ABSENT = 10_000
 
 @dataclass
 class PreferenceMetric(ClassMetric):
-    """Which of two descriptions of a clip is the better one: a1, a2, or the same."""
+    """Accuracy of preferences between two descriptions of a clip: a1, a2, or same."""
 
     name: str = "preference"
     primary: str = "two-class/WAF"
@@ -268,7 +268,7 @@ def _preference(cell: Any) -> int:
 
 
 def read_preference(reply: str) -> int:
-    """The index in (a1, a2, same) of what a reply says; the authors' rule, `same` if unsure."""
+    """The index in (a1, a2, same) of a reply; the authors' rule, `same` if unsure."""
     reply = reply.lower()
     for number, word in enumerate(_PREFERENCES):
         if reply.startswith(word):

@@ -13,7 +13,7 @@ _SECONDS = 30  # without a byte, after which a server counts as gone
 def download_tables(root: Path | None, url: str) -> Path:
     """Bring the tables of both editions from below `url` into `root`; returns that folder.
 
-    The files appear all together or not at all, and a complete folder is left alone. Raises
+    All files appear together or none does, and a complete folder is left unchanged. Raises
     PrerequisiteError where a file cannot be had or is not the published one.
     """
     folder = (root or wheel_root()).expanduser()

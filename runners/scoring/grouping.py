@@ -2,7 +2,7 @@
 
 MER2024's MER-OV track and the "GPT" column of OV-MER (MERTools, MER2024/main-ov.py). For every
 clip the model was asked to group the union of predicted and true labels; each label is renamed to
-the first member of its group (of the last group, where it stands in several), and sets are
+the first member of its group (of the last group, if it is in several), and sets are
 compared: accuracy = |G and P| / |P|, recall = |G and P| / |G|, both 0 where P is empty. Only
 clips with a reply count, and there is no vocabulary, so nothing is dropped.
 

@@ -114,7 +114,7 @@ def _near_zero(hits: float, of: float, low: float, confidence: float) -> float:
 
 
 def t_quantile(probability: float, df: float) -> float:
-    """Of Student's t. scipy.stats would do, and takes half a second to import."""
+    """Quantile of Student's t; scipy.stats takes half a second to import."""
     from scipy.special import stdtrit
 
     return float(stdtrit(df, probability))

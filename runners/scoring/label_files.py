@@ -38,7 +38,7 @@ _BROKEN = (zipfile.BadZipFile, pickle.UnpicklingError)
 
 @dataclass(frozen=True)
 class Columns:
-    """Where to look in a table; None: by the header."""
+    """Columns to read in a table; None: inferred from the header."""
 
     wanted: Sequence[str]
     """Names that the labels' column may have, best first."""
@@ -101,7 +101,7 @@ def _member(archive: zipfile.ZipFile, key: str) -> Any:
 
 
 def collect(path: Path, table: TableFile, columns: Columns) -> LabelFile:
-    """Rows -> name: labels. A name is taken as it stands: a clip may be called NA."""
+    """Rows -> name: labels. A name is taken literally: a clip may be called NA."""
     read = LabelFile()
     if not table.header:
         raise PrerequisiteError(f"{path} holds no clips")

@@ -1,4 +1,4 @@
-"""From what a language model wrote to a list of labels, in the authors' way and in a kinder one.
+"""Reply of a language model -> list of labels, by the authors' rule and by a more tolerant one.
 
 `string_to_list` and `listlist_to_list` keep the names and, on every odd case, the behaviour of the
 functions in MERTools (MER2025_Track23/toolkit/utils/functions.py), because the published figures
@@ -33,7 +33,7 @@ _ZERO_WIDTH = re.compile("[\\u200b-\\u200d\\u2060\\ufeff]")
 
 _BRACKETS = re.compile(r"[\[\]]")
 _QUOTES = re.compile(r"['\"]")
-# An apostrophe separates unless it stands inside a word, as in "don't".
+# An apostrophe separates unless it is inside a word, as in "don't".
 _SEPARATORS = re.compile(r"[,，、;；\n\r\t|\"“”「」《》]|(?<!\w)['‘’`]|['‘’`](?!\w)")
 _BULLET = re.compile(r"\s*(?:[-–—*•·●○▪]+|\(?\d{1,3}[.)、:](?=\D))\s*")
 _AROUND = " \t\r\n\v\f.。．!！?？:：…[]()（）{}【】〔〕<>*_#`"

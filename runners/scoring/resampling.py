@@ -73,7 +73,7 @@ class Contributions:
         return float(2.0 ** (52 - (self.n_units * largest).bit_length()))
 
     def restricted(self, clips: Sequence[str]) -> "Contributions":
-        """Those of the given clips (sorted), which must be among ours."""
+        """The contributions of the given clips (sorted), which must be among ours."""
         index = {name: i for i, name in enumerate(self.clips)}
         rows = [index[name] for name in clips]
         clusters = tuple(self.clusters[row] for row in rows) if self.clusters else ()

@@ -49,7 +49,7 @@ class Scores:
     primary: str
     """The figure that tables show."""
     conditions: Mapping[str, Any]
-    """Edition, edge-case rule and the like: runs may stand in one table only where these agree."""
+    """Edition, edge-case rule and the like: runs may share a table only if these agree."""
     comparable: bool
     """False where a figure must not be set beside those of the papers."""
     contributions: Contributions
@@ -123,7 +123,7 @@ class Scores:
 
     @property
     def spread(self) -> dict[str, float]:
-        """Of several readings the sample standard deviation of each figure that all define."""
+        """Sample standard deviation over readings, of each figure that all of them define."""
         if len(self.repeats) < 2:
             return {}
         columns = {name: [each[name] for each in self.repeats] for name in self.repeats[0]}
@@ -270,7 +270,7 @@ def write_csvs(folder: str | Path, tables: Mapping[str, Rows]) -> list[Path]:
 def mean_scores(readings: Sequence[Scores]) -> Scores:
     """One run's scores over several readings of its answers: every figure is the mean of theirs.
 
-    The readings' columns stand side by side, so that a clip is drawn with all of its readings.
+    The readings' columns are side by side, so that a clip is drawn with all of its readings.
     `aggregate` takes sums of any number of readings. Clips that some reading lacks are left out.
     """
     first = readings[0]

@@ -1,4 +1,4 @@
-"""Are runs different, or is it the luck of the clips? All pairs of a set of runs, tested together.
+"""Tests of the differences between runs: all pairs of a set of runs, tested together.
 
 `compare` takes scores, `compare_contributions` what each clip contributes. Leaderboards, the
 comparison view, tables and `ovmer compare` all read the same `RunComparison`. docs/statistics.md
@@ -36,7 +36,7 @@ _WORK = 5e9
 
 @dataclass(frozen=True)
 class PairComparison:
-    """How much better the first run is than the second; NaN where it cannot be said."""
+    """Difference of the first run from the second; NaN where there is no test."""
 
     first: str
     second: str
@@ -142,7 +142,7 @@ def compare(
 
     With missing=skip, runs over different clips are compared on those that all have.
 
-    Raises PrerequisiteError where runs cannot stand side by side: another metric, other conditions
+    Raises PrerequisiteError if runs are not comparable: another metric, other conditions
     such as the vocabulary's edition, other clips.
     """
     first = check_comparable(runs, figure)
@@ -196,10 +196,9 @@ def compare_contributions(
     (replicates) where the caller has drawn them already.
     """
     first = next(iter(runs.values()))
-    figures = {name: float(statistic(each.sums)) for name, each in runs.items()}
-    order = sorted(figures, key=lambda name: (math.isnan(figures[name]), -figures[name]))
-    figures = {name: figures[name] for name in order}
-    defined = [name for name in order if not math.isnan(figures[name])]
+    unsorted = ((name, float(statistic(each.sums))) for name, each in runs.items())
+    figures = dict(sorted(unsorted, key=lambda pair: (math.isnan(pair[1]), -pair[1])))
+    defined = [name for name, value in figures.items() if not math.isnan(value)]
     if drawn is None:
         replicates = replicates_for(first.n_units, replicates)
         sums = resample(list(runs.values()), replicates, seed)
@@ -301,7 +300,7 @@ class _Pairs:
 def _same_readings(
     first: Contributions, second: Contributions
 ) -> tuple[Contributions, Contributions]:
-    """Both with as many readings: each repeated up to the least common multiple.
+    """Repeat the readings of both up to the least common multiple.
 
     Their means stay the same, so a run with three readings can be swapped with one of two.
     """

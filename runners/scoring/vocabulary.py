@@ -5,7 +5,7 @@ The rules are those of the OV-MER papers (AffectGPT repository, OV-MER/wheel.py)
 * M1, word form: the alphabetically first base word of the label.
 * M2, synonym: the alphabetically first wheel word of *that* base word.
 * M3-Wk-Ll, wheel k at level l: the wheel words of *all* base words in alphabetical order; the
-  first that stands on wheel k gives the group.
+  first that is on wheel k gives the group.
 
 A label that leads nowhere is dropped. "Alphabetical" is the order of code points.
 
@@ -47,7 +47,7 @@ MAPPINGS = ("M1", "M2", *(f"M3-W{wheel}-L{level}" for wheel in WHEELS for level 
 
 SHIPPED = "shipped"
 UNKNOWN = 0
-"""The row of a label that stands in no table."""
+"""The row of a label that is in no table."""
 
 _LONGEST_WORD = 40  # letters; what is longer is no word of a dictionary
 # Regular derivations, which a lemmatiser leaves alone: happiness, sadly, excitement, frustration.

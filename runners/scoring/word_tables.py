@@ -96,7 +96,7 @@ def read_tables(root: Path, edition: str) -> dict[str, bytes]:
     """The verified contents of the seven files of an edition, by file name.
 
     `root` holds the files as `ovmer fetch` lays them, or is the authors' own folder of that
-    edition, where the 2026 format.csv lies beside the others.
+    edition, if the 2026 format.csv is beside the others.
 
     Raises PrerequisiteError for a file that is missing or has another checksum.
     """

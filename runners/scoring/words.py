@@ -147,7 +147,7 @@ def label_rows(clips: Sequence[str], predicted: EncodedLabels, true: EncodedLabe
 
 
 def cluster_rows(vocabulary: Vocabulary, predicted: EncodedLabels, true: EncodedLabels) -> Rows:
-    """For each mapping and group: the clips that count and have it in the truth, in the
+    """Counts of each mapping and group: the clips that count and have it in the truth, in the
     predictions, in both, and precision, recall and F of the group by itself."""
     rows: Rows = [["mapping", "group", "truth", "predictions", "both", "precision", "recall", "F"]]
     for m, mapping in enumerate(MAPPINGS):

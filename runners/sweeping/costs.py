@@ -1,4 +1,4 @@
-"""What a run costs: tokens, hours and, where prices are set, money."""
+"""Costs of a run: tokens, hours and, if prices are set, money."""
 
 from typing import Any
 
@@ -15,7 +15,7 @@ def money(price: PriceSettings, prompt_tokens: float, new_tokens: float) -> floa
 
 
 def estimate(state: JobState) -> str:
-    """What the clips that are left will take, by those that this run has described already.
+    """Estimate the cost of the remaining clips from those that this run has described.
 
     One sentence. The rate is that of the run's last session, with its machine; an estimate for
     another machine needs a few clips described there.

@@ -13,7 +13,7 @@ GROUP = "ovmer.on_run_end"
 
 
 def run_ended(folder: Path) -> None:
-    """Call every installed hook. One that fails is said with its reason; the run is not touched."""
+    """Call every installed hook. A failing one is reported; the run is unchanged."""
     for hook in entry_points(group=GROUP):
         try:
             hook.load()(folder)

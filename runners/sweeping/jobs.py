@@ -1,4 +1,4 @@
-"""The jobs of a sweep: said first, then run, then one table.
+"""The jobs of a sweep: announced, run, then summarised in one table.
 
 What is finished is skipped. Of several jobs each is a process of its own, or a job of a cluster
 (submit.py): one that dies is reported at once, its memory is freed, and the others go on. A single
@@ -60,7 +60,7 @@ class _Planned:
 
 
 def run_jobs(jobs: Sequence[Job], launcher: Sequence[str] = ()) -> int:
-    """Plan, run and tabulate; returns the exit status. `launcher` says of submitit what to ask.
+    """Plan, run and tabulate; returns the exit status. `launcher` holds submitit's settings.
 
     Raises PrerequisiteError where no job can start, and what a single job raises.
     """
@@ -101,7 +101,7 @@ def run_jobs(jobs: Sequence[Job], launcher: Sequence[str] = ()) -> int:
 
 
 def _plan(jobs: Sequence[Job]) -> list[_Planned]:
-    """How far each job has come; a job that is asked for twice stands once.
+    """How far each job has come; a job that is asked for twice appears once.
 
     A job that takes its clues from other runs stands behind them. Raises PrerequisiteError where
     none of them can start.
@@ -173,7 +173,7 @@ def _require_media(state: JobState) -> None:
 
 
 def _warn_of_gaps(settings: Mapping[str, Any], clips: Sequence[Clip]) -> None:
-    """Say what a data set lacks that is only half there; `ovmer check` says which clips."""
+    """Warn of an incomplete data set; `ovmer check` lists the clips."""
     if settings.get("source"):
         say(f"  {settings['source']}: {understood(settings)}")
         return
@@ -253,7 +253,7 @@ def _shared_modules(jobs: Sequence[Job]) -> list[str]:
 
 
 def _in_a_process(job: Job, context: ForkServerContext) -> int:
-    """Run a job in a process of its own; returns its exit status, having said how it died."""
+    """Run a job in a process of its own; returns its exit status; prints how it died."""
     process = context.Process(target=_child, args=(replace(job),))
     process.start()
     try:

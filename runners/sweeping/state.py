@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ from ovmer.runners.parts import with_parts
 from ovmer.runners.scoring import Metric, make_metric
 
 _LASTING = frozenset({Status.UNREADABLE, Status.MISSING_MODALITY})
-"""Failures that lie in the clip's files: tried again only when those have changed. The cause of the
+"""Failures caused by the clip's files: tried again only when those have changed. The cause of the
 others may have passed (memory, a server, a bug since fixed), so each new run tries them again."""
 
 _INTERVALS = 2  # of how intervals are made: scores made otherwise are made anew
@@ -49,10 +50,10 @@ class ExtractionState:
         return identity_text(self.extractor.identity)
 
     def key(self, item: ClipDescription) -> str:
-        """Under which the labels of one description are kept."""
-        # A judge's answer depends on the truth as well.
-        text = "\n".join([item.text, *item.truth])
-        return label_key(item.name, text, item.subtitle, item.is_labels, self._identity)
+        """The key of one description's labels in labels.jsonl."""
+        return label_key(
+            item.name, item.text, item.subtitle, item.is_labels, self._identity, item.truth
+        )
 
     @property
     def found(self) -> dict[str, tuple[str, ...]]:
@@ -134,7 +135,7 @@ class JobState:
     @property
     def score_digest(self) -> str:
         """Hash of everything that the scores follow from."""
-        # Where the tables lie is no matter: the conditions name them, and their content is checked.
+        # Not the tables' location: the conditions name them, and their content is checked.
         settings = {key: v for key, v in self.job.settings.metric.items() if key != "wheel_root"}
         clusters = self.job.settings.dataset.get("cluster")
         metric = [settings, self.metric.conditions, clusters, _INTERVALS]
@@ -152,7 +153,7 @@ class JobState:
 
     @property
     def labels(self) -> dict[str, LabelRecord]:
-        """Those of the first reading, which the exchange files hold."""
+        """The first reading's labels, which the exchange files hold."""
         return self.readings[0].labels
 
     @property
@@ -214,8 +215,26 @@ def look(
         make_metric(job.settings.metric),
     )
     if state.metric.reads_replies and state.truth:
-        # A truth that the task cannot score is said before anything runs.
+        # A truth that the task cannot score is reported before anything runs.
         state.metric.score({}, state.truth, missing="zero")
+    _keep_predictions(state, folder)
+    labelled = folder.read_labels()
+    for reading in state.readings:
+        for item in state.to_extract(reading):
+            known = labelled.get(reading.key(item))
+            if known is not None and known.error is None:
+                reading.labels[item.name] = known
+    state.all_scores = folder.read_scores()
+    info, settings = folder.find_info(), job.settings
+    submission = None if state.truth else settings.dataset.get("submission")
+    if info is not None and has_exchange_files(folder, settings.baseline["name"], submission):
+        state.exported = info.exported
+    return state
+
+
+def _keep_predictions(state: JobState, folder: RunFolder) -> None:
+    """Add the folder's records of clips that are unchanged and are not to be done again."""
+    job = state.job
     found = {} if job.at is None and folder.is_stale(job.identity) else folder.read_predictions()
     redone = redo_of(job.settings.redo, [each.name for each in state.requests])
     for each in state.requests:
@@ -232,18 +251,6 @@ def look(
             # One dictionary for both: there may be 100,000 clips.
             record = replace(record, fingerprint=each.fingerprint)
         state.predictions[each.name] = record
-    labelled = folder.read_labels()
-    for reading in state.readings:
-        for item in state.to_extract(reading):
-            known = labelled.get(reading.key(item))
-            if known is not None and known.error is None:
-                reading.labels[item.name] = known
-    state.all_scores = folder.read_scores()
-    info, settings = folder.find_info(), job.settings
-    submission = None if state.truth else settings.dataset.get("submission")
-    if info is not None and has_exchange_files(folder, settings.baseline["name"], submission):
-        state.exported = info.exported
-    return state
 
 
 def _predictions_of(path: Path) -> dict[str, Prediction]:
@@ -265,13 +272,16 @@ def request(job: Job, clip: Clip, clues: Sequence[str | None] = ()) -> ClipReque
     audio = clip.audio if AUDIO in uses else None
     subtitle = clip.subtitle if SUBTITLE in uses and settings.subtitle == "prompt" else None
     truth = clip.labels if job.adapter.sees_truth else ()
-    question = _question(job, clip)
+    answers = _answers(job, clip)
+    question = None if answers else _question(job, clip)
     if question is not None:
-        subtitle = None  # it stands in the question, where the task wants it
+        subtitle = None  # the question contains it, if the task uses it
     checked = bool(settings.dataset.get("check_files", True))
     made_from = fingerprint(video, audio, subtitle, truth, checked)
     if question is not None:
         made_from["question"] = digest(question)
+    if answers:
+        made_from["answers"] = digest(*chain(answers, *answers.values()))
     if clues:
         made_from["clues"] = digest(*(f"{clue is None}{clue}" for clue in clues))
     return ClipRequest(
@@ -285,6 +295,22 @@ def request(job: Job, clip: Clip, clues: Sequence[str | None] = ()) -> ClipReque
         question,
         clip.blank,
         clip.notes,
+        answers,
+    )
+
+
+def _answers(job: Job, clip: Clip) -> Mapping[str, tuple[str, ...]]:
+    """What a rule that draws from a task's labels draws from; empty for all other baselines.
+
+    Raises PrerequisiteError where the task has no labels.
+    """
+    if not (job.task.asks and job.adapter.chooses):
+        return {}
+    if answers := job.task.answers(clip):
+        return answers
+    raise PrerequisiteError(
+        f"baseline={job.settings.baseline['name']} draws from a task's labels, and "
+        f"task={job.task.name} has none to choose from; leave it out, or say task=describe"
     )
 
 

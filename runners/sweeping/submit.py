@@ -138,7 +138,7 @@ def awaited(job: Job, jobs: Sequence[Job]) -> list[int]:
 
 
 def _after(ids: Iterable[str]) -> dict[str, Any]:
-    """What asks Slurm to start a job after others, and to cancel it where one of them fails."""
+    """Options that make Slurm start a job after others, and cancel it if one of them fails."""
     if not (named := ":".join(ids)):
         return {}
     cancels = {"kill-on-invalid-dep": "yes"}
@@ -269,7 +269,7 @@ def _ended(
 
 
 def _status(job: Job, done: "submitit.Job[JobOutcome]", state: str) -> int:
-    """The exit status of a job that has ended, having said what was wrong."""
+    """The exit status of a job that has ended; prints its error."""
     known = _ENDINGS.get(state)
     # A shared file system may show the result some seconds after the job has ended.
     deadline = time.monotonic() + (_RESULT_SECONDS if not known else 0.0)

@@ -179,7 +179,7 @@ def _label_counts(state: JobState) -> str:
 
 
 def _model(extractor: Mapping[str, Any]) -> str:
-    """Which language model made the labels, and how it was asked."""
+    """The language model that made the labels, with its prompts."""
     name, revision = extractor["model"], extractor["revision"]
     if name == "miniature":
         return f"{extractor['name']}: a random miniature made the labels, so they mean nothing"

@@ -3,10 +3,19 @@
 import os
 import sys
 from collections.abc import Sequence
+from itertools import pairwise
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from ovmer.baselines.errors import PrerequisiteError
-from ovmer.runners.config import CONF, CONFIG_NAME, VERSION_BASE, register, settings_of
+from ovmer.runners.config import (
+    CONF,
+    CONFIG_NAME,
+    VERSION_BASE,
+    register,
+    require_utf8,
+    settings_of,
+)
 from ovmer.runners.job import Job
 from ovmer.runners.sweeping import of_one, submit
 
@@ -56,6 +65,8 @@ def compose(arguments: Sequence[str]) -> SweepPlan:
 
     launcher, rest = submit.taken_out(list(arguments))
     own, rest = of_one.taken_out(rest)
+    for folder in _config_folders(rest):
+        require_utf8(folder)
     unused = set(own)
     register()
     os.environ["HYDRA_FULL_ERROR"] = "1"  # errors are raised instead of printed by Hydra
@@ -78,6 +89,14 @@ def _job(config: "DictConfig", overrides: tuple[str, ...], of_model: tuple[str, 
     """A job under the overrides of all jobs, and those of its model alone."""
     of_one.apply(config, of_model)
     return Job(settings_of(config), (*overrides, *of_model))
+
+
+def _config_folders(arguments: Sequence[str]) -> list[Path]:
+    """The values of --config-dir and -cd."""
+    flags = ("--config-dir", "-cd")
+    split = [argument.partition("=") for argument in arguments if argument.startswith(flags)]
+    apart = [after for flag, after in pairwise(arguments) if flag in flags]
+    return [Path(each) for each in [*apart, *(value for _, equals, value in split if equals)]]
 
 
 def sweep(settings: Sequence[str]) -> "RunFrames":

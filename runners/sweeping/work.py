@@ -15,8 +15,8 @@ from ovmer.adapters.mllm import Mllm
 from ovmer.baselines.errors import ClipError, PrerequisiteError, Status
 from ovmer.runners.config import settings_as_json
 from ovmer.runners.data import in_clusters, read_dataset
-from ovmer.runners.describing.feed import PipelineSettings
 from ovmer.runners.describing.launchers import make_launcher
+from ovmer.runners.describing.pipeline_settings import PipelineSettings
 from ovmer.runners.describing.requests import clip_seed
 from ovmer.runners.extraction import ExtractedLabels, Extractor
 from ovmer.runners.folder.exchange import write_exchange_files
@@ -31,6 +31,7 @@ from ovmer.runners.parts import make
 from ovmer.runners.progress import Progress, say
 from ovmer.runners.scoring.result import mean_scores
 from ovmer.runners.sweeping.costs import money
+from ovmer.runners.sweeping.hint import faster_engine
 from ovmer.runners.sweeping.hooks import run_ended
 from ovmer.runners.sweeping.state import ExtractionState, JobState, look
 
@@ -38,7 +39,7 @@ _SHOWN = 5  # failed clips that a summary names for each status
 
 
 def work(job: Job) -> JobState:
-    """Do what is left of `job`; returns how it stands then.
+    """Do what is left of `job`; returns its state then.
 
     Raises PrerequisiteError where it cannot start, and ClipError for a clip that fails under
     `on_error=raise`.
@@ -147,7 +148,7 @@ def _describe(folder: RunFolder, state: JobState, info: RunInfo) -> None:
     if state.touched:
         say(
             f"{job.label}: the files of {len(state.touched)} clips have another date but the same "
-            "content as when they were described, so their answers stand (redo=true asks anew)"
+            "content as when they were described, so their answers are kept (redo=true asks again)"
         )
         for record in state.touched:
             folder.predictions.append(record)
@@ -162,9 +163,11 @@ def _describe(folder: RunFolder, state: JobState, info: RunInfo) -> None:
         _check_embeddings(job)
         adapter = WithEmbeddings(adapter, folder.path)
     launcher = make_launcher(job.settings.launcher, PipelineSettings.of(job, adapter))
+    begun, first = time.monotonic(), None
     try:
         with Progress(len(requests), job.label) as progress:
             for found in launcher.describe(requests):
+                first = first or time.monotonic() - begun
                 prediction = replace(found, made_by=made_by)
                 folder.predictions.append(prediction)
                 state.predictions[prediction.name] = prediction
@@ -176,6 +179,8 @@ def _describe(folder: RunFolder, state: JobState, info: RunInfo) -> None:
     finally:
         speed, price = launcher.speed, job.settings.price
         info.sessions[-1]["speed"] = speed.as_json()
+        if first is not None:  # loading included
+            info.sessions[-1]["speed"]["seconds_to_first_clip"] = round(first, 2)
         cost = money(price, speed.prompt_tokens, speed.new_tokens)
         if cost is not None:
             info.sessions[-1]["cost"] = {"amount": round(cost, 6), "currency": price.currency}
@@ -183,9 +188,11 @@ def _describe(folder: RunFolder, state: JobState, info: RunInfo) -> None:
             info.sessions[-1]["weights"] = list(adapter.load_notes)
         if job.settings.embeddings:
             _keep_embeddings(folder, state)
-    if launcher.speed.new_tokens:  # of what is no language model the last line says enough
+    if launcher.speed.new_tokens:  # for other models the last line is enough
         spent = "" if cost is None else f", {cost:.2f} {price.currency}"
-        say(f"{job.label}: {launcher.speed}{spent}")
+        say(f"{job.label}: {launcher.speed}, the first clip after {first or 0.0:.1f} s{spent}")
+        if hint := faster_engine(job, adapter, launcher.speed.clips):
+            say(f"{job.label}: {hint}")
 
 
 def _check_embeddings(job: Job) -> None:

@@ -1,4 +1,4 @@
-"""Tasks: what a model is asked, how its reply is read, and which figures follow.
+"""Tasks: the question to a model, the reading of its reply, and the figures.
 
 parsers.py     reply -> class, by the rule of each benchmark's authors
 family.py      columns whose sums give the figures: closed_set.py, graded.py, regression.py

@@ -20,7 +20,13 @@ from ovmer.runners.tasks.family import (
     rule,
     where_counted,
 )
-from ovmer.runners.tasks.parsers import WORD_IN_REPLY, Parse, make_parser, word_in_reply
+from ovmer.runners.tasks.parsers import (
+    WORD_IN_REPLY,
+    Parse,
+    make_parser,
+    texts_of_parts,
+    word_in_reply,
+)
 
 
 class _Counts:
@@ -152,7 +158,7 @@ class ClosedSet(Family):
         values[rows, at + 3] = read[rows] < 0
         named = np.flatnonzero(kept & (read >= 0))
         values[named, start + 4 * read[named] + 1] = 1
-        # Each stray class adds 1 in all, shared by the clips that it stands for. So its number is
+        # Each stray class adds 1 in all, shared by its clips. So its number is
         # exact in the figure, and about constant over the resamples of an interval.
         strays = {int(i): readings[i] or "" for i in rows[read[rows] < 0]}
         often = Counter(strays.values())
@@ -278,8 +284,11 @@ class Joint(Family):
         )
 
     def read(self, text: str) -> list[str | None]:
-        """The label of each part."""
-        return [parse(text) for parse in self._parsers]
+        """The label of each part. The careful parser reads what is said of that part alone, since
+        one word may be a label of several (`neutral`)."""
+        is_careful = self.parser == "careful"
+        texts = texts_of_parts(text, [*self.parts]) if is_careful else [text] * len(self.parts)
+        return [parse(own) for parse, own in zip(self._parsers, texts, strict=True)]
 
     def count(self, cases: Sequence[Case]) -> FamilyFigures:
         read = [self.read(case.reply) for case in cases]
@@ -309,12 +318,10 @@ class Joint(Family):
 
     def _true_parts(self, case: Case) -> list[str]:
         """The truth goes through the parser too, as in the authors' code."""
-        texts = (
-            case.truth
-            if len(case.truth) == len(self.parts)
-            else [" ".join(case.truth)] * len(self.parts)
-        )
-        found = [parse(text) for parse, text in zip(self._parsers, texts, strict=True)]
+        if len(case.truth) == len(self.parts):
+            found = [parse(text) for parse, text in zip(self._parsers, case.truth, strict=True)]
+        else:
+            found = self.read(" ".join(case.truth))
         for name, label in zip(self.parts, found, strict=True):
             if label is None:
                 raise wrong_value(case.name, "truth", f"{case.truth!r:.60}, without a {name}")

@@ -11,12 +11,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from ovmer.baselines.errors import PrerequisiteError, near
 from ovmer.runners.scoring.result import FloatArray, Rows
 from ovmer.runners.tasks.parsers import PARSERS, WORD_IN_REPLY
 
 UNKNOWN = ("wrong", "drop")
+BoolArray = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +63,14 @@ class Family(ABC):
     def aggregate(self, sums: Mapping[str, FloatArray]) -> dict[str, FloatArray]:
         """Column sums by name -> figures by name."""
 
+    def counted_clips(self, values: FloatArray) -> BoolArray:
+        """Which clips (rows of `values`) the figures are over: all, where no column says it. A
+        reply that earns nothing counts; one that the protocol drops does not."""
+        at = [i for i, c in enumerate(self.columns) if c == "counted" or c.endswith("/true")]
+        if not at:
+            return np.ones(len(values), dtype=np.bool_)
+        return np.any(values[:, at] != 0, axis=1)
+
     @property
     def about(self) -> str:
         """How a reply is read, as half a sentence."""
@@ -79,7 +89,7 @@ def check_unknown(value: str) -> None:
 
 
 def rule(parser: str) -> str:
-    """The first sentence about a parser, to stand inside another sentence."""
+    """The first sentence about a parser, for use inside another sentence."""
     if parser == WORD_IN_REPLY:
         return "right if the true word is anywhere in the reply"
     first = (PARSERS[parser].__doc__ or "").strip().split(".")[0]

@@ -196,33 +196,65 @@ class JudgedText(Family):
 
 @dataclass
 class TextOverlap(Family):
-    """BLEU and ROUGE-L of a free answer against the reference; empty answers are left out.
+    """BLEU, ROUGE-L and BERTScore of a free answer against the reference; empty ones are left out.
 
-    nltk's `sentence_bleu` (four grams, no smoothing, tokens between blanks) and rouge_score's
-    ROUGE-L F with a stemmer. Source: Emo-gml/EmoBench-M 8916147, `evaluate_generation`.
+    nltk's `sentence_bleu` (four grams, no smoothing, tokens between blanks), rouge_score's ROUGE-L
+    F with a stemmer, and the F of bert_score, which needs a model. Source: Emo-gml/EmoBench-M
+    8916147, `evaluate_generation`.
     """
 
-    columns = ("clips", "unknown", "counted", "BLEU", "ROUGE-L")
+    bert: str = ""
+    """The model of BERTScore, a folder or a name on the hub; the authors' is roberta-large. Empty:
+    no BERTScore."""
+    bert_layers: int = 17
+    """Up to which layer it is run; 17 is what bert_score takes of roberta-large."""
+
+    def __post_init__(self) -> None:
+        self._measures = ("BLEU", "ROUGE-L", *(("BERTScore",) if self.bert else ()))
+        self.columns = ("clips", "unknown", "counted", *self._measures)
 
     def count(self, cases: Sequence[Case]) -> FamilyFigures:
         measure = _text_measures()
-        values, readings = np.zeros((len(cases), 5)), list[str | None]()
-        for row, case in zip(values, cases, strict=True):
-            reply, reference = case.reply.strip(), " ".join(case.truth).strip()
+        replies = [case.reply.strip() for case in cases]
+        references = [" ".join(case.truth).strip() for case in cases]
+        values = np.zeros((len(cases), len(self.columns)))
+        for row, reply, reference in zip(values, replies, references, strict=True):
             row[:3] = 1, not reply, bool(reply and reference)
             if row[2]:
-                row[3:] = measure(reply, reference)
-            readings.append(reply or None)
-        return FamilyFigures(values, readings, {})
+                row[3:5] = measure(reply, reference)
+        kept = np.flatnonzero(values[:, 2])
+        if self.bert and len(kept):
+            values[kept, 5] = self._bert_score(
+                [replies[i] for i in kept], [references[i] for i in kept]
+            )
+        return FamilyFigures(values, [reply or None for reply in replies], {})
+
+    def _bert_score(self, replies: Sequence[str], references: Sequence[str]) -> FloatArray:
+        """F of each pair, without rescaling and idf weights, as the authors have it."""
+        try:
+            from bert_score import score
+        except ImportError:
+            raise PrerequisiteError(
+                "BERTScore needs a library: pip install 'ovmer[bertscore]', or say bert=''"
+            ) from None
+        try:
+            _, _, f = score(
+                list(replies), list(references), model_type=self.bert, num_layers=self.bert_layers
+            )
+        except (OSError, AssertionError) as error:
+            raise PrerequisiteError(
+                f"BERTScore cannot use bert={self.bert} with bert_layers={self.bert_layers}: "
+                f"{' '.join(str(error).split()):.200}"
+            ) from error
+        return np.asarray(f, dtype=np.float64)
 
     def aggregate(self, sums: Mapping[str, FloatArray]) -> dict[str, FloatArray]:
-        names = ("BLEU", "ROUGE-L")
-        figures = {name: ratio(sums[name], sums["counted"], np.nan) for name in names}
+        figures = {name: ratio(sums[name], sums["counted"], np.nan) for name in self._measures}
         return figures | {"unknown": ratio(sums["unknown"], sums["clips"], 0.0)}
 
     @property
     def about(self) -> str:
-        return "the reply as it stands; an empty one is left out"
+        return "the reply unchanged; an empty one is left out"
 
 
 def _text_measures() -> Callable[[str, str], tuple[float, float]]:

@@ -77,7 +77,7 @@ class ProtocolMetric(Metric):
     def __post_init__(self) -> None:
         if not self.protocols:
             raise PrerequisiteError("metric.protocols is empty; give at least one")
-        self._families  # noqa: B018  # a mistyped protocol is said before anything is read
+        self._families  # noqa: B018  # a mistyped protocol is reported before anything is read
 
     @cached_property
     def _families(self) -> dict[str, Family]:
@@ -169,18 +169,13 @@ class ProtocolMetric(Metric):
                 np.concatenate([each.values for each in found.values()], axis=1),
             ),
             aggregate=self.aggregate,
-            counted=np.any([self._kept(name, each) for name, each in found.items()], axis=0),
+            counted=np.any(
+                [self._families[name].counted_clips(each.values) for name, each in found.items()],
+                axis=0,
+            ),
             notes=notes,
             tables=lambda: _tables(cases, found),
         )
-
-    def _kept(self, name: str, counted: FamilyFigures) -> Any:
-        """Which clips add to more than the share of unknown replies."""
-        columns = self._families[name].columns
-        others = [
-            i for i, column in enumerate(columns) if not column.endswith(("clips", "unknown"))
-        ]
-        return np.any(counted.values[:, others] != 0, axis=1)
 
     def _note(self, name: str, counted: FamilyFigures) -> str:
         unknown, clips = int(counted.values[:, 1].sum()), len(counted.values)

@@ -189,7 +189,7 @@ def careful(labels: Sequence[str]) -> Parse:
     """The one label that the reply settles on, several being wrong (our own rule).
 
     Reads the last <answer> where there is one, else the text after the last `answer is` or `:` if
-    a label stands there, else the whole. Whole words in any case, other forms of the same word
+    a label is there, else the whole. Whole words in any case, other forms of the same word
     (`happiness` for happy) and Chinese words count; a word that is negated does not.
     """
     forms = _forms(labels)
@@ -214,6 +214,20 @@ def careful(labels: Sequence[str]) -> Parse:
         return hits[0] if hits else None
 
     return parse
+
+
+def texts_of_parts(reply: str, parts: Sequence[str]) -> list[str]:
+    """What a reply says of each part: the text after `PART:`, `PART label:` or `PART is`, up to the
+    next part. Where it does not name every part so, the whole reply for each (our own rule)."""
+    hits = [
+        list(re.finditer(rf"\b{re.escape(part)}(?: label)?\W*(?::|=|\bis\b)", reply, re.IGNORECASE))
+        for part in parts
+    ]
+    if not all(hits):
+        return [reply] * len(parts)
+    last = [found[-1] for found in hits]
+    ends = [min([o.start() for o in last if o.start() > hit.start()], default=None) for hit in last]
+    return [reply[hit.end() : end] for hit, end in zip(last, ends, strict=True)]
 
 
 def _conclusions(text: str) -> list[str]:

@@ -1,4 +1,4 @@
-"""The keys of `conf/task/NAME.yaml`: what is asked of each clip, and how the reply counts."""
+"""The keys of `conf/task/NAME.yaml`: the question for each clip, and how the reply counts."""
 
 import re
 from collections.abc import Mapping
@@ -107,6 +107,17 @@ class Task:
         }
         return _SLOT.sub(lambda slot: self._value(values, slot[1], clip.name), template)
 
+    def answers(self, clip: TaskClip) -> dict[str, tuple[str, ...]]:
+        """Each part of an answer (one without a name where it is one label) and the labels that it
+        may be; empty where it is free text."""
+        metric = self.metric or {}
+        if parts := metric.get("parts"):
+            return {name: tuple(labels) for name, labels in parts.items()}
+        protocols = metric.get("protocols", {}).values()
+        choices = clip.choices or tuple(self.choices)
+        takes_one = {each.get("family", "closed_set") for each in protocols} <= _OF_LABELS
+        return {"": choices} if protocols and choices and takes_one else {}
+
     def _value(self, values: Mapping[str, str | None], slot: str, clip: str) -> str:
         value = values[slot]
         if value is None:
@@ -115,6 +126,9 @@ class Task:
             )
         return value
 
+
+_OF_LABELS = frozenset({"closed_set", "choice"})
+"""Families of figures whose replies are one label."""
 
 _LACKS = {
     "question": "but clip {!r} has no question; give question=, or a column `question`",

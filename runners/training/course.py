@@ -84,7 +84,7 @@ class Course(ABC):
     @property
     @abstractmethod
     def visual(self) -> str:
-        """Which picture its lessons show: face or frame."""
+        """Picture of its lessons: face or frame."""
 
     def baseline(self, checkpoint: Path) -> dict[str, Any]:
         """A file of conf/baseline/ for a checkpoint that `save` wrote, over the baseline's own."""
@@ -95,6 +95,7 @@ class Course(ABC):
             "defaults": [name, "_self_"],
             "name": f"{name}_trained",
             "title": f"{title or name}, trained on {self.settings.dataset['name']}",
+            "trained_on": list(self.recipe.mixture) or [self.settings.dataset["name"]],
             **own,
             "checkpoint": {part: {"path": str(path.absolute())} for part, path in parts.items()},
         }
@@ -110,7 +111,7 @@ class Course(ABC):
         return Lora(sizes.rank, sizes.alpha, sizes.dropout, tuple(sizes.targets))
 
     def _miniature(self) -> dict[str, Path]:
-        """In a dry run, where the parts of the miniature lie."""
+        """Paths of the miniature's parts in a dry run."""
         if not self.settings.dry_run:
             return {}
         return {name: path for name, path in self.adapter.parts.items() if name != "trained"}

@@ -1,6 +1,6 @@
 """Figures of checkpoints: each is asked and scored by a sweep, like any baseline.
 
-Three ways to choose one of them stand side by side in the table, under their names:
+The table shows three ways to choose one of them, by name:
 
     last                   the end of the run
     best on validation     chosen on clips that are neither trained on nor reported
@@ -18,8 +18,8 @@ from ovmer.runners.progress import say
 from ovmer.runners.training.course import Course
 from ovmer.runners.training.settings import TrainSettings
 
-Figures = dict[str, dict[str, float]]
-"""Data set -> step -> primary figure, in [0, 1]."""
+Figures = dict[str, dict[str, float | None]]
+"""Data set -> step -> primary figure, in [0, 1]; None where no clip counts."""
 TRAINED = "trained"
 LAST, VALIDATION, TEST = "last", "best on validation", "best on the test set"
 
@@ -91,8 +91,7 @@ class Evaluation:
             raise PrerequisiteError(
                 f"{composed.jobs[0].folder} has no figure; see its run.json, then run this again"
             )
-        value = scores[-1].figures[scores[-1].primary]
-        figures.setdefault(dataset, {})[step] = float("nan") if value is None else value
+        figures.setdefault(dataset, {})[step] = scores[-1].figures[scores[-1].primary]
         text = json.dumps(figures, indent=1)
         replace_file(self._folder / "figures.json", text.encode() + b"\n")
 
@@ -132,12 +131,13 @@ def _choices(
     return [*cells, _cell(own, _best(own))]
 
 
-def _best(figures: Mapping[str, float]) -> str:
+def _best(figures: Mapping[str, float | None]) -> str:
     """The step with the highest figure; of equal ones the first."""
-    return max(sorted(figures, key=_number), key=lambda step: figures[step])
+    known = {step: -1.0 if value is None else value for step, value in figures.items()}
+    return max(sorted(known, key=_number), key=known.__getitem__)
 
 
-def _cell(figures: Mapping[str, float], step: str) -> str:
+def _cell(figures: Mapping[str, float | None], step: str) -> str:
     return f"{_percent(figures.get(step))} ({step})"
 
 

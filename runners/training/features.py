@@ -2,7 +2,7 @@
 
 A file is named by the clip's media and by the encoders, so that a changed file or checkpoint gets
 features of its own. They are made clip by clip in evaluation mode: without the noise of the
-authors' training, whose HuBERT is in train mode and hears batches normalised as one.
+authors' training, whose HuBERT is in train mode and gets batches normalised as one.
 """
 
 import hashlib
@@ -86,6 +86,6 @@ class _Cache:
 
         file = self.file(example)
         if not file.exists():
-            self._course.media(example)  # says why
+            self._course.media(example)  # raises the reason
         found: Mapping[str, Any] = load_file(file)
         return found

@@ -34,7 +34,7 @@ class ExampleIndex(NamedTuple):
 
 @dataclass(frozen=True)
 class Example:
-    """A clip and what may be asked of it."""
+    """A clip, and the values from which its answers are made."""
 
     clip: Clip
     values: Mapping[str, Any]
@@ -76,7 +76,8 @@ def _values(
     for kind in kinds:
         if not values.get(needs.get(kind, kind)) and values.get(needs.get(kind, kind)) != 0:
             raise PrerequisiteError(
-                f"clip {clip.name!r} of {dataset.get('name')} has nothing for train.kinds={kind}"
+                f"clip {clip.name!r} of {dataset.get('name')} has nothing for train.kinds={kind}; "
+                "give it one in the table (column openset or reason), or choose other train.kinds"
             )
     return values
 

@@ -25,22 +25,21 @@ class PrecisionOf:
 
 
 def precision(recipe: Recipe, device: str) -> PrecisionOf:
-    """`auto` is bfloat16 on a GPU; a CPU trains in float32, whatever the recipe says of GPUs."""
+    """`auto` is bfloat16 on a GPU and float32 on a CPU, which has no float16 either."""
     import torch
 
     from ovmer.baselines.device import resolve
 
     placement = resolve(device)
-    if placement.device.type == "cpu":
-        if recipe.precision == "float16":
-            say("float16 is for GPUs; this run is in float32, as all are on a CPU")
-        elif recipe.precision == "bfloat16":
-            say("this run is in float32, as all are on a CPU")
-        return PrecisionOf(torch.float32, False, False, True)
-    name = "bfloat16" if recipe.precision == "auto" else recipe.precision
-    if name == "bfloat16" and not torch.cuda.is_bf16_supported():
+    on_cpu = placement.device.type == "cpu"
+    automatic = "float32" if on_cpu else "bfloat16"
+    name = automatic if recipe.precision == "auto" else recipe.precision
+    if on_cpu and name == "float16":
+        say("float16 is for GPUs; this run is in float32 (train.precision=bfloat16 works on a CPU)")
+        name = "float32"
+    if not on_cpu and name == "bfloat16" and not torch.cuda.is_bf16_supported():
         raise PrerequisiteError("this GPU has no bfloat16; set train.precision=float16 or float32")
-    return PrecisionOf(getattr(torch, name), name == "bfloat16", name == "float16", False)
+    return PrecisionOf(getattr(torch, name), name == "bfloat16", name == "float16", on_cpu)
 
 
 def arguments(settings: TrainSettings, folder: Path, kind: PrecisionOf) -> "TrainingArguments":

@@ -19,6 +19,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from shlex import quote
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
@@ -45,6 +46,8 @@ if TYPE_CHECKING:
     from ovmer.runners.training.evaluation import Evaluation
 
 LEFT_OUT = "not_trained_on.jsonl"
+_WHERE = ("dataset", "dataset.root", "data_root", "clips")
+"""Settings that say which data there are."""
 
 
 def folder_of(settings: TrainSettings, overrides: Sequence[str]) -> Path:
@@ -272,9 +275,11 @@ class TrainingRun:
         if not self.is_first:
             return TrainingResult(found[-1], (), "")
         write_baseline(course, found[-1], self.folder)
-        asked = [f"--config-dir {self.folder}", f"baseline={TRAINED}"]
-        asked += [f"dataset={self.settings.dataset['name']}"]
-        asked += [f"dataset.visual={course.visual}"] if course.visual != "frame" else []
+        data = [each for each in self.overrides if each.partition("=")[0] in _WHERE]
+        named = any(each.startswith(("dataset=", "clips=")) for each in data)
+        data += [] if named else [f"dataset={self.settings.dataset['name']}"]
+        data += [f"dataset.visual={course.visual}"] if course.visual != "frame" else []
+        asked = ["--config-dir", str(self.folder), f"baseline={TRAINED}", *map(quote, data)]
         return TrainingResult(found[-1], asked, evaluation.finish(found))
 
     def _batch_size(self, usable: Sequence[Sequence[Example]], args: "TrainingArguments") -> int:

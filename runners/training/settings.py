@@ -1,4 +1,4 @@
-"""The settings of `ovmer train`: those of a sweep, and what a recipe says."""
+"""The settings of `ovmer train`: those of a sweep, and a recipe."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
@@ -67,7 +67,7 @@ class FusionSettings:
 
 @dataclass
 class DescriptionSource:
-    """Where the description of each clip stands that a model learns to give."""
+    """Source of the description of each clip that a model learns to give."""
 
     file: str | None = None
     """A csv below the data set's root; null: the label table's name with track3 for track2."""
@@ -86,7 +86,7 @@ class EvaluationSettings:
     sets: list[str] = field(default_factory=lambda: ["generation=greedy"])
     """Settings of these sweeps."""
     every: int = 0
-    """Score a checkpoint for validation each time so many were saved; 0: all at the end."""
+    """Score a checkpoint for validation each time this many were saved; 0: all at the end."""
 
 
 @dataclass
@@ -188,12 +188,14 @@ class TrainSettings(Settings):
                 raise PrerequisiteError(f"train.kinds: {kind!r}; {near(kind, QUESTIONS)}")
         if not recipe.kinds:
             raise PrerequisiteError("train.kinds is empty; give one, e.g. train.kinds=[ovlabel]")
+        if recipe.mixture and min(recipe.mixture.values()) <= 0:
+            raise PrerequisiteError("train.mixture holds a share that is not above 0")
         if recipe.lora.rank < 0 or (recipe.lora.rank and not recipe.lora.targets):
             raise PrerequisiteError("train.lora.rank and train.lora.targets make no adapters")
 
 
 def compose_train(overrides: Sequence[str]) -> TrainSettings:
-    """The settings of a command line. With dry_run=true a short run on the sample, unless said.
+    """The settings of a command line. With dry_run=true a short run on the sample by default.
 
     Raises PrerequisiteError for a value out of range; errors of Hydra and OmegaConf pass.
     """

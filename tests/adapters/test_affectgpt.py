@@ -222,7 +222,7 @@ def test_the_checkpoint_is_found_at_any_depth(output):
         assert checkpoint_file(file, release, 99) == file
 
 
-def test_a_checkpoint_that_is_not_there_is_told_with_those_that_are(output):
+def test_a_checkpoint_that_is_not_there_is_reported_with_those_that_are(output):
     with pytest.raises(CheckpointError, match=r"000040_\*.*holds checkpoint_000030_loss_0.301.pth"):
         checkpoint_file(output, FACES, 40)
     with pytest.raises(CheckpointError, match="holds none"):
@@ -243,7 +243,7 @@ def test_only_the_wanted_checkpoint_is_downloaded():
     assert files == [f"*{FACES}*checkpoint_000000_*.pth"]
 
 
-def test_a_mistyped_release_is_told_with_near_ones():
+def test_a_mistyped_release_is_reported_with_near_ones():
     with pytest.raises(PrerequisiteError, match=f"did you mean.*{FRAMES}"):
         configured("baseline.release=mercaptionplus_outputhybird_bestsetup_bestfusion_fram_lz")
     with pytest.raises(PrerequisiteError, match=r"asks_for is 'label'; did you mean label"):
@@ -272,7 +272,7 @@ def test_settings_are_those_of_the_authors():
     assert (paper.max_new_tokens, paper.num_beams, paper.repetition_penalty) == (1200, 1, 1.0)
 
 
-def test_an_answer_is_what_stands_before_the_next_turn(model):
+def test_an_answer_ends_before_the_next_turn(model):
     said = "Assistant: The character's emotional state is shy,\nglad. ###Human: no"
     assert model.clean(said) == "The character's emotional state is shy,\nglad."
 

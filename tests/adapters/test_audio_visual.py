@@ -174,7 +174,7 @@ def test_a_long_subtitle_is_cut_to_the_context(model):
     assert -5 < answer.prompt_tokens - (room - model.generation.max_new_tokens) <= 0
 
 
-def test_video_llama_has_places_for_32_frames(models):
+def test_video_llama_has_positions_for_32_frames(models):
     for frames in (0, 33):
         with pytest.raises(PrerequisiteError, match="takes 1 to 32"):
             configured("video_llama", frames=frames)

@@ -1,5 +1,7 @@
 """Chat models that read the subtitle alone, on a miniature and behind a server."""
 
+from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -54,7 +56,7 @@ def test_a_clip_without_words_is_asked_about_with_a_note(llm: ChatLlm):
     assert llm.prepare(None, None, "Hello.").notes == ()
 
 
-def test_a_tasks_question_takes_the_place_of_its_own(llm: ChatLlm):
+def test_a_tasks_question_replaces_its_own(llm: ChatLlm):
     item = llm.asking("Is he glad?").prepare(None, None, None)
     shown = llm.tokenizer.decode(item.inputs)
     assert "Is he glad?" in shown
@@ -81,3 +83,21 @@ def test_behind_a_server_it_sends_the_question_as_text(tmp_path: Path):
         (message,) = server.requests[0]["messages"]
     assert message["content"].startswith("Subtitle content of this video: Hooray!; As an expert")
     llm.close()
+
+
+@pytest.mark.by_hand  # vLLM starts in processes of its own: a minute
+@pytest.mark.skipif(find_spec("vllm") is None, reason="vLLM is not installed")
+@pytest.mark.timeout(900)
+@pytest.mark.filterwarnings("ignore")  # of vLLM, in our process
+def test_vllm_gives_the_answers_of_transformers(tmp_path: Path):
+    greedy = GenerationSettings(max_new_tokens=12)
+    small = ChatLlm(generation=greedy).miniature(tmp_path / "it")
+    small.load(CPU)
+    expected = [texts(small.generate([each]))[0] for each in prepared(small)]
+    options = {"kv_cache_memory_bytes": 2**28, "max_model_len": 4096}
+    served = ChatLlm(generation=greedy).miniature(tmp_path / "again")
+    served.load(replace(CPU, engine={"name": "vllm", "options": options}))
+    try:
+        assert texts(served.generate(prepared(served))) == expected
+    finally:
+        served.close()

@@ -14,7 +14,7 @@ from ovmer.adapters.base import Machine
 from ovmer.adapters.models.humanomni import listen
 from ovmer.baselines.checkpoint import CheckpointPart
 from ovmer.baselines.decoding.answers import Generated
-from ovmer.baselines.decoding.transformers_engine import TransformersEngine
+from ovmer.baselines.decoding.continuous import ContinuousEngine
 from ovmer.baselines.errors import CheckpointError, MissingModality, PrerequisiteError
 from tests.adapters.media_files import SAMPLE, tone, write_wav
 from tests.runners.jobs import job
@@ -229,7 +229,7 @@ def test_an_r1_answer_is_recorded_apart_from_its_thinking(
     r1, monkeypatch, case, text, thinking, answer, is_cut
 ):
     said = [Generated(text, (1, 2), 9)]
-    monkeypatch.setattr(TransformersEngine, "generate", lambda self, prompts, seeds: said)
+    monkeypatch.setattr(ContinuousEngine, "generate", lambda self, prompts, seeds: said)
     (found,) = r1.generate([r1.prepare(FILM, SOUND, None)])
     assert (found.thinking, found.text) == (thinking, answer), case
     assert bool(found.notes) == is_cut

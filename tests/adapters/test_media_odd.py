@@ -124,7 +124,7 @@ def test_a_picture_of_one_pixel(tmp_path: Path) -> None:
     assert eight(path) == linspace(10, 8)
 
 
-def test_a_single_frame_stands_for_all(tmp_path: Path) -> None:
+def test_a_single_frame_is_repeated(tmp_path: Path) -> None:
     assert eight(write_video(tmp_path / "clip.mp4", greys(1))) == [0] * 8
 
 

@@ -44,7 +44,7 @@ def test_the_mean_goes_twice_where_windows_overlap(tmp_path):
     assert step == 32000 - 8000 - 1  # where the first window ended
 
 
-def test_a_short_sound_stands_whole_each_time(tmp_path):
+def test_a_short_sound_is_used_whole_each_time(tmp_path):
     file, samples = ramp(tmp_path, 0.7)
     found = read_windows(file, 16000, 2, 3)
     assert [len(window) for window in found] == [len(samples)] * 3

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from ovmer.adapters.mllm import Mllm
-from ovmer.baselines.decoding.transformers_engine import TransformersEngine
+from ovmer.baselines.decoding.continuous import ContinuousEngine
 from ovmer.runners.describing.pipeline import Pipeline
 from ovmer.runners.describing.requests import ClipRequest
 from tests.adapters.media_files import SAMPLE
@@ -53,19 +53,25 @@ def on(model: Mllm, monkeypatch: pytest.MonkeyPatch):
     """Puts the model on a card: a clip takes 3 to be encoded and 1 to be answered."""
 
     def put(card: Card) -> None:
-        encode, generate = model.embed_batch, TransformersEngine.generate
+        encode = model.embed_batch
+        prefill, step = ContinuousEngine.prefill, ContinuousEngine.step
 
         def encoding(items):
             with card.taking(3 * len(items)):
                 return encode(items)
 
-        def generating(engine, prompts, seeds):
-            with card.taking(len(prompts)):
-                time.sleep(0.05)
-                return generate(engine, prompts, seeds)
+        def taking_in(engine, rows, *known):
+            with card.taking(len(rows)):
+                return prefill(engine, rows, *known)
+
+        def stepping(engine, rows, cache):
+            with card.taking(len(rows)):
+                time.sleep(0.02)
+                return step(engine, rows, cache)
 
         monkeypatch.setattr(model, "embed_batch", encoding, raising=False)
-        monkeypatch.setattr(TransformersEngine, "generate", generating)
+        monkeypatch.setattr(ContinuousEngine, "prefill", taking_in)
+        monkeypatch.setattr(ContinuousEngine, "step", stepping)
 
     return put
 
@@ -78,7 +84,7 @@ def described(model: Mllm, names: list[str], file: Path = VIDEO) -> dict[str, tu
 
 def test_no_clip_is_lost_while_the_language_model_holds_the_memory(model, on):
     expected = described(model, NAMES)
-    card = Card(room=8)  # batches of 16 do not fit; beside one of 8 not a single clip is encoded
+    card = Card(room=8)  # 16 clips do not fit; beside 8 not a single one is encoded
     on(card)
     assert described(model, NAMES) == expected
     assert {status for status, _ in expected.values()} == {"ok"}

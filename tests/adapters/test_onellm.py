@@ -40,7 +40,7 @@ def sound(folder: Path, seconds: float, rate: int = 16000) -> Path:
 # -- the prompt ----------------------------------------------------------------------------------
 
 
-def test_the_clip_stands_after_the_first_token(ears, tmp_path):
+def test_the_clip_is_after_the_first_token(ears, tmp_path):
     before, after = ears.prepare(None, sound(tmp_path, 1), "Why now?").inputs.texts
     question = ears.prompts["audio"].about("Why now?")
     assert question.startswith("Subtitle content of the audio: Why now?; As an expert")
@@ -48,7 +48,7 @@ def test_the_clip_stands_after_the_first_token(ears, tmp_path):
     assert after == ears.tokenizer.encode(TEMPLATE.format(question))
 
 
-def test_without_subtitle_the_question_stands_alone(eyes):
+def test_without_subtitle_the_question_is_alone(eyes):
     _, after = eyes.prepare(SAMPLE / "video" / "farewell.mp4", None, None).inputs.texts
     question = eyes.prompts["video"].without_subtitle
     assert question.startswith("As an expert")
@@ -104,7 +104,7 @@ def test_the_first_channel_is_heard(tmp_path):
     np.testing.assert_array_equal(listen(both), listen(alone))
 
 
-def test_what_is_not_heard_of_a_long_sound_is_told(ears, tmp_path):
+def test_what_is_not_heard_of_a_long_sound_is_noted(ears, tmp_path):
     whole, longer, much = (
         ears.prepare(None, sound(tmp_path, seconds, rate=24000), None)
         for seconds in (10.2, 10.3, 40)

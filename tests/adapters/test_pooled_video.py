@@ -135,7 +135,7 @@ def test_video_chatgpt_sees_all_frames_up_to_a_hundred(models, tmp_path):
 
 
 @pytest.mark.parametrize("frames", [0, 101])
-def test_video_chatgpt_has_places_for_a_hundred_frames(frames):
+def test_video_chatgpt_has_positions_for_a_hundred_frames(frames):
     with pytest.raises(PrerequisiteError, match="the model takes 1 to 100"):
         configured("video_chatgpt", frames=frames)
 

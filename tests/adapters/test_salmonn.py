@@ -46,7 +46,7 @@ def test_the_prompt_is_two_texts_around_the_sound(model, tmp_path):
     )
 
 
-def test_without_subtitle_the_question_stands_alone(model, tmp_path):
+def test_without_subtitle_the_question_is_alone(model, tmp_path):
     _, after = model.prepare(None, sound(tmp_path, 1), None).inputs.texts
     start = "</Speech> Please predict the emotional state "
     assert after == model.tokenizer.encode(start + CUT)

@@ -285,7 +285,7 @@ def test_the_key_comes_from_the_environment_and_goes_nowhere_else(clip, monkeypa
         ({"jpeg_quality": 100}, "baseline.jpeg_quality is 100 but must be 1 to 95"),
     ],
 )
-def test_a_wrong_setting_is_told_at_once(fields, sentence):
+def test_a_wrong_setting_is_reported_at_once(fields, sentence):
     with pytest.raises(PrerequisiteError, match=sentence):
         Served(model=MODEL, **fields)
 
@@ -298,12 +298,12 @@ def test_a_wrong_setting_is_told_at_once(fields, sentence):
         ({"concurrency": "many"}, "engine.concurrency: Value 'many' of type 'str' could not"),
     ],
 )
-def test_a_wrong_engine_is_told_before_the_first_clip(engine, sentence):
+def test_a_wrong_engine_is_reported_before_the_first_clip(engine, sentence):
     with pytest.raises(PrerequisiteError, match=sentence):
         loaded(**engine)
 
 
-def test_a_model_that_is_not_named_is_told_before_the_first_clip():
+def test_a_model_that_is_not_named_is_reported_before_the_first_clip():
     with pytest.raises(PrerequisiteError, match=r"baseline.model is missing: the model's name"):
         loaded(adapter=Served())
 

@@ -31,7 +31,7 @@ def model(request, models):
 # -- the prompt ----------------------------------------------------------------------------------
 
 
-def test_videochat_is_told_when_it_looked(models, tmp_path):
+def test_videochat_gets_the_times_of_its_frames(models, tmp_path):
     item = models["videochat"].prepare(faces(tmp_path, 100), None, "Why now?")
     before, after = item.inputs.texts
     decode = models["videochat"].tokenizer.decode

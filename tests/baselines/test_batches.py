@@ -59,7 +59,7 @@ def test_what_does_not_fit_alone_is_tried_once_more_with_the_device_to_itself() 
     assert batches.run(device.double, range(5), Alone()) == [0, 2, 4, 6, 8]
 
 
-def test_the_first_items_that_fit_are_told_from_the_rest() -> None:
+def test_the_first_items_that_fit_are_separated_from_the_rest() -> None:
     device = Device(room=2)
     assert Batches().fitting(device.double, [1, 2, 3, -1, 5]) == [2, 4, 6]
     assert device.asked == [5, 2, 2, 1, 1]

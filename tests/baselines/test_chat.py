@@ -80,14 +80,14 @@ def test_the_miniature_is_the_same_each_time(folder: Path, tmp_path: Path):
         assert (tmp_path / file.name).read_bytes() == file.read_bytes()
 
 
-def test_the_model_is_frozen_in_its_place(folder: Path):
+def test_the_model_is_frozen_on_its_device(folder: Path):
     model = load_chat_model(folder, "cpu", "auto")
     assert model.dtype == torch.float32
     assert not any(each.requires_grad for each in model.parameters())
     assert context_of(folder) == 16384
 
 
-def test_a_gpu_that_is_too_small_is_told_before_a_weight_is_read(
+def test_a_gpu_that_is_too_small_is_reported_before_a_weight_is_read(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ):
     weights = sum(each.nbytes for each in load_file(folder / "model.safetensors").values())
@@ -100,7 +100,9 @@ def test_a_gpu_that_is_too_small_is_told_before_a_weight_is_read(
     load_chat_model(folder, "cpu", "auto")
 
 
-def test_a_gpu_that_fills_up_all_the_same_is_told(folder: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_gpu_that_fills_up_all_the_same_is_reported(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+):
     def full(*args: Any, **kwargs: Any) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB.\nMore.")
 
@@ -125,7 +127,7 @@ def test_missing_tensors_are_named(folder: Path, tmp_path: Path):
         load_chat_model(torn, "cpu", "auto")
 
 
-def test_a_torn_file_is_told(folder: Path, tmp_path: Path):
+def test_a_torn_file_is_reported(folder: Path, tmp_path: Path):
     torn = copied(folder, tmp_path / "torn")
     content = (torn / "model.safetensors").read_bytes()
     (torn / "model.safetensors").write_bytes(content[: len(content) // 2])
@@ -133,21 +135,21 @@ def test_a_torn_file_is_told(folder: Path, tmp_path: Path):
         load_chat_model(torn, "cpu", "auto")
 
 
-def test_a_folder_without_a_model_is_told(tmp_path: Path):
+def test_a_folder_without_a_model_is_reported(tmp_path: Path):
     with pytest.raises(CheckpointError, match="holds no vocabulary"):
         ChatTokenizer(tmp_path)
     with pytest.raises(CheckpointError, match="holds no chat model in transformers' layout"):
         context_of(tmp_path)
 
 
-def test_half_a_vocabulary_is_told(folder: Path, tmp_path: Path):
+def test_half_a_vocabulary_is_reported(folder: Path, tmp_path: Path):
     half = copied(folder, tmp_path / "half")
     (half / "tokenizer.json").rename(half / "vocab.json")
     with pytest.raises(CheckpointError, match=r"no vocabulary \(.*vocab\.json with merges\.txt"):
         ChatTokenizer(half)
 
 
-def test_a_model_that_does_not_chat_is_told(folder: Path, tmp_path: Path):
+def test_a_model_that_does_not_chat_is_reported(folder: Path, tmp_path: Path):
     base = copied(folder, tmp_path / "base")
     (base / "chat_template.jinja").unlink()
     config = json.loads((base / "tokenizer_config.json").read_text())

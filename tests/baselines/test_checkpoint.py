@@ -11,7 +11,7 @@ from ovmer.baselines.checkpoint import CheckpointPart, file_of, fingerprint, loc
 from ovmer.baselines.errors import CheckpointError
 
 
-def test_a_local_path_takes_the_place_of_the_repository(tmp_path: Path) -> None:
+def test_a_local_path_replaces_the_repository(tmp_path: Path) -> None:
     assert locate({"llm": CheckpointPart(repo="owner/name", path=str(tmp_path))}) == {
         "llm": tmp_path
     }
@@ -59,7 +59,7 @@ def test_offline_names_repository_revision_and_setting(
     assert "\n" not in message
 
 
-def test_of_a_hub_that_cannot_be_reached_nothing_but_our_sentence_is_told(
+def test_of_a_hub_that_cannot_be_reached_nothing_but_our_sentence_is_reported(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     told = []

@@ -10,9 +10,9 @@ from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM, LogitsProcessorList
 
 from ovmer.baselines.decoding.answers import Generated
-from ovmer.baselines.decoding.sampling import DrawPerRow, samplers
+from ovmer.baselines.decoding.continuous import transformers_engine
+from ovmer.baselines.decoding.sampling import DrawPerRow, draw, warpers
 from ovmer.baselines.decoding.settings import GenerationSettings
-from ovmer.baselines.decoding.transformers_engine import TransformersEngine
 from ovmer.baselines.errors import PrerequisiteError
 from ovmer.baselines.miniature import random_tensors
 
@@ -66,7 +66,7 @@ def answers(
     seeds: Sequence[int] | None = None,
 ) -> list[Generated]:
     seeds = range(len(prompts)) if seeds is None else seeds
-    return TransformersEngine(llm, Letters(), settings).generate(prompts, seeds)
+    return transformers_engine(llm, Letters(), settings).generate(prompts, seeds)
 
 
 @pytest.mark.parametrize("settings", [GREEDY, SAMPLED, BEAMS, BEAM_SAMPLED])
@@ -108,7 +108,7 @@ def test_ids_and_their_embeddings_are_the_same_prompt(llm: LlamaForCausalLM) -> 
 
 def test_padding_takes_no_part_in_the_penalty_on_repetition(llm: LlamaForCausalLM) -> None:
     settings = replace(GREEDY, repetition_penalty=1.8)
-    engine = TransformersEngine(llm, Letters(), settings)
+    engine = transformers_engine(llm, Letters(), settings)
     prompts = [[1, *range(3 + n, 7 + 2 * n)] for n in range(12)]
     together = engine.generate(prompts, seeds=range(12))
     alone = [engine.generate([prompt], [0])[0] for prompt in prompts]
@@ -120,11 +120,11 @@ def test_draws_follow_the_distribution(llm: LlamaForCausalLM) -> None:
     """Chi-square of 4,000 first tokens against transformers' own warped probabilities."""
     prompt = torch.tensor([[1, 9, 8, 30]])
     logits = llm(prompt).logits[:, -1].detach()
-    *warpers, _ = samplers(SAMPLED, [0])
-    expected = LogitsProcessorList(warpers)(prompt, logits).double().softmax(-1)[0]
-    rows = logits.expand(4000, -1)
-    drawn = LogitsProcessorList(samplers(SAMPLED, range(4000)))(prompt.expand(4000, -1), rows)
-    counts = torch.bincount(drawn.argmax(-1), minlength=VOCABULARY)
+    warped = LogitsProcessorList(warpers(SAMPLED))(prompt, logits)
+    expected = warped.double().softmax(-1)[0]
+    streams = [torch.Generator().manual_seed(seed) for seed in range(4000)]
+    drawn = draw(warped.expand(4000, -1), streams)[:, 0]
+    counts = torch.bincount(drawn, minlength=VOCABULARY)
     possible = expected > 0
     assert 5 < possible.sum() < VOCABULARY
     assert counts[~possible].sum() == 0

@@ -130,6 +130,6 @@ def test_a_batch_is_made_for_the_free_memory(card: SimpleNamespace) -> None:
         (KeyError("CUDA error: device-side assert triggered"), "other"),
     ],
 )
-def test_errors_of_a_device_are_told_apart(error: Exception, kind: str) -> None:
+def test_errors_of_a_device_are_distinguished(error: Exception, kind: str) -> None:
     assert is_out_of_memory(error) == (kind == "memory")
     assert is_device_lost(error) == (kind == "lost")

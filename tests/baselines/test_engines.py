@@ -11,11 +11,10 @@ from transformers import LlamaForCausalLM
 
 from ovmer.baselines.decoding import switches
 from ovmer.baselines.decoding.answers import Generated, NotFinite
+from ovmer.baselines.decoding.continuous import transformers_engine
 from ovmer.baselines.decoding.engine_settings import VllmSettings, engine_settings
 from ovmer.baselines.decoding.memory import MemoryNeeds, check_memory, needs_of
 from ovmer.baselines.decoding.settings import GenerationSettings
-from ovmer.baselines.decoding.transformers_engine import TransformersEngine
-from ovmer.baselines.decoding.vllm_engine import embeddings
 from ovmer.baselines.device import GIB, Placement
 from ovmer.baselines.errors import PrerequisiteError
 from ovmer.baselines.llama import llama_config
@@ -72,7 +71,7 @@ def test_the_files_of_the_group_hold_just_the_keys_of_their_engine(name: str):
         ),
     ],
 )
-def test_a_wrong_setting_is_told_in_one_sentence(given: dict[str, Any], sentence: str):
+def test_a_wrong_setting_is_reported_in_one_sentence(given: dict[str, Any], sentence: str):
     with pytest.raises(PrerequisiteError) as error:
         engine_settings(given)
     assert sentence in str(error.value)
@@ -121,7 +120,7 @@ def test_a_share_that_leaves_the_encoders_too_little_is_to_be_lowered():
     check_memory(SEVEN, 24 * GIB, better)
 
 
-def test_a_gpu_that_is_too_small_is_told_with_the_estimate():
+def test_a_gpu_that_is_too_small_is_reported_with_the_estimate():
     with pytest.raises(PrerequisiteError, match="the GPU is too small") as error:
         check_memory(SEVEN, 16 * GIB, 0.75)
     sentence = str(error.value)
@@ -179,14 +178,14 @@ def test_attention_and_compilation_are_switched_on(monkeypatch: pytest.MonkeyPat
     assert seen == ["forward"]
 
 
-def test_an_attention_that_is_not_installed_is_told_in_one_sentence():
+def test_an_attention_that_is_not_installed_is_reported_in_one_sentence():
     with pytest.raises(PrerequisiteError, match=r"flash_attention_2 cannot be had here") as error:
         answers({"attention": "flash_attention_2"}, Modules())
     assert "\n" not in str(error.value)
 
 
 @pytest.mark.skipif(find_spec("bitsandbytes") is not None, reason="bitsandbytes is installed")
-def test_quantisation_without_its_package_is_told_in_one_sentence(tmp_path: Path):
+def test_quantisation_without_its_package_is_reported_in_one_sentence(tmp_path: Path):
     Modules().llm.save_pretrained(tmp_path)
     with pytest.raises(PrerequisiteError, match=r"needs bitsandbytes.*ovmer\[quantization\]"):
         switches.read_quantized(tmp_path, "8bit", CPU)
@@ -204,32 +203,28 @@ def test_quantisation_without_its_package_is_told_in_one_sentence(tmp_path: Path
 )
 def test_scores_that_are_not_finite_are_an_error_of_that_clip_alone(settings: GenerationSettings):
     modules = Modules()
-    engine = TransformersEngine(modules.llm, Letters(), settings)
+    engine = transformers_engine(modules.llm, Letters(), settings)
     prompts = [torch.randn(length, 32) for length in (5, 9, 7)]
     expected = engine.generate(prompts, [0, 1, 2])
     assert all(isinstance(each, Generated) for each in expected)
     prompts[1][3, 5] = torch.nan
     first, failed, last = engine.generate(prompts, [0, 1, 2])
     assert (first, last) == (expected[0], expected[2])
+    assert isinstance(failed, NotFinite)
+    assert failed.status == "not_finite", "which the run's summary counts apart"
     assert str(failed) == (
-        "the encoders' output for the clip is NaN or infinite, as float16 overflows; set "
-        "machine.dtype=bfloat16, or float32"
+        "the scores of the model are NaN or infinite (first in model.layers.0.input_layernorm, "
+        "language model), as float16 overflows; set machine.dtype=bfloat16, or float32"
     )
+    (failed,) = engine.generate([prompts[1]], [0])
+    assert "first in" not in str(failed), "only the first clip is read again"
     with torch.no_grad():
         modules.llm.lm_head.weight[7] = torch.inf
     (failed,) = engine.generate([torch.ones(4, 32)], [0])
     assert isinstance(failed, NotFinite)
-    assert failed.status == "not_finite", "which the run's summary counts apart"
-    assert str(failed).startswith("the scores of the language model are NaN or infinite")
 
 
-@pytest.mark.parametrize("value", [torch.nan, torch.inf])
-def test_embeddings_that_are_not_finite_do_not_reach_vllm(value: float):
-    with pytest.raises(NotFinite, match=r"the encoders' output .* set machine\.dtype=bfloat16"):
-        embeddings(torch.full((3, 32), value), 32)
-
-
-def test_each_place_of_the_engine_names_its_own_keys():
+def test_each_use_of_the_engine_names_its_own_keys():
     engine = engine_settings({"name": "vllm"}, at="extractor.engine")
     assert engine.dtype_key == "extractor.dtype"
     with pytest.raises(PrerequisiteError) as error:

@@ -123,7 +123,7 @@ def test_what_a_killed_writer_left_is_cleared_away(parts: dict[str, Path], tmp_p
     AutoModelForCausalLM.from_pretrained(path)
 
 
-def test_a_full_disk_is_told_in_one_sentence(
+def test_a_full_disk_is_reported_in_one_sentence(
     parts: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     def full(*args: object, **kwargs: object) -> None:

@@ -70,7 +70,7 @@ def test_a_configuration_of_another_model_is_named(folder, lost):
         MplugOwl.load(folder, CPU)
 
 
-def test_the_model_for_images_is_told_from_the_one_for_video(folder):
+def test_the_model_for_images_is_distinguished_from_the_one_for_video(folder):
     """It has the same files, without the layers over time."""
     for shard in folder.glob("*.bin"):
         tensors = torch.load(shard, weights_only=True)

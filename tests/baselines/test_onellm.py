@@ -56,7 +56,7 @@ def noise(seconds: float) -> np.ndarray:
 # -- the file ------------------------------------------------------------------------------------
 
 
-def test_rows_that_rotate_together_change_places():
+def test_rows_that_rotate_together_swap_positions():
     """Heads of 4 rows: Meta pairs (0, 1) and (2, 3), transformers (0, 2) and (1, 3)."""
     meta = torch.arange(8.0)[:, None]
     name, other = "model.layers.0.self_attn.k_proj.weight", "model.layers.0.self_attn.v_proj.weight"
@@ -104,7 +104,7 @@ def test_an_unknown_tensor_is_named(copied):
         OneLlm.load(copied, CPU)
 
 
-def test_a_file_of_another_model_or_half_of_one_is_told(copied):
+def test_a_file_of_another_model_or_half_of_one_is_reported(copied):
     content = (copied / WEIGHTS_FILE).read_bytes()
     torch.save({"model.norm.weight": torch.zeros(4)}, copied / WEIGHTS_FILE)
     with pytest.raises(CheckpointError, match="no image tower of CLIP"):
@@ -164,7 +164,7 @@ def test_a_sound_shorter_than_a_frame_is_none():
 
 
 @pytest.mark.parametrize("sense", [VIDEO, AUDIO])
-def test_a_clip_stands_between_the_tags_of_its_sense(model, sense):
+def test_a_clip_is_between_the_tags_of_its_sense(model, sense):
     signal = mel_picture(noise(1)) if sense == AUDIO else torch.rand(15, 3, 224, 224)
     words = model.llm.get_input_embeddings()
     with torch.inference_mode():

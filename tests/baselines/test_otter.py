@@ -87,7 +87,7 @@ def test_with_its_gates_closed_it_is_llama(model):
     assert torch.equal(logits(model, PROMPT, torch.randn(1, 64, 32)), expected)
 
 
-def test_frames_are_told_apart_by_their_embeddings_alone(model):
+def test_frames_are_distinguished_by_their_embeddings_alone(model):
     patches = torch.randn(5, 4, 32)
     plain = PerceiverResampler(32, None, 6).eval()
     tensors = {name: t for name, t in model.perceiver.state_dict().items() if name != "frame_embs"}

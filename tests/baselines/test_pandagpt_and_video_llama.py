@@ -136,7 +136,7 @@ def test_sound_comes_before_the_picture(published):
         torch.testing.assert_close(seen[2:34], prompt[12:44])
 
 
-def test_frames_and_stretches_are_told_apart_by_their_places(published):
+def test_frames_and_stretches_are_distinguished_by_their_positions(published):
     model = load_llama(published[video_llama])
     with torch.inference_mode():
         assert not torch.allclose(model.seeing(FRAMES), model.seeing(FRAMES.flip(0)), atol=1e-4)
@@ -169,7 +169,7 @@ def test_an_unknown_tensor_of_video_llama_is_named(published, tmp_path):
         load_llama(parts)
 
 
-def test_files_of_video_llama_are_told_apart(published):
+def test_files_of_video_llama_are_distinguished(published):
     parts = published[video_llama]
     with pytest.raises(CheckpointError):
         load_llama(parts | {"seeing": parts["hearing"], "hearing": parts["seeing"]})

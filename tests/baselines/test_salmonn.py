@@ -54,7 +54,7 @@ def test_sizes_of_the_published_model(published):
 
 
 @pytest.mark.parametrize("seconds", [0.175, 2.0, 30.0])
-def test_every_sound_takes_88_places(model, seconds):
+def test_every_sound_takes_88_positions(model, seconds):
     with torch.inference_mode():
         mel, fbank = preprocess(noise(seconds))
         windows, vectors = model.hear(mel, fbank), model.encode(mel, fbank)
@@ -134,7 +134,7 @@ def test_text_halves_and_buffers_are_left_out(copied):
     Salmonn.load(**copied, heads=12, placement=CPU)
 
 
-def test_parts_of_another_model_are_told_apart(copied):
+def test_parts_of_another_model_are_distinguished(copied):
     swapped = copied | {"connector": copied["beats"], "beats": copied["connector"]}
     with pytest.raises(CheckpointError, match="cfg"):
         Salmonn.load(**swapped, heads=12, placement=CPU)

@@ -24,7 +24,7 @@ def change(parts, edit):
 
 
 @pytest.mark.parametrize("samples", [SHORTEST_SAMPLES, 16000, 100000])
-def test_every_sound_takes_32_places(parts, samples):
+def test_every_sound_takes_32_positions(parts, samples):
     model = Secap.load(**parts, placement=CPU)
     sound = torch.randn(samples, generator=torch.Generator().manual_seed(1))
     with torch.inference_mode():

@@ -47,7 +47,7 @@ def test_pooling_keeps_time_and_space(frames):
     assert torch.equal(pooled, pooled.half().float()), "upstream rounds to half precision"
 
 
-def test_the_video_stands_between_its_tokens(parts):
+def test_the_video_is_between_its_tokens(parts):
     table = torch.load(parts["adapter"], weights_only=True)["model.embed_tokens.weight"].float()
     model = load(parts)
     words = model.llm.get_input_embeddings().weight

@@ -50,7 +50,7 @@ def test_sizes_of_the_published_model(published):
 
 
 @pytest.mark.parametrize("count", [1, 8])
-def test_every_video_takes_96_places(model, count):
+def test_every_video_takes_96_positions(model, count):
     with torch.inference_mode():
         assert model.encode(frames(count)).shape == (96, 32)
 
@@ -152,7 +152,7 @@ def test_lost_queries_are_named(copied):
         VideoChat.load(**copied, placement=CPU)
 
 
-def test_parts_of_another_model_are_told_apart(copied):
+def test_parts_of_another_model_are_distinguished(copied):
     with pytest.raises(CheckpointError, match="is no EVA-ViT"):
         VideoChat.load(**copied | {"vision": copied["trained"]}, placement=CPU)
     with pytest.raises(CheckpointError, match="has no extra_queries of the Q-Former"):

@@ -24,10 +24,10 @@ from transformers import LlamaForCausalLM
 
 from ovmer.adapters.base import Answer, Machine
 from ovmer.adapters.mllm import Mllm
-from ovmer.baselines.decoding.answers import Generated
+from ovmer.baselines.decoding.answers import Generated, NotFinite, VllmPrompt
+from ovmer.baselines.decoding.continuous import transformers_engine
 from ovmer.baselines.decoding.engine_settings import engine_settings
 from ovmer.baselines.decoding.settings import GenerationSettings
-from ovmer.baselines.decoding.transformers_engine import TransformersEngine
 from ovmer.baselines.decoding.vllm_engine import VllmEngine
 from ovmer.baselines.decoding.vllm_offline import OfflineVllm
 from ovmer.baselines.device import Placement
@@ -81,7 +81,7 @@ def vllm(folder: Path) -> Iterator[OfflineVllm]:
 def by_transformers(
     llm: LlamaForCausalLM, settings: GenerationSettings, prompts: Sequence[Tensor]
 ) -> list[Generated]:
-    return TransformersEngine(llm, Letters(), settings).generate(prompts, range(len(prompts)))
+    return transformers_engine(llm, Letters(), settings).generate(prompts, range(len(prompts)))
 
 
 SETTINGS = {
@@ -144,6 +144,24 @@ def test_vectors_of_another_width_do_not_reach_the_engine(vllm: OfflineVllm, pro
     with pytest.raises(ValueError, match="48 wide but the language model's 32"):
         engine.generate([torch.zeros(5, 48)], [0])
     assert engine.generate(prompts[:1], [0])  # it lives
+
+
+def test_scores_that_are_nan_are_an_error_of_that_clip_alone(
+    vllm: OfflineVllm, llm: LlamaForCausalLM, prompts: list[Tensor]
+):
+    """Before, after and beside it others are answered, though they get its blocks of the cache."""
+    expected = by_transformers(llm, GREEDY, prompts)
+    nan = VllmPrompt({"prompt_embeds": torch.full((9, 32), torch.nan)}, 9)
+    for settings in (GREEDY, SAMPLED):
+        engine = VllmEngine(vllm, Letters(), settings, "extractor.dtype")
+        *_, failed = engine.generate([*prompts[:3], nan], range(4))
+        assert isinstance(failed, NotFinite)
+        assert "the scores of the model are NaN or infinite" in str(failed)
+        assert "set extractor.dtype=bfloat16" in str(failed)
+        for prompt, answer in zip(prompts, expected, strict=True):
+            (alone,) = engine.generate([prompt], [0])
+            assert isinstance(alone, Generated)
+            assert settings is SAMPLED or alone == answer
 
 
 @pytest.mark.parametrize("baseline", ["salmonn", "onellm", "qwen_audio", "r1_omni"])
@@ -212,7 +230,7 @@ def test_the_server_answers_as_transformers_does(
     engine.close()
 
 
-def test_a_server_with_another_model_or_none_is_told_in_one_sentence(server: str, folder: Path):
+def test_a_server_with_another_model_or_none_is_reported_in_one_sentence(server: str, folder: Path):
     other = copytree(folder, folder.parent / "salmonn-4567")
     with pytest.raises(PrerequisiteError) as error:
         asking(server, other, GREEDY)

@@ -22,8 +22,12 @@ def vllm_without(monkeypatch: pytest.MonkeyPatch, *missing: str) -> dict[str, ob
         vllm.ModelRegistry = registry  # type: ignore[attr-defined]
     if "MODELS_CONFIG_MAP" not in missing:
         config.MODELS_CONFIG_MAP = {"Gemma4ForConditionalGeneration": "its own"}  # type: ignore[attr-defined]
-    for name, module in (("vllm", vllm), ("vllm.model_executor.models.config", config)):
-        monkeypatch.setitem(sys.modules, name, module)
+    cache = ModuleType("vllm.v1.kv_cache_interface")
+    if "KVCacheConfig" not in missing:
+        never = property(lambda self: False)
+        cache.KVCacheConfig = type("KVCacheConfig", (), {"needs_kv_cache_zeroing": never})  # type: ignore[attr-defined]
+    for module in (vllm, config, cache):
+        monkeypatch.setitem(sys.modules, module.__name__, module)
     return registered
 
 
@@ -39,13 +43,15 @@ def test_in_our_engines_vllm_finds_our_classes(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setenv(STARTED_BY, str(os.getpid()))
     vllm_plugin.register()
     assert registered.keys() == set(vllm_plugin.CORRECTED.values())
+    cache = sys.modules["vllm.v1.kv_cache_interface"].KVCacheConfig()
+    assert cache.needs_kv_cache_zeroing, "so that NaN of one clip do not reach the next"
 
 
-@pytest.mark.parametrize("moved", ["ModelRegistry", "MODELS_CONFIG_MAP"])
+@pytest.mark.parametrize("moved", ["ModelRegistry", "MODELS_CONFIG_MAP", "KVCacheConfig"])
 def test_a_name_that_has_moved_is_a_warning(monkeypatch: pytest.MonkeyPatch, moved: str) -> None:
     vllm_without(monkeypatch, moved)
     monkeypatch.setenv(STARTED_BY, str(os.getpid()))
-    with pytest.warns(UserWarning, match="corrections .* are not known to this vLLM"):
+    with pytest.warns(UserWarning, match=r"ovmer.s .* cannot be had in this vLLM"):
         vllm_plugin.register()
 
 

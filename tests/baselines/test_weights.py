@@ -264,7 +264,7 @@ def test_no_second_copy_in_memory(form: str, tmp_path: Path) -> None:
     assert 0.95 <= float(run.stdout) <= 1.15
 
 
-def test_a_gpu_that_is_too_small_is_told_before_a_weight_is_read(
+def test_a_gpu_that_is_too_small_is_reported_before_a_weight_is_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     save_file({"weight": torch.zeros(2**10, 2**10)}, tmp_path / "model.safetensors")

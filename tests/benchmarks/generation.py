@@ -19,8 +19,8 @@ from torch import Tensor
 from transformers import LlamaForCausalLM
 
 from ovmer.baselines.decoding.answers import Engine
+from ovmer.baselines.decoding.continuous import transformers_engine
 from ovmer.baselines.decoding.settings import GenerationSettings
-from ovmer.baselines.decoding.transformers_engine import TransformersEngine
 from ovmer.baselines.decoding.vllm_engine import VllmEngine
 from ovmer.baselines.device import Placement, resolve
 from ovmer.baselines.llama import llama_config
@@ -87,7 +87,7 @@ def main() -> None:
         size = sum(each.numel() for each in model.parameters())
         print(f"{size / 1e6:.0f} M parameters, {given.dtype}, {given.device}", flush=True)
         model.save_pretrained(folder)
-        engine = TransformersEngine(model, Letters(), SETTINGS)
+        engine = transformers_engine(model, Letters(), SETTINGS)
         alone = _rate("one by one", engine, prompts[: given.alone + WARM_UP], 1)
         padded = _rate(f"padded batches of {given.batch}", engine, prompts, given.batch)
         print(f"padded batches / one by one {padded / alone:.1f} (at least 3)", flush=True)

@@ -15,8 +15,8 @@ from pathlib import Path
 import ray
 
 from ovmer.runners.data import read_dataset
-from ovmer.runners.describing.feed import PipelineSettings
 from ovmer.runners.describing.launchers import make_launcher
+from ovmer.runners.describing.pipeline_settings import PipelineSettings
 from ovmer.runners.sweeping.state import look
 from tests.benchmarks.decoding import write_clips
 from tests.runners.jobs import job

@@ -1,9 +1,10 @@
 """How fast the scorer is: `python -m tests.benchmarks.scorer [FOLDER OF THE AUTHORS' TABLES]`.
 
 20,000 invented clips with zero to nine labels on each side, a sixth of them outside the
-vocabulary; all twelve wheel metrics and their averages. Times are the best of five, since other
-work on the machine only ever adds; processor time tells how busy it was. Without a folder the
-tables that `ovmer fetch` brought are used, else the shipped ones.
+vocabulary; all twelve wheel metrics and their averages. Then 100,000 replies by the four protocols
+of task=dfew. Times are the best of five, since other work on the machine only ever adds; processor
+time tells how busy it was. Without a folder the tables that `ovmer fetch` brought are used, else
+the shipped ones.
 """
 
 import csv
@@ -20,6 +21,18 @@ from ovmer.runners.scoring import make_metric
 from ovmer.runners.scoring.vocabulary import load_vocabulary
 
 CLIPS = 20_000
+REPLIES = 100_000
+EMOTIONS = ["happy", "sad", "neutral", "angry", "surprise", "disgust", "fear"]
+FORMS = (
+    "{0}",
+    "{0}.",
+    "The answer is {0}",
+    "<think>He smiles because she sees the door, {1}?</think><answer>{0}</answer>",
+    "She looks at the door and talks softly, {0} and yet calm, until he goes away.",
+    "{0} or {1}",
+    "I am not sure.",
+    "",
+)
 REPLICATES = 1_000
 REPEATS = 5
 
@@ -48,6 +61,23 @@ def main() -> None:
         ]
         _show("whole command", lambda: _run([*command, "bootstrap=0"]), 1.5)
         _show("whole command, intervals", lambda: _run(command), 3.5)
+        command = [*command[:4], "task=dfew", *_replies(Path(folder), rng)]
+        _show(f"{REPLIES} replies to a task", lambda: _run([*command, "bootstrap=0"]), 5.0)
+        _show("the same, intervals", lambda: _run(command), 10.0)
+
+
+def _replies(folder: Path, rng: random.Random) -> list[str]:
+    """Settings that name files of replies and true labels."""
+    rows = {"truth": [("name", "label")], "predictions": [("name", "reply")]}
+    for i in range(REPLIES):
+        true, other = rng.choice(EMOTIONS), rng.choice(EMOTIONS)
+        said = true if rng.random() < 0.6 else other
+        rows["truth"].append((str(i), true))
+        rows["predictions"].append((str(i), rng.choice(FORMS).format(said, other)))
+    for name, content in rows.items():
+        with (folder / f"replies-{name}.csv").open("w", newline="", encoding="utf-8") as file:
+            csv.writer(file).writerows(content)
+    return [f"{name}={folder}/replies-{name}.csv" for name in rows]
 
 
 def _labels(rng: random.Random, words: list[str]) -> dict[str, str]:

@@ -9,9 +9,11 @@ import pytest
 from ovmer.baselines.errors import PrerequisiteError
 from ovmer.runners.data.check import DatasetCheck, check, text
 from ovmer.runners.data.probe import probe
+from tests.data import benchmark_layouts as layouts
 from tests.data.layouts import settings_of, write_dataset
 from tests.make_sample import SAMPLE
 from tests.runners.conftest import command  # noqa: F401
+from tests.runners.jobs import job
 
 
 def gaps(report: DatasetCheck, kind: str) -> dict[str, str]:
@@ -36,7 +38,15 @@ def test_a_whole_data_set_has_no_gaps_but_an_empty_subtitle(root: Path) -> None:
     assert look(root, limit=3).is_whole, "what was left out on purpose is not missing"
 
 
-def test_what_is_missing_or_broken_is_told_apart(root: Path) -> None:
+def test_a_data_set_without_a_table_of_subtitles_has_none(tmp_path: Path) -> None:
+    layouts.ravdess(tmp_path / "RAVDESS")
+    settings = job("dataset=ravdess", f"data_root={tmp_path}").settings.dataset
+    report = check(settings, workers=2)
+    assert (report.files["video"], report.files["subtitle"]) == (16, 0)
+    assert not report.gaps
+
+
+def test_what_is_missing_or_broken_is_distinguished(root: Path) -> None:
     one, two, three, four = (f"test_dia0_utt{i}" for i in range(4))
     (root / "subvideo" / f"{one}.mp4").unlink()
     (root / "subvideo" / f"{two}.mp4").write_bytes(b"")
@@ -106,4 +116,22 @@ def test_the_command_checks_several(root: Path, command, tmp_path: Path) -> None
 def test_the_command_refuses_what_it_does_not_take(command) -> None:  # noqa: F811
     done = command("check", "dataset=sample", "seed=1")
     assert done.returncode == 2
-    assert "ovmer check takes output, workers, dataset, data_root, limit" in done.stderr
+    assert (
+        "ovmer check takes output, workers, dataset, clips, columns, data_root, limit"
+        in done.stderr
+    )
+
+
+def test_clips_of_ones_own_are_checked_like_a_data_set(tmp_path: Path) -> None:
+    (tmp_path / "good.mp4").write_bytes((SAMPLE / "video" / "farewell.mp4").read_bytes())
+    (tmp_path / "broken.mp4").write_bytes(b"no film")
+    table = tmp_path / "table.csv"
+    table.write_text("video,subtitle\ngood.mp4,Hello.\nbroken.mp4,\nnowhere.mp4,\n", "utf-8")
+    report = check(job(f"clips={table}").settings.dataset, workers=2)
+    assert gaps(report, "video") == {"broken": "unreadable", "nowhere": "missing"}
+    assert gaps(report, "subtitle") == {"broken": "without text", "nowhere": "without text"}
+    assert report.files == {"video": 1, "audio": 0, "face": 0}
+    assert not report.is_whole
+    folder = check(job(f"clips={tmp_path}").settings.dataset, workers=2)
+    assert folder.files == {"video": 1, "audio": 0, "face": 0, "subtitle": 0}
+    assert gaps(folder, "video") == {"broken": "unreadable"}

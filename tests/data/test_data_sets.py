@@ -160,7 +160,7 @@ def test_older_pickles_are_read(tmp_path: Path) -> None:
     assert read_member(content + old) == corpus
 
 
-def test_other_column_names_are_told_with_those_found(tmp_path: Path) -> None:
+def test_other_column_names_are_reported_with_those_found(tmp_path: Path) -> None:
     root = write_dataset(tmp_path, "ovmerdplus")
     with (root / "subtitle_eng.csv").open("w", newline="") as file:
         csv.writer(file).writerows([["name", "english"], ["a", "Hi."]])
@@ -170,7 +170,7 @@ def test_other_column_names_are_told_with_those_found(tmp_path: Path) -> None:
         read_dataset(settings_of("ovmerdplus") | {"root": str(root)})
 
 
-def test_half_a_download_is_told_by_the_folder_that_is_missing(tmp_path: Path) -> None:
+def test_half_a_download_is_reported_by_the_folder_that_is_missing(tmp_path: Path) -> None:
     root = write_dataset(tmp_path, "cmumosei")
     (root / "subvideo_new").rename(root / "subvideo")
     with pytest.raises(PrerequisiteError, match=r"should have a folder .*subvideo_new"):

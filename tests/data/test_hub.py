@@ -62,7 +62,7 @@ def test_its_rows_are_clips(cached: Path):
     assert other.video.read_bytes() == b"two"
 
 
-def test_names_of_classes_take_the_place_of_numbers_and_pictures_are_left_out(cached: Path):
+def test_names_of_classes_replace_numbers_and_pictures_are_left_out(cached: Path):
     text = table_of("hf:me/clips").read_text("utf-8")
     assert '"mood": "happy"' in text
     assert '"mood": null' in text

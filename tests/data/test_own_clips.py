@@ -2,7 +2,11 @@
 
 import json
 import os
+import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from types import FrameType
 
 import pytest
 
@@ -213,3 +217,32 @@ def test_two_folders_of_one_name_are_not_mixed(folder: Path, tmp_path: Path) -> 
     first, second = (job(f"clips={each}").folder for each in (folder, other))
     assert first.parent != second.parent
     assert first.parent.name.startswith("my_videos-")
+
+
+def calls_of(read_all: Callable[[], object]) -> int:
+    """How many functions are called, Python's own among them."""
+    calls = 0
+
+    def count(frame: FrameType, event: str, argument: object) -> None:
+        nonlocal calls
+        calls += event in ("call", "c_call")
+
+    sys.setprofile(count)
+    try:
+        read_all()
+    finally:
+        sys.setprofile(None)
+    return calls
+
+
+def test_four_times_the_files_take_four_times_the_work(tmp_path: Path) -> None:
+    work = []
+    for number in (50, 200):
+        root = tmp_path / f"{number}"
+        for file in range(number):
+            path = root / f"{file % 7}" / f"{file}.mp4"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.touch()
+        wanted = job(f"clips={root}").settings.dataset
+        work.append(calls_of(partial(read_dataset, wanted)))
+    assert work[1] < 4.5 * work[0]  # sorting takes a little more than in proportion

@@ -295,6 +295,11 @@ def test_a_folder_that_was_unpacked_into_itself(root: Path, read: Read) -> None:
     assert read()[0].video == root / "video" / "video" / "a.mp4"
 
 
+def test_a_file_named_by_its_row_is_no_looser_match(tmp_path: Path) -> None:
+    files = [("video", "0", tmp_path / "videos" / "00012.mp4")]
+    assert not list(looser_matches(tmp_path, {"video": ["videos/{file}"]}, files))
+
+
 def test_looser_matches_are_counted(root: Path) -> None:
     patterns = {"video": ["video/{name}.mp4"]}
     files = [

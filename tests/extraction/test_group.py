@@ -52,7 +52,7 @@ def test_labels_are_grouped_and_scored(files: list[str], tmp_path: Path, command
     assert scored.stdout == ran.stdout
 
 
-def test_a_clip_without_a_reply_is_told_and_does_not_count(
+def test_a_clip_without_a_reply_is_reported_and_does_not_count(
     files: list[str], tmp_path: Path, command: Command
 ):
     (tmp_path / "pred.csv").write_text(PREDICTIONS.replace("tired", "weary"))

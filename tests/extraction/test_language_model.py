@@ -57,10 +57,10 @@ def test_the_same_words_are_asked_about_once_and_never_again(tmp_path: Path):
     assert again == found
 
 
-def test_an_empty_description_has_no_labels_and_is_not_asked_about(tmp_path: Path):
-    found, engine = extract(tmp_path, [ClipDescription("a", " ")])
-    assert found["a"].labels == ()
-    assert not engine.asked
+def test_an_empty_description_is_asked_about_as_the_authors_do(tmp_path: Path):
+    found, engine = extract(tmp_path, [ClipDescription("a", "")], answer=lambda prompt: "[]")
+    assert found["a"] == ExtractedLabels("a", (), "[]")
+    assert [last_input(each[0]) for each in engine.asked] == ["; Output: "]
 
 
 def test_labels_are_taken_as_they_are(tmp_path: Path):

@@ -123,12 +123,12 @@ def test_a_hub_model_is_known_by_its_commit():
 
 
 @pytest.mark.parametrize("name", ["./models/qwen", "/models/qwen", "~/qwen", "a/b/c", "@main", ""])
-def test_a_name_that_is_neither_folder_nor_hub_id_is_told(name: str):
+def test_a_name_that_is_neither_folder_nor_hub_id_is_reported(name: str):
     with pytest.raises(PrerequisiteError, match="is neither a folder nor owner/name@revision"):
         ChatModelSource.named(name)
 
 
-def test_a_hub_model_that_cannot_be_had_is_told(monkeypatch: pytest.MonkeyPatch):
+def test_a_hub_model_that_cannot_be_had_is_reported(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     model = ChatModelSource.named("nobody/no-such-model-here")
     sentence = (

@@ -83,7 +83,7 @@ def test_a_dry_run_uses_the_folder_that_is_named(tmp_path: Path):
         ("extractor.model=./nowhere", "extractor.model=./nowhere is neither a folder nor"),
     ],
 )
-def test_a_mistake_is_told_in_one_sentence(mistake: str, sentence: str):
+def test_a_mistake_is_reported_in_one_sentence(mistake: str, sentence: str):
     with pytest.raises(PrerequisiteError) as raised:
         make_extractors(settings(mistake))
     assert sentence in str(raised.value)

@@ -278,7 +278,7 @@ def test_one_failure_after_another_stops_the_run(trouble: Misbehaviour, sentence
     assert sentence in said
 
 
-def test_a_wrong_model_is_told_before_the_first_question():
+def test_a_wrong_model_is_reported_before_the_first_question():
     with serving(lambda n, request: "") as server:
         _, sentence = stopped(engine(server, model="mini2").stream(questions(1)))
     assert sentence == (
@@ -287,7 +287,7 @@ def test_a_wrong_model_is_told_before_the_first_question():
     assert not server.requests
 
 
-def test_a_key_that_is_wanted_is_told_before_the_first_question():
+def test_a_key_that_is_wanted_is_reported_before_the_first_question():
     with serving(lambda n, request: "", error(401, "no")) as server:
         _, sentence = stopped(engine(server).stream(questions(1)))
     assert sentence == (
@@ -404,7 +404,7 @@ def test_answers_of_every_form_are_read(answer: Misbehaviour, expected: Generate
         (Misbehaviour(422, json.dumps({"detail": "the prompt is odd"})), "422 (the prompt is odd)"),
     ],
 )
-def test_an_error_in_the_place_of_an_answer_is_quoted(trouble: Misbehaviour, sentence: str):
+def test_an_error_instead_of_an_answer_is_quoted(trouble: Misbehaviour, sentence: str):
     with serving(lambda n, request: "[sad]" if "1" in asked_of(request) else trouble) as server:
         found = ask(server, 2)
     assert isinstance(found[0], ClipError)

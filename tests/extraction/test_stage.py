@@ -84,7 +84,7 @@ def test_a_sweep_asks_the_language_model_and_never_again(base: list[str], capsys
     assert len(labels_of(made)) == 6
 
 
-def test_merged_and_unmerged_rows_share_descriptions_and_stand_apart(base: list[str], capsys):
+def test_merged_and_unmerged_rows_share_descriptions_and_are_separate(base: list[str], capsys):
     with serving(by_length) as server:
         jobs = [
             job("baseline=scripted", f"subtitle={protocol}", *base, *asking(server.url))
@@ -159,7 +159,7 @@ def test_a_server_that_stops_half_way_is_asked_for_the_rest_only(base: list[str]
     assert len(first + rest) == 6
 
 
-def test_a_question_that_fails_is_told_and_asked_again(base: list[str], capsys):
+def test_a_question_that_fails_is_reported_and_asked_again(base: list[str], capsys):
     answers = spoken("ab")
 
     def refuses(n: int, request: dict) -> str | Misbehaviour:
@@ -234,7 +234,7 @@ def test_another_extractor_reads_what_is_there(
         (["{folder}", "extractor=qwen26"], "there is no extractor=qwen26; did you mean qwen25"),
     ],
 )
-def test_what_cannot_be_read_again_is_told(
+def test_what_cannot_be_read_again_is_reported(
     base: list[str], command: Command, tmp_path: Path, arguments: list[str], sentence: str
 ):
     made = job("baseline=scripted", *base)

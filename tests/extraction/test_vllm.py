@@ -138,7 +138,7 @@ def test_the_server_writes_what_transformers_writes(
     assert server.answered == len(NAMES)
 
 
-def test_a_wrong_model_is_told_in_one_sentence(place: Path, server: VllmServer):
+def test_a_wrong_model_is_reported_in_one_sentence(place: Path, server: VllmServer):
     process = sweep(place, *served("wrong", server, "extractor.model=mimi"))
     _, err = process.communicate(timeout=START_SECONDS)
     assert process.returncode == 2

@@ -95,11 +95,11 @@ def greedy(
 
     Greedily, or by a search over `num_beams`; `others` are further fields of GenerationSettings.
     """
+    from ovmer.baselines.decoding.continuous import transformers_engine
     from ovmer.baselines.decoding.settings import GenerationSettings
-    from ovmer.baselines.decoding.transformers_engine import TransformersEngine
 
     settings = GenerationSettings(max_new_tokens=new_tokens, num_beams=num_beams, **others)
-    engine = TransformersEngine(llm, _Ids(eos_id), settings)  # type: ignore[arg-type]
+    engine = transformers_engine(llm, _Ids(eos_id), settings)  # type: ignore[arg-type]
     return list(engine.generate([prompt], [0])[0].ids)
 
 

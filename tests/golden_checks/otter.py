@@ -10,8 +10,8 @@ from torch import Tensor
 
 from ovmer.adapters.media.sampling import whole_steps
 from ovmer.baselines.decoding.answers import ConditionedPrompt
+from ovmer.baselines.decoding.continuous import transformers_engine
 from ovmer.baselines.decoding.settings import GenerationSettings
-from ovmer.baselines.decoding.transformers_engine import TransformersEngine
 from ovmer.baselines.device import Placement
 from ovmer.baselines.layers.clip_vision import normalise, shortest_side_crop
 from ovmer.baselines.models.otter import Otter, OtterInputs, OtterLlama, read_sizes
@@ -119,7 +119,7 @@ def _check_ids(
             ),
         ),
     ):
-        engine = TransformersEngine(llm, tokenizer, settings)
+        engine = transformers_engine(llm, tokenizer, settings)
         # A batch of two, so that beams are matched with their media.
         for answer in engine.generate([prompt, prompt], [0, 0]):
             assert list(answer.ids) == until(expected, end)

@@ -15,8 +15,8 @@ from torch import Tensor
 
 from ovmer.baselines.decoding.answers import Generated
 from ovmer.baselines.decoding.batches import Batches
+from ovmer.baselines.decoding.continuous import ContinuousEngine, transformers_engine
 from ovmer.baselines.decoding.settings import GenerationSettings
-from ovmer.baselines.decoding.transformers_engine import TransformersEngine
 from ovmer.baselines.device import GIB, Placement, memory_of, resolve
 from tests.baselines.test_decoding import Letters
 from tests.benchmarks.generation import SHAPES, Shapes
@@ -39,7 +39,7 @@ def check(device: str) -> Iterator[Row]:
     item = "7B" if on_card else "4 layers"
     model = shapes.model(placement)
     prompts = [each.to(placement.device) for each in shapes.prompts(clips, placement)]
-    engine = TransformersEngine(model, Letters(), SETTINGS)
+    engine = transformers_engine(model, Letters(), SETTINGS)
     yield from _transformers(engine, prompts, placement, item)
     if find_spec("vllm") is None:
         yield Row("engines", f"{item}, vLLM", SKIPPED, "vLLM is not installed")
@@ -54,7 +54,7 @@ def check(device: str) -> Iterator[Row]:
 
 
 def _transformers(
-    engine: TransformersEngine, prompts: Sequence[Tensor], placement: Placement, item: str
+    engine: ContinuousEngine, prompts: Sequence[Tensor], placement: Placement, item: str
 ) -> Iterator[Row]:
     engine.generate(prompts[:1], [0])  # warms up
     started = time.perf_counter()
@@ -117,7 +117,7 @@ def check_runners(device: str) -> Iterator[Row]:
         prompts = shapes.prompts(8, placement)
         torch.save(prompts, Path(folder) / "prompts.pt")
         settings = GenerationSettings(max_new_tokens=12)
-        engine = TransformersEngine(model, Letters(), settings)
+        engine = transformers_engine(model, Letters(), settings)
         expected = [
             list(each.ids) if isinstance(each, Generated) else []
             for each in engine.generate(

@@ -83,7 +83,7 @@ def test_runs_scored_otherwise_are_kept_apart(browser, page):
     assert "kept apart" in browser.text("label[for=board]")
 
 
-def test_figures_are_drawn_and_told_to_those_who_do_not_see(browser, page):
+def test_figures_are_drawn_and_described_for_screen_readers(browser, page):
     browser.open(page)
     browser.wait(lambda: len(browser.all("svg[role=img]")) == 3)
     labels = [each.get_attribute("aria-label") for each in browser.all("svg")]
@@ -144,7 +144,7 @@ def test_a_megabyte_is_shown_when_asked_for(browser, page):
         ("q=surprised&row=1", []),
     ],
 )
-def test_filters_stand_in_the_address(browser, page, address, found):
+def test_filters_are_in_the_address(browser, page, address, found):
     at_gallery(browser, page, address)
     browser.wait_for("#found", f"{len(found)} of 10 clips")
     assert clips(browser) == found
@@ -331,7 +331,7 @@ def test_nothing_is_asked_of_the_network(browser, page):
     assert [each for each in asked if not each.startswith(("file:", "about:", "data:"))] == []
 
 
-def test_a_moved_media_folder_is_told_where_the_clip_would_play(browser, page, tmp_path):
+def test_a_moved_media_folder_is_reported_where_the_clip_would_play(browser, page, tmp_path):
     moved = tmp_path / "a" / "b" / "c" / "report.html"
     moved.parent.mkdir(parents=True)
     moved.write_bytes(page.read_bytes())

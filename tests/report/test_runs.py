@@ -95,7 +95,7 @@ def test_a_clip_counts_fully_where_nothing_is_missed(outputs):
     assert set(board.rows[0].per_clip) == {1.0}
 
 
-def test_what_differs_in_data_or_rule_stands_on_another_board(outputs, tmp_path):
+def test_what_differs_in_data_or_rule_goes_to_another_board(outputs, tmp_path):
     folder = write_run(tmp_path, "few", [said("good_news", "happy")], {}, "dataset.limit=1")
     boards = make_boards(collect([outputs, folder]))
     assert sorted(board.names for board in boards) == [
@@ -174,7 +174,7 @@ def test_media_that_are_gone_are_a_warning(outputs, tmp_path):
     assert run.is_whole
 
 
-def test_nothing_of_a_model_stands_in_the_page_as_it_is(page):
+def test_text_of_a_model_is_escaped_in_the_page(page):
     text = page.read_text("utf-8")
     assert SCRIPT not in text
     assert "hacked" not in text
@@ -192,7 +192,7 @@ def test_the_policy_lets_nothing_else_run(page):
     assert "http" not in policy
 
 
-def test_runs_of_one_name_are_told_apart(outputs, tmp_path):
+def test_runs_of_one_name_are_distinguished(outputs, tmp_path):
     twin = tmp_path / "again" / "sample" / "lexicon"
     shutil.copytree(outputs / "sample" / "lexicon", twin)
     (board,) = make_boards(collect([outputs / "sample" / "lexicon", twin]))

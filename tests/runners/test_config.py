@@ -10,6 +10,7 @@ from ovmer.baselines.errors import PrerequisiteError
 from ovmer.runners.commands.list import STATUS
 from ovmer.runners.config import CONF
 from ovmer.runners.explain import explain
+from ovmer.runners.sweeping.sweep import compose
 from tests.runners.jobs import job
 
 GOLDEN = Path(__file__).parents[1] / "golden"
@@ -48,6 +49,35 @@ def test_a_mistake_is_one_sentence(override, said):
     found = sentence(override)
     assert found.startswith(said)
     assert "\n" not in found
+
+
+def test_a_path_with_a_comma_wants_quotes(tmp_path):
+    folder = tmp_path / "x,y"
+    folder.mkdir()
+    assert sentence(f"clips={folder}") == (
+        f"the path {folder} holds a comma; put quotes within quotes: \"clips='{folder}'\""
+    )
+
+
+@pytest.mark.parametrize("flag", ["--config-dir {}", "--config-dir={}", "-cd {}"])
+def test_a_yaml_in_another_encoding_is_named(flag, tmp_path):
+    file = tmp_path / "baseline" / "mine.yaml"
+    file.parent.mkdir()
+    file.write_text("title: 你好\n", encoding="gb18030")
+    arguments = [*flag.format(tmp_path).split(), "baseline=mine"]
+    with pytest.raises(PrerequisiteError, match=rf"{file} is not UTF-8 .* probably gb18030"):
+        compose(arguments)
+    with pytest.raises(PrerequisiteError, match="there is no folder nowhere"):
+        compose(["--config-dir", "nowhere"])
+
+
+def test_the_help_of_a_sweep_says_what_each_setting_means(capsys):
+    with pytest.raises(SystemExit):
+        compose(["--help"])
+    said = capsys.readouterr().out
+    assert "seed: 0" in said
+    assert "limit: null         # the first n clips of each" in said
+    assert "batch_size: ${engine.batch_size}" in said
 
 
 @pytest.mark.parametrize("path", sorted((CONF / "baseline").glob("*.yaml")), ids=lambda p: p.stem)

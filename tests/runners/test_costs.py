@@ -47,7 +47,7 @@ def test_an_estimate_goes_by_the_clips_that_were_described(tmp_path):
     assert estimated(tmp_path).endswith("nothing is left to describe")
 
 
-def test_what_was_spent_stands_in_run_json_and_the_price_is_no_part_of_the_run(tmp_path):
+def test_the_amount_spent_is_in_run_json_and_the_price_is_no_part_of_the_run(tmp_path):
     free = job("baseline=random", f"outputs={tmp_path}", "limit=2")
     work(free)
     paid = job("baseline=random", f"outputs={tmp_path}", "price.prompt=1")

@@ -25,7 +25,7 @@ def test_it_says_what_a_sweep_says(command, clip, on_data, tmp_path):
     command("sweep", "baseline=random", *on_data)
     table = next(tmp_path.glob("outputs/*/random/predictions.csv")).read_text("utf-8")
     said = command("describe", "baseline=random", clip).stdout.strip()
-    assert f"a,ok,[{said}],{said},\n" in table.replace("\r\n", "\n")
+    assert f"a,ok,['{said}'],{said},\n" in table.replace("\r\n", "\n")
 
 
 @pytest.mark.parametrize(
@@ -33,12 +33,14 @@ def test_it_says_what_a_sweep_says(command, clip, on_data, tmp_path):
     [
         (["baseline=scripted", "+baseline.prepare_fails={a: unreadable}"], 1, "a: a: scripted"),
         (["baseline=scripted", "video=nowhere.mp4"], 2, "video: there is no file nowhere.mp4"),
-        (["baseline=ground_truth"], 2, "ground_truth repeats the true labels"),
+        (["baseline=ground_truth", "subtitle=hi"], 2, "ground_truth repeats the true labels"),
+        (["subtitle=hi", "seed=1"], 2, "say which model is asked by baseline=NAME"),
+        (["baseline=lexicon"], 2, "nothing to describe; name a file"),
         (["baseline=scripted", "vidio=x"], 2, "there is no key vidio"),
     ],
 )
 def test_what_goes_wrong_is_one_sentence(command, clip, arguments, status, said):
-    given = [clip] if len(arguments) == 2 and "video" not in arguments[1] else []
+    given = [clip] if "prepare_fails" in arguments[-1] or "vidio" in arguments[-1] else []
     done = command("describe", *arguments, *given)
     assert (done.returncode, done.stdout) == (status, "")
     assert done.stderr.startswith(said)

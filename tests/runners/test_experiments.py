@@ -41,7 +41,8 @@ def test_it_follows_the_protocol_of_print(name: str) -> None:
 @pytest.mark.parametrize("name", [each for each in NAMES if each != "ovmer_clues"])
 def test_it_runs_every_baseline_and_data_set_of_the_layout(name: str) -> None:
     swept, layout = params(name), read_layout(name)
-    baselines = {row.baseline for row in layout.rows} - {None, "mer2024_example"}
+    # `random` has no answer to the free text of EmoBench-M's smile.
+    baselines = {row.baseline for row in layout.rows} - {None, "mer2024_example", "random"}
     assert set(swept["baseline"]) >= baselines
     data_sets = {column.dataset for column in layout.columns} - {None, "emer"}
     assert set(swept["dataset"]) == data_sets

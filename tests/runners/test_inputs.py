@@ -55,7 +55,7 @@ def test_what_is_left_of_a_clip(inputs: str, left: tuple[bool, bool, bool, froze
     assert parts(inputs) == {left}
 
 
-def test_a_swapped_sound_is_anothers_and_hangs_on_the_seed_alone() -> None:
+def test_a_swapped_sound_is_anothers_and_depends_on_the_seed_alone() -> None:
     given = give("swapped_audio", CLIPS, seed=0)
     sounds = [each.audio for each in given]
     assert sorted(map(str, sounds)) == sorted(str(clip.audio) for clip in CLIPS)

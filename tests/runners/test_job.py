@@ -185,7 +185,7 @@ def test_what_cannot_change_a_word_makes_no_other_run():
     assert other.identity != plain.identity
 
 
-def test_a_combination_is_told_by_its_parts_wherever_they_lie(tmp_path, monkeypatch):
+def test_a_combination_is_identified_by_its_parts_in_any_folder(tmp_path, monkeypatch):
     (tmp_path / "o" / "d" / "secap").mkdir(parents=True)
     monkeypatch.chdir(tmp_path)
     parts = [f"baseline.runs=[{o}/d/secap,{o}/d/otter-nosub]" for o in ("o", tmp_path)]
@@ -198,7 +198,7 @@ def test_a_combination_is_told_by_its_parts_wherever_they_lie(tmp_path, monkeypa
     assert told == [str(tmp_path / "o" / "d" / "secap"), "o/d/otter-nosub"], "what is there"
 
 
-def test_where_weights_lie_is_no_part_of_a_run(tmp_path):
+def test_the_location_of_weights_is_no_part_of_a_run(tmp_path):
     llm = ("baseline=video_llava", "generation=greedy", "dataset=sample")
     for name, content in (("a", b"1"), ("b", b"1"), ("c", b"2")):
         (tmp_path / name).mkdir()

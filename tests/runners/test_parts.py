@@ -167,3 +167,16 @@ def test_a_clip_without_a_face_falls_back_only_if_asked(tmp_path: Path) -> None:
     assert found["record"].face is None
     assert found["frame"].face == video
     assert found["frame"].notes == ("no face was found, so whole frames are shown",)
+
+
+def test_a_face_that_is_seldom_there_is_noted(tmp_path: Path) -> None:
+    video = tmp_path / "a.mp4"
+    video.write_bytes(b"a face now and then")
+    PartCache("faces", IDENTITY).keep(video, {"crops": 3, "frames": 100, "most": 2})
+    settings = job("faces=detect", "dataset.visual=face").settings
+    (clip,) = with_parts(settings, [Clip("a", video, None, None, None, ())])
+    assert clip.face is not None
+    assert clip.notes == (
+        "up to 2 faces in a frame; the largest is shown",
+        "a face was found in 3 of 100 frames",
+    )

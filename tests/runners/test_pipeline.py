@@ -159,7 +159,7 @@ def test_a_clip_without_any_medium_of_the_model_is_not_asked(modalities, video, 
     assert found.status is status
 
 
-def test_a_failure_inside_a_plain_describe_stands_in_its_place():
+def test_a_failure_inside_a_plain_describe_is_returned_in_its_position():
     class Picky(Adapter):
         def describe(self, video, audio, subtitle):
             if video.stem == "b":
@@ -296,7 +296,7 @@ def test_a_stream_that_does_nothing_ends_all_the_same(breaks):
     assert [each.status for each in found] == [Status.CRASHED] * len(NAMES)
 
 
-def test_what_a_stream_answered_stands_when_the_run_ends():
+def test_what_a_stream_answered_is_kept_when_the_run_ends():
     class Stopping(Streaming):
         def stream(self, items):
             for number, item in enumerate(items):

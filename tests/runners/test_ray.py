@@ -18,8 +18,8 @@ from ovmer.adapters.scripted import Scripted
 from ovmer.baselines.device import limit_memory
 from ovmer.baselines.errors import ClipError, PrerequisiteError
 from ovmer.runners.data import read_dataset
-from ovmer.runners.describing.feed import PipelineSettings
 from ovmer.runners.describing.launchers import make_launcher
+from ovmer.runners.describing.pipeline_settings import PipelineSettings
 from ovmer.runners.describing.ray_workers import RayWorker
 from ovmer.runners.folder.records import Prediction
 from ovmer.runners.sweeping.state import look
@@ -114,7 +114,7 @@ def worker() -> int:
     raise AssertionError("there is no worker")
 
 
-def test_a_clip_that_kills_its_worker_is_found_out_and_recorded(base, capsys):
+def test_a_clip_that_kills_its_worker_is_identified_and_recorded(base, capsys):
     made = job("baseline=scripted", *base, "+baseline.generate_fails.clip11=die")
     state = work(made)
     assert {each.name: each.status for each in state.failed} == {"clip11": "crashed"}

@@ -51,7 +51,7 @@ def keep(outputs: Path, baseline: str, dataset: str, scores: Any, subtitle: str 
     record(settings, scores, Origin("replay.json", "replay.json"))
 
 
-def test_the_ten_released_runs_stand_beside_print(replay, tmp_path: Path) -> None:
+def test_the_ten_released_runs_are_beside_print(replay, tmp_path: Path) -> None:
     wheel_root = {"wheel_root": str(SHARED / "emotion_wheel")}
     metric = make_metric(metric_settings("wheel") | wheel_root)
     layout = read_layout("ovmer")

@@ -80,7 +80,7 @@ def test_jobs_run_by_submitit_and_the_finished_one_is_not_handed_over(command, o
     assert told["sessions"][-1]["process"] != os.getpid()
 
 
-def test_a_job_that_dies_is_told_and_the_others_go_on(command, on_data, tmp_path):
+def test_a_job_that_dies_is_reported_and_the_others_go_on(command, on_data, tmp_path):
     dies = "++baseline.generate_fails={c: die},{}"
     here = ("hydra/launcher=submitit_local", "batch_size=1")
     done = command("sweep", "-m", "baseline=scripted", dies, *here, *on_data)

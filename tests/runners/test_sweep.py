@@ -67,7 +67,7 @@ def test_a_sweep_prints_one_table_and_the_second_time_nothing_else(command, on_d
     assert not (tmp_path / "multirun.yaml").exists()
 
 
-def test_a_job_that_is_killed_is_told_and_the_others_go_on(command, on_data, tmp_path):
+def test_a_job_that_is_killed_is_reported_and_the_others_go_on(command, on_data, tmp_path):
     arguments = ["sweep", "-m", "baseline=scripted", *on_data, "batch_size=1"]
     done = command(*arguments, "++baseline.generate_fails={c: die},{}")
     assert done.returncode == 1
@@ -244,7 +244,7 @@ def test_a_job_ends_with_its_sweep(on_data, tmp_path):
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_the_same_signal_again_ends_what_hangs_at_once(on_data, tmp_path, number):
+def test_the_same_signal_again_ends_a_hanging_run_at_once(on_data, tmp_path, number):
     hangs = ["baseline=scripted", "baseline.prepare_seconds=100", *on_data]
     run = start(["sweep", *hangs], tmp_path)
     deadline = time.monotonic() + 60
@@ -313,7 +313,7 @@ def test_help_imports_no_torch(module, words):
     assert heavy.isdisjoint(done.stderr.splitlines()[-1].split())
 
 
-def test_a_folder_called_conf_where_the_user_stands_is_not_ours(command, on_data, tmp_path):
+def test_a_folder_called_conf_in_the_current_folder_is_not_ours(command, on_data, tmp_path):
     (tmp_path / "conf" / "baseline").mkdir(parents=True)
     (tmp_path / "conf" / "config.yaml").write_text("nothing: of ours\n")
     assert command("sweep", "baseline=random", *on_data).returncode == 0

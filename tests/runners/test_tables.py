@@ -90,7 +90,7 @@ def test_a_folder_that_cannot_be_read_is_left_out(
     assert "torn/run.json is no JSON" in said
 
 
-def test_all_printed_rows_of_the_two_large_tables_have_a_place() -> None:
+def test_all_printed_rows_of_the_two_large_tables_have_a_cell() -> None:
     for name, rows in (("mer_unibench", 19), ("ovmer", 12)):
         layout = read_layout(name)
         printed = {key[:2] for key in layout.figures if not key[0].startswith("(correlation")}
@@ -101,7 +101,7 @@ def test_all_printed_rows_of_the_two_large_tables_have_a_place() -> None:
 BENCHMARKS = ("dfew", "mafw", "ravdess", "emobench_m", "mmla", "intentbench", "mme_emotion")
 
 
-def test_all_printed_figures_of_the_benchmarks_have_a_place() -> None:
+def test_all_printed_figures_of_the_benchmarks_have_a_cell() -> None:
     places = 0
     for name in (*BENCHMARKS, "meld_closed"):
         layout = read_layout(name)
@@ -120,7 +120,7 @@ def test_all_printed_figures_of_the_benchmarks_have_a_place() -> None:
     assert places == len(rows) - sum(row["dataset"] == "MER2023-SEMI" for row in rows)
 
 
-def test_ours_stands_beside_print(outputs: Path) -> None:
+def test_ours_is_beside_print(outputs: Path) -> None:
     write_run(outputs, "chat_univi", "ovmerd", WHEEL, subtitle="merge")
     found = cell(table_of(outputs), "Chat-UniVi")
     assert found.ours == pytest.approx(47.22)
@@ -296,7 +296,7 @@ def test_of_several_runs_the_one_that_fits_print_best_is_shown(outputs: Path) ->
     assert cell(table_of(outputs), "Otter").folder == outputs / "ovmerd" / "otter-apart"
 
 
-def test_a_baseline_that_print_lacks_stands_below(outputs: Path) -> None:
+def test_a_baseline_that_print_lacks_is_below(outputs: Path) -> None:
     write_run(outputs, "lexicon", "ovmerd", WHEEL, extractor={"name": "lexicon"})
     table = table_of(outputs)
     assert table.lines[-1].row.model == "lexicon"
@@ -354,7 +354,7 @@ def test_inputs_tell_rows_of_one_model_apart(outputs: Path) -> None:
     ]
 
 
-def test_what_a_reader_must_know_stands_below(outputs: Path) -> None:
+def test_what_a_reader_must_know_is_below(outputs: Path) -> None:
     write_run(outputs, "affectgpt", "meld", {"hit-rate": 0.5}, "hit_rate", clips=2610)
     text = plain(table_of(outputs, "mer_unibench"))
     for said in ("best of seven checkpoints", "trained on MER-Caption+", "one step", "2025"):

@@ -22,10 +22,16 @@ from tests.runners.folders import write_run
         ("r1_omni", "ravdess", None, "test"),
         ("r1_omni", "ovmerdplus", None, "train"),
         ("humanomni", "dfew", None, "unknown"),
+        ("mafw_dfew", "dfew", None, "train"),
+        ("emer_sft", "ovmerd", None, "train"),
+        ("human_omni_v2", "ovmerd", None, "train"),
+        ("saber_llm", "meld", None, "train"),
         ("affectgpt", "ovmerd", None, "unknown"),
         ("affectgpt", "ovmerd", {"release": "ovmerd_outputhybird"}, "train"),
         ("affectgpt", "meld", None, "test"),
         ("salmonn", "iemocap", None, "train"),
+        ("salmonn_trained", "sample", {"trained_on": ["sample"]}, "train"),
+        ("salmonn_trained", "meld", {"trained_on": ["sample"]}, "unknown"),
         ("salmonn", "meld", None, "unknown"),
         ("video_llava", "mafw", None, "test"),
         ("qwen2_5_omni", "ravdess", None, "unknown"),
@@ -64,7 +70,7 @@ def test_a_row_that_saw_the_clips_is_marked_and_stays(tmp_path: Path) -> None:
         write_run(tmp_path, baseline, "dfew", figures, "dfew", clips=11697, generation="greedy")
     table = make_table(read_layout("dfew"), read_results([tmp_path]))
     text = markdown(table)
-    line = next(each for each in text.splitlines() if "| train |" in each and "R1-Omni" in each)
+    line = next(each for each in text.splitlines() if "| train " in each and "R1-Omni" in each)
     assert "60.00" in line
     assert "not zero-shot (HumanMLLM/R1-Omni README, RLVR)" in text
     rows = list(csv.DictReader(tidy(table).splitlines()))

@@ -306,9 +306,7 @@ def test_zero_width_characters_are_no_part_of_a_label() -> None:
         ("r.jsonl", '{"name": "a", "openset": "happy", "openset": "sad"}\n'),
     ],
 )
-def test_a_key_that_stands_twice_is_refused_as_in_a_csv(
-    name: str, text: str, tmp_path: Path
-) -> None:
+def test_a_repeated_key_is_refused_as_in_a_csv(name: str, text: str, tmp_path: Path) -> None:
     (tmp_path / name).write_text(text)
     with pytest.raises(PrerequisiteError, match=r"says two things of .*'happy' and 'sad'"):
         read_labels(tmp_path / name, OPENSET)

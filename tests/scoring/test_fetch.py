@@ -78,7 +78,7 @@ def test_a_download_that_is_cut_leaves_nothing(server: _Server, tmp_path: Path) 
     assert not list(tmp_path.iterdir())
 
 
-def test_another_file_in_its_place(server: _Server, tmp_path: Path) -> None:
+def test_another_file_of_the_same_name(server: _Server, tmp_path: Path) -> None:
     server.spoilt = b"<html>sign in</html>"
     with pytest.raises(PrerequisiteError, match="is not the published file"):
         download_tables(tmp_path / "wheels", server.url)

@@ -84,7 +84,7 @@ def test_order_and_repetition_do_not_matter(pairs: dict[str, tuple[Any, Any]], r
 
 @given(samples)
 @settings(max_examples=50, deadline=None)
-def test_figures_lie_between_nothing_and_everything(pairs: dict[str, tuple[Any, Any]]) -> None:
+def test_figures_are_between_zero_and_one(pairs: dict[str, tuple[Any, Any]]) -> None:
     predictions, truth = split(pairs)
     scores = wheel_metric().score(predictions, truth).with_intervals(200)
     assert all(0 <= value <= 1 for value in scores.figures.values())

@@ -90,7 +90,7 @@ def test_few_resamples_make_no_interval() -> None:
         accuracy(np.ones(3)).with_intervals(1)
 
 
-def test_undefined_resamples_are_left_out_and_told() -> None:
+def test_undefined_resamples_are_left_out_with_a_note() -> None:
     """A clip in 20 counts: some resamples hold none, and the interval is of the others."""
     counts = (np.arange(60) % 20 == 0).astype(float)
     run = accuracy(counts * (np.arange(60) % 40 == 0))
@@ -117,7 +117,7 @@ def test_wilson_is_that_of_scipy() -> None:
     assert all(map(math.isnan, wilson(0, 0)))
 
 
-def test_near_the_ends_the_poisson_stands_in() -> None:
+def test_near_the_ends_the_poisson_is_used() -> None:
     """Brown, Cai and DasGupta (2001), 4.1.1: half of the 5 % quantile of chi squared over n."""
     from scipy.stats import chi2
 
@@ -233,7 +233,7 @@ def test_step_down_by_hand() -> None:
     assert tests.critical == pytest.approx(math.sqrt(2), abs=1e-6)
 
 
-def test_the_correction_lies_between_none_and_bonferroni() -> None:
+def test_the_correction_is_between_none_and_bonferroni() -> None:
     family = compare(graded(6, step=0.01), replicates=4000)
     swaps_error = 0.03  # p_alone is another test, of another 2,000 draws
     for each in family.pairs:
@@ -252,7 +252,7 @@ def test_ranks_say_what_is_open() -> None:
     assert family.best == {"a": 0.5, "b": 0.5, "c": 0.0}
 
 
-def test_an_undefined_run_stands_last_and_outside() -> None:
+def test_an_undefined_run_is_last_and_not_compared() -> None:
     runs = graded(3, step=0.2)
     broken = runs["r1"]
     broken.contributions.values[:, 0] = math.nan
@@ -416,7 +416,7 @@ def test_different_clips_are_compared_on_those_that_all_have() -> None:
     assert family.pairs == compare(cut).pairs
 
 
-def test_what_may_not_stand_side_by_side(cases: dict[str, Any], official: str) -> None:
+def test_runs_that_are_not_comparable(cases: dict[str, Any], official: str) -> None:
     case = cases["openset"]["realistic"]
 
     def run(**settings: Any) -> Scores:

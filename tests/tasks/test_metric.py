@@ -65,7 +65,7 @@ def test_figures_are_those_of_scikit_learn() -> None:
     assert found["exact/UAR"] == pytest.approx(float(np.sum(recalls)) / 4, abs=1e-12)
 
 
-def test_the_share_of_unknown_replies_stands_beside_and_the_difference_is_explained() -> None:
+def test_the_share_of_unknown_replies_is_beside_it_and_the_difference_is_explained() -> None:
     found = scored()
     assert found.figures["mmla/unknown"] == pytest.approx(4 / 8)
     assert "mmla: 4 of 8 replies unknown (50.0 %)" in found.notes
@@ -92,6 +92,22 @@ def test_nothing_but_unknown_replies_is_no_figure_and_no_crash() -> None:
     assert not found.n_counted
     assert found.figures["p/unknown"] == 1
     assert any("no clip counts" in note for note in found.notes)
+
+
+@pytest.mark.parametrize(
+    ("family", "truth", "figure"),
+    [
+        ({"family": "rewards"}, {"truth": "<answer>A</answer>", "group": "judge"}, "reward"),
+        ({"family": "judged_text"}, "a joke", "total"),
+        ({"family": "set_f1", "labels": EMOTIONS}, ["happy"], "F1"),
+    ],
+)
+def test_replies_that_earn_nothing_are_a_figure_of_0(
+    family: dict[str, Any], truth: Any, figure: str
+) -> None:
+    found = scored({"a": "prose", "b": ""}, {"p": family}, {"a": truth, "b": truth})
+    assert found.n_counted == 2
+    assert found.figures[f"p/{figure}"] == 0
 
 
 def test_a_class_that_never_occurs() -> None:

@@ -13,6 +13,7 @@ from ovmer.runners.tasks.parsers import (
     number,
     several,
     steps,
+    texts_of_parts,
 )
 
 EMOTIONS = ("happy", "sad", "neutral", "angry", "surprise", "disgust", "fear")
@@ -30,6 +31,7 @@ def test_no_reader_raises(reply: str) -> None:
     assert isinstance(steps(reply, fractions=True), list | None)
     assert isinstance(dimension_score("Logic")(reply), int | None)
     assert isinstance(several(EMOTIONS)(reply), tuple)
+    assert len(texts_of_parts(reply, ["emotion", "intent"])) == 2
 
 
 @pytest.mark.parametrize(
@@ -65,6 +67,25 @@ def test_a_label_with_a_blank_or_an_underscore_is_read() -> None:
     labels = ("ask for help", "therapist_input", "other")
     assert make_parser("careful", labels)("Intent: Ask for help.") == "ask for help"
     assert make_parser("careful", labels)("therapist input") == "therapist_input"
+
+
+@pytest.mark.parametrize(
+    ("reply", "emotion", "intent"),
+    [
+        ("{'emotion label': 'happy', 'intent label': 'neutral'}", "happy", "neutral"),
+        ("Intent: neutral. Emotion: sad.", "sad", "neutral"),
+        ("**Emotion:** fear\n**Intent:** wishing", "fear", "wishing"),
+        ("The emotion is neutral and the intent is agreeing.", "neutral", "agreeing"),
+        ("happy, wishing", "happy", "wishing"),
+        ("", None, None),
+    ],
+)
+def test_each_part_of_an_answer_is_read_by_its_name(
+    reply: str, emotion: str | None, intent: str | None
+) -> None:
+    feels, wants = texts_of_parts(reply, ["emotion", "intent"])
+    assert make_parser("careful", EMOTIONS)(feels) == emotion
+    assert make_parser("careful", ("agreeing", "wishing", "neutral"))(wants) == intent
 
 
 def test_an_unknown_parser_is_named() -> None:

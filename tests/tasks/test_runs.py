@@ -48,7 +48,7 @@ def test_each_clip_is_asked_its_own_question() -> None:
 
 
 @pytest.mark.parametrize("baseline", ["video_llava", "qwen2_5_omni", "onellm", "served"])
-def test_the_question_takes_the_place_of_the_baselines_own(baseline: str) -> None:
+def test_the_question_replaces_the_baselines_own(baseline: str) -> None:
     engine = ["engine=server"] if baseline == "served" else []
     adapter: Any = job(f"baseline={baseline}", *engine).adapter
     asked = adapter.asking("Which one?")
@@ -124,6 +124,33 @@ def test_mistakes_are_one_sentence_before_anything_runs(
     layouts.dfew(tmp_path / "DFEW")
     with pytest.raises(PrerequisiteError, match=message):
         work(dfew(tmp_path, *overrides))
+
+
+def test_random_draws_from_the_labels_of_a_task(tmp_path: Path) -> None:
+    layouts.dfew(tmp_path / "DFEW", labels=(1, 2, 3, 4, 5, 6, 7, 1))
+    made = dfew(tmp_path, "baseline=random", "dataset.rows.fold=all")
+    work(made)
+    said = {each.description for each in RunFolder(made.folder).read_predictions().values()}
+    assert said == {"happy", "sad", "neutral", "angry", "surprise", "disgust", "fear"}
+    (scores,) = RunFolder(made.folder).read_scores().values()
+    assert scores.figures["humanomni/unknown"] == 0
+
+
+def test_random_draws_a_label_for_each_part_of_an_answer(tmp_path: Path) -> None:
+    layouts.LAYOUTS["emobench_m_mc_eiu"][1](tmp_path / "EmoBench-M")
+    made = job(
+        "dataset=emobench_m_mc_eiu", f"data_root={tmp_path}", f"outputs={tmp_path}/o",
+        "baseline=random",
+    )  # fmt: skip
+    work(made)
+    (scores,) = RunFolder(made.folder).read_scores().values()
+    assert scores.figures["careful/unknown"] == 0
+
+
+def test_random_is_refused_where_an_answer_is_free_text(tmp_path: Path) -> None:
+    made = job("task=question", "question=Why?", "baseline=random", f"outputs={tmp_path}")
+    with pytest.raises(PrerequisiteError, match="task=question has none to choose from"):
+        work(made)
 
 
 def test_open_labels_in_one_step(tmp_path: Path) -> None:

@@ -14,7 +14,8 @@ import torch
 from ovmer.baselines.errors import PrerequisiteError
 from ovmer.runners.training.run import TrainingRun
 from ovmer.runners.training.settings import compose_train
-from tests.training.conftest import DRY, ovmer, train
+from tests.scoring.test_commands import Inside
+from tests.training.conftest import DRY, train
 
 RUN = Path("outputs/train/affectgpt-sample-dry")
 
@@ -79,6 +80,33 @@ def test_killed_and_resumed_gives_the_same_bytes(dry_run, tmp_path, capsys):
     assert weights(folder) == weights(dry_run)
 
 
+def test_gradient_checkpointing_changes_no_bit(dry_run, tmp_path):
+    settings = "train.gradient_checkpointing=true", "train.steps=4", "variant=v"
+    run = train(*DRY, *settings, f"outputs={tmp_path}")
+    (first, *_), (found, *_) = (
+        dry_run.glob("checkpoint-4/*.pth"),
+        run.folder.glob("checkpoint-4/checkpoint_*.pth"),
+    )
+    assert found.name == first.name
+    ours, theirs = (torch.load(file, weights_only=True)["model"] for file in (found, first))
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+
+
+def test_bfloat16_trains_on_a_cpu_too(dry_run, tmp_path):
+    settings = "train.precision=bfloat16", "train.steps=2", "variant=v"
+    run = train(*DRY, *settings, f"outputs={tmp_path}")
+    half, whole = (
+        float((folder / "curve.csv").read_text().splitlines()[1].split(",")[1])
+        for folder in (run.folder, dry_run)
+    )
+    assert half != whole
+    assert half == pytest.approx(whole, rel=5e-3)  # bfloat16 keeps 8 bits of a number
+    assert not [*run.folder.glob("*/scaler.pt")]
+    (file,) = run.folder.glob("checkpoint-2/checkpoint_*.pth")
+    content = torch.load(file, weights_only=True)
+    assert all(tensor.dtype == torch.float32 for tensor in content["model"].values())
+
+
 def refused(*overrides: str) -> str:
     with pytest.raises(PrerequisiteError) as caught:
         train(*overrides)
@@ -131,12 +159,21 @@ def test_a_checkpoint_of_another_rank_is_refused(dry_run, tmp_path):
     assert "has shape [16, 64] where [4, 64] is trained here" in refused(*DRY, *other)
 
 
-def test_data_for_ms_swift(tmp_path):
-    done = ovmer(
-        "train", "baseline=qwen2_5_omni", "dataset=sample", "train.export=swift", at=tmp_path
+@pytest.mark.parametrize("program", ["swift", "llama_factory"])
+def test_data_for_other_programs(program, tmp_path, monkeypatch, capsys):
+    given = "baseline=qwen2_5_omni", "dataset=sample", f"outputs={tmp_path}"
+    status, out, _ = Inside(monkeypatch, capsys, tmp_path)(
+        "train", *given, f"train.export={program}"
     )
-    assert done.returncode == 0, done.stderr
-    text = Path(tmp_path, done.stdout.strip()).read_text("utf-8")
+    assert status == 0
+    file = Path(out.strip())
+    about = file.with_name("dataset_info.json")
+    assert about.exists() == (program == "llama_factory")
+    if about.exists():  # its columns are those of the rows
+        (entry,) = json.loads(about.read_text("utf-8")).values()
+        assert (file.parent / entry["file_name"]) == file
+        assert set(entry["columns"].values()) == {"messages", "videos", "audios"}
+    text = file.read_text("utf-8")
     rows = [json.loads(line) for line in text.splitlines()]
     row = next(row for row in rows if "farewell" in row.get("videos", [""])[0])
     assert row["messages"][0]["content"].startswith("<video><audio>The subtitle of this video is")

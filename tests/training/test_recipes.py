@@ -1,6 +1,7 @@
 """The shipped recipes, and the settings that docs/training.md names."""
 
 import re
+import shlex
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,18 @@ ABLATIONS = [
     for row in PAGE.split("| in print | settings |")[1].split("Not possible")[0].splitlines()
     for setting in re.findall(r"`([a-z_.]+=[^`]+)`", row)
 ]
+
+
+COMMANDS = re.findall(r"ovmer\)? train (.+?)(?:  +#.*)?$", PAGE.replace("\\\n", " "), flags=re.M)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_commands_of_the_page_are_settings(command, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.csv").write_text("video,openset\na.mp4,happy\n", encoding="utf-8")
+    (tmp_path / "a.mp4").touch()
+    words = [word for word in shlex.split(command) if word not in ("train", "ovmer")]
+    assert TrainingRun(compose_train(words), words).folder.parent == Path("outputs/train")
 
 
 @pytest.mark.parametrize(
@@ -43,7 +56,7 @@ def test_ablations_of_the_page_are_settings():
         compose_train(["recipe=affectgpt", *setting.split()])
 
 
-def test_a_data_set_of_the_command_line_takes_the_place_of_the_recipes():
+def test_a_data_set_of_the_command_line_replaces_the_recipes():
     settings = compose_train(["recipe=affectgpt", "dataset=ovmerd"])
     assert settings.dataset["name"] == "ovmerd"
 

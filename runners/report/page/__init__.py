@@ -57,7 +57,7 @@ def write_page(
 ) -> int:
     """Write the page at one stroke; returns its size in bytes.
 
-    With `reload` it shows a running sweep, and loads itself anew after so many seconds. Raises
+    With `reload` it shows a running sweep, and reloads itself after that many seconds. Raises
     PrerequisiteError where its folder is missing or it is one, and OSError where it cannot be
     written.
     """
@@ -109,7 +109,7 @@ class _Writer:
                 yield f"shard-{number}-{k}", shard(board, start, stop)
 
     def _compressed(self, parts: Iterator[tuple[str, Any]]) -> Iterator[bytes]:
-        """In order, a few ahead in threads: compression is what takes time."""
+        """Compress in order, a few ahead in threads, as it takes most of the time."""
         waiting: deque[Future[bytes]] = deque()
         for name, content in parts:
             waiting.append(self._pool.submit(_part, name, content))

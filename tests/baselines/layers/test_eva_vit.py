@@ -94,7 +94,7 @@ def test_an_unknown_tensor_is_named(file):
         load(file)
 
 
-def test_another_file_is_told_apart(tmp_path):
+def test_another_file_is_distinguished(tmp_path):
     torch.save({"patch_embed.weight": torch.ones(2)}, tmp_path / "other.pth")
     with pytest.raises(CheckpointError, match=r"is no EVA-ViT; is it eva_vit_g\.pth of LAVIS"):
         read_eva(tmp_path / "other.pth", "")

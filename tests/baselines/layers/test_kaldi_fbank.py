@@ -31,7 +31,7 @@ def test_twice_the_amplitude_is_four_times_the_energy():
 
 
 @pytest.mark.parametrize("bins", [80, 128])
-def test_a_tone_is_loudest_where_its_frequency_lies_in_mel(bins):
+def test_a_tone_is_loudest_where_its_frequency_is_in_mel(bins):
     low, high = (1127 * np.log(1 + hertz / 700) for hertz in (20, 8000))
     for hertz in (500, 1000, 3000, 7000):
         place = (1127 * np.log(1 + hertz / 700) - low) / (high - low) * (bins + 1) - 1

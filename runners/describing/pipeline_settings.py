@@ -12,7 +12,7 @@ from ovmer.runners.job import Job
 
 @dataclass(frozen=True)
 class PipelineSettings:
-    """All that a pipeline is made of; it travels to workers, so nothing in it is loaded."""
+    """Adapter and settings of a pipeline; nothing in it is loaded, so it can be sent to workers."""
 
     adapter: Adapter
     machine: Machine
@@ -39,7 +39,7 @@ class PipelineSettings:
         )
 
     def with_cores(self, cores: int) -> "PipelineSettings":
-        """The feed for a process that has so many cores."""
+        """The settings for a process with `cores` cores."""
         return replace(self, workers=self.workers or cores)
 
     @property
