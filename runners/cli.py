@@ -13,6 +13,7 @@ import functools
 import os
 import signal
 import sys
+import time
 import traceback
 from collections.abc import Callable
 from pathlib import Path
@@ -24,6 +25,7 @@ from ovmer.runners.progress import say
 
 FINE, FAILED, UNABLE, STOPPED = 0, 1, 2, 130
 
+_ECHO_SECONDS = 1.0
 _OF_THE_DISK = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO})
 
 
@@ -120,19 +122,18 @@ def _of_hydra() -> tuple[type[Exception], ...]:
 def _stop(signum: int, frame: FrameType | None) -> NoReturn:
     """SIGTERM ends a run as Ctrl-C does: records flushed, lock released.
 
-    The same again ends the process at once, should that hang. A job that Ctrl-C has reached is
-    sent SIGTERM by its sweep as well, which is not the user's second word: only the same signal is.
+    The same again ends the process at once, should that hang. But a job is sent SIGTERM by its
+    sweep, though Ctrl-C, or a SIGTERM to all processes of a group, may have reached it just before.
     """
+    stopped = time.monotonic()
+
+    def again(number: int, frame: FrameType | None) -> None:
+        is_echo = number == signal.SIGTERM and time.monotonic() - stopped < _ECHO_SECONDS
+        if number == signum and not is_echo:
+            os.write(2, b"\nstopped at once; the same command goes on from the last record\n")
+            os._exit(STOPPED)
+
     for each in (signal.SIGTERM, signal.SIGINT):
         # Not SIG_IGN: Python prints a trace for a signal that came just before it was ignored.
-        signal.signal(each, _leave if each == signum else _rest)
+        signal.signal(each, again)
     raise KeyboardInterrupt
-
-
-def _rest(signum: int, frame: FrameType | None) -> None:
-    """Do nothing."""
-
-
-def _leave(signum: int, frame: FrameType | None) -> NoReturn:
-    os.write(2, b"\nstopped at once; the same command goes on from the last record\n")
-    os._exit(STOPPED)

@@ -2,6 +2,7 @@
 
 import os
 import sys
+import threading
 import time
 from collections import Counter
 from typing import Self
@@ -10,6 +11,9 @@ from tqdm import tqdm
 
 from ovmer.baselines.errors import Status
 from ovmer.runners.foreign_text import visible
+
+# Its own lock is one of processes too: a semaphore, of which Python prints a warning after SIGKILL.
+tqdm.set_lock(threading.RLock())
 
 _LINE_SECONDS = 10.0  # between lines where stderr is no terminal
 

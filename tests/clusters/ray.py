@@ -13,7 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import psutil
@@ -24,6 +24,7 @@ HEAD, SECOND, PORT = "10.99.0.1", "10.99.0.2", 6399
 ADDRESS = f"launcher.address='{HEAD}:{PORT}'"
 NAMESPACE, CARDS = "ovmer-trial", ("ovmer0", "ovmer1")
 SLOW = ("baseline=scripted", "batch_size=1", "baseline.generate_seconds=0.5")
+SLOWER = (*SLOW[:2], "baseline.generate_seconds=3")
 _RAY = str(Path(sys.executable).with_name("ray"))
 COMBINATIONS, SECONDS_EACH = 40, 60.0
 
@@ -62,7 +63,8 @@ class Node:
         """SIGKILL to all its processes, as when a machine dies."""
         family = [*psutil.Process(self._process.pid).children(recursive=True), self._process]
         for each in family:
-            each.send_signal(signal.SIGKILL)
+            with suppress(psutil.NoSuchProcess):  # it has ended meanwhile
+                each.send_signal(signal.SIGKILL)
         self._process.wait()
         self._log.close()
 
@@ -136,7 +138,7 @@ def two_nodes(trial: Trial) -> float:
 def second_killed(trial: Trial) -> float:
     trial.start_head()
     second = trial.start_second()
-    with trial.sweep(*SLOW) as sweep:
+    with trial.sweep(*SLOWER) as sweep:
         sweep.wait_for_clips(12)
         second.kill()
         trial.nodes.remove(second)

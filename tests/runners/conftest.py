@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -39,7 +40,9 @@ def data(tmp_path: Path) -> Path:
     return root
 
 
-def start(arguments: Sequence[str], cwd: Path, path: Path | None = None) -> "subprocess.Popen[str]":
+def start(
+    arguments: Sequence[str], cwd: Path, path: Path | None = None, **how: Any
+) -> "subprocess.Popen[str]":
     """`ovmer ARGUMENTS` in `cwd`; `path` goes before the search path for modules."""
     repository = Path(__file__).parents[2]
     found = [str(each) for each in (path, repository) if each]
@@ -50,6 +53,7 @@ def start(arguments: Sequence[str], cwd: Path, path: Path | None = None) -> "sub
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        **how,
     )
 
 

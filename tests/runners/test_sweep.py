@@ -252,13 +252,28 @@ def test_the_same_signal_again_ends_a_hanging_run_at_once(on_data, tmp_path, num
         time.sleep(0.01)
     time.sleep(1.0)  # a clip is being prepared
     run.send_signal(number)
-    time.sleep(0.5)
+    time.sleep(1.2)
     assert run.poll() is None, "it waits for the clip that is being prepared"
     run.send_signal(number)
     _, said = run.communicate(timeout=10)
     assert run.returncode == 130
     assert said.splitlines()[-1] == "stopped at once; the same command goes on from the last record"
     assert "Traceback" not in said
+
+
+def test_a_signal_to_all_processes_of_a_sweep_is_one_word(on_data, tmp_path):
+    """As `timeout` and schedulers send it: the job hears it twice, the second time of its sweep."""
+    slow = ["baseline=scripted", "baseline.generate_seconds=0.5", "batch_size=1", *on_data]
+    run = start(["sweep", "-m", "seed=0,1", *slow], tmp_path, start_new_session=True)
+    deadline = time.monotonic() + 60
+    while not _lines(tmp_path / "outputs") and time.monotonic() < deadline:
+        time.sleep(0.01)
+    os.killpg(run.pid, signal.SIGTERM)
+    _, err = run.communicate(timeout=60)
+    assert run.returncode == 130
+    assert "Traceback" not in err
+    assert "warning" not in err.lower()
+    assert err.splitlines()[-1] == "stopped; what was finished is kept, the same command goes on"
 
 
 def test_what_jobs_share_asks_for_no_gpu_when_it_is_imported():
