@@ -126,14 +126,7 @@ class ChatLlm(Mllm):
 
     @property
     def feeding(self) -> Feeding:
-        from ovmer.baselines.decoding.answers import StreamingEngine
-
-        streams = isinstance(getattr(self, "_engine", None), StreamingEngine)
-        return "stream" if streams else super().feeding
-
-    def limit_batches(self, clips: int, tokens: int) -> None:
-        if (limit := getattr(self._engine, "limit", None)) is not None:
-            limit(clips, tokens)
+        return "stream" if getattr(self, "_is_served", False) else super().feeding
 
     def stream(self, items: Iterable[Prepared]) -> Iterator[tuple[int, str | Answer | ClipError]]:
         asked = enumerate((item.inputs, item.seed) for item in items)

@@ -139,11 +139,8 @@ class Native(ChatMllm, Mllm):
         from ovmer.baselines.native.classes import class_named
         from ovmer.baselines.native.model import ChatModel
 
-        cls, notes = (
-            class_named(self.architecture),
-            placement.loading.notes if placement.loading else [],
-        )
-        folder = self.parts["model"]
+        cls, folder = class_named(self.architecture), self.parts["model"]
+        notes = placement.loading.notes if placement.loading else []
         return ChatModel(load_chat_model(folder, placement, cls, self.architecture, notes=notes))
 
     def load(self, machine: Machine) -> None:
@@ -179,7 +176,7 @@ class Native(ChatMllm, Mllm):
 
             add_adapters(llm, folder, self.lora)
         self._model = ChatModel(llm)
-        self._engine = settings.engine(llm, self.tokenizer, self.generation)
+        self._engine = settings.engine(llm, self.tokenizer, self.generation, with_media=True)
 
     def _vllm(self, folder: Path, settings: "VllmSettings", machine: Machine) -> "VllmEngine":
         from ovmer.baselines.native.vllm import start_chat_vllm

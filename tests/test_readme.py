@@ -101,10 +101,14 @@ def tables(tmp_path) -> Path:
     return tmp_path
 
 
+SLOW = ("launcher=ray", "checkpoint.adapter", "ovmer extract")
+"""Commands of half a minute and more, whose parts have tests of their own."""
+
+
 @pytest.mark.parametrize(
     "command",
     [
-        each
+        pytest.param(each, marks=[pytest.mark.by_hand] * any(word in each for word in SLOW))
         for each in commands()
         if "fetch" not in each
         and "baseline=qwen2_vl" not in each  # it has a test of its own

@@ -33,7 +33,7 @@ def test_baseline_merger_and_extractor_speak_real_words(command, tmp_path):
         "baseline=smollm2",
         "dataset=sample",
         "dataset.clips=[good_news]",
-        "baseline.generation.paper.max_new_tokens=24",
+        "baseline.generation.greedy.max_new_tokens=24",
         "extractor.presets.greedy.max_new_tokens=24",
         "extractor=smollm2",
         "subtitle=merge",

@@ -115,11 +115,16 @@ class TransformersSettings(EngineSettings):
         return llm
 
     def engine(
-        self, llm: "PreTrainedModel", tokenizer: Tokenizer, generation: GenerationSettings
+        self,
+        llm: "PreTrainedModel",
+        tokenizer: Tokenizer,
+        generation: GenerationSettings,
+        with_media: bool = False,
     ) -> "Engine":
-        """The engine for a model with its weights.
+        """The engine for a model with its weights, `with_media` where prompts contain media.
 
-        Over several GPUs in padded batches: continuous ones were not tried there.
+        Those are decoded in padded batches, and so are all prompts over several GPUs, where
+        continuous batches were not tried.
         """
         from ovmer.baselines.decoding.continuous import ContinuousEngine, transformers_engine
         from ovmer.baselines.decoding.switches import choose_attention, compiled
@@ -128,7 +133,8 @@ class TransformersSettings(EngineSettings):
         if self.attention != "auto":
             choose_attention(llm, self.attention)
         llm = compiled(llm) if self.compile else llm
-        kind = transformers_engine if self.gpus == 1 else TransformersEngine
+        is_padded = with_media or self.gpus > 1
+        kind = TransformersEngine if is_padded else transformers_engine
         engine = kind(llm, tokenizer, generation, self.dtype_key)
         if isinstance(engine, ContinuousEngine):
             engine.limit(self.batch_size, self.batch_tokens)

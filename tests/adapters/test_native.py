@@ -357,12 +357,6 @@ def test_a_missing_package_is_named_before_anything_is_read(monkeypatch, tmp_pat
             use()
 
 
-def test_switches_that_do_not_reach_a_chat_model_are_refused(small):
-    engine = {"name": "transformers", "compile": True}
-    with pytest.raises(PrerequisiteError, match=r"compile .* leave them as they are"):
-        small("qwen2_5_vl").load(Machine(device="cpu", dtype="float32", engine=engine))
-
-
 def test_more_than_the_context_holds(small):
     adapter = small("qwen2_5_vl")
     wordy = adapter.prepare(SAMPLE / "video" / "good_news.mp4", None, "happy " * 60_000)

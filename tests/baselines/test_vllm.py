@@ -178,7 +178,6 @@ def test_baselines_that_vllm_does_not_know_say_what_they_say_in_transformers(
     items = [replace(adapter.prepare(*clip), seed=5) for clip in clips]
 
     adapter.load(Machine("cpu", "float32"))
-    assert adapter.feeding == "batch"
     expected = adapter.generate(items)
     adapter.close()
     assert len({each.text for each in expected if isinstance(each, Answer)}) == len(clips)

@@ -81,6 +81,7 @@ def test_all_of_the_sampling_is_sent_and_nothing_else():
         "temperature": 0.7,
         "top_p": 0.8,
         "top_k": 0,
+        "min_p": 0.0,
         "repetition_penalty": 1.05,
         "max_tokens": 512,
         "seed": 0,

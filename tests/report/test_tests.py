@@ -179,7 +179,7 @@ def test_the_page_gives_one_answer_in_both_views(outputs: Path, tmp_path: Path) 
         assert "rank" in told[best]
         assert "rerun ±" in told[best]
         assert "no labels" in told["run5"]
-        assert "points of M-avg apart would be told apart" in browser.text("#detectable")
+        assert "points of M-avg apart would be detected" in browser.text("#detectable")
         browser.run("document.querySelectorAll('details').forEach((each) => (each.open = true))")
         legend = browser.text("main")
         for word in ("step-down maxT", "* worse: behind the best", "s: the standard deviation"):

@@ -81,7 +81,9 @@ def test_what_is_excepted_is_still_said() -> None:
 def test_every_model_takes_the_remedies_for_prompts_that_are_too_long(name: str) -> None:
     overrides = [f"baseline={name}"]
     if "generation" in BASELINES[name]:
-        overrides.append("baseline.generation.paper.max_new_tokens=7")
+        presets = BASELINES[name]["generation"]
+        preset = next(each for each in ("paper", "card", "greedy") if each in presets)
+        overrides.append(f"baseline.generation.{preset}.max_new_tokens=7")
     if BASELINES[name]["adapter"] == "native":
         uses = job(*overrides).adapter.modalities
         overrides += ["baseline.frames=4"] * (VIDEO in uses)
