@@ -144,7 +144,7 @@ def second_killed(trial: Trial) -> float:
         trial.nodes.remove(second)
         seconds = sweep.wait_for(r"a Ray worker died \(.*\); \d+ of its clips are sent again")
         require_whole(sweep)
-    assert len(sweep.lines) < 20, "\n".join(sweep.lines)
+    assert sum("raylet" in line for line in sweep.lines) < 5, "\n".join(sweep.lines)
     return seconds
 
 
@@ -248,6 +248,7 @@ def main() -> None:
     folder, wanted = Path(sys.argv[1]).resolve(), sys.argv[2:]
     # Ray takes a token where an earlier cluster has left one in the home directory.
     os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_AUTH_MODE": "disabled"}
+    os.environ["RAY_TMPDIR"] = str(folder)  # where others would look for a cluster that runs here
     os.environ["RAY_raylet_start_wait_time_s"] = "120"  # noqa: SIM112
     failed = 0
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that the nodes are ended

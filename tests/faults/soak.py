@@ -138,7 +138,7 @@ def end(sweep: psutil.Popen) -> int:
 
 
 def kill_one(sweep: psutil.Popen, chance: random.Random) -> str | None:
-    """SIGKILL to the sweep or a process below it, at work; returns which it was, if it still ran."""
+    """SIGKILL to the sweep or a process below it, at work; returns which, if it still ran."""
     kinds: dict[str, psutil.Process] = {"the sweep": sweep}
     try:
         while len(kinds) < 2 and sweep.poll() is None:  # until a job has begun
