@@ -15,6 +15,7 @@ from ovmer.adapters.registry import register
 from ovmer.adapters.thinking import CUT_WHILE_THINKING, split_thinking
 from ovmer.baselines.cache import LANGUAGE_MODELS
 from ovmer.baselines.cache import cache_folder as user_cache
+from ovmer.baselines.checkpoint import Loading
 from ovmer.baselines.errors import ClipError
 from ovmer.baselines.gguf import SUFFIX, unpacked
 from ovmer.baselines.tokenizer import Tokenizer
@@ -82,6 +83,7 @@ class ChatLlm(Mllm):
         self._batches = Batches()
         self._is_served = isinstance(settings, ServerSettings)
         if isinstance(settings, ServerSettings):
+            self.refuse_adapters()
             part = self.checkpoint["model"]
             name = part.path or part.repo or part.package or ""
             key = "baseline.checkpoint.model.repo"
@@ -89,8 +91,9 @@ class ChatLlm(Mllm):
             return
         if settings.cache:
             self._llm_cache = Path(settings.cache).expanduser()
+        self._loading = Loading(self.checkpoint, self.parts)
         self._engine = settings.start_text(
-            self._folder, self._chat, self.generation, machine.device, machine.dtype
+            self._folder, self._chat, self.generation, machine.device, machine.dtype, self._loading
         )
 
     # -- one clip --------------------------------------------------------------------------------

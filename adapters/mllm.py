@@ -28,7 +28,7 @@ from ovmer.adapters.base import Adapter, Answer, Feeding, Machine, Prepared
 from ovmer.adapters.question import SLOT as SLOT
 from ovmer.adapters.question import QuestionTemplate as QuestionTemplate
 from ovmer.adapters.streaming import Encoded, answered
-from ovmer.baselines.checkpoint import CheckpointPart, Loading, locate
+from ovmer.baselines.checkpoint import TUNINGS, CheckpointPart, Loading, locate
 from ovmer.baselines.decoding.settings import GenerationSettings
 from ovmer.baselines.errors import ClipError, PrerequisiteError
 from ovmer.baselines.tokenizer import LlamaTokenizer, Tokenizer, fit
@@ -41,9 +41,6 @@ if TYPE_CHECKING:
 
 MINIATURE_NEW_TOKENS = 32
 """Miniatures answer at most this long: random weights hardly ever say the end token."""
-
-TUNED = "tuned"
-"""The part of a checkpoint that `ovmer train recipe=lora` writes: adapters, and connectors."""
 
 VICUNA_SYSTEM = (
     "A chat between a curious human and an artificial intelligence assistant. "
@@ -159,12 +156,25 @@ class Mllm(Adapter, ABC):
 
     @property
     def needed_parts(self) -> Sequence[str]:
-        """The names of the parts that this configuration reads."""
-        return list(self.checkpoint)
+        """The names of the parts that this configuration reads, adapters last."""
+        return [*self.own_parts, *sorted(TUNINGS & self.checkpoint.keys())]
+
+    @property
+    def own_parts(self) -> Sequence[str]:
+        """`needed_parts` of the model as it was published."""
+        return [name for name in self.checkpoint if name not in TUNINGS]
 
     def on(self, machine: Machine) -> Adapter:
         self._weights = machine.weights
         return self
+
+    def refuse_adapters(self) -> None:
+        """Raises PrerequisiteError where low-rank adapters are named for a model on a server."""
+        if named := sorted(TUNINGS & self.checkpoint.keys()):
+            raise PrerequisiteError(
+                f"baseline.checkpoint.{named[0]} cannot be given to a server; start the server "
+                "with it, or say engine=transformers"
+            )
 
     @property
     def load_notes(self) -> tuple[str, ...]:
@@ -240,21 +250,13 @@ class Mllm(Adapter, ABC):
         settings = engine_settings(machine.engine)
         settings.check(self.generation, self.transformers_only)
         self._loading = Loading(self.checkpoint, parts)
-        placement = replace(resolve(machine.device, machine.dtype), loading=self._loading)
+        placement = resolve(machine.device, machine.dtype, settings.gpus)
+        placement = replace(placement, loading=self._loading)
         if settings.needs_folder:
             label = type(self).__module__.rpartition(".")[2]
             folder = LlmFolder(self._llm_cache or cache_folder(settings), label)
             placement = replace(placement, llm_folder=folder)
         self._model = self.build(placement)
-        if TUNED in parts:
-            if settings.needs_folder:
-                raise PrerequisiteError(
-                    "weights of `ovmer train` are merged into the model on this device; ask them "
-                    "with engine=transformers"
-                )
-            from ovmer.baselines.training.lora import apply_tuned
-
-            apply_tuned(cast(Any, self._model), parts[TUNED])
         self._engine = settings.start(self._model, self.tokenizer, self.generation, placement)
         self._side = SideStream(placement.device)
         self._encoding = Lock()

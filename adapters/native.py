@@ -23,6 +23,7 @@ from ovmer.adapters.mllm import Mllm
 from ovmer.adapters.native_checks import check_inputs, check_packages, check_room
 from ovmer.adapters.registry import register
 from ovmer.adapters.thinking import CUT_WHILE_THINKING, opens_thinking, split_thinking
+from ovmer.baselines.checkpoint import Loading
 from ovmer.baselines.errors import ClipError, PrerequisiteError, first_line
 from ovmer.baselines.tokenizer import Tokenizer
 
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
     from ovmer.baselines.decoding.answers import Generated, MediaPrompt, VllmPrompt
     from ovmer.baselines.decoding.engine_settings import VllmSettings
     from ovmer.baselines.decoding.vllm_engine import VllmEngine
+    from ovmer.baselines.device import Placement
+    from ovmer.baselines.native.model import ChatModel
     from ovmer.baselines.native.processor import ChatProcessor, ClipMedia
 
 _PICTURES = ("video", "images")
@@ -39,6 +42,8 @@ _MANY = 64
 _FULL_HD = (1080, 1920)
 _LONG_SUBTITLE = 512
 """Tokens."""
+_LONG_CLIP = 60
+"""Seconds: with `fps`, vLLM keeps memory for so many frames."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +71,9 @@ class Native(ChatMllm, Mllm):
     template: dict[str, Any] = field(default_factory=dict)  # type: ignore[assignment,misc]
     """Arguments of the chat template, `enable_thinking: false`; `chat_template` is another template
     than the checkpoint's, as Jinja or as the name of a file."""
+    lora: dict[str, str] = field(default_factory=dict)
+    """Low-rank adapters in folders of the checkpoint, by the input that calls for each; of several
+    inputs the first decides."""
     packages: dict[str, str] = field(default_factory=dict)
     """Packages that the class needs beside transformers, and the extra that installs each."""
     shrink: dict[str, Any] = field(default_factory=dict)
@@ -100,7 +108,8 @@ class Native(ChatMllm, Mllm):
 
         check_packages(self.architecture, self.packages)
         thinks = {"thinks": True} if self.thinking not in ("auto", "none") else {}
-        write_miniature(folder, self.architecture, {**thinks, **self.shrink}, seed)
+        adapters = sorted(set(self.lora.values()))
+        write_miniature(folder, self.architecture, {**thinks, **self.shrink}, seed, adapters)
         return {"model": folder}
 
     def miniature(self, folder: Path, seed: int = 0) -> Self:
@@ -114,6 +123,7 @@ class Native(ChatMllm, Mllm):
             return super().on(machine)
         from ovmer.adapters.served import Served
 
+        self.refuse_adapters()
         shared = {each.name: getattr(self, each.name) for each in fields(ChatMllm)}
         part = self.checkpoint["model"]
         return Served(
@@ -123,29 +133,53 @@ class Native(ChatMllm, Mllm):
             picture=self.picture,
         )
 
+    def build(self, placement: "Placement") -> "ChatModel":
+        """The model with its weights, without adapters."""
+        from ovmer.baselines.chat import load_chat_model
+        from ovmer.baselines.native.classes import class_named
+        from ovmer.baselines.native.model import ChatModel
+
+        cls, notes = (
+            class_named(self.architecture),
+            placement.loading.notes if placement.loading else [],
+        )
+        folder = self.parts["model"]
+        return ChatModel(load_chat_model(folder, placement, cls, self.architecture, notes=notes))
+
     def load(self, machine: Machine) -> None:
         check_packages(self.architecture, self.packages)
         folder = self.parts["model"]  # missing parts are reported before any slow import
         from ovmer.baselines.decoding.batches import Batches
-        from ovmer.baselines.decoding.engine_settings import VllmSettings, engine_settings
-        from ovmer.baselines.decoding.transformers_engine import TransformersEngine
+        from ovmer.baselines.decoding.engine_settings import (
+            TransformersSettings,
+            VllmSettings,
+            engine_settings,
+        )
         from ovmer.baselines.native.model import ChatModel
 
         self._check_inputs()
         settings = engine_settings(machine.engine)
-        settings.check(self.generation, self.transformers_only)
+        here = isinstance(settings, TransformersSettings)
+        settings.check(self.generation, "" if here else self.transformers_only)
         self._batches, self._encoding = Batches(), Lock()
         if isinstance(settings, VllmSettings):
+            if self.lora:
+                raise PrerequisiteError(
+                    "engine=vllm does not load the adapters of baseline.lora, without which this "
+                    "model hardly works; say engine=transformers"
+                )
             self._engine = self._vllm(folder, settings, machine)
             self._shows = True
             return
-        if settings.switches:
-            raise PrerequisiteError(
-                "quantization, compile and attention of engine=transformers are not for chat MLLMs "
-                "yet; leave them as they are"
-            )
-        self._model = ChatModel.load(folder, self.architecture, machine.device, machine.dtype)
-        self._engine = TransformersEngine(self._model.llm, self.tokenizer, self.generation)
+        assert isinstance(settings, TransformersSettings)
+        self._loading = Loading(self.checkpoint, self.parts)
+        llm = settings.read(folder, machine.device, machine.dtype, self.architecture, self._loading)
+        if self.lora:
+            from ovmer.baselines.native.low_rank import add_adapters
+
+            add_adapters(llm, folder, self.lora)
+        self._model = ChatModel(llm)
+        self._engine = settings.engine(llm, self.tokenizer, self.generation)
 
     def _vllm(self, folder: Path, settings: "VllmSettings", machine: Machine) -> "VllmEngine":
         from ovmer.baselines.native.vllm import start_chat_vllm
@@ -158,13 +192,20 @@ class Native(ChatMllm, Mllm):
         if own["max_model_len"] < 0:
             own["max_model_len"] = self._longest()
         options = {"limit_mm_per_prompt": limits} | own
-        return start_chat_vllm(folder, self.architecture, self._processor, self.generation, options)
+        return start_chat_vllm(
+            folder,
+            self.architecture,
+            self._processor,
+            self.generation,
+            options,
+            self.parts.get("adapter"),
+        )
 
     def _longest(self) -> int:
         """Tokens that the longest prompt and its answer are expected to take.
 
-        With all frames in full HD, all seconds of sound and a long subtitle: vLLM keeps memory for
-        the whole context of a model otherwise, 36 GiB for Qwen3-VL's.
+        With the frames of a minute in full HD, all seconds of sound and a long subtitle: vLLM
+        keeps memory for the whole context of a model otherwise, 36 GiB for Qwen3-VL's.
         """
         from ovmer.baselines.native.processor import ClipMedia, Message
 
@@ -174,8 +215,9 @@ class Native(ChatMllm, Mllm):
             self._processor.length(Message([], each, self.system)) for each in words.values()
         )
         if VIDEO in self.modalities:
-            blank = Frames(np.zeros((1, *_FULL_HD, 3), np.uint8), (0,), 25.0, 25 * self.frames)
-            needed += self._tokens_of(self.frames, blank)
+            count, rate = 25 * _LONG_CLIP, 25.0
+            blank = Frames(np.zeros((1, *_FULL_HD, 3), np.uint8), (0,), rate, count)
+            needed += self._tokens_of(len(self._indices(count, rate)), blank)
         if AUDIO in self.modalities:
             sound = np.zeros(int(self.seconds * self._processor.rate), np.float32)
             needed += len(

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Encoded:
-    """What `encode` leaves of a clip's inputs."""
+    """A clip's inputs after `encode`."""
 
     prompt: "Prompt"
 

@@ -29,12 +29,15 @@ FORMATS: Mapping[str, ThinkingFormat] = {
     "thinking": ThinkingFormat((("<thinking>", "</thinking>"),), ("<answer>", "</answer>")),
     "kimi": ThinkingFormat((("◁think▷", "◁/think▷"),)),
     "mistral": ThinkingFormat((("[THINK]", "[/THINK]"),)),  # Magistral, Voxtral
+    "gemma": ThinkingFormat((("<|channel>thought", "<channel|>"),)),  # Gemma 4, empty or not
     # gpt-oss: https://cookbook.openai.com/articles/openai-harmony
     "harmony": ThinkingFormat((("<|channel|>analysis", "<|channel|>final"),)),
 }
 CHOICES = ("auto", "none", *FORMATS)
 """`auto` takes the first format whose markers an answer has."""
 
+_BOX = re.compile(r"<\|(?:begin|end)_of_box\|>")
+"""Around what GLM's models find, or answer; no words."""
 _CONTROL = re.compile(r"<\|(?:start|end|return|message|channel)\|>")
 _STRIPPED = re.compile(
     r"\s*analysis(?P<thinking>.*?)(?:assistantfinal(?P<answer>.*)|\Z)", re.DOTALL
@@ -51,6 +54,7 @@ def split_thinking(
     """
     if thinking_format == "none":
         return "", text
+    text = _BOX.sub("", text)
     names = FORMATS if thinking_format == "auto" else (thinking_format,)
     for name in names:
         found = _harmony(text, thinking_format) if name == "harmony" else _split(text, name)

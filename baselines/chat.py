@@ -6,6 +6,7 @@ language part of newer multimodal ones.
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -25,9 +26,12 @@ from transformers import (
 )
 from transformers.utils.logging import disable_progress_bar
 
-from ovmer.baselines.device import check_room, resolve, too_small
+from ovmer.baselines.decoding.switches import quantized
+from ovmer.baselines.device import Placement, resolve, too_small
+from ovmer.baselines.device_map import check_each, spread
 from ovmer.baselines.errors import CheckpointError, first_line
 from ovmer.baselines.miniature import CORPUS, random_tensors
+from ovmer.baselines.weight_index import summary
 
 # Without any of these transformers makes a tokenizer that knows no words, and does not complain.
 _VOCABULARIES = (("tokenizer.json",), ("vocab.json", "merges.txt"), ("tokenizer.model",))
@@ -161,27 +165,38 @@ def context_of(folder: Path, config: Any = AutoConfig, what: str = _WHAT) -> int
 
 
 def load_chat_model(
-    folder: Path, device: str, dtype: str, model: Any = AutoModelForCausalLM, what: str = _WHAT
+    folder: Path,
+    placement: Placement,
+    model: Any = AutoModelForCausalLM,
+    what: str = _WHAT,
+    quantization: str = "none",
+    notes: list[str] | None = None,
 ) -> PreTrainedModel:
-    """The model of a checkpoint folder in transformers' layout, frozen, on a device.
+    """The model of a checkpoint folder in transformers' layout, frozen, on those devices.
 
-    `model` is its class, `what` it is called in messages. `dtype=auto` is the checkpoint's own on a
-    GPU (Qwen2.5 overflows in float16) and float32 on the CPU. Raises CheckpointError where tensors
-    are missing or of another shape, PrerequisiteError where the GPU is too small.
+    `model` is its class, `what` it is called in messages. `quantization` (8bit, 4bit) is of the
+    language model, its head excepted. `notes` is added to where the files hold more than the model.
+    Raises CheckpointError where tensors are missing or of another shape, PrerequisiteError where a
+    GPU is too small or bitsandbytes is missing.
     """
     disable_progress_bar()
-    placement = resolve(device, dtype)
-    kind = "auto" if dtype == "auto" and placement.device.type != "cpu" else placement.dtype
     try:
-        check_room(_size(folder, model, kind), placement.device, "")
+        built = _weightless(folder, model)
+        where = spread(built, (placement.device, *placement.others), placement.dtype)
+        options: dict[str, Any] = {}
+        if quantization != "none":
+            options["quantization_config"] = quantized(built, quantization, placement.dtype)
+        else:  # else less than that, by a share that the packing decides
+            check_each(built, where, placement.dtype)
         loaded, found = model.from_pretrained(
             folder,
-            dtype=kind,
-            device_map={"": placement.device},
+            dtype=placement.dtype,
+            device_map=dict(where),
             local_files_only=True,
             trust_remote_code=False,
             use_safetensors=True,
             output_loading_info=True,
+            **options,
         )
     except torch.OutOfMemoryError as error:
         raise too_small(f"it was full before all weights of {folder} were read", "") from error
@@ -192,20 +207,43 @@ def load_chat_model(
             f"{folder} lacks {absent[0]} and {len(absent) - 1} more tensors of a {what}; fetch it "
             "again, or correct the settings that name it"
         )
+    if notes is not None and (unused := found["unexpected_keys"]):
+        notes.append(f"{folder.name}: {summary(sorted(unused))} not used by this model")
     loaded.eval().requires_grad_(False)
     assert isinstance(loaded, PreTrainedModel)
     return loaded
 
 
-def _size(folder: Path, model: Any, kind: Any) -> int:
-    """Bytes of the weights, without reading them: a checkpoint's files may hold more."""
-    config = getattr(model, "config_class", AutoConfig).from_pretrained(
+def chat_place(
+    folder: Path, device: str, dtype: str, model: Any = AutoModelForCausalLM, gpus: int = 1
+) -> Placement:
+    """Where a chat model runs: `dtype=auto` is the checkpoint's own on a GPU (Qwen2.5 overflows in
+    float16) and float32 on the CPU.
+
+    Raises CheckpointError for a folder without a configuration of such a model, PrerequisiteError
+    for devices that are not there.
+    """
+    placement = resolve(device, dtype, gpus)
+    if dtype != "auto" or placement.device.type == "cpu":
+        return placement
+    try:
+        config = _config(folder, model)
+    except (OSError, ValueError, KeyError, ImportError) as error:
+        raise _no_model(folder, _WHAT, error) from error
+    return replace(placement, dtype=config.dtype or _stored_dtype(folder))
+
+
+def _config(folder: Path, model: Any) -> Any:
+    return getattr(model, "config_class", AutoConfig).from_pretrained(
         folder, local_files_only=True, trust_remote_code=False
     )
+
+
+def _weightless(folder: Path, model: Any) -> PreTrainedModel:
+    """The model of a folder's configuration, to see what it takes: files may hold more."""
     with torch.device("meta"):
-        built = getattr(model, "from_config", model)(config)
-    dtype = (config.dtype or _stored_dtype(folder)) if kind == "auto" else kind
-    return sum(each.numel() for each in built.parameters()) * dtype.itemsize
+        built: PreTrainedModel = getattr(model, "from_config", model)(_config(folder, model))
+    return built
 
 
 def _stored_dtype(folder: Path) -> torch.dtype:

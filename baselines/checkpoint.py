@@ -7,7 +7,6 @@ turns it into a path.
 
 import hashlib
 import json
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
@@ -17,6 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from ovmer.baselines.errors import CheckpointError
+from ovmer.baselines.file_hash import downloaded_from, sha256_of
+from ovmer.baselines.hub import download
 
 
 @dataclass
@@ -37,11 +38,18 @@ class CheckpointPart:
     folder: str | None = None
     """Name below the setting `weights`; the repository's by default."""
     gb: float | None = None
-    """Size of the files in 10^9 bytes, where it is known."""
+    """About the size of the files in 10^9 bytes, where it is known."""
+    terms: str = ""
+    """Licence, as the repository's page names it or the authors do, who have the last word."""
     package: str | None = None
     """Python package that ships the one file of `files`; it is looked for there, not on the hub."""
     get: str = ""
     """How to get what is in no hub repository, or not without more ado; part of a sentence."""
+
+
+TUNINGS = frozenset({"tuned", "adapter"})
+"""Parts beside those of a baseline's yaml: what `ovmer train recipe=lora` writes (adapters, and
+connectors), and an adapter in peft's layout."""
 
 
 @dataclass
@@ -52,6 +60,11 @@ class Loading:
     paths: Mapping[str, Path]
     notes: list[str] = field(default_factory=list)
     """Anything unusual about the files, and the tensors ignored; one sentence each."""
+
+    @property
+    def adapters(self) -> list[Path]:
+        """Folders of low-rank adapters that are merged into the language model."""
+        return [path for name, path in self.paths.items() if name in TUNINGS]
 
     def part_of(self, files: Sequence[Path]) -> str | None:
         """The part that the last of `files` belongs to."""
@@ -67,7 +80,7 @@ class Loading:
         return part is not None and any(fnmatchcase(key, p) for p in self.parts[part].ignore)
 
 
-BESIDE_CONTENT = ("path", "folder", "gb", "get")
+BESIDE_CONTENT = ("path", "folder", "gb", "terms", "get")
 """Fields of a part that say nothing of what is in its files."""
 
 
@@ -181,21 +194,16 @@ def _described(part: CheckpointPart) -> str:
     return ", ".join(words) + (f" ({part.get})" if part.get else "")
 
 
-SAMPLES, SAMPLE_BYTES = 64, 4096
-
-
 def fingerprint(path: Path, patterns: Sequence[str] = ()) -> str:
-    """A hash of a file, or of a folder's files, that reads little of large ones.
+    """A hash of a file, or of a folder's files.
 
-    Small files are hashed whole; of a large one its size and 64 blocks of 4 KiB spread over it:
-    two trainings of one model differ nearly everywhere. Of a folder those files count that match
-    one of the patterns, by path or by name; all of them where none does. What it is called is no
-    part of the hash of a single file.
+    Of a folder those files count that match one of the patterns, by path or by name; all of them
+    where none does. The name of a single file is no part of its hash.
     """
     files = [path] if path.is_file() else _matching(path, patterns)
     stats = [file.stat() for file in files]
     return _hash_of(
-        tuple((f, stat.st_size, stat.st_mtime_ns) for f, stat in zip(files, stats, strict=True))
+        tuple((f, stat.st_size, stat.st_ctime_ns) for f, stat in zip(files, stats, strict=True))
     )
 
 
@@ -204,14 +212,8 @@ def _hash_of(files: tuple[tuple[Path, int, int], ...]) -> str:
     """Hash of files, cached by their size and time of change."""
     digest = hashlib.blake2b(digest_size=10)
     for file, size, _ in files:
-        digest.update(f"{file.name if len(files) > 1 else ''}:{size}:".encode())
-        with file.open("rb") as content:
-            if size <= SAMPLES * SAMPLE_BYTES:
-                digest.update(content.read())
-                continue
-            for sample in range(SAMPLES):
-                content.seek((size - SAMPLE_BYTES) * sample // (SAMPLES - 1))
-                digest.update(content.read(SAMPLE_BYTES))
+        name = file.name if len(files) > 1 else ""
+        digest.update(f"{name}:{size}:{sha256_of(file)}".encode())
     return digest.hexdigest()
 
 
@@ -236,7 +238,8 @@ def describe_part(
 ) -> dict[str, Any]:
     """Identity of a part, as plain values: its source and its content.
 
-    `content` is present if the files are on this machine, and `commit` if the hub's cache names it.
+    `content` is present if the files are on this machine, and `commit` if the hub's cache or the
+    notes of `hf download --local-dir` name it.
     A part with a `path` is identified by its content alone. With `look=False` neither the hub's
     cache nor the folder `weights` is read.
     """
@@ -254,7 +257,10 @@ def describe_part(
     content = {"content": fingerprint(path.resolve(), tuple(part.files))}
     if part.path is not None:
         return content | kept
-    commit = {"commit": path.name} if weights is None else {}
+    name = path.name if weights is None else None
+    if weights is not None and path.is_dir():
+        name = downloaded_from(path, _matching(path, part.files))
+    commit = {"commit": name} if name else {}
     return identity | commit | content | kept
 
 
@@ -285,53 +291,3 @@ def read_json(folder: Path, name: str = "config.json") -> dict[str, Any]:
 
 def _setting(name: str) -> str:
     return f"baseline.checkpoint.{name}.path"
-
-
-def download(repo: str, revision: str, files: Sequence[str], what: str, remedy: str) -> Path:
-    """The folder of a hub repository's files (all of them without patterns), fetched if need be.
-
-    Raises CheckpointError about `what`, ending in the `remedy`.
-    """
-    return Path(_from_hub(repo, revision, files, what, remedy))
-
-
-def listing(repo: str, revision: str, files: Sequence[str], what: str) -> dict[str, int]:
-    """The files of a hub repository that are not in the cache, and their bytes.
-
-    Raises CheckpointError about `what` where the hub cannot be reached or refuses.
-    """
-    found = _from_hub(repo, revision, files, what, "try where there is network", dry_run=True)
-    return {each.filename: each.file_size for each in found if each.will_download}
-
-
-def _from_hub(
-    repo: str, revision: str, files: Sequence[str], what: str, remedy: str, **options: Any
-) -> Any:
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import GatedRepoError, RevisionNotFoundError
-
-    # That package's HTTP library, whose errors it lets through, differs between its releases.
-    from huggingface_hub.errors import HTTPError  # type: ignore[attr-defined]  # isort: skip
-    from huggingface_hub.utils import logging
-
-    if "HF_HUB_VERBOSITY" not in os.environ:
-        logging.set_verbosity_error()  # each retry is a warning; what comes of them is our sentence
-    named = f"{what}, {repo} at revision {revision},"
-    try:
-        return snapshot_download(
-            repo, revision=revision, allow_patterns=list(files) or None, **options
-        )
-    except GatedRepoError as error:
-        raise CheckpointError(
-            f"{named} is gated: ask for access on its page of the hub, then set HF_TOKEN; {remedy}"
-        ) from error
-    except RevisionNotFoundError as error:
-        raise CheckpointError(
-            f"{named} is not on the hub in that revision; set its revision to main, or to one of "
-            f"the page's history; {remedy}"
-        ) from error
-    except (HTTPError, OSError, ValueError) as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0].split(". ")[0]
-        raise CheckpointError(
-            f"{named} is not in the local cache and cannot be downloaded ({reason}); {remedy}"
-        ) from error

@@ -21,13 +21,15 @@ class Placement:
     llm_folder: "LlmFolder | None" = None
     """Where the language model goes instead of the device, its input embeddings excepted."""
     loading: "Loading | None" = None
-    """The checkpoint's parts, the tensors to ignore, and notes on the files."""
+    """The checkpoint's parts, what the user leaves aside of them, and notes on their files."""
+    others: tuple[torch.device, ...] = ()
+    """GPUs beside `device` that hold a part of the language model."""
 
 
 GIB = 2**30
 WORKING = 3 * GIB // 2
 """For what passes through the layers, CUDA's own share included."""
-_SMALLER = "set machine.dtype=float16 or engine.quantization=4bit, "
+_SMALLER = "set machine.dtype=float16, engine.quantization=4bit or engine.gpus=2, "
 
 
 _share = 1.0
@@ -87,11 +89,12 @@ def gib(size: float) -> str:
     return f"{size / GIB:.1f} GiB"
 
 
-def resolve(device: str = "auto", dtype: str = "auto") -> Placement:
+def resolve(device: str = "auto", dtype: str = "auto", gpus: int = 1) -> Placement:
     """`auto` is the first GPU in float16, as the papers ran, or else the CPU in float32.
 
-    On a GPU it also makes torch's choices for what runs there (see `_prepare_cuda`). Raises
-    PrerequisiteError for a device that is not there or not supported, and for an unknown type.
+    `gpus` counts the device and those behind it. On a GPU it also makes torch's choices for what
+    runs there (see `_prepare_cuda`). Raises PrerequisiteError for a device that is not there or not
+    supported, and for an unknown type.
     """
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -116,9 +119,25 @@ def resolve(device: str = "auto", dtype: str = "auto") -> Placement:
         raise PrerequisiteError(
             f"{dtype!r} is no floating-point type; use auto, float32, float16 or bfloat16"
         )
+    others = _behind(where, gpus)
     if where.type == "cuda":
         _prepare_cuda()
-    return Placement(where, kind)
+    return Placement(where, kind, others=others)
+
+
+def _behind(device: torch.device, gpus: int) -> tuple[torch.device, ...]:
+    """The GPUs behind `device` that make `gpus` with it. Raises PrerequisiteError."""
+    if gpus == 1:
+        return ()
+    seen = torch.cuda.device_count() if device.type == "cuda" else 0
+    first = device.index or 0
+    if first + gpus > seen:
+        behind = f" from {device} on" if first else ""
+        raise PrerequisiteError(
+            f"engine.gpus={gpus} was asked for but torch sees {seen - first} GPUs{behind}; lower "
+            "engine.gpus, or name more in CUDA_VISIBLE_DEVICES"
+        )
+    return tuple(torch.device("cuda", first + index) for index in range(1, gpus))
 
 
 def _prepare_cuda() -> None:

@@ -4,6 +4,7 @@ What a finished sweep says must not take the seconds that importing torch does.
 """
 
 import ctypes
+import gc
 import os
 import sys
 from functools import cache
@@ -39,6 +40,15 @@ def has_gpu() -> bool:
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     hidden = visible is not None and visible.strip() in ("", "-1", "NoDevFiles")
     return build != "cpu" and not hidden and _nvidia_gpus() > 0
+
+
+def release_memory() -> None:
+    """Give back the GPU memory of models that nobody holds any more, to other processes too."""
+    gc.collect()
+    if "torch" in sys.modules:
+        import torch
+
+        torch.cuda.empty_cache()  # does nothing where CUDA was not used
 
 
 def _nvidia_gpus() -> int:

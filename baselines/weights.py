@@ -25,6 +25,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from threading import RLock
+from typing import cast
 
 import torch
 from accelerate import init_empty_weights
@@ -34,7 +35,9 @@ from transformers.initialization import no_init_weights
 
 from ovmer.baselines.checkpoint import Loading
 from ovmer.baselines.device import Placement, check_room
+from ovmer.baselines.device_map import Spread, check_each, connect, device_of, spread
 from ovmer.baselines.errors import CheckpointError
+from ovmer.baselines.lora import with_adapter
 from ovmer.baselines.weight_files import LazyTensor, Tensors
 from ovmer.baselines.weight_index import some, summary
 
@@ -175,26 +178,50 @@ def load_strict(module: nn.Module, tensors: Tensors, placement: Placement) -> No
     `tensors` is emptied on the way, which closes each file as soon as it is used up. Afterwards the
     module is in evaluation mode and frozen. With `placement.llm_folder` the weights of `module.llm`
     go there, and here stay weightless but for its input embeddings. Raises CheckpointError where
-    files and module disagree, PrerequisiteError where the GPU is too small.
+    files and module disagree, PrerequisiteError where a GPU is too small.
 
-    With `placement.loading` the tensors that the user ignores are dropped, and notes on the files
-    are added to it.
+    With `placement.loading` the tensors that the user ignores are dropped, adapters are merged into
+    the language model, and notes on the files are added to it.
     """
     loading = placement.loading or Loading({}, {})
     loading.notes += _about_files(tensors)
+    for folder in loading.adapters:
+        tensors = with_adapter(tensors, folder)
+        loading.notes.append(f"the adapter {folder.name} merged in")
     _leave_aside(module, tensors, loading)
     _compare(module, tensors, loading)
     if placement.device.type == "meta":  # to see whether the files fit, without their data
         return
     if placement.llm_folder is not None:
         placement.llm_folder.keep(module.llm, _llm_of(module, tensors), placement.dtype)
-    check_room(_bytes(tensors, placement.dtype), placement.device)
+    where = _spread(module, tensors, placement)
     for name in list(tensors):
-        _place(module, name, tensors.pop(name).read(), placement.device, placement.dtype)
-    for owner in module.modules():
+        _place(module, name, tensors.pop(name).read(), device_of(name, where), placement.dtype)
+    for path, owner in module.named_modules():
         for name, buffer in owner.named_buffers(recurse=False):
-            setattr(owner, name, buffer.to(placement.device))
+            setattr(owner, name, buffer.to(device_of(f"{path}.{name}", where)))
+    if placement.others and placement.llm_folder is None:
+        connect(cast(PreTrainedModel, module.llm), _below_llm(where))
     module.eval().requires_grad_(False)
+
+
+def _spread(module: nn.Module, tensors: Tensors, placement: Placement) -> Spread:
+    """The device of everything; only the language model is spread over several.
+
+    Raises PrerequisiteError where the GPUs are too small.
+    """
+    if not placement.others or placement.llm_folder is not None:
+        check_room(_bytes(tensors, placement.dtype), placement.device)
+        return {"": placement.device}
+    llm = cast(PreTrainedModel, module.llm)
+    beside = _bytes({k: v for k, v in tensors.items() if not k.startswith("llm.")}, placement.dtype)
+    where = spread(llm, (placement.device, *placement.others), placement.dtype, beside)
+    check_each(llm, where, placement.dtype, beside)
+    return {"": placement.device} | {f"llm.{name}": device for name, device in where.items()}
+
+
+def _below_llm(where: Spread) -> Spread:
+    return {name.removeprefix("llm."): device for name, device in where.items() if name}
 
 
 def _bytes(tensors: Tensors, dtype: torch.dtype) -> int:

@@ -1,20 +1,22 @@
 """Status of the baselines' checkpoints, before anything is loaded.
 
-`survey` reads files without torch: which are there, whether they are whole, and what tensors
-they hold. `compare` lets the port's own strict loader have its say, without reading any data.
+`survey` looks at files without torch, here or on the hub: which are there, whether they are whole,
+and what tensors they hold. `compare` lets the model's own strict loader have its say, without
+reading any data.
 """
 
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from ovmer.adapters.base import Machine
 from ovmer.adapters.mllm import Mllm
-from ovmer.baselines.checkpoint import CheckpointPart, Loading, download, listing, local
+from ovmer.baselines.checkpoint import CheckpointPart, Loading, local
+from ovmer.baselines.decoding.chat_models import ChatModelSource
 from ovmer.baselines.errors import CheckpointError, PrerequisiteError, near
+from ovmer.baselines.hub import download, listing, outline
 from ovmer.baselines.inert_pickle import ITEM_BYTES
 from ovmer.baselines.weight_index import TensorEntry, index_files, weight_files
 from ovmer.runners.config import Settings, shipped_baselines
@@ -22,6 +24,7 @@ from ovmer.runners.job import Job
 
 ALL = "all"
 MISSING, WHOLE, FITS, REFUSED = "missing", "whole", "fits", "refused"
+ON_HUB = "on the hub"
 _TABLES = ("embed_tokens.weight", "wte.weight", "tok_embeddings.weight")
 _FORMATS = {"pytorch_model": "pytorch_model*.bin", ".safetensors": "model*.safetensors"}
 """Patterns of weight files in transformers' layout, by format."""
@@ -35,24 +38,28 @@ class PartStatus:
     baseline: str
     part: str
     source: str
-    """Repository and revision, or what replaces them."""
+    """Repository and revision, or what takes their place."""
+    terms: str
+    """Licence, as it is known from elsewhere."""
     gb: float | None
     """Of the files that are there, else as it is known from elsewhere; 10^9 bytes."""
     where: str = ""
-    """Path on this machine."""
+    """Path on this machine, or a revision on the hub."""
     tensors: int = 0
     parameters: int = 0
     types: list[str] = field(default_factory=list)
     verdict: str = MISSING
     reason: str = ""
     notes: list[str] = field(default_factory=list)
+    path: Path | None = None
+    """What is read: the files, or outlines of them."""
 
     @property
     def is_fine(self) -> bool:
-        return self.verdict in (WHOLE, FITS)
+        return self.verdict in (WHOLE, FITS, ON_HUB)
 
     def as_json(self) -> dict[str, Any]:
-        return asdict(self)
+        return {key: value for key, value in asdict(self).items() if key != "path"}
 
 
 def baselines(names: Sequence[str], more: Sequence[str] = ()) -> list[tuple[str, Mllm]]:
@@ -78,47 +85,63 @@ def baselines(names: Sequence[str], more: Sequence[str] = ()) -> list[tuple[str,
     return found
 
 
-def survey(name: str, adapter: Mllm, weights: str | None) -> Iterator[PartStatus]:
-    """One finding a part; nothing is downloaded, and of weights only the headers are read."""
+def survey(
+    name: str, adapter: Mllm, weights: str | None, outlines: Path | None = None
+) -> Iterator[PartStatus]:
+    """One finding a part; of weights only the headers are read.
+
+    With a folder for `outlines` the hub is asked about what is not on this machine. Nothing is
+    downloaded but configurations and vocabularies.
+    """
     for part_name in adapter.needed_parts:
         part = adapter.checkpoint[part_name]
-        found = PartStatus(name, part_name, _source(part), part.gb)
+        found = PartStatus(name, part_name, _source(part), part.terms, part.gb)
         try:
             path = local(part, f"baseline.checkpoint.{part_name}.path", weights)
-            if path is None:
-                found.reason = part.get or f"ovmer fetch {name}"
-            else:
-                found.where = str(path)
+            if path is not None:
+                found.where, found.verdict = str(path), WHOLE
                 _look_into(found, path, part)
+            elif outlines is not None and part.repo is not None:
+                path = outlines / (part.folder or part.repo)
+                what = f"checkpoint part {part_name!r}"
+                commit = outline(part.repo, part.revision, part.files, what, path)
+                found.where, found.verdict = f"{part.repo}@{commit}", ON_HUB
+                _look_into(found, path, part)
+            else:
+                found.reason = part.get or f"ovmer fetch {name}"
         except CheckpointError as error:
             found.verdict, found.reason = REFUSED, str(error)
+        found.path = path
         yield found
 
 
-def compare(findings: Sequence[PartStatus], adapter: Mllm, weights: str | None) -> None:
-    """Add the port loader's verdict on parts that are complete; imports torch."""
+def compare(findings: Sequence[PartStatus], adapter: Mllm) -> None:
+    """Fill in what the model's loader says of parts that are all there; imports torch."""
     import torch
 
     from ovmer.baselines.device import Placement
 
-    # A class of transformers loads by itself, so there is no port to compare with.
-    if not adapter.model_class or not all(each.is_fine for each in findings):
+    if not all(each.is_fine for each in findings):
         return
-    adapter = adapter.on(Machine(weights=weights))  # type: ignore[assignment]
+    paths = {each.part: each.path for each in findings}
+    parts = {
+        name: replace(part, path=str(paths[name])) if name in paths else part
+        for name, part in adapter.checkpoint.items()
+    }
+    adapter = replace(adapter, checkpoint=parts)
     loading = Loading(adapter.checkpoint, adapter.parts)
     try:
         adapter.read_tokenizer()
         adapter.build(Placement(torch.device("meta"), torch.float16, loading=loading))
     except PrerequisiteError as error:
-        for each in findings:
-            if each.where and each.where in str(error):
-                each.verdict, each.reason = REFUSED, str(error)
-        if all(each.is_fine for each in findings):
-            findings[0].verdict, findings[0].reason = REFUSED, str(error)
+        named = [each for each in findings if str(each.path) in str(error)] or findings[:1]
+        for each in named:
+            each.verdict, each.reason = REFUSED, str(error)
         return
     for each in findings:
         each.verdict = FITS
-    findings[0].notes += loading.notes
+    known = {note for each in findings for note in each.notes}
+    findings[0].notes += [note for note in dict.fromkeys(loading.notes) if note not in known]
 
 
 def bring(name: str, adapter: Mllm, is_dry: bool) -> bool:
@@ -136,14 +159,27 @@ def bring(name: str, adapter: Mllm, is_dry: bool) -> bool:
             print(f"{label}: {part.path or f'not on the hub; {part.get}'}")
         elif is_dry:
             files = listing(part.repo, part.revision, part.files, f"checkpoint part {part_name!r}")
-            size = sum(files.values()) / 1e9
-            print(f"{label}: {len(files)} files of {part.repo}, {size:.1f} GB to come")
+            print(f"{label}: {_amount(files, part.repo)}")
         else:
             remedy = f"set baseline.checkpoint.{part_name}.path to a folder that holds it"
             what = f"checkpoint part {part_name!r}"
             path = download(part.repo, part.revision, part.files, what, remedy)
             print(f"{label}: {path}")
     return whole
+
+
+def bring_model(name: str, model: str, is_dry: bool) -> None:
+    """The same for the language model of an extractor, named as its setting `model` does."""
+    source = ChatModelSource.named(model)
+    if is_dry:
+        files = source.to_come()
+        print(f"{name} model: {_amount(files, source.name)}")
+    else:
+        print(f"{name} model: {source.fetch()}")
+
+
+def _amount(files: Mapping[str, int], repo: str) -> str:
+    return f"{len(files)} files of {repo}, {sum(files.values()) / 1e9:.1f} GB to come"
 
 
 def _source(part: CheckpointPart) -> str:
@@ -157,7 +193,6 @@ def _look_into(found: PartStatus, path: Path, part: CheckpointPart) -> None:
     files = _files(path, part)
     found.gb = round(sum(file.stat().st_size for file in files) / 1e9, 2)
     weights = [file for file in files if file.suffix in _WEIGHTS]
-    found.verdict = WHOLE
     if not weights:
         return
     entries: list[TensorEntry] = []

@@ -106,7 +106,7 @@ class Settings:
     limit: int | None = None
     question: str | None = None
     choices: list[str] = field(default_factory=list)
-    generation: str = "paper"
+    generation: str = "own"
     subtitle: str = "prompt"
     inputs: str = "all"
     dry_run: bool = False
@@ -179,10 +179,17 @@ def shipped_baselines() -> dict[str, dict[str, Any]]:
         for parent in own.pop("defaults", []):
             # A dict among them chooses in another group: `served` an engine.
             if isinstance(parent, str) and parent != "_self_":
-                merged |= read(parent)
-        return merged | own
+                merged = _over(merged, read(parent))
+        return _over(merged, own)
 
     return {path.stem: read(path.stem) for path in sorted(folder.glob("*.yaml"))}
+
+
+def _over(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    """`above` over `below`, as Hydra merges them: dicts key by key."""
+    both = {key: value for key, value in above.items() if isinstance(value, dict)}
+    merged = {key: _over(below[key], both[key]) for key in both if isinstance(below.get(key), dict)}
+    return {**below, **above, **merged}
 
 
 @cache

@@ -19,7 +19,7 @@ from ovmer.adapters import plugin, registry
 from ovmer.adapters.base import SUBTITLE, VIDEO, Adapter, Machine
 from ovmer.adapters.media.settings import MediaSettings
 from ovmer.baselines.checkpoint import BESIDE_CONTENT, CheckpointPart, describe_part
-from ovmer.baselines.decoding.engine_settings import words_depend_on
+from ovmer.baselines.decoding.engine_base import words_depend_on
 from ovmer.baselines.errors import PrerequisiteError, first_line, where
 from ovmer.baselines.gpu import OWN, resolve_dtype
 from ovmer.runners.config import Settings, shipped_extractor
@@ -39,7 +39,9 @@ NOT_FIELDS = frozenset(
 the baseline of which this is another release (papers/); `trained_on`: data sets that it was
 trained on here (trained_on.py)."""
 _BESIDE_CONTENT = tuple(f".{name}" for name in BESIDE_CONTENT)
-_PRESETS = ("paper", "greedy")
+_PRESETS = ("paper", "card", "greedy")
+OWN_PRESET = "own"
+"""As `generation`: `paper` or `card`, whichever the baseline has, else `greedy`."""
 _MAKES_LABELS = ("model", "sampling", "translate", "merge", "labels", "parser", "sentences")
 """Settings of an extractor that its labels are called by, where they are unusual."""
 _UNNAMED = frozenset({"translate", "sentences"})
@@ -62,6 +64,8 @@ class Job:
         settings.dataset = with_own_clips(
             settings.dataset, settings.clips, asdict(settings.columns), self.overrides
         )
+        if settings.generation == OWN_PRESET:
+            settings.generation = own_preset(settings.baseline)
 
     @cached_property
     def adapter(self) -> Adapter:
@@ -155,6 +159,17 @@ class Job:
 
             on_gpu = launcher["gpus"] != 0 and has_gpus(str(launcher["address"]))
         return resolve_dtype(machine.dtype, machine.device, own, on_gpu)
+
+    @property
+    def dtype_warning(self) -> str:
+        """What speaks against the type that the model runs in; empty where nothing does."""
+        own = self.settings.baseline.get("dtype")
+        if (own, self.dtype) != ("bfloat16", "float16"):
+            return ""
+        return (
+            "the checkpoint is bfloat16, and numbers that large overflow in float16; clips whose "
+            "scores do so fail, others may change; leave machine.dtype=auto"
+        )
 
     @property
     def extractor(self) -> dict[str, Any]:
@@ -333,7 +348,9 @@ class Job:
                 words.append("+".join(value) if isinstance(value, list) else str(value))
         if self.is_dry:
             words.append("dry")
-        if settings.baseline.get("generation") and settings.generation != "paper":
+        if settings.baseline.get("generation") and settings.generation != own_preset(
+            settings.baseline
+        ):
             words.append(settings.generation)
         if switches.get("subtitle", "prompt") != "prompt":
             words.append("apart")  # the subtitle, from the question; merged in afterwards or not
@@ -388,3 +405,9 @@ class Job:
         if key in self._class.named_files:
             value = Path(str(value)).name
         return f"{key}_{value if isinstance(value, str) else json.dumps(value)}"
+
+
+def own_preset(baseline: Mapping[str, Any]) -> str:
+    """The generation preset by which a baseline's authors run it: the first of these it has."""
+    presets = baseline.get("generation") or _PRESETS
+    return next((name for name in _PRESETS if name in presets), next(iter(presets)))

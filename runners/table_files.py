@@ -20,6 +20,7 @@ _LARGEST_CELL = 2**31 - 1  # characters; the csv module refuses more than 131,07
 _OTHERS = ("utf-16", "gb18030", "cp1252")
 """Encodings that spreadsheets write, likeliest first: UTF-16 only with its mark."""
 _PARQUET_ROWS = 4096
+_MARKS = {"\t": "tab", ";": "semicolon"}
 
 
 @dataclass(frozen=True)
@@ -98,13 +99,22 @@ def _separated(path: Path, fill: bool = False) -> TableFile:
     """A csv or tsv file."""
     with path.open(encoding="utf-8-sig") as file:
         first = file.readline()
-    is_tsv = path.suffix.lower() == ".tsv" or ("\t" in first and "," not in first)
-    delimiter = "\t" if is_tsv else ","
+    if "\0" in first:
+        raise PrerequisiteError(
+            f"{path} is not UTF-8 text, probably utf-16-le; convert it with: "
+            "iconv -f utf-16-le -t utf-8 FILE > NEW"
+        )
+    delimiter = "\t" if path.suffix.lower() == ".tsv" else _delimiter(first)
     rows = _cells(path, delimiter, fill)
     header = next(rows, [])
     if len(set(header)) < len(header):
         raise PrerequisiteError(f"{path} has two columns of one name: {', '.join(header)}")
     return TableFile(dict(enumerate(header)), rows, is_text=True)
+
+
+def _delimiter(header: str) -> str:
+    """A comma if there is one; else a tab, or the semicolon of spreadsheets in half of Europe."""
+    return next((mark for mark in (",", *_MARKS) if mark in header), ",")
 
 
 def _cells(path: Path, delimiter: str, fill: bool) -> Iterator[list[str]]:
@@ -121,10 +131,9 @@ def _cells(path: Path, delimiter: str, fill: bool) -> Iterator[list[str]]:
                 elif row and fill and len(row) < width:
                     yield row + [""] * (width - len(row))
                 elif row:  # a blank line is skipped, as pandas does
-                    what = "comma" if delimiter == "," else "tab"
                     raise PrerequisiteError(
                         f"{path}, line {reader.line_num}: {len(row)} cells where the header has "
-                        f"{width}; is a {what} not quoted?"
+                        f"{width}; is a {_MARKS.get(delimiter, 'comma')} not quoted?"
                     )
         except csv.Error as error:
             raise PrerequisiteError(f"{path}, line {reader.line_num}: {error}") from error

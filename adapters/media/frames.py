@@ -58,5 +58,5 @@ def read_frames(path: Path, rule: Rule, *, size: tuple[int, int] | None = None) 
     pixels, facts = read(kind, path, pick, **arguments)
     indices, fps, count = picked[-1]
     frames = Frames(pixels, indices, fps, count, tuple(facts["notes"]))
-    observe(path, frames.notes, frames)
+    observe(frames.notes, frames)
     return frames

@@ -110,7 +110,7 @@ def _rate(stream: "VideoStream", times: list[int | None], is_cut: bool) -> float
 
 
 def _doubt_of_stream(container: str, stream: "VideoStream") -> str:
-    codec = stream.codec_context.name
+    codec = stream.codec_context.codec.canonical_name  # of the coding, not of who decodes it
     if not container.startswith(_CONTAINERS):
         return f"it is a file of the kind {container.partition(',')[0]}"
     if codec not in _STARTS:
@@ -145,7 +145,7 @@ class _Starts:
 
     def __init__(self, stream: "VideoStream") -> None:
         self._header = bytes(stream.codec_context.extradata or b"")
-        self._codec = stream.codec_context.name
+        self._codec = stream.codec_context.codec.canonical_name
 
     def at(self, packet: "Packet") -> bool:
         """Whether the packet begins with a picture that needs no earlier one."""

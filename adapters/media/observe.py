@@ -20,7 +20,7 @@ class Observed:
 
     keeps_frames: bool
     notes: list[str] = field(default_factory=list)
-    frames: "list[tuple[Path, Frames]]" = field(default_factory=list)
+    frames: "list[Frames]" = field(default_factory=list)
 
 
 _observed: ContextVar[Observed | None] = ContextVar("observed", default=None)
@@ -37,26 +37,27 @@ def observing(*, keeps_frames: bool = False) -> Iterator[Observed]:
         _observed.reset(token)
 
 
-def observe(path: Path, notes: Sequence[str], frames: "Frames | None" = None) -> None:
+def observe(notes: Sequence[str], frames: "Frames | None" = None) -> None:
     """Add to what is being collected, if anything is; each note once."""
     observed = _observed.get()
     if observed is None:
         return
     observed.notes += [note for note in notes if note not in observed.notes]
     if frames is not None and observed.keeps_frames:
-        observed.frames.append((path, frames))
+        observed.frames.append(frames)
 
 
-def write_frames(observed: Observed, folder: Path) -> None:
-    """Write the frames that were read as PNG files, in the order shown.
+def write_frames(observed: Observed, folder: Path, clip: str) -> None:
+    """Write the frames that were read of a clip as PNG files, in the order shown.
 
-    A name holds the clip, the order, the frame's index and its time in seconds.
+    A file's name holds the clip's, the order, the frame's index and its time in seconds.
     """
     from PIL import Image
 
     folder.mkdir(parents=True, exist_ok=True)
-    for path, frames in observed.frames:
+    clip = clip.replace("/", "__")  # clips in subfolders are called by their paths
+    for frames in observed.frames:
         shown = zip(frames.indices, frames.seconds, frames.pixels, strict=True)
         for order, (index, seconds, pixels) in enumerate(shown):
-            name = f"{path.stem}-{order:03}-frame{index}-{seconds:.2f}s.png"
+            name = f"{clip}-{order:03}-frame{index}-{seconds:.2f}s.png"
             Image.fromarray(pixels).save(folder / name)

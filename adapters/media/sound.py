@@ -54,7 +54,7 @@ def read_sound(
         seconds = samples.shape[1] / facts["rate"]
         notes.append(f"the sound lasts {seconds:.3g} s; silence was added up to {min_seconds:g} s")
         samples = np.pad(samples, ((0, 0), (0, missing)))
-    observe(path, notes)
+    observe(notes)
     if facts["rate"] != rate:
         samples = resample(samples, facts["rate"], rate, resampling)
     return np.ascontiguousarray(samples if channels == "all" else samples[0])
@@ -71,7 +71,7 @@ def read_nearest(path: Path, rate: int) -> Samples:
     is for models whose authors' code follows it. Raises as `read_sound` does.
     """
     samples, facts = read("nearest", path, _nothing, rate=rate)
-    observe(path, facts["notes"])
+    observe(facts["notes"])
     return np.asarray(samples / 32_768, np.float32)
 
 

@@ -76,7 +76,7 @@ class EmotionLlamaAdapter(Mllm):
         self.answers_with_labels = self.asks_for == EMOTION  # type: ignore[misc]  # as is asked
 
     @property
-    def needed_parts(self) -> list[str]:
+    def own_parts(self) -> list[str]:
         return ["trained", "vision", "llm", *([] if self.features else ["hubert"])]
 
     @property

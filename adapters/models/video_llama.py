@@ -69,7 +69,7 @@ class VideoLlamaAdapter(AudioVisual):
             )
 
     @property
-    def needed_parts(self) -> list[str]:
+    def own_parts(self) -> list[str]:
         needed = [_NEEDED[medium] for medium in _NEEDED if medium in self.modalities]
         return list(chain(["llm"], *needed))
 

@@ -12,14 +12,16 @@ from tempfile import TemporaryDirectory
 
 from ovmer.baselines import gguf
 from ovmer.baselines.cache import LANGUAGE_MODELS, cache_folder
-from ovmer.baselines.checkpoint import download, fingerprint, packaged
+from ovmer.baselines.checkpoint import fingerprint, packaged
 from ovmer.baselines.errors import PrerequisiteError
+from ovmer.baselines.hub import download, listing
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _FILES = ("*.json", "*.safetensors", "*.txt", "*.model", "*.jinja")
 _PACKAGE = "package:"
 """Before PACKAGE/FILE: a GGUF file that an installed Python package ships."""
 _MINIATURE = "miniature"
+_WHAT = "the extractor's language model"
 _REMEDY = "set extractor.model to a local folder that holds it"
 
 
@@ -91,10 +93,15 @@ class ChatModelSource:
             return gguf.unpacked(self.folder, cache_folder(LANGUAGE_MODELS))
         return self.folder
 
+    def to_come(self) -> dict[str, int]:
+        """The files that `fetch` would download, and their bytes. Raises CheckpointError."""
+        if self.folder is not None:
+            return {}
+        return listing(self.name, self.revision or "main", _FILES, _WHAT)
+
     def _downloaded(self, files: Sequence[str]) -> Path:
         """The hub's cache of a model, in a folder called by its commit."""
-        what = "the extractor's language model"
-        return download(self.name, self.revision or "main", files, what, _REMEDY)
+        return download(self.name, self.revision or "main", files, _WHAT, _REMEDY)
 
 
 def _write_miniature(folder: Path) -> None:

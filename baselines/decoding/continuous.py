@@ -22,7 +22,7 @@ from ovmer.baselines.decoding.answers import (
     in_order,
 )
 from ovmer.baselines.decoding.row_cache import RowCache
-from ovmer.baselines.decoding.rows import Row, Rows
+from ovmer.baselines.decoding.rows import DecodingRow, DecodingRows
 from ovmer.baselines.decoding.sampling import draw, restraints, warpers
 from ovmer.baselines.decoding.settings import GenerationSettings
 from ovmer.baselines.decoding.transformers_engine import TransformersEngine, last_logits_only
@@ -57,6 +57,8 @@ class ContinuousEngine(TransformersEngine):
     ) -> None:
         super().__init__(model, tokenizer, settings, dtype_key)
         self.limit(64, 0)
+        self.shrunk_to: int | None = None
+        """Rows that the latest stream had to make do with; None: the memory sufficed."""
         self._warpers = LogitsProcessorList(warpers(settings))
 
     def limit(self, rows: int, tokens: int) -> None:
@@ -99,16 +101,16 @@ class ContinuousEngine(TransformersEngine):
         model itself fails has a ClipError. Errors of a lost device pass through.
         """
         limit = self._reader.limit
-        yield from Rows(
+        yield from DecodingRows(
             self,
-            (Row(key, prompt, seed, limit(len(prompt))) for key, (prompt, seed) in asked),
+            (DecodingRow(key, prompt, seed, limit(len(prompt))) for key, (prompt, seed) in asked),
             RowCache(self._model.config),
         )
 
     # -- what the rows ask of the model ----------------------------------------------------------
 
     def prefill(
-        self, rows: Sequence[Row], known: Sequence[tuple[Tensor, Tensor]], shared: int
+        self, rows: Sequence[DecodingRow], known: Sequence[tuple[Tensor, Tensor]], shared: int
     ) -> tuple[Tensor, Cache]:
         """Run the model over prompts whose first `shared` tokens have the keys and values `known`
         (by layer, of one row).
@@ -130,7 +132,7 @@ class ContinuousEngine(TransformersEngine):
             self._begin(row)
         return self._scores(cache, position_ids=positions, **inputs), cache
 
-    def step(self, rows: Sequence[Row], cache: RowCache) -> Tensor:
+    def step(self, rows: Sequence[DecodingRow], cache: RowCache) -> Tensor:
         """The scores (rows x vocabulary) of the token behind each row's last one."""
         device = self._model.device
         tokens = torch.tensor([[row.ids[-1]] for row in rows], device=device)
@@ -139,7 +141,9 @@ class ContinuousEngine(TransformersEngine):
             cache, input_ids=tokens, attention_mask=mask, position_ids=cache.ends[:, None]
         )
 
-    def choose(self, rows: Sequence[Row], scores: Tensor) -> list[Generated | ClipError | None]:
+    def choose(
+        self, rows: Sequence[DecodingRow], scores: Tensor
+    ) -> list[Generated | ClipError | None]:
         """Give each row its next token; returns the answers of those that have ended."""
         is_finite = scores.amax(dim=-1).isfinite()
         for row, own in zip(rows, scores, strict=True):
@@ -153,7 +157,7 @@ class ContinuousEngine(TransformersEngine):
         chosen = torch.stack([tokens, is_finite]).tolist()  # one wait for the device
         return [self._take(row, *each) for row, *each in zip(rows, *chosen, strict=True)]
 
-    def _begin(self, row: Row) -> None:
+    def _begin(self, row: DecodingRow) -> None:
         row.ids, row.stream = [], torch.Generator().manual_seed(row.seed)
         device = self._model.device
         known = [] if isinstance(row.prompt, Tensor) else list(row.prompt)
@@ -165,7 +169,7 @@ class ContinuousEngine(TransformersEngine):
             logits = self._model(**inputs, **only, past_key_values=cache, use_cache=True).logits
         return logits[:, -1].to(torch.float32, copy=True)
 
-    def _take(self, row: Row, token: int, is_finite: int) -> Generated | ClipError | None:
+    def _take(self, row: DecodingRow, token: int, is_finite: int) -> Generated | ClipError | None:
         if not is_finite:
             return self._not_finite(row.prompt)
         row.ids.append(token)

@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 
 from ovmer.baselines.cache import LANGUAGE_MODELS
 from ovmer.baselines.cache import cache_folder as user_cache
+from ovmer.baselines.decoding.engine_base import EngineSettings as EngineSettings
 from ovmer.baselines.decoding.settings import GenerationSettings
 from ovmer.baselines.errors import PrerequisiteError, first_line, near
 from ovmer.baselines.tokenizer import Tokenizer
@@ -21,115 +22,12 @@ if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel
 
+    from ovmer.baselines.checkpoint import Loading
     from ovmer.baselines.decoding.answers import Engine
     from ovmer.baselines.device import Placement
 
-_LEAVE_WORDS = {"quantization": "none", "compile": False, "attention": "auto", "context": 0}
-"""Keys that change the words, and the values that leave them as they are."""
 _BASE_URL = "OPENAI_BASE_URL"
 _VLLM_SERVE = "http://localhost:8000/v1"
-
-
-@dataclass
-class EngineSettings:
-    """The keys that all engines share."""
-
-    name: str = ""
-    cache: str = ""
-    """Folder of the language models, see `LlmFolder`."""
-    batch_size: int = 64
-    """Prompts in a batch at most, where there are batches."""
-    batch_tokens: int = 0
-    """Tokens in a batch at most, padding and answers included; 0 is any number."""
-    at: str = "engine"
-    """The key of these settings, which messages name: `engine` or `extractor.engine`."""
-
-    lacks: ClassVar[Mapping[str, str]] = {}
-    """Generation settings that the engine cannot follow, and what they are called."""
-
-    def __post_init__(self) -> None:
-        self._number("batch_size", 1)
-        self._number("batch_tokens", 0)
-
-    @property
-    def choice(self) -> str:
-        """The key that chooses the engine on the command line."""
-        return self.at if self.at == "engine" else f"engine@{self.at}"
-
-    @property
-    def dtype_key(self) -> str:
-        """The key of the data type that the language model runs in."""
-        return "machine.dtype" if self.at == "engine" else "extractor.dtype"
-
-    @property
-    def needs_folder(self) -> bool:
-        """Whether the language model is read from a folder of its own."""
-        return True
-
-    @property
-    def switches(self) -> dict[str, Any]:
-        """The keys that change the words, where they are not at their defaults."""
-        return words_depend_on(vars(self))
-
-    def check(self, generation: GenerationSettings, transformers_only: str = "") -> None:
-        """Raises PrerequisiteError where this engine cannot decode what is asked for.
-
-        `transformers_only` says why no engine but transformers can decode a baseline.
-        """
-        if transformers_only:
-            raise PrerequisiteError(
-                f"{self.choice}={self.name} cannot decode this baseline, because "
-                f"{transformers_only}; say {self.choice}=transformers"
-            )
-        for key, what in self.lacks.items():
-            if (value := getattr(generation, key)) != getattr(GenerationSettings(), key):
-                greedy = "generation" if self.at == "engine" else "extractor.sampling"
-                preset = f"{greedy}=greedy, or " if key == "num_beams" else ""
-                raise PrerequisiteError(
-                    f"{self.choice}={self.name} has no {what}, which the generation preset "
-                    f"asks for ({key}={value}); say {preset}{self.choice}=transformers"
-                )
-
-    def start(
-        self,
-        model: Any,
-        tokenizer: Tokenizer,
-        generation: GenerationSettings,
-        placement: "Placement",
-    ) -> "Engine":
-        """The engine for `model`, whose language model may be in `placement.llm_folder`.
-
-        Raises PrerequisiteError where it cannot start.
-        """
-        raise NotImplementedError
-
-    def start_text(
-        self,
-        folder: Path,
-        tokenizer: Tokenizer,
-        generation: GenerationSettings,
-        device: str,
-        dtype: str,
-    ) -> "Engine":
-        """The engine for token ids, with the chat model of `folder`.
-
-        Raises PrerequisiteError where it cannot start.
-        """
-        raise NotImplementedError
-
-    def _one_of(self, key: str, *choices: object) -> None:
-        if getattr(self, key) not in choices:
-            named = ", ".join(str(each).lower() for each in choices)
-            raise PrerequisiteError(
-                f"{self.at}.{key} is {getattr(self, key)!r}; choose from {named}"
-            )
-
-    def _number(self, key: str, least: float, most: float = float("inf")) -> None:
-        if not least <= (value := getattr(self, key)) <= most:
-            rule = f"give at least {least:g}"
-            if most < float("inf"):
-                rule = f"give a number from {least:g} to {most:g}"
-            raise PrerequisiteError(f"{self.at}.{key} is {value}; {rule}")
 
 
 @dataclass
@@ -153,11 +51,12 @@ class TransformersSettings(EngineSettings):
         return self.quantization != "none"
 
     def check(self, generation: GenerationSettings, transformers_only: str = "") -> None:
-        if transformers_only and self.needs_folder:
-            raise PrerequisiteError(
-                f"{self.at}.quantization={self.quantization} cannot be had for this baseline, "
-                f"because {transformers_only}; say {self.at}.quantization=none"
-            )
+        for key, usual in (("quantization", "none"), ("gpus", 1)):
+            if transformers_only and (value := getattr(self, key)) != usual:
+                raise PrerequisiteError(
+                    f"{self.at}.{key}={value} cannot be had for this baseline, because "
+                    f"{transformers_only}; say {self.at}.{key}={usual}"
+                )
 
     def start(
         self,
@@ -166,9 +65,12 @@ class TransformersSettings(EngineSettings):
         generation: GenerationSettings,
         placement: "Placement",
     ) -> "Engine":
+        from ovmer.baselines.chat import load_chat_model
+
         if placement.llm_folder is not None:
-            model.llm = self._quantized(placement.llm_folder.path, placement)
-        return self._engine(model.llm, tokenizer, generation)
+            path = placement.llm_folder.path
+            model.llm = load_chat_model(path, placement, quantization=self.quantization)
+        return self.engine(model.llm, tokenizer, generation)
 
     def start_text(
         self,
@@ -177,31 +79,57 @@ class TransformersSettings(EngineSettings):
         generation: GenerationSettings,
         device: str,
         dtype: str,
+        loading: "Loading | None" = None,
     ) -> "Engine":
-        from ovmer.baselines.chat import load_chat_model
-        from ovmer.baselines.device import resolve
+        llm = self.read(folder, device, dtype, loading=loading)
+        return self.engine(llm, tokenizer, generation)
 
-        if self.needs_folder:
-            llm = self._quantized(folder, resolve(device, dtype))
-        else:
-            llm = load_chat_model(folder, device, dtype)
-        return self._engine(llm, tokenizer, generation)
+    def read(
+        self,
+        folder: Path,
+        device: str,
+        dtype: str,
+        architecture: str = "",
+        loading: "Loading | None" = None,
+    ) -> "PreTrainedModel":
+        """The chat model of `folder` with its weights, the adapters of `loading` merged into them.
 
-    def _quantized(self, folder: Path, placement: "Placement") -> "PreTrainedModel":
-        from ovmer.baselines.decoding.switches import read_quantized
+        `architecture` names its class in transformers; empty for a language model.
+        """
+        from transformers import AutoModelForCausalLM
 
-        return read_quantized(folder, self.quantization, placement)
+        from ovmer.baselines.chat import chat_place, load_chat_model
+        from ovmer.baselines.checkpoint import Loading
+        from ovmer.baselines.decoding.switches import adapt
+        from ovmer.baselines.native.classes import class_named
 
-    def _engine(
+        model: Any = class_named(architecture) if architecture else AutoModelForCausalLM
+        placement = chat_place(folder, device, dtype, model, self.gpus)
+        loading = loading or Loading({}, {})
+        options: dict[str, Any] = {"what": architecture} if architecture else {}
+        options |= {"quantization": self.quantization, "notes": loading.notes}
+        llm = load_chat_model(folder, placement, model, **options)
+        for adapter in loading.adapters:
+            adapt(llm, adapter, merge=self.quantization == "none")
+            loading.notes.append(f"the adapter {adapter.name} merged in")
+        return llm
+
+    def engine(
         self, llm: "PreTrainedModel", tokenizer: Tokenizer, generation: GenerationSettings
     ) -> "Engine":
+        """The engine for a model with its weights.
+
+        Over several GPUs in padded batches: continuous ones were not tried there.
+        """
         from ovmer.baselines.decoding.continuous import ContinuousEngine, transformers_engine
         from ovmer.baselines.decoding.switches import choose_attention, compiled
+        from ovmer.baselines.decoding.transformers_engine import TransformersEngine
 
         if self.attention != "auto":
             choose_attention(llm, self.attention)
         llm = compiled(llm) if self.compile else llm
-        engine = transformers_engine(llm, tokenizer, generation, self.dtype_key)
+        kind = transformers_engine if self.gpus == 1 else TransformersEngine
+        engine = kind(llm, tokenizer, generation, self.dtype_key)
         if isinstance(engine, ContinuousEngine):
             engine.limit(self.batch_size, self.batch_tokens)
         return engine
@@ -231,6 +159,11 @@ class VllmSettings(EngineSettings):
         if self.memory is not None:
             self._number("memory", 0.05, 1)
         self._number("context", 0, 10**7)
+        if "tensor_parallel_size" in self.options:
+            raise PrerequisiteError(
+                f"{self.at}.options.tensor_parallel_size is {self.at}.gpus here; say "
+                f"{self.at}.gpus={self.options['tensor_parallel_size']}"
+            )
 
     def start(
         self,
@@ -246,7 +179,7 @@ class VllmSettings(EngineSettings):
         assert placement.llm_folder is not None
         path = placement.llm_folder.path
         if (total := memory_of(placement.device)) is not None:
-            needs = needs_of(model, path, self.context, placement.dtype)
+            needs = needs_of(model, path, self.context, placement.dtype, self.gpus)
             check_memory(needs, total, self.memory or 0.75)
         options = self.arguments(placement.device, _name_of(placement.dtype), beside_encoders=True)
         return VllmEngine(VllmEngine.start(path, options), tokenizer, generation, self.dtype_key)
@@ -258,12 +191,14 @@ class VllmSettings(EngineSettings):
         generation: GenerationSettings,
         device: str,
         dtype: str,
+        loading: "Loading | None" = None,
     ) -> "Engine":
         from ovmer.baselines.decoding.vllm_engine import VllmEngine
         from ovmer.baselines.decoding.vllm_offline import OfflineVllm
 
         options = {"seed": 0} | self.own_arguments(device, dtype)
-        vllm = OfflineVllm(folder, options, choice=self.choice, key=self.at)
+        (adapter,) = (loading.adapters if loading else ()) or (None,)
+        vllm = OfflineVllm(folder, options, choice=self.choice, key=self.at, adapter=adapter)
         return VllmEngine(vllm, tokenizer, generation, self.dtype_key)
 
     def share(self, *, beside_encoders: bool = False) -> float:
@@ -277,7 +212,7 @@ class VllmSettings(EngineSettings):
         on a GPU; on a CPU that is float32."""
         from ovmer.baselines.device import resolve
 
-        placement = resolve(device, dtype)
+        placement = resolve(device, dtype, self.gpus)
         is_own = dtype == "auto" and placement.device.type == "cuda"
         return self.arguments(placement.device, "auto" if is_own else _name_of(placement.dtype))
 
@@ -294,7 +229,8 @@ class VllmSettings(EngineSettings):
         memory = {"gpu_memory_utilization": self.share(beside_encoders=beside_encoders)}
         # -1: the model's whole context, or as much of it as fits the memory.
         length = {"max_model_len": self.context or -1}
-        return {"dtype": dtype, **(memory if on_gpu else {}), **length, **self.options}
+        shared = {"tensor_parallel_size": self.gpus} if self.gpus > 1 else {}
+        return {"dtype": dtype, **(memory if on_gpu else {}), **length, **shared, **self.options}
 
 
 @dataclass
@@ -329,6 +265,7 @@ class ServerSettings(EngineSettings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        self._one_of("gpus", 1)  # the server's own affair
         for key, least in (("concurrency", 1), ("per_minute", 0), ("retries", 0), ("timeout", 1)):
             self._number(key, least)
 
@@ -403,14 +340,6 @@ def engine_settings(given: Mapping[str, Any], at: str = "engine") -> EngineSetti
         raise PrerequisiteError(f"{key}: {first_line(error)}") from error
     assert isinstance(found, EngineSettings)
     return found
-
-
-def words_depend_on(given: Mapping[str, Any]) -> dict[str, Any]:
-    """The keys of an engine that change the words, beside its name; empty as a rule."""
-    options = given.get("options") or {}
-    values = {key: given.get(key, plain) for key, plain in _LEAVE_WORDS.items()}
-    values["quantization"] = options.get("quantization", values["quantization"])  # vLLM's own
-    return {key: value for key, value in values.items() if value != _LEAVE_WORDS[key]}
 
 
 def cache_folder(settings: EngineSettings) -> Path:

@@ -16,7 +16,7 @@ from ovmer.baselines.decoding.answers import (
     TextEngine,
 )
 from ovmer.baselines.decoding.chat_models import ChatModelSource
-from ovmer.baselines.decoding.engine_settings import EngineSettings
+from ovmer.baselines.decoding.engine_base import EngineSettings
 from ovmer.baselines.decoding.settings import GenerationSettings
 from ovmer.baselines.errors import ClipError
 from ovmer.baselines.gpu import OWN, resolve_dtype

@@ -1,5 +1,6 @@
 """Estimates of the GPU memory that a language model needs: by vLLM, and by a batch of ours."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,18 +26,20 @@ def cache_bytes(config: Any, dtype: torch.dtype) -> int:
     return int(2 * text.num_hidden_layers * heads * width * dtype.itemsize)
 
 
-def batch_tokens(config: Any, dtype: torch.dtype, device: torch.device) -> int:
-    """Tokens, prompts and answers, of a batch that fits the free memory of a GPU; 0: any number.
+def batch_tokens(config: Any, dtype: torch.dtype, devices: Sequence[torch.device]) -> int:
+    """Tokens, prompts and answers, of a batch that fits the free memory of GPUs; 0: any number.
 
-    A power of two, so that a little more or less free memory makes no other batches. A token takes
-    its keys and values, those of two layers more while a cache grows by a copy, and during the
-    prefill about six vectors of the hidden size and three of the MLP's.
+    Over several GPUs keys and values are shared evenly. A power of two, so that a little more or
+    less free memory makes no other batches. A token takes its keys and values, those of two layers
+    more while a cache grows by a copy, and during the prefill about six vectors of the hidden size
+    and three of the MLP's.
     """
-    free = free_memory(device)
-    if free is None:
+    frees = [free for device in devices if (free := free_memory(device)) is not None]
+    if not frees:
         return 0
+    free = min(frees)
     text = config.get_text_config()
-    cache = cache_bytes(config, dtype)
+    cache = cache_bytes(config, dtype) // len(devices)
     wide = getattr(text, "intermediate_size", None) or 4 * text.hidden_size
     wide = max(wide) if isinstance(wide, list) else wide  # Gemma 3n has one for each layer
     each = cache + 2 * cache // text.num_hidden_layers
@@ -64,14 +67,19 @@ class MemoryNeeds:
         return self.encoders + WORKING
 
 
-def needs_of(model: nn.Module, folder: Path, context: int, dtype: torch.dtype) -> MemoryNeeds:
-    """Estimate for modules, their language model in `folder`; `context`: most tokens, 0: any."""
+def needs_of(
+    model: nn.Module, folder: Path, context: int, dtype: torch.dtype, gpus: int = 1
+) -> MemoryNeeds:
+    """Of modules whose language model is in `folder`; `context` tokens at most, 0: not bounded.
+
+    Of each of several GPUs, among which vLLM shares weights, keys and values evenly.
+    """
     config: Any = model.llm.config  # type: ignore[union-attr]
     tokens = context or min(config.max_position_embeddings, LONG_PROMPT)
     return MemoryNeeds(
         encoders=sum(value.nbytes for value in model.parameters() if not value.is_meta),
-        llm=sum(file.stat().st_size for file in folder.glob("*.safetensors")),
-        cache=cache_bytes(config, dtype) * tokens,
+        llm=sum(file.stat().st_size for file in folder.glob("*.safetensors")) // gpus,
+        cache=cache_bytes(config, dtype) * tokens // gpus,
     )
 
 
@@ -92,5 +100,8 @@ def check_memory(needs: MemoryNeeds, total: int, share: float) -> None:
         least, most = needs.vllm / total, 1 - needs.torch / total
         better = f"engine.memory={(least + most) / 2:.2f}"
         raise PrerequisiteError(f"{said}; set {better}")
-    smaller = "machine.dtype=float16, a lower engine.context, or +engine.options.quantization=fp8"
+    smaller = (
+        "machine.dtype=float16, a lower engine.context, engine.gpus=2, or "
+        "+engine.options.quantization=fp8"
+    )
     raise PrerequisiteError(f"the GPU is too small: {said}; try {smaller}, or a larger GPU")

@@ -34,7 +34,7 @@ Done = tuple[int, Generated | ClipError]
 
 
 @dataclass
-class Row:
+class DecodingRow:
     """A prompt, and the answer that it has so far."""
 
     key: int
@@ -91,15 +91,18 @@ class _Beginning:
         self.states = [(keys.clone(), values.clone()) for keys, values in states]
 
 
-class Rows:
+class DecodingRows:
     """The answers to prompts, each as soon as it is known."""
 
-    def __init__(self, engine: "ContinuousEngine", coming: Iterator[Row], cache: RowCache) -> None:
+    def __init__(
+        self, engine: "ContinuousEngine", coming: Iterator[DecodingRow], cache: RowCache
+    ) -> None:
         self._engine, self._coming, self._cache = engine, coming, cache
-        self._rows: list[Row] = []
-        self._entering: list[Row] = []
+        engine.shrunk_to = None
+        self._rows: list[DecodingRow] = []
+        self._entering: list[DecodingRow] = []
         """Those whose prompts are being taken in."""
-        self._waiting = deque[Row]()
+        self._waiting = deque[DecodingRow]()
         """Those that were drawn and are not at work."""
         self._first = _Beginning()
         self._is_open, self._is_filling = True, True
@@ -131,9 +134,9 @@ class Rows:
         scores = self._engine.step(self._rows, self._cache)
         return self._leave(0, self._engine.choose(self._rows, scores))
 
-    def _group(self) -> list[Row]:
+    def _group(self) -> list[DecodingRow]:
         """The next prompts, as many as one forward pass takes in."""
-        group: list[Row] = []
+        group: list[DecodingRow] = []
         longest, shared = 0, 0
         while (row := self._next([*self._rows, *group])) is not None:
             both = self._first.shared_with(row.prompt)
@@ -148,7 +151,7 @@ class Rows:
         self._alone = max(0, self._alone - len(group))
         return group
 
-    def _next(self, beside: Sequence[Row]) -> Row | None:
+    def _next(self, beside: Sequence[DecodingRow]) -> DecodingRow | None:
         """The next prompt, if there is a row and memory for it beside these."""
         row = None
         if len(beside) < self._most:
@@ -160,11 +163,11 @@ class Rows:
         self._is_filling = row is not None
         return row
 
-    def _fits(self, rows: Sequence[Row]) -> bool:
+    def _fits(self, rows: Sequence[DecodingRow]) -> bool:
         most = self._engine.most_tokens
         return not most or len(rows) * _width(rows) <= most
 
-    def _enter(self, group: list[Row]) -> list[Done]:
+    def _enter(self, group: list[DecodingRow]) -> list[Done]:
         self._entering = group
         shared = min(self._first.shared_with(row.prompt) for row in group)
         try:
@@ -200,7 +203,7 @@ class Rows:
             self._answered = 0
         return done[::-1]
 
-    def _fail(self, group: list[Row], error: Exception) -> list[Done]:
+    def _fail(self, group: list[DecodingRow], error: Exception) -> list[Done]:
         """The model failed on a group: each is tried alone, and one that is alone has failed."""
         self._entering = []
         if len(group) > 1:
@@ -217,6 +220,7 @@ class Rows:
         self._cache.clear()
         clear_device_cache(garbage_collection=True)
         self._sizes.failed(len(rows))
+        self._engine.shrunk_to = self._sizes.size
         self._is_filling, self._answered = True, 0
         if len(rows) > 1:
             self._waiting.extendleft(reversed(rows))
@@ -224,6 +228,6 @@ class Rows:
         return [(row.key, OutOfMemory(DOES_NOT_FIT)) for row in rows]
 
 
-def _width(rows: Sequence[Row]) -> int:
+def _width(rows: Sequence[DecodingRow]) -> int:
     """Tokens of the longest, its whole answer included."""
     return max(len(row.prompt) + row.limit for row in rows)

@@ -14,6 +14,7 @@ from transformers import (
     LogitsProcessor,
     LogitsProcessorList,
     MinNewTokensLengthLogitsProcessor,
+    MinPLogitsWarper,
     NoBadWordsLogitsProcessor,
     NoRepeatNGramLogitsProcessor,
     RepetitionPenaltyLogitsProcessor,
@@ -71,12 +72,29 @@ class DrawPerRow(LogitsProcessor):
         return torch.full_like(scores, -torch.inf).scatter(1, token, 0.0)
 
 
-def penalties(settings: GenerationSettings) -> list[LogitsProcessor]:
-    """Logits processors against repetition. (`generate` would add the same, with a warning that it
-    sees no prompt if that is given as embeddings.)"""
+class PresencePenalty(LogitsProcessor):
+    """Lowers the score of every token that the answer already holds, as vLLM and OpenAI do."""
+
+    def __init__(self, penalty: float, known: int) -> None:
+        """`known` ids of each row are the prompt's, which are not penalised."""
+        self._penalty, self._known = penalty, known
+
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        said = torch.zeros_like(scores).scatter_(1, input_ids[:, self._known :], self._penalty)
+        return scores - said
+
+
+def penalties(settings: GenerationSettings, known: int) -> list[LogitsProcessor]:
+    """Logits processors against repetition; the first `known` ids of each row are the prompt's.
+
+    (`generate` would add most of it, with a warning that it sees no prompt where that is given as
+    embeddings; it has no presence penalty.)
+    """
     chain: list[LogitsProcessor] = []
     if settings.repetition_penalty != 1.0:
         chain.append(RepetitionPenaltyLogitsProcessor(settings.repetition_penalty))
+    if settings.presence_penalty != 0.0:
+        chain.append(PresencePenalty(settings.presence_penalty, known))
     if settings.no_repeat_ngram_size > 0:
         chain.append(NoRepeatNGramLogitsProcessor(settings.no_repeat_ngram_size))
     return chain
@@ -95,7 +113,7 @@ def restraints(
         chain.append(NoBadWordsLogitsProcessor(words, ends))
     if least := settings.min_new_tokens:
         chain.append(MinNewTokensLengthLogitsProcessor(known, least, ends, device=device))
-    return LogitsProcessorList([*chain, *penalties(settings)])
+    return LogitsProcessorList([*chain, *penalties(settings, known)])
 
 
 def bad_words_ids(settings: GenerationSettings, tokenizer: Tokenizer) -> list[list[int]]:
@@ -104,7 +122,7 @@ def bad_words_ids(settings: GenerationSettings, tokenizer: Tokenizer) -> list[li
 
 
 def warpers(settings: GenerationSettings) -> list[LogitsProcessor]:
-    """Temperature, top-k and top-p in transformers' order."""
+    """Temperature, top-k, top-p and min-p in transformers' order."""
     chain: list[LogitsProcessor] = []
     if settings.temperature != 1.0:
         chain.append(TemperatureLogitsWarper(settings.temperature))
@@ -112,4 +130,6 @@ def warpers(settings: GenerationSettings) -> list[LogitsProcessor]:
         chain.append(TopKLogitsWarper(settings.top_k))
     if settings.top_p < 1.0:
         chain.append(TopPLogitsWarper(settings.top_p))
+    if settings.min_p > 0.0:
+        chain.append(MinPLogitsWarper(settings.min_p))
     return chain

@@ -29,7 +29,8 @@ if TYPE_CHECKING:
 
     from ovmer.baselines.decoding.engine_settings import ServerSettings
 
-_OPTIONAL = ("top_k", "repetition_penalty", "min_tokens", "seed")
+_OF_VLLM = ("top_k", "min_p", "repetition_penalty", "min_tokens")
+_OPTIONAL = (*_OF_VLLM, "presence_penalty", "seed")
 """Keys of a request that are left out where the server does not know them, with a note."""
 _NOT_KNOWN = re.compile(
     r"unrecogni[sz]ed|unknown|unexpected|unsupported|not supported|not permitted|extra|invalid",
@@ -266,8 +267,7 @@ class ServerClient:
         settings, newer = self._settings, "max_completion_tokens"
         if settings.limit_parameter != newer and newer in message:
             return f"set {settings.at}.limit_parameter={newer}"
-        ours = ("top_k", "repetition_penalty", "min_tokens")
-        if settings.vllm_parameters and any(name in message for name in ours):
+        if settings.vllm_parameters and any(name in message for name in _OF_VLLM):
             return f"set {settings.at}.vllm_parameters=false"
         return ""
 

@@ -33,7 +33,7 @@ _CHECK_SECONDS = 30.0
 _SEEDS = (1 << 31) - 1  # some servers take no more
 _PLAIN = GenerationSettings()
 _OURS_ALONE = ("num_beams", "no_repeat_ngram_size", "max_length", "bad_words")
-_OF_VLLM = ("top_k", "repetition_penalty", "min_new_tokens")
+_OF_VLLM = ("top_k", "min_p", "repetition_penalty", "min_new_tokens")
 
 
 class ChatServer:
@@ -92,10 +92,14 @@ def chat_parameters(generation: GenerationSettings, settings: "ServerSettings") 
         "top_p": generation.top_p if generation.do_sample else 1.0,
         settings.limit_parameter: generation.max_new_tokens,
         **({"stop": list(generation.stop)} if generation.stop else {}),
+        **(
+            {"presence_penalty": generation.presence_penalty} if generation.presence_penalty else {}
+        ),
     }
     unable = [key for key in _OURS_ALONE if getattr(generation, key) != getattr(_PLAIN, key)]
     if settings.vllm_parameters:
         found["top_k"] = generation.top_k if generation.do_sample else 0
+        found["min_p"] = generation.min_p if generation.do_sample else 0.0
         found["repetition_penalty"] = generation.repetition_penalty
         if generation.min_new_tokens:
             found["min_tokens"] = generation.min_new_tokens

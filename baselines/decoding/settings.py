@@ -21,6 +21,10 @@ class GenerationSettings:
     """Sample among the likeliest tokens that make up this probability; 1 is all."""
     top_k: int = 0
     """Sample among this many of the likeliest tokens; 0 is all."""
+    min_p: float = 0.0
+    """Sample among tokens with at least this share of the likeliest one's probability; 0 is all."""
+    presence_penalty: float = 0.0
+    """Taken off the score of each token that the answer already holds, however often."""
     repetition_penalty: float = 1.0
     """Where the prompt is given as embeddings, only new tokens are penalised."""
     no_repeat_ngram_size: int = 0
@@ -40,6 +44,8 @@ class GenerationSettings:
             ("temperature", self.temperature > 0, "above 0 (do_sample=false is greedy)"),
             ("top_p", 0 < self.top_p <= 1, "above 0 and at most 1"),
             ("top_k", self.top_k >= 0, "at least 0"),
+            ("min_p", 0 <= self.min_p <= 1, "from 0 to 1"),
+            ("presence_penalty", abs(self.presence_penalty) <= 2, "from -2 to 2"),
             ("repetition_penalty", self.repetition_penalty > 0, "above 0"),
             ("no_repeat_ngram_size", self.no_repeat_ngram_size >= 0, "at least 0"),
             ("num_beams", self.num_beams >= 1, "at least 1"),

@@ -53,7 +53,7 @@ class TransformersEngine:
         self._tokenizer = tokenizer
         self._settings = settings
         self._reader = AnswerReader(tokenizer, settings)
-        self.batch_tokens = batch_tokens(model.config, model.dtype, model.device)
+        self.batch_tokens = batch_tokens(model.config, model.dtype, _devices_of(model))
         """Tokens of a batch that fits the free memory; 0: any number."""
         # The checkpoint's own generation settings must not fill in what ours leave open.
         model.generation_config = GenerationConfig()
@@ -108,7 +108,7 @@ class TransformersEngine:
         inputs = self._padded(prompts)
         known = 0 if "inputs_embeds" in inputs else inputs["input_ids"].shape[1]
         scores = FiniteScores()
-        processors = LogitsProcessorList([scores, *penalties(settings)])
+        processors = LogitsProcessorList([scores, *penalties(settings, known)])
         if settings.do_sample and settings.num_beams == 1:
             processors.extend([*warpers(settings), DrawPerRow(seeds)])
         criteria = StoppingCriteriaList()
@@ -163,6 +163,7 @@ class TransformersEngine:
                     temperature=settings.temperature,
                     top_k=settings.top_k,
                     top_p=settings.top_p,
+                    min_p=settings.min_p or None,
                 )
         return config
 
@@ -210,6 +211,12 @@ class TransformersEngine:
 
     def close(self) -> None:
         """The model is its owner's to free."""
+
+
+def _devices_of(model: PreTrainedModel) -> list[torch.device]:
+    """Those that the model is spread over (`device_map.connect`, or transformers)."""
+    where = getattr(model, "hf_device_map", None) or {"": model.device}
+    return [torch.device(device) for device in dict.fromkeys(where.values())]
 
 
 @contextmanager

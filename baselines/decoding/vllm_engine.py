@@ -156,6 +156,8 @@ def vllm_parameters(
         "temperature": settings.temperature if drawn else 0.0,
         "top_p": settings.top_p if drawn else 1.0,
         "top_k": settings.top_k if drawn else 0,
+        "min_p": settings.min_p if drawn else 0.0,
+        "presence_penalty": settings.presence_penalty,
         "seed": seed if drawn else None,
         "repetition_penalty": settings.repetition_penalty,
         "max_tokens": limit,

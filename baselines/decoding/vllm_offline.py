@@ -9,6 +9,7 @@ vLLM is imported when an engine is started, and not before.
 """
 
 import os
+import re
 import sys
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -17,7 +18,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ovmer.baselines.errors import ClipError, PrerequisiteError, first_line
+from ovmer.baselines.errors import CheckpointError, ClipError, PrerequisiteError, first_line
 
 if TYPE_CHECKING:
     from vllm import RequestOutput, SamplingParams
@@ -39,6 +40,13 @@ process that started one."""
 # vLLM 0.32 has two model runners. The newer one, which it prefers on a GPU, penalises token 0 for
 # the ids at embeddings; the equality with transformers was shown for this one, on a CPU.
 _RUNNER = {"VLLM_USE_V2_MODEL_RUNNER": "0"}
+
+_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
+"""Of adapters, as vLLM 0.32 knows them."""
+_BESIDE_TEXT = re.compile(
+    r"(^|[._])(visual|vision|image|audio|merger|connector|.*projector)([._]|$)"
+)
+"""Parts of names of what is no language model."""
 
 _AT_ONCE = 16
 """Requests that are added between two steps: more would keep finished answers waiting."""
@@ -68,11 +76,14 @@ class OfflineVllm:
         *,
         choice: str = "engine",
         key: str = "engine",
+        adapter: Path | None = None,
     ) -> None:
         """`options` are arguments of `vllm.LLM`: data type, how much memory, how many GPUs.
 
         Messages name `choice`, which chooses the engine, and `key`, below which its settings are.
-        Raises PrerequisiteError where vLLM is missing or cannot start.
+        `adapter` is a folder in peft's layout, whose low-rank adapter all requests use. Raises
+        PrerequisiteError where vLLM is missing or cannot start, CheckpointError where it does not
+        take the adapter.
         """
         os.environ[STARTED_BY] = str(os.getpid())
         vllm = imported(choice)
@@ -84,6 +95,8 @@ class OfflineVllm:
             options = _ON_CPU | dict(options)
             for name, value in _HERE.items():
                 os.environ.setdefault(name, value)
+        if adapter is not None:
+            options = dict(options) | {"enable_lora": True, "max_lora_rank": _rank_of(adapter)}
         try:
             with _scannable_modules():
                 self._engine = vllm.LLM(str(model), **options).llm_engine
@@ -95,6 +108,22 @@ class OfflineVllm:
         self.in_flight = 2 * int(self._engine.vllm_config.scheduler_config.max_num_seqs)
         """Requests that are added before one is finished: twice what the engine decodes at once,
         so that it never waits and main memory does not fill with prompts."""
+        self._lora = self._loaded(adapter) if adapter is not None else None
+
+    def _loaded(self, adapter: Path) -> Any:
+        from vllm.lora.request import LoRARequest
+
+        request = LoRARequest(adapter.name, 1, str(adapter))
+        try:
+            taken = self._engine.add_lora(request)
+        except (RuntimeError, ValueError) as error:
+            self.close()
+            raise CheckpointError(
+                f"vLLM does not take the adapter {adapter} ({first_line(error)}); was it trained "
+                "on this model? engine=transformers merges what vLLM cannot apply"
+            ) from error
+        assert taken
+        return request
 
     @property
     def context(self) -> int:
@@ -137,7 +166,9 @@ class OfflineVllm:
                 ):
                     is_over = False
                     try:
-                        self._engine.add_request(str(number), prompt, params)
+                        self._engine.add_request(
+                            str(number), prompt, params, lora_request=self._lora
+                        )
                     except ValueError as error:  # of vLLM's checks and of processors
                         yield number, ClipError(f"vLLM does not take it: {first_line(error)}")
                     else:
@@ -172,6 +203,25 @@ class OfflineVllm:
     def close(self) -> None:
         """End the engine's processes and give the memory back."""
         self._engine.engine_core.shutdown()
+
+
+def _rank_of(adapter: Path) -> int:
+    """The least rank that vLLM can be started with for an adapter.
+
+    Raises CheckpointError for one that vLLM would apply in part: it knows of adapters in language
+    models alone, and leaves others aside with a line in its log.
+    """
+    from ovmer.baselines.lora import AdapterConfig, read_adapter
+    from ovmer.baselines.weight_index import some
+
+    config = AdapterConfig.read(adapter)
+    if beside := [name for name in read_adapter(adapter) if _BESIDE_TEXT.search(name)]:
+        raise CheckpointError(
+            f"{adapter} adapts {some(beside)} too, and vLLM applies adapters to the language model "
+            "alone; say engine=transformers"
+        )
+    rank = max([config.r, *config.rank_pattern.values()])
+    return next((each for each in _RANKS if each >= rank), rank)
 
 
 @contextmanager

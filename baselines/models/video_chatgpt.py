@@ -117,12 +117,12 @@ class VideoChatGpt(nn.Module):
         self.llm = LlamaForCausalLM(text)
 
     @classmethod
-    def load(cls, llm: Path, adapter: Path, tower: Path, placement: Placement) -> "VideoChatGpt":
+    def load(cls, llm: Path, connector: Path, tower: Path, placement: Placement) -> "VideoChatGpt":
         """Read LLaVA-7B-Lightening-v1-1, Video-ChatGPT-7B and clip-vit-large-patch14."""
         config, vision = read_json(llm), clip_vision_config(tower)
         with weightless():
             model = cls(config, vision)
-        trained = _adapter_tensors(file_of(adapter, ADAPTER_FILE), config["vocab_size"])
+        trained = _adapter_tensors(file_of(connector, ADAPTER_FILE), config["vocab_size"])
         words = rename(read_tensors(llm), LLM_KEYS)
         if _LM_HEAD in trained:  # upstream loads it last, too
             words.pop(_LM_HEAD, None)
@@ -212,4 +212,4 @@ def write_miniature(folder: Path, seed: int) -> dict[str, Path]:
     words = tensors["model.embed_tokens.weight"]
     held["model.embed_tokens.weight"] = torch.cat([words, video_tokens])
     torch.save(held, adapter)
-    return {"llm": llm, "adapter": adapter, "tower": tower}
+    return {"llm": llm, "connector": adapter, "tower": tower}

@@ -12,7 +12,7 @@ checkpoints are.
 import inspect
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,7 @@ from ovmer.baselines.errors import PrerequisiteError, first_line
 from ovmer.baselines.miniature import random_tensors
 from ovmer.baselines.native import mistral
 from ovmer.baselines.native.classes import class_named
+from ovmer.baselines.native.low_rank import write_adapter
 from ovmer.baselines.native.tokens import THINKING, chat_template, name_tokens, small_tokenizer
 
 _WIDTH, _LAYERS, _HEADS = 64, 2, 2  # heads of 32, the smallest that vLLM takes on a CPU
@@ -50,7 +51,7 @@ _SIZES: tuple[tuple[str, Any], ...] = (
 )
 """Names of a configuration, whole, and the value that a miniature has there."""
 
-_APT = 4
+_APT = 3
 """How much larger the logits of a token are that is to be written within some dozen."""
 
 _PARTS: Mapping[str, Mapping[str, Any]] = {
@@ -62,8 +63,14 @@ _CONTRASTIVE = ("clip_vision_model", "siglip_vision_model")
 """Vision towers out of models of pictures and texts, as the names of their tensors tell."""
 
 
-def write_miniature(folder: Path, architecture: str, shrink: Mapping[str, Any], seed: int) -> None:
-    """Write a random checkpoint of `architecture` into `folder`.
+def write_miniature(
+    folder: Path,
+    architecture: str,
+    shrink: Mapping[str, Any],
+    seed: int,
+    adapters: Sequence[str] = (),
+) -> None:
+    """Write a random checkpoint of `architecture` into `folder`, its low-rank `adapters` below it.
 
     `shrink` holds values for dotted names of the configuration, `text_config.head_dim`, of the
     processor's parts, `processor.video_processor.size`, and for the tokens of its tokenizer,
@@ -76,7 +83,7 @@ def write_miniature(folder: Path, architecture: str, shrink: Mapping[str, Any], 
     known = yaml.safe_load(Path(__file__).with_name("shrink.yaml").read_text(encoding="utf-8"))
     shrink = {**known.get(architecture, {}), **shrink}
     try:
-        _write(folder, cls, shrink, seed)
+        _write_with_tokens(folder, cls, shrink, seed, adapters)
     except ImportError as error:
         raise PrerequisiteError(
             f"{architecture} needs a package that is not installed ({first_line(error)})"
@@ -89,7 +96,23 @@ def write_miniature(folder: Path, architecture: str, shrink: Mapping[str, Any], 
         ) from error
 
 
-def _write(folder: Path, cls: Any, shrink: Mapping[str, Any], seed: int) -> None:
+def _write_with_tokens(
+    folder: Path, cls: Any, shrink: Mapping[str, Any], seed: int, adapters: Sequence[str]
+) -> None:
+    """Write it with those tokens too that its processor looks for in vain."""
+    while True:
+        try:
+            return _write(folder, cls, shrink, seed, adapters)
+        except AttributeError as error:
+            found = re.search(r"has no attribute '?(\w+_token)\b", str(error))
+            if found is None or (key := f"tokens.{found[1]}") in shrink:
+                raise
+            shrink = {**shrink, key: f"<|{found[1].removesuffix('_token')}|>"}
+
+
+def _write(
+    folder: Path, cls: Any, shrink: Mapping[str, Any], seed: int, adapters: Sequence[str]
+) -> None:
     model_type = cls.config_class.model_type
     of_processor = next(
         (kind for kind in (model_type, cls.base_model_prefix) if kind in PROCESSOR_MAPPING_NAMES),
@@ -111,10 +134,16 @@ def _write(folder: Path, cls: Any, shrink: Mapping[str, Any], seed: int) -> None
     tensors = random_tensors(model, seed)
     if "thinks" in shrink:
         (head,) = (name for name in tensors if name.endswith("lm_head.weight"))
-        tensors[head][tokenizer.convert_tokens_to_ids(THINKING[1])] *= _APT
+        end = tokenizer.convert_tokens_to_ids(THINKING[1])
+        for name, each in tensors.items():  # once it is said, other words are likelier
+            if name.endswith("embed_tokens.weight") and each.shape == tensors[head].shape:
+                each[end] = -tensors[head][end]
+        tensors[head][end] *= _APT
     model.load_state_dict(tensors, strict=False)
     model.generation_config.eos_token_id = tokenizer.eos_token_id
     model.generation_config.pad_token_id = tokenizer.pad_token_id
+    for number, name in enumerate(adapters, start=1):
+        write_adapter(folder / name, model, seed + number)
     model.half().save_pretrained(folder)
     _publish(folder, of_processor, config)
 

@@ -7,6 +7,7 @@ it; so no words can spell one, and there is no chat template.
 import base64
 import io
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ class MistralProcessor(ChatProcessor):
     transformers_only = "its tokenizer makes no prompt that vLLM could be given"
 
     _control = ()
+    _markers: Mapping[int, str] = {}
 
     def encode(self, text: str) -> list[int]:
         return list(self._tokenizer.encode(text, add_special_tokens=False))

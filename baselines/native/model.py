@@ -7,7 +7,6 @@ from typing import Any
 from transformers import AutoProcessor, PreTrainedModel
 
 from ovmer.baselines.chat import context_of as context_by
-from ovmer.baselines.chat import load_chat_model
 from ovmer.baselines.decoding.answers import MediaPrompt
 from ovmer.baselines.errors import CheckpointError, PrerequisiteError, first_line
 from ovmer.baselines.native.classes import class_named
@@ -20,14 +19,6 @@ class ChatModel:
 
     def __init__(self, llm: PreTrainedModel) -> None:
         self.llm = llm
-
-    @classmethod
-    def load(cls, folder: Path, architecture: str, device: str, dtype: str) -> "ChatModel":
-        """Read a checkpoint folder in transformers' layout.
-
-        Raises CheckpointError where tensors are missing or of another shape.
-        """
-        return cls(load_chat_model(folder, device, dtype, class_named(architecture), architecture))
 
     def embed(self, inputs: MediaPrompt) -> MediaPrompt:
         """The prompt as it is: the class of transformers embeds the media itself."""

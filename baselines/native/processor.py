@@ -6,6 +6,8 @@ that a clip's tokens do not depend on its neighbours.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -98,6 +100,10 @@ def _picture(frame: Any) -> Any:
     return Image.fromarray(frame) if isinstance(frame, np.ndarray) else frame
 
 
+_MARKERS = ("<|channel>", "<channel|>")
+"""Control tokens around what Gemma 4 thinks, without which it runs into the answer."""
+
+
 class ChatProcessor(TransformersTokenizer):
     """A processor of transformers; its tokenizer is a `ovmer.baselines.tokenizer.Tokenizer`."""
 
@@ -129,6 +135,17 @@ class ChatProcessor(TransformersTokenizer):
             if rate := getattr(getattr(self._processor, part, None), "sampling_rate", None):
                 return int(rate)
         return 16000
+
+    @cached_property
+    def _markers(self) -> Mapping[int, str]:
+        known = self._tokenizer.get_added_vocab()
+        return {known[each]: each for each in _MARKERS if each in known}
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """The text of ids; of control tokens only those around what was thought are left in it."""
+        pieces = groupby(ids, self._markers.get)
+        decode = super().decode
+        return "".join(marker or decode(list(each)) for marker, each in pieces)
 
     def defused(self, words: str) -> str:
         """`words` with a blank in whatever spells a control token, which would be taken for one."""

@@ -31,18 +31,20 @@ def start_chat_vllm(
     processor: ChatProcessor,
     settings: GenerationSettings,
     options: Mapping[str, Any],
+    adapter: Path | None = None,
 ) -> VllmEngine:
     """The engine for prompts of `with_media`; `options` are arguments of `vllm.LLM`.
 
-    Raises PrerequisiteError where vLLM is missing, has no class for this model or cannot start with
-    it.
+    `adapter` is a low-rank adapter of the language model. Raises PrerequisiteError where vLLM is
+    missing, has no class for this model or cannot start with it, CheckpointError for an adapter
+    that it does not take.
     """
     _check(folder, architecture, options.get("dtype", "auto"))
     # Every clip is seen once: a cache of processed media would only take memory.
     fixed: dict[str, Any] = {"mm_processor_cache_gb": 0, "seed": 0}
     if name := CORRECTED.get(architecture):
         fixed["hf_overrides"] = {"architectures": [name]}
-    vllm = OfflineVllm(folder, fixed | dict(options))
+    vllm = OfflineVllm(folder, fixed | dict(options), adapter=adapter)
     vllm.in_flight = min(vllm.in_flight, _IN_FLIGHT)
     return VllmEngine(vllm, processor, settings)
 

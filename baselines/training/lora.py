@@ -12,15 +12,14 @@ from pathlib import Path
 
 import torch
 from safetensors.torch import save_file
-from torch import Tensor, nn
+from torch import nn
 
-from ovmer.baselines.checkpoint import read_json
 from ovmer.baselines.errors import CheckpointError
+from ovmer.baselines.lora import ADAPTER_CONFIG, ADAPTER_FILES, CONNECTOR_FILE
 from ovmer.baselines.weight_files import Tensors, read_tensors
 from ovmer.baselines.weight_index import some
 
-ADAPTER_FILE, ADAPTER_CONFIG = "adapter_model.safetensors", "adapter_config.json"
-CONNECTOR_FILE = "connector.safetensors"
+ADAPTER_FILE = ADAPTER_FILES[0]
 _PEFT = "base_model.model."
 """How peft's files begin the names of a language model's modules."""
 
@@ -137,37 +136,3 @@ def _read(folder: Path) -> Tensors:
 
 def _published(name: str) -> str:
     return _PEFT + name.removeprefix("llm.").replace(".default.weight", ".weight")
-
-
-def apply_tuned(model: nn.Module, folder: Path) -> None:
-    """Merge a folder that `save` wrote into a loaded port: W + alpha / rank * B A, in float32.
-
-    Raises CheckpointError for a file that does not fit the model.
-    """
-    tensors = _read(folder)
-    parameters = dict(model.named_parameters())
-    pairs = {name.partition(".lora_")[0] for name in tensors if ".lora_" in name}
-    scale = 0.0
-    if pairs:
-        config = read_json(folder, ADAPTER_CONFIG)
-        scale = float(config["lora_alpha"]) / float(config["r"])
-    for module in sorted(pairs):
-        weight = _weight(parameters, f"{module}.weight", folder)
-        down, up = (tensors.pop(f"{module}.lora_{side}.default.weight").read() for side in "AB")
-        change = scale * (up.float() @ down.float())
-        _change(weight, weight.float() + change.to(weight.device), folder)
-    for name, tensor in tensors.items():
-        _change(_weight(parameters, name, folder), tensor.read(), folder)
-
-
-def _weight(parameters: Mapping[str, nn.Parameter], name: str, folder: Path) -> nn.Parameter:
-    if name not in parameters:
-        raise CheckpointError(f"{folder} was trained for another model: this one has no {name}")
-    return parameters[name]
-
-
-def _change(weight: nn.Parameter, value: Tensor, folder: Path) -> None:
-    if weight.shape != value.shape:
-        raise CheckpointError(f"{folder} was trained for a model of another size")
-    with torch.no_grad():
-        weight.copy_(value)

@@ -1,16 +1,17 @@
 """Download word tables and checkpoints, which do not ship with the package.
 
     ovmer fetch wheels
-    ovmer fetch salmonn video_llava dry_run=true
+    ovmer fetch salmonn video_llava qwen25 wheels dry_run=true
 
 `wheels` are the authors' word tables (300 kB, Apache-2.0) at a pinned commit, each checked against
 its checksum, into the user's cache folder. A complete folder is left unchanged. The name of a
 baseline (or all) means the parts of its checkpoint on the hub, which go into the hub's cache; for
-other parts it prints their source. Variables that matter: HF_HOME (where the cache is),
-HF_ENDPOINT (a mirror), HF_TOKEN (for gated repositories), HF_HUB_OFFLINE.
+other parts it prints their source. The name of an extractor (qwen25) means its language model.
+Variables that matter: HF_HOME (where the cache is), HF_ENDPOINT (a mirror), HF_TOKEN (for gated
+repositories), HF_HUB_OFFLINE.
 
 settings:
-  dry_run=true   list the files of baselines and their size, without download
+  dry_run=true   list how many files would be downloaded, and how many GB
   to=FOLDER   another folder; name it afterwards with metric.wheel_root=FOLDER
   url=URL     a mirror of the repository
 """
@@ -19,8 +20,9 @@ from pathlib import Path
 
 from ovmer.baselines.errors import PrerequisiteError
 from ovmer.runners import cli
-from ovmer.runners.checkpoints import baselines, bring
+from ovmer.runners.checkpoints import baselines, bring, bring_model
 from ovmer.runners.commands.arguments import Arguments, parse
+from ovmer.runners.config import shipped_extractor
 from ovmer.runners.scoring.download import download_tables
 from ovmer.runners.scoring.vocabulary import load_vocabulary
 from ovmer.runners.scoring.word_tables import COMMIT, EDITIONS, REPOSITORY
@@ -33,14 +35,27 @@ def main() -> int:
     """Download and compile the tables."""
     given = parse(__doc__, ("to", "url", "dry_run"), paths="WHAT")
     if not given.paths:
-        raise PrerequisiteError("say what to fetch: wheels, or baselines by name")
-    names = [each for each in given.paths if each != _WHEELS]
+        raise PrerequisiteError("say what to fetch: wheels, or baselines and extractors by name")
+    named = [str(each) for each in given.paths if str(each) != _WHEELS]
+    models = {name: model for name in named if (model := _model_of(name))}
+    names = [each for each in named if each not in models]
     chosen = baselines(names, more=[_WHEELS]) if names else []
     is_dry = given.one_of("dry_run", ["false", "true"]) == "true"
     whole = [bring(name, adapter, is_dry) for name, adapter in chosen]
-    if _WHEELS in given.paths and not is_dry:
-        _fetch_wheels(given)
+    for name, model in models.items():
+        bring_model(name, model, is_dry)
+    if _WHEELS in map(str, given.paths):
+        if is_dry:
+            print(f"{_WHEELS}: the tables of {REPOSITORY}, 0.0 GB")
+        else:
+            _fetch_wheels(given)
     return cli.FINE if all(whole) else cli.FAILED
+
+
+def _model_of(name: str) -> str | None:
+    """The language model that an extractor of this name asks; None where it asks none."""
+    model = shipped_extractor(name).get("model")
+    return str(model) if model and "/" in str(model) and ":" not in str(model) else None
 
 
 def _fetch_wheels(given: Arguments) -> None:

@@ -3,18 +3,22 @@
     ovmer weights all
     ovmer weights salmonn videochat weights=/models
     ovmer weights salmonn weights=/models compare=true
+    ovmer weights salmonn hub=true compare=true
 
 Looks at the hub's cache, or below `weights`, at file lists, at the headers of safetensors files and
 at the index of pickles, whose objects are never built. Nothing is downloaded. Exits with 1 where a
 part is missing or refused.
 
 settings:
-  weights=FOLDER   folder with checkpoints as OWNER/NAME, as in a sweep
+  weights=FOLDER   where checkpoints lie as OWNER/NAME, as in a sweep
+  hub=true         also ask the hub about what is not here: some range requests and small files
   compare=true     also let the model's own loader say whether it takes the files; imports torch
   json=true        print JSON
 """
 
 import json
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from tabulate import tabulate
 
@@ -27,15 +31,18 @@ from ovmer.runners.commands.arguments import parse
 @cli.command
 def main() -> int:
     """Print a row for each part."""
-    given = parse(__doc__, ("weights", "compare", "json"), paths="BASELINE")
+    given = parse(__doc__, ("weights", "hub", "compare", "json"), paths="BASELINE")
     if not given.paths:
         raise PrerequisiteError("say which baselines, or all")
     weights = given.settings.get("weights")
+    asks_hub = given.one_of("hub", ["false", "true"]) == "true"
+    compares = given.one_of("compare", ["false", "true"]) == "true"
     found: list[PartStatus] = []
     for name, adapter in baselines([str(path) for path in given.paths]):
-        of_one = list(survey(name, adapter, weights))
-        if given.settings.get("compare") == "true":
-            compare(of_one, adapter, weights)
+        with TemporaryDirectory(prefix="ovmer-outlines-") as folder:
+            of_one = list(survey(name, adapter, weights, Path(folder) if asks_hub else None))
+            if compares:
+                compare(of_one, adapter)
         found += of_one
     if given.settings.get("json") == "true":
         print(json.dumps([each.as_json() for each in found], indent=2))
@@ -53,11 +60,12 @@ def _table(found: list[PartStatus]) -> str:
             "" if each.gb is None else f"{each.gb:g}",
             each.tensors or "",
             " ".join(each.types),
+            each.terms or "see its page",
             each.verdict,
         ]
         for each in found
     ]
-    heads = ["baseline", "part", "source", "GB", "tensors", "types", "verdict"]
+    heads = ["baseline", "part", "source", "GB", "tensors", "types", "terms", "verdict"]
     lines = [tabulate(rows, heads, disable_numparse=True)]
     said = [(f"{each.baseline} {each.part}", each.reason, each.notes) for each in found]
     for part, reason, notes in said:

@@ -52,6 +52,11 @@ class _Ready:
     seconds: float
 
     @property
+    def notes(self) -> tuple[str, ...]:
+        """For the clip's record."""
+        return (self.request if isinstance(self.prepared, Failure) else self.prepared).notes
+
+    @property
     def tokens(self) -> int:
         return 0 if isinstance(self.prepared, Failure) else self.prepared.tokens
 
@@ -243,7 +248,7 @@ class Pipeline:
                 "own way; use an adapter whose prepare() reads by ovmer.adapters.media"
             )
         if self.frames_folder is not None:
-            write_frames(observed, self.frames_folder)
+            write_frames(observed, self.frames_folder, request.name)
         prepared.notes = (*request.notes, *prepared.notes, *observed.notes)
         return prepared
 
@@ -290,7 +295,6 @@ class Pipeline:
     def _predicted(self, item: _Ready, answer: Answer | Failure, seconds: float) -> Prediction:
         if isinstance(answer, Failure):
             return self._failed(item, answer, seconds)
-        notes = item.prepared.notes if isinstance(item.prepared, Prepared) else ()
         return Prediction(
             item.request.name,
             Status.OK if answer.text.strip() else Status.EMPTY,
@@ -298,7 +302,7 @@ class Pipeline:
             seconds=round(seconds, 4),
             prompt_tokens=answer.prompt_tokens,
             new_tokens=answer.new_tokens,
-            notes=(*notes, *answer.notes),
+            notes=(*item.notes, *answer.notes),
             thinking=answer.thinking,
             fingerprint=item.request.fingerprint,
         )
@@ -311,5 +315,6 @@ class Pipeline:
             failure.status,
             error=failure.error,
             seconds=round(seconds, 4),
+            notes=item.notes,
             fingerprint=item.request.fingerprint,
         )

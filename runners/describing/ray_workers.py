@@ -132,12 +132,22 @@ class WorkerShare:
     """Bytes; 0: not requested."""
 
     @classmethod
-    def of(cls, cluster: Mapping[str, float], options: RayOptions, on_gpu: bool) -> "WorkerShare":
-        """The options with defaults filled in; PrerequisiteError if the cluster lacks them."""
+    def of(
+        cls, cluster: Mapping[str, float], options: RayOptions, on_gpu: bool, model_gpus: int = 1
+    ) -> "WorkerShare":
+        """What the options ask for, the rest filled in; PrerequisiteError where it is not there.
+
+        `model_gpus` is how many GPUs one model is spread over.
+        """
         cpus, gpus = cluster.get("CPU", 0.0), cluster.get("GPU", 0.0)
         each_gpu = options.gpus
         if each_gpu is None:
-            each_gpu = 1.0 if on_gpu and gpus else 0.0
+            each_gpu = float(model_gpus) if on_gpu and gpus else 0.0
+        if on_gpu and 1 < model_gpus != each_gpu:
+            raise PrerequisiteError(
+                f"engine.gpus={model_gpus} spreads each model over as many GPUs, but a worker has "
+                f"{each_gpu:g}; leave launcher.gpus out, in a cluster with GPUs"
+            )
         most = gpus // each_gpu if each_gpu else cpus // max(options.cpus, 1)
         workers = options.workers or int(most)
         each_cpu = options.cpus or max(int(cpus // max(workers, 1)), 1)
@@ -169,7 +179,8 @@ class RayWorkers:
         import ray
 
         with joined(self._options.address):
-            share = WorkerShare.of(ray.cluster_resources(), self._options, self._on_gpu)
+            gpus = int(self._feed.machine.engine.get("gpus", 1))
+            share = WorkerShare.of(ray.cluster_resources(), self._options, self._on_gpu, gpus)
             table = _Table(self._feed.with_cores(share.cpus), share, self._options.timeout)
             started = time.perf_counter()
             try:

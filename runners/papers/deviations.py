@@ -15,7 +15,7 @@ from typing import Any
 from ovmer.runners.config import shipped_baselines
 from ovmer.runners.folder.run_json import RunInfo
 from ovmer.runners.folder.scores_json import StoredScores
-from ovmer.runners.job import NOT_FIELDS
+from ovmer.runners.job import NOT_FIELDS, OWN_PRESET, own_preset
 from ovmer.runners.papers.layout import TableLayout
 from ovmer.runners.papers.results import PaperRun
 
@@ -75,7 +75,10 @@ def _asking(
     if wanted is not None and asked != wanted and not info.names_labels:
         yield Mark(f"{_ASKED[asked]}; print: {_ASKED[wanted]}")
     generation = info.about.get("generation", "paper")
-    if info.about["baseline"].get("generation") and generation != layout.generation:
+    ran, printed = info.about["baseline"], layout.generation
+    if printed == OWN_PRESET:
+        printed = own_preset(ran)
+    if ran.get("generation") and generation != printed:
         yield Mark(f"other decoding: generation={generation}")
 
 
@@ -85,14 +88,14 @@ def _settings(info: RunInfo, shipped: Mapping[str, Any]) -> Iterator[Mark]:
         return
     ran = info.about["baseline"]
     yield from _other("settings", ran, shipped, _BESIDE)
-    if info.about.get("generation", "paper") == "paper":
-        yield from _other("decoding", _paper_preset(ran), _paper_preset(shipped))
+    if (name := info.about.get("generation", "paper")) == own_preset(shipped):
+        yield from _other("decoding", _preset(ran, name), _preset(shipped, name))
     if ran.get("bug_compat") is False:
         yield Mark("without the accidents of the authors' code (baseline.bug_compat=false)", False)
 
 
-def _paper_preset(baseline: Mapping[str, Any]) -> Mapping[str, Any]:
-    found: Mapping[str, Any] = (baseline.get("generation") or {}).get("paper") or {}
+def _preset(baseline: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    found: Mapping[str, Any] = (baseline.get("generation") or {}).get(name) or {}
     return found
 
 
@@ -144,7 +147,7 @@ def _weights(info: RunInfo, shipped: Mapping[str, Any]) -> Iterator[Mark]:
             other.append(f"{name} is {repo}")
         elif revision not in (None, published["revision"]):
             other.append(f"{name} is {published['repo']} at {revision[:12]}")
-        elif "content" in part and not part.get("commit") and (repo is None or not pinned):
+        elif "content" in part and not commit:
             unknown.append(name)
     if other:
         yield Mark(f"other weights: {'; '.join(other)}")

@@ -12,6 +12,7 @@ from typing import Any
 
 from ovmer.adapters.registry import near
 from ovmer.baselines.errors import PrerequisiteError
+from ovmer.runners.job import OWN_PRESET
 
 
 @dataclass(frozen=True)
@@ -75,7 +76,7 @@ class TableLayout:
     runs: int
     """How many runs print's means and deviations are of."""
     generation: str
-    """The preset that print decodes with: paper (as the models' authors sample) or greedy."""
+    """The preset that print decodes with: own (see `own_preset`) or greedy."""
     extractor: str | None
     """The language model of print's label step; None where it is not to be had any more."""
     figures: Mapping[tuple[str, str, str, str], Published] = field(repr=False)
@@ -117,7 +118,7 @@ def read_layout(name: str) -> TableLayout:
         content.get("row_notes", {}),
         tuple(content.get("plot") or (column.title for column in columns)),
         content.get("runs", 1),
-        content.get("generation", "paper"),
+        content.get("generation", OWN_PRESET),
         content.get("extractor"),
         _published(content["published"], tables),
     )

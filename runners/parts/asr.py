@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ovmer.baselines.errors import ClipError, PrerequisiteError, Unavailable, first_line
+from ovmer.baselines.gpu import release_memory
 from ovmer.runners.parts.cache import PartCache
 
 if TYPE_CHECKING:
@@ -86,6 +87,11 @@ class Listener:
             self.cache.keep(audio, {"text": None, "error": str(error)})
             return
         self.cache.keep(audio, self._words(sound))
+
+    def close(self) -> None:
+        """Free the model."""
+        self._model = self._processor = None
+        release_memory()
 
     def _words(self, sound: "Samples") -> dict[str, Any]:
         if abs(sound).max() < _SILENCE:

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ovmer.baselines.errors import ClipError, PrerequisiteError, Unavailable
+from ovmer.baselines.gpu import release_memory
 from ovmer.runners.parts.cache import PartCache, replacing
 
 if TYPE_CHECKING:
@@ -67,6 +68,11 @@ class FaceFinder:
             with replacing(self.file(video)) as file:
                 np.save(file, crops)
         self.cache.keep(video, {"crops": len(crops), **seen})
+
+    def close(self) -> None:
+        """Free the detector."""
+        self._detector = None
+        release_memory()
 
     def file(self, video: Path) -> Path:
         """Path of a video's crops, which may not exist yet."""

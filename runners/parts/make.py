@@ -1,6 +1,6 @@
 """Makes missing subtitles and face crops of a job's clips."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -49,36 +49,35 @@ def make(settings: Settings, clips: Sequence[Clip], uses: frozenset[str], label:
     if VIDEO in uses and _finds_faces(settings):
         finder = FaceFinder(settings.machine.device)
         videos = [clip.video for clip in clips if clip.face is None and clip.video is not None]
-        _make(finder.cache.find, finder.make, videos, f"{label}: faces")
+        _make(finder, videos, f"{label}: faces")
     if _listens(settings):
         asr = _asr_settings(settings)
         listener = Listener(asr)
         sounds = [clip.audio for clip in clips if clip.audio and _is_heard(asr, clip)]
-        _make(listener.cache.find, listener.make, sounds, f"{label}: subtitles")
+        _make(listener, sounds, f"{label}: subtitles")
 
 
-def _make(
-    find: Callable[[Path], Any], make_one: Callable[[Path], None], files: Sequence[Path], label: str
-) -> None:
-    """Each file once; the next ones are read while a model is at work."""
-    todo = [file for file in dict.fromkeys(files) if find(file) is None]
+def _make(maker: FaceFinder | Listener, files: Sequence[Path], label: str) -> None:
+    """Make the parts of each file once; the next files are read while the model is at work."""
+    todo = [file for file in dict.fromkeys(files) if maker.cache.find(file) is None]
     if not todo:
         return
     with Progress(len(todo), label) as progress, ThreadPoolExecutor(_AT_ONCE, "parts") as pool:
         try:
-            for _ in pool.map(make_one, todo):
+            for _ in pool.map(maker.make, todo):
                 progress.add()
         finally:
-            pool.shutdown(wait=False, cancel_futures=True)
+            pool.shutdown(cancel_futures=True)
+            maker.close()
 
 
-def with_parts(settings: Settings, clips: Sequence[Clip]) -> Sequence[Clip]:
-    """The clips with what was made for them so far."""
+def with_parts(settings: Settings, clips: Sequence[Clip], uses: frozenset[str]) -> Sequence[Clip]:
+    """The clips with what was made for them so far, for a baseline that uses so much."""
     if _listens(settings):
         asr = _asr_settings(settings)
         listener = Listener(asr)
         clips = [_with_words(listener, asr, clip) for clip in clips]
-    if _finds_faces(settings):
+    if VIDEO in uses and _finds_faces(settings):
         finder, missing = FaceFinder(), _face_settings(settings).missing
         clips = [_with_face(finder, missing, clip) for clip in clips]
     return clips
@@ -108,7 +107,8 @@ def _with_face(finder: FaceFinder, missing: str, clip: Clip) -> Clip:
         if missing == "frame" and "error" not in seen:
             note = "no face was found, so whole frames are shown"
             return replace(clip, face=clip.video, notes=(*clip.notes, note))
-        return clip
+        why = seen.get("error", "faces.missing=frame shows whole frames then")
+        return replace(clip, notes=(*clip.notes, f"no face was found in its video: {why}"))
     notes = clip.notes
     if seen["most"] > 1:
         notes = (*notes, f"up to {seen['most']} faces in a frame; the largest is shown")

@@ -350,12 +350,21 @@ def _settings(run: ReportRun) -> dict[str, str]:
     """What a row's figures depend on beside its model."""
     settings = run.settings
     return {
+        **_frames(settings.baseline),
         "generation": settings.generation,
         "subtitle": settings.subtitle,
         "extractor": str(settings.extractor.get("name")),
         "seed": str(settings.seed),
         "trained on": seen_by(settings).status,
     }
+
+
+def _frames(baseline: Mapping[str, Any]) -> dict[str, str]:
+    """How many frames of a clip the model is shown; empty if its settings do not tell."""
+    frames, fps = baseline.get("frames"), baseline.get("fps")
+    if not isinstance(frames, int):
+        return {}
+    return {"frames": f"{fps:g} a second, at most {frames}" if fps else str(frames)}
 
 
 def _rounded(value: float | None) -> float | None:

@@ -1,10 +1,11 @@
-"""What a run says at its end if another engine would have taken less time."""
+"""A hint at the end of a run if another engine would have taken less time."""
 
 from importlib.util import find_spec
 
 from ovmer.adapters.base import Adapter
-from ovmer.adapters.mllm import TUNED, Mllm
-from ovmer.baselines.decoding.engine_settings import VllmSettings, words_depend_on
+from ovmer.adapters.mllm import Mllm
+from ovmer.baselines.decoding.engine_base import words_depend_on
+from ovmer.baselines.decoding.engine_settings import VllmSettings
 from ovmer.baselines.errors import PrerequisiteError
 from ovmer.runners.job import Job
 
@@ -18,7 +19,7 @@ def faster_engine(job: Job, adapter: Adapter, clips: int) -> str | None:
     if clips < _MANY or job.is_dry or settings.embeddings or not isinstance(adapter, Mllm):
         return None
     is_plain = settings.engine["name"] == "transformers" and not words_depend_on(settings.engine)
-    if not is_plain or TUNED in adapter.checkpoint:
+    if not is_plain:
         return None
     try:
         VllmSettings(name="vllm").check(adapter.generation, adapter.transformers_only)

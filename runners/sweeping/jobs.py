@@ -31,6 +31,7 @@ from ovmer.runners.foreign_text import visible
 from ovmer.runners.job import Job
 from ovmer.runners.progress import say
 from ovmer.runners.sweeping.costs import estimate
+from ovmer.runners.sweeping.read_ahead import reading_ahead
 from ovmer.runners.sweeping.state import JobState, look
 from ovmer.runners.sweeping.submit import as_planned, submit
 from ovmer.runners.sweeping.summary import summary
@@ -227,8 +228,10 @@ def _one_by_one(jobs: Sequence[Job]) -> Iterator[tuple[int, int]]:
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(_shared_modules(jobs))
     _start_server()
-    for index, job in enumerate(jobs):
-        yield index, _in_a_process(job, context)
+    for index, (job, following) in enumerate(zip(jobs, [*jobs[1:], None], strict=True)):
+        with reading_ahead(job, following):
+            code = _in_a_process(job, context)
+        yield index, code
 
 
 def _start_server() -> None:

@@ -202,7 +202,7 @@ def look(
     others = [
         {} if path.resolve() in awaited else _predictions_of(path) for path in job.adapter.sources()
     ]
-    clips = with_parts(job.settings, clips)
+    clips = with_parts(job.settings, clips, job.adapter.modalities)
     inputs.check(job.settings.inputs, job.adapter.modalities, job.settings.baseline["name"])
     state = JobState(
         job,

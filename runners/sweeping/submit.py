@@ -38,6 +38,8 @@ _ENDINGS = {
 }
 """Meaning of Slurm's states (man sacct, "JOB STATE CODES")."""
 _POLL_SECONDS = 0.5
+_BESIDE_FILES_GB = 16
+"""Main memory that a job takes beside its model's files: torch, decoded clips."""
 _RESULT_SECONDS = 5.0
 
 
@@ -242,9 +244,25 @@ def _asked(job: Job, launcher: Sequence[str]) -> dict[str, Any]:
         str(key): value for key, value in found.items() if value is not None and key != "_target_"
     }
     asked["name"] = asked.get("name") or job.label
-    for key, least in _needs_of_extractor(job).items():
-        asked[key] = max(asked.get(key) or 0, least)
+    for least in (_needs_of_engine(job), _needs_of_extractor(job)):
+        asked |= {key: max(asked.get(key) or 0, value) for key, value in least.items()}
     return asked
+
+
+def _needs_of_engine(job: Job) -> dict[str, int]:
+    """The least that the job's model needs: its GPUs, and memory for files of a known size.
+
+    Files are read tensor by tensor, but what was read stays in the page cache of the job, which is
+    counted too: a model beyond it is read again and again where several processes start.
+    """
+    parts = job.settings.baseline.get("checkpoint")
+    if job.is_dry or not parts:
+        return {}
+    known = sum(part.get("gb") or 0 for part in parts.values())
+    return {
+        "gpus_per_node": int(job.settings.engine.get("gpus", 1)),
+        "mem_gb": -(-int(known + _BESIDE_FILES_GB) // 16) * 16,
+    }
 
 
 def _needs_of_extractor(job: Job) -> dict[str, int]:
@@ -254,6 +272,9 @@ def _needs_of_extractor(job: Job) -> dict[str, int]:
     needs = extractor.get("needs", {})
     if not runs_here or extractor.get("dry_run"):
         return {}
+    needs = {"gpus": 0, **needs}
+    if needs["gpus"]:
+        needs["gpus"] = max(needs["gpus"], int(extractor["engine"].get("gpus", 1)))
     keys = {"gpus": "gpus_per_node", "cpus": "cpus_per_task", "mem_gb": "mem_gb"}
     return {keys[key]: value for key, value in needs.items()}
 

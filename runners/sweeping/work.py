@@ -155,6 +155,9 @@ def _describe(folder: RunFolder, state: JobState, info: RunInfo) -> None:
         state.touched.clear()
     if not requests:
         return
+    if job.dtype_warning:
+        say(f"{job.label}: {job.dtype_warning}")
+        info.sessions[-1]["dtype"] = job.dtype_warning
     adapter = job.adapter.miniature(folder.path / MINIATURE) if job.is_dry else job.adapter
     if not job.is_dry and job.settings.launcher.get("name", "local") == "local":
         info.identity = _with_weights(folder, job, adapter, info)

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from av.filter import Graph
 
-from ovmer.adapters.media import read_frames, sampling
+from ovmer.adapters.media import observing, read_frames, sampling
+from ovmer.adapters.media.observe import write_frames
 from ovmer.baselines.errors import MissingModality, Unreadable
 from tests.adapters.media_files import (
     SAMPLE,
@@ -242,3 +243,19 @@ def test_names_are_taken_as_they_are(tmp_path: Path) -> None:
     path = tmp_path / "concat:字幕 \"a\" 'b'\n%03d.mp4"
     path.write_bytes(GOOD.read_bytes())
     assert len(read_frames(path, eight).pixels) == 8
+
+
+def test_what_was_shown_is_written_as_pictures(tmp_path: Path) -> None:
+    from PIL import Image
+
+    with observing(keeps_frames=True) as observed:
+        frames = read_frames(GOOD, lambda count, fps: [10, 0, 10])
+    for clip in ("one/good", "two/good"):
+        write_frames(observed, tmp_path / "shown", clip)
+    files = sorted((tmp_path / "shown").iterdir())
+    times = ["000-frame10-0.40s.png", "001-frame0-0.00s.png", "002-frame10-0.40s.png"]
+    assert [file.name for file in files] == [
+        f"{n}__good-{t}" for n in ("one", "two") for t in times
+    ]
+    for file, pixels in zip(files, [*frames.pixels] * 2, strict=True):
+        assert (np.asarray(Image.open(file)) == pixels).all()

@@ -7,17 +7,18 @@ from pathlib import Path
 import pytest
 import torch
 import transformers
-import yaml
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
+from safetensors.torch import load_file, save_file
 
 from ovmer.adapters import registry
 from ovmer.adapters.base import AUDIO, VIDEO, Answer, Machine, Prepared
 from ovmer.adapters.media import read_frames, read_sound
 from ovmer.adapters.media.sampling import linspace
 from ovmer.adapters.native import Native
-from ovmer.adapters.thinking import CUT_WHILE_THINKING
+from ovmer.adapters.thinking import CUT_WHILE_THINKING, split_thinking
 from ovmer.baselines.decoding.answers import MediaPrompt
 from ovmer.baselines.errors import CheckpointError, ClipError, MissingModality, PrerequisiteError
+from ovmer.runners.config import shipped_baselines
 from ovmer.runners.describing.pipeline import Pipeline
 from ovmer.runners.describing.requests import ClipRequest
 from ovmer.runners.job import NOT_FIELDS
@@ -26,18 +27,34 @@ ROOT = Path(__file__).parents[2]
 SAMPLE = ROOT / "runners" / "data" / "sample"
 MACHINE = Machine(device="cpu", dtype="float32")
 CONF = ROOT / "conf" / "baseline"
-NAMES = [
-    file.stem
-    for file in sorted(CONF.glob("*.yaml"))
-    if yaml.safe_load(file.read_text(encoding="utf-8")).get("adapter") == "native"
-]
+
+
+def content_of(name: str) -> DictConfig:
+    """A yaml file over the one that it varies."""
+    own = OmegaConf.load(CONF / f"{name}.yaml")
+    assert isinstance(own, DictConfig)
+    parents = [each for each in own.pop("defaults", []) if each != "_self_"]
+    merged = OmegaConf.merge(*(content_of(each) for each in parents), own)
+    assert isinstance(merged, DictConfig)
+    return merged
+
+
+def kind(name: str) -> str:
+    """What a miniature depends on: a checkpoint of the same class has the same."""
+    keys = ("architecture", "modalities", "picture", "sound_in_video", "thinking", "shrink")
+    return str([content_of(name).get(key) for key in keys])
+
+
+NATIVE = [name for name, each in shipped_baselines().items() if each.get("adapter") == "native"]
+NAMES = list({kind(name): name for name in reversed(NATIVE)}.values())[::-1]
+"""One of each kind, the first by name."""
 CLIPS = ("good_news", "farewell", "sour_milk")
 SUBTITLES = ("No!", None, "a much longer subtitle, so that lengths differ " * 3)
 
 
 def configured(name: str) -> Native:
     """The adapter as its yaml file has it."""
-    content = OmegaConf.load(CONF / f"{name}.yaml")
+    content = content_of(name)
     fields = {key: value for key, value in content.items() if key not in NOT_FIELDS}
     cls = registry.get(content["adapter"])
     fields["generation"] = content["generation"]["greedy"]
@@ -82,7 +99,8 @@ def test_a_batch_gives_each_clip_what_it_gets_alone(small, name):
     alone = [adapter.generate([item])[0] for item in items]
     assert together == alone
     assert all(isinstance(each, Answer) and each.new_tokens > 0 for each in alone)
-    assert len({each.thinking + each.text for each in alone}) > 1
+    first, other = (first_logits(adapter, item.inputs.prompt) for item in items[:2])
+    assert (first - other).abs().max() > 1e-3
     assert any(each.thinking for each in alone) == (adapter.thinking != "auto")
 
 
@@ -125,6 +143,62 @@ def test_every_feature_changes_the_logits_of_the_last_position_the_only_ones(sma
         changed = replace(prompt, features={**prompt.features, name: noise})
         moved = (first_logits(adapter, changed) - logits).abs().max()
         assert moved > 1e-3, f"{name} does not reach the language model"
+
+
+@pytest.mark.parametrize(
+    ("given", "name"),
+    [((VIDEO, AUDIO), "vision-lora"), ((VIDEO,), "vision-lora"), ((AUDIO,), "speech-lora")],
+)
+def test_a_clips_media_choose_the_low_rank_adapter(small, tmp_path, given, name):
+    """By its authors' code: vision's wherever there is a picture. Tolerance: float32's rounding."""
+    adapter = small("phi4_multimodal")
+    video = SAMPLE / "video" / "good_news.mp4"
+    prompt = adapter.prepare(*(video if each in given else None for each in (VIDEO, AUDIO)), None)
+    logits = first_logits(adapter, prompt.inputs.prompt)
+
+    folder = tmp_path / "merged"
+    shutil.copytree(adapter.parts["model"], folder)
+    weights = load_file(folder / "model.safetensors")
+    added = load_file(folder / name / "adapter_model.safetensors")
+    for key in [each for each in added if each.endswith("lora_A.weight")]:
+        module = key.removeprefix("base_model.model.").removesuffix(".lora_A.weight")
+        change = added[key.replace("lora_A", "lora_B")].float() @ added[key].float()
+        weights[f"{module}.weight"] = weights[f"{module}.weight"].float() + 4 / 2 * change
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    part = replace(adapter.checkpoint["model"], path=str(folder))
+    whole = replace(adapter, checkpoint={"model": part}, lora={})
+    whole.load(MACHINE)
+    assert torch.allclose(first_logits(whole, prompt.inputs.prompt), logits, atol=1e-5)
+    other = replace(adapter, lora={})
+    other.load(MACHINE)
+    assert (first_logits(other, prompt.inputs.prompt) - logits).abs().max() > 1e-3
+
+
+def test_a_low_rank_adapter_that_is_not_whole_is_refused(small, tmp_path):
+    adapter = small("phi4_multimodal")
+    shutil.copytree(adapter.parts["model"], tmp_path, dirs_exist_ok=True)
+    part = replace(adapter.checkpoint["model"], path=str(tmp_path))
+    file = tmp_path / "speech-lora" / "adapter_model.safetensors"
+    whole = load_file(file)
+    first = min(whole)
+    save_file({key: each for key, each in whole.items() if key != first}, file)
+    with pytest.raises(CheckpointError, match=r"speech-lora.*lacks .*lora_A.*the right file\?"):
+        replace(adapter, checkpoint={"model": part}).load(MACHINE)
+    file.unlink()
+    with pytest.raises(CheckpointError, match=r"speech-lora holds no low-rank adapter"):
+        replace(adapter, checkpoint={"model": part}).load(MACHINE)
+    engine = {"name": "vllm"}
+    with pytest.raises(PrerequisiteError, match=r"baseline\.lora.*engine=transformers"):
+        adapter.load(Machine(device="cpu", dtype="float32", engine=engine))
+
+
+def test_markers_around_what_gemma_thinks_stay_in_its_answers(small):
+    """They are control tokens, and other control tokens are left out."""
+    processor = small("gemma4").tokenizer
+    opening, closing = processor.id_of("<|channel>"), processor.id_of("<channel|>")
+    thought, answer = (processor.encode(each) for each in ("thought\nShe frowns.", "Angry."))
+    text = processor.decode([opening, *thought, closing, *answer, processor.eos_id])
+    assert split_thinking(text) == ("She frowns.", "Angry.")
 
 
 def is_medium(name: str, feature: torch.Tensor) -> bool:
@@ -226,7 +300,8 @@ def test_sound_as_documented_where_messages_alone_make_a_prompt(small):
 def test_both_as_documented(small):
     """The model card's way: the sound is handed beside a message that holds the video alone."""
     adapter = small("qwen2_5_omni")
-    frames, sound = media("good_news", adapter.frames, 16000)
+    frames = adapter._look(SAMPLE / "video" / "good_news.mp4")
+    sound = read_sound(SAMPLE / "audio" / "good_news.wav", 16000)
     folder = adapter.parts["model"]
     processor = transformers.AutoProcessor.from_pretrained(folder)
     text = processor.apply_chat_template(
@@ -242,13 +317,16 @@ def test_both_as_documented(small):
         add_generation_prompt=True,
         tokenize=False,
     )
+    # Since transformers 5.23 the processor pairs them itself, under another name.
+    is_newer = hasattr(processor, "load_audio_from_video")
+    woven = {"load_audio_from_video" if is_newer else "use_audio_in_video": True}
     inputs = processor(
         text=text,
         audio=[sound],
         videos=[frames.pixels],
         return_tensors="pt",
         padding=True,
-        use_audio_in_video=True,
+        **woven,
         do_sample_frames=False,
         cap_pixels_per_frame=True,
         fps=len(frames.indices) / frames.count * frames.fps,
@@ -292,13 +370,13 @@ def test_more_than_the_context_holds(small):
     assert "the subtitle was cut by" in wordy.notes[0]
     assert adapter.generate([adapter.prepare(SAMPLE / "video" / "good_news.mp4", None, "x")])
     tight = replace(adapter, generation=replace(adapter.generation, max_new_tokens=32_600))
-    with pytest.raises(PrerequisiteError, match=r"with 8 frames a prompt takes .*baseline\.frames"):
+    with pytest.raises(PrerequisiteError, match=r"with 6 frames a prompt takes .*baseline\.frames"):
         prepared(tight, "good_news", "hello")
 
 
 @pytest.mark.parametrize("name", ["qwen2_5_vl", "llava_next_video", "phi4_multimodal"])
 def test_far_too_many_frames_are_not_even_read(small, monkeypatch, name):
-    adapter = replace(small(name), frames=4000)
+    adapter = replace(small(name), frames=4000, fps=0.0)
     with monkeypatch.context() as patch:
         patch.delattr("ovmer.adapters.chat_mllm.read_frames")
         with pytest.raises(PrerequisiteError, match=r"with \d+ frames a prompt takes \d+ tokens"):

@@ -10,8 +10,10 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from ovmer.baselines.chat import ChatTokenizer, context_of, load_chat_model, write_miniature
-from ovmer.baselines.device import WORKING
+from ovmer.baselines.device import WORKING, Placement
 from ovmer.baselines.errors import CheckpointError, PrerequisiteError
+
+CPU = Placement(torch.device("cpu"), torch.float32)
 
 
 @pytest.fixture(scope="module")
@@ -80,8 +82,8 @@ def test_the_miniature_is_the_same_each_time(folder: Path, tmp_path: Path):
         assert (tmp_path / file.name).read_bytes() == file.read_bytes()
 
 
-def test_the_model_is_frozen_on_its_device(folder: Path):
-    model = load_chat_model(folder, "cpu", "auto")
+def test_the_model_is_frozen_in_its_place(folder: Path):
+    model = load_chat_model(folder, CPU)
     assert model.dtype == torch.float32
     assert not any(each.requires_grad for each in model.parameters())
     assert context_of(folder) == 16384
@@ -95,9 +97,9 @@ def test_a_gpu_that_is_too_small_is_reported_before_a_weight_is_read(
     with monkeypatch.context() as unread:
         unread.setattr("transformers.AutoModelForCausalLM.from_pretrained", pytest.fail)
         with pytest.raises(PrerequisiteError, match=r"GPU is too small: the weights take 0\.0 GiB"):
-            load_chat_model(folder, "cpu", "auto")
+            load_chat_model(folder, CPU)
     monkeypatch.setattr("ovmer.baselines.device.free_memory", lambda device: WORKING + weights)
-    load_chat_model(folder, "cpu", "auto")
+    load_chat_model(folder, CPU)
 
 
 def test_a_gpu_that_fills_up_all_the_same_is_reported(
@@ -108,7 +110,7 @@ def test_a_gpu_that_fills_up_all_the_same_is_reported(
 
     monkeypatch.setattr("transformers.AutoModelForCausalLM.from_pretrained", full)
     with pytest.raises(PrerequisiteError, match=r"it was full before .*; end what else is on it"):
-        load_chat_model(folder, "cpu", "auto")
+        load_chat_model(folder, CPU)
 
 
 def copied(folder: Path, to: Path) -> Path:
@@ -124,7 +126,7 @@ def test_missing_tensors_are_named(folder: Path, tmp_path: Path):
     del tensors["model.norm.weight"]
     save_file(tensors, torn / "model.safetensors", metadata={"format": "pt"})
     with pytest.raises(CheckpointError, match=r"lacks model\.norm\.weight .* fetch it again"):
-        load_chat_model(torn, "cpu", "auto")
+        load_chat_model(torn, CPU)
 
 
 def test_a_torn_file_is_reported(folder: Path, tmp_path: Path):
@@ -132,7 +134,7 @@ def test_a_torn_file_is_reported(folder: Path, tmp_path: Path):
     content = (torn / "model.safetensors").read_bytes()
     (torn / "model.safetensors").write_bytes(content[: len(content) // 2])
     with pytest.raises(CheckpointError, match="holds no chat model in transformers' layout"):
-        load_chat_model(torn, "cpu", "auto")
+        load_chat_model(torn, CPU)
 
 
 def test_a_folder_without_a_model_is_reported(tmp_path: Path):
@@ -184,7 +186,7 @@ def test_code_beside_a_checkpoint_is_never_run(
     with pytest.raises(CheckpointError, match=r"custom code|trust_remote_code"):
         context_of(copy)
     with pytest.raises(CheckpointError, match=r"custom code|trust_remote_code"):
-        load_chat_model(copy, "cpu", "float32")
+        load_chat_model(copy, CPU)
     with suppress(CheckpointError):  # a tokenizer can be read without its code
         ChatTokenizer(copy)
     assert not ran.exists()

@@ -1,14 +1,24 @@
 """Finding a checkpoint: local folders, the hub's cache, and what is said when it is not there."""
 
+import hashlib
 import logging
+import os
 from pathlib import Path
 
 import huggingface_hub.constants
 import pytest
 from huggingface_hub.errors import LocalEntryNotFoundError
 
-from ovmer.baselines.checkpoint import CheckpointPart, file_of, fingerprint, locate, read_json
+from ovmer.baselines.checkpoint import (
+    CheckpointPart,
+    describe_part,
+    file_of,
+    fingerprint,
+    locate,
+    read_json,
+)
 from ovmer.baselines.errors import CheckpointError
+from ovmer.baselines.file_hash import sha256_of
 
 
 def test_a_local_path_replaces_the_repository(tmp_path: Path) -> None:
@@ -102,6 +112,54 @@ def test_a_fingerprint_is_of_the_content_alone(tmp_path: Path) -> None:
         folder.mkdir()
         (folder / "model.bin").write_bytes(content)
     assert fingerprint(first) == fingerprint(second) != fingerprint(other)
+
+
+def test_every_byte_of_a_large_file_counts_and_is_read_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    file = tmp_path / "model.safetensors"
+    with file.open("wb") as content:
+        content.truncate(17 << 20)
+    before = fingerprint(file)
+    (kept,) = (tmp_path / "cache").rglob("hashes/*")
+    kept.write_text("0" * 64)
+    assert sha256_of(file) == "0" * 64, "it is not read again"
+    with file.open("r+b") as content:
+        content.seek(12_345_678)
+        content.write(b"x")
+    os.utime(file, ns=(1, 1))
+    changed = fingerprint(file)
+    os.utime(file, ns=(2, 2))
+    assert before != changed == fingerprint(file), "the content counts, its date does not"
+
+
+def test_a_folder_knows_its_commit_as_long_as_its_files_are_as_they_came(tmp_path: Path) -> None:
+    folder, commit = tmp_path / "owner" / "name", "c" * 40
+    notes = folder / ".cache" / "huggingface" / "download"
+    notes.mkdir(parents=True)
+    part = CheckpointPart(repo="owner/name", revision=commit, files=["config.json", "model.bin"])
+    etags = {
+        "config.json": "9e26dfeeb6e641a33dae4961196235bdb965b21b",  # git hash-object
+        "model.bin": hashlib.sha256(b"weights").hexdigest(),
+    }
+    for (name, etag), content in zip(etags.items(), (b"{}", b"weights"), strict=True):
+        (folder / name).write_bytes(content)
+        (notes / f"{name}.metadata").write_text(f"{commit}\n{etag}\n1.0\n")
+    assert describe_part(part, str(tmp_path))["commit"] == commit
+    for name, content in (("model.bin", b"weightz"), ("config.json", b"[]")):
+        before = (folder / name).read_bytes()
+        (folder / name).write_bytes(content)
+        assert "commit" not in describe_part(part, str(tmp_path)), name
+        (folder / name).write_bytes(before)
+
+
+def test_the_hub_calls_large_files_by_their_hash(tmp_path: Path) -> None:
+    blob = tmp_path / "blobs" / ("a" * 64)
+    blob.parent.mkdir()
+    blob.write_bytes(b"weights")
+    (tmp_path / "model.safetensors").symlink_to(blob)
+    assert sha256_of(tmp_path / "model.safetensors") == "a" * 64
 
 
 def test_json_that_is_missing_or_broken_is_named(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, LogitsProcessorList
 
 from ovmer.baselines.decoding.answers import Generated
 from ovmer.baselines.decoding.continuous import transformers_engine
-from ovmer.baselines.decoding.sampling import DrawPerRow, draw, warpers
+from ovmer.baselines.decoding.sampling import DrawPerRow, PresencePenalty, draw, warpers
 from ovmer.baselines.decoding.settings import GenerationSettings
 from ovmer.baselines.errors import PrerequisiteError
 from ovmer.baselines.miniature import random_tensors
@@ -116,6 +116,26 @@ def test_padding_takes_no_part_in_the_penalty_on_repetition(llm: LlamaForCausalL
     assert any(0 in answer.ids for answer in alone)  # the id that padding usually is
 
 
+def test_presence_is_penalised_in_the_answer_alone_and_once(llm: LlamaForCausalLM) -> None:
+    ids = [[1, 5, 6, 7], [1, *range(3, 30)]]
+    settings = replace(GREEDY, presence_penalty=2.0)
+    assert answers(llm, replace(GREEDY, presence_penalty=0.0), ids) == answers(llm, GREEDY, ids)
+    together = answers(llm, settings, ids)
+    assert together == [answers(llm, settings, [each])[0] for each in ids]
+    scores = torch.tensor([[3.0, 2.5, 2.0]])
+    penalty = PresencePenalty(0.75, known=2)
+    assert penalty(torch.tensor([[1, 1]]), scores).tolist() == scores.tolist()
+    assert penalty(torch.tensor([[1, 1, 0, 0]]), scores).tolist() == [[2.25, 2.5, 2.0]]
+
+
+def test_unlikely_tokens_are_not_drawn_with_min_p() -> None:
+    scores = torch.log(torch.tensor([[0.5, 0.3, 0.15, 0.05]]))
+    (cut,) = warpers(GenerationSettings(do_sample=True, min_p=0.5))
+    assert cut(torch.zeros(1, 1, dtype=torch.long), scores).isfinite().tolist() == [
+        [True, True, False, False]
+    ]
+
+
 def test_draws_follow_the_distribution(llm: LlamaForCausalLM) -> None:
     """Chi-square of 4,000 first tokens against transformers' own warped probabilities."""
     prompt = torch.tensor([[1, 9, 8, 30]])
@@ -182,7 +202,15 @@ def test_the_checkpoints_own_settings_do_not_creep_in(
 
 @pytest.mark.parametrize(
     ("key", "value"),
-    [("temperature", 0.0), ("top_p", 0.0), ("top_p", 1.1), ("max_new_tokens", 0), ("num_beams", 0)],
+    [
+        ("temperature", 0.0),
+        ("top_p", 0.0),
+        ("top_p", 1.1),
+        ("max_new_tokens", 0),
+        ("num_beams", 0),
+        ("min_p", 1.5),
+        ("presence_penalty", 3.0),
+    ],
 )
 def test_settings_out_of_range_are_named(key: str, value: float) -> None:
     with pytest.raises(PrerequisiteError, match=rf"^{key} of the generation preset is {value}"):

@@ -106,15 +106,15 @@ def test_keys_and_values_of_a_token_are_counted() -> None:
 
 
 def test_a_batch_is_made_for_the_free_memory(card: SimpleNamespace) -> None:
-    assert batch_tokens(VICUNA, HALF, CUDA) == 8192
-    assert batch_tokens(QWEN, HALF, CUDA) == 32768
+    assert batch_tokens(VICUNA, HALF, [CUDA]) == 8192
+    assert batch_tokens(QWEN, HALF, [CUDA]) == 32768
     card.others -= GIB // 2
-    assert batch_tokens(VICUNA, HALF, CUDA) == 8192, "a little more memory makes no other batches"
+    assert batch_tokens(VICUNA, HALF, [CUDA]) == 8192, "a little more memory makes no other batches"
     card.total = 80 * GIB
-    assert batch_tokens(VICUNA, HALF, CUDA) == 65536
-    assert batch_tokens(VICUNA, HALF, torch.device("cpu")) == 0
+    assert batch_tokens(VICUNA, HALF, [CUDA]) == 65536
+    assert batch_tokens(VICUNA, HALF, [torch.device("cpu")]) == 0
     card.total = 16 * GIB
-    assert batch_tokens(VICUNA, HALF, CUDA) == 1, "each clip by itself"
+    assert batch_tokens(VICUNA, HALF, [CUDA]) == 1, "each clip by itself"
 
 
 @pytest.mark.parametrize(

@@ -185,10 +185,9 @@ def test_an_attention_that_is_not_installed_is_reported_in_one_sentence():
 
 
 @pytest.mark.skipif(find_spec("bitsandbytes") is not None, reason="bitsandbytes is installed")
-def test_quantisation_without_its_package_is_reported_in_one_sentence(tmp_path: Path):
-    Modules().llm.save_pretrained(tmp_path)
+def test_quantisation_without_its_package_is_told_in_one_sentence(tmp_path: Path):
     with pytest.raises(PrerequisiteError, match=r"needs bitsandbytes.*ovmer\[quantization\]"):
-        switches.read_quantized(tmp_path, "8bit", CPU)
+        switches.quantized(Modules().llm, "8bit", torch.float32)
 
 
 @pytest.mark.parametrize(

@@ -379,8 +379,10 @@ ROWS = (
     Row("video_chatgpt", "llm", "plain LLaMA's vocabulary",
         config(lambda told: told.update(vocab_size=400)),
         refused=r"406 rows, for a language model of 403.*says 400"),
-    Row("video_chatgpt", "adapter", "lm_head", add("lm_head.weight", shape=(406, 32)), other=True),
-    Row("video_chatgpt", "adapter", "no words", drop("embed_tokens"), refused="embed_tokens"),
+    Row(
+        "video_chatgpt", "connector", "lm_head", add("lm_head.weight", shape=(406, 32)), other=True,
+    ),
+    Row("video_chatgpt", "connector", "no words", drop("embed_tokens"), refused="embed_tokens"),
     # -- Otter, mPLUG-Owl, LLaMA-VID: configurations
     Row("otter", "model", "text_config in text_config",
         config(lambda told: told.update(text_config={"text_config": told["text_config"]}))),

@@ -24,7 +24,7 @@ def parts(tmp_path):
 
 
 def load(parts):
-    return VideoChatGpt.load(parts["llm"], parts["adapter"], parts["tower"], CPU)
+    return VideoChatGpt.load(parts["llm"], parts["connector"], parts["tower"], CPU)
 
 
 @pytest.mark.parametrize(
@@ -47,8 +47,8 @@ def test_pooling_keeps_time_and_space(frames):
     assert torch.equal(pooled, pooled.half().float()), "upstream rounds to half precision"
 
 
-def test_the_video_is_between_its_tokens(parts):
-    table = torch.load(parts["adapter"], weights_only=True)["model.embed_tokens.weight"].float()
+def test_the_video_stands_between_its_tokens(parts):
+    table = torch.load(parts["connector"], weights_only=True)["model.embed_tokens.weight"].float()
     model = load(parts)
     words = model.llm.get_input_embeddings().weight
     assert torch.equal(words, table[:-3])
@@ -63,26 +63,26 @@ def test_the_tokens_of_the_video_are_never_said(parts):
 
 def test_the_adapter_is_found_as_file_and_in_its_folder(parts):
     weight = load(parts).projector.weight
-    again = load(parts | {"adapter": parts["adapter"].parent}).projector.weight
+    again = load(parts | {"connector": parts["connector"].parent}).projector.weight
     assert torch.equal(weight, again)
 
 
 def test_an_adapter_of_another_vocabulary_is_named(parts):
-    held = torch.load(parts["adapter"], weights_only=True)
+    held = torch.load(parts["connector"], weights_only=True)
     held["model.embed_tokens.weight"] = held["model.embed_tokens.weight"][:-1]
-    torch.save(held, parts["adapter"])
+    torch.save(held, parts["connector"])
     with pytest.raises(CheckpointError, match=r"embed_tokens.weight has 405 rows.*says 403"):
         load(parts)
 
 
 def test_an_adapter_without_embeddings_is_named(parts):
-    held = torch.load(parts["adapter"], weights_only=True)
+    held = torch.load(parts["connector"], weights_only=True)
     del held["model.embed_tokens.weight"]
-    torch.save(held, parts["adapter"])
+    torch.save(held, parts["connector"])
     with pytest.raises(
         CheckpointError, match=f"no model.embed_tokens.weight; is it {ADAPTER_FILE}"
     ):
         load(parts)
-    parts["adapter"].unlink()
+    parts["connector"].unlink()
     with pytest.raises(CheckpointError, match=f"has no {ADAPTER_FILE}"):
-        load(parts | {"adapter": parts["adapter"].parent})
+        load(parts | {"connector": parts["connector"].parent})

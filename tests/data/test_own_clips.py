@@ -136,6 +136,12 @@ def test_the_subtitle_follows_the_language(folder: Path) -> None:
     assert read(path, "dataset.language=chinese")[0].subtitle == "好"
 
 
+def test_semicolons_may_part_the_cells(folder: Path) -> None:
+    path = table(folder, 'video;subtitle\nanna.mp4;"Well, well; well."\n')
+    (clip,) = read(path)
+    assert (clip.name, clip.subtitle) == ("anna", "Well, well; well.")
+
+
 def test_cells_may_be_longer_than_the_csv_module_takes(folder: Path) -> None:
     path = table(folder, f"video,subtitle\nanna.mp4,{'a' * 200_000}\n")
     assert len(read(path)[0].subtitle or "") == 200_000
@@ -180,10 +186,13 @@ def test_one_sentence_for_a_wrong_table(
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("encoding", ["gb18030", "utf-16"])
+@pytest.mark.parametrize("encoding", ["gb18030", "utf-16", "utf-16-le"])
 def test_a_wrong_encoding_is_named_with_the_way_to_convert_it(folder: Path, encoding: str) -> None:
     path = folder / "table.csv"
-    path.write_text("video,subtitle\nanna.mp4,我很高兴见到你\n", encoding=encoding)
+    words = (
+        "Hello." if encoding == "utf-16-le" else "我很高兴见到你"
+    )  # there the bytes are UTF-8, too
+    path.write_text(f"video,subtitle\nanna.mp4,{words}\n", encoding=encoding)
     with pytest.raises(PrerequisiteError, match=f"probably {encoding}.*iconv -f {encoding}"):
         read(path)
 

@@ -14,7 +14,6 @@ import torch
 from torch import Tensor
 
 from ovmer.baselines.decoding.answers import Generated
-from ovmer.baselines.decoding.batches import Batches
 from ovmer.baselines.decoding.continuous import ContinuousEngine, transformers_engine
 from ovmer.baselines.decoding.settings import GenerationSettings
 from ovmer.baselines.device import GIB, Placement, memory_of, resolve
@@ -39,7 +38,7 @@ def check(device: str) -> Iterator[Row]:
     item = "7B" if on_card else "4 layers"
     model = shapes.model(placement)
     prompts = [each.to(placement.device) for each in shapes.prompts(clips, placement)]
-    engine = transformers_engine(model, Letters(), SETTINGS)
+    engine = ContinuousEngine(model, Letters(), SETTINGS)
     yield from _transformers(engine, prompts, placement, item)
     if find_spec("vllm") is None:
         yield Row("engines", f"{item}, vLLM", SKIPPED, "vLLM is not installed")
@@ -64,18 +63,12 @@ def _transformers(
 
     longest = max(map(len, prompts)) + NEW_TOKENS
     size = max(1, engine.batch_tokens // longest) if engine.batch_tokens else len(prompts)
-    batches, started = Batches(), time.perf_counter()
-
-    def answer(batch: Sequence[Tensor]) -> Sequence[object]:
-        return engine.generate(batch, [0] * len(batch))
-
-    answers = list[object]()
-    for start in range(0, len(prompts), size):
-        answers += batches.run(answer, prompts[start : start + size])
+    started = time.perf_counter()
+    answers = [each for _, each in engine.stream(enumerate((prompt, 0) for prompt in prompts))]
     yield _rate(f"{item}, batches of {min(size, len(prompts))}", len(prompts), started, placement)
     lost = sum(not isinstance(each, Generated) for each in answers)
-    fitted = batches.size is None
-    text = f"{lost} clips lost; {'it fits' if fitted else f'halved to {batches.size}'}"
+    fitted = engine.shrunk_to is None
+    text = f"{lost} clips lost; {'it fits' if fitted else f'halved to {engine.shrunk_to}'}"
     estimate = f"batches for {engine.batch_tokens or 'any number of'} tokens"
     yield Row.of("memory", f"{item}, {estimate}", fitted and not lost, text)
 

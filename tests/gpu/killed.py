@@ -43,9 +43,13 @@ def _killed(engine: str, device: str, folder: Path) -> Row:
     for process in alive:
         process.kill()
     before = _records(folder)
-    done = subprocess.run(
-        command, env=environment, capture_output=True, text=True, timeout=_SECONDS
-    )
+    try:
+        done = subprocess.run(
+            command, env=environment, capture_output=True, text=True, timeout=_SECONDS
+        )
+    except subprocess.TimeoutExpired:
+        text = f"killed at {before} records; the resume took longer than {_SECONDS} s"
+        return Row.of("killed run", engine, False, text)
     # 1: one clip of the sample has no picture.
     finished = done.returncode in (0, 1) and _records(folder) == _CLIPS
     half_way = 0 < before < _CLIPS

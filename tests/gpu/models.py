@@ -7,6 +7,8 @@ from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
+from unittest import mock
 
 import torch
 import yaml
@@ -16,6 +18,7 @@ from torch.nn.modules.module import register_module_forward_pre_hook
 from ovmer.adapters import registry
 from ovmer.adapters.base import AUDIO, VIDEO, Answer, Machine, Prepared
 from ovmer.adapters.mllm import Mllm
+from ovmer.baselines.decoding.continuous import ContinuousEngine
 from ovmer.baselines.decoding.sampling import FiniteScores
 from ovmer.baselines.errors import PrerequisiteError
 from ovmer.runners.config import CONF
@@ -204,17 +207,24 @@ def _answers(adapter: Mllm, items: list[Prepared]) -> list[str]:
 
 @contextmanager
 def _first_scores() -> Iterator[list[Tensor]]:
-    """Scores of the first token, row by row, in float32 on the CPU."""
+    """Scores of the first token, row by row, in float32 on the CPU; from either engine in torch."""
     kept: list[Tensor] = []
-    notes = FiniteScores.__call__
+    notes, choose = FiniteScores.__call__, ContinuousEngine.choose
 
-    def keeping(self: FiniteScores, input_ids: Tensor, scores: Tensor) -> Tensor:
+    def keep(scores: Tensor) -> None:
         if not kept:
             kept.append(scores[0].float().cpu())
+
+    def noting(self: FiniteScores, input_ids: Tensor, scores: Tensor) -> Tensor:
+        keep(scores)
         return notes(self, input_ids, scores)
 
-    FiniteScores.__call__ = keeping  # type: ignore[method-assign]
-    try:
+    def choosing(self: ContinuousEngine, rows: Any, scores: Tensor) -> Any:
+        keep(scores)
+        return choose(self, rows, scores)
+
+    with (
+        mock.patch.object(FiniteScores, "__call__", noting),
+        mock.patch.object(ContinuousEngine, "choose", choosing),
+    ):
         yield kept
-    finally:
-        FiniteScores.__call__ = notes  # type: ignore[method-assign]

@@ -78,7 +78,7 @@ def _in_a_process(group: str, device: str, only: str, until: float) -> list[Row]
             stdout=subprocess.PIPE,
             stderr=said,
             text=True,
-            env=os.environ | {"TOKENIZERS_PARALLELISM": "false"},
+            env={"OMP_NUM_THREADS": "1"} | os.environ | {"TOKENIZERS_PARALLELISM": "false"},
             start_new_session=True,  # so that what it starts can be ended with it
         )
         try:

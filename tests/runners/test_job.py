@@ -149,8 +149,37 @@ def test_the_adapter_gets_its_fields_and_the_chosen_preset():
 
 
 @pytest.mark.parametrize(
+    ("baseline", "preset"),
+    [
+        ("video_llava", "paper"),
+        ("qwen3_5", "card"),
+        ("emocaliber", "card"),
+        ("qwen2_5_vl", "greedy"),
+    ],
+)
+def test_a_baseline_decodes_as_its_own_authors_do(baseline, preset):
+    made = job(f"baseline={baseline}")
+    assert made.settings.generation == preset
+    assert made.folder.name == baseline
+    assert job(f"baseline={baseline}", f"generation={preset}").folder == made.folder
+
+
+def test_what_float16_does_to_a_bfloat16_checkpoint_is_said():
+    assert (
+        "overflow in float16" in job("baseline=qwen2_5_vl", "machine.dtype=float16").dtype_warning
+    )
+    for overrides in (("machine.dtype=bfloat16",), ("machine.device=cuda",), ()):
+        assert job("baseline=qwen2_5_vl", *overrides).dtype_warning == ""
+    assert job("baseline=video_llava", "machine.dtype=float16").dtype_warning == ""
+
+
+@pytest.mark.parametrize(
     ("overrides", "sentence"),
     [
+        (
+            ("baseline=qwen3_5", "generation=paper"),
+            "no generation=paper; choose one of card, greedy",
+        ),
         (("baseline=random", "+baseline.lables=3"), "no key baseline.lables; did you mean labels"),
         (("baseline=random", "baseline.labels=three"), "baseline.labels: Value 'three'"),
         (("baseline=random", "baseline.source=x"), "baseline.source is 'x'; choose"),

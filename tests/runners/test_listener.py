@@ -88,7 +88,7 @@ def test_a_run_says_what_was_heard_and_what_could_not_be(whisper: Path, tmp_path
     clips = [Clip(each.stem, None, each, None, None, ()) for each in sounds]
     settings = job("asr=whisper_tiny", f"asr.model={whisper}", "machine.device=cpu").settings
     make(settings, clips, frozenset({"subtitle"}), "it")
-    *good, bad = with_parts(settings, clips)
+    *good, bad = with_parts(settings, clips, frozenset({"subtitle"}))
     for each, sound in zip(good, SOUNDS, strict=True):
         found = heard(whisper, sound)
         assert each.subtitle == found["text"]

@@ -62,9 +62,9 @@ def test_a_clip_without_a_subtitle_gets_the_words_that_are_heard(tmp_path: Path)
     clips = [Clip("a", None, sound, None, None, ()), Clip("b", None, sound, None, "Given.", ())]
     with ears("He is gone.") as (url, requests):
         settings = job("asr=whisper_tiny", f"asr.base_url={url}").settings
-        assert [each.subtitle for each in with_parts(settings, clips)] == [None, "Given."]
+        assert [each.subtitle for each in with_parts(settings, clips, ALL)] == [None, "Given."]
         make(settings, clips, ALL, "it")
-        a, b = with_parts(settings, clips)
+        a, b = with_parts(settings, clips, ALL)
         assert (a.subtitle, b.subtitle) == ("He is gone.", "Given.")
         assert a.notes == ('the subtitle was heard by whisper_tiny: "He is gone."',)
         assert b.notes == ()
@@ -74,7 +74,7 @@ def test_a_clip_without_a_subtitle_gets_the_words_that_are_heard(tmp_path: Path)
         make(settings, [Clip("c", None, copy, None, None, ())], ALL, "it")
         assert len(requests) == 1  # known by its content
         every = job("asr=whisper_tiny", f"asr.base_url={url}", "asr.clips=all").settings
-        assert [each.subtitle for each in with_parts(every, clips)] == ["He is gone."] * 2
+        assert [each.subtitle for each in with_parts(every, clips, ALL)] == ["He is gone."] * 2
 
 
 def test_a_server_that_is_not_there_is_one_sentence() -> None:
@@ -93,9 +93,9 @@ def test_made_parts_are_in_the_identity_of_what_uses_them() -> None:
 
 def test_settings_that_cannot_be_meant_are_refused() -> None:
     with pytest.raises(PrerequisiteError, match=r"add dataset.visual=face"):
-        with_parts(job("faces=detect").settings, [])
+        with_parts(job("faces=detect").settings, [], ALL)
     with pytest.raises(PrerequisiteError, match=r"asr\.clips is 'some'"):
-        with_parts(job("asr=whisper_tiny", "asr.clips=some").settings, [])
+        with_parts(job("asr=whisper_tiny", "asr.clips=some").settings, [], ALL)
 
 
 def test_a_file_is_known_by_its_content(tmp_path: Path) -> None:
@@ -143,7 +143,7 @@ def test_faces_are_found_cropped_and_kept() -> None:
     names = ("good_news", "silent_smile")
     clips = [Clip(n, SAMPLE / "video" / f"{n}.mp4", None, None, None, ()) for n in names]
     make(settings, clips, ALL, "it")
-    face, none = (each.face for each in with_parts(settings, clips))
+    face, none = (each.face for each in with_parts(settings, clips, ALL))
     assert face is not None
     crops = np.load(face)
     assert crops.dtype == np.uint8
@@ -163,8 +163,11 @@ def test_a_clip_without_a_face_falls_back_only_if_asked(tmp_path: Path) -> None:
         chosen = ("faces=detect", f"faces.missing={missing}", "dataset.visual=face")
         settings = job(*chosen).settings
         PartCache("faces", IDENTITY).keep(video, {"crops": 0, "most": 0})
-        found[missing] = with_parts(settings, [clip])[0]
+        found[missing] = with_parts(settings, [clip], ALL)[0]
     assert found["record"].face is None
+    assert found["record"].notes == (
+        "no face was found in its video: faces.missing=frame shows whole frames then",
+    )
     assert found["frame"].face == video
     assert found["frame"].notes == ("no face was found, so whole frames are shown",)
 
@@ -174,7 +177,7 @@ def test_a_face_that_is_seldom_there_is_noted(tmp_path: Path) -> None:
     video.write_bytes(b"a face now and then")
     PartCache("faces", IDENTITY).keep(video, {"crops": 3, "frames": 100, "most": 2})
     settings = job("faces=detect", "dataset.visual=face").settings
-    (clip,) = with_parts(settings, [Clip("a", video, None, None, None, ())])
+    (clip,) = with_parts(settings, [Clip("a", video, None, None, None, ())], ALL)
     assert clip.face is not None
     assert clip.notes == (
         "up to 2 faces in a frame; the largest is shown",

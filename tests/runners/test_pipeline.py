@@ -1,5 +1,6 @@
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -44,6 +45,14 @@ def test_a_clip_that_fails_has_its_status_and_takes_no_other_with_it(half, failu
     assert f"c: scripted {failure}" in found[2].error
     assert found[2].description == ""
     assert all(each.error is None for each in found if each.name != "c")
+
+
+@pytest.mark.parametrize("half", ["prepare_fails", "generate_fails"])
+def test_a_clip_that_fails_keeps_what_is_known_of_it(half):
+    pipeline = Pipeline(Scripted(**{half: {"a": "timeout"}}), seed=0, batch_size=1, workers=1)
+    request = replace(requests("a")[0], notes=("no face was found",))
+    (found,) = pipeline.describe([request])
+    assert (found.status, found.notes) == (Status.TIMEOUT, ("no face was found",))
 
 
 def test_an_unforeseen_error_names_its_type():

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from ovmer.baselines.errors import PrerequisiteError
+from ovmer.runners.describing.ray_workers import RayOptions, WorkerShare
 from ovmer.runners.sweeping import submit
 from tests.runners.jobs import job
 
@@ -121,14 +122,14 @@ def test_a_job_that_is_stopped_leaves_no_result(data, tmp_path):
     code = (
         "import os, signal, threading, time\n"
         "from tests.runners.jobs import job\n"
-        "from ovmer.runners.sweeping.submit import Task\n"
+        "from ovmer.runners.sweeping.submit import ClusterTask\n"
         f"made = job('baseline=scripted', 'dataset=ovmerd', 'dataset.root={data}',"
         f" 'outputs={tmp_path}/out', 'baseline.generate_seconds=5')\n"
         "def stop():\n"
         "    while not (made.folder / 'run.json').exists(): time.sleep(0.01)\n"
         "    os.kill(os.getpid(), signal.SIGTERM)\n"
         "threading.Thread(target=stop, daemon=True).start()\n"
-        "print(Task(made)())\n"
+        "print(ClusterTask(made)())\n"
     )
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=Path(__file__).parents[2], capture_output=True, text=True
@@ -147,6 +148,27 @@ def test_a_job_whose_extractor_is_a_language_model_asks_for_its_needs():
     assert asked("baseline=combined", runs, *served, SLURM)["gpus_per_node"] == 0
     large = asked("baseline=video_llava", "extractor=qwen25", SLURM)
     assert large["mem_gb"] == 64, "the larger of both"
+
+
+def test_a_model_on_several_gpus_asks_for_them_and_for_memory_by_its_size():
+    small = asked("baseline=qwen2_5_vl", SLURM)
+    assert (small["gpus_per_node"], small["mem_gb"]) == (1, 64)
+    large = asked("baseline=qwen3_omni", "engine=vllm", "engine.gpus=2", SLURM)
+    assert (large["gpus_per_node"], large["mem_gb"]) == (2, 96)
+    dry = asked("baseline=qwen3_omni", "dry_run=true", SLURM)
+    assert (dry["gpus_per_node"], dry["mem_gb"]) == (1, 64)
+    judge = ("extractor=qwen25", "extractor.engine.gpus=4")
+    assert asked("baseline=qwen2_5_vl", *judge, SLURM)["gpus_per_node"] == 4
+
+
+def test_eight_gpus_hold_four_models_that_take_two_each():
+    cluster = {"CPU": 32.0, "GPU": 8.0}
+    share = WorkerShare.of(cluster, RayOptions(), on_gpu=True, model_gpus=2)
+    assert (share.workers, share.gpus, share.cpus) == (4, 2.0, 8)
+    with pytest.raises(PrerequisiteError, match=r"engine\.gpus=2 .* a worker has 1; leave"):
+        WorkerShare.of(cluster, RayOptions(gpus=1.0), on_gpu=True, model_gpus=2)
+    with pytest.raises(PrerequisiteError, match="a worker has 0; leave"):
+        WorkerShare.of({"CPU": 32.0}, RayOptions(), on_gpu=True, model_gpus=2)
 
 
 class FakeJob:

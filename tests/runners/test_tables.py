@@ -173,6 +173,10 @@ def test_what_cannot_be_compared_says_why_and_has_no_difference(outputs, changes
         ({"status": {"ok": 330, "crashed": 2}}, "2 clips failed"),
         ({"fields": {"bug_compat": False}}, "without the accidents of the authors' code"),
         ({"identity": weights(content="ab12")}, "weights of a folder, not known to be"),
+        (
+            {"identity": weights(repo=OTTER, revision=PINNED, content="ab12")},
+            "weights of a folder, not known to be",
+        ),
         ({"identity": {"machine.dtype": "bfloat16"}}, "in bfloat16, print's run in float32"),
     ],
 )

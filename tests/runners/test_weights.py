@@ -8,6 +8,7 @@ from pathlib import Path
 import huggingface_hub.constants
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from ovmer.baselines.errors import PrerequisiteError
 from ovmer.runners.checkpoints import PartStatus, baselines, bring, compare, survey
@@ -39,7 +40,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def findings(name: str, root: Path) -> list[PartStatus]:
     ((_, adapter),) = baselines([name])
     found = list(survey(name, adapter, str(root)))
-    compare(found, adapter, str(root))
+    compare(found, adapter)
     return found
 
 
@@ -129,7 +130,19 @@ def test_the_other_format_counts_and_no_weights_at_all_do_not(root: Path, tmp_pa
     assert found["llm"].verdict == "whole"
 
 
-def test_a_chat_model_has_no_port_to_compare_with(tmp_path: Path) -> None:
+def test_a_chat_model_is_compared_with_its_class_of_transformers(tmp_path: Path) -> None:
     placed("qwen2_5_vl", tmp_path)
-    verdicts = {each.verdict for each in findings("qwen2_5_vl", tmp_path)}
-    assert verdicts == {"whole"}
+    assert [each.verdict for each in findings("qwen2_5_vl", tmp_path)] == ["fits"]
+    (file,) = (tmp_path / "Qwen/Qwen2.5-VL-7B-Instruct").glob("*.safetensors")
+    tensors = load_file(file)
+    file.unlink()
+    more = {"talker.head.weight": torch.ones(2, 2)}
+    save_file(tensors | more, file, metadata={"format": "pt"})
+    (found,) = findings("qwen2_5_vl", tmp_path)
+    assert found.verdict == "fits"
+    assert found.notes[0].endswith("talker.head.weight not used by this model")
+    lost = next(name for name in tensors if name.endswith("q_proj.weight"))
+    save_file({k: v for k, v in tensors.items() if k != lost}, file, metadata={"format": "pt"})
+    (found,) = findings("qwen2_5_vl", tmp_path)
+    assert found.verdict == "refused"
+    assert "q_proj.weight and 0 more tensors" in found.reason

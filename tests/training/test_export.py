@@ -7,6 +7,7 @@ import torch
 
 from ovmer.adapters.affectgpt_prompts import TEMPLATES
 from ovmer.adapters.models.affectgpt import AffectGptAdapter
+from ovmer.baselines.checkpoint import Loading
 from ovmer.baselines.device import Placement
 from ovmer.baselines.errors import CheckpointError, PrerequisiteError
 from ovmer.baselines.layers.qformer import QFormerConfig
@@ -68,8 +69,9 @@ def trained_model(parts: dict[str, Path], design: AffectGptDesign) -> AffectGptI
     return model.eval()
 
 
-def load(parts: dict[str, Path], file: Path) -> AffectGpt:
-    placement = Placement(CPU, torch.float32)
+def load(parts: dict[str, Path], file: Path, tuned: Path | None = None) -> AffectGpt:
+    loading = Loading({}, {"tuned": tuned} if tuned else {})
+    placement = Placement(CPU, torch.float32, loading=loading)
     return AffectGpt.load(file, parts["llm"], parts["clip"], parts["hubert"], placement)
 
 
@@ -132,14 +134,13 @@ def test_tuned_ports_get_the_weights_that_were_trained(parts, tmp_path):
             parameter.normal_(std=0.05)
     port.save(model, RANK, tmp_path)
     ids = torch.arange(6)[None]
-    tuned = fresh()
-    port.apply_tuned(tuned, tmp_path)
+    tuned = load(parts, parts["trained"], tmp_path)
     with torch.inference_mode():
         ours, theirs = (each.llm.eval()(ids).logits for each in (model, tuned))
     assert torch.allclose(ours, theirs, atol=2e-5 * float(ours.abs().max()))
     assert torch.equal(tuned.video.projector.weight, model.video.projector.weight)
-    with pytest.raises(CheckpointError, match="neither"):
-        port.apply_tuned(fresh(), tmp_path / "nowhere")
+    with pytest.raises(CheckpointError, match=r"has no adapter_config\.json"):
+        load(parts, parts["trained"], tmp_path / "nowhere")
 
 
 @pytest.mark.parametrize("name", [each for each in TEMPLATES if each != "image"])
