@@ -110,7 +110,7 @@ def worker() -> int:
     """The process of one of the actors."""
     for process in psutil.Process().children(recursive=True):
         with contextlib.suppress(psutil.NoSuchProcess):  # others end meanwhile
-            if process.cmdline()[:1] and process.cmdline()[0].startswith(f"ray::{RayWorker.__name__}"):
+            if "".join(process.cmdline()[:1]).startswith(f"ray::{RayWorker.__name__}"):
                 return process.pid
     raise AssertionError("there is no worker")
 
