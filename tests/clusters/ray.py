@@ -142,11 +142,9 @@ def second_killed(trial: Trial) -> float:
         sweep.wait_for_clips(12)
         second.kill()
         trial.nodes.remove(second)
-        seconds = sweep.wait_for(
-            r"a Ray worker died \(.*\); \d+ clips that it held are dealt again"
-        )
+        seconds = sweep.wait_for(r"a Ray worker died \(.*\); \d+ of its clips are sent again")
         require_whole(sweep)
-    assert len(sweep.lines) < 20, "\n".join(sweep.lines)
+    assert sum("raylet" in line for line in sweep.lines) < 5, "\n".join(sweep.lines)
     return seconds
 
 
@@ -216,7 +214,7 @@ def combinations(trial: Trial) -> float:
 
     drawn, longest = random.Random(0), 0.0
     base = (*trial.data, f"outputs={trial.folder / 'out'}", "baseline=lexicon")
-    ray.init(num_cpus=2, num_gpus=0, include_dashboard=False, log_to_driver=False)
+    ray.init("local", num_cpus=2, num_gpus=0, include_dashboard=False, log_to_driver=False)
     try:
         for number in range(COMBINATIONS):
             how = (
@@ -250,6 +248,7 @@ def main() -> None:
     folder, wanted = Path(sys.argv[1]).resolve(), sys.argv[2:]
     # Ray takes a token where an earlier cluster has left one in the home directory.
     os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_AUTH_MODE": "disabled"}
+    os.environ["RAY_TMPDIR"] = str(folder)  # where others would look for a cluster that runs here
     os.environ["RAY_raylet_start_wait_time_s"] = "120"  # noqa: SIM112
     failed = 0
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that the nodes are ended

@@ -99,7 +99,8 @@ def killed_from_outside(root: Path, kills: int, chance: random.Random) -> Counte
         folder = fresh(root / "cut")
         for _ in range(EACH_RUN):
             sweep = start(folder)
-            done[kill_one(sweep, chance)] += 1
+            if (name := kill_one(sweep, chance)) is not None:
+                done[name] += 1
             end(sweep)
         assert end(start(folder)) == 0
         assert kept(folder) == expected, folder
@@ -136,8 +137,8 @@ def end(sweep: psutil.Popen) -> int:
     return int(status)
 
 
-def kill_one(sweep: psutil.Popen, chance: random.Random) -> str:
-    """SIGKILL to the sweep or to one of the processes below it, at work; returns which."""
+def kill_one(sweep: psutil.Popen, chance: random.Random) -> str | None:
+    """SIGKILL to the sweep or a process below it, at work; returns which, if it still ran."""
     kinds: dict[str, psutil.Process] = {"the sweep": sweep}
     try:
         while len(kinds) < 2 and sweep.poll() is None:  # until a job has begun
@@ -152,7 +153,7 @@ def kill_one(sweep: psutil.Popen, chance: random.Random) -> str:
         name = chance.choice(sorted(kinds))
         kinds[name].kill()
     except psutil.NoSuchProcess:
-        return "one that had ended"
+        return None
     return name
 
 

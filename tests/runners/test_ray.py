@@ -34,6 +34,7 @@ CLIPS = [f"clip{number:02}" for number in range(40)]
 def cluster():
     os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_worker_niceness": "0"}
     ray.init(
+        "local",
         num_cpus=2,
         num_gpus=0,
         include_dashboard=False,
@@ -109,7 +110,7 @@ def worker() -> int:
     """The process of one of the actors."""
     for process in psutil.Process().children(recursive=True):
         with contextlib.suppress(psutil.NoSuchProcess):  # others end meanwhile
-            if process.cmdline()[:1] and process.cmdline()[0].startswith("ray::Worker"):
+            if "".join(process.cmdline()[:1]).startswith(f"ray::{RayWorker.__name__}"):
                 return process.pid
     raise AssertionError("there is no worker")
 
