@@ -53,7 +53,6 @@ def _round_down_places(monkeypatch) -> None:
         "qwen2_5_omni",
         "qwen2_5_vl",
         "qwen2_audio",
-        "qwen3_omni",
         "qwen3_vl",
         *(
             pytest.param(name, marks=pytest.mark.by_hand)
@@ -66,6 +65,7 @@ def _round_down_places(monkeypatch) -> None:
                 "llava_next_video",
                 "llava_onevision",
                 "minicpm_v4_6",
+                "qwen3_omni",
                 "qwen3_omni_thinking",
             )
         ),
