@@ -218,8 +218,10 @@ class Adapter:
         return answers
 
     def limit_batches(self, clips: int, tokens: int) -> None:
-        """Called before `stream`: have at most so many clips in flight, and so many tokens of them
-        (0: any number). An engine that bounds its batches itself need not listen."""
+        """Limit the clips in flight, and their tokens (0: any number); called before `stream`.
+
+        Ignored by engines that size their batches themselves.
+        """
 
     def stream(self, items: Iterable[Prepared]) -> Iterator[tuple[int, str | Answer | ClipError]]:
         """Answer clips in any order: (index in `items`, answer), each as soon as it is known.

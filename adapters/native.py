@@ -43,7 +43,7 @@ _FULL_HD = (1080, 1920)
 _LONG_SUBTITLE = 512
 """Tokens."""
 _LONG_CLIP = 60
-"""Seconds: with `fps`, vLLM keeps memory for so many frames."""
+"""With `fps`, vLLM reserves memory for the frames of a clip of this length."""
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ A port is called like its file in `models/`; the other adapters of this tree are
 that the two agree. Other packages announce theirs in the entry-point group `ovmer.adapters`, with a
 file `conf/baseline/NAME.yaml` in the package where they have settings; a module that a program
 imports itself may use `@register`. A name belongs to one: whoever asks for a name that two give is
-told both.
+given an error that names both.
 """
 
 import importlib

@@ -43,6 +43,8 @@ def test_a_sweep_gives_back_what_its_folders_hold(tmp_path):
     again = ovmer.sweep(["baseline=lexicon", *settings[1:]])  # the folders of this sweep alone
     before = runs.predictions[runs.predictions.baseline == "lexicon"]
     assert list(again.predictions.description) == list(before.description)
+    with pytest.raises(PrerequisiteError, match="estimate=true runs nothing"):
+        ovmer.sweep([*settings, "estimate=true"])
     with pytest.raises(PrerequisiteError, match="lexicon"):
         ovmer.sweep(["baseline=lexikon", f"outputs={tmp_path}"])
 

@@ -62,8 +62,8 @@ class ContinuousEngine(TransformersEngine):
         self._warpers = LogitsProcessorList(warpers(settings))
 
     def limit(self, rows: int, tokens: int) -> None:
-        """Decode at most so many prompts at once, and tokens of these, answers and padding included
-        (0: any number), in streams that begin from now on."""
+        """Limit the prompts decoded at once, and their tokens (0: any number), answers and padding
+        included; streams that have begun keep their limits."""
         self.most_rows = rows
         self.most_tokens = min((each for each in (tokens, self.batch_tokens) if each), default=0)
 

@@ -36,7 +36,7 @@ class RowCache(Cache):
         return bool(layers) and all(type(layer) is DynamicLayer for layer in layers)
 
     def reserve(self, rows: int, columns: int, at_most: int) -> None:
-        """Make room for so many rows of so many tokens, within `at_most` tokens (0: any number)."""
+        """Make room for rows of `columns` tokens, within `at_most` tokens (0: any number)."""
         columns = -(-columns // _STEP) * _STEP if at_most == 0 else columns
         if not at_most or rows * self._room[1] <= at_most:
             columns = max(columns, self._room[1])

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 _PREFILL_TOKENS = 2048
 """Tokens of prompts, padding included, that one forward pass takes in."""
 _FREE = 8
-"""Prompts enter when one row in so many is free: fewer, larger forward passes."""
+"""Prompts enter when one row in eight is free: fewer, larger forward passes."""
 _SHORTEST = 16
 """Tokens; a shared beginning that is shorter is computed for each prompt."""
 

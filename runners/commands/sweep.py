@@ -26,6 +26,8 @@ def main() -> int:
     )
 
     status = run_jobs(composed.jobs, composed.launcher)
+    if composed.jobs[0].settings.estimate:  # nothing was run
+        return status
     own = [job.folder.parent for job in composed.jobs if job.settings.clips]
     for folder in dict.fromkeys(map(str, own)):
         write_report([folder])

@@ -16,7 +16,7 @@ State = dict[Path, tuple[int, int]]
 
 
 def watch(write: Callable[[float], None], paths: Sequence[Path], seconds: float) -> None:
-    """Call `write(seconds)` when the runs below `paths` change, checked every so many seconds.
+    """Call `write(seconds)` when the runs below `paths` change, checked every `seconds`.
 
     Ends with Ctrl-C, by a last `write(0)`: a page that does not load itself anew.
     """

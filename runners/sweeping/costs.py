@@ -8,7 +8,7 @@ from ovmer.runners.sweeping.state import JobState
 
 
 def money(price: PriceSettings, prompt_tokens: float, new_tokens: float) -> float | None:
-    """The price of so many tokens; None where no price is set."""
+    """The price of a prompt and its answer in tokens; None where no price is set."""
     if price.prompt is None and price.answer is None:
         return None
     return ((price.prompt or 0) * prompt_tokens + (price.answer or 0) * new_tokens) / 1e6
@@ -28,7 +28,7 @@ def estimate(state: JobState) -> str:
     clips = sum(each["clips"] for each in speeds)
     if not clips:
         return (
-            f"{job.label}: {left} clips are left; nothing is measured yet: describe a few with "
+            f"{job.label}: clips left: {left}; nothing is measured yet: describe a few with "
             "limit=8, then ask again"
         )
     scale = left / clips
@@ -36,7 +36,7 @@ def estimate(state: JobState) -> str:
     last = [each for each in speeds if each["clips"]][-1]
     hours = left * last["seconds"] / last["clips"] / 3600
     words = [
-        f"{left} clips are left",
+        f"clips left: {left}",
         f"{_long(hours)} at {last['clips'] / last['seconds']:.2f} clips/s",
     ]
     if any(tokens):

@@ -14,7 +14,7 @@ _MANY = 32
 
 
 def faster_engine(job: Job, adapter: Adapter, clips: int) -> str | None:
-    """A sentence where engine=vllm could have described so many clips with the same settings."""
+    """A sentence where engine=vllm could have described these clips with the same settings."""
     settings = job.settings
     if clips < _MANY or job.is_dry or settings.embeddings or not isinstance(adapter, Mllm):
         return None

@@ -15,7 +15,7 @@ from ovmer.runners.job import Job
 
 _CHUNK = 16 * 2**20
 _LOOK = 256 * 2**20
-"""After so many bytes the rate is looked at."""
+"""Bytes after which the rate is first measured."""
 _SLOW = 100 * 2**20
 """Bytes a second; a disk that gives less, as a rule a network's, is left to the job itself."""
 _SUFFIXES = {".safetensors", ".bin", ".pt", ".pth"}

@@ -117,5 +117,7 @@ def sweep(settings: Sequence[str]) -> "RunFrames":
         composed = compose(["-m", *settings])
     except (HydraException, OmegaConfBaseException) as error:
         raise PrerequisiteError(explain(error)) from error
+    if composed.jobs and composed.jobs[0].settings.estimate:
+        raise PrerequisiteError("estimate=true runs nothing; say it to the command, ovmer sweep")
     run_jobs(composed.jobs, composed.launcher)
     return read_runs(*dict.fromkeys(job.folder for job in composed.jobs))

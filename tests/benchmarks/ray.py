@@ -39,7 +39,7 @@ def main() -> None:
 
 
 def _rate(workers: int, overrides: list[str]) -> float:
-    """Clips a second of so many workers."""
+    """Clips a second with `workers` workers."""
     made = job(*overrides, "launcher=ray", f"launcher.workers={workers}", *_EACH)
     requests = look(made, read_dataset(made.settings.dataset)).to_describe
     launcher = make_launcher(made.settings.launcher, PipelineSettings.of(made, made.adapter))

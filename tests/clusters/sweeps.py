@@ -15,7 +15,7 @@ from tests.runners.conftest import write_tables
 
 REPOSITORY = Path(__file__).parents[2]
 PATIENCE = float(os.environ.get("PATIENCE", "1"))
-"""On a machine that is busy: all limits of time are so many times as long."""
+"""Factor of all time limits, for a busy machine."""
 CLIPS = [f"clip{number:02}" for number in range(60)]
 
 
@@ -63,7 +63,7 @@ class Sweep:
         raise AssertionError(f"no {pattern!r} within {seconds:g} s:\n" + "\n".join(self.lines))
 
     def wait_for_clips(self, count: int, seconds: float = 60.0) -> None:
-        """Wait until so many clips are described, of all runs together."""
+        """Wait until this many clips are described, of all runs together."""
         deadline = time.monotonic() + seconds * PATIENCE
         while sum(map(len, self.words().values())) < count:
             assert time.monotonic() < deadline, "\n".join(self.lines)

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -13,6 +14,7 @@ from ovmer.runners.sweeping.state import look
 from ovmer.runners.sweeping.work import work
 from tests.runners.jobs import job
 
+VIDEO = Path(__file__).parents[2] / "runners" / "data" / "sample" / "video" / "good_news.mp4"
 PRICE = PriceSettings(prompt=0.5, answer=2.0, currency="EUR")
 
 
@@ -40,7 +42,7 @@ def test_an_estimate_goes_by_the_clips_that_were_described(tmp_path):
         }
         folder.write_info(info)
     said = estimated(tmp_path, "price.prompt=0.5", "price.answer=2", "price.currency=EUR")
-    assert "6 clips are left, 6.0 h" in said
+    assert "clips left: 6, 6.0 h" in said
     assert "6.0 M prompt tokens and 600 new ones, 3.00 EUR" in said
     assert said.endswith("estimated from 4 clips that were described")
     work(job("baseline=random", f"outputs={tmp_path}"))
@@ -61,5 +63,10 @@ def test_the_amount_spent_is_in_run_json_and_the_price_is_no_part_of_the_run(tmp
 def test_an_estimate_runs_nothing(command, tmp_path):
     done = command("sweep", "-m", "baseline=random,lexicon", "estimate=true")
     assert done.returncode == 0
-    assert done.stdout.count("10 clips are left") == 2
-    assert not list(tmp_path.glob("outputs/*/*/predictions.jsonl"))
+    assert done.stdout.count("clips left: 10") == 2
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "anna.mp4").write_bytes(VIDEO.read_bytes())
+    done = command("sweep", "baseline=lexicon", "clips=mine", "estimate=true")
+    assert done.returncode == 0, done.stderr
+    assert "clips left: 1;" in done.stdout
+    assert not list(tmp_path.glob("outputs/*/*/run.json"))
