@@ -52,7 +52,7 @@ def keys_in(content: Any) -> set[str]:
 def check_of(content: Any) -> Check:
     """The check of a file's form, whatever it is called."""
     found = CHECKS.keys() & keys_in(content)
-    assert found, f"there is no check for this form; one of these keys tells it: {', '.join(CHECKS)}"
+    assert found, f"no check has this form; one of these keys tells it: {', '.join(CHECKS)}"
     assert len(found) == 1, f"keys of several forms: {', '.join(sorted(found))}"
     return CHECKS[found.pop()]
 
