@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from subprocess import CompletedProcess, TimeoutExpired
 
+from ovmer.runners.commands import main
 from ovmer.runners.sweeping.jobs import MODEL_MODULES
 
 ROOT = Path(__file__).parents[1]
@@ -45,15 +46,17 @@ class Started:
         path: Sequence[Path] = (),
         environment: Mapping[str, str] | None = None,
         before: Callable[[], object] | None = None,
+        program: Callable[[], object] = main,
     ) -> None:
-        """`path` goes before the search path for modules; `before` runs in the process first."""
+        """`path` goes before the search path for modules; `before` runs in the process first, and
+        `program` stands in for the command."""
         self.arguments = list(arguments)
         self._said = tempfile.TemporaryDirectory()
         found = os.pathsep.join(map(str, [*path, ROOT]))
         told = {**os.environ, **(environment or {}), "PYTHONPATH": found}
         streams = [Path(self._said.name, name) for name in ("out", "err")]
         self._process = _forks.Process(
-            target=_run, args=(self.arguments, folder, told, streams, before)
+            target=_run, args=(self.arguments, folder, told, streams, before, program)
         )
         self._process.start()
 
@@ -93,9 +96,10 @@ def run(
     path: Sequence[Path] = (),
     environment: Mapping[str, str] | None = None,
     before: Callable[[], object] | None = None,
+    program: Callable[[], object] = main,
 ) -> CompletedProcess[str]:
     """The same to its end."""
-    started = Started(arguments, folder, path, environment, before)
+    started = Started(arguments, folder, path, environment, before, program)
     out, err = started.communicate()
     assert started.returncode is not None
     return CompletedProcess(started.arguments, started.returncode, out, err)
@@ -107,6 +111,7 @@ def _run(
     environment: dict[str, str],
     streams: list[Path],
     before: Callable[[], object] | None,
+    program: Callable[[], object],
 ) -> None:
     for number, stream in enumerate(streams, 1):
         os.dup2(os.open(stream, os.O_WRONLY | os.O_CREAT), number)
@@ -116,8 +121,6 @@ def _run(
     sys.path[:0] = [str(folder), *environment["PYTHONPATH"].split(os.pathsep)]
     importlib.invalidate_caches()
     sys.argv = ["ovmer", *arguments]
-    from ovmer.runners.commands import main
-
     if before is not None:
         before()
-    main()
+    program()
