@@ -17,6 +17,9 @@ LONGEST = (
     "test_golden.py",
     "test_readme.py",
     "runners/test_sweep.py",
+    "adapters/test_native.py",
+    "runners/test_submit.py",
+    "training/test_command.py",
 )
 
 

@@ -60,7 +60,11 @@ def configured(name: str) -> Native:
     fields["generation"] = content["generation"]["greedy"]
     adapter = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(cls), fields))
     assert isinstance(adapter, Native)
-    return replace(adapter, generation=replace(adapter.generation, max_new_tokens=12))
+    # Fewer frames than shipped: prompts of thousands of tokens would take minutes in all.
+    frames = min(adapter.frames, 8)
+    return replace(
+        adapter, frames=frames, generation=replace(adapter.generation, max_new_tokens=12)
+    )
 
 
 @pytest.fixture(scope="module")
