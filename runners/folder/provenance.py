@@ -17,7 +17,7 @@ _PACKAGES = (
     "numpy",
     "decord",
     "av",
-    "librosa",
+    "soxr",
     "hydra-core",
 )
 
