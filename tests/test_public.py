@@ -7,7 +7,6 @@ import pytest
 
 import ovmer
 from ovmer.baselines.errors import PrerequisiteError
-from tests import processes
 from tests.runners.folders import write_run
 
 
@@ -52,7 +51,8 @@ def test_a_sweep_gives_back_what_its_folders_hold(tmp_path):
 
 def test_an_experiment_is_a_multirun_by_itself(tmp_path):
     options = ["dataset=sample", "baseline=random,lexicon", f"outputs={tmp_path}", "limit=2"]
-    done = processes.run(["sweep", "experiment=ovmer", *options], tmp_path)
+    command = [sys.executable, "-m", "ovmer", "sweep", "experiment=ovmer", *options]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert set(ovmer.read_runs(tmp_path).predictions.baseline) == {"random", "lexicon"}
 
