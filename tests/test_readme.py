@@ -97,7 +97,7 @@ def tables(tmp_path) -> Path:
     return tmp_path
 
 
-SLOW = ("launcher=ray", "checkpoint.adapter", "ovmer extract")
+SLOW = ("launcher=ray", "launcher=submitit", "checkpoint.adapter", "ovmer extract")
 """Commands of half a minute and more, whose parts have tests of their own."""
 
 
