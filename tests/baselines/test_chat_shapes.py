@@ -170,4 +170,4 @@ def test_media_pass_through_to_the_logits(name: str) -> None:
 
 
 def test_media_of_every_sized_model_are_known() -> None:
-    assert NAMES == list(SIZES)
+    assert list(SIZES) == NAMES
