@@ -159,6 +159,7 @@ class Native(ChatMllm, Mllm):
         here = isinstance(settings, TransformersSettings)
         settings.check(self.generation, "" if here else self.transformers_only)
         self._batches, self._encoding = Batches(), Lock()
+        self._loading = Loading(self.checkpoint, self.parts)
         if isinstance(settings, VllmSettings):
             if self.lora:
                 raise PrerequisiteError(
@@ -166,10 +167,11 @@ class Native(ChatMllm, Mllm):
                     "model hardly works; say engine=transformers"
                 )
             self._engine = self._vllm(folder, settings, machine)
+            for adapter in self._loading.adapters:
+                self._loading.note_adapter(adapter)
             self._shows = True
             return
         assert isinstance(settings, TransformersSettings)
-        self._loading = Loading(self.checkpoint, self.parts)
         llm = settings.read(folder, machine.device, machine.dtype, self.architecture, self._loading)
         if self.lora:
             from ovmer.baselines.native.low_rank import add_adapters
