@@ -29,11 +29,11 @@ from transformers.models.auto.video_processing_auto import VIDEO_PROCESSOR_MAPPI
 from transformers.utils.logging import disable_progress_bar
 
 from ovmer.baselines.errors import PrerequisiteError, first_line
-from ovmer.baselines.miniature import random_tensors
+from ovmer.baselines.miniature import THINKING, end_thinking, random_tensors
 from ovmer.baselines.native import mistral
 from ovmer.baselines.native.classes import class_named
 from ovmer.baselines.native.low_rank import write_adapter
-from ovmer.baselines.native.tokens import THINKING, chat_template, name_tokens, small_tokenizer
+from ovmer.baselines.native.tokens import chat_template, name_tokens, small_tokenizer
 
 _WIDTH, _LAYERS, _HEADS = 64, 2, 2  # heads of 32, the smallest that vLLM takes on a CPU
 
@@ -50,9 +50,6 @@ _SIZES: tuple[tuple[str, Any], ...] = (
     (r".*(_indexes|_indices)", [_LAYERS - 1]),
 )
 """Names of a configuration, whole, and the value that a miniature has there."""
-
-_APT = 3
-"""How much larger the logits of a token are that is to be written within some dozen."""
 
 _PARTS: Mapping[str, Mapping[str, Any]] = {
     "image_processor": IMAGE_PROCESSOR_MAPPING_NAMES,
@@ -135,10 +132,12 @@ def _write(
     if "thinks" in shrink:
         (head,) = (name for name in tensors if name.endswith("lm_head.weight"))
         end = tokenizer.convert_tokens_to_ids(THINKING[1])
-        for name, each in tensors.items():  # once it is said, other words are likelier
-            if name.endswith("embed_tokens.weight") and each.shape == tensors[head].shape:
-                each[end] = -tensors[head][end]
-        tensors[head][end] *= _APT
+        (words,) = (
+            name
+            for name, each in tensors.items()
+            if name.endswith("embed_tokens.weight") and each.shape == tensors[head].shape
+        )
+        end_thinking(tensors[words], tensors[head], end)
     model.load_state_dict(tensors, strict=False)
     model.generation_config.eos_token_id = tokenizer.eos_token_id
     model.generation_config.pad_token_id = tokenizer.pad_token_id
