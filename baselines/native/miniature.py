@@ -249,7 +249,7 @@ def _processor(
         if name == "tokenizer":
             parts[name] = tokenizer
             continue
-        part = _part(name, model_type)
+        part = _part(name, model_type, config)
         parts[name] = part(**{**_fitting(part, config), **settings})
     if "image_processor" in parts and "video_processor" in parts:
         # One scale for both in published files, where defaults differ; vLLM knows one alone.
@@ -307,12 +307,15 @@ def _geometry(config: Any) -> dict[str, Any]:
     return {name: value for name, value in found.items() if value is not None}
 
 
-def _part(what: str, model_type: str) -> type[Any]:
+def _part(what: str, model_type: str, config: Any) -> type[Any]:
     table = _PARTS.get(what, FEATURE_EXTRACTOR_MAPPING_NAMES)
     processor = PROCESSOR_MAPPING_NAMES[model_type]
     # Kin with the same processor: transformers names no image processor for Qwen3-VL's mixture.
     kin = [kind for kind, name in PROCESSOR_MAPPING_NAMES.items() if name == processor]
-    found = next((table[kind] for kind in (model_type, *kin) if table.get(kind)), None)
+    # Last that of the tower for sound, where transformers names none for the whole model.
+    tower = str(getattr(getattr(config, "audio_config", None), "model_type", None))
+    kinds = (model_type, *kin, tower, tower.removesuffix("_encoder"))
+    found = next((table[kind] for kind in kinds if table.get(kind)), None)
     if isinstance(found, dict):
         found = found.get("torchvision") or next(iter(found.values()))
     if found is None:

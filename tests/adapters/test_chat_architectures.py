@@ -19,6 +19,14 @@ ROWS = re.findall(
 )
 OPTIONAL = {"GraniteSpeechForConditionalGeneration": "torchaudio"}
 OPTIONAL |= {"PerceptionLMForConditionalGeneration": "timm"}
+BESIDE = (
+    ("Glm46VForConditionalGeneration", "video", "runs"),
+    ("Qwen4ExpForConditionalGeneration", "video", "runs"),
+    ("Llama4ForConditionalGeneration", "images", "runs"),
+    ("VipLlavaForConditionalGeneration", "images", "runs"),
+    ("MusicFlamingoForConditionalGeneration", "sound", "runs"),
+)
+"""Named below the table."""
 IN_EVERY_RUN = ("LlavaForConditionalGeneration", "Mistral3ForConditionalGeneration")
 
 
@@ -54,7 +62,7 @@ def answers(adapter: Native, folder: Path) -> list[Answer]:
     ("architecture", "given", "verdict"),
     [
         pytest.param(*row, marks=() if row[0] in IN_EVERY_RUN else pytest.mark.by_hand, id=row[0])
-        for row in ROWS
+        for row in [*ROWS, *BESIDE]
     ],
 )
 def test_a_minimal_yaml_runs_or_says_why_not(tmp_path, architecture, given, verdict):
