@@ -13,7 +13,7 @@ from ovmer.baselines.errors import CheckpointError, PrerequisiteError
 ROOT = Path(__file__).parents[2]
 SAMPLE = ROOT / "runners" / "data" / "sample"
 ROWS = re.findall(
-    r"^\| `(\w+)` \| (\w+) \| (runs|needs|no)\b",
+    r"^\| `([A-Z]\w+)` \| (\w+) \| (runs|needs|no)\b",
     (ROOT / "docs" / "chat_models.md").read_text(encoding="utf-8"),
     flags=re.M,
 )
