@@ -287,14 +287,16 @@ def write_miniature(
     layers: int = 2,
     vocabulary: int = 600,
     sentences: Sequence[str] = CORPUS.splitlines(),
+    more: Sequence[str] = (),
 ) -> None:
     """A random miniature of Qwen2.5-Instruct: its architecture, tokenizer kind and chat template.
 
     It writes gibberish of varying length, now and then up to any limit. Its tokenizer is trained
-    on the sentences.
+    on the sentences; each word of `more` is a token of its own.
     """
     disable_progress_bar()
     tokenizer = _qwen_tokenizer(vocabulary, sentences)
+    tokenizer.add_tokens(list(more))
     size = len(tokenizer)
     end, start = tokenizer.convert_tokens_to_ids(["<|im_end|>", "<|endoftext|>"])
     config = Qwen2Config(

@@ -34,6 +34,12 @@ In the audio, the voice of a man is low, slow and tense; he may be sad, angry, w
 """
 
 
+_APT = 3
+"""How much larger the logits of a token are that is to be written within some dozen."""
+_FORCE = 100
+"""Its embedding outweighs what the random layers add: what follows it is decided by it alone."""
+
+
 def random_tensors(module: nn.Module, seed: int) -> dict[str, Tensor]:
     """Half-precision values for every tensor of a module's state dict, in its order.
 
@@ -51,6 +57,19 @@ def random_tensors(module: nn.Module, seed: int) -> dict[str, Tensor]:
             value = noise * 0.1 + (1.0 if name.endswith("weight") else 0.0)
         tensors[name] = value.half()
     return tensors
+
+
+THINKING = ("<think>", "</think>")
+
+
+def end_thinking(words: Tensor, head: Tensor, end: int) -> None:
+    """Let a random model write the token `end` within some dozen, and then something else.
+
+    `words` and `head` are the rows of the vocabulary, embedded and scored (vocabulary x width).
+    With this a dry run has answers that follow a thinking part, and now and then one that is cut.
+    """
+    words[end] = -_FORCE * head[end]
+    head[end] *= _APT
 
 
 def publish(tensors: Mapping[str, Tensor], table: Renames) -> dict[str, Tensor]:

@@ -244,7 +244,7 @@ class Job:
         fields = {key: value for key, value in baseline.items() if key not in NOT_FIELDS}
         if self.task.system is not None:
             fields["system"] = self.task.system
-        presets, choice = baseline.get("generation"), self.settings.generation
+        presets, choice = _presets(baseline), self.settings.generation
         choices = list(presets or _PRESETS)
         if choice not in choices:
             raise PrerequisiteError(
@@ -409,5 +409,10 @@ class Job:
 
 def own_preset(baseline: Mapping[str, Any]) -> str:
     """The generation preset by which a baseline's authors run it: the first of these it has."""
-    presets = baseline.get("generation") or _PRESETS
+    presets = _presets(baseline) or _PRESETS
     return next((name for name in _PRESETS if name in presets), next(iter(presets)))
+
+
+def _presets(baseline: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The generation presets of a baseline; a chat model whose yaml has none decodes greedily."""
+    return baseline.get("generation") or ({"greedy": {}} if "architecture" in baseline else {})

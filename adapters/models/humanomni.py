@@ -112,7 +112,7 @@ class HumanOmniAdapter(AudioVisual):
     def write_miniature(self, folder: Path, seed: int) -> dict[str, Path]:
         from ovmer.baselines.models.humanomni import write_miniature
 
-        return write_miniature(folder, seed, self.projector)
+        return write_miniature(folder, seed, self.projector, thinks=self.thinking != "none")
 
     def prepare(self, video: Path | None, audio: Path | None, subtitle: str | None) -> Prepared:
         import torch

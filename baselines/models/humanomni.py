@@ -57,6 +57,8 @@ from ovmer.baselines.layers.siglip import (
 )
 from ovmer.baselines.layers.whisper import WHISPER_KEYS, write_whisper_miniature
 from ovmer.baselines.miniature import (
+    THINKING,
+    end_thinking,
     publish,
     random_tensors,
     write_json,
@@ -268,16 +270,21 @@ _MINI: Mapping[str, dict[str, Any]] = {
 """Fields of config.json that differ between the two sizes, a dead path included."""
 
 
-def write_miniature(folder: Path, seed: int, projector: str) -> dict[str, Path]:
+def write_miniature(
+    folder: Path, seed: int, projector: str, *, thinks: bool = False
+) -> dict[str, Path]:
     """A random HumanOmni with the published files, token counts and context, and small widths.
 
-    `projector` is a key of `BRANCHES`. Returns the folder of each part of the checkpoint.
+    `projector` is a key of `BRANCHES`. One that `thinks` is apt to end a thinking part, which its
+    head must not share with its embeddings. Returns the folder of each part of the checkpoint.
     """
     own = _MINI[projector]
+    if thinks:
+        own = own | {"tie_word_embeddings": False}
     main = folder / ("R1-Omni-0.5B" if projector == SMALL else "HumanOmni-7B")
     siglip = folder / Path(own["mm_vision_tower"]).name
     whisper, bert = folder / "whisper-large-v3", folder / "bert-base-uncased"
-    chat.write_miniature(main, seed)
+    chat.write_miniature(main, seed, more=THINKING if thinks else ())
     side, patch = (224, 16) if projector == SMALL else (384, 14)
     write_siglip_miniature(siglip, seed, side, patch)
     write_whisper_miniature(whisper, seed, mel_bins=128)
@@ -298,12 +305,16 @@ def write_miniature(folder: Path, seed: int, projector: str) -> dict[str, Path]:
     }
     tensors = publish(drawn, _PUBLISHED) | load_file(main / "model.safetensors")
     # Whose end token is made likely; after prompts as long as these it would always come first.
-    tensors["lm_head.weight"][read_json(main)["eos_token_id"]] /= 2
+    head = tensors["lm_head.weight"]
+    head[read_json(main)["eos_token_id"]] /= 2
+    if thinks:
+        end_thinking(tensors["model.embed_tokens.weight"], head, len(head) - 1)
     # Unused tensors of the published file: copies of the towers, BERT's pooler.
     tower = "model.vision_tower.vision_tower.vision_model.post_layernorm.bias"
     tensors |= {name: torch.ones(3) for name in (tower, "model.bert_model.pooler.dense.bias")}
     if projector == SMALL:
-        del tensors["lm_head.weight"]
+        if own["tie_word_embeddings"]:
+            del tensors["lm_head.weight"]
         save_file(tensors, main / "model.safetensors", metadata={"format": "pt"})
     else:
         for name in ("query", "key"):

@@ -29,11 +29,11 @@ from transformers.models.auto.video_processing_auto import VIDEO_PROCESSOR_MAPPI
 from transformers.utils.logging import disable_progress_bar
 
 from ovmer.baselines.errors import PrerequisiteError, first_line
-from ovmer.baselines.miniature import random_tensors
+from ovmer.baselines.miniature import THINKING, end_thinking, random_tensors
 from ovmer.baselines.native import mistral
 from ovmer.baselines.native.classes import class_named
 from ovmer.baselines.native.low_rank import write_adapter
-from ovmer.baselines.native.tokens import THINKING, chat_template, name_tokens, small_tokenizer
+from ovmer.baselines.native.tokens import chat_template, name_tokens, small_tokenizer
 
 _WIDTH, _LAYERS, _HEADS = 64, 2, 2  # heads of 32, the smallest that vLLM takes on a CPU
 
@@ -50,9 +50,6 @@ _SIZES: tuple[tuple[str, Any], ...] = (
     (r".*(_indexes|_indices)", [_LAYERS - 1]),
 )
 """Names of a configuration, whole, and the value that a miniature has there."""
-
-_APT = 3
-"""How much larger the logits of a token are that is to be written within some dozen."""
 
 _PARTS: Mapping[str, Mapping[str, Any]] = {
     "image_processor": IMAGE_PROCESSOR_MAPPING_NAMES,
@@ -135,10 +132,12 @@ def _write(
     if "thinks" in shrink:
         (head,) = (name for name in tensors if name.endswith("lm_head.weight"))
         end = tokenizer.convert_tokens_to_ids(THINKING[1])
-        for name, each in tensors.items():  # once it is said, other words are likelier
-            if name.endswith("embed_tokens.weight") and each.shape == tensors[head].shape:
-                each[end] = -tensors[head][end]
-        tensors[head][end] *= _APT
+        (words,) = (
+            name
+            for name, each in tensors.items()
+            if name.endswith("embed_tokens.weight") and each.shape == tensors[head].shape
+        )
+        end_thinking(tensors[words], tensors[head], end)
     model.load_state_dict(tensors, strict=False)
     model.generation_config.eos_token_id = tokenizer.eos_token_id
     model.generation_config.pad_token_id = tokenizer.pad_token_id
@@ -250,7 +249,7 @@ def _processor(
         if name == "tokenizer":
             parts[name] = tokenizer
             continue
-        part = _part(name, model_type)
+        part = _part(name, model_type, config)
         parts[name] = part(**{**_fitting(part, config), **settings})
     if "image_processor" in parts and "video_processor" in parts:
         # One scale for both in published files, where defaults differ; vLLM knows one alone.
@@ -308,12 +307,15 @@ def _geometry(config: Any) -> dict[str, Any]:
     return {name: value for name, value in found.items() if value is not None}
 
 
-def _part(what: str, model_type: str) -> type[Any]:
+def _part(what: str, model_type: str, config: Any) -> type[Any]:
     table = _PARTS.get(what, FEATURE_EXTRACTOR_MAPPING_NAMES)
     processor = PROCESSOR_MAPPING_NAMES[model_type]
     # Kin with the same processor: transformers names no image processor for Qwen3-VL's mixture.
     kin = [kind for kind, name in PROCESSOR_MAPPING_NAMES.items() if name == processor]
-    found = next((table[kind] for kind in (model_type, *kin) if table.get(kind)), None)
+    # Last that of the tower for sound, where transformers names none for the whole model.
+    tower = str(getattr(getattr(config, "audio_config", None), "model_type", None))
+    kinds = (model_type, *kin, tower, tower.removesuffix("_encoder"))
+    found = next((table[kind] for kind in kinds if table.get(kind)), None)
     if isinstance(found, dict):
         found = found.get("torchvision") or next(iter(found.values()))
     if found is None:

@@ -12,7 +12,7 @@ from typing import Any
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast, ProcessorMixin
 
-from ovmer.baselines.miniature import CORPUS
+from ovmer.baselines.miniature import CORPUS, THINKING
 
 _BRACKETS = {"image": "vision", "video": "vision", "audio": "audio"}
 _TOKENS = {
@@ -36,7 +36,6 @@ _TOKENS = {
     # Of the Gemmas.
     **{f"{side}{kind}_token": f"<{side}_{kind}>" for side in ("bo", "eo") for kind in "iav"},
 }
-THINKING = ("<think>", "</think>")
 _START, _END = "<|im_start|>", "<|im_end|>"
 
 

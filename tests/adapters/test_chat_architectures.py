@@ -13,12 +13,20 @@ from ovmer.baselines.errors import CheckpointError, PrerequisiteError
 ROOT = Path(__file__).parents[2]
 SAMPLE = ROOT / "runners" / "data" / "sample"
 ROWS = re.findall(
-    r"^\| `(\w+)` \| (\w+) \| (runs|needs|no)\b",
+    r"^\| `([A-Z]\w+)` \| (\w+) \| (runs|needs|no)\b",
     (ROOT / "docs" / "chat_models.md").read_text(encoding="utf-8"),
     flags=re.M,
 )
 OPTIONAL = {"GraniteSpeechForConditionalGeneration": "torchaudio"}
 OPTIONAL |= {"PerceptionLMForConditionalGeneration": "timm"}
+BESIDE = (
+    ("Glm46VForConditionalGeneration", "video", "runs"),
+    ("Qwen4ExpForConditionalGeneration", "video", "runs"),
+    ("Llama4ForConditionalGeneration", "images", "runs"),
+    ("VipLlavaForConditionalGeneration", "images", "runs"),
+    ("MusicFlamingoForConditionalGeneration", "sound", "runs"),
+)
+"""Named below the table."""
 IN_EVERY_RUN = ("LlavaForConditionalGeneration", "Mistral3ForConditionalGeneration")
 
 
@@ -54,7 +62,7 @@ def answers(adapter: Native, folder: Path) -> list[Answer]:
     ("architecture", "given", "verdict"),
     [
         pytest.param(*row, marks=() if row[0] in IN_EVERY_RUN else pytest.mark.by_hand, id=row[0])
-        for row in ROWS
+        for row in [*ROWS, *BESIDE]
     ],
 )
 def test_a_minimal_yaml_runs_or_says_why_not(tmp_path, architecture, given, verdict):

@@ -164,7 +164,7 @@ def test_scores_that_are_nan_are_an_error_of_that_clip_alone(
             assert settings is SAMPLED or alone == answer
 
 
-@pytest.mark.parametrize("baseline", ["salmonn", "onellm", "qwen_audio", "r1_omni"])
+@pytest.mark.parametrize("baseline", ["salmonn", "onellm", "qwen_audio", "humanomni"])
 def test_baselines_that_vllm_does_not_know_say_what_they_say_in_transformers(
     baseline: str, tmp_path: Path
 ):

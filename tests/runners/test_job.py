@@ -164,6 +164,15 @@ def test_a_baseline_decodes_as_its_own_authors_do(baseline, preset):
     assert job(f"baseline={baseline}", f"generation={preset}").folder == made.folder
 
 
+def test_a_yaml_without_presets_decodes_greedily_and_says_so():
+    bare = ("baseline=qwen2_5_vl", "baseline.generation=null")
+    assert job(*bare).settings.generation == "greedy"
+    short = job(*bare, "+task.generation.max_new_tokens=7").adapter
+    assert short.generation.max_new_tokens == 7
+    with pytest.raises(PrerequisiteError, match=r"has no generation=paper"):
+        _ = job(*bare, "generation=paper").adapter
+
+
 def test_what_float16_does_to_a_bfloat16_checkpoint_is_said():
     assert (
         "overflow in float16" in job("baseline=qwen2_5_vl", "machine.dtype=float16").dtype_warning
