@@ -186,7 +186,7 @@ def load_strict(module: nn.Module, tensors: Tensors, placement: Placement) -> No
     loading = placement.loading or Loading({}, {})
     loading.notes += _about_files(tensors)
     for folder in loading.adapters:
-        tensors = with_adapter(tensors, folder)
+        tensors = with_adapter(tensors, folder, module)
         loading.notes.append(f"the adapter {folder.name} merged in")
     _leave_aside(module, tensors, loading)
     _compare(module, tensors, loading)

@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from ovmer.baselines.errors import PrerequisiteError
+from ovmer.baselines.training.trainer import last_checkpoint
 from ovmer.runners.training.run import TrainingRun
 from ovmer.runners.training.settings import compose_train
 from tests.scoring.test_commands import Inside
@@ -121,13 +122,20 @@ def test_another_recipe_on_the_same_folder_is_refused(dry_run):
 
 
 def test_a_loss_that_is_no_number_stops_with_the_last_good_checkpoint(tmp_path):
-    wild = ("train.rate.init=1e30", "train.rate.min=1e30", "train.steps=6", "train.save_every=1")
-    said = refused(*DRY, *wild, f"outputs={tmp_path}", "variant=v")
-    assert "the loss is nan" in said
-    assert "a rate of 1e+30 in float32" in said
-    assert "lower train.rate.init" in said
-    about = json.loads((tmp_path / "train/affectgpt-sample-dry-v/train.json").read_text())
+    given = (*DRY, "train.save_every=1", f"outputs={tmp_path}", "variant=v", "train.epoch=2")
+    # A rate of 1e-6, then of 2.5e29: no finite loss comes after the second step.
+    wild = (
+        "train.rate.init=1e30", "train.rate.warmup=1e-6", "train.rate.min=1e30",
+        "train.rate.warmup_steps=4", "train.steps=6",
+    )  # fmt: skip
+    said = refused(*given, *wild)
+    assert "the loss is nan at step 2" in said
+    assert "in float32" in said
+    assert "checkpoint-1 is kept; lower train.rate.init" in said
+    folder = tmp_path / "train/affectgpt-sample-dry-v"
+    about = json.loads((folder / "train.json").read_text())
     assert about["problem"] == said
+    assert last_checkpoint(folder) == folder / "checkpoint-1"
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,7 @@ from ovmer.baselines.training.affectgpt import (
     AffectGptDesign,
     AffectGptInTraining,
     FrozenPrecision,
-    LessonInputs,
+    TrainingInputs,
     write_checkpoint,
 )
 from ovmer.baselines.training.lora import Lora
@@ -85,7 +85,7 @@ def test_the_adapters_model_gives_the_same_scores(parts, tmp_path, name):
     texts, slots = [[5, 6], [7], [8], [9, 10]], ("multi", "audio", "face")
     media = {"face": frames, "audio": centre(sound)}
     with torch.inference_mode():
-        (ours,) = model.prompts([LessonInputs(texts, slots, media)])
+        (ours,) = model.prompts([TrainingInputs(texts, slots, media)])
         loaded = load(parts, file)
         theirs = loaded.embed(AffectGptInputs(texts, frames, preprocess(sound.numpy())))
         assert ours.shape == theirs.shape
@@ -113,7 +113,7 @@ def test_without_adapters_a_file_must_say_so(parts, tmp_path):
 
 
 def test_hubert_in_train_mode_is_noisy_and_keeps_its_layers_in_order(parts):
-    clip = LessonInputs([[1], [2]], ("audio",), {"audio": torch.randn(8, 32000)})
+    clip = TrainingInputs([[1], [2]], ("audio",), {"audio": torch.randn(8, 32000)})
     noisy = trained_model(parts, AffectGptDesign(lora=RANK, encoders_in_train_mode=True)).train()
     quiet = trained_model(parts, AffectGptDesign(lora=RANK, encoders_in_train_mode=False)).eval()
     first, second = (noisy.encode([clip])[0]["audio"] for _ in range(2))
