@@ -211,7 +211,7 @@ def _spread(module: nn.Module, tensors: Tensors, placement: Placement) -> Spread
     Raises PrerequisiteError where the GPUs are too small.
     """
     if not placement.others or placement.llm_folder is not None:
-        check_room(_bytes(tensors, placement.dtype), placement.device)
+        check_room(_bytes(tensors, placement.dtype), placement.device, placement.remedy)
         return {"": placement.device}
     llm = cast(PreTrainedModel, module.llm)
     beside = _bytes({k: v for k, v in tensors.items() if not k.startswith("llm.")}, placement.dtype)

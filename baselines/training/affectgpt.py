@@ -147,15 +147,14 @@ class AffectGptInTraining(AffectGpt):
         masks = self.hubert.config.mask_time_prob > 0
         hubert = rename(read_tensors(parts["hubert"]), _MASKED if masks else HUBERT_KEYS)
         clip = rename(read_tensors(parts["clip"]), CLIP_KEYS[:-1])
-        encoders = Placement(device, precision.encoders)
+        encoders = Placement(device, precision.encoders, remedy="")
         if masks and "masked_spec_embed" not in hubert:  # upstream then draws one
             width = self.hubert.config.hidden_size
             hubert["masked_spec_embed"] = LazyTensor((width,), "drawn", lambda: torch.rand(width))
         load_strict(self.hubert, hubert, encoders)
         load_strict(self.clip, clip, encoders)
-        load_strict(
-            self.llm, rename(read_tensors(parts["llm"]), ()), Placement(device, precision.llm)
-        )
+        words = rename(read_tensors(parts["llm"]), ())
+        load_strict(self.llm, words, Placement(device, precision.llm, remedy=""))
 
     def restore(self, file: Path) -> None:
         """Read a checkpoint of ours or of the authors. Raises CheckpointError for another model."""

@@ -98,7 +98,8 @@ class TrainableAffectGpt(Trainable):
         return {kind: every[kind] for kind in (FACE, FRAME, AUDIO) if kind in self.template.reads}
 
     def lacks(self, example: Example) -> str:
-        lost = [kind for kind, path in self.files(example).items() if path is None]
+        words = {FRAME: "video"}
+        lost = [words.get(k, k) for k, path in self.files(example).items() if path is None]
         return f"no {' and no '.join(lost)}" if lost else ""
 
     def sample(self, example: Example, kind: str) -> "Sample":

@@ -8,7 +8,9 @@ The table shows three ways to choose one of them, by name:
 """
 
 import json
-from collections.abc import Mapping, Sequence
+import random
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -85,7 +87,8 @@ class Evaluation:
                 *self._asked.sets,
             ]
         )
-        run_jobs(composed.jobs, composed.launcher)
+        with random_state_kept():
+            run_jobs(composed.jobs, composed.launcher)
         scores = list(RunFolder(composed.jobs[0].folder).read_scores().values())
         if not scores:
             raise PrerequisiteError(
@@ -94,6 +97,19 @@ class Evaluation:
         figures.setdefault(dataset, {})[step] = scores[-1].figures[scores[-1].primary]
         text = json.dumps(figures, indent=1)
         replace_file(self._folder / "figures.json", text.encode() + b"\n")
+
+
+@contextmanager
+def random_state_kept() -> Iterator[None]:
+    """Context after which all random streams stand where they stood: training goes on with them."""
+    import numpy as np
+    import torch
+
+    python, arrays = random.getstate(), np.random.get_state()
+    with torch.random.fork_rng():
+        yield
+    random.setstate(python)
+    np.random.set_state(arrays)
 
 
 def write_baseline(trainable: Trainable, checkpoint: Path, folder: Path) -> Path:

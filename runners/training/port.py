@@ -26,6 +26,10 @@ class TrainablePort(Trainable):
     def __init__(self, settings: TrainSettings, job: Job, folder: Path) -> None:
         super().__init__(settings, job, folder)
         recipe = self.recipe
+        if recipe.lora.rank == 0 and not recipe.connectors:
+            raise PrerequisiteError(
+                "nothing would be trained: set train.lora.rank above 0, or name train.connectors"
+            )
         if len(recipe.kinds) > 1 and set(recipe.kinds) - recipe.questions.keys():
             raise PrerequisiteError(
                 "several train.kinds need a question each: "
@@ -85,7 +89,7 @@ class TrainablePort(Trainable):
         from ovmer.baselines.device import Placement
         from ovmer.baselines.training.lora import attach, restore
 
-        built: Any = self.adapter.build(Placement(device, llm))
+        built: Any = self.adapter.build(Placement(device, llm, remedy=""))
         self.model, self._device = built, device
         for name in self.recipe.connectors:
             part = dict(self.model.named_children()).get(name)

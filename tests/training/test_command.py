@@ -159,6 +159,8 @@ def test_what_has_no_language_model_cannot_be_trained(tmp_path):
     assert "'lexicon' has no language model of its own" in said
     wrong = "recipe=lora", "baseline=salmonn", "train.step=affectgpt", f"outputs={tmp_path}"
     assert "trains baseline=affectgpt, not salmonn" in refused(*wrong, "dry_run=true")
+    nothing = "recipe=lora", "baseline=salmonn", "train.lora.rank=0", f"outputs={tmp_path}"
+    assert "nothing would be trained" in refused(*nothing, "dry_run=true")
 
 
 def test_a_checkpoint_of_another_rank_is_refused(dry_run, tmp_path):

@@ -69,10 +69,12 @@ def trained_model(parts: dict[str, Path], design: AffectGptDesign) -> AffectGptI
     return model.eval()
 
 
-def load(parts: dict[str, Path], file: Path, tuned: Path | None = None) -> AffectGpt:
+def load(
+    parts: dict[str, Path], file: Path, tuned: Path | None = None, kind: type[AffectGpt] = AffectGpt
+) -> AffectGpt:
     loading = Loading({}, {"tuned": tuned} if tuned else {})
     placement = Placement(CPU, torch.float32, loading=loading)
-    return AffectGpt.load(file, parts["llm"], parts["clip"], parts["hubert"], placement)
+    return kind.load(file, parts["llm"], parts["clip"], parts["hubert"], placement)
 
 
 @pytest.mark.parametrize("name", DESIGNS)
@@ -141,6 +143,14 @@ def test_tuned_ports_get_the_weights_that_were_trained(parts, tmp_path):
     assert torch.equal(tuned.video.projector.weight, model.video.projector.weight)
     with pytest.raises(CheckpointError, match=r"has no adapter_config\.json"):
         load(parts, parts["trained"], tmp_path / "nowhere")
+    # A model of the same shapes is another model all the same.
+    another = type("Another", (AffectGpt,), {})
+    sentence = "adapter_model.safetensors was trained in AffectGpt, and this model is Another"
+    with pytest.raises(CheckpointError, match=sentence):
+        load(parts, parts["trained"], tmp_path, another)
+    model.__class__ = another
+    with pytest.raises(CheckpointError, match=sentence):
+        port.restore(model, tmp_path)
 
 
 @pytest.mark.parametrize("name", [each for each in TEMPLATES if each != "image"])
