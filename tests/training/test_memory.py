@@ -12,6 +12,7 @@ from ovmer.baselines.device import GIB
 from ovmer.baselines.errors import PrerequisiteError
 from ovmer.baselines.training.lora import Lora, attach
 from ovmer.runners.training.optimise import check_memory, memory_needed
+from ovmer.runners.training.run import TrainingRun, make_trainable
 from ovmer.runners.training.settings import LoraSettings, Recipe, compose_train
 
 ALL = compose_train(["recipe=affectgpt"]).train.lora.targets
@@ -116,3 +117,18 @@ def test_what_fits_which_card(monkeypatch, seven, card, settings, longest, remed
         check()
     assert remedy in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "given", [("recipe=affectgpt_frame",), ("recipe=lora", "baseline=salmonn")], ids=["own", "port"]
+)
+def test_the_longest_row_is_that_of_a_sample(tmp_path, given):
+    given = (*given, "dry_run=true", f"outputs={tmp_path}")
+    run = TrainingRun(compose_train(given), given)
+    (examples,), _ = run.examples()
+    example = next(each for each in examples if each.clip.name == "farewell")
+    trainable = make_trainable(run.settings, run.job, tmp_path)
+    trainable.build(torch.device("cpu"), torch.float32)
+    samples = [trainable.sample(example, kind) for kind in run.recipe.kinds]
+    lengths = [len(trainable.prompts([each.inputs])[0]) + len(each.answer) for each in samples]
+    assert trainable.longest([example]) == max(lengths)
