@@ -12,6 +12,9 @@ if TYPE_CHECKING:
     from ovmer.baselines.llm_folder import LlmFolder
 
 
+_SMALLER = "set machine.dtype=float16, engine.quantization=4bit or engine.gpus=2, "
+
+
 @dataclass(frozen=True)
 class Placement:
     """Device and floating-point type of a model's weights."""
@@ -24,12 +27,13 @@ class Placement:
     """The checkpoint's parts, what the user leaves aside of them, and notes on their files."""
     others: tuple[torch.device, ...] = ()
     """GPUs beside `device` that hold a part of the language model."""
+    remedy: str = _SMALLER
+    """Settings that help where the device has no room for the weights; "" where none does."""
 
 
 GIB = 2**30
 WORKING = 3 * GIB // 2
 """For what passes through the layers, CUDA's own share included."""
-_SMALLER = "set machine.dtype=float16, engine.quantization=4bit or engine.gpus=2, "
 
 
 _share = 1.0

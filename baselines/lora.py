@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from ovmer.baselines.checkpoint import read_json
 from ovmer.baselines.errors import CheckpointError
-from ovmer.baselines.weight_files import LazyTensor, Tensors, read_tensors
+from ovmer.baselines.weight_files import LazyTensor, Tensors, read_metadata, read_tensors
 from ovmer.baselines.weight_index import some
 
 # The spellings of peft before and since 0.3; after these renames a pair is MODULE.lora_A, .lora_B.
@@ -23,6 +23,8 @@ ADAPTER_FILES = ("adapter_model.safetensors", "adapter_model.bin")
 ADAPTER_CONFIG = "adapter_config.json"
 CONNECTOR_FILE = "connector.safetensors"
 """What `ovmer train` writes beside an adapter: modules trained whole, by the names in the port."""
+TRAINED_IN = "model"
+"""Key in the metadata of these files: the class of the model that `ovmer train` trained them in."""
 _PEFT = "base_model.model."
 """How peft's files begin the names of a language model's modules."""
 _NO_SCALE = frozenset(
@@ -99,13 +101,30 @@ def read_adapter(folder: Path) -> Tensors:
     return tensors
 
 
-def with_adapter(base: Tensors, folder: Path) -> Tensors:
-    """`base`, a port's tensors by the names of its modules, with the adapter of `folder` merged in.
+def check_model(folder: Path, model: nn.Module) -> None:
+    """Raise CheckpointError where `ovmer train` wrote the files of `folder` for another model.
+
+    Its language model may have the same shapes, so that the tensors would fit. Adapters of other
+    programs do not say what they were trained in.
+    """
+    here = type(model).__name__
+    for file in (folder / ADAPTER_FILES[0], folder / CONNECTOR_FILE):
+        there = read_metadata(file).get(TRAINED_IN, here) if file.is_file() else here
+        if there != here:
+            raise CheckpointError(
+                f"{file} was trained in {there}, and this model is {here}; choose the baseline "
+                f"that it belongs to, or train an adapter for this one"
+            )
+
+
+def with_adapter(base: Tensors, folder: Path, model: nn.Module) -> Tensors:
+    """`base`, the tensors of `model` by its names, with the adapter of `folder` merged in.
 
     The adapter is of the port's language model, `llm`; connectors that `ovmer train` left beside it
-    take the place of the port's. Raises CheckpointError where one of its tensors has no counterpart
-    or another shape.
+    take the place of the port's. Raises CheckpointError where it was trained in another model, or
+    where one of its tensors has no counterpart or another shape.
     """
+    check_model(folder, model)
     adapters, merged = dict[str, LazyTensor](), dict(base)
     if (connectors := folder / CONNECTOR_FILE).is_file():
         adapters |= read_tensors(connectors)

@@ -12,12 +12,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from ovmer.baselines.errors import CheckpointError
 from ovmer.baselines.inert_pickle import ITEM_BYTES, StoredTensor
-from ovmer.baselines.torch_file import TorchFile, read_torch_file
+from ovmer.baselines.torch_file import TorchFile, read_torch_file, torn
 from ovmer.baselines.weight_index import TensorEntry, WeightFile, check_head, index_files, some
 
 
@@ -79,6 +79,15 @@ def read_tensors(path: Path, inner: str | None = None) -> Tensors:
             raise CheckpointError(f"{file.path} repeats {some(twice)} of an earlier shard")
         tensors.update(found)
     return tensors
+
+
+def read_metadata(file: Path) -> dict[str, str]:
+    """The metadata of a safetensors file. Raises CheckpointError for something else."""
+    try:
+        with safe_open(file, framework="numpy") as opened:
+            return opened.metadata() or {}
+    except SafetensorError as error:
+        raise torn(file, error) from error
 
 
 def read_entry(file: Path, key: str) -> dict[str, Any]:

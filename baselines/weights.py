@@ -186,7 +186,7 @@ def load_strict(module: nn.Module, tensors: Tensors, placement: Placement) -> No
     loading = placement.loading or Loading({}, {})
     loading.notes += _about_files(tensors)
     for folder in loading.adapters:
-        tensors = with_adapter(tensors, folder)
+        tensors = with_adapter(tensors, folder, module)
         loading.note_adapter(folder)
     _leave_aside(module, tensors, loading)
     _compare(module, tensors, loading)
@@ -211,7 +211,7 @@ def _spread(module: nn.Module, tensors: Tensors, placement: Placement) -> Spread
     Raises PrerequisiteError where the GPUs are too small.
     """
     if not placement.others or placement.llm_folder is not None:
-        check_room(_bytes(tensors, placement.dtype), placement.device)
+        check_room(_bytes(tensors, placement.dtype), placement.device, placement.remedy)
         return {"": placement.device}
     llm = cast(PreTrainedModel, module.llm)
     beside = _bytes({k: v for k, v in tensors.items() if not k.startswith("llm.")}, placement.dtype)

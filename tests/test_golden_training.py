@@ -35,12 +35,12 @@ from ovmer.baselines.training.affectgpt import (
     AffectGptDesign,
     AffectGptInTraining,
     FrozenPrecision,
-    LessonInputs,
+    TrainingInputs,
     write_checkpoint,
 )
 from ovmer.baselines.training.lora import Lora, trained
 from ovmer.baselines.training.schedule import AuthorsRate, parameter_groups
-from ovmer.baselines.training.step import Lesson, SpecialTokens, TrainablePort, assemble
+from ovmer.baselines.training.step import ModelWithLoss, Sample, SpecialTokens, assemble
 from ovmer.baselines.training.trainer import OurTrainer, optimisers
 from ovmer.runners.scoring.parsing import string_to_list
 from ovmer.runners.training.affectgpt import encode_texts, read_media
@@ -178,9 +178,9 @@ class Golden:
         text = str(self.inputs["subtitle_csv"][int(sample.removeprefix("s"))])
         return "" if text == "nan" else text
 
-    def lesson(
+    def row(
         self, sample: str, kind: str, name: str = FACE_SETTING, tokens: int = 1, limit: int = 1024
-    ) -> Lesson:
+    ) -> Sample:
         """As training makes it; Unreadable where it is longer than `limit`."""
         template = Template.of(name)
         counts = dict.fromkeys(template.slots, tokens)
@@ -189,26 +189,26 @@ class Golden:
             Bytes(), template, self.subtitle(sample), question, answer, limit, counts
         )
         media = {k: v for k, v in self.media(sample).items() if k in template.reads}
-        inputs = LessonInputs(texts, template.slots, media, template.multi)
-        return Lesson(sample, inputs, ids)
+        inputs = TrainingInputs(texts, template.slots, media, template.multi)
+        return Sample(sample, inputs, ids)
 
-    def lessons(self, case: Case, **options: Any) -> list[Lesson]:
+    def rows(self, case: Case, **options: Any) -> list[Sample]:
         return [
-            self.lesson(str(sample), str(kind), **options)
+            self.row(str(sample), str(kind), **options)
             for sample, kind in zip(case["sample"], case["label_type"], strict=True)
         ]
 
 
-def prompt_ids(lesson: Lesson, tokens: int = 1) -> list[int]:
+def prompt_ids(row: Sample, tokens: int = 1) -> list[int]:
     """The prompt with placeholders in the slots."""
-    ids = list(lesson.inputs.texts[0])
-    for slot, text in zip(lesson.inputs.slots, lesson.inputs.texts[1:], strict=True):
+    ids = list(row.inputs.texts[0])
+    for slot, text in zip(row.inputs.slots, row.inputs.texts[1:], strict=True):
         ids += [PLACEHOLDERS[slot]] * tokens + list(text)
     return ids
 
 
 def same_ids(
-    lessons: Sequence[Lesson],
+    rows: Sequence[Sample],
     ids: np.ndarray,
     labels: np.ndarray,
     masks: np.ndarray,
@@ -216,10 +216,8 @@ def same_ids(
 ) -> None:
     """The collated batch, token by token: embeddings of width one that are the ids themselves."""
     table = nn.Embedding.from_pretrained(torch.arange(264.0)[:, None])
-    prompts = [
-        torch.tensor(prompt_ids(each, tokens), dtype=torch.float)[:, None] for each in lessons
-    ]
-    batch = assemble(prompts, [each.answer for each in lessons], table, FRAME)
+    prompts = [torch.tensor(prompt_ids(each, tokens), dtype=torch.float)[:, None] for each in rows]
+    batch = assemble(prompts, [each.answer for each in rows], table, FRAME)
     assert np.array_equal(batch.embeds[..., 0].long().numpy(), ids)
     assert np.array_equal(batch.labels.numpy(), labels)
     assert np.array_equal(batch.mask.numpy(), masks.astype(bool))
@@ -259,14 +257,14 @@ def check_masks(golden: Golden, case: Case) -> None:
         assert ANSWERS[str(kind)].replace("{valence:.2f}", "0.50") == answer
     for key in [key for key in case if key.startswith("ids_")]:
         _, sample, kind = key.split("_", 2)
-        lesson = golden.lesson(sample, kind)
-        prompt = prompt_ids(lesson)
-        assert case[key].tolist() == [*prompt, *lesson.answer], key
-        expected = [-100] * len(prompt) + list(lesson.answer)
+        row = golden.row(sample, kind)
+        prompt = prompt_ids(row)
+        assert case[key].tolist() == [*prompt, *row.answer], key
+        expected = [-100] * len(prompt) + list(row.answer)
         assert case[key.replace("ids_", "labels_")].tolist() == expected, key
     batch = zip(case["batch_sample"], case["batch_label_type"], strict=True)
     same_ids(
-        [golden.lesson(str(sample), str(kind)) for sample, kind in batch],
+        [golden.row(str(sample), str(kind)) for sample, kind in batch],
         case["batch_input_ids"],
         case["batch_labels"],
         case["batch_attention_masks"],
@@ -276,16 +274,16 @@ def check_masks(golden: Golden, case: Case) -> None:
 
 def same_limits(golden: Golden, case: Case) -> None:
     """Which lengths are accepted, of the first clip's labels."""
-    lesson = golden.lesson("s0", "ovlabel")
-    assert [len(prompt_ids(lesson)), len(lesson.answer)] == case["limits_prompt_target"].tolist()
+    row = golden.row("s0", "ovlabel")
+    assert [len(prompt_ids(row)), len(row.answer)] == case["limits_prompt_target"].tolist()
     for limit, accepted, length, ignored in case["limits"].tolist():
         if not accepted:
             with pytest.raises(Unreadable, match="tokens"):
-                golden.lesson("s0", "ovlabel", limit=limit)
+                golden.row("s0", "ovlabel", limit=limit)
             continue
-        lesson = golden.lesson("s0", "ovlabel", limit=limit)
-        assert len(prompt_ids(lesson)) + len(lesson.answer) == length
-        assert len(prompt_ids(lesson)) == ignored
+        row = golden.row("s0", "ovlabel", limit=limit)
+        assert len(prompt_ids(row)) + len(row.answer) == length
+        assert len(prompt_ids(row)) == ignored
 
 
 def check_variants(golden: Golden, case: Case) -> None:
@@ -300,13 +298,13 @@ def check_variants(golden: Golden, case: Case) -> None:
         if setting == "mean_fusion":
             fusions |= dict.fromkeys(("video", "audio"), FusionConfig(MEAN))
             start = golden.without("video_attention_mlp", "audio_attention_mlp")
-        lessons = golden.lessons(samples, name=name, tokens=tokens)
-        same_ids(lessons, arrays["input_ids"], arrays["labels"], arrays["attention_masks"], tokens)
+        rows = golden.rows(samples, name=name, tokens=tokens)
+        same_ids(rows, arrays["input_ids"], arrays["labels"], arrays["attention_masks"], tokens)
         model = golden.model(start, **fusions)
-        tuned = TrainablePort(model, model.prompts, FRAME)
-        embeds = tuned.batch(lessons).embeds.detach().sum(dim=-1).numpy()
+        tuned = ModelWithLoss(model, model.prompts, FRAME)
+        embeds = tuned.batch(rows).embeds.detach().sum(dim=-1).numpy()
         assert np.abs(embeds - arrays["inputs_embeds_sum"]).max() < EMBEDS, tag
-        loss = tuned(lessons)["loss"]
+        loss = tuned(rows)["loss"]
         loss.backward()
         assert loss.item() == pytest.approx(float(arrays["loss"]), abs=LOSS), tag
         same_gradients(model, arrays["grad_names"], arrays["grad_norms"])
@@ -316,14 +314,14 @@ def check_loudness(golden: Golden, case: Case) -> None:
     quiet = [key for key in case if key.startswith("waveform_int16_quiet_")]
     for key in quiet:
         golden.inputs[key.replace("_quiet", "")] = case[key]
-    lessons = golden.lessons(case)
+    rows = golden.rows(case)
     model = golden.model()
-    clips = [lesson.inputs for lesson in lessons]
+    clips = [row.inputs for row in rows]
     together = torch.stack([each["audio"] for each in model.encode(clips)])
     alone = torch.stack([model.encode([clip])[0]["audio"] for clip in clips])
     assert_close("in batch", together, case["audio_hidden_in_batch"], VECTORS)
     assert_close("alone", alone, case["audio_hidden_alone"], VECTORS)
-    loss = TrainablePort(model, model.prompts, FRAME)(lessons)["loss"]
+    loss = ModelWithLoss(model, model.prompts, FRAME)(rows)["loss"]
     assert loss.item() == pytest.approx(float(case["loss"]), abs=LOSS)
 
 
@@ -363,8 +361,8 @@ def check_qformer(golden: Golden, case: Case) -> None:
         if key.startswith("weight|")
     }
     model = golden.model(golden.without(*unused, **weights), **fusions)
-    lessons = golden.lessons(case)
-    clips = [lesson.inputs for lesson in lessons]
+    rows = golden.rows(case)
+    clips = [row.inputs for row in rows]
     vectors = model.encode(clips)
     seen, heard = (torch.stack([each[kind] for each in vectors]) for kind in ("face", "audio"))
     found = {
@@ -376,8 +374,8 @@ def check_qformer(golden: Golden, case: Case) -> None:
     for key, each in found.items():
         assert_close(key, each.detach(), case[key], VECTORS)
     tokens = {name: fusion.tokens for name, fusion in fusions.items()}
-    same_ids_of(lessons, case, tokens)
-    loss = TrainablePort(model, model.prompts, FRAME)(lessons)["loss"]
+    same_ids_of(rows, case, tokens)
+    loss = ModelWithLoss(model, model.prompts, FRAME)(rows)["loss"]
     loss.backward()
     assert loss.item() == pytest.approx(float(case["loss"]), abs=LOSS)
     same_gradients(model, case["grad_names"], case["grad_norms"])
@@ -385,18 +383,18 @@ def check_qformer(golden: Golden, case: Case) -> None:
     assert without == set(case["no_grad_names"].tolist())
 
 
-def same_ids_of(lessons: Sequence[Lesson], case: Case, tokens: dict[str, int]) -> None:
+def same_ids_of(rows: Sequence[Sample], case: Case, tokens: dict[str, int]) -> None:
     """As `same_ids`, with a number of placeholders for each kind of slot."""
     counts = {"face": tokens.get("video", 1), "frame": tokens.get("video", 1)} | {
         name: tokens.get(name, 1) for name in ("audio", "multi")
     }
     repeated = []
-    for lesson in lessons:
-        texts, slots = [lesson.inputs.texts[0]], []
-        for slot, text in zip(lesson.inputs.slots, lesson.inputs.texts[1:], strict=True):
+    for row in rows:
+        texts, slots = [row.inputs.texts[0]], []
+        for slot, text in zip(row.inputs.slots, row.inputs.texts[1:], strict=True):
             slots += [slot] * counts[slot]
             texts += [[]] * (counts[slot] - 1) + [text]
-        repeated.append(replace(lesson, inputs=replace(lesson.inputs, texts=texts, slots=slots)))
+        repeated.append(replace(row, inputs=replace(row.inputs, texts=texts, slots=slots)))
     same_ids(repeated, case["input_ids"], case["labels"], case["attention_masks"])
 
 
@@ -460,9 +458,7 @@ def steps_of(golden: Golden, case: dict[str, np.ndarray]) -> None:
             remove_unused_columns=False,
             disable_tqdm=True,
         ),
-        lessons=[
-            golden.lesson(f"s{sample}", kind) for sample, kind in plan.reshape(-1, 2).tolist()
-        ],
+        samples=[golden.row(f"s{sample}", kind) for sample, kind in plan.reshape(-1, 2).tolist()],
         order=range(plan.size // 2),
         save=lambda folder, iteration, loss: files.append(
             write_checkpoint(model, folder, iteration // iters, loss, {})
@@ -480,15 +476,15 @@ def steps_of(golden: Golden, case: dict[str, np.ndarray]) -> None:
     same_files(golden, case, files)
 
 
-class Losses(TrainablePort):
+class Losses(ModelWithLoss):
     """Keeps the loss of each iteration."""
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
         self.losses: list[float] = []
 
-    def forward(self, lessons: Sequence[Lesson]) -> dict[str, Tensor]:
-        found = super().forward(lessons)
+    def forward(self, samples: Sequence[Sample]) -> dict[str, Tensor]:
+        found = super().forward(samples)
         self.losses.append(found["loss"].item())
         return found
 

@@ -57,7 +57,7 @@ _MASKED = tuple(rule for rule in HUBERT_KEYS if rule[0] != r"^masked_spec_embed$
 
 
 @dataclass(frozen=True)
-class LessonInputs:
+class TrainingInputs:
     """One clip as training reads it.
 
     `texts` are token ids around `slots`. `media` holds 8 x 224 x 224 x 3 (uint8) under face and
@@ -147,15 +147,14 @@ class AffectGptInTraining(AffectGpt):
         masks = self.hubert.config.mask_time_prob > 0
         hubert = rename(read_tensors(parts["hubert"]), _MASKED if masks else HUBERT_KEYS)
         clip = rename(read_tensors(parts["clip"]), CLIP_KEYS[:-1])
-        encoders = Placement(device, precision.encoders)
+        encoders = Placement(device, precision.encoders, remedy="")
         if masks and "masked_spec_embed" not in hubert:  # upstream then draws one
             width = self.hubert.config.hidden_size
             hubert["masked_spec_embed"] = LazyTensor((width,), "drawn", lambda: torch.rand(width))
         load_strict(self.hubert, hubert, encoders)
         load_strict(self.clip, clip, encoders)
-        load_strict(
-            self.llm, rename(read_tensors(parts["llm"]), ()), Placement(device, precision.llm)
-        )
+        words = rename(read_tensors(parts["llm"]), ())
+        load_strict(self.llm, words, Placement(device, precision.llm, remedy=""))
 
     def restore(self, file: Path) -> None:
         """Read a checkpoint of ours or of the authors. Raises CheckpointError for another model."""
@@ -170,7 +169,7 @@ class AffectGptInTraining(AffectGpt):
         found = {name: each.detach().cpu().contiguous() for name, each in trained(self).items()}
         return publish(found, PUBLISHED)
 
-    def encode(self, clips: Sequence[LessonInputs]) -> list[dict[str, Tensor]]:
+    def encode(self, clips: Sequence[TrainingInputs]) -> list[dict[str, Tensor]]:
         """Encode each clip's media: 8 vectors of each kind."""
         found: list[dict[str, Tensor]] = [{} for _ in clips]
         with torch.no_grad():
@@ -194,14 +193,14 @@ class AffectGptInTraining(AffectGpt):
             sounds = torch.stack([normalise(sound) for sound in sounds])
         return self.hear(sounds.flatten(0, 1))
 
-    def prompts(self, clips: Sequence[LessonInputs]) -> list[Tensor]:
+    def prompts(self, clips: Sequence[TrainingInputs]) -> list[Tensor]:
         """The prompt embeddings of each clip (length x width)."""
         return [
             splice(self.llm.get_input_embeddings(), clip.texts, self._slots(clip, vectors))
             for clip, vectors in zip(clips, self.encode(clips), strict=True)
         ]
 
-    def _slots(self, clip: LessonInputs, vectors: Mapping[str, Tensor]) -> list[Tensor]:
+    def _slots(self, clip: TrainingInputs, vectors: Mapping[str, Tensor]) -> list[Tensor]:
         into = {FACE: self.video, FRAME: self.video, AUDIO: self.audio}
         return [
             self.multi(vectors[clip.multi], vectors[AUDIO])

@@ -15,7 +15,13 @@ from safetensors.torch import save_file
 from torch import nn
 
 from ovmer.baselines.errors import CheckpointError
-from ovmer.baselines.lora import ADAPTER_CONFIG, ADAPTER_FILES, CONNECTOR_FILE
+from ovmer.baselines.lora import (
+    ADAPTER_CONFIG,
+    ADAPTER_FILES,
+    CONNECTOR_FILE,
+    TRAINED_IN,
+    check_model,
+)
 from ovmer.baselines.weight_files import Tensors, read_tensors
 from ovmer.baselines.weight_index import some
 
@@ -97,9 +103,10 @@ def fill(parameters: Mapping[str, nn.Parameter], tensors: Tensors, what: str) ->
 def save(model: nn.Module, lora: Lora | None, folder: Path) -> None:
     """Write what is trained of a port into `folder`: adapters as peft has them, and connectors."""
     found = {name: each.detach().cpu().contiguous() for name, each in trained(model).items()}
+    about = {"format": "pt", TRAINED_IN: type(model).__name__}
     adapters = {_published(name): found.pop(name) for name in list(found) if ".lora_" in name}
     if adapters and lora is not None:
-        save_file(adapters, folder / ADAPTER_FILE, metadata={"format": "pt"})
+        save_file(adapters, folder / ADAPTER_FILE, metadata=about)
         content = {
             "peft_type": "LORA",
             "task_type": "CAUSAL_LM",
@@ -112,11 +119,12 @@ def save(model: nn.Module, lora: Lora | None, folder: Path) -> None:
         }
         (folder / ADAPTER_CONFIG).write_text(json.dumps(content, indent=1) + "\n", "utf-8")
     if found:
-        save_file(found, folder / CONNECTOR_FILE, metadata={"format": "pt"})
+        save_file(found, folder / CONNECTOR_FILE, metadata=about)
 
 
 def restore(model: nn.Module, folder: Path) -> None:
-    """Read what `save` wrote back into a model with the same settings."""
+    """Read what `save` wrote back into the same model with the same settings."""
+    check_model(folder, model)
     fill(trained(model), _read(folder), str(folder))
 
 

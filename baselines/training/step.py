@@ -17,7 +17,7 @@ IGNORED = -100
 
 
 @dataclass(frozen=True)
-class Lesson:
+class Sample:
     """One clip with the question that is asked of it and the answer to be learned."""
 
     name: str
@@ -76,8 +76,8 @@ def assemble(
     return TrainingBatch(torch.stack(rows), mask, labels)
 
 
-class TrainablePort(nn.Module):
-    """A port in training: a batch of lessons -> the loss.
+class ModelWithLoss(nn.Module):
+    """A port in training: a batch of samples -> the loss.
 
     Modules that hold nothing to be trained stay in evaluation mode, unless `frozen_in_train_mode`.
     """
@@ -95,7 +95,7 @@ class TrainablePort(nn.Module):
         self._prompts = prompts
         self._frozen_in_train_mode = frozen_in_train_mode
 
-    def train(self, mode: bool = True) -> "TrainablePort":
+    def train(self, mode: bool = True) -> "ModelWithLoss":
         """Set train mode, except for frozen parts."""
         super().train(mode)
         if mode and not self._frozen_in_train_mode:
@@ -104,16 +104,16 @@ class TrainablePort(nn.Module):
                     part.eval()
         return self
 
-    def batch(self, lessons: Sequence[Lesson]) -> TrainingBatch:
+    def batch(self, samples: Sequence[Sample]) -> TrainingBatch:
         """The language model's input."""
-        prompts = self._prompts([lesson.inputs for lesson in lessons])
+        prompts = self._prompts([sample.inputs for sample in samples])
         llm: Any = self.model.llm
         embed = llm.get_input_embeddings()
-        return assemble(prompts, [lesson.answer for lesson in lessons], embed, self.frame)
+        return assemble(prompts, [sample.answer for sample in samples], embed, self.frame)
 
-    def forward(self, lessons: Sequence[Lesson]) -> dict[str, Tensor]:
-        """`loss`: the mean over the learned tokens of all lessons."""
-        batch = self.batch(lessons)
+    def forward(self, samples: Sequence[Sample]) -> dict[str, Tensor]:
+        """`loss`: the mean over the learned tokens of all samples."""
+        batch = self.batch(samples)
         llm: Any = self.model.llm
         found = llm(
             inputs_embeds=batch.embeds,

@@ -2,7 +2,7 @@
 
 A checkpoint appears whole or not at all: written to a temporary folder, forced to the disk and
 renamed. Beside the weights it holds what resuming needs (optimiser, schedule, random states); of
-older checkpoints only the weights stay.
+older checkpoints only the weights stay, once a finite loss has come after the new one.
 """
 
 import errno
@@ -22,7 +22,7 @@ from transformers import Trainer, TrainerCallback, TrainingArguments
 from transformers.trainer_callback import PrinterCallback
 
 from ovmer.baselines.errors import PrerequisiteError
-from ovmer.baselines.training.step import TrainablePort
+from ovmer.baselines.training.step import ModelWithLoss
 
 CHECKPOINT = "checkpoint-"
 _PARTIAL = ".partial"
@@ -37,14 +37,14 @@ class Stopped(PrerequisiteError):
 
 
 class OurTrainer(Trainer):
-    """Trains a `TrainablePort` on lessons, in the order that `order` gives."""
+    """Trains a `ModelWithLoss` on samples, in the order that `order` gives."""
 
     def __init__(
         self,
-        model: TrainablePort,
+        model: ModelWithLoss,
         args: TrainingArguments,
         *,
-        lessons: Any,
+        samples: Any,
         order: Iterable[Any],
         save: Saver,
         restore: Callable[[Path], None],
@@ -53,13 +53,13 @@ class OurTrainer(Trainer):
         saved: Callable[[Path, Sequence[Mapping[str, Any]]], None] = lambda *_: None,
         callbacks: Sequence[TrainerCallback] = (),
     ) -> None:
-        """`order` yields indices of `lessons`, one for each sample of the run. `sums`: gradients of
+        """`order` yields indices of `samples`, one for each row of the run. `sums`: gradients of
         accumulated iterations are added, as the authors do, and not averaged. `saved` is called in
         the first process with each fresh checkpoint and all that was logged."""
         super().__init__(
             model,
             args,
-            train_dataset=lessons,
+            train_dataset=samples,
             data_collator=collate,
             optimizers=optimizers,
             callbacks=[_Progress(), *callbacks],
@@ -70,6 +70,7 @@ class OurTrainer(Trainer):
         self._sums, self._saved = sums, saved
         self._losses: list[float] = []
         self._partial = False
+        self._unproven = False
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Any:
         return self._order
@@ -85,17 +86,35 @@ class OurTrainer(Trainer):
         loss: Tensor = outputs["loss"]
         value = loss.item()
         if not math.isfinite(value):
-            raise Stopped(self._no_number(value))
+            raise Stopped(self._no_number(f"the loss is {value}"))
+        if self._unproven and self.is_world_process_zero():
+            forget_states(Path(self.args.output_dir), self.state.global_step)
+        self._unproven = False
         self._losses.append(value)
         scaled = loss * self.current_gradient_accumulation_steps if self._sums else loss
         return (scaled, outputs) if return_outputs else scaled
 
-    def _no_number(self, value: float) -> str:
-        rate = self._get_learning_rate()
+    def training_step(self, *arguments: Any, **options: Any) -> Tensor:
+        try:
+            return super().training_step(*arguments, **options)
+        except torch.OutOfMemoryError as error:
+            kept = last_checkpoint(Path(self.args.output_dir))
+            raise Stopped(
+                f"the GPU's memory was used up at step {self.state.global_step}; "
+                f"{kept or 'no checkpoint'} is kept; run the same command again with "
+                "train.gradient_checkpointing=true, which changes no result"
+            ) from error
+
+    def _no_number(self, problem: str) -> str:
+        """Also lets a resumed run begin before a checkpoint that no finite loss came after."""
+        rate, folder = self._get_learning_rate(), Path(self.args.output_dir)
         kind = "bfloat16" if self.args.bf16 else "float16" if self.args.fp16 else "float32"
-        kept = last_checkpoint(Path(self.args.output_dir))
+        states = resumable(folder)
+        if len(states) > 1 and step_of(states[-1]) == self.state.global_step:
+            _forget(states[-1])
+        kept = last_checkpoint(folder)
         return (
-            f"the loss is {value} at step {self.state.global_step} with a rate of {rate:g} in "
+            f"{problem} at step {self.state.global_step} with a rate of {rate:g} in "
             f"{kind}; {kept or 'no checkpoint'} is kept; lower train.rate.init"
             + ("" if kind == "float32" else ", or set train.precision=bfloat16 or float32")
         )
@@ -106,6 +125,8 @@ class OurTrainer(Trainer):
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         folder, first = Path(self.args.output_dir), self.is_world_process_zero()
+        if any(not torch.isfinite(each).all() for each in model.parameters() if each.requires_grad):
+            raise Stopped(self._no_number("trained weights are no numbers"))
         self._partial = True
         try:
             with written_whole(folder, self.state.global_step, first):
@@ -114,6 +135,9 @@ class OurTrainer(Trainer):
         finally:
             self._partial = False
         self._losses.clear()
+        self._unproven = self.state.global_step < self.state.max_steps
+        if first and not self._unproven:
+            forget_states(folder, self.state.global_step)
         if first:
             self._saved(folder / f"{CHECKPOINT}{self.state.global_step}", self.state.log_history)
         self.accelerator.wait_for_everyone()
@@ -148,7 +172,6 @@ def written_whole(folder: Path, step: int, writes: bool = True) -> Iterator[Path
         force_to_disk(made)
         shutil.rmtree(final, ignore_errors=True)
         made.rename(final)
-        forget_states(final)
     # torch and safetensors have errors of their own kinds for a disk without room.
     except Exception as error:
         if not is_full(error):
@@ -196,29 +219,38 @@ def step_of(checkpoint: Path) -> int | None:
     return int(number) if number.isdecimal() else None
 
 
+def resumable(folder: Path) -> list[Path]:
+    """The checkpoints that training can go on from, in their order."""
+    return [each for each in checkpoints(folder) if (each / "trainer_state.json").is_file()]
+
+
 def last_checkpoint(folder: Path) -> Path | None:
     """The last checkpoint that training can go on from."""
-    states = [each for each in checkpoints(folder) if (each / "trainer_state.json").is_file()]
+    states = resumable(folder)
     return states[-1] if states else None
 
 
-def forget_states(latest: Path) -> None:
-    """Remove what resuming needs from the checkpoints before `latest`."""
-    for earlier in checkpoints(latest.parent):
-        if (step_of(earlier) or 0) < (step_of(latest) or 0):
-            for pattern in ("trainer_state.json", *_FOR_RESUMING):
-                for file in earlier.glob(pattern):
-                    file.unlink()
+def forget_states(folder: Path, step: int) -> None:
+    """Remove what resuming needs from the checkpoints before that of a step."""
+    for earlier in checkpoints(folder):
+        if (step_of(earlier) or 0) < step:
+            _forget(earlier)
 
 
-def collate(lessons: Sequence[Any]) -> dict[str, Any]:
+def _forget(checkpoint: Path) -> None:
+    for pattern in ("trainer_state.json", *_FOR_RESUMING):
+        for file in checkpoint.glob(pattern):
+            file.unlink()
+
+
+def collate(samples: Sequence[Any]) -> dict[str, Any]:
     """A batch is a list: rows are filled up when their length is known. None is a broken clip."""
-    found = [lesson for lesson in lessons if lesson is not None]
+    found = [sample for sample in samples if sample is not None]
     if not found:
         raise Stopped(
             "no clip of a batch can be read; `ovmer check` looks at the files of a data set"
         )
-    return {"lessons": found}
+    return {"samples": found}
 
 
 class _Progress(TrainerCallback):

@@ -8,15 +8,17 @@ The table shows three ways to choose one of them, by name:
 """
 
 import json
-from collections.abc import Mapping, Sequence
+import random
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from ovmer.baselines.errors import PrerequisiteError
 from ovmer.runners.disk import read_object, replace_file
 from ovmer.runners.progress import say
-from ovmer.runners.training.course import Course
 from ovmer.runners.training.settings import TrainSettings
+from ovmer.runners.training.trainable import Trainable
 
 Figures = dict[str, dict[str, float | None]]
 """Data set -> step -> primary figure, in [0, 1]; None where no clip counts."""
@@ -27,8 +29,8 @@ LAST, VALIDATION, TEST = "last", "best on validation", "best on the test set"
 class Evaluation:
     """The sweeps over the checkpoints of one run folder."""
 
-    def __init__(self, settings: TrainSettings, course: Course, folder: Path) -> None:
-        self._settings, self._course, self._folder = settings, course, folder
+    def __init__(self, settings: TrainSettings, trainable: Trainable, folder: Path) -> None:
+        self._settings, self._trainable, self._folder = settings, trainable, folder
         self._asked = settings.train.validation
         trained_on = set(settings.train.mixture) or {settings.dataset["name"]}
         if self._asked.dataset in trained_on and not settings.dry_run:
@@ -74,10 +76,10 @@ class Evaluation:
         composed = compose(
             [
                 "--config-dir",
-                str(write_baseline(self._course, checkpoint, self._folder / "scores" / step)),
+                str(write_baseline(self._trainable, checkpoint, self._folder / "scores" / step)),
                 f"baseline={TRAINED}",
                 f"dataset={dataset}",
-                f"dataset.visual={self._course.visual}",
+                f"dataset.visual={self._trainable.visual}",
                 f"data_root='{settings.data_root}'",
                 f"outputs='{self._folder / 'scores'}'",
                 f"variant={step}",
@@ -85,7 +87,8 @@ class Evaluation:
                 *self._asked.sets,
             ]
         )
-        run_jobs(composed.jobs, composed.launcher)
+        with random_state_kept():
+            run_jobs(composed.jobs, composed.launcher)
         scores = list(RunFolder(composed.jobs[0].folder).read_scores().values())
         if not scores:
             raise PrerequisiteError(
@@ -96,13 +99,26 @@ class Evaluation:
         replace_file(self._folder / "figures.json", text.encode() + b"\n")
 
 
-def write_baseline(course: Course, checkpoint: Path, folder: Path) -> Path:
+@contextmanager
+def random_state_kept() -> Iterator[None]:
+    """Context after which all random streams stand where they stood: training goes on with them."""
+    import numpy as np
+    import torch
+
+    python, arrays = random.getstate(), np.random.get_state()
+    with torch.random.fork_rng():
+        yield
+    random.setstate(python)
+    np.random.set_state(arrays)
+
+
+def write_baseline(trainable: Trainable, checkpoint: Path, folder: Path) -> Path:
     """Write `folder`/baseline/trained.yaml, with which `ovmer sweep --config-dir FOLDER
     baseline=trained` asks a checkpoint; returns `folder`."""
     import yaml
 
     (folder / "baseline").mkdir(parents=True, exist_ok=True)
-    text = yaml.safe_dump(course.baseline(checkpoint), sort_keys=False, allow_unicode=True)
+    text = yaml.safe_dump(trainable.baseline(checkpoint), sort_keys=False, allow_unicode=True)
     replace_file(folder / "baseline" / f"{TRAINED}.yaml", text.encode())
     return folder
 

@@ -1,4 +1,4 @@
-"""The lessons as jsonl for ms-swift or LLaMA-Factory, which train transformers' chat models.
+"""The samples as jsonl for ms-swift or LLaMA-Factory, which train transformers' chat models.
 
 One line a clip and kind: the question with a placeholder for each medium, the answer, and the
 files. The adapter that they make is loaded with `+baseline.checkpoint.adapter.path=FOLDER` where
@@ -12,7 +12,7 @@ from typing import Any
 
 from ovmer.adapters.affectgpt_prompts import question_and_answer
 from ovmer.runners.disk import replace_file
-from ovmer.runners.training.lessons import Example
+from ovmer.runners.training.examples import Example
 from ovmer.runners.training.settings import TrainSettings
 
 _INFO = {

@@ -1,5 +1,6 @@
 """Translates a recipe's settings for transformers' Trainer: precision, optimiser, memory."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -96,36 +97,68 @@ def optimisers(recipe: Recipe, groups: list[dict[str, Any]]) -> tuple[Any, Any]:
     return optimizer, get_scheduler(name, optimizer, rate.warmup_steps, recipe.steps)
 
 
-def check_memory(model: "nn.Module", recipe: Recipe, batch: int, device: "torch.device") -> None:
+def check_memory(
+    model: "nn.Module", recipe: Recipe, device: "torch.device", tokens: Callable[[], int]
+) -> None:
     """Raise PrerequisiteError where a GPU has no room for what comes beside the weights.
 
-    Trained parameters take 16 bytes (gradient, two moments of Adam, a copy); activations 34 bytes a
-    token, width and layer (Korthikanti et al., arXiv 2205.05198, without the attention matrix), or
-    2 with gradient checkpointing; scores 10 bytes a token and word.
+    `tokens` counts those of the longest batch.
     """
     from ovmer.baselines.device import free_memory, gib
 
     free = free_memory(device)
     if free is None:
         return
-    needed = memory_needed(model, recipe, batch)
+    count = tokens()
+    needed = memory_needed(model, recipe, count)
     if needed > free:
         raise PrerequisiteError(
-            f"the GPU is too small: beside the weights training takes about {gib(needed)}, but "
-            f"{gib(free)} of {device} are free; set train.gradient_checkpointing=true, a smaller "
-            "train.batch_size with train.accumulate, or train.max_length"
+            f"the GPU is too small: beside the weights, steps of {count} tokens take about "
+            f"{gib(needed)}, but {gib(free)} of {device} are free; {smaller(recipe)}"
         )
+    say(f"beside the weights, steps of {count} tokens take about {gib(needed)} of {gib(free)}")
 
 
-def memory_needed(model: "nn.Module", recipe: Recipe, batch: int) -> int:
-    """Bytes beside the weights, by the rule of `check_memory`."""
+def smaller(recipe: Recipe) -> str:
+    """What makes a step smaller, of the settings that are not yet at their least."""
+    ways = [] if recipe.gradient_checkpointing else ["train.gradient_checkpointing=true"]
+    if recipe.batch_size > 1:
+        ways.append("a smaller train.batch_size with train.accumulate")
+    if recipe.precision == "float32":
+        ways.append("train.precision=bfloat16")
+    return f"set {' or '.join(ways)}" if ways else "use a larger GPU"
+
+
+def memory_needed(model: "nn.Module", recipe: Recipe, tokens: int) -> int:
+    """Bytes beside the weights: an estimate from what a layer keeps for the backward pass.
+
+    A number takes e bytes (2 in half precision, 4 in float32). A token keeps of each layer
+
+        8 h               two norms, which compute in float32
+        4 e h             queries, keys, values and the output of attention
+        3 e i             the gate, its activation and its partner in the MLP
+        (e + 1) w         the input of each adapter and the mask of its dropout, w wide in all;
+                          without dropout e w
+
+    for hidden size h and MLP size i; with gradient checkpointing e h, and all of one layer at a
+    time. Scores take 12 bytes a word of the vocabulary: twice in float32, twice in half. Each
+    trained parameter takes 16 (itself, its gradient, two moments of Adam).
+    """
     llm: Any = model.llm
     config = llm.config
+    layers, hidden, e = config.num_hidden_layers, config.hidden_size, _itemsize(llm)
+    wide = getattr(config, "intermediate_size", None) or 4 * hidden
+    adapted = sum(p.shape[1] for name, p in llm.named_parameters() if ".lora_A." in name)
+    each = e + (recipe.lora.dropout > 0)
+    one = (8 + 4 * e) * hidden + 3 * e * wide + each * adapted // layers
+    kept = e * hidden * layers + one if recipe.gradient_checkpointing else one * layers
     count = sum(each.numel() for each in model.parameters() if each.requires_grad)
-    tokens = batch * recipe.max_length
-    a_token = 2 if recipe.gradient_checkpointing else 34
-    activations = tokens * config.hidden_size * a_token * config.num_hidden_layers
-    return int(16 * count + activations + 10 * tokens * config.vocab_size)
+    return int(16 * count + tokens * (kept + 12 * config.vocab_size))
+
+
+def _itemsize(llm: Any) -> int:
+    size: int = llm.get_input_embeddings().weight.dtype.itemsize
+    return size
 
 
 def choose_device(device: str) -> None:

@@ -29,20 +29,23 @@ from ovmer.runners.disk import lock, read_object, replace_file
 from ovmer.runners.folder.provenance import provenance
 from ovmer.runners.job import Job
 from ovmer.runners.progress import say
-from ovmer.runners.training.course import Course, make_course
-from ovmer.runners.training.lessons import (
+from ovmer.runners.training.affectgpt import TrainableAffectGpt
+from ovmer.runners.training.examples import (
     Example,
     ExampleOrder,
-    Lessons,
+    TrainingSamples,
     digest,
     note_left_out,
     read_examples,
 )
+from ovmer.runners.training.port import TrainablePort
 from ovmer.runners.training.settings import TrainSettings
+from ovmer.runners.training.trainable import Trainable
 
 if TYPE_CHECKING:
     from transformers import TrainingArguments
 
+    from ovmer.baselines.training.trainer import OurTrainer
     from ovmer.runners.training.evaluation import Evaluation
 
 LEFT_OUT = "not_trained_on.jsonl"
@@ -68,6 +71,12 @@ def folder_of(settings: TrainSettings, overrides: Sequence[str]) -> Path:
             words.append(f"{key.removeprefix('train.')}_{value}")
     name = "-".join(re.sub(r"[^\w.+]+", "_", word).strip("_") for word in words)
     return Path(settings.outputs) / "train" / name[:200]
+
+
+def make_trainable(settings: TrainSettings, job: Job, folder: Path) -> Trainable:
+    """What a recipe trains. Raises PrerequisiteError where its baseline cannot be trained so."""
+    kind = TrainableAffectGpt if settings.train.step == "affectgpt" else TrainablePort
+    return kind(settings, job, folder)
 
 
 @dataclass(frozen=True)
@@ -114,13 +123,13 @@ class TrainingRun:
         self.folder.mkdir(parents=True, exist_ok=True)
         with ExitStack() as held:
             self._take(held)
-            course = make_course(self.settings, self.job, self._for_miniature(held))
-            usable = [self._usable(course, dataset) for dataset in examples]
-            identity = self.settings.identity | self._about(course) | {"data": digest(usable)}
+            trainable = make_trainable(self.settings, self.job, self._for_miniature(held))
+            usable = [self._usable(trainable, dataset) for dataset in examples]
+            identity = self.settings.identity | self._about(trainable) | {"data": digest(usable)}
             self._check(identity)
             self._note(identity)
             try:
-                return self._train(course, usable, shares)
+                return self._train(trainable, usable, shares)
             except PrerequisiteError as error:
                 self._note(identity, problem=str(error))
                 raise
@@ -138,9 +147,9 @@ class TrainingRun:
             return self.folder
         return Path(held.enter_context(TemporaryDirectory()))
 
-    def _usable(self, course: Course, examples: Sequence[Example]) -> list[Example]:
+    def _usable(self, trainable: Trainable, examples: Sequence[Example]) -> list[Example]:
         """The clips that have what is read of them; the others are listed."""
-        lost = {each.clip.name: why for each in examples if (why := course.lacks(each))}
+        lost = {each.clip.name: why for each in examples if (why := trainable.lacks(each))}
         if lost and self.is_first:
             note_left_out(self.folder / LEFT_OUT, lost)
             name, why = next(iter(lost.items()))
@@ -154,8 +163,8 @@ class TrainingRun:
             )
         return [each for each in examples if each.clip.name not in lost]
 
-    def _about(self, course: Course) -> dict[str, Any]:
-        identity = course.job.identity
+    def _about(self, trainable: Trainable) -> dict[str, Any]:
+        identity = trainable.job.identity
         about = {k: v for k, v in identity.items() if k.startswith("baseline.")}
         seeds = {"seed": self.settings.seed, "dataset": str(self.settings.dataset["name"])}
         seen = {"dataset.visual": self.settings.dataset.get("visual")}
@@ -203,82 +212,93 @@ class TrainingRun:
         replace_file(self.folder / "train.json", text.encode() + b"\n")
 
     def _train(
-        self, course: Course, usable: Sequence[Sequence[Example]], shares: Sequence[float]
+        self, trainable: Trainable, usable: Sequence[Sequence[Example]], shares: Sequence[float]
     ) -> "TrainingResult":
         import torch
 
-        from ovmer.baselines.training.lora import trained
-        from ovmer.baselines.training.schedule import parameter_groups
-        from ovmer.baselines.training.step import TrainablePort
-        from ovmer.baselines.training.trainer import (
-            OurTrainer,
-            checkpoints,
-            last_checkpoint,
-            written_whole,
-        )
-        from ovmer.runners.training.curve import write_curve
+        from ovmer.baselines.training.trainer import checkpoints, last_checkpoint, written_whole
         from ovmer.runners.training.evaluation import Evaluation
-        from ovmer.runners.training.optimise import arguments, check_memory, optimisers, precision
+        from ovmer.runners.training.optimise import arguments, check_memory, precision
 
         recipe = self.recipe
         kind = precision(recipe, self.settings.machine.device)
         args = arguments(self.settings, self.folder, kind)
-        batch = self._batch_size(usable, args)
-        args.per_device_train_batch_size = batch
+        batch = args.per_device_train_batch_size = self._batch_size(usable, args)
         torch.manual_seed(self.settings.seed)
-        model = course.build(args.device, kind.weights)
-        check_memory(model, recipe, batch, args.device)
+        model = trainable.build(args.device, kind.weights)
+        check_memory(
+            model, recipe, args.device, lambda: batch * max(map(trainable.longest, usable))
+        )
         if recipe.features == "cached":
             from ovmer.runners.training.features import keep_features
 
-            keep_features(course, usable, Path(self.settings.outputs) / "train")
-        evaluation = Evaluation(self.settings, course, self.folder)
+            keep_features(trainable, usable, Path(self.settings.outputs) / "train")
+        evaluation = Evaluation(self.settings, trainable, self.folder)
+        order = ExampleOrder(
+            [len(dataset) for dataset in usable],
+            shares,
+            batch * args.world_size,
+            recipe.steps * recipe.accumulate,
+            self.settings.seed,
+        )
+        trainer = self._trainer(
+            trainable, args, self._samples(trainable, usable), order, evaluation
+        )
+        last = last_checkpoint(self.folder)
+        if last is None and self.is_first:
+            with written_whole(self.folder, 0) as folder:
+                trainable.save(folder, 0, 0.0)
+        if last is not None and self.is_first:
+            say(f"{self.folder} goes on from {last.name}")
+        trainer.train(resume_from_checkpoint=str(last) if last else None)
+        return self._finish(trainable, evaluation, checkpoints(self.folder))
+
+    def _trainer(
+        self,
+        trainable: Trainable,
+        args: "TrainingArguments",
+        samples: TrainingSamples,
+        order: ExampleOrder,
+        evaluation: "Evaluation",
+    ) -> "OurTrainer":
+        from ovmer.baselines.training.lora import trained
+        from ovmer.baselines.training.schedule import parameter_groups
+        from ovmer.baselines.training.step import ModelWithLoss
+        from ovmer.baselines.training.trainer import OurTrainer
+        from ovmer.runners.training.curve import write_curve
+        from ovmer.runners.training.optimise import optimisers
 
         def saved(checkpoint: Path, history: Sequence[Mapping[str, Any]]) -> None:
             write_curve(self.folder, history)
             evaluation.saved(checkpoint)
 
-        tuned = TrainablePort(model, course.prompts, course.frame, recipe.encoders == "train")
+        recipe, model = self.recipe, trainable.model
         groups = parameter_groups(trained(model).items(), recipe.weight_decay)
-        trainer = OurTrainer(
-            tuned,
+        return OurTrainer(
+            ModelWithLoss(model, trainable.prompts, trainable.frame, recipe.encoders == "train"),
             args,
-            lessons=self._lessons(course, usable),
-            order=ExampleOrder(
-                [len(dataset) for dataset in usable],
-                shares,
-                batch * args.world_size,
-                recipe.steps * recipe.accumulate,
-                self.settings.seed,
-            ),
-            save=course.save,
-            restore=course.restore,
+            samples=samples,
+            order=order,
+            save=trainable.save,
+            restore=trainable.restore,
             optimizers=optimisers(recipe, groups),
             sums=recipe.accumulation == "sum",
             saved=saved,
         )
-        last = last_checkpoint(self.folder)
-        if last is None and self.is_first:
-            with written_whole(self.folder, 0) as folder:
-                course.save(folder, 0, 0.0)
-        if last is not None and self.is_first:
-            say(f"{self.folder} goes on from {last.name}")
-        trainer.train(resume_from_checkpoint=str(last) if last else None)
-        return self._finish(course, evaluation, checkpoints(self.folder))
 
     def _finish(
-        self, course: Course, evaluation: "Evaluation", found: Sequence[Path]
+        self, trainable: Trainable, evaluation: "Evaluation", found: Sequence[Path]
     ) -> "TrainingResult":
         """The figures of the checkpoints and the file for sweeps, by the first process."""
         from ovmer.runners.training.evaluation import TRAINED, write_baseline
 
         if not self.is_first:
             return TrainingResult(found[-1], (), "")
-        write_baseline(course, found[-1], self.folder)
+        write_baseline(trainable, found[-1], self.folder)
         data = [each for each in self.overrides if each.partition("=")[0] in _WHERE]
         named = any(each.startswith(("dataset=", "clips=")) for each in data)
         data += [] if named else [f"dataset={self.settings.dataset['name']}"]
-        data += [f"dataset.visual={course.visual}"] if course.visual != "frame" else []
+        data += [f"dataset.visual={trainable.visual}"] if trainable.visual != "frame" else []
         asked = ["--config-dir", str(self.folder), f"baseline={TRAINED}", *map(quote, data)]
         return TrainingResult(found[-1], asked, evaluation.finish(found))
 
@@ -290,10 +310,12 @@ class TrainingRun:
             return max(most, 1)
         return self.recipe.batch_size
 
-    def _lessons(self, course: Course, usable: Sequence[Sequence[Example]]) -> Lessons:
-        return Lessons(
+    def _samples(
+        self, trainable: Trainable, usable: Sequence[Sequence[Example]]
+    ) -> TrainingSamples:
+        return TrainingSamples(
             usable,
-            course.lesson,
+            trainable.sample,
             self.recipe.kinds,
             seed=self.settings.seed,
             draws=self.recipe.draws,

@@ -136,8 +136,8 @@ class Recipe:
     line `+train.mixture={NAME: SHARE, ...}`."""
     reasons: DescriptionSource = field(default_factory=DescriptionSource)
     precision: str = "auto"
-    gradient_checkpointing: bool = False
     # What follows changes no weight.
+    gradient_checkpointing: bool = False
     save_every: int = 0
     """Steps between checkpoints; 0: an epoch."""
     log_every: int = 10
@@ -147,7 +147,9 @@ class Recipe:
     export: str = ""
 
 
-_BESIDE = ("save_every", "log_every", "workers", "report_to", "validation", "export")
+_BESIDE = (
+    "gradient_checkpointing save_every log_every workers report_to validation export"
+).split()
 """Settings that change no weight, and so are no part of a run's identity."""
 
 

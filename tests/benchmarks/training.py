@@ -24,13 +24,13 @@ from transformers import CLIPVisionConfig, HubertConfig, Qwen2Config
 from ovmer.baselines.training.affectgpt import AffectGptDesign, AffectGptInTraining, initialise
 from ovmer.baselines.training.lora import attach, trained
 from ovmer.baselines.training.schedule import parameter_groups
-from ovmer.baselines.training.step import TrainablePort
+from ovmer.baselines.training.step import ModelWithLoss
 from ovmer.baselines.training.trainer import collate
 from ovmer.baselines.weights import weightless
-from ovmer.runners.training.course import AffectGptCourse, make_course
+from ovmer.runners.training.affectgpt import TrainableAffectGpt
+from ovmer.runners.training.examples import ExampleOrder, TrainingSamples
 from ovmer.runners.training.features import keep_features
-from ovmer.runners.training.lessons import ExampleOrder, Lessons
-from ovmer.runners.training.run import TrainingRun
+from ovmer.runners.training.run import TrainingRun, make_trainable
 from ovmer.runners.training.settings import compose_train
 
 BATCH, WARM_UP = 3, 2
@@ -62,9 +62,9 @@ HUBERT = {
 }
 
 
-def published_sizes(course: AffectGptCourse, device: torch.device) -> AffectGptInTraining:
+def published_sizes(trainable: TrainableAffectGpt, device: torch.device) -> AffectGptInTraining:
     """A model of the published sizes with random weights, on the device."""
-    design = AffectGptDesign(lora=course.lora)
+    design = AffectGptDesign(lora=trainable.lora)
     with weightless():
         model = AffectGptInTraining(
             CLIPVisionConfig(**CLIP), HubertConfig(**HUBERT), Qwen2Config(**QWEN), design
@@ -82,21 +82,21 @@ def published_sizes(course: AffectGptCourse, device: torch.device) -> AffectGptI
 
 
 def iterations(
-    course: AffectGptCourse, lessons: Lessons, order: ExampleOrder, workers: int
+    trainable: TrainableAffectGpt, samples: TrainingSamples, order: ExampleOrder, workers: int
 ) -> Iterator[None]:
     """Train; yields after each update."""
-    tuned = TrainablePort(
-        course.model, course.prompts, course.frame, frozen_in_train_mode=True
+    tuned = ModelWithLoss(
+        trainable.model, trainable.prompts, trainable.frame, frozen_in_train_mode=True
     ).train()
-    optimizer = torch.optim.AdamW(parameter_groups(trained(course.model).items(), 0.05), lr=1e-5)
+    optimizer = torch.optim.AdamW(parameter_groups(trained(trainable.model).items(), 0.05), lr=1e-5)
     loader: Any = DataLoader(
-        lessons,  # type: ignore[arg-type]
+        samples,  # type: ignore[arg-type]
         batch_size=BATCH,
         sampler=order,
         collate_fn=collate,
         num_workers=workers,
     )
-    device = course.model.llm.device
+    device = trainable.model.llm.device
     for batch in loader:
         with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
             loss = tuned(**batch)["loss"]
@@ -107,17 +107,17 @@ def iterations(
         yield
 
 
-def seconds(course: AffectGptCourse, run: TrainingRun, count: int, workers: int) -> float:
+def seconds(trainable: TrainableAffectGpt, run: TrainingRun, count: int, workers: int) -> float:
     """The mean of `count` iterations after the warm-up."""
     (examples,), _ = run.examples()
     usable = [
-        each for each in examples if not course.lacks(each) and each.clip.name != "silent_smile"
+        each for each in examples if not trainable.lacks(each) and each.clip.name != "silent_smile"
     ]
     if run.recipe.features == "cached":
-        keep_features(course, [usable], run.folder)
-    lessons = Lessons(
+        keep_features(trainable, [usable], run.folder)
+    samples = TrainingSamples(
         [usable],
-        course.lesson,
+        trainable.sample,
         run.recipe.kinds,
         seed=0,
         draws="clip",
@@ -126,7 +126,7 @@ def seconds(course: AffectGptCourse, run: TrainingRun, count: int, workers: int)
     )
     order = ExampleOrder([len(usable)], [1.0], BATCH, count + WARM_UP, seed=0)
     start = 0.0
-    for number, _ in enumerate(iterations(course, lessons, order, workers), 1):
+    for number, _ in enumerate(iterations(trainable, samples, order, workers), 1):
         if number == WARM_UP:
             start = time.perf_counter()
     return (time.perf_counter() - start) / count
@@ -150,16 +150,16 @@ def main() -> None:
             settings += [f"train.features={features}", f"variant={name}"]
             run = TrainingRun(compose_train(settings), settings)
             run.folder.mkdir(parents=True)
-            course = make_course(run.settings, run.job, run.folder)
-            assert isinstance(course, AffectGptCourse)
+            trainable = make_trainable(run.settings, run.job, run.folder)
+            assert isinstance(trainable, TrainableAffectGpt)
             torch.manual_seed(0)
             device = torch.device(given.device)
             if given.shapes == "7b":
-                course.model = published_sizes(course, device)
+                trainable.model = published_sizes(trainable, device)
             else:
-                course.build(device, torch.float32)
-            found[name] = seconds(course, run, given.iterations, workers)
-            del course
+                trainable.build(device, torch.float32)
+            found[name] = seconds(trainable, run, given.iterations, workers)
+            del trainable
     for name, value in found.items():
         print(f"{name:<8} {value:.3f} s an iteration, {found['authors'] / value:.2f} x authors")
 

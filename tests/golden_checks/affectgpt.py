@@ -26,11 +26,11 @@ from ovmer.baselines.training.affectgpt import (
     AffectGptDesign,
     AffectGptInTraining,
     FrozenPrecision,
-    LessonInputs,
+    TrainingInputs,
 )
 from ovmer.baselines.training.lora import Lora
 from ovmer.baselines.training.lora import trained as trainable
-from ovmer.baselines.training.step import Lesson, SpecialTokens, TrainablePort
+from ovmer.baselines.training.step import ModelWithLoss, Sample, SpecialTokens
 from tests.golden_checks import assert_close, greedy
 
 # Our code and upstream's differ in the order of float32 additions alone, low-rank adapters being
@@ -124,7 +124,7 @@ def _check_gradients(checkpoint: Path, case: Case) -> None:
         (multi, multi - 3, multi - 1),
         SpecialTokens((), int(labels.max()), int(labels.max())),
     )
-    lessons = []
+    rows = []
     for name, row, learned in zip(case["sample"], ids, labels.tolist(), strict=True):
         media = {
             "face": _faces(case[f"face_{name}"]),
@@ -134,9 +134,9 @@ def _check_gradients(checkpoint: Path, case: Case) -> None:
         places = [row.index(slot) for slot in slots]
         texts = _around(row[:start], places)
         answer = [label for label in learned if label >= 0][:-1]
-        inputs = LessonInputs(texts, ("multi", "audio", "face"), media)
-        lessons.append(Lesson(str(name), inputs, answer))
-    loss = TrainablePort(model, model.prompts, frame)(lessons)["loss"]
+        inputs = TrainingInputs(texts, ("multi", "audio", "face"), media)
+        rows.append(Sample(str(name), inputs, answer))
+    loss = ModelWithLoss(model, model.prompts, frame)(rows)["loss"]
     assert_close("loss in training", loss.detach(), case["loss"], TOLERANCE)
     loss.backward()
     found = dict(zip(model.published(), trainable(model).values(), strict=True))

@@ -8,6 +8,7 @@ import torch
 from ovmer.baselines.training.trainer import (
     Stopped,
     checkpoints,
+    forget_states,
     last_checkpoint,
     written_whole,
 )
@@ -23,6 +24,8 @@ def save(folder, step):
 def test_of_older_checkpoints_the_weights_stay(tmp_path):
     save(tmp_path, 2)
     save(tmp_path, 10)
+    assert len(list(tmp_path.glob("*/optimizer.pt"))) == 2  # until a finite loss came
+    forget_states(tmp_path, 10)
     assert [each.name for each in checkpoints(tmp_path)] == ["checkpoint-2", "checkpoint-10"]
     assert last_checkpoint(tmp_path) == tmp_path / "checkpoint-10"
     assert [each.name for each in (tmp_path / "checkpoint-2").iterdir()] == [

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from ovmer.baselines.errors import PrerequisiteError
+from ovmer.baselines.training.trainer import last_checkpoint
 from ovmer.runners.training.run import TrainingRun
 from ovmer.runners.training.settings import compose_train
 from tests.processes import Started
@@ -112,13 +113,20 @@ def test_another_recipe_on_the_same_folder_is_refused(dry_run):
 
 
 def test_a_loss_that_is_no_number_stops_with_the_last_good_checkpoint(tmp_path):
-    wild = ("train.rate.init=1e30", "train.rate.min=1e30", "train.steps=6", "train.save_every=1")
-    said = refused(*DRY, *wild, f"outputs={tmp_path}", "variant=v")
-    assert "the loss is nan" in said
-    assert "a rate of 1e+30 in float32" in said
-    assert "lower train.rate.init" in said
-    about = json.loads((tmp_path / "train/affectgpt-sample-dry-v/train.json").read_text())
+    given = (*DRY, "train.save_every=1", f"outputs={tmp_path}", "variant=v", "train.epoch=2")
+    # A rate of 1e-6, then of 2.5e29: no finite loss comes after the second step.
+    wild = (
+        "train.rate.init=1e30", "train.rate.warmup=1e-6", "train.rate.min=1e30",
+        "train.rate.warmup_steps=4", "train.steps=6",
+    )  # fmt: skip
+    said = refused(*given, *wild)
+    assert "the loss is nan at step 2" in said
+    assert "in float32" in said
+    assert "checkpoint-1 is kept; lower train.rate.init" in said
+    folder = tmp_path / "train/affectgpt-sample-dry-v"
+    about = json.loads((folder / "train.json").read_text())
     assert about["problem"] == said
+    assert last_checkpoint(folder) == folder / "checkpoint-1"
 
 
 @pytest.mark.parametrize(
@@ -142,6 +150,8 @@ def test_what_has_no_language_model_cannot_be_trained(tmp_path):
     assert "'lexicon' has no language model of its own" in said
     wrong = "recipe=lora", "baseline=salmonn", "train.step=affectgpt", f"outputs={tmp_path}"
     assert "trains baseline=affectgpt, not salmonn" in refused(*wrong, "dry_run=true")
+    nothing = "recipe=lora", "baseline=salmonn", "train.lora.rank=0", f"outputs={tmp_path}"
+    assert "nothing would be trained" in refused(*nothing, "dry_run=true")
 
 
 def test_a_checkpoint_of_another_rank_is_refused(dry_run, tmp_path):

@@ -25,7 +25,7 @@ from ovmer.baselines.training.affectgpt import (
     AffectGptDesign,
     AffectGptInTraining,
     FrozenPrecision,
-    LessonInputs,
+    TrainingInputs,
     write_checkpoint,
 )
 from ovmer.baselines.training.lora import Lora
@@ -69,10 +69,12 @@ def trained_model(parts: dict[str, Path], design: AffectGptDesign) -> AffectGptI
     return model.eval()
 
 
-def load(parts: dict[str, Path], file: Path, tuned: Path | None = None) -> AffectGpt:
+def load(
+    parts: dict[str, Path], file: Path, tuned: Path | None = None, kind: type[AffectGpt] = AffectGpt
+) -> AffectGpt:
     loading = Loading({}, {"tuned": tuned} if tuned else {})
     placement = Placement(CPU, torch.float32, loading=loading)
-    return AffectGpt.load(file, parts["llm"], parts["clip"], parts["hubert"], placement)
+    return kind.load(file, parts["llm"], parts["clip"], parts["hubert"], placement)
 
 
 @pytest.mark.parametrize("name", DESIGNS)
@@ -85,7 +87,7 @@ def test_the_adapters_model_gives_the_same_scores(parts, tmp_path, name):
     texts, slots = [[5, 6], [7], [8], [9, 10]], ("multi", "audio", "face")
     media = {"face": frames, "audio": centre(sound)}
     with torch.inference_mode():
-        (ours,) = model.prompts([LessonInputs(texts, slots, media)])
+        (ours,) = model.prompts([TrainingInputs(texts, slots, media)])
         loaded = load(parts, file)
         theirs = loaded.embed(AffectGptInputs(texts, frames, preprocess(sound.numpy())))
         assert ours.shape == theirs.shape
@@ -113,7 +115,7 @@ def test_without_adapters_a_file_must_say_so(parts, tmp_path):
 
 
 def test_hubert_in_train_mode_is_noisy_and_keeps_its_layers_in_order(parts):
-    clip = LessonInputs([[1], [2]], ("audio",), {"audio": torch.randn(8, 32000)})
+    clip = TrainingInputs([[1], [2]], ("audio",), {"audio": torch.randn(8, 32000)})
     noisy = trained_model(parts, AffectGptDesign(lora=RANK, encoders_in_train_mode=True)).train()
     quiet = trained_model(parts, AffectGptDesign(lora=RANK, encoders_in_train_mode=False)).eval()
     first, second = (noisy.encode([clip])[0]["audio"] for _ in range(2))
@@ -141,6 +143,14 @@ def test_tuned_ports_get_the_weights_that_were_trained(parts, tmp_path):
     assert torch.equal(tuned.video.projector.weight, model.video.projector.weight)
     with pytest.raises(CheckpointError, match=r"has no adapter_config\.json"):
         load(parts, parts["trained"], tmp_path / "nowhere")
+    # A model of the same shapes is another model all the same.
+    another = type("Another", (AffectGpt,), {})
+    sentence = "adapter_model.safetensors was trained in AffectGpt, and this model is Another"
+    with pytest.raises(CheckpointError, match=sentence):
+        load(parts, parts["trained"], tmp_path, another)
+    model.__class__ = another
+    with pytest.raises(CheckpointError, match=sentence):
+        port.restore(model, tmp_path)
 
 
 @pytest.mark.parametrize("name", [each for each in TEMPLATES if each != "image"])

@@ -38,7 +38,7 @@ def test_the_sample_is_learned_by_heart(tmp_path):
     assert losses[-1] < 0.1
     sweep = "baseline=trained", "dataset=sample", "generation=greedy"
     done = processes.run(["sweep", "--config-dir", str(run.folder), *sweep], tmp_path)
-    assert done.returncode == 1, done.stderr  # one clip has no sound and one no picture
+    assert done.returncode == 0, done.stderr
     told = read_labels(tmp_path / "outputs/sample/affectgpt_trained-greedy", Columns(("openset",)))
     truth = read_labels(SAMPLE, Columns(("openset",)))
     asked = [name for name in truth.values if name not in ("silent_smile", "phone_call")]

@@ -1,12 +1,15 @@
 """The shipped recipes, and the settings that docs/training.md names."""
 
+import random
 import re
 import shlex
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 
-from ovmer.runners.training.evaluation import table
+from ovmer.runners.training.evaluation import random_state_kept, table
 from ovmer.runners.training.run import TrainingRun
 from ovmer.runners.training.settings import compose_train
 
@@ -88,3 +91,12 @@ def test_table_names_three_ways_to_choose():
     ]
     assert "| checkpoint-20  | 60.00 | 30.00  |" in text
     assert "no validation set" in table(figures, None, ["test"])
+
+
+def test_what_validation_draws_changes_no_training():
+    def draw() -> tuple[float, float, float]:
+        return random.random(), np.random.rand(), torch.rand(1).item()
+
+    with random_state_kept():
+        drawn = draw()
+    assert draw() == drawn

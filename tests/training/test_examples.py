@@ -9,11 +9,11 @@ import pytest
 from ovmer.baselines.errors import PrerequisiteError, Unreadable
 from ovmer.runners.data.settings import Clip
 from ovmer.runners.job import Job
-from ovmer.runners.training.lessons import (
+from ovmer.runners.training.examples import (
     Example,
     ExampleIndex,
     ExampleOrder,
-    Lessons,
+    TrainingSamples,
     digest,
     read_examples,
 )
@@ -29,9 +29,9 @@ def examples(count: int) -> list[Example]:
     ]
 
 
-def lessons(make, listing: Path, **options) -> Lessons:
+def samples(make, listing: Path, **options) -> TrainingSamples:
     given = {"seed": 0, "draws": "clip", "broken": "replace"} | options
-    return Lessons([examples(6)], make, KINDS, listing=listing, **given)
+    return TrainingSamples([examples(6)], make, KINDS, listing=listing, **given)
 
 
 def test_each_pass_shows_every_clip_once_and_leaves_an_incomplete_batch_out():
@@ -64,7 +64,7 @@ def test_too_few_clips_are_refused():
 
 def test_kinds_depend_on_seed_clip_and_pass_alone(tmp_path):
     def drawn(seed: int) -> list[str]:
-        found = lessons(lambda _, kind: kind, tmp_path / "l", seed=seed)
+        found = samples(lambda _, kind: kind, tmp_path / "l", seed=seed)
         return [found[ExampleIndex(0, clip, turn)] for clip in range(6) for turn in range(50)]
 
     assert drawn(1) == drawn(1) != drawn(2)
@@ -79,7 +79,7 @@ def test_a_broken_clip_is_replaced_or_skipped_and_listed(tmp_path, broken):
         return example.clip.name
 
     listing = tmp_path / "not_trained_on.jsonl"
-    found = lessons(make, listing, broken=broken)
+    found = samples(make, listing, broken=broken)
     got = [found[ExampleIndex(0, 2, turn)] for turn in range(5)]
     if broken == "skip":
         assert got == [None] * 5
@@ -97,7 +97,7 @@ def test_ten_broken_clips_after_one_another_end_the_run(tmp_path):
         raise Unreadable("torn")
 
     with pytest.raises(Unreadable, match="torn"):
-        lessons(make, tmp_path / "l")[ExampleIndex(0, 0, 0)]
+        samples(make, tmp_path / "l")[ExampleIndex(0, 0, 0)]
 
 
 def test_the_sample_has_reasons_and_labels():

@@ -1,7 +1,7 @@
 """Clips with their labels and reasons, in the order in which training sees them.
 
-An index of a lesson is (data set, clip, pass): what is drawn for it depends on the seed and that
-index alone, so neither workers nor the number of devices nor a resumed run change a lesson.
+An index of a sample is (data set, clip, pass): what is drawn for it depends on the seed and that
+index alone, so neither workers nor the number of devices nor a resumed run change a sample.
 """
 
 import hashlib
@@ -140,8 +140,8 @@ class ExampleOrder:
             turn += 1
 
 
-class Lessons:
-    """A data set of torch: the lesson at each `ExampleIndex`."""
+class TrainingSamples:
+    """A data set of torch: the sample at each `ExampleIndex`."""
 
     def __init__(
         self,
@@ -154,7 +154,7 @@ class Lessons:
         broken: str,
         listing: Path,
     ) -> None:
-        """`make` turns an example and a kind into a lesson. `draws`: kinds depend on the index
+        """`make` turns an example and a kind into a sample. `draws`: kinds depend on the index
         (clip) or on the stream of each worker; `broken` clips are replaced or skipped, and are
         added to the file `listing`."""
         self._examples, self._make, self._kinds = examples, make, kinds
@@ -166,7 +166,7 @@ class Lessons:
         return sum(map(len, self._examples))
 
     def __getitem__(self, index: ExampleIndex) -> Any:
-        """The lesson; None for a broken clip that is skipped.
+        """The sample; None for a broken clip that is skipped.
 
         Raises ClipError where ten clips after one another are broken.
         """

@@ -1,0 +1,124 @@
+"""Models to train: AffectGPT as its authors do, or low-rank adapters in any port."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ovmer.adapters.mllm import Mllm
+from ovmer.baselines.errors import PrerequisiteError
+from ovmer.runners.job import Job
+from ovmer.runners.training.examples import Example
+from ovmer.runners.training.settings import Recipe, TrainSettings
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor, nn
+
+    from ovmer.baselines.training.lora import Lora
+    from ovmer.baselines.training.step import Sample, SpecialTokens
+
+AUDIO, FACE, FRAME = "audio", "face", "frame"
+"""Kinds of files that training reads."""
+SEED_OF_MINIATURE = 0
+
+
+class Trainable(ABC):
+    """A model to be trained, and how its samples and its files are made."""
+
+    model: Any
+    """The modules, once they are built."""
+
+    def __init__(self, settings: TrainSettings, job: Job, folder: Path) -> None:
+        """`job` is of the same settings; with dry_run a miniature is written into `folder`."""
+        self.settings = settings
+        self.recipe: Recipe = settings.train
+        self.job = job
+        adapter = job.adapter
+        if not isinstance(adapter, Mllm):
+            name = settings.baseline["name"]
+            raise PrerequisiteError(
+                f"baseline {name!r} has no language model of its own to be trained; choose a port, "
+                "or write the data for ms-swift with train.export=swift"
+            )
+        if settings.dry_run:
+            adapter = adapter.miniature(folder / "miniature", SEED_OF_MINIATURE)
+        self.adapter: Mllm = adapter
+
+    @abstractmethod
+    def lacks(self, example: Example) -> str:
+        """The reason why a clip cannot be learned from; empty if it can."""
+
+    @abstractmethod
+    def sample(self, example: Example, kind: str) -> "Sample":
+        """One question about a clip with its answer. Raises ClipError."""
+
+    @abstractmethod
+    def longest(self, examples: Sequence[Example]) -> int:
+        """Tokens of the longest row, prompt and answer, of some clips once the model is built."""
+
+    @abstractmethod
+    def build(self, device: "torch.device", llm: "torch.dtype") -> "nn.Module":
+        """The model, its frozen language model in the type `llm`; parameters that require a
+        gradient are trained."""
+
+    @abstractmethod
+    def prompts(self, inputs: Sequence[Any]) -> "Sequence[Tensor]":
+        """The prompt embeddings of some clips, once the model is built."""
+
+    @property
+    @abstractmethod
+    def frame(self) -> "SpecialTokens":
+        """The tokens around prompt and answer."""
+
+    @abstractmethod
+    def save(self, folder: Path, iteration: int, loss: float) -> None:
+        """Write what is trained."""
+
+    @abstractmethod
+    def restore(self, folder: Path) -> None:
+        """Read what `save` wrote."""
+
+    @abstractmethod
+    def trained(self, checkpoint: Path) -> dict[str, Any]:
+        """The settings below `baseline` with which a sweep asks a checkpoint that `save` wrote."""
+
+    @property
+    @abstractmethod
+    def visual(self) -> str:
+        """Picture of its samples: face or frame."""
+
+    def baseline(self, checkpoint: Path) -> dict[str, Any]:
+        """A file of conf/baseline/ for a checkpoint that `save` wrote, over the baseline's own."""
+        name, title = (str(self.settings.baseline.get(key, "")) for key in ("name", "title"))
+        own = self.trained(checkpoint)
+        parts = own.pop("checkpoint") | self._miniature()
+        return {
+            "defaults": [name, "_self_"],
+            "name": f"{name}_trained",
+            "title": f"{title or name}, trained on {self.settings.dataset['name']}",
+            "trained_on": list(self.recipe.mixture) or [self.settings.dataset["name"]],
+            **own,
+            "checkpoint": {part: {"path": str(path.absolute())} for part, path in parts.items()},
+        }
+
+    @property
+    def lora(self) -> "Lora | None":
+        """The adapters of the recipe."""
+        from ovmer.baselines.training.lora import Lora
+
+        sizes = self.recipe.lora
+        if sizes.rank == 0:
+            return None
+        return Lora(sizes.rank, sizes.alpha, sizes.dropout, tuple(sizes.targets))
+
+    def _miniature(self) -> dict[str, Path]:
+        """Paths of the miniature's parts in a dry run."""
+        if not self.settings.dry_run:
+            return {}
+        return {name: path for name, path in self.adapter.parts.items() if name != "trained"}
+
+
+def some(examples: Sequence[Example]) -> Sequence[Example]:
+    """A thousand of the examples, evenly."""
+    return examples[:: -(-len(examples) // 1000)]
