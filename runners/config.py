@@ -17,6 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 from ovmer.adapters import registry
 from ovmer.adapters.registry import near
 from ovmer.baselines.errors import PrerequisiteError
+from ovmer.runners.literal import as_typed
 from ovmer.runners.secrets import refuse_secrets
 from ovmer.runners.table_files import explained
 from ovmer.runners.tasks.task import applied
@@ -215,7 +216,7 @@ def settings_from_overrides(overrides: Sequence[str]) -> Settings:
 
     register()
     with initialize_config_dir(str(CONF), version_base=VERSION_BASE):
-        return settings_of(compose(CONFIG_NAME, list(overrides)))
+        return settings_of(compose(CONFIG_NAME, as_typed(overrides)))
 
 
 def settings_of(config: DictConfig) -> Settings:

@@ -34,7 +34,7 @@ from ovmer.runners.scoring.significance import (
 )
 from ovmer.runners.scoring.variance import rerun_half_width, variance_parts
 from ovmer.runners.scoring.vocabulary import MAPPINGS
-from ovmer.runners.trained_on import seen_by
+from ovmer.runners.trained_on import COLUMN, seen_by
 
 _CONFIDENCE = 0.95
 _LATEST = 3  # answers shown while a sweep runs
@@ -355,7 +355,7 @@ def _settings(run: ReportRun) -> dict[str, str]:
         "subtitle": settings.subtitle,
         "extractor": str(settings.extractor.get("name")),
         "seed": str(settings.seed),
-        "trained on": seen_by(settings).status,
+        COLUMN: seen_by(settings).answer,
     }
 
 

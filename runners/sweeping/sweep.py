@@ -17,6 +17,7 @@ from ovmer.runners.config import (
     settings_of,
 )
 from ovmer.runners.job import Job
+from ovmer.runners.literal import as_typed
 from ovmer.runners.sweeping import of_one, submit
 
 if TYPE_CHECKING:
@@ -71,7 +72,7 @@ def compose(arguments: Sequence[str]) -> SweepPlan:
     register()
     os.environ["HYDRA_FULL_ERROR"] = "1"  # errors are raised instead of printed by Hydra
     before = sys.argv
-    sys.argv = [before[0], *rest]
+    sys.argv = [before[0], *as_typed(rest)]
     try:
         hydra.main(str(CONF), CONFIG_NAME, VERSION_BASE)(enter)()
     finally:
