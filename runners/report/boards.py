@@ -100,9 +100,35 @@ class Leaderboard:
         """Each warning, and the rows for which it holds."""
         found: dict[str, list[str]] = dict.fromkeys(self.notes, self.names)
         for row in self.rows:
-            for warning in row.run.warnings:
+            for warning in self._row_warnings(row):
                 found.setdefault(warning, []).append(row.name)
         return found
+
+    @cached_property
+    def _makings(self) -> dict[str, str]:
+        """How the labels of each row were made; empty where all were made alike, or named by the
+        baselines themselves."""
+        entries = {
+            row.name: row.run.entry
+            for row in self.rows
+            if row.run.entry is not None and not row.run.names_labels
+        }
+        alike = {"seed": None, "engine": None}  # which make no other kind of labels
+        kinds = {
+            repr((e.extraction, sorted((e.extractor | alike).items()))) for e in entries.values()
+        }
+        if len(kinds) < 2:
+            return {}
+        return {
+            name: " with ".join(filter(None, [each.extraction, each.extractor.get("model")]))
+            for name, each in entries.items()
+        }
+
+    def _row_warnings(self, row: LeaderboardEntry) -> list[str]:
+        making = self._makings.get(row.name)
+        unlike = f"other labels: made by {making}, those of other rows otherwise, which alone may "
+        own = [unlike + "be the difference between them"] if making else []
+        return [*own, *row.run.warnings]
 
     def as_json(self) -> dict[str, Any]:
         """All that the leaderboard and the head of a comparison show."""
@@ -162,7 +188,7 @@ class Leaderboard:
             "latest": list(run.predictions)[: -_LATEST - 1 : -1],
             "excluded": row.excluded,
             "bound": run.is_bound,
-            "warnings": list(run.warnings),
+            "warnings": self._row_warnings(row),
             "notes": notes,
             "settings": _settings(run),
         }

@@ -58,6 +58,25 @@ def test_a_folder_that_cannot_be_read_is_left_out(outputs, tmp_path, capsys):
         collect([tmp_path])
 
 
+def test_labels_that_were_made_otherwise_are_said_of_each_row(tmp_path):
+    """One leaderboard, but none of them unmarked; who names labels itself is like all."""
+    for overrides in (
+        ("baseline=scripted", "variant=a"),
+        ("baseline=scripted", "variant=b", "extractor.sentences=1"),
+        ("baseline=random",),
+    ):
+        work(job(*overrides, "dataset=sample", "limit=2", f"outputs={tmp_path}"))
+    found = {run.name: run for run in collect([tmp_path])}
+    (board,) = make_boards(list(found.values()))
+    marked = {row["name"]: row["warnings"] for row in board.as_json()["rows"]}
+    assert marked.pop("random") == []
+    assert len(marked) == 2
+    for warnings in marked.values():
+        assert [each[:28] for each in warnings] == ["other labels: made by lexico"]
+    (board,) = make_boards([found["scripted-a"], found["random"]])
+    assert all(row["warnings"] == [] for row in board.as_json()["rows"])
+
+
 def test_the_figures_are_those_of_the_run(outputs):
     folder = outputs / "sample" / "lexicon"
     (entry,) = json.loads((folder / "scores.json").read_text("utf-8"))["scores"].values()
