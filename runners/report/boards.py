@@ -113,9 +113,9 @@ class Leaderboard:
             for row in self.rows
             if row.run.entry is not None and not row.run.names_labels
         }
-        alike = {"seed": None, "engine": None}  # which make no other kind of labels
-        kinds = {
-            repr((e.extraction, sorted((e.extractor | alike).items()))) for e in entries.values()
+        kinds = {  # another seed or engine makes no other kind of labels
+            repr((e.extraction, sorted({**e.extractor, "seed": None, "engine": None}.items())))
+            for e in entries.values()
         }
         if len(kinds) < 2:
             return {}

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from ovmer.baselines.errors import PrerequisiteError
-from ovmer.runners.commands import report
+from ovmer.runners.commands import compare, report
 from ovmer.runners.report.boards import make_boards
 from ovmer.runners.report.clips import SEPARATOR
 from ovmer.runners.report.page import write_page
@@ -58,8 +58,9 @@ def test_a_folder_that_cannot_be_read_is_left_out(outputs, tmp_path, capsys):
         collect([tmp_path])
 
 
-def test_labels_that_were_made_otherwise_are_said_of_each_row(tmp_path):
+def test_labels_that_were_made_otherwise_are_said_of_each_row(tmp_path, monkeypatch, capsys):
     """One leaderboard, but none of them unmarked; who names labels itself is like all."""
+    (tmp_path / "truth.csv").write_text("name,openset\ngood_news,happy\nbroken_promise,sad\n")
     for overrides in (
         ("baseline=scripted", "variant=a"),
         ("baseline=scripted", "variant=b", "extractor.sentences=1"),
@@ -75,6 +76,12 @@ def test_labels_that_were_made_otherwise_are_said_of_each_row(tmp_path):
         assert [each[:28] for each in warnings] == ["other labels: made by lexico"]
     (board,) = make_boards([found["scripted-a"], found["random"]])
     assert all(row["warnings"] == [] for row in board.as_json()["rows"])
+    for other, is_said in (("scripted-b", True), ("random", False)):
+        runs = f"runs=[{found['scripted-a'].path},{found[other].path}]"
+        monkeypatch.setattr(sys, "argv", ["compare", runs, f"truth={tmp_path}/truth.csv"])
+        with pytest.raises(SystemExit):
+            compare.main()
+        assert ("labels were made unlike" in capsys.readouterr().out) is is_said
 
 
 def test_the_figures_are_those_of_the_run(outputs):
