@@ -12,12 +12,12 @@ from ovmer.runners.config import (
     CONF,
     CONFIG_NAME,
     VERSION_BASE,
+    as_typed,
     register,
     require_utf8,
     settings_of,
 )
 from ovmer.runners.job import Job
-from ovmer.runners.literal import as_typed
 from ovmer.runners.sweeping import of_one, submit
 
 if TYPE_CHECKING:

@@ -6,8 +6,7 @@ from typing import Any
 
 from ovmer.adapters.affectgpt_prompts import QUESTIONS, TEMPLATES
 from ovmer.baselines.errors import PrerequisiteError, near
-from ovmer.runners.config import CONF, VERSION_BASE, Settings, register, settings_of
-from ovmer.runners.literal import as_typed
+from ovmer.runners.config import CONF, VERSION_BASE, Settings, as_typed, register, settings_of
 
 SCHEDULES = ("authors", "constant", "linear", "cosine")
 FUSIONS = ("attention", "mean", "qformer")
