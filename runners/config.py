@@ -5,12 +5,13 @@ the groups hold (`baseline`, `dataset`, ...) is checked by the stage that reads 
 the errors. Only `register` imports Hydra: a job that is composed does not need it.
 """
 
+import re
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 from omegaconf import DictConfig, OmegaConf
 
@@ -44,6 +45,10 @@ ON_ERROR = ("record", "raise")
 NEEDS = {"gpus": 1, "cpus": 8, "mem_gb": 64, "minutes": 720}
 """Default resources of a job on a cluster (`needs` in a baseline's yaml): enough for
 the published models, which have 7B parameters and take 24 GB of a GPU."""
+
+_NUMBER = r"[+-]?(?:\d[\d_]*\.?[\d_]*|\.\d[\d_]*)(?:e[+-]?\d+)?|[+-]?inf|nan"
+_ITEM = re.compile(rf"(?<=[=\[,])(\s*)({_NUMBER})(\s*)(?=[,\]]|$)", re.IGNORECASE)
+"""A number that is the whole of a value, or of an item of a list."""
 
 
 @dataclass
@@ -215,7 +220,34 @@ def settings_from_overrides(overrides: Sequence[str]) -> Settings:
 
     register()
     with initialize_config_dir(str(CONF), version_base=VERSION_BASE):
-        return settings_of(compose(CONFIG_NAME, list(overrides)))
+        return settings_of(compose(CONFIG_NAME, as_typed(overrides)))
+
+
+def as_typed(overrides: Sequence[str]) -> list[str]:
+    """The overrides in Hydra's syntax, with quotes around numbers where the setting is text: Hydra
+    takes a clip called 1e5 for 100000.0."""
+    return [_quoted(each) for each in overrides]
+
+
+def _quoted(override: str) -> str:
+    key = override.partition("=")[0].lstrip("+")
+    if key not in _text_keys() or "'" in override or '"' in override:
+        return override
+    return _ITEM.sub(r"\1'\2'\3", override)
+
+
+@cache
+def _text_keys() -> frozenset[str]:
+    """The settings that are text or lists of text, and those that name clips."""
+    found = {"dataset.clips", "redo"}
+    for schema, above in ((Settings, ""), (ColumnSettings, "columns.")):
+        hints = get_type_hints(schema)
+        found |= {
+            above + each.name
+            for each in fields(schema)
+            if hints[each.name] in (str, str | None, list[str])
+        }
+    return frozenset(found)
 
 
 def settings_of(config: DictConfig) -> Settings:

@@ -16,6 +16,12 @@ from typing import Any
 from ovmer.runners.config import Settings, shipped_baselines
 
 TRAIN, TEST, UNKNOWN = "train", "test", "unknown"
+COLUMN = "trained on it"
+"""Heading of a column of answers."""
+MEANING = (
+    f"{COLUMN}: whether the model saw clips of the data set in training (yes, no), by the lists of "
+    "its authors; unknown: nobody could read these"
+)
 NO_MODEL = "-"
 
 
@@ -26,6 +32,11 @@ class TrainedOn:
     status: str
     source: str = "no training list read"
     note: str = ""
+
+    @property
+    def answer(self) -> str:
+        """Whether it was trained on the data set, in a word: yes, no, unknown; `-` for no model."""
+        return {TRAIN: "yes", TEST: "no"}.get(self.status, self.status)
 
     @property
     def mark(self) -> str:
@@ -62,14 +73,14 @@ def seen_by(settings: Settings) -> TrainedOn:
 
 
 def over(baseline: str | None, datasets: Sequence[str]) -> str:
-    """The same of several data sets, in a word or two: `train 1/9` where one of nine was seen."""
+    """`answer` for several data sets: `yes, 1 of 9` where one of nine was seen."""
     if baseline is None or not datasets:
         return ""
-    found = [seen(baseline, dataset).status for dataset in datasets]
-    if len(set(found)) == 1:
-        return found[0]
-    if TRAIN in found:
-        return f"{TRAIN} {found.count(TRAIN)}/{len(found)}"
+    found = [seen(baseline, dataset) for dataset in datasets]
+    if len({each.status for each in found}) == 1:
+        return found[0].answer
+    if trained := [each for each in found if each.status == TRAIN]:
+        return f"{trained[0].answer}, {len(trained)} of {len(found)}"
     return UNKNOWN
 
 

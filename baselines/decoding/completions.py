@@ -2,9 +2,14 @@
 
 Servers differ: content is a string or a list of parts (Mistral, OpenAI), thinking has a field or a
 part of its own, an error comes with status 200 (OpenRouter), and some proxies stream unasked.
+
+Scores of the model are known by the log probabilities of the chosen tokens, where a server gives
+them. Without these, only an answer that repeats itself to its limit hints at NaN.
 """
 
 import json
+import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -13,6 +18,19 @@ from ovmer.baselines.errors import Refused
 
 _THINKING_FIELDS = ("reasoning", "reasoning_content", "thinking")
 _TEXT_PARTS = ("text", "output_text")
+_FLOOR = -9999.0
+"""The log probability of a token outside of the twenty likeliest (OpenAI's API), and what servers
+write in place of NaN (vLLM)."""
+_REPEATED = re.compile(r"(.{1,12}?)\1{15,}.{0,11}", re.DOTALL)
+"""One token over and over, the last one maybe cut."""
+_AS_OF_NAN = (
+    "{} up to its limit, as a model answers whose scores are NaN; this server does not tell: see "
+    "that its data type does not overflow (bfloat16 instead of float16)"
+)
+
+
+class ScoresNotFinite(Exception):
+    """Scores of the model that were NaN or infinite, by the log probabilities of its tokens."""
 
 
 class ErrorBody(Exception):
@@ -27,7 +45,8 @@ class ErrorBody(Exception):
 def read_completion(text: str) -> Generated | Refused:
     """The answer in the body of a response.
 
-    Raises ErrorBody for an error, ValueError for what is no completion.
+    Raises ErrorBody for an error, ScoresNotFinite where the server reveals such, ValueError for
+    what is no completion.
     """
     try:
         body = _of_events(text) if text.lstrip().startswith("data:") else json.loads(text)
@@ -40,18 +59,47 @@ def read_completion(text: str) -> Generated | Refused:
         reason, refusal = choice.get("finish_reason"), message.get("refusal")
         if reason == "content_filter" or refusal:
             return Refused(f"the server withheld its answer ({refusal or reason})")
+        scores = _log_probabilities(choice)
+        if not _are_finite(scores):
+            raise ScoresNotFinite
         words, thinking = _parted(message.get("content"))
         apart = next((message[key] for key in _THINKING_FIELDS if message.get(key)), "")
+        thinking, is_cut = _joined(apart) or thinking, reason == "length"
         return Generated(
             _whole(words),
             tuple(map(int, choice.get("token_ids") or ())),
             _count(usage.get("prompt_tokens")),
             _count(usage.get("completion_tokens")),
-            is_cut=reason == "length",
-            thinking=_whole(_joined(apart) or thinking),
+            is_cut,
+            _whole(thinking),
+            _hints(words or thinking) if is_cut and not scores else (),
         )
     except (KeyError, IndexError, TypeError, AttributeError) as error:
         raise ValueError("no completion") from error
+
+
+def _log_probabilities(choice: Mapping[str, Any]) -> list[Any]:
+    """Those of the chosen tokens, of a chat or of a plain completion; empty where none are told."""
+    told = choice.get("logprobs") or {}
+    if "token_logprobs" in told:
+        return list(told["token_logprobs"] or ())
+    return [each["logprob"] for each in told.get("content") or () if "logprob" in each]
+
+
+def _are_finite(scores: Sequence[Any]) -> bool:
+    """Whether log probabilities come from scores that are numbers. Servers write NaN as NaN, as
+    null (orjson, pydantic, llama.cpp) or as the floor, which alone is also a rare token's."""
+    numbers = [each for each in scores if isinstance(each, int | float) and math.isfinite(each)]
+    return len(numbers) == len(scores) and (not numbers or max(numbers) > _FLOOR)
+
+
+def _hints(text: str) -> tuple[str, ...]:
+    """Notes on an answer that was cut and looks as if it had been drawn from NaN."""
+    if not text.strip():
+        return (_AS_OF_NAN.format("the answer has no words"),)
+    if _REPEATED.fullmatch(text.strip()):
+        return (_AS_OF_NAN.format("the answer is one sign or word"),)
+    return ()
 
 
 def message_of(error: Any) -> str:
@@ -96,8 +144,16 @@ def _of_events(text: str) -> dict[str, Any]:
     }
     if not choices:
         raise ValueError("no completion")
+    reason = _last(choices, "finish_reason")
+    scores = [score for each in choices for score in _log_probabilities(each)]
     return {
-        "choices": [{"message": message, "finish_reason": _last(choices, "finish_reason")}],
+        "choices": [
+            {
+                "message": message,
+                "finish_reason": reason,
+                "logprobs": {"token_logprobs": scores},
+            }
+        ],
         "usage": _last(events, "usage"),
     }
 

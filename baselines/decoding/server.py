@@ -11,7 +11,6 @@ The key is read from the environment and stored nowhere.
 import asyncio
 import json
 import os
-import re
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -19,34 +18,23 @@ from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urlsplit
 from urllib.request import proxy_bypass
 
-from ovmer.baselines.decoding.answers import Generated
-from ovmer.baselines.decoding.completions import ErrorBody, message_of, read_completion
+from ovmer.baselines.decoding.answers import Generated, NotFinite
+from ovmer.baselines.decoding.completions import (
+    ErrorBody,
+    ScoresNotFinite,
+    message_of,
+    read_completion,
+)
+from ovmer.baselines.decoding.refusals import OF_VLLM, refused_medium, unknown_keys
 from ovmer.baselines.errors import ClipError, PrerequisiteError, Refused, Timeout, first_line, near
 
 if TYPE_CHECKING:
-    import openai
     from openai import AsyncOpenAI
 
     from ovmer.baselines.decoding.engine_settings import ServerSettings
 
-_OF_VLLM = ("top_k", "min_p", "repetition_penalty", "min_tokens")
-_OPTIONAL = (*_OF_VLLM, "presence_penalty", "seed")
-"""Keys of a request that are left out where the server does not know them, with a note."""
-_NOT_KNOWN = re.compile(
-    r"unrecogni[sz]ed|unknown|unexpected|unsupported|not supported|not permitted|extra|invalid",
-    re.IGNORECASE,
-)
-"""In a server's message about such a key."""
-_NOT_TAKEN = re.compile(
-    r"not support|unsupported|not allowed|at most 0|no endpoints found|invalid content type",
-    re.IGNORECASE,
-)
-_MEDIA = (
-    (r"input[_ ]audio|audio input|0 audio", "sound", "set baseline.modalities=video"),
-    (r"video_url|video input|0 video", "videos", "set baseline.picture=images"),
-    (r"image_url|image input|0 image", "pictures", "set baseline.modalities=audio"),
-)
-"""How servers (OpenAI, OpenRouter, vLLM) name what their model cannot see or hear."""
+_NO_JSON_OF_NAN = "not JSON compliant"
+"""In the error of a server in Python (vLLM) that had NaN among the log probabilities."""
 _HOPELESS = 8
 """So many failures in a row, and the run stops."""
 _CHECK_SECONDS = 30.0
@@ -66,9 +54,18 @@ Outcome = Generated | ClipError
 class ServerClient:
     """Asks many questions at once; answers come in any order."""
 
-    def __init__(self, model: str, settings: "ServerSettings", *, model_key: str) -> None:
-        """Messages name `model_key`, the setting that holds the model's name."""
+    def __init__(
+        self,
+        model: str,
+        settings: "ServerSettings",
+        *,
+        model_key: str,
+        dtype_key: str = "the server's --dtype",
+    ) -> None:
+        """Messages name `model_key`, the setting that holds the model's name, and `dtype_key`, that
+        of its data type."""
         self._model, self._settings = model, settings
+        self._dtype_key = dtype_key
         self._model_key = model_key
         self._url, self._shown_url = settings.url, settings.shown_url
         self._failures = 0
@@ -212,6 +209,8 @@ class ServerClient:
             return number, Timeout(f"the server gave no answer within {seconds:g} s")
         except openai.APIConnectionError as error:
             return number, await self._lost(client, first_line(error.__cause__ or error))
+        except ScoresNotFinite:
+            return number, self._not_finite()
         except ErrorBody as error:
             return number, self._failure(error.status, str(error))
         except openai.APIStatusError as error:
@@ -235,7 +234,7 @@ class ServerClient:
         said = self._scrubbed(message)
         if status in (401, 403):
             return self._no_key()
-        if medium := _refused_medium(message):
+        if medium := refused_medium(message):
             what, remedy = medium
             return PrerequisiteError(
                 f"the server at {self._shown_url} takes no {what} ({said}); {remedy}"
@@ -254,6 +253,8 @@ class ServerClient:
                 f"{at}.per_minute, or look to your quota"
             )
         code = f" with {status}" if status else ""
+        if _NO_JSON_OF_NAN in message:
+            return self._not_finite()
         if status and status >= 500:
             return _ServerError(f"the server failed{code} ({said})")
         if remedy := self._other_parameters(message):
@@ -262,12 +263,15 @@ class ServerClient:
             )
         return Refused(f"the server refused the question{code} ({said})")
 
+    def _not_finite(self) -> NotFinite:
+        return NotFinite("the scores of the server's model are", self._dtype_key)
+
     def _other_parameters(self, message: str) -> str:
         """The setting to change where a server does not know a parameter of ours."""
         settings, newer = self._settings, "max_completion_tokens"
         if settings.limit_parameter != newer and newer in message:
             return f"set {settings.at}.limit_parameter={newer}"
-        if settings.vllm_parameters and any(name in message for name in _OF_VLLM):
+        if settings.vllm_parameters and any(name in message for name in OF_VLLM):
             return f"set {settings.at}.vllm_parameters=false"
         return ""
 
@@ -286,7 +290,7 @@ class ServerClient:
             try:
                 answer = await self._put(client, endpoint, asked)
             except (openai.APIStatusError, ErrorBody) as error:
-                refused = _refused(error, asked)
+                refused = unknown_keys(error, asked)
                 if not refused:
                     raise
                 self._refused = tuple(dict.fromkeys((*self._refused, *refused)))
@@ -350,26 +354,6 @@ def _proxy_hint(url: str) -> str:
     if not set_ones:
         return ""
     return f"; {set_ones[0]} sends this through a proxy; set NO_PROXY={host} where it shall not"
-
-
-def _refused(error: "openai.APIStatusError | ErrorBody", asked: Mapping[str, Any]) -> list[str]:
-    """The optional keys of a request that the server says it does not know."""
-    if isinstance(error, ErrorBody):
-        status, message = error.status, str(error)
-    else:
-        status, message = error.status_code, message_of(error.body) or str(error)
-    if status not in (400, 422, None) or not _NOT_KNOWN.search(message):
-        return []
-    return [key for key in _OPTIONAL if key in asked and re.search(rf"\b{key}\b", message)]
-
-
-def _refused_medium(message: str) -> tuple[str, str] | None:
-    """The medium that the server's model does not accept, and the setting that omits it."""
-    if _NOT_TAKEN.search(message):
-        for named, what, remedy in _MEDIA:
-            if re.search(named, message, re.IGNORECASE):
-                return what, remedy
-    return None
 
 
 class _ServerError(ClipError):

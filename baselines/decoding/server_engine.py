@@ -33,6 +33,8 @@ _CHECK_SECONDS = 30.0
 _SEEDS = (1 << 31) - 1  # some servers take no more
 _PLAIN = GenerationSettings()
 _OURS_ALONE = ("num_beams", "no_repeat_ngram_size", "max_length", "bad_words")
+_TOLD = {"return_token_ids": True, "return_tokens_as_token_ids": True, "logprobs": 0}
+"""Ids, as the server has no tokenizer, and their log probabilities, in which NaN show."""
 _OF_VLLM = ("top_k", "min_p", "repetition_penalty", "min_new_tokens")
 
 
@@ -101,6 +103,7 @@ def chat_parameters(generation: GenerationSettings, settings: "ServerSettings") 
         found["top_k"] = generation.top_k if generation.do_sample else 0
         found["min_p"] = generation.min_p if generation.do_sample else 0.0
         found["repetition_penalty"] = generation.repetition_penalty
+        found["logprobs"] = True  # of the chosen tokens alone: NaN show in them
         if generation.min_new_tokens:
             found["min_tokens"] = generation.min_new_tokens
     else:
@@ -137,7 +140,12 @@ class EmbeddingServer:
         # spells one by itself; what ends otherwise is cut when it is back.
         spelled = self._reader.spelled_stops(self._config["vocab_size"])
         self._stop_ids = [*tokenizer.stop_ids, *spelled]
-        self._client = ServerClient(self._find_model(), settings, model_key="engine.base_url")
+        self._client = ServerClient(
+            self._find_model(),
+            settings,
+            model_key="engine.base_url",
+            dtype_key="machine.dtype",
+        )
 
     @cached_property
     def _config(self) -> dict[str, Any]:
@@ -200,7 +208,7 @@ class EmbeddingServer:
                 lengths[key] = len(prompt)
                 vectors = embeddings(prompt, self._config["hidden_size"])
                 body = vllm_parameters(self._generation, limit, seed, self._stop_ids)
-                yield key, body | {"prompt_embeds": _as_text(vectors), "return_token_ids": True}
+                yield key, body | _TOLD | {"prompt_embeds": _as_text(vectors)}
 
         for key, reply in self._client.complete(bodies(), "completions"):
             if isinstance(reply, ClipError):

@@ -24,6 +24,8 @@ from ovmer.runners.scoring.result import write_csvs
 from ovmer.runners.scoring.significance import MARGIN, PairComparison, RunComparison, compare
 
 _SHOWN = 30  # characters on each side of where words part
+_MAKING = frozenset("name model sampling translate merge labels parser sentences".split())
+"""Settings of an extractor that labels depend on."""
 
 
 @dataclass
@@ -73,7 +75,8 @@ def _compare(settings: CompareSettings) -> int:
     pairs = _shown(family, against)
     print(visible(comparison_text(runs, family, pairs)))
     folders = {names[path]: Path(path).expanduser() for path in paths}
-    for line in _words({name: RunFolder(path) for name, path in folders.items() if path.is_dir()}):
+    found = {name: RunFolder(path) for name, path in folders.items() if path.is_dir()}
+    for line in (*_makings(found), *_words(found)):
         print(visible(line))
     if settings.output is not None:
         output = Path(settings.output)
@@ -96,6 +99,19 @@ def _shown(family: RunComparison, against: str | None) -> list[PairComparison]:
         return list(family.pairs)
     others = (family.pair(name, against) for name in family.figures if name != against)
     return [each for each in others if each is not None]
+
+
+def _makings(folders: Mapping[str, RunFolder]) -> Iterator[str]:
+    """That labels were made by unlike extractors, which alone may be the difference."""
+    made = dict[str, str]()
+    for name, folder in folders.items():
+        info = folder.find_info()
+        if info is not None and info.imported is None and not info.names_labels:
+            extractor = info.about.get("extractor") or {}
+            made[name] = ", ".join(str(extractor[key]) for key in extractor if key in _MAKING)
+    if len(set(made.values())) > 1:
+        told = "; ".join(f"{name}: {how}" for name, how in made.items())
+        yield f"- labels were made unlike, which alone may be the difference ({told})"
 
 
 def _words(folders: Mapping[str, RunFolder]) -> Iterator[str]:

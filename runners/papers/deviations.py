@@ -7,12 +7,15 @@ was loaded: repository and commit or, of a folder of one's own, that it is one.
 
 import json
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-from ovmer.runners.config import shipped_baselines
+from ovmer.baselines.errors import PrerequisiteError
+from ovmer.runners.config import shipped_baselines, shipped_extractor
+from ovmer.runners.folder.run_folder import RunFolder
 from ovmer.runners.folder.run_json import RunInfo
 from ovmer.runners.folder.scores_json import StoredScores
 from ovmer.runners.job import NOT_FIELDS, OWN_PRESET, own_preset
@@ -29,6 +32,7 @@ _BESIDE = NOT_FIELDS | {"adapter", "checkpoint", "bug_compat", "runs"}
 """Keys of a baseline that are compared in a way of their own."""
 _OF_A_NAME = frozenset({"dry", "apart", "bug_compat"})
 """Words in the names of run folders that are no deviation from print."""
+_DRAWN = frozenset({"temperature", "top_p", "repetition_penalty"})
 _LONGEST = 70  # characters of a value in a mark
 
 
@@ -120,7 +124,17 @@ def _short(value: Any) -> str:
 
 
 def _combined(info: RunInfo) -> Iterator[Mark]:
-    """Deviations of a combination, whose parts are runs with names that list their deviations."""
+    """Deviations of a combination: those of its parts, read from their run folders where these are
+    still there, and listed by their names."""
+    for run in info.about["baseline"].get("runs") or ():
+        part = None
+        with suppress(PrerequisiteError):  # a folder that cannot be read
+            part = RunFolder(Path(run)).find_info()
+        if part is not None:
+            shipped = _shipped().get(part.baseline, {})
+            protocol = shipped.get("protocol") or {}
+            for mark in (*_weights(part, shipped), *_running(part, shipped, protocol)):
+                yield Mark(f"{part.baseline}: {mark.text}", mark.is_grave)
     unusual = [
         name
         for name in (Path(str(source)).name for source in info.identity["sources"])
@@ -168,6 +182,7 @@ def _running(
     switches = [f"{k}={v}" for k, v in identity.items() if k.startswith("engine.")]
     if switches:
         yield Mark(f"other decoding: {', '.join(switches)}")
+    yield from _given(identity)
     if any(each.startswith("dataset.language=") for each in info.overrides):
         yield Mark(f"subtitles in {identity.get('dataset.language')}")
     dtype, printed = identity.get("machine.dtype"), shipped.get("dtype")
@@ -175,6 +190,19 @@ def _running(
     # A dry run has no precision to compare, unless one was set.
     if printed and dtype not in (None, printed) and (asked or not info.is_dry):
         yield Mark(f"in {dtype}, print's run in {printed}", is_grave=False)
+
+
+def _given(identity: Mapping[str, Any]) -> Iterator[Mark]:
+    """What the model was given otherwise than the data set's own files, whole."""
+    if inputs := identity.get("inputs"):
+        yield Mark(f"other inputs: {inputs}")
+    if "asr" in identity:
+        yield Mark("subtitles by a speech recogniser (asr=), print's are the data set's")
+    if "faces" in identity:
+        yield Mark("faces found here (faces=), print's by OpenFace")
+    reader = identity.get("media.reader")
+    if reader not in (None, "decord"):
+        yield Mark(f"frames read by {reader}, print's by decord", is_grave=False)
 
 
 def _labels(
@@ -193,5 +221,11 @@ def _labels(
     translate = extractor.get("translate", wanted)
     if translate != wanted and not info.names_labels:
         yield Mark(f"translated before the label step: {translate}, for print: {wanted}")
+    if layout.labels != (prompt := extractor.get("labels", layout.labels)):
+        yield Mark(f"labels by the prompt {prompt}, print's by {layout.labels}")
     if extractor.get("temperature") == 0:
         yield Mark("label step greedy, print's at temperature 0.7", is_grave=False)
+    elif extractor.get("name") == "qwen25":
+        printed = shipped_extractor("qwen25")["presets"]["paper"]
+        drawn = {key: extractor[key] for key in printed.keys() & _DRAWN & extractor.keys()}
+        yield from _other("drawing of labels", dict(sorted(drawn.items())), printed)

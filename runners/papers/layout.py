@@ -81,6 +81,8 @@ class TableLayout:
     """The preset that print decodes with: own (see `own_preset`) or greedy."""
     extractor: str | None
     """The language model of print's label step; None where it is not to be had any more."""
+    labels: str
+    """Its prompt there, by the name that `extractor.labels` has."""
     figures: Mapping[tuple[str, str, str, str], Published] = field(repr=False)
     """(model, inputs, data set, metric) -> the printed figure."""
 
@@ -122,6 +124,7 @@ def read_layout(name: str) -> TableLayout:
         content.get("runs", 1),
         content.get("generation", OWN_PRESET),
         content.get("extractor"),
+        content.get("labels", "labels"),
         _published(content["published"], tables),
     )
 

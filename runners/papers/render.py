@@ -11,7 +11,7 @@ from typing import Any
 from tabulate import tabulate
 
 from ovmer.runners.papers.table import PaperTable, TableCell, TableRow
-from ovmer.runners.trained_on import over
+from ovmer.runners.trained_on import COLUMN, over
 
 _EMPTY = "–"
 Raise = Callable[[str], str]
@@ -123,7 +123,7 @@ def _cell_row(table: PaperTable, line: TableRow, cell: TableCell) -> dict[str, A
 def _grid(
     table: PaperTable, above: Raise, escape: Callable[[str], str] = str
 ) -> tuple[list[str], list[list[str]]]:
-    header = ["model", "in", "trained on", "", *(column.title for column in table.layout.columns)]
+    header = ["model", "in", COLUMN, "", *(column.title for column in table.layout.columns)]
     body = []
     for line in table.lines:
         for i, (kind, cells) in enumerate(_lines_of(table, line, above)):

@@ -16,7 +16,7 @@ from ovmer.runners.papers.layout import Column, PrintedRow, Published, TableLayo
 from ovmer.runners.papers.noise import ColumnSummary, half_width, summary
 from ovmer.runners.papers.results import PaperRun
 from ovmer.runners.scoring.significance import RunComparison
-from ovmer.runners.trained_on import over, seen
+from ovmer.runners.trained_on import MEANING, over, seen
 
 _NOT_RUN = "not run"
 _OWN = "no row of its own in print"
@@ -65,7 +65,7 @@ class TableRow:
 
     @property
     def trained_on(self) -> str:
-        """Whether the model saw the row's data sets in training: train, test or unknown."""
+        """Whether the model saw the row's data sets in training: yes, no or unknown."""
         datasets = dict.fromkeys(c.column.dataset for c in self.cells if c.column.dataset)
         return over(self.row.baseline, list(datasets))
 
@@ -139,10 +139,7 @@ class PaperTable:
                 "it, but by the difference and its ±"
             )
         if any(line.trained_on for line in self.lines):
-            notes.append(
-                "trained on: whether the model saw clips of the data set in training (train), did "
-                "not (test), or nobody could read its training data (unknown)"
-            )
+            notes.append(MEANING)
         notes += self._notes_on_differences() + self._notes_on_ranks()
         means = [
             column.title

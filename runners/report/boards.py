@@ -34,7 +34,7 @@ from ovmer.runners.scoring.significance import (
 )
 from ovmer.runners.scoring.variance import rerun_half_width, variance_parts
 from ovmer.runners.scoring.vocabulary import MAPPINGS
-from ovmer.runners.trained_on import seen_by
+from ovmer.runners.trained_on import COLUMN, seen_by
 
 _CONFIDENCE = 0.95
 _LATEST = 3  # answers shown while a sweep runs
@@ -100,9 +100,35 @@ class Leaderboard:
         """Each warning, and the rows for which it holds."""
         found: dict[str, list[str]] = dict.fromkeys(self.notes, self.names)
         for row in self.rows:
-            for warning in row.run.warnings:
+            for warning in self._row_warnings(row):
                 found.setdefault(warning, []).append(row.name)
         return found
+
+    @cached_property
+    def _makings(self) -> dict[str, str]:
+        """How the labels of each row were made; empty where all were made alike, or named by the
+        baselines themselves."""
+        entries = {
+            row.name: row.run.entry
+            for row in self.rows
+            if row.run.entry is not None and not row.run.names_labels
+        }
+        kinds = {  # another seed or engine makes no other kind of labels
+            repr((e.extraction, sorted({**e.extractor, "seed": None, "engine": None}.items())))
+            for e in entries.values()
+        }
+        if len(kinds) < 2:
+            return {}
+        return {
+            name: " with ".join(filter(None, [each.extraction, each.extractor.get("model")]))
+            for name, each in entries.items()
+        }
+
+    def _row_warnings(self, row: LeaderboardEntry) -> list[str]:
+        making = self._makings.get(row.name)
+        unlike = f"other labels: made by {making}, those of other rows otherwise, which alone may "
+        own = [unlike + "be the difference between them"] if making else []
+        return [*own, *row.run.warnings]
 
     def as_json(self) -> dict[str, Any]:
         """All that the leaderboard and the head of a comparison show."""
@@ -162,7 +188,7 @@ class Leaderboard:
             "latest": list(run.predictions)[: -_LATEST - 1 : -1],
             "excluded": row.excluded,
             "bound": run.is_bound,
-            "warnings": list(run.warnings),
+            "warnings": self._row_warnings(row),
             "notes": notes,
             "settings": _settings(run),
         }
@@ -355,7 +381,7 @@ def _settings(run: ReportRun) -> dict[str, str]:
         "subtitle": settings.subtitle,
         "extractor": str(settings.extractor.get("name")),
         "seed": str(settings.seed),
-        "trained on": seen_by(settings).status,
+        COLUMN: seen_by(settings).answer,
     }
 
 

@@ -44,6 +44,8 @@ class ReportRun:
     """When the last clip was recorded, in seconds since 1970."""
     warnings: list[str] = field(default_factory=list)
     """Warnings for the reader, each as `tag: sentence`."""
+    names_labels: bool = False
+    """Whether the baseline names labels itself, so that no extractor makes them."""
 
     @property
     def name(self) -> str:
@@ -130,6 +132,7 @@ def read_run(folder: RunFolder, datasets: "DatasetCache") -> ReportRun:
         info.is_dry,
         folder.last_record(),
         warnings,
+        info.names_labels,
     )
     if run.is_dry:
         run.warnings.append(

@@ -12,7 +12,7 @@ from ovmer.runners.folder.scores_json import StoredScores
 from ovmer.runners.scoring.base import headlines
 from ovmer.runners.scoring.result import percent_interval
 from ovmer.runners.sweeping.state import JobState
-from ovmer.runners.trained_on import seen_by
+from ovmer.runners.trained_on import COLUMN, MEANING, NO_MODEL, seen_by
 
 _NO_EXTRACTOR = "none (labels)"
 """Shown instead of an extractor for a baseline that names the labels itself."""
@@ -32,7 +32,7 @@ def summary(states: Sequence[JobState]) -> str:
     header = [
         "baseline",
         "data set",
-        "trained on",
+        COLUMN,
         *varying,
         "clips",
         "ok",
@@ -44,7 +44,7 @@ def summary(states: Sequence[JobState]) -> str:
         [
             _name(state),
             state.job.folder.parent.name,
-            seen_by(state.job.settings).status,
+            seen_by(state.job.settings).answer,
             *(protocol[key] for key in varying),
             *_counts(state),
             *(_percent(scores, name) for name in figures),
@@ -150,6 +150,8 @@ def _notes(rows: Sequence[_Scored], protocol: Mapping[str, str]) -> list[str]:
         notes.append(f"±: standard deviation over {repeats} seeds of the extractor")
     if any(state.job.is_dry for state, _ in rows):
         notes.append("* dry run on a random miniature of the model: its figures mean nothing")
+    if any(seen_by(state.job.settings).status != NO_MODEL for state, _ in rows):
+        notes.append(MEANING)
     notes += _notes_of_scores(rows)
     if any(state.failed for state, _ in rows):
         notes.append("a clip that failed counts as one without labels")

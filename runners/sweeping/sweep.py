@@ -12,6 +12,7 @@ from ovmer.runners.config import (
     CONF,
     CONFIG_NAME,
     VERSION_BASE,
+    as_typed,
     register,
     require_utf8,
     settings_of,
@@ -71,7 +72,7 @@ def compose(arguments: Sequence[str]) -> SweepPlan:
     register()
     os.environ["HYDRA_FULL_ERROR"] = "1"  # errors are raised instead of printed by Hydra
     before = sys.argv
-    sys.argv = [before[0], *rest]
+    sys.argv = [before[0], *as_typed(rest)]
     try:
         hydra.main(str(CONF), CONFIG_NAME, VERSION_BASE)(enter)()
     finally:

@@ -6,7 +6,7 @@ from typing import Any
 
 from ovmer.adapters.affectgpt_prompts import QUESTIONS, TEMPLATES
 from ovmer.baselines.errors import PrerequisiteError, near
-from ovmer.runners.config import CONF, VERSION_BASE, Settings, register, settings_of
+from ovmer.runners.config import CONF, VERSION_BASE, Settings, as_typed, register, settings_of
 
 SCHEDULES = ("authors", "constant", "linear", "cosine")
 FUSIONS = ("attention", "mean", "qformer")
@@ -212,7 +212,7 @@ def compose_train(overrides: Sequence[str]) -> TrainSettings:
     with initialize_config_dir(str(CONF), version_base=VERSION_BASE):
         given = {each.partition("=")[0] for each in overrides}
         chosen = [each for each in first if each.partition("=")[0] not in given]
-        settings = settings_of(compose("train", [*chosen, *overrides]))
+        settings = settings_of(compose("train", as_typed([*chosen, *overrides])))
     assert isinstance(settings, TrainSettings)
     settings.check()
     return settings

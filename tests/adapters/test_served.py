@@ -78,6 +78,7 @@ def test_a_clip_is_one_message_of_images_sound_and_words(clip):
         "top_k": 0,
         "min_p": 0.0,
         "repetition_penalty": 1.0,
+        "logprobs": True,
     }
     *images, sound, words = message["content"]
     assert message["role"] == "user"

@@ -273,3 +273,13 @@ if __name__ == "__main__":
     print("started")
     input()
 """
+
+
+def test_nan_behind_a_server_is_an_error_of_that_clip(server: str, folder: Path) -> None:
+    """The last one that asks it: its KV cache keeps NaN."""
+    engine = asking(server, folder, GREEDY)
+    (failed,) = engine.generate([torch.full((9, 32), torch.nan)], [0])
+    engine.close()
+    assert isinstance(failed, NotFinite)
+    assert "the scores of the server's model are NaN or infinite" in str(failed)
+    assert "set machine.dtype=bfloat16" in str(failed)

@@ -83,6 +83,7 @@ def test_all_of_the_sampling_is_sent_and_nothing_else():
         "top_k": 0,
         "min_p": 0.0,
         "repetition_penalty": 1.05,
+        "logprobs": True,
         "max_tokens": 512,
         "seed": 0,
     }

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from ovmer.baselines.errors import PrerequisiteError
-from ovmer.runners.commands import report
+from ovmer.runners.commands import compare, report
 from ovmer.runners.report.boards import make_boards
 from ovmer.runners.report.clips import SEPARATOR
 from ovmer.runners.report.page import write_page
@@ -56,6 +56,32 @@ def test_a_folder_that_cannot_be_read_is_left_out(outputs, tmp_path, capsys):
     assert [line.startswith("left out: ") for line in said] == [True] * 3
     with pytest.raises(PrerequisiteError, match="no run folders there that can be shown"):
         collect([tmp_path])
+
+
+def test_labels_that_were_made_otherwise_are_said_of_each_row(tmp_path, monkeypatch, capsys):
+    """One leaderboard, but none of them unmarked; who names labels itself is like all."""
+    (tmp_path / "truth.csv").write_text("name,openset\ngood_news,happy\nbroken_promise,sad\n")
+    for overrides in (
+        ("baseline=scripted", "variant=a"),
+        ("baseline=scripted", "variant=b", "extractor.sentences=1"),
+        ("baseline=random",),
+    ):
+        work(job(*overrides, "dataset=sample", "limit=2", f"outputs={tmp_path}"))
+    found = {run.name: run for run in collect([tmp_path])}
+    (board,) = make_boards(list(found.values()))
+    marked = {row["name"]: row["warnings"] for row in board.as_json()["rows"]}
+    assert marked.pop("random") == []
+    assert len(marked) == 2
+    for warnings in marked.values():
+        assert [each[:28] for each in warnings] == ["other labels: made by lexico"]
+    (board,) = make_boards([found["scripted-a"], found["random"]])
+    assert all(row["warnings"] == [] for row in board.as_json()["rows"])
+    for other, is_said in (("scripted-b", True), ("random", False)):
+        runs = f"runs=[{found['scripted-a'].path},{found[other].path}]"
+        monkeypatch.setattr(sys, "argv", ["compare", runs, f"truth={tmp_path}/truth.csv"])
+        with pytest.raises(SystemExit):
+            compare.main()
+        assert ("labels were made unlike" in capsys.readouterr().out) is is_said
 
 
 def test_the_figures_are_those_of_the_run(outputs):

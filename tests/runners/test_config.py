@@ -9,7 +9,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from ovmer.baselines.errors import PrerequisiteError
 from ovmer.runners.commands.list import STATUS
-from ovmer.runners.config import CONF
+from ovmer.runners.config import CONF, settings_from_overrides
 from ovmer.runners.explain import explain
 from ovmer.runners.job import Job
 from ovmer.runners.sweeping.sweep import compose
@@ -51,6 +51,36 @@ def test_a_mistake_is_one_sentence(override, said):
     found = sentence(override)
     assert found.startswith(said)
     assert "\n" not in found
+
+
+@pytest.mark.parametrize(
+    ("override", "value"),
+    [
+        ("variant=1e5", "1e5"),
+        ("variant=1.10", "1.10"),
+        ("variant='1e5'", "1e5"),
+        ("variant=v1e5", "v1e5"),
+        ("dataset.clips=[1e5]", ["1e5"]),
+        ("dataset.clips=[001, 1_0,.5,good*]", ["001", "1_0", ".5", "good*"]),
+        ("clips=007", "007"),
+        ("columns.labels=1.0", "1.0"),
+        ("choices=[1.50,2]", ["1.50", "2"]),
+        ("redo=1e5", "1e5"),
+        ("redo=true", True),
+        ("limit=3", 3),
+        ("media.seconds=1e2", 100.0),
+    ],
+)
+def test_text_stays_as_it_is_typed(override: str, value: object) -> None:
+    found: object = settings_from_overrides([override])
+    for key in override.partition("=")[0].split("."):
+        found = found[key] if isinstance(found, dict) else getattr(found, key)
+    assert found == value
+
+
+def test_a_sweep_over_numbers_names_its_folders_as_typed() -> None:
+    composed = compose(["-m", "baseline=random", "dataset=sample", "variant=1e5,2.50"])
+    assert [made.folder.name for made in composed.jobs] == ["random-1e5", "random-2.50"]
 
 
 def test_a_path_with_a_comma_wants_quotes(tmp_path):

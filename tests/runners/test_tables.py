@@ -170,6 +170,14 @@ def test_ours_is_beside_print(outputs: Path) -> None:
         ({"identity": weights(ignore=["lm.*"])}, "other weights: model without lm.*"),
         ({"identity": {"engine.quantization": "4bit"}}, "other decoding: engine.quantization=4bit"),
         ({"identity": {"dataset.visual": "face"}}, "faces were looked at, print's run had frames"),
+        ({"identity": {"inputs": "no_subtitle"}}, "other inputs: no_subtitle"),
+        ({"identity": {"asr": {"model": "x"}}}, "subtitles by a speech recogniser"),
+        ({"identity": {"faces": {"finder": "x"}}}, "faces found here"),
+        ({"extractor": EXTRACTOR | {"labels": "labels_mer2024"}}, "labels by the prompt labels_me"),
+        (
+            {"extractor": EXTRACTOR | {"temperature": 0.3, "top_p": 0.8}},
+            "other drawing of labels: temperature=0.3 (print: 0.7)",
+        ),
     ],
 )
 def test_what_cannot_be_compared_says_why_and_has_no_difference(outputs, changes, said) -> None:
@@ -192,6 +200,7 @@ def test_what_cannot_be_compared_says_why_and_has_no_difference(outputs, changes
             "weights of a folder, not known to be",
         ),
         ({"identity": {"machine.dtype": "bfloat16"}}, "in bfloat16, print's run in float32"),
+        ({"identity": {"media.reader": "pyav"}}, "frames read by pyav, print's by decord"),
     ],
 )
 def test_what_is_only_to_be_known_leaves_the_difference(outputs, changes, said) -> None:
@@ -210,6 +219,8 @@ def test_what_is_only_to_be_known_leaves_the_difference(outputs, changes, said) 
         {"identity": weights(repo=OTTER, revision=PINNED)},
         {"identity": {"machine.dtype": "float32", "dataset.visual": "frame"}},
         {"identity": {"machine.dtype": "bfloat16"}, "dry_run": True},
+        {"identity": {"media.reader": "decord"}},
+        {"extractor": EXTRACTOR | {"labels": "labels", "top_p": 0.8, "repetition_penalty": 1.05}},
     ],
 )
 def test_what_follows_print_has_no_mark(outputs, changes) -> None:
@@ -278,6 +289,25 @@ def test_a_combination_names_its_unusual_parts(outputs) -> None:
     )  # fmt: skip
     found = cell(table_of(outputs, "ovmer_clues"), "SECap + mPLUG-Owl", "F")
     assert why(found) == ["parts with other settings: mplug_owl-apart-frames_8"]
+
+
+def test_a_combination_has_the_marks_of_its_parts(outputs: Path) -> None:
+    """Weights from a folder are in no run folder's name."""
+    tuned = {"baseline.checkpoint": {"llm": {"content": "ab12"}}}
+    runs = [
+        write_run(outputs, "salmonn", "ovmerd", {}, identity=tuned),
+        write_run(outputs, "mplug_owl", "ovmerd", {}, identity={"inputs": "silence"}),
+    ]
+    write_run(
+        outputs, "combined", "ovmerd", {"F": 0.4}, "grouping", subtitle="merge",
+        identity={"sources": ["ovmerd/salmonn", "ovmerd/mplug_owl"]},
+        fields={"runs": [str(run) for run in runs]},
+    )  # fmt: skip
+    found = cell(table_of(outputs, "ovmer_clues"), "SALMONN + mPLUG-Owl", "F")
+    assert why(found) == [
+        "mplug_owl: other inputs: silence",
+        "salmonn: weights of a folder, not known to be the published ones: llm",
+    ]
 
 
 @pytest.mark.parametrize(

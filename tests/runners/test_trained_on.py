@@ -47,9 +47,11 @@ def test_what_is_known(
 
 
 def test_several_data_sets_in_a_word() -> None:
-    assert over("r1_omni", ["dfew", "mafw"]) == "train"
-    assert over("r1_omni", ["dfew", "ravdess"]) == "train 1/2"
-    assert over("video_llava", ["dfew", "ravdess"]) == "test"
+    assert over("r1_omni", ["dfew", "mafw"]) == "yes"
+    assert over("r1_omni", ["dfew", "ravdess"]) == "yes, 1 of 2"
+    assert over("video_llava", ["dfew", "ravdess"]) == "no"
+    assert over("humanomni", ["dfew", "mafw"]) == "unknown"
+    assert over("lexicon", ["dfew"]) == "-"
     assert over(None, ["dfew"]) == ""
 
 
@@ -70,9 +72,9 @@ def test_a_row_that_saw_the_clips_is_marked_and_stays(tmp_path: Path) -> None:
         write_run(tmp_path, baseline, "dfew", figures, "dfew", clips=11697, generation="greedy")
     table = make_table(read_layout("dfew"), read_results([tmp_path]))
     text = markdown(table)
-    line = next(each for each in text.splitlines() if "| train " in each and "R1-Omni" in each)
+    line = next(each for each in text.splitlines() if "| yes " in each and "R1-Omni" in each)
     assert "60.00" in line
     assert "not zero-shot (HumanMLLM/R1-Omni README, RLVR)" in text
     rows = list(csv.DictReader(tidy(table).splitlines()))
     told = {row["baseline"]: row["trained_on"] for row in rows if row["ours"]}
-    assert told == {"r1_omni": "train", "video_llava": "test"}
+    assert told == {"r1_omni": "yes", "video_llava": "no"}

@@ -117,7 +117,7 @@ function Rows({ board, state, columns, name, isBrief, shown }) {
             />`,
           )}
           ${marks && html`<th scope="col" class="besides">against the best</th>`}
-          ${!isBrief && html`<th scope="col" class="besides">trained on</th>`}
+          ${!isBrief && html`<th scope="col" class="besides">trained on it</th>`}
           ${!isBrief && html`<th scope="col" class="besides">clips</th>`}
         </tr>
       </thead>
@@ -130,7 +130,7 @@ function Rows({ board, state, columns, name, isBrief, shown }) {
             </th>
             ${columns.map((column) => html`<td class="text-end"><${Figure} board=${board} row=${row} name=${column} isBrief=${isBrief} /></td>`)}
             ${marks && html`<td class="besides"><${AgainstBest} board=${board} row=${row} /></td>`}
-            ${!isBrief && html`<td class="besides">${row.settings["trained on"]}</td>`}
+            ${!isBrief && html`<td class="besides">${row.settings["trained on it"]}</td>`}
             ${!isBrief && html`<td class="besides"><${Statuses} board=${board} row=${row} /></td>`}
           </tr>`,
         )}
