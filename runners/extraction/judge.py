@@ -69,6 +69,8 @@ class JudgeExtractor:
     name: str
     model: LanguageModel
     settings: JudgeSettings
+    seed: int = 0
+    """Starts the random streams of the answers; a greedy judge has none."""
     needs_truth: bool = field(default=True, init=False)
 
     def __post_init__(self) -> None:
@@ -80,7 +82,8 @@ class JudgeExtractor:
         judge: dict[str, Any] = {"kind": self.settings.kind, "variant": self.settings.variant}
         if self.settings.kind == "mme_emotion":
             judge |= {"frames": self.settings.frames, "audio_clues": bool(self._clues)}
-        return {"name": self.name, **self.model.identity, "judge": judge}
+        seed = {"seed": self.seed} if self.model.generation.do_sample else {}
+        return {"name": self.name, **self.model.identity, **seed, "judge": judge}
 
     def extract(self, items: Sequence[ClipDescription]) -> Iterator[ExtractedLabels]:
         if self.settings.kind == "laughter":
@@ -136,7 +139,7 @@ class JudgeExtractor:
     def _ask(
         self, items: Sequence[ClipDescription], question: Callable[[ClipDescription], str]
     ) -> dict[str, Generated | ClipError]:
-        answers = self.model.ask([question(item) for item in items])
+        answers = self.model.ask([question(item) for item in items], self.seed)
         return {items[index].name: answer for index, answer in answers}
 
 

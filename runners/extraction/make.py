@@ -116,7 +116,7 @@ def make_extractors(settings: Mapping[str, Any], merge: bool = False) -> list[Ex
             )
         return [LexiconExtractor(lexicon.sentences)]
     if kind == "judge":
-        return [_judge(settings)]
+        return _judges(settings)
     if kind != "language_model":
         raise PrerequisiteError(
             f"extractor.kind is {kind!r}; it is lexicon, language_model or judge"
@@ -134,8 +134,9 @@ def make_extractors(settings: Mapping[str, Any], merge: bool = False) -> list[Ex
     return [LanguageModelExtractor(checked.name, model, chain, seed) for seed in checked.seeds]
 
 
-def _judge(settings: Mapping[str, Any]) -> JudgeExtractor:
-    """The judge of `conf/extractor/judge.yaml`, with the task's `judge` under that key."""
+def _judges(settings: Mapping[str, Any]) -> list[Extractor]:
+    """The judge of `conf/extractor/judge.yaml`, with the task's `judge` under that key; one a
+    seed."""
     own = {key: value for key, value in settings.items() if key != "judge"}
     checked = _checked(LanguageModelSettings, own)
     checked.check()
@@ -144,7 +145,8 @@ def _judge(settings: Mapping[str, Any]) -> JudgeExtractor:
         raise PrerequisiteError("extractor=judge needs a task with a judge, such as mme_emotion")
     model = _language_model(checked)
     model.engine = JudgeEngine(model.engine, isinstance(model.engine, ChatServer))
-    return JudgeExtractor(checked.name, model, _checked(JudgeSettings, judge))
+    asked = _checked(JudgeSettings, judge)
+    return [JudgeExtractor(checked.name, model, asked, seed) for seed in checked.seeds]
 
 
 def make_language_model(settings: Mapping[str, Any]) -> LanguageModel:

@@ -305,10 +305,10 @@ def _marks(
         yield Mark(f"vocabulary {edition}, print's is {layout.edition}")
     if column.clips is not None and scored.n_clips != column.clips:
         yield Mark(f"{scored.n_clips} clips, not the whole data set")
+    asked = (info.about.get("task") or {}).get("name")
+    if asked and row.task not in (None, asked):  # of every figure, so that a row is of one run
+        yield Mark(f"asked as task={asked}, print as task={row.task}")
     if is_printed:
-        asked = (info.about.get("task") or {}).get("name")
-        if asked and row.task not in (None, asked):
-            yield Mark(f"asked as task={asked}, print as task={row.task}")
         yield from deviations(layout, row.baseline, result, scored)
     if mark := seen(info.baseline, info.dataset, info.about["baseline"]).mark:
         yield Mark(mark, is_grave=False)

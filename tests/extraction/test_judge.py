@@ -108,6 +108,13 @@ def test_laughter_is_two_questions_of_text(tmp_path: Path) -> None:
     assert scores.figures["judge/unknown"] == 1
 
 
+def test_each_seed_is_a_judge_of_its_own() -> None:
+    sampled = ("dataset=emobench_m_smile", "extractor=judge", "extractor.sampling=paper")
+    settings = job(*sampled, "extractor.seeds=[0,1]", "dry_run=true").settings.extractor
+    first, second = make_extractors(settings)
+    assert (first.identity["seed"], second.identity["seed"]) == (0, 1)
+
+
 def test_frames_need_a_server(tmp_path: Path) -> None:
     made = judge(Engine(MME), tmp_path, chats=False, kind="mme_emotion", variant="SA")
     with pytest.raises(PrerequisiteError, match=r"behind a server.*task\.judge\.frames=false"):
