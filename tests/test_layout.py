@@ -8,7 +8,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 FOLDERS = ("ovmer", "runners", "conf", "adapters", "baselines")
 FORBIDDEN = {"baselines": {"adapters", "runners", "hydra"}, "adapters": {"runners", "hydra"}}
-HEAVY = {"torch", "transformers", "decord", "soxr", "vllm", "ray", "pandas"}
+HEAVY = {"torch", "transformers", "decord", "librosa", "vllm", "ray", "pandas"}
 STAGES = ("data", "describing", "extraction", "scoring", "folder", "papers", "report")
 
 

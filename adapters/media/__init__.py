@@ -4,7 +4,7 @@ Files are not trusted. Whatever is broken, empty or not what its name says raise
 picture or a sound track that is simply absent raises MissingModality, each with one sentence that
 names the file and the reason; Unavailable and Timeout are passing. Nothing else is raised for a
 file's sake, and no handle stays open. Files are read in child processes, which are ended where
-reading takes too long; decord, PyAV, soundfile and soxr are imported when they are needed.
+reading takes too long; decord, PyAV, soundfile and librosa are imported when they are needed.
 
     frames.py  sound.py  sampling.py            what adapters call
     index.py  decode.py  faces.py               one file: which frames it has; pixels

@@ -12,8 +12,6 @@ Samples = NDArray[np.float32]
 Resampling = Literal["soxr_hq", "fft", "sinc_hann"]
 """librosa's default; librosa's `fft` (SALMONN); torchaudio's default (SECap, the ImageBind models).
 
-librosa itself, which gives the same bits, takes two seconds to import what it resamples with.
-
 They differ in the last bits of a voice and in how much survives just below half the rate.
 """
 
@@ -26,17 +24,12 @@ _LARGEST_TABLE = 1 << 22  # coefficients; rates without a common divisor would n
 def resample(samples: Samples, source: int, target: int, how: Resampling) -> Samples:
     if how == "sinc_hann":
         return np.stack([_resample_sinc(each, source, target) for each in samples])
-    length = math.ceil(samples.shape[-1] * (target / source))
-    if how == "fft":
-        import scipy.signal
+    import librosa
 
-        resampled = scipy.signal.resample(samples, length, axis=-1)
-    else:
-        import soxr
-
-        resampled = np.stack([soxr.resample(each, source, target, how) for each in samples])
-    kept = resampled[..., :length]
-    return np.pad(kept, [(0, 0), (0, length - kept.shape[-1])]).astype(np.float32, copy=False)
+    resampled: Samples = librosa.resample(
+        samples, orig_sr=source, target_sr=target, res_type=how, axis=-1
+    )
+    return resampled
 
 
 def _resample_sinc(samples: Samples, source: int, target: int) -> Samples:

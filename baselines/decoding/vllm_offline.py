@@ -227,7 +227,7 @@ def _rank_of(adapter: Path) -> int:
 @contextmanager
 def _scannable_modules() -> Iterator[None]:
     """vLLM 0.32 asks every value of every loaded module for its `__dict__` as it starts on a CPU
-    (triton_utils/dispatcher.py): the library object of llvmlite, which numba loads, answers with
+    (triton_utils/dispatcher.py): the library object of llvmlite, which librosa loads, answers with
     something that is no dictionary, and one of torch's with a warning."""
     name = "llvmlite.binding.ffi"
     module = sys.modules.pop(name, None)

@@ -17,7 +17,7 @@ _PACKAGES = (
     "numpy",
     "decord",
     "av",
-    "soxr",
+    "librosa",
     "hydra-core",
 )
 

@@ -43,7 +43,6 @@ def compose(arguments: Sequence[str]) -> SweepPlan:
     """
     import hydra
     from hydra.core.hydra_config import HydraConfig
-    from hydra.plugins.sweeper import Sweeper
     from hydra.types import RunMode
 
     configs: list[tuple[DictConfig, tuple[str, ...], tuple[str, ...]]] = []
@@ -71,15 +70,12 @@ def compose(arguments: Sequence[str]) -> SweepPlan:
     unused = set(own)
     register()
     os.environ["HYDRA_FULL_ERROR"] = "1"  # errors are raised instead of printed by Hydra
-    before = sys.argv, Sweeper.validate_batch_is_legal
-    sys.argv = [sys.argv[0], *rest]
-    if not any(each.startswith("hydra/launcher=") for each in rest):
-        # It composes every job once more; here none runs before all are composed.
-        Sweeper.validate_batch_is_legal = lambda *_: None  # type: ignore[method-assign]
+    before = sys.argv
+    sys.argv = [before[0], *rest]
     try:
         hydra.main(str(CONF), CONFIG_NAME, VERSION_BASE)(enter)()
     finally:
-        sys.argv, Sweeper.validate_batch_is_legal = before  # type: ignore[method-assign]
+        sys.argv = before
     if configs and unused:
         name = min(unused)
         raise PrerequisiteError(
