@@ -11,6 +11,7 @@ import signal
 import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
+from multiprocessing.context import ForkServerContext
 from pathlib import Path
 from subprocess import CompletedProcess, TimeoutExpired
 
@@ -19,21 +20,29 @@ from ovmer.runners.sweeping.jobs import MODEL_MODULES
 
 ROOT = Path(__file__).parents[1]
 
-_forks = multiprocessing.get_context("forkserver")
-_forks.set_forkserver_preload(
-    [
-        __name__,
-        *MODEL_MODULES,
-        "hydra._internal.hydra",
-        "hydra._internal.core_plugins.basic_launcher",
-        "hydra_plugins.hydra_submitit_launcher.submitit_launcher",
-        "ovmer.adapters.scripted",
-        "ovmer.runners.commands.sweep",
-        "ovmer.runners.scoring.wheel",
-        "ovmer.runners.sweeping.jobs",
-        "scipy.special",
-    ]
+_SHARED = (
+    __name__,
+    "pytest",
+    "hydra._internal.hydra",
+    "hydra._internal.core_plugins.basic_launcher",
+    "hydra_plugins.hydra_submitit_launcher.submitit_launcher",
+    "ovmer.adapters.scripted",
+    "ovmer.runners.commands.sweep",
+    "ovmer.runners.scoring.wheel",
+    "ovmer.runners.sweeping.jobs",
+    "scipy.special",
 )
+
+
+def forks() -> ForkServerContext:
+    """The context in which a process is forked from one that has imported what is shared.
+
+    Where the tests at hand have torch, the model modules as well: `make quick` loads no model.
+    """
+    context = multiprocessing.get_context("forkserver")
+    models = MODEL_MODULES if "torch" in sys.modules else ()
+    context.set_forkserver_preload([*_SHARED, *models])
+    return context
 
 
 class Started:
@@ -55,7 +64,7 @@ class Started:
         found = os.pathsep.join(map(str, [*path, ROOT]))
         told = {**os.environ, **(environment or {}), "PYTHONPATH": found}
         streams = [Path(self._said.name, name) for name in ("out", "err")]
-        self._process = _forks.Process(
+        self._process = forks().Process(
             target=_run, args=(self.arguments, folder, told, streams, before, program)
         )
         self._process.start()

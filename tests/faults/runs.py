@@ -1,6 +1,5 @@
 """Sweeps in forked processes: a new process takes seconds to import what a sweep needs."""
 
-import multiprocessing
 import os
 import signal
 import sys
@@ -11,26 +10,12 @@ from pathlib import Path
 
 from ovmer.runners.folder.run_folder import RunFolder
 from tests.faults.table import GOES_ON, SENTENCE, STOPPED, TRACE, Fault
+from tests.processes import forks
 from tests.runners.conftest import write_tables
 
 CLIPS = [f"clip{number:02}" for number in range(12)]
 SECONDS = 30.0
 """That a sweep has to end in, whatever fails."""
-
-_forks = multiprocessing.get_context("forkserver")
-_forks.set_forkserver_preload(
-    [
-        __name__,
-        "hydra._internal.hydra",
-        "hydra._internal.core_plugins.basic_launcher",
-        "hydra_plugins.hydra_submitit_launcher.submitit_launcher",
-        "ovmer.adapters.scripted",
-        "ovmer.runners.commands.sweep",
-        "ovmer.runners.scoring.wheel",
-        "ovmer.runners.sweeping.jobs",
-        "scipy.special",
-    ]
-)
 
 
 @dataclass(frozen=True)
@@ -48,7 +33,7 @@ class Running:
         self, folder: Path, arguments: list[str], before: Callable[[], None] | None = None
     ):
         self._log = folder.with_name(f"{folder.name}.{os.urandom(4).hex()}.txt")
-        self.process: BaseProcess = _forks.Process(
+        self.process: BaseProcess = forks().Process(
             target=_sweep, args=(folder, arguments, self._log, before)
         )
         self.process.start()
