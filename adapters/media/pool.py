@@ -2,7 +2,7 @@
 
 Guaranteed: a call returns, or raises, within its time limit, whatever native code does in the
 child, which is ended then. A file that makes a library crash costs that clip alone. A good file
-pays two copies of its pixels between processes (tests/benchmarks/frames.py).
+pays one more copy of its pixels (tests/benchmarks/frames.py).
 """
 
 import atexit

@@ -57,6 +57,8 @@ def read(
             asked = reading.send(pick(*asked))
     except StopIteration as done:
         values, facts = done.value
+        if not values.flags.writeable:  # memory of the reader's, see decode.py
+            values = values.copy()
         return blank_if_asked(kind, values), facts
     finally:
         reading.close()

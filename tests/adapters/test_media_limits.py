@@ -70,6 +70,15 @@ def test_a_file_that_never_ends_is_a_timeout(tmp_path, name, limit, monkeypatch)
     assert read() is not None, "the next file is read by another child"
 
 
+def test_frames_are_the_same_without_a_child_and_belong_to_the_caller(limit):
+    apart = read_frames(GOOD, eight).pixels
+    limit(0)
+    here = read_frames(GOOD, eight).pixels
+    np.testing.assert_array_equal(here, apart)
+    here += 1  # decord's own memory would refuse this
+    np.testing.assert_array_equal(read_frames(GOOD, eight).pixels, apart)
+
+
 def test_a_child_that_crashes_costs_one_clip(tmp_path):
     read_frames(GOOD, eight)
 
