@@ -52,8 +52,8 @@ def engines(count: int = QUESTIONS) -> None:
         write_miniature(Path(place) / "mini", layers=28, vocabulary=4000, sentences=texts)
         source = ChatModelSource.named(f"{place}/mini")
         for what, keys in {
-            "transformers, one by one": {"name": "transformers", "batch_size": 1},
             PADDED: {"name": "transformers", "batch_size": 32},
+            "transformers, one by one": {"name": "transformers", "batch_size": 1},
             "transformers": {"name": "transformers", "batch_size": 32},
             "vLLM": {"name": "vllm"},
         }.items():
@@ -63,10 +63,15 @@ def engines(count: int = QUESTIONS) -> None:
                 engine = LocalTextEngine(
                     source, settings, generation, device="cpu", dtype="float32"
                 )
-                found[what] = taken(engine, questions)
-    for name, (clock, used) in found.items():
-        ratios = f"{found[PADDED][0] / clock:5.1f} x by the clock, {found[PADDED][1] / used:5.1f} x"
-        print(f"{name:26}{count / clock:8.1f} questions/s  {ratios} by processor time")
+                clock, used = found[what] = taken(engine, questions)
+            ratios = [
+                before / now for before, now in zip(found[PADDED], (clock, used), strict=True)
+            ]
+            print(
+                f"{what:26}{count / clock:8.1f} questions/s  {ratios[0]:5.1f} x by the clock, "
+                f"{ratios[1]:5.1f} x by processor time",
+                flush=True,
+            )
 
 
 def taken(engine: LocalTextEngine, questions: list[tuple[str, int]]) -> tuple[float, float]:
