@@ -28,7 +28,7 @@ class _OneDnnLinear(nn.Linear):
         if input.device.type != "cpu" or not torch.is_inference_mode_enabled():
             return F.linear(input, self.weight, self.bias)
         given = (input, self.weight, self.bias)
-        return torch.ops.mkldnn._linear_pointwise(*given, "none", [], "")  # type: ignore[no-any-return]
+        return torch.ops.mkldnn._linear_pointwise(*given, "none", [], "")
 
 
 def _has_avx512() -> bool:
