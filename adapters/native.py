@@ -214,7 +214,7 @@ class Native(ChatMllm, Mllm):
         if VIDEO in self.modalities:
             count, rate = 25 * _LONG_CLIP, 25.0
             blank = Frames(np.zeros((1, *_FULL_HD, 3), np.uint8), (0,), rate, count)
-            needed += self._tokens_of(len(self._indices(count, rate)), blank)
+            needed += self._tokens_of(len(self.frame_indices(count, rate)), blank)
         if AUDIO in self.modalities:
             sound = np.zeros(int(self.seconds * self._processor.rate), np.float32)
             needed += len(
@@ -346,7 +346,7 @@ class Native(ChatMllm, Mllm):
         How many tokens frames take depends on their number and size, and grows with both.
         """
         first = read_frames(path, lambda count, rate: [0])
-        wanted = len(self._indices(first.count, first.fps))
+        wanted = len(self.frame_indices(first.count, first.fps))
         if (key := (wanted, first.pixels.shape)) in self._tried:
             return
         if self.picture == "images":  # each by itself
