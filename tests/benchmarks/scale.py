@@ -66,7 +66,7 @@ def points(overrides: Sequence[str], counts: Sequence[int], most: float) -> Iter
 
 def draw(found: dict[str, list[Point]]) -> Figure:
     """Clips a second on the left, memory on the right."""
-    figure = Figure(figsize=(9, 3.2))
+    figure = Figure(figsize=(9, 3.2), layout="constrained")
     rates, sizes = figure.subplots(1, 2)
     for name, measured in found.items():
         counts = [each[0] for each in measured]
