@@ -27,6 +27,7 @@ from ovmer.baselines.decoding.sampling import draw, restraints, warpers
 from ovmer.baselines.decoding.settings import GenerationSettings
 from ovmer.baselines.decoding.transformers_engine import TransformersEngine, last_logits_only
 from ovmer.baselines.errors import ClipError, OutOfMemory
+from ovmer.baselines.layers.onednn import use_onednn
 from ovmer.baselines.tokenizer import Tokenizer
 
 
@@ -56,6 +57,7 @@ class ContinuousEngine(TransformersEngine):
         dtype_key: str = "machine.dtype",
     ) -> None:
         super().__init__(model, tokenizer, settings, dtype_key)
+        use_onednn(model)
         self.limit(64, 0)
         self.shrunk_to: int | None = None
         """Rows that the latest stream had to make do with; None: the memory sufficed."""

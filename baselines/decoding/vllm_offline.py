@@ -48,8 +48,9 @@ _BESIDE_TEXT = re.compile(
 )
 """Parts of names of what is no language model."""
 
-_AT_ONCE = 16
-"""Requests that are added between two steps: more would keep finished answers waiting."""
+_AT_ONCE = 4
+"""Requests that are added between two steps: more would keep finished answers waiting, and on a CPU
+the engine itself, for clips that are still being decoded and encoded."""
 
 
 def imported(choice: str = "engine") -> Any:

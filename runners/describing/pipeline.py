@@ -186,11 +186,14 @@ class Pipeline:
             yield waiting.popleft().result()
 
     def _encoded(self, ready: Iterator[_Ready]) -> Iterator[_Ready]:
-        """Bring what was prepared onto the device, some clips at a time."""
+        """Bring what was prepared onto the device, some clips at a time: 1, 2, 4 and so on, so that
+        the first answer is not begun after eight clips, but after one."""
         if not self._encodes:
             yield from ready
             return
-        while items := list(islice(ready, min(_ENCODED_AT_ONCE, self._batch_size))):
+        count, most = 1, min(_ENCODED_AT_ONCE, self._batch_size)
+        while items := list(islice(ready, count)):
+            count = min(2 * count, most)
             started = time.perf_counter()
             prepared = [each.prepared for each in items if isinstance(each.prepared, Prepared)]
             with naming_clips(item.request.name for item in items):

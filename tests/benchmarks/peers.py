@@ -4,9 +4,12 @@
     padded         `generate` of transformers in padded batches, decoding beside it
     transformers   engine=transformers
     vllm           engine=vllm, where it is installed
+    lmms-eval      its own adapter, by `--lmms-eval PYTHON` of an environment that has it
+                   (tests/benchmarks/_lmms.py)
 
 Each way decodes, encodes and answers the same clips with the same random weights (a Llama behind
-transformers' Video-LLaVA), and must say the same words. Answers have all 64 tokens (`fixed`), or 20
+transformers' Video-LLaVA). Ours must say the same words; lmms-eval has frames and a template of its
+own, and answers as many tokens. Answers have all 64 tokens (`fixed`), or 20
 to 400, evenly spread (`spread`): the prompts hold subtitles of spread lengths, and the length of
 prompt and answer together is bounded.
 
@@ -16,7 +19,9 @@ clock and by the processor's time: the latter tells more where other work is on 
 """
 
 import argparse
+import json
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
@@ -42,6 +47,7 @@ from ovmer.baselines.models.video_llava_hf import VideoLlavaHf
 from ovmer.runners.describing.pipeline import Pipeline
 from ovmer.runners.describing.requests import ClipRequest
 from tests.adapters.small_mllms import configured
+from tests.benchmarks import _lmms
 
 SAMPLE = Path(__file__).parents[2] / "runners" / "data" / "sample" / "video"
 SHORTEST, LONGEST = 20, 400
@@ -64,12 +70,17 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--layers", type=int, default=12, help="of the language model, 7 M each")
     parser.add_argument("--ways", nargs="+", default=list(WAYS), choices=WAYS)
+    parser.add_argument("--lmms-eval", type=Path, help="Python of an environment with lmms-eval")
     given = parser.parse_args()
     if not (videos := sorted(given.folder.glob("*.mp4"))):
         raise SystemExit(f"there are no .mp4 files in {given.folder}")
-    ways = [way for way in given.ways if way != "vllm" or find_spec("vllm")]
+    missing = {
+        "vllm": not find_spec("vllm") and "is not installed",
+        "lmms-eval": not given.lmms_eval and "needs --lmms-eval PYTHON",
+    }
+    ways = [way for way in given.ways if not missing.get(way)]
     for way in set(given.ways) - set(ways):
-        print(f"{way} is not installed, and is left out", file=sys.stderr)
+        print(f"{way} {missing[way]}, and is left out", file=sys.stderr)
     with tempfile.TemporaryDirectory() as folder:
         checkpoint = write_checkpoint(Path(folder), given.layers)
         for kind in given.answers:
@@ -80,7 +91,12 @@ def main() -> None:
             runs: dict[str, list[Measured]] = {way: [] for way in ways}
             for _ in range(given.repeats):
                 for way in ways:
-                    runs[way].append(measured(way, checkpoint, settings, requests, given.batch))
+                    if way == LMMS_EVAL:
+                        tokens = answer_tokens(len(requests), kind, given.tokens)
+                        found = by_lmms_eval(given.lmms_eval, checkpoint, requests, tokens)
+                    else:
+                        found = measured(way, checkpoint, settings, requests, given.batch)
+                    runs[way].append(found)
                     print(f"{kind} {way}: {runs[way][-1][1:]}", file=sys.stderr, flush=True)
             print_table(kind, runs, len(requests))
 
@@ -119,9 +135,13 @@ def write_checkpoint(folder: Path, layers: int) -> Path:
 def clips(videos: Sequence[Path], count: int, *, spread: bool) -> Iterator[ClipRequest]:
     """So many clips; with `spread`, the length of their subtitles is spread, in a mixed order."""
     for index, video in enumerate(islice(cycle(videos), count)):
-        part = (index * 7 % count) / max(count - 1, 1)
+        part = _part(index, count)
         words = "e " * round(part * (LONGEST - SHORTEST) / 2) if spread else "Oh, really?"
         yield ClipRequest(f"{index:05}", video, None, words, (), {})
+
+
+def _part(index: int, count: int) -> float:
+    return (index * 7 % count) / max(count - 1, 1)
 
 
 def spread(checkpoint: Path, requests: Sequence[ClipRequest]) -> GenerationSettings:
@@ -179,8 +199,46 @@ def measured(
     return words, seconds, used, waited
 
 
-WAYS = {"one by one": False, "padded": False, "transformers": True, "vllm": True}
+LMMS_EVAL = "lmms-eval"
+WAYS = {
+    "one by one": False,
+    "padded": False,
+    "transformers": True,
+    "vllm": True,
+    LMMS_EVAL: False,
+}
 """By name: whether its engine does without `generate` of transformers."""
+
+
+def answer_tokens(count: int, kind: str, fixed: int) -> list[int]:
+    """How many tokens our ways answer to each clip; with `spread` within a few tokens."""
+    if kind != "spread":
+        return [fixed] * count
+    return [LONGEST - round(_part(index, count) * (LONGEST - SHORTEST)) for index in range(count)]
+
+
+def by_lmms_eval(
+    python: Path, checkpoint: Path, requests: Sequence[ClipRequest], tokens: Sequence[int]
+) -> Measured:
+    """Describe the clips with lmms-eval, in a process of its environment."""
+    prompt = configured("video_llava_hf").prompt
+    clips = [
+        {
+            "video": str(each.video),
+            "question": prompt.about(each.subtitle),
+            "tokens": count,
+        }
+        for each, count in zip(requests, tokens, strict=True)
+    ]
+    asked = {"checkpoint": str(checkpoint), "clips": clips, "threads": torch.get_num_threads()}
+    _lmms.add_processor(str(checkpoint))
+    command = [str(python), _lmms.__file__]
+    done = subprocess.run(command, input=json.dumps(asked), stdout=subprocess.PIPE, text=True)
+    if done.returncode:
+        raise SystemExit(f"lmms-eval failed in {python}; its error is above")
+    found = json.loads(done.stdout.splitlines()[-1])
+    words = dict(zip((each.name for each in requests), found["answers"], strict=True))
+    return words, found["seconds"], found["processor"], 0.0
 
 
 def _one_by_one(adapter: Mllm, requests: Sequence[ClipRequest]) -> Words:
@@ -203,9 +261,10 @@ def print_table(kind: str, runs: dict[str, list[Measured]], count: int) -> None:
         rate = statistics.median(count / each[1] for each in found)
         waited = statistics.median(each[3] for each in found)
         other = sum(found[0][0][name] != text for name, text in runs[base][0][0].items())
+        compared = "of its own" if way == LMMS_EVAL else f"{other} others" if other else "equal"
         print(
             f"| {way} | {rate:.2f} | {_range(clock)} | {_range(processor)} | {waited:.0%} "
-            f"| {f'{other} others' if other else 'equal'} |"
+            f"| {compared} |"
         )
 
 

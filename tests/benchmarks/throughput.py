@@ -35,7 +35,7 @@ def main() -> None:
                 *("dataset.check_files=false", f"outputs={folder}/outputs"),
             ]
             for what, at_most in ((baseline, CLIPS / 2000), (f"{baseline}, finished", 2.0)):
-                clock, processor, memory = _measure(arguments)
+                clock, processor, memory = measure(arguments)
                 print(
                     f"{what:24} {clock:6.2f} s (at most {at_most:4.1f}), "
                     f"processor {processor:5.2f} s, {CLIPS / clock:6.0f} clips/s, "
@@ -43,7 +43,7 @@ def main() -> None:
                 )
 
 
-def _measure(arguments: list[str]) -> tuple[float, float, float]:
+def measure(arguments: list[str]) -> tuple[float, float, float]:
     """Seconds on the clock, seconds of the processor, and peak memory in MB of a command."""
     started = time.perf_counter()
     process = subprocess.Popen(
