@@ -12,7 +12,7 @@ repositories), HF_HUB_OFFLINE.
 
 settings:
   dry_run=true   list how many files would be downloaded, and how many GB
-  to=FOLDER   another folder; name it afterwards with metric.wheel_root=FOLDER
+  to=FOLDER   another folder; a metric of word tables takes it as metric.wheel_root=FOLDER
   url=URL     a mirror of the repository
 """
 

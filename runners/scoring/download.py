@@ -53,8 +53,8 @@ def _download(url: str, path: Path, sha256: str) -> None:
         code = getattr(error.response, "status_code", None)
         reason = f"the server answers {code}" if code else str(error)
         raise PrerequisiteError(
-            f"{url} cannot be fetched ({reason}); run the command again, or copy the folder from a "
-            "machine with internet and set metric.wheel_root=FOLDER"
+            f"{url} cannot be fetched ({reason}); run the command again, or copy the folder "
+            f"{wheel_root()} from a machine with internet"
         ) from error
     except ValueError as error:  # pooch's word for another checksum, and for a url that is none
         raise PrerequisiteError(
