@@ -140,9 +140,10 @@ class ChatMllm(AudioVisualAdapter):
         return Conversation(frames, sound, rate, prompt, subtitle, notes)
 
     def _look(self, path: Path) -> Frames:
-        return read_frames(path, self._indices)
+        return read_frames(path, self.frame_indices)
 
-    def _indices(self, count: int, rate: float) -> list[int]:
+    def frame_indices(self, count: int, rate: float) -> list[int]:
+        """The frames shown of a video with `count` frames, `rate` of them a second."""
         wanted = self.frames
         if self.fps:
             wanted = min(wanted, round(count / rate * self.fps), count)

@@ -159,6 +159,7 @@ class Native(ChatMllm, Mllm):
         here = isinstance(settings, TransformersSettings)
         settings.check(self.generation, "" if here else self.transformers_only)
         self._batches, self._encoding = Batches(), Lock()
+        self._loading = Loading(self.checkpoint, self.parts)
         if isinstance(settings, VllmSettings):
             if self.lora:
                 raise PrerequisiteError(
@@ -166,10 +167,11 @@ class Native(ChatMllm, Mllm):
                     "model hardly works; say engine=transformers"
                 )
             self._engine = self._vllm(folder, settings, machine)
+            for adapter in self._loading.adapters:
+                self._loading.note_adapter(adapter)
             self._shows = True
             return
         assert isinstance(settings, TransformersSettings)
-        self._loading = Loading(self.checkpoint, self.parts)
         llm = settings.read(folder, machine.device, machine.dtype, self.architecture, self._loading)
         if self.lora:
             from ovmer.baselines.native.low_rank import add_adapters
@@ -214,7 +216,7 @@ class Native(ChatMllm, Mllm):
         if VIDEO in self.modalities:
             count, rate = 25 * _LONG_CLIP, 25.0
             blank = Frames(np.zeros((1, *_FULL_HD, 3), np.uint8), (0,), rate, count)
-            needed += self._tokens_of(len(self._indices(count, rate)), blank)
+            needed += self._tokens_of(len(self.frame_indices(count, rate)), blank)
         if AUDIO in self.modalities:
             sound = np.zeros(int(self.seconds * self._processor.rate), np.float32)
             needed += len(
@@ -346,7 +348,7 @@ class Native(ChatMllm, Mllm):
         How many tokens frames take depends on their number and size, and grows with both.
         """
         first = read_frames(path, lambda count, rate: [0])
-        wanted = len(self._indices(first.count, first.fps))
+        wanted = len(self.frame_indices(first.count, first.fps))
         if (key := (wanted, first.pixels.shape)) in self._tried:
             return
         if self.picture == "images":  # each by itself

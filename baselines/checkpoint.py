@@ -66,6 +66,23 @@ class Loading:
         """Folders of low-rank adapters that are merged into the language model."""
         return [path for name, path in self.paths.items() if name in TUNINGS]
 
+    def note_adapter(self, folder: Path) -> None:
+        """Note that the adapter of `folder` is applied, and where it names another base model.
+
+        A base model of another name may be the same one, moved or renamed; so it is no error.
+        """
+        note = f"the adapter {folder.name} is applied"
+        file = folder / "adapter_config.json"
+        base = read_json(folder, file.name).get("base_model_name_or_path") if file.is_file() else ""
+        models = [
+            Path(part.repo or part.path or "").name
+            for name, part in self.parts.items()
+            if name not in TUNINGS and (part.repo or part.path)
+        ]
+        if base and models and not any(name.lower() in str(base).lower() for name in models):
+            note += f"; it names {base} as its base model, and this one is {', '.join(models)}"
+        self.notes.append(note)
+
     def part_of(self, files: Sequence[Path]) -> str | None:
         """The part that the last of `files` belongs to."""
         for file in reversed(files):

@@ -187,7 +187,7 @@ def load_strict(module: nn.Module, tensors: Tensors, placement: Placement) -> No
     loading.notes += _about_files(tensors)
     for folder in loading.adapters:
         tensors = with_adapter(tensors, folder, module)
-        loading.notes.append(f"the adapter {folder.name} merged in")
+        loading.note_adapter(folder)
     _leave_aside(module, tensors, loading)
     _compare(module, tensors, loading)
     if placement.device.type == "meta":  # to see whether the files fit, without their data

@@ -1,5 +1,6 @@
 """Options of the test run."""
 
+import gc
 import os
 from pathlib import Path
 
@@ -16,6 +17,9 @@ LONGEST = (
     "test_golden.py",
     "test_readme.py",
     "runners/test_sweep.py",
+    "adapters/test_native.py",
+    "runners/test_submit.py",
+    "training/test_command.py",
 )
 
 
@@ -23,6 +27,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The files that take longest go first, so that no process is left alone with one."""
     place = {TESTS / name: number for number, name in enumerate(LONGEST)}
     items.sort(key=lambda item: place.get(item.path, len(LONGEST)))
+
+
+def pytest_collection_finish() -> None:
+    """What was imported lives to the end: the collector need not walk over it again and again."""
+    gc.freeze()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

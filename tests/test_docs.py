@@ -1,17 +1,16 @@
 """The commands of all pages name settings that exist; those of the README's pages run, too."""
 
 import json
-import os
 import re
 import shlex
-import subprocess
-import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from ovmer.runners.config import settings_from_overrides
 from ovmer.runners.training.settings import compose_train
+from tests import processes
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "SECURITY.md", *sorted(ROOT.glob("docs/*.md"))]
@@ -56,13 +55,8 @@ def test_a_training_composes(command):
 def test_the_notebook_runs(tmp_path):
     cells = json.loads((ROOT / "docs" / "first_hour.ipynb").read_text("utf-8"))["cells"]
     sources = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
-    done = subprocess.run(
-        [sys.executable, "-c", "\n".join(sources)],
-        cwd=tmp_path,
-        env=os.environ | {"MPLBACKEND": "Agg"},
-        capture_output=True,
-        text=True,
-    )
+    program = partial(exec, "\n".join(sources), {})
+    done = processes.run([], tmp_path, environment={"MPLBACKEND": "Agg"}, program=program)
     assert done.returncode == 0, done.stderr
     assert "M-avg" in done.stdout
     assert list(tmp_path.glob("outputs/sample/lexicon/scores.json"))

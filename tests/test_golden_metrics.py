@@ -2,7 +2,8 @@
 
     pytest tests/test_golden_metrics.py --golden-metrics-root DIR
 
-Each file of the folder is checked by the function of its name; a file without one fails.
+Each file of the folder and those below it is checked by its form, whatever it is called; a file of
+another form fails, and so does a folder without files.
 """
 
 import json
@@ -17,33 +18,64 @@ import pytest
 from ovmer.runners.scoring import Scores, make_metric
 from ovmer.runners.tasks.parsers import LOGICAL, MULTIMODAL, answer_or_reply, make_parser, steps
 
+HERE = Path(__file__).parent
 TOLERANCE = 1e-9
 MMSA_TOLERANCE = 1e-4  # rounded to 4 decimals, float32 in the authors' code
 
 Check = Callable[[Any], None]
 CHECKS: dict[str, Check] = {}
+"""By a key that only files of that form have."""
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "golden" in metafunc.fixturenames:
         root = Path(metafunc.config.getoption("--golden-metrics-root"))
-        files = sorted(root.glob("*.json"))
-        metafunc.parametrize("golden", files, ids=[file.stem for file in files])
+        files = sorted(root.rglob("*.json"))
+        # Without a file the test runs once, and fails.
+        metafunc.parametrize("golden", files or [root], ids=lambda path: path.stem)
 
 
-def check(function: Check) -> Check:
-    CHECKS[function.__name__] = function
-    return function
+def check(key: str) -> Callable[[Check], Check]:
+    def register(function: Check) -> Check:
+        CHECKS[key] = function
+        return function
+
+    return register
+
+
+def keys_in(content: Any) -> set[str]:
+    if isinstance(content, dict):
+        return set(content).union(*map(keys_in, content.values()))
+    return set().union(*map(keys_in, content)) if isinstance(content, list) else set()
+
+
+def check_of(content: Any) -> Check:
+    """The check of a file's form, whatever it is called."""
+    found = CHECKS.keys() & keys_in(content)
+    assert found, f"no check has this form; one of these keys tells it: {', '.join(CHECKS)}"
+    assert len(found) == 1, f"keys of several forms: {', '.join(sorted(found))}"
+    return CHECKS[found.pop()]
 
 
 def test_golden(golden: Path) -> None:
-    assert golden.stem in CHECKS, f"there is no check for {golden.name}"
-    CHECKS[golden.stem](json.loads(golden.read_text(encoding="utf-8")))
+    assert golden.is_file(), f"{golden} holds no *.json, so nothing was compared"
+    content = json.loads(golden.read_text(encoding="utf-8"))
+    check_of(content)(content)
 
 
-def test_every_check_has_its_file(request: pytest.FixtureRequest) -> None:
-    root = Path(request.config.getoption("--golden-metrics-root"))
-    assert {file.stem for file in root.glob("*.json")} == set(CHECKS)
+def test_every_check_has_its_file() -> None:
+    contents = [json.loads(path.read_text("utf-8")) for path in HERE.glob("golden_metrics/*.json")]
+    assert sorted(check_of(each).__name__ for each in contents) == sorted(
+        each.__name__ for each in CHECKS.values()
+    )
+
+
+def test_another_figure_fails() -> None:
+    """Each check compares: no file passes with its numbers changed."""
+    for path in HERE.glob("golden_metrics/*.json"):
+        content = json.loads(path.read_text("utf-8"), parse_float=lambda text: float(text) + 0.125)
+        with pytest.raises(AssertionError):
+            check_of(content)(content)
 
 
 def close(ours: float, theirs: Any, tolerance: float = TOLERANCE) -> bool:
@@ -78,7 +110,7 @@ def agree(
 WEIGHTED = ["accuracy", "weighted-precision", "weighted-recall", "weighted-F1"]
 
 
-@check
+@check("predicted_value")
 def emobench_m_classification(golden: Any) -> None:
     names = dict(zip(WEIGHTED, ("accuracy", "precision", "recall", "f1_score"), strict=True))
     for case in golden.values():
@@ -99,7 +131,7 @@ def emobench_m_classification(golden: Any) -> None:
         agree(found, case["expected"], names)
 
 
-@check
+@check("joint_accuracy")
 def emobench_m_joint(golden: Any) -> None:
     def both(item: Any, side: str) -> str:
         parts = [item[f"{side}_{part}"].strip() for part in ("emotion", "intent")]
@@ -126,7 +158,7 @@ INTENTS = [
 ]  # fmt: skip
 
 
-@check
+@check("mc_eiu")
 def emobench_m_parse(golden: Any) -> None:
     for case in golden["classification"].values():
         parse = make_parser("regex_first", case["categories"])
@@ -153,7 +185,7 @@ def emobench_m_parse(golden: Any) -> None:
         )
 
 
-@check
+@check("avg_bleu")
 def emobench_m_generation(golden: Any) -> None:
     names = {"BLEU": "avg_bleu", "ROUGE-L": "avg_rouge"}
 
@@ -174,7 +206,7 @@ def emobench_m_generation(golden: Any) -> None:
             agree(alone, expected, names)
 
 
-@check
+@check("avg_logical")
 def emobench_m_laughter(golden: Any) -> None:
     for case in golden["parser"]:
         assert LOGICAL(case["reply"]) == case["logical"], case
@@ -193,7 +225,7 @@ def emobench_m_laughter(golden: Any) -> None:
     agree(found, golden["expected"], {"total": "avg_total"}, 10)
 
 
-@check
+@check("pred_processed")
 def mmla(golden: Any) -> None:
     names = {
         "accuracy": "ACC", "macro-F1": "F1", "macro-precision": "Precision",
@@ -210,7 +242,7 @@ def mmla(golden: Any) -> None:
             assert round(100 * found.figures[f"p/{ours}"], 2) == case["expected_rounded"][theirs]
 
 
-@check
+@check("uar_r1omni")
 def war_uar(golden: Any) -> None:
     names = {"WAR": "war", "UAR": "uar_r1omni", "UAR-replies": "uar_humanomni"}
     for case in golden.values():
@@ -225,11 +257,11 @@ def war_uar(golden: Any) -> None:
         agree(found, case["expected"], {"accuracy": "accuracy_fraction"})
 
 
-@check
+@check("confusion_last_column_unknown")
 def erv_dfew_mafw(golden: Any) -> None:
-    for name, case in golden.items():
+    for case in golden.values():
         labels = sorted(case["classes"], key=case["classes"].get)
-        uar = {"DFEW": "UAR-labels", "MAFW": "UAR-read"}[name]
+        name, uar = ("MAFW", "UAR-read") if "contempt" in labels else ("DFEW", "UAR-labels")
         found = scored(
             [item["reply"] for item in case["items"]],
             [labels[item["label"] - 1] for item in case["items"]],
@@ -264,7 +296,7 @@ def unknown_under_the_clip_before(
     return moved
 
 
-@check
+@check("uar")
 def emotion_qwen_dfew(golden: Any) -> None:
     for case in golden.values():
         found = scored(
@@ -277,7 +309,7 @@ def emotion_qwen_dfew(golden: Any) -> None:
         agree(found, case["expected"], {"WAR": "war", "UAR-replies": "uar"})
 
 
-@check
+@check("target")
 def emotion_llama_mer(golden: Any) -> None:
     items, classes = golden["items"], golden["classes"]
     parse = make_parser("last_word", classes)
@@ -289,7 +321,8 @@ def emotion_llama_mer(golden: Any) -> None:
         parser="last_word",
         figures=WEIGHTED,
     )
-    agree(found, golden["expected"], dict(zip(WEIGHTED, golden["expected"], strict=True)))
+    theirs = ("accuracy", "precision", "recall", "f1")
+    agree(found, golden["expected"], dict(zip(WEIGHTED, theirs, strict=True)))
 
 
 WILD = {
@@ -298,7 +331,7 @@ WILD = {
 }  # fmt: skip
 
 
-@check
+@check("avg_step")
 def mme_emotion(golden: Any) -> None:
     for name, case in golden.items():
         if not isinstance(case, dict):
@@ -327,7 +360,7 @@ def mme_emotion(golden: Any) -> None:
                 assert close(ours[category][key], value), (name, category, key)
 
 
-@check
+@check("problem_type")
 def intentbench(golden: Any) -> None:
     items, expected = golden["items"], golden["expected"]
     for item in items:
@@ -351,7 +384,7 @@ def intentbench(golden: Any) -> None:
             agree(found, by_type, {each: each for each in by_type})
 
 
-@check
+@check("Mult_acc_5")
 def mmsa_regression(golden: Any) -> None:
     mosi = {
         "ACC-2-Has0": "Has0_acc_2", "F1-Has0": "Has0_F1_score", "ACC-2-Non0": "Non0_acc_2",
@@ -370,7 +403,7 @@ def mmsa_regression(golden: Any) -> None:
             assert close(value, case["expected"][theirs], MMSA_TOLERANCE), (name, ours, value)
 
 
-@check
+@check("ccc")
 def ccc(golden: Any) -> None:
     truth, predicted = (list(zip(*golden[side], strict=True)) for side in ("truth", "pred"))
     names = {"MAE": "mae", "RMSE": "rmse", "Pearson": "pcc", "CCC": "ccc"}

@@ -7,6 +7,7 @@ import pytest
 
 import ovmer
 from ovmer.baselines.errors import PrerequisiteError
+from tests import processes
 from tests.runners.folders import write_run
 
 
@@ -51,8 +52,7 @@ def test_a_sweep_gives_back_what_its_folders_hold(tmp_path):
 
 def test_an_experiment_is_a_multirun_by_itself(tmp_path):
     options = ["dataset=sample", "baseline=random,lexicon", f"outputs={tmp_path}", "limit=2"]
-    command = [sys.executable, "-m", "ovmer", "sweep", "experiment=ovmer", *options]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = processes.run(["sweep", "experiment=ovmer", *options], tmp_path)
     assert done.returncode == 0, done.stderr
     assert set(ovmer.read_runs(tmp_path).predictions.baseline) == {"random", "lexicon"}
 

@@ -2,7 +2,6 @@
 
 import ast
 import json
-import os
 import re
 import shlex
 import subprocess
@@ -15,6 +14,7 @@ import pytest
 from ovmer.adapters.mllm import Mllm
 from ovmer.baselines.decoding.engine_settings import EngineSettings, engine_settings
 from ovmer.baselines.errors import PrerequisiteError
+from tests import processes
 from tests.data.layouts import write_dataset
 from tests.runners.folders import write_run
 from tests.runners.jobs import job
@@ -37,24 +37,20 @@ def commands() -> list[str]:
 def run(command: str, folder: Path, *paths: Path) -> subprocess.CompletedProcess[str]:
     words = shlex.split(command.replace("/data/mer2025-dataset", str(SAMPLE)))
     words = [each for word in words for each in expanded(word, folder)]
-    words[:1] = [sys.executable, "-m", "ovmer"]
     if "hydra/launcher=submitit_slurm" in words:  # no cluster here
         words = [each for each in words if not each.startswith("hydra")]
         words.append("hydra/launcher=submitit_local")
-    if words[3] in ("sweep", "describe", "extract"):
+    if words[1] in ("sweep", "describe", "extract"):
         words.append("dry_run=true")  # no checkpoints here
     if "data_root=/data" in words:  # data sets in their layouts, and of a whole table one cell
         words[words.index("data_root=/data")] = f"data_root={folder}"
         for name in ("mer2023", "meld", "cmumosi"):
             write_dataset(folder, name)
-        if words[3] == "sweep":
+        if words[1] == "sweep":
             words += ["dataset=meld", "baseline=video_llava", "limit=2"]
-    elif words[3] == "sweep" and "clips=my_videos" not in words:
+    elif words[1] == "sweep" and "clips=my_videos" not in words:
         words.append("dataset.clips=[good_news]")
-    path = os.pathsep.join([*map(str, paths), str(ROOT)])
-    return subprocess.run(
-        words, cwd=folder, env=os.environ | {"PYTHONPATH": path}, capture_output=True, text=True
-    )
+    return processes.run(words[1:], folder, paths)
 
 
 def expanded(word: str, folder: Path) -> list[str]:
@@ -101,7 +97,7 @@ def tables(tmp_path) -> Path:
     return tmp_path
 
 
-SLOW = ("launcher=ray", "checkpoint.adapter", "ovmer extract")
+SLOW = ("launcher=ray", "launcher=submitit", "checkpoint.adapter", "ovmer extract")
 """Commands of half a minute and more, whose parts have tests of their own."""
 
 

@@ -75,7 +75,7 @@ def _with_decord(
         indices = tuple((yield count, fps))
         if index is not None and _scale((index.width, index.height), size, len(indices)) < 1:
             return None
-        return np.from_dlpack(_Lent(reader.get_batch(indices)))
+        return np.asarray(np.from_dlpack(_Lent(reader.get_batch(indices))), np.uint8)
     except (decord.DECORDError, RuntimeError) as error:
         reason = _DECORD_PREFIX.sub("", str(error).partition("\n")[0])[:120]
         raise unreadable(path, f"cannot be decoded ({reason})") from error

@@ -111,7 +111,7 @@ class TransformersSettings(EngineSettings):
         llm = load_chat_model(folder, placement, model, **options)
         for adapter in loading.adapters:
             adapt(llm, adapter, merge=self.quantization == "none")
-            loading.notes.append(f"the adapter {adapter.name} merged in")
+            loading.note_adapter(adapter)
         return llm
 
     def engine(

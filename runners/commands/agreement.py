@@ -49,7 +49,7 @@ def main() -> int:
     truth = read_truth(settings, metric)
     scored = _scored(settings, metric, settings.runs, truth)
     rows = [
-        [each.protocol, f"{each.alpha:.4f}", each.level, each.clips]
+        [each.protocol, f"{each.alpha:.4f}" if each.clips else "-", each.level, each.clips]
         for each in agreement(metric, scored)
     ]
     print(tabulate(rows, ["protocol", "alpha", "level", "clips"], disable_numparse=True))

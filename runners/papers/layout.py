@@ -45,6 +45,8 @@ class PrintedRow:
     """Its inputs, of V (video), A (audio) and T (text, the subtitle)."""
     baseline: str | None = None
     notes: tuple[str, ...] = ()
+    task: str | None = None
+    """The question that print asked, a file of conf/task; None: not known, or the column's only."""
 
 
 @dataclass(frozen=True)

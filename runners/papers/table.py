@@ -309,6 +309,9 @@ def _marks(
     if column.clips is not None and scored.n_clips != column.clips:
         yield Mark(f"{scored.n_clips} clips, not the whole data set")
     if is_printed:
+        asked = (info.about.get("task") or {}).get("name")
+        if asked and row.task not in (None, asked):
+            yield Mark(f"asked as task={asked}, print as task={row.task}")
         yield from deviations(layout, row.baseline, result, scored)
     if mark := seen(info.baseline, info.dataset, info.about["baseline"]).mark:
         yield Mark(mark, is_grave=False)

@@ -45,6 +45,8 @@ class Metric(ABC):
     """The same for the predictions."""
     reads_replies: ClassVar[bool] = False
     """Whether it takes the replies themselves rather than an extractor's labels."""
+    uncounted: ClassVar[str] = "nothing in the truth can be scored"
+    """Why no clip may count."""
 
     def explain(self, scores: Scores) -> list[str]:
         """Details for checking a figure, beyond its notes; one sentence each."""
@@ -93,9 +95,7 @@ class Metric(ABC):
         predicted = [predictions.get(name) for name in clips]
         scores = self._score(tuple(clips), predicted, [truth[name] for name in clips])
         if not scores.n_counted:
-            notes.append(
-                "no clip counts: nothing in the truth can be scored, so figures say nothing"
-            )
+            notes.append(f"no clip counts: {self.uncounted}, so figures say nothing")
         return replace(scores, notes=scores.notes + notes)
 
     @abstractmethod

@@ -115,11 +115,14 @@ class Scores:
 
     @property
     def shown(self) -> dict[str, float]:
-        """The figures as tables show them: undefined where no clip counts.
+        """The figures as tables show them: undefined where no clip counts, but for shares of
+        unknown replies, which are over all clips.
 
         The authors' code gives 0 there, or 1, and so does `figures`.
         """
-        return self.figures if self.n_counted else dict.fromkeys(self.figures, math.nan)
+        if self.n_counted:
+            return self.figures
+        return {k: v if k.endswith("/unknown") else math.nan for k, v in self.figures.items()}
 
     @property
     def spread(self) -> dict[str, float]:

@@ -93,7 +93,7 @@ def submit(jobs: Sequence[Job], launcher: Sequence[str]) -> Iterator[tuple[int, 
     try:
         ids = dict[int, str]()
         for index, job in enumerate(jobs):
-            asked = _asked(job, launcher) | _after(ids[each] for each in awaited(job, jobs))
+            asked = options_for(job, launcher) | _after(ids[each] for each in awaited(job, jobs))
             handed[done := _submit(job, asked, cluster)] = index
             ids[index] = done.job_id
         for done, state in _ended(handed, jobs):
@@ -107,7 +107,7 @@ def submit(jobs: Sequence[Job], launcher: Sequence[str]) -> Iterator[tuple[int, 
 def _submit_here(jobs: Sequence[Job], launcher: Sequence[str]) -> Iterator[tuple[int, int]]:
     """The same with processes of this machine, whose GPUs are each given to one job at a time."""
     free = visible_gpus()
-    waiting = [(index, job, _asked(job, launcher)) for index, job in enumerate(jobs)]
+    waiting = [(index, job, options_for(job, launcher)) for index, job in enumerate(jobs)]
     total = len(free)
     handed: dict[submitit.Job[JobOutcome], tuple[int, list[str]]] = {}
     try:
@@ -231,7 +231,7 @@ def _submit(
     return handed
 
 
-def _asked(job: Job, launcher: Sequence[str]) -> dict[str, Any]:
+def options_for(job: Job, launcher: Sequence[str]) -> dict[str, Any]:
     """The preset as composed for this job, without what it leaves open."""
     from hydra import compose, initialize_config_dir
     from omegaconf import OmegaConf

@@ -132,7 +132,7 @@ class ClosedSet(Family):
     def read(self, case: Case) -> str | None:
         """The reading of a reply: a label, another word, or None."""
         if self._parse is None:
-            return word_in_reply(case.reply, case.truth[0])
+            return word_in_reply(case.reply, case.truth[0]) if case.truth else None
         return self._parse(case.reply)
 
     def count(self, cases: Sequence[Case]) -> FamilyFigures:
@@ -199,6 +199,8 @@ class ClosedSet(Family):
 
     @property
     def about(self) -> str:
+        if self._parse is None:
+            return f"{rule(self.parser)}; every other reply counts as unknown, and is wrong"
         return f"{rule(self.parser)}; a reply without a label is {policy(self.unknown)}"
 
 

@@ -54,6 +54,8 @@ class Family(ABC):
     columns: tuple[str, ...]
     graded: tuple[str, ...] = ()
     """The columns whose sum is a clip's grade, for families that have grades and no classes."""
+    unread_hint: str = ""
+    """Said where no reply can be read."""
 
     @abstractmethod
     def count(self, cases: Sequence[Case]) -> FamilyFigures:
@@ -91,7 +93,7 @@ def check_unknown(value: str) -> None:
 def rule(parser: str) -> str:
     """The first sentence about a parser, for use inside another sentence."""
     if parser == WORD_IN_REPLY:
-        return "right if the true word is anywhere in the reply"
+        return "right if the true word is anywhere in the reply (Emotion-Qwen)"
     first = (PARSERS[parser].__doc__ or "").strip().split(".")[0]
     return first[:1].lower() + " ".join(first[1:].split())
 

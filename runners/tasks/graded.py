@@ -7,12 +7,14 @@ from statistics import fmean
 import numpy as np
 
 from ovmer.baselines.errors import PrerequisiteError
+from ovmer.runners.scoring.base import wrong_value
 from ovmer.runners.scoring.result import FloatArray, Rows, ratio
 from ovmer.runners.tasks.family import Case, Family, FamilyFigures, check_unknown, policy
 from ovmer.runners.tasks.parsers import (
     LOGICAL,
     MULTIMODAL,
     answer_or_reply,
+    careful_choice,
     has_answer_tag,
     reward,
     several,
@@ -29,8 +31,12 @@ class Rewards(Family):
     untagged: str = "own"
     """The text read if a reply has no <answer>: the `own` reply, or the `last` one of the run,
     as in the authors' code, which depends on the order of the clips."""
+    parser: str = "answer_tag"
+    """The text in the tags, or `careful`: the letters, or yes or no, that the reply settles on."""
 
     def __post_init__(self) -> None:
+        if self.parser not in ("answer_tag", "careful"):
+            raise PrerequisiteError(f"parser is {self.parser!r}; it is answer_tag or careful")
         if self.untagged not in ("own", "last"):
             raise PrerequisiteError(f"untagged is {self.untagged!r}; it is own or last")
         parts = [f"{group}/{part}" for group in self.groups for part in ("clips", "reward")]
@@ -39,16 +45,25 @@ class Rewards(Family):
     def count(self, cases: Sequence[Case]) -> FamilyFigures:
         values, readings = np.zeros((len(cases), len(self.columns))), list[str | None]()
         for row, case in zip(values, cases, strict=True):
-            tagged = has_answer_tag(case.reply)
-            instead = cases[-1].reply if self.untagged == "last" else case.reply
-            given = answer_or_reply(case.reply) if tagged else instead
+            if not case.truth:
+                raise wrong_value(case.name, "truth", "empty, where an answer is needed")
+            given, reading = self._read(case, cases[-1])
             earned = reward(case.group, given, answer_or_reply(case.truth[0]))
-            row[:3] = 1, not tagged, earned
+            row[:3] = 1, reading is None, earned
             if case.group in self.groups:
                 at = 3 + 2 * self.groups.index(case.group)
                 row[at : at + 2] = 1, earned
-            readings.append(given if tagged else None)
+            readings.append(reading)
         return FamilyFigures(values, readings, {})
+
+    def _read(self, case: Case, last: Case) -> tuple[str, str | None]:
+        """The text that is rewarded, and the reading: None where the rule finds nothing."""
+        if self.parser == "careful":
+            reading = careful_choice(case.group)(case.reply)
+            return reading or "", reading
+        if has_answer_tag(case.reply):
+            return (given := answer_or_reply(case.reply)), given
+        return (last if self.untagged == "last" else case).reply, None
 
     def aggregate(self, sums: Mapping[str, FloatArray]) -> dict[str, FloatArray]:
         by_type = {
@@ -60,6 +75,8 @@ class Rewards(Family):
 
     @property
     def about(self) -> str:
+        if self.parser == "careful":
+            return "the letters, or yes or no, that the reply settles on (our own rule)"
         other = "the reply itself" if self.untagged == "own" else "the last reply of the run"
         return f"the text in the first <answer> tags, or else {other}"
 
@@ -113,6 +130,7 @@ class StepRatings(Family):
     unknown: str = "drop"
     columns = ("clips", "unknown", "counted", "recognition", "reasoning")
     graded = ("recognition",)
+    unread_hint = ", since none is a judge's rating; extractor=judge asks for it"
 
     def __post_init__(self) -> None:
         check_unknown(self.unknown)
@@ -242,9 +260,10 @@ class TextOverlap(Family):
                 list(replies), list(references), model_type=self.bert, num_layers=self.bert_layers
             )
         except (OSError, AssertionError) as error:
+            why = " ".join(str(error).split()).partition(". ")[0]
             raise PrerequisiteError(
-                f"BERTScore cannot use bert={self.bert} with bert_layers={self.bert_layers}: "
-                f"{' '.join(str(error).split()):.200}"
+                f"BERTScore cannot use bert={self.bert} with bert_layers={self.bert_layers} "
+                f"({why:.200}); give the folder of its weights, or bert='' for none"
             ) from error
         return np.asarray(f, dtype=np.float64)
 

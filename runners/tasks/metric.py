@@ -73,6 +73,7 @@ class ProtocolMetric(Metric):
         "answer",
     )
     reads_replies = True
+    uncounted = "no clip has a true label and a reply that was read"
 
     def __post_init__(self) -> None:
         if not self.protocols:
@@ -126,12 +127,17 @@ class ProtocolMetric(Metric):
         return bool(self._families[protocol].graded)
 
     def values(self, protocol: str, scores: Scores) -> list[str | float | None]:
-        """The reading of each clip under a protocol: its class or grade, None for nothing."""
+        """The reading of each clip under a protocol: its class or grade, None for nothing.
+
+        In a closed set a word that is no label is nothing, as in `unknown`.
+        """
         family = self._families[protocol]
         if not family.graded:
             header, *rows = scores.tables()["readings"]
             column = header.index(protocol)
-            return [row[column] or None for row in rows]
+            labels = family.labels if isinstance(family, ClosedSet) else ()
+            read = [row[column] or None for row in rows]
+            return [None if labels and each not in labels else each for each in read]
         columns = scores.contributions.columns
         at = [columns.index(f"{protocol}/{name}") for name in ("unknown", *family.graded)]
         picked = scores.contributions.values[:, at]
@@ -179,7 +185,8 @@ class ProtocolMetric(Metric):
 
     def _note(self, name: str, counted: FamilyFigures) -> str:
         unknown, clips = int(counted.values[:, 1].sum()), len(counted.values)
-        return f"{name}: {unknown} of {clips} replies unknown ({100 * unknown / clips:.1f} %)"
+        hint = self._families[name].unread_hint if unknown == clips else ""
+        return f"{name}: {unknown} of {clips} replies unknown ({100 * unknown / clips:.1f} %){hint}"
 
     def explain(self, scores: Scores) -> list[str]:
         """How each protocol reads a reply, and replies that they read differently."""

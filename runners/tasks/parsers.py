@@ -8,6 +8,7 @@ looks like a mistake is the authors'; the published figures follow from it.
 
 import re
 from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 
 from ovmer.baselines.errors import PrerequisiteError, near
 
@@ -162,27 +163,30 @@ def plain(labels: Sequence[str]) -> Parse:
 
 # Other forms of an emotion word, for the careful parser alone.
 _FORMS = [
-    "happy happiness happily joy joyful 高兴 快乐 开心 喜悦",
-    "sad sadness sadly sorrow 悲伤 难过 伤心",
-    "neutral neutrality 中性 平静",
-    "angry anger angrily 愤怒 生气",
-    "surprise surprised 惊讶 吃惊",
-    "disgust disgusted 厌恶",
-    "fear fearful afraid scared 恐惧 害怕",
-    "contempt contemptuous 蔑视 轻蔑",
-    "anxiety anxious 焦虑",
-    "helplessness helpless 无助",
+    "happy happiness happily joy joyful 高兴 高興 快乐 快樂 开心 開心 喜悦 喜悅",
+    "sad sadness sadly sorrow 悲伤 悲傷 难过 難過 伤心 傷心",
+    "calm calmness 冷静 冷靜 平静 平靜",  # where calm is no label, the next line has the last two
+    "neutral neutrality 中性 平静 平靜",
+    "angry anger angrily 愤怒 憤怒 生气 生氣",
+    "surprise surprised 惊讶 驚訝 吃惊 吃驚",
+    "disgust disgusted 厌恶 厭惡",
+    "fear fearful afraid scared 恐惧 恐懼 害怕",
+    "contempt contemptuous 蔑视 蔑視 轻蔑 輕蔑",
+    "anxiety anxious 焦虑 焦慮",
+    "helplessness helpless 无助 無助",
     "disappointment disappointed 失望",
-    "worried worry 担心 担忧",
-    "calm calmness 冷静",
-    "frustrated frustration 沮丧",
-    "excited excitement 兴奋",
-    "positive 积极 正面",
-    "negative 消极 负面",
-    "yes true 是",
-    "no false 否",
+    "worried worry 担心 擔心 担忧 擔憂",
+    "frustrated frustration 沮丧 沮喪",
+    "excited excitement 兴奋 興奮",
+    "positive 积极 積極 正面",
+    "negative 消极 消極 负面 負面",
+    "yes true 是 是的",
+    "no false 否 不是",
 ]
-_NEGATION = re.compile(r"\b(?:not|no|never|neither|nor|isn't|without|rather than)\b[\w\s]{0,16}$")
+_NEGATION = re.compile(
+    r"\b(?:not|no|never|neither|nor|cannot|\w+n['’]t|without|rather than)\b[\w\s]{0,16}$"
+    r"|(?:不|没|沒|并非|並非)[是会會太很怎么麼那特别別有感到觉覺得]{0,6}$"
+)
 
 
 def careful(labels: Sequence[str]) -> Parse:
@@ -190,13 +194,14 @@ def careful(labels: Sequence[str]) -> Parse:
 
     Reads the last <answer> where there is one, else the text after the last `answer is` or `:` if
     a label is there, else the whole. Whole words in any case, other forms of the same word
-    (`happiness` for happy) and Chinese words count; a word that is negated does not.
+    (`happiness` for happy) and Chinese words count; a word that is negated does not, nor does a
+    Chinese word of one character inside a sentence.
     """
     forms = _forms(labels)
     latin = sorted((word for word in forms if word.isascii()), key=len, reverse=True)
     other = sorted((word for word in forms if not word.isascii()), key=len, reverse=True)
     parts = [rf"(?<!\w)(?:{'|'.join(map(re.escape, latin))})(?!\w)"] if latin else []
-    named = re.compile("|".join(parts + [re.escape(word) for word in other])).finditer
+    named = re.compile("|".join(parts + [_chinese(word) for word in other])).finditer
 
     def labels_in(text: str) -> list[str]:
         hits = [hit for hit in named(text) if not _NEGATION.search(text[: hit.start()])]
@@ -216,6 +221,12 @@ def careful(labels: Sequence[str]) -> Parse:
     return parse
 
 
+def _chinese(word: str) -> str:
+    """The pattern of a word; texts have no blanks between words, so one character may be a part."""
+    escaped = re.escape(word)
+    return escaped if len(word) > 1 else rf"(?<!\w){escaped}(?!\w)"
+
+
 def texts_of_parts(reply: str, parts: Sequence[str]) -> list[str]:
     """What a reply says of each part: the text after `PART:`, `PART label:` or `PART is`, up to the
     next part. Where it does not name every part so, the whole reply for each (our own rule)."""
@@ -228,6 +239,26 @@ def texts_of_parts(reply: str, parts: Sequence[str]) -> list[str]:
     last = [found[-1] for found in hits]
     ends = [min([o.start() for o in last if o.start() > hit.start()], default=None) for hit in last]
     return [reply[hit.end() : end] for hit, end in zip(last, ends, strict=True)]
+
+
+_LETTER = re.compile(r"(?<!\w)[A-H](?=\W*(?:[.,):]|$|\band\b))")
+
+
+@cache
+def careful_choice(kind: str) -> Callable[[str], str | None]:
+    """The letters of the options that a reply settles on, joined by commas, or yes or no where
+    `kind` is `judge`; None for none (our own rule, beside `answer_tag` for IntentBench).
+
+    A letter counts before `.`, `)`, `:`, a comma or `and`, or at the end: `A person` names no A.
+    """
+    if kind == "judge":
+        return careful(("yes", "no"))
+
+    def parse(reply: str) -> str | None:
+        letters = (dict.fromkeys(_LETTER.findall(part)) for part in _conclusions(reply))
+        return ",".join(next(filter(None, letters), ())) or None
+
+    return parse
 
 
 def _conclusions(text: str) -> list[str]:

@@ -17,7 +17,7 @@ from tests.adapters.media_files import SAMPLE
 from tests.adapters.small_mllms import miniature
 
 VIDEO = SAMPLE / "video" / "farewell.mp4"
-NAMES = [f"clip{number:02}" for number in range(64)]
+NAMES = [f"clip{number:02}" for number in range(32)]
 
 
 class Card:

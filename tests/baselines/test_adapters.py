@@ -102,6 +102,32 @@ def test_vllm_applies_it_too(chat, fine_tuned) -> None:
     assert [found[index] for index in range(len(CLIPS))] == expected
 
 
+@pytest.mark.parametrize(
+    ("base", "expected"),
+    [
+        (None, "the adapter lora is applied"),
+        ("/models/qwen2.5-vl-7b-instruct", "the adapter lora is applied"),
+        ("/cache/models--Qwen--Qwen2.5-VL-7B-Instruct/snapshots/1", "the adapter lora is applied"),
+        (
+            "Qwen/Qwen2-VL-7B-Instruct",
+            "the adapter lora is applied; it names Qwen/Qwen2-VL-7B-Instruct as its base model, "
+            "and this one is Qwen2.5-VL-7B-Instruct",
+        ),
+    ],
+)
+def test_a_base_model_of_another_name_is_noted(tmp_path, base, expected) -> None:
+    folder = tmp_path / "lora"
+    folder.mkdir()
+    (folder / ADAPTER_CONFIG).write_text(json.dumps({"base_model_name_or_path": base}))
+    parts = {
+        "model": CheckpointPart("Qwen/Qwen2.5-VL-7B-Instruct"),
+        "adapter": CheckpointPart(path=str(folder)),
+    }
+    loading = Loading(parts, {"adapter": folder})
+    loading.note_adapter(folder)
+    assert loading.notes == [expected]
+
+
 def test_an_adapter_of_another_model_is_refused(chat, fine_tuned, tmp_path) -> None:
     other = tmp_path / "other"
     other.mkdir()
@@ -161,7 +187,7 @@ def test_a_port_takes_one_for_its_language_model(merged_port) -> None:
     small.load(CPU)
     for name, value in golden._model.llm.state_dict().items():
         assert torch.allclose(small._model.llm.get_parameter(name), value, atol=1e-6), name
-    assert "the adapter adapter merged in" in small.load_notes
+    assert "the adapter adapter is applied" in small.load_notes
     theirs, ours = (a.generate([a.prepare(faces(folder, 9), None, "No!")]) for a in (golden, small))
     assert ours == theirs
 

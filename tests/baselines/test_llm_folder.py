@@ -102,10 +102,13 @@ def test_of_two_writers_one_writes(
     parts: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     written = []
-    write = llm_folder._write_weights
-    monkeypatch.setattr(
-        llm_folder, "_write_weights", lambda folder, *a: (written.append(folder), write(folder, *a))
-    )
+    write = llm_folder.save_file
+
+    def save_file(tensors: dict[str, torch.Tensor], *options: Any, **more: Any) -> None:
+        written.append(tensors)
+        write(tensors, *options, **more)
+
+    monkeypatch.setattr(llm_folder, "save_file", save_file)
     with ThreadPoolExecutor(2) as pool:
         first, second = pool.map(lambda _: keep(parts, tmp_path), range(2))
     assert first == second

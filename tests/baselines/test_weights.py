@@ -1,9 +1,8 @@
 """Strict loading: every published form gives the same module; whatever is wrong is named."""
 
 import json
-import subprocess
-import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -17,6 +16,7 @@ from ovmer.baselines.errors import CheckpointError, PrerequisiteError
 from ovmer.baselines.miniature import random_tensors, write_torch_shards
 from ovmer.baselines.weight_files import read_entry, read_tensors
 from ovmer.baselines.weights import join, load_strict, rename, weightless
+from tests import processes
 
 CPU = torch.device("cpu")
 KEYS = ((r"inv_freq$", None), (r"^old\.", ""))
@@ -259,9 +259,8 @@ def test_no_second_copy_in_memory(form: str, tmp_path: Path) -> None:
         write_torch_shards(tmp_path, tensors, shards=2)
     else:
         save_file(tensors, tmp_path / "model.safetensors")
-    command = [sys.executable, "-c", MEASURE, str(tmp_path)]
-    run = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert 0.95 <= float(run.stdout) <= 1.15
+    done = processes.run([str(tmp_path)], tmp_path, program=partial(exec, MEASURE, {}))
+    assert 0.95 <= float(done.stdout) <= 1.15, done.stderr
 
 
 def test_a_gpu_that_is_too_small_is_reported_before_a_weight_is_read(

@@ -1,6 +1,7 @@
 """Benchmarks in their releases' layouts: what is read, what is asked, and bad input."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -84,6 +85,32 @@ def test_a_fold_without_its_videos_is_read_and_says_so(tmp_path: Path) -> None:
         video.unlink()
     _, clips = read("dfew", tmp_path)
     assert all(clip.video is None for clip in clips)
+
+
+@pytest.mark.parametrize(
+    ("dataset", "moves"),
+    [
+        ("dfew", {"DFEW/Clip/original/1.mp4": "DFEW/Clip/clip_224x224_avi/00001.avi"}),
+        ("mafw", {"MAFW/clips": "MAFW/data/clips"}),
+        ("ravdess", {"RAVDESS/Actor_01": "RAVDESS/Video_Speech_Actor_01/Actor_01"}),
+        (
+            "emobench_m_mosi",
+            {"EmoBench-M/dataset/MOSI/videos": "EmoBench-M/videos"},  # one folder for all sets
+        ),
+    ],
+)
+def test_another_version_of_the_archive(
+    dataset: str, moves: dict[str, str], tmp_path: Path
+) -> None:
+    folder, write = layouts.LAYOUTS[dataset]
+    write(tmp_path / folder)
+    for old, new in moves.items():
+        (tmp_path / new).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / old).rename(tmp_path / new)
+    if dataset == "ravdess":
+        shutil.rmtree(tmp_path / "RAVDESS/Actor_05")
+    _, clips = read(dataset, tmp_path)
+    assert clips[0].video is not None
 
 
 def test_a_label_of_another_file(tmp_path: Path) -> None:

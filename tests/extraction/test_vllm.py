@@ -6,9 +6,6 @@ killed is left to `pytest -m by_hand`.
 """
 
 import json
-import os
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,6 +16,7 @@ from types import SimpleNamespace
 import pytest
 
 from tests.extraction.fake_server import serving
+from tests.processes import Started
 from tests.vllm_server import ENVIRONMENT, START_SECONDS, VllmServer
 
 pytestmark = [
@@ -52,18 +50,11 @@ def arguments(outputs: str, *more: str) -> list[str]:
     ]
 
 
-def sweep(place: Path, *told: str) -> "subprocess.Popen[str]":
-    return subprocess.Popen(
-        [sys.executable, "-m", "ovmer", "sweep", *told],
-        cwd=place,
-        env=os.environ | ENVIRONMENT | {"PYTHONPATH": str(Path(__file__).parents[2])},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+def sweep(place: Path, *told: str) -> Started:
+    return Started(["sweep", *told], place, environment=ENVIRONMENT)
 
 
-def finished(process: "subprocess.Popen[str]") -> str:
+def finished(process: Started) -> str:
     out, err = process.communicate(timeout=START_SECONDS)
     assert process.returncode == 0, err
     return out

@@ -20,7 +20,7 @@ from tests.gpu.table import FAIL, NOTE, Row, rendered
 
 GROUPS = ("attention", "memory", "killed", "runners", "engines", "models")
 MINUTES = 10.0
-_LEAST_SECONDS = 30.0
+LEAST_SECONDS = 30.0
 
 
 def main() -> int:
@@ -38,7 +38,7 @@ def main() -> int:
     until = time.monotonic() + 60 * given.minutes
     rows = list[Row]()
     for group in given.groups:
-        rows += _in_a_process(group, given.device, given.only, until)
+        rows += in_a_process(group, given.device, given.only, until)
     table = rendered(rows, _head(given.device))
     given.out.write_text(table, encoding="utf-8")
     print(f"{table}written to {given.out}")
@@ -66,10 +66,12 @@ def _head(device: str) -> Iterator[str]:
         yield f"- {key}: {shown}"
 
 
-def _in_a_process(group: str, device: str, only: str, until: float) -> list[Row]:
+def in_a_process(
+    group: str, device: str, only: str, until: float, least: float = LEAST_SECONDS
+) -> list[Row]:
     """The group's rows, as far as it came; a row more where it died or took too long."""
     started = time.monotonic()
-    seconds = max(until - started, _LEAST_SECONDS)
+    seconds = max(until - started, least)
     print(f"{group} ...", file=sys.stderr, flush=True)
     with tempfile.TemporaryFile("w+") as said:
         command = [sys.executable, "-m", "tests.gpu.smoke", "--run", group, "--device", device]

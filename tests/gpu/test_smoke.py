@@ -30,12 +30,10 @@ def test_it_prints_a_table_and_writes_it_to_a_file(tmp_path: Path) -> None:
     assert all(f"| {OK} " in row for row in rows)
 
 
-def test_a_group_that_dies_or_takes_too_long_is_a_row(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(smoke, "_LEAST_SECONDS", 0.01)
-    found = smoke._in_a_process("models", "cpu", "none", until=0.0)
+def test_a_group_that_dies_or_takes_too_long_is_a_row() -> None:
+    found = smoke.in_a_process("models", "cpu", "none", until=0.0, least=0.01)
     assert (found[0].verdict, found[0].found) == (FAIL, "stopped after 0 s")
-    monkeypatch.setattr(smoke, "_LEAST_SECONDS", 60.0)
-    found = smoke._in_a_process("models", "no such device", "none", until=0.0)
+    found = smoke.in_a_process("models", "no such device", "none", until=0.0, least=60.0)
     assert found[0].verdict == FAIL
     assert "is no torch device" in found[0].found
 

@@ -1,14 +1,13 @@
 """Data sets made on the spot, and commands run as a user runs them."""
 
 import csv
-import os
 import subprocess
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import pytest
+
+from tests import processes
 
 LABELS = ("happy", "sad", "angry", "worried", "surprised", "anxious")
 
@@ -40,31 +39,12 @@ def data(tmp_path: Path) -> Path:
     return root
 
 
-def start(
-    arguments: Sequence[str], cwd: Path, path: Path | None = None, **how: Any
-) -> "subprocess.Popen[str]":
-    """`ovmer ARGUMENTS` in `cwd`; `path` goes before the search path for modules."""
-    repository = Path(__file__).parents[2]
-    found = [str(each) for each in (path, repository) if each]
-    return subprocess.Popen(
-        [sys.executable, "-m", "ovmer", *arguments],
-        cwd=cwd,
-        env=os.environ | {"PYTHONPATH": os.pathsep.join(found)},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        **how,
-    )
-
-
 @pytest.fixture
 def command(tmp_path: Path) -> Command:
     """Run `ovmer ARGUMENTS` to its end."""
 
     def run(*arguments: str, path: Path | None = None) -> subprocess.CompletedProcess[str]:
-        process = start(arguments, tmp_path, path)
-        out, err = process.communicate(timeout=120)
-        return subprocess.CompletedProcess(arguments, process.returncode, out, err)
+        return processes.run(arguments, tmp_path, [path] if path else [])
 
     return run
 

@@ -33,6 +33,7 @@ def write_run(
     status: Mapping[str, int] | None = None,
     problem: str | None = None,
     answers: str = "descriptions",
+    task: str = "describe",
 ) -> Path:
     """`outputs/DATASET/NAME` with run.json and scores.json; `figures` lie in [0, 1]."""
     folder = outputs / dataset / (name or baseline)
@@ -48,6 +49,7 @@ def write_run(
         "dataset": {"name": dataset, "labels": {"column": "openset"}},
         "generation": generation,
         "subtitle": subtitle,
+        "task": {"name": task},
     }
     run = {
         "identity": {

@@ -1,5 +1,6 @@
 """What is mistyped on the command line is one sentence; the real parser of Hydra is at work."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from ovmer.baselines.errors import PrerequisiteError
 from ovmer.runners.commands.list import STATUS
 from ovmer.runners.config import CONF
 from ovmer.runners.explain import explain
+from ovmer.runners.job import Job
 from ovmer.runners.sweeping.sweep import compose
 from tests.runners.jobs import job
 
@@ -93,7 +95,7 @@ def test_every_shipped_baseline_fits_its_adapter(path: Path):
     assert (status == "golden") == golden
     assert made.adapter is made.adapter
     for preset in made.settings.baseline.get("generation") or ():
-        assert job(f"baseline={path.stem}", f"generation={preset}").adapter
+        assert Job(replace(made.settings, generation=preset)).adapter
 
 
 @pytest.mark.parametrize("group", ["dataset", "extractor", "metric", "engine"])

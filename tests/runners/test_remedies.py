@@ -3,6 +3,7 @@
 import ast
 import re
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,8 @@ import yaml
 
 from ovmer.adapters.base import AUDIO, VIDEO
 from ovmer.adapters.mllm import Mllm
-from ovmer.runners.config import CONF, shipped_baselines
+from ovmer.runners.config import CONF, settings_from_overrides, shipped_baselines
+from ovmer.runners.job import Job
 from tests.runners.jobs import job
 
 SOURCE = CONF.parent
@@ -23,7 +25,7 @@ NO_REMEDIES = {
     "metric.protocols": "comes with task=",
     "extractor.engine": "the place of a group",
 }
-BASELINES = shipped_baselines()
+BASELINES, SETTINGS = shipped_baselines(), settings_from_overrides([])
 
 
 def texts(file: Path) -> Iterator[str]:
@@ -85,7 +87,8 @@ def test_every_model_takes_the_remedies_for_prompts_that_are_too_long(name: str)
         preset = next(each for each in ("paper", "card", "greedy") if each in presets)
         overrides.append(f"baseline.generation.{preset}.max_new_tokens=7")
     if BASELINES[name]["adapter"] == "native":
-        uses = job(*overrides).adapter.modalities
+        settings = replace(SETTINGS, baseline=BASELINES[name])
+        uses = Job(settings).adapter.modalities
         overrides += ["baseline.frames=4"] * (VIDEO in uses)
         overrides += ["baseline.seconds=4"] * (AUDIO in uses)
     adapter = job(*overrides).adapter

@@ -3,8 +3,7 @@
 import json
 import os
 import re
-import subprocess
-import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -12,12 +11,13 @@ import pytest
 from ovmer.baselines.errors import PrerequisiteError
 from ovmer.runners.describing.ray_workers import RayOptions, WorkerShare
 from ovmer.runners.sweeping import submit
+from tests import processes
 from tests.runners.jobs import job
 
 
 def asked(*overrides):
     made = job(*(each for each in overrides if not each.startswith("hydra")))
-    return submit._asked(made, [each for each in overrides if each.startswith("hydra")])
+    return submit.options_for(made, [each for each in overrides if each.startswith("hydra")])
 
 
 SLURM = "hydra/launcher=submitit_slurm"
@@ -131,9 +131,7 @@ def test_a_job_that_is_stopped_leaves_no_result(data, tmp_path):
         "threading.Thread(target=stop, daemon=True).start()\n"
         "print(ClusterTask(made)())\n"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=Path(__file__).parents[2], capture_output=True, text=True
-    )
+    done = processes.run([], tmp_path, program=partial(exec, code, {}))
     assert (done.returncode, done.stdout) == (130, "")
     assert "stopped; what was finished is kept" in done.stderr
 

@@ -3,19 +3,21 @@
 import csv
 import json
 import os
-import shlex
 import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
+from functools import partial
+from resource import RLIMIT_FSIZE, setrlimit
 
 import pytest
 
 from ovmer.runners.folder.run_folder import RunFolder
 from ovmer.runners.sweeping.jobs import MODEL_MODULES
+from tests import processes
 from tests.faults.runs import Running, write_data
-from tests.runners.conftest import start, write_tables
+from tests.processes import Started
+from tests.runners.conftest import write_tables
 from tests.runners.jobs import job
 
 PLUGIN = """
@@ -180,7 +182,7 @@ def test_killed_ten_times_it_ends_as_if_undisturbed(command, tmp_path):
     cut = tmp_path / "cut"
     ends = [*range(5, 240, 25)]
     for count in ends:
-        run = start([*arguments, "outputs=cut"], tmp_path)
+        run = Started([*arguments, "outputs=cut"], tmp_path)
         deadline = time.monotonic() + 60
         while _lines(cut) < count and run.poll() is None and time.monotonic() < deadline:
             time.sleep(0.002)
@@ -212,7 +214,7 @@ def _words(folder):
 def test_stopped_by_a_signal_it_can_be_resumed(command, on_data, tmp_path, mode):
     slow = ["baseline=scripted", "baseline.generate_seconds=0.5", "batch_size=1", *on_data]
     sweep = ["seed=0,1"] if mode else []
-    run = start(["sweep", *mode, *slow, *sweep], tmp_path)
+    run = Started(["sweep", *mode, *slow, *sweep], tmp_path)
     deadline = time.monotonic() + 60
     while not _lines(tmp_path / "outputs") and time.monotonic() < deadline:
         time.sleep(0.01)
@@ -231,7 +233,7 @@ def test_stopped_by_a_signal_it_can_be_resumed(command, on_data, tmp_path, mode)
 
 def test_a_job_ends_with_its_sweep(on_data, tmp_path):
     slow = ["baseline=scripted", "baseline.generate_seconds=0.5", "batch_size=1", *on_data]
-    run = start(["sweep", "-m", "seed=0,1", *slow], tmp_path)
+    run = Started(["sweep", "-m", "seed=0,1", *slow], tmp_path)
     deadline = time.monotonic() + 60
     while not _lines(tmp_path / "outputs") and time.monotonic() < deadline:
         time.sleep(0.01)
@@ -246,7 +248,7 @@ def test_a_job_ends_with_its_sweep(on_data, tmp_path):
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_the_same_signal_again_ends_a_hanging_run_at_once(on_data, tmp_path, number):
     hangs = ["baseline=scripted", "baseline.prepare_seconds=100", *on_data]
-    run = start(["sweep", *hangs], tmp_path)
+    run = Started(["sweep", *hangs], tmp_path)
     deadline = time.monotonic() + 60
     while not folders(tmp_path) and time.monotonic() < deadline:
         time.sleep(0.01)
@@ -264,7 +266,7 @@ def test_the_same_signal_again_ends_a_hanging_run_at_once(on_data, tmp_path, num
 def test_a_signal_to_all_processes_of_a_sweep_is_one_word(on_data, tmp_path):
     """As `timeout` and schedulers send it: the job hears it twice, the second time of its sweep."""
     slow = ["baseline=scripted", "baseline.generate_seconds=0.5", "batch_size=1", *on_data]
-    run = start(["sweep", "-m", "seed=0,1", *slow], tmp_path, start_new_session=True)
+    run = Started(["sweep", "-m", "seed=0,1", *slow], tmp_path, before=os.setsid)
     deadline = time.monotonic() + 60
     while not _lines(tmp_path / "outputs") and time.monotonic() < deadline:
         time.sleep(0.01)
@@ -324,15 +326,9 @@ def test_a_full_disk_is_one_sentence_and_nothing_is_lost(command, tmp_path):
     names = [f"clip{number:03}" for number in range(240)]
     root = write_tables(tmp_path / "data", names)
     data = ["dataset=ovmerd", f"dataset.root={root}", "dataset.check_files=false"]
-    arguments = ["-m", "ovmer", "sweep", "baseline=scripted", *data]
-    small = f"ulimit -f 16; exec {shlex.join([sys.executable, *arguments])}"
-    repository = str(Path(__file__).parents[2])
-    full = subprocess.run(
-        ["bash", "-c", small],
-        cwd=tmp_path,
-        env=os.environ | {"PYTHONPATH": repository},
-        capture_output=True,
-        text=True,
+    arguments = ["sweep", "baseline=scripted", *data]
+    full = processes.run(
+        arguments, tmp_path, before=partial(setrlimit, RLIMIT_FSIZE, (16_384, 16_384))
     )
     assert full.returncode == 2
     assert full.stderr.splitlines()[-1].endswith("File too large; fix this and run again")
@@ -340,7 +336,7 @@ def test_a_full_disk_is_one_sentence_and_nothing_is_lost(command, tmp_path):
     (folder,) = folders(tmp_path).values()
     before = (folder / "predictions.jsonl").read_bytes()
     assert before
-    done = command(*arguments[2:])
+    done = command(*arguments)
     assert done.returncode == 0, done.stderr
     assert [each["name"] for each in records(folder)] == names
     whole = before[: before.rfind(b"\n") + 1]

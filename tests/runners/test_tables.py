@@ -73,6 +73,7 @@ def test_every_layout_finds_the_printed_figures_that_it_names(name: str) -> None
     for row in layout.rows:
         assert all(part in known for part in (row.baseline or "empty").split("+")), row
         assert all(note in layout.row_notes for note in row.notes)
+        assert row.task is None or (CONF / "task" / f"{row.task}.yaml").is_file()
     data_sets = {path.stem for path in (CONF / "dataset").glob("*.yaml")} | {"emer"}
     assert {column.dataset for column in layout.columns} - {None} <= data_sets
     assert set(layout.plot) <= {column.title for column in layout.columns}
@@ -118,6 +119,19 @@ def test_all_printed_figures_of_the_benchmarks_have_a_cell() -> None:
     rows = list(csv.DictReader(path.read_text(encoding="utf-8").splitlines()))
     # The rest is MER2023-SEMI in Emotion-LLaMA's README: fine-tuned models, another test set.
     assert places == len(rows) - sum(row["dataset"] == "MER2023-SEMI" for row in rows)
+
+
+def test_another_question_than_print_is_not_beside_print(outputs: Path) -> None:
+    figures = {"humanomni/WAR": 0.5}
+    write_run(outputs, "r1_omni", "dfew", figures, "dfew", clips=11697, task="dfew")
+    found = cell(table_of(outputs, "dfew"), "R1-Omni", "WAR")
+    assert "asked as task=dfew, print as task=dfew_r1_omni" in why(found)
+    assert found.difference is None
+    asked = {"task": "dfew_r1_omni", "generation": "greedy", "clips": 11697}
+    write_run(outputs, "r1_omni", "dfew", figures, "dfew", name="as-print", **asked)
+    found = cell(table_of(outputs, "dfew"), "R1-Omni", "WAR")  # the one that matches print best
+    assert not any("asked as" in text for text in why(found))
+    assert found.difference == pytest.approx(50 - 65.83)
 
 
 def test_ours_is_beside_print(outputs: Path) -> None:

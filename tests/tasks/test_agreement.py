@@ -37,6 +37,12 @@ def test_a_reply_in_which_nothing_is_read_is_missing() -> None:
     assert (found.alpha, found.clips) == (1, 2)
 
 
+def test_a_word_that_is_no_label_is_missing() -> None:
+    by_rule = {"p": {"parser": "exact", "labels": ["happy", "sad"]}}
+    (found,) = agreement(*scored(by_rule, ["happy", "sad", "Sad."], ["happy", "sad", "bored"]))
+    assert (found.alpha, found.clips) == (1, 2)
+
+
 def test_grades_are_of_an_interval() -> None:
     ratings = ["<score>Step 1: 1/1</score>", "<score>Step 1: 0/1</score>", "prose"]
     (found,) = agreement(*scored(STEPS, ratings, ratings))

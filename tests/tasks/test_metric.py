@@ -94,6 +94,28 @@ def test_nothing_but_unknown_replies_is_no_figure_and_no_crash() -> None:
     assert any("no clip counts" in note for note in found.notes)
 
 
+def test_replies_that_no_judge_has_rated_say_which_setting_helps() -> None:
+    found = scored({"a": "Happy."}, {"p": {"family": "steps"}}, {"a": "happy"})
+    assert found.shown["p/unknown"] == 1
+    assert any("extractor=judge asks for it" in note for note in found.notes)
+    assert any("no clip has a true label and a reply" in note for note in found.notes)
+
+
+def test_a_clip_without_a_true_label_is_left_out() -> None:
+    protocols = {"p": {"parser": "word_in_reply"}, "q": {"parser": "careful"}}
+    found = scored({"a": "sad", "b": "sad"}, protocols, {"a": [], "b": ["sad"]})
+    assert found.n_counted == 1
+    with pytest.raises(PrerequisiteError, match="truth of clip 'a' is empty"):
+        scored({"a": "B"}, {"p": {"family": "rewards"}}, {"a": []})
+
+
+def test_what_a_rule_costs_on_choices_by_letter() -> None:
+    protocols = {"p": {"family": "rewards"}, "careful": {"family": "rewards", "parser": "careful"}}
+    truth = {"truth": "<answer>B</answer>", "group": "multiple choice"}
+    found = scored({"a": "The answer is B. A gift"}, protocols, {"a": truth}).figures
+    assert (found["p/reward"], found["careful/reward"], found["careful/unknown"]) == (0, 1, 0)
+
+
 @pytest.mark.parametrize(
     ("family", "truth", "figure"),
     [

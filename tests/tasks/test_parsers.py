@@ -8,6 +8,7 @@ from ovmer.baselines.errors import PrerequisiteError
 from ovmer.runners.tasks.parsers import (
     MULTI,
     PARSERS,
+    careful_choice,
     dimension_score,
     make_parser,
     number,
@@ -61,6 +62,43 @@ def test_rules_differ(
     assert make_parser("exact", EMOTIONS)(reply) == (reply if exact is None else exact)
     assert make_parser("regex_first", EMOTIONS)(reply) == regex_first
     assert make_parser("erv_dfew", EMOTIONS)(reply) == erv_dfew
+
+
+@pytest.mark.parametrize(
+    ("reply", "careful"),
+    [
+        ("非常高兴", "happy"),
+        ("他不高兴", None),
+        ("他并不是很高兴，而是悲伤", "sad"),
+        ("她看起来難過。", "sad"),
+        ("高兴和悲伤", MULTI),
+        ("The man doesn’t seem happy, he is sad.", "sad"),
+        ("平静", "neutral"),
+    ],
+)
+def test_negated_and_chinese_words(reply: str, careful: str | None) -> None:
+    assert make_parser("careful", EMOTIONS)(reply) == careful
+
+
+def test_a_chinese_word_of_one_character_counts_by_itself() -> None:
+    parse = make_parser("careful", ["true", "false"])
+    replies = ["是", "是。", "不是", "他是在开玩笑", "否"]
+    assert [parse(each) for each in replies] == ["true", "true", "false", None, "false"]
+    assert make_parser("careful", ["neutral", "calm"])("平静") == "calm"
+
+
+@pytest.mark.parametrize(
+    ("reply", "letters"),
+    [
+        ("B. A gift", "B"),
+        ("<think>A. no</think>The answer is (C).", "C"),
+        ("<answer>A, E</answer>", "A,E"),
+        ("A person laughs, so B", "B"),
+        ("A person is happy.", None),
+    ],
+)
+def test_letters_of_options(reply: str, letters: str | None) -> None:
+    assert careful_choice("multiple choice")(reply) == letters
 
 
 def test_a_label_with_a_blank_or_an_underscore_is_read() -> None:

@@ -1,10 +1,6 @@
 """`ovmer train` as a user runs it: a dry run, killed and resumed, wrong settings, bad data."""
 
 import json
-import os
-import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -15,6 +11,7 @@ from ovmer.baselines.errors import PrerequisiteError
 from ovmer.baselines.training.trainer import last_checkpoint
 from ovmer.runners.training.run import TrainingRun
 from ovmer.runners.training.settings import compose_train
+from tests.processes import Started
 from tests.scoring.test_commands import Inside
 from tests.training.conftest import DRY, train
 
@@ -61,20 +58,14 @@ def test_files_hold_weights_alone_under_the_authors_names(dry_run):
 
 
 def test_killed_and_resumed_gives_the_same_bytes(dry_run, tmp_path, capsys):
-    program = "from ovmer.runners.commands import main; main()"
     folder = tmp_path / RUN
-    started = subprocess.Popen(
-        [sys.executable, "-c", program, "train", *DRY],
-        cwd=tmp_path,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
+    started = Started(["train", *DRY], tmp_path)
     while not (folder / "checkpoint-4").exists():
         assert started.poll() is None, "it ended before it could be killed"
         time.sleep(0.05)
     time.sleep(0.5)  # somewhere within the steps that follow
-    os.kill(started.pid, signal.SIGKILL)
-    started.wait()
+    started.kill()
+    started.communicate()
     assert not (folder / "checkpoint-12").exists()
     train(*DRY, f"outputs={tmp_path / 'outputs'}")
     assert "goes on from checkpoint-" in capsys.readouterr().err

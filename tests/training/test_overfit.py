@@ -8,7 +8,8 @@ import pytest
 from ovmer.runners.folder.exchange import read_labels
 from ovmer.runners.scoring.label_files import Columns
 from ovmer.runners.scoring.parsing import string_to_list
-from tests.training.conftest import ovmer, train
+from tests import processes
+from tests.training.conftest import train
 
 SAMPLE = Path(__file__).parents[2] / "runners/data/sample/track2_train_ovmerd.csv"
 SETTINGS = (
@@ -36,7 +37,7 @@ def test_the_sample_is_learned_by_heart(tmp_path):
     assert losses[0] > 2
     assert losses[-1] < 0.1
     sweep = "baseline=trained", "dataset=sample", "generation=greedy"
-    done = ovmer("sweep", "--config-dir", str(run.folder), *sweep, at=tmp_path)
+    done = processes.run(["sweep", "--config-dir", str(run.folder), *sweep], tmp_path)
     assert done.returncode == 0, done.stderr
     told = read_labels(tmp_path / "outputs/sample/affectgpt_trained-greedy", Columns(("openset",)))
     truth = read_labels(SAMPLE, Columns(("openset",)))
