@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from jinja2.sandbox import SecurityError
+from jinja2.exceptions import SecurityError
 from safetensors import SafetensorError, safe_open
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import (
