@@ -52,6 +52,7 @@ class Served(ChatMllm):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        self._is_miniature = False
         self._miniature: MiniatureServer | None = None
         if self.picture not in _PICTURES:
             choices = ", ".join(_PICTURES)
@@ -73,14 +74,17 @@ class Served(ChatMllm):
                 f"baseline.adapter=served asks a server, but engine={machine.engine['name']} was "
                 "chosen; say engine=server"
             )
-        if not (self.model or self._miniature):
+        if not (self.model or self._is_miniature):
             raise PrerequisiteError(
                 "baseline.model is missing: the model's name on the server, e.g. "
                 "baseline.model=Qwen/Qwen2.5-Omni-7B"
             )
         settings = engine_settings(machine.engine)
         assert isinstance(settings, ServerSettings)
-        if self._miniature:
+        if self._is_miniature:
+            from ovmer.baselines.decoding.miniature_server import MiniatureServer
+
+            self._miniature = MiniatureServer()
             settings.base_url = self._miniature.url
         self._engine = ChatServer(
             self.model, settings, self.generation, model_key="baseline.model", more=self.parameters
@@ -103,11 +107,9 @@ class Served(ChatMllm):
             yield index, outcome if isinstance(outcome, ClipError) else self._answer(outcome)
 
     def miniature(self, folder: Path, seed: int = 0) -> Self:
-        """Asks a server of this process, which answers with what it was sent."""
-        from ovmer.baselines.decoding.miniature_server import MiniatureServer
-
+        """Asks a server of the process that loads it, which answers with what it was sent."""
         dry = replace(self)
-        dry._miniature = MiniatureServer()
+        dry._is_miniature = True
         return dry
 
     def close(self) -> None:

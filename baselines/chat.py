@@ -5,13 +5,15 @@ language part of newer multimodal ones.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import torch
+from jinja2.exceptions import SecurityError
 from safetensors import SafetensorError, safe_open
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import (
@@ -42,12 +44,24 @@ _WHAT = "chat model in transformers' layout"
 _MARK = "\ue000"  # a character of private use: no template and no prompt holds it
 
 
+@contextmanager
+def sandboxed(folder: Path) -> Iterator[None]:
+    """Raise CheckpointError where a chat template asks for more than transformers lets it."""
+    try:
+        yield
+    except SecurityError as error:
+        raise CheckpointError(
+            f"the chat template in {folder} reaches for what no template needs "
+            f"({first_line(error)}); do not trust that checkpoint, fetch it from its authors"
+        ) from error
+
+
 class TransformersTokenizer:
     """A tokenizer of transformers as a `ovmer.baselines.tokenizer.Tokenizer`."""
 
     def __init__(self, tokenizer: Any, folder: Path) -> None:
         """`folder` is the checkpoint's, whose generation settings say what ends an answer."""
-        self._tokenizer = tokenizer
+        self._tokenizer, self._folder = tokenizer, folder
         self.eos_id: int = tokenizer.eos_token_id
         self.bos_id: int = tokenizer.bos_token_id or self.eos_id
         self.stop_ids: tuple[int, ...] = tuple(dict.fromkeys([self.eos_id, *end_tokens(folder)]))
@@ -128,11 +142,14 @@ class ChatTokenizer(TransformersTokenizer):
         return pieces
 
     def _rendered(self, message: str) -> str:
-        return str(
-            self._tokenizer.apply_chat_template(
-                [{"role": "user", "content": message}], tokenize=False, add_generation_prompt=True
+        with sandboxed(self._folder):
+            return str(
+                self._tokenizer.apply_chat_template(
+                    [{"role": "user", "content": message}],
+                    tokenize=False,
+                    add_generation_prompt=True,
+                )
             )
-        )
 
     def _with_control(self, text: str) -> list[int]:
         return list(self._tokenizer.encode(text, add_special_tokens=False))

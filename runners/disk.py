@@ -10,10 +10,12 @@ import json
 import os
 import socket
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import cache
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from ovmer.baselines.errors import PrerequisiteError
 from ovmer.runners.progress import say
@@ -21,8 +23,9 @@ from ovmer.runners.progress import say
 _NOT_SUPPORTED = frozenset({errno.ENOSYS, errno.ENOLCK, errno.EINVAL, errno.EOPNOTSUPP})
 
 
-def read_bytes(path: Path) -> bytes | None:
-    """The content of a regular file; None where there is none.
+@contextmanager
+def _opened(path: Path) -> Iterator[BinaryIO | None]:
+    """A regular file to read; None where there is none.
 
     Raises PrerequisiteError for anything else of that name (a read of a FIFO would wait for ever)
     and for a file that cannot be read.
@@ -30,11 +33,29 @@ def read_bytes(path: Path) -> bytes | None:
     try:
         if not stat.S_ISREG(path.stat().st_mode):
             raise PrerequisiteError(f"{path} is no regular file; remove it")
-        return path.read_bytes()
+        with path.open("rb") as file:
+            yield file
     except FileNotFoundError:
-        return None
+        yield None
     except OSError as error:
         raise PrerequisiteError(f"{path} cannot be read: {error.strerror}") from error
+
+
+def read_bytes(path: Path) -> bytes | None:
+    """The content of a regular file; None where there is none. Raises PrerequisiteError."""
+    with _opened(path) as file:
+        return None if file is None else file.read()
+
+
+def read_lines(path: Path, at_once: int) -> Iterator[list[bytes]]:
+    """The whole lines of a regular file, some at a time; none where there is no file.
+
+    Raises PrerequisiteError.
+    """
+    with _opened(path) as file:
+        whole = (line for line in file or () if line.endswith(b"\n"))
+        while lines := list(islice(whole, at_once)):
+            yield lines
 
 
 def read_object(path: Path) -> dict[str, Any] | None:

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ovmer.baselines.errors import CheckpointError, ClipError, PrerequisiteError, first_line
+from ovmer.baselines.starter import STARTED_BY
 
 if TYPE_CHECKING:
     from vllm import RequestOutput, SamplingParams
@@ -34,9 +35,6 @@ _QUIET = {"VLLM_LOGGING_LEVEL": "ERROR", "VLLM_NO_USAGE_STATS": "1"}
 # Encoders have run in this process, and a process with threads must not be forked.
 _SPAWN = {"VLLM_WORKER_MULTIPROC_METHOD": "spawn"}
 
-STARTED_BY = "OVMER_VLLM_STARTED_BY"
-"""The environment variable that marks our engines (see native/vllm_plugin.py): the id of the
-process that started one."""
 # vLLM 0.32 has two model runners. The newer one, which it prefers on a GPU, penalises token 0 for
 # the ids at embeddings; the equality with transformers was shown for this one, on a CPU.
 _RUNNER = {"VLLM_USE_V2_MODEL_RUNNER": "0"}

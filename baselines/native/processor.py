@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from ovmer.baselines.chat import TransformersTokenizer
+from ovmer.baselines.chat import TransformersTokenizer, sandboxed
 from ovmer.baselines.errors import ClipError, PrerequisiteError, first_line
 
 if TYPE_CHECKING:
@@ -155,15 +155,14 @@ class ChatProcessor(TransformersTokenizer):
 
     def render(self, message: Message) -> str:
         """The prompt in the model's chat template."""
-        return str(
-            self._processor.apply_chat_template(
-                message.chat({}),
-                add_generation_prompt=True,
-                tokenize=False,
-                processor_kwargs={"padding": False},  # SmolVLM's warns of its own where it has none
-                **self._template,
+        # SmolVLM's warns of its own where it has no padding.
+        options = {"processor_kwargs": {"padding": False}, **self._template}
+        with sandboxed(self._folder):
+            return str(
+                self._processor.apply_chat_template(
+                    message.chat({}), add_generation_prompt=True, tokenize=False, **options
+                )
             )
-        )
 
     def length(self, message: Message) -> int:
         """How many tokens a message has, each medium counted as its placeholder at most."""

@@ -12,7 +12,7 @@ import threading
 import warnings
 from multiprocessing.connection import wait
 
-from ovmer.baselines.decoding.vllm_offline import STARTED_BY
+from ovmer.baselines.starter import STARTED_BY
 
 _CLASSES = {
     "Gemma3nForConditionalGeneration": "ovmer.baselines.native.vllm_gemma:Gemma3n",

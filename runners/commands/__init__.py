@@ -2,12 +2,14 @@
 
 import ast
 import importlib
+import os
 import signal
 import sys
 from importlib.resources import files
 from typing import NoReturn
 
 from ovmer.baselines.errors import near
+from ovmer.baselines.starter import STARTED_BY, end_with_starter
 
 COMMANDS = (
     "list",
@@ -32,8 +34,12 @@ _USAGE = 2
 """Exit status for a command line that cannot be parsed, as argparse has it."""
 
 
+end_with_starter()  # a process of an engine imports this before all else
+
+
 def main() -> NoReturn:
     """Run the command that the first argument names."""
+    os.environ.pop(STARTED_BY, None)  # of a program that had an engine before it started us
     name = sys.argv[1] if len(sys.argv) > 1 else ""
     if name in ("", "-h", "--help"):
         print(_help())

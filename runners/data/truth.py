@@ -7,6 +7,7 @@ another data set or version would else be scored without a word.
 
 import fnmatch
 import math
+import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -54,7 +55,8 @@ def read_truth(root: Path, table: Labels) -> dict[str, tuple[str, ...]]:
             continue
         if name in labels:
             raise PrerequisiteError(f"{path} holds the name {name!r} twice")
-        labels[name] = _labels(path, name, cell, table) if table.column is not None else ()
+        found = _labels(path, name, cell, table) if table.column is not None else ()
+        labels[name] = tuple(map(sys.intern, found))  # of many clips few words are distinct
     if not labels:
         raise PrerequisiteError(f"{path} holds no clips")
     return labels

@@ -1,5 +1,6 @@
 """Errors of adapters -> `Failure`s, which become records; a lost device ends the run instead."""
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -8,6 +9,7 @@ from typing import TypeVar
 from ovmer.adapters.base import Answer, Prepared
 from ovmer.baselines.errors import ClipError, PrerequisiteError, Status, where
 from ovmer.baselines.faults import is_device_lost, is_out_of_memory
+from ovmer.runners.folder.records import Prediction
 
 T = TypeVar("T")
 
@@ -27,6 +29,32 @@ def attempt(call: Callable[[], T]) -> T | Failure:
         raise
     except Exception as error:
         return failure(error)
+
+
+_CRASH = re.compile(r"(\w+).*( \([^()]+, line \d+\))", re.DOTALL)
+"""What `failure` writes of an unforeseen error: its type, its message, where it arose."""
+MOST_ALIKE = 20
+"""Clips that may crash in one way before any is answered: the others would, too."""
+
+
+class CrashedAlike:
+    """Ends a run whose first clips all crash at the same line."""
+
+    def __init__(self) -> None:
+        self._count, self._where = 0, set[str]()
+
+    def add(self, prediction: Prediction) -> None:
+        """Raises PrerequisiteError at the twentieth clip, if all have crashed alike."""
+        crash = _CRASH.fullmatch(prediction.error or "")
+        is_crash = prediction.status is Status.CRASHED and crash is not None
+        self._where.add("".join(crash.groups()) if crash and is_crash else "")
+        self._count += 1
+        if self._count == MOST_ALIKE and len(self._where) == 1 and "" not in self._where:
+            raise PrerequisiteError(
+                f"the first {MOST_ALIKE} clips all crashed at one line, the last being "
+                f"{prediction.name}: {prediction.error}; correct that and run again "
+                "(on_error=raise shows the stack trace)"
+            )
 
 
 def each_alone(
@@ -57,9 +85,14 @@ class _DeviceLost(PrerequisiteError):
 
 
 def failure(error: Exception) -> Failure:
-    """Raises PrerequisiteError where the device can answer no further clip."""
+    """Raises PrerequisiteError where no further clip can be answered: the device is lost, or a
+    package is missing."""
     if isinstance(error, ClipError):
         return Failure(error.status, str(error), error)
+    if isinstance(error, ModuleNotFoundError):
+        raise PrerequisiteError(
+            f"the package {error.name} is missing{where(error)}; install it and run again"
+        ) from error
     message = " ".join(f"{type(error).__name__}: {error}".split())
     if is_device_lost(error):
         raise _DeviceLost(message) from error

@@ -45,10 +45,11 @@ def clip_seed(seed: int, name: str) -> int:
 def with_content(request: ClipRequest) -> Mapping[str, str]:
     """The request's fingerprint, in which size and date of each file have its content behind them:
     by it a later run knows a file that was copied or touched. An unreadable file stays without."""
-    found = dict(request.fingerprint)
+    found = request.fingerprint
     for kind, path in ((VIDEO, request.video), (AUDIO, request.audio)):
         if path is not None and _STAT.fullmatch(found.get(kind, "")):
             with suppress(OSError):
                 stat = os.stat(path)
-                found[kind] += f"-{file_hash(path, stat.st_size, stat.st_mtime_ns)}"
+                content = file_hash(path, stat.st_size, stat.st_mtime_ns)
+                found = {**found, kind: f"{found[kind]}-{content}"}
     return found

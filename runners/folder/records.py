@@ -11,14 +11,14 @@ import json
 import os
 import stat
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar
 
 from ovmer.baselines.errors import PrerequisiteError, Status
-from ovmer.runners.disk import force_to_disk, lock, read_bytes
+from ovmer.runners.disk import force_to_disk, lock, read_lines
 from ovmer.runners.folder.run_json import ANSWERED
 from ovmer.runners.typed import from_json
 
@@ -103,18 +103,17 @@ def digest(*words: str, size: int = 6) -> str:
     return hashlib.blake2b(text.encode("utf-8", "replace"), digest_size=size).hexdigest()
 
 
-def read_records(path: Path, kind: type[R]) -> list[R]:
-    """The records of a file in the order they were made; none if there is no file.
+def read_records(path: Path, kind: type[R]) -> Iterator[R]:
+    """The records of a file in the order they were made, as they are drawn; none if there is no
+    file.
 
     A last line without its end is left out. Raises PrerequisiteError for any other line that is
     no record.
     """
-    lines = (read_bytes(path) or b"").split(b"\n")[:-1]
-    return [
-        record
-        for first in range(0, len(lines), _READ_AT_ONCE)
-        for record in _records(path, first, lines[first : first + _READ_AT_ONCE], kind)
-    ]
+    first = 0
+    for lines in read_lines(path, _READ_AT_ONCE):
+        yield from _records(path, first, lines, kind)
+        first += len(lines)
 
 
 def _records(path: Path, first: int, lines: Sequence[bytes], kind: type[R]) -> list[R]:

@@ -43,7 +43,7 @@ class Contributions:
     @cached_property
     def sums(self) -> FloatArray:
         """The exactly rounded sum of each column."""
-        return np.array([math.fsum(column) for column in self.values.T.tolist()])
+        return np.array([math.fsum(column.tolist()) for column in self.values.T])
 
     @property
     def n_units(self) -> int:
@@ -107,14 +107,15 @@ def resample(parts: Sequence[Contributions], replicates: int, seed: int = 0) -> 
 
 
 def _resample_counts(units: int, replicates: int, seed: int) -> Iterator[FloatArray]:
-    """How often each unit is drawn: blocks of replicates, (some x units)."""
+    """How often each unit is drawn: blocks of replicates, (some x units), one at a time in the same
+    memory."""
     random = np.random.Generator(np.random.PCG64(seed))
-    block = max(1, _BLOCK // units)
-    for start in range(0, replicates, block):
-        counts = np.empty((min(block, replicates - start), units))
-        for row in counts:
+    counts = np.empty((min(replicates, max(1, _BLOCK // units)), units))
+    for start in range(0, replicates, len(counts)):
+        block = counts[: replicates - start]
+        for row in block:
             row[:] = np.bincount(random.integers(0, units, size=units), minlength=units)
-        yield counts
+        yield block
 
 
 def replicates_for(units: int, wanted: int | None = None) -> int:

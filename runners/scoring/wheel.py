@@ -41,9 +41,10 @@ class WheelMetric(WordMetric):
     ) -> Scores:
         predicted = self.encode(clips, predictions, "prediction")
         true = self.encode(clips, truth, "truth")
-        overlaps = [self._overlap(len(clips), predicted, true, each) for each in range(12)]
-        values = np.concatenate([_contributions(each) for each in overlaps], axis=1)
-        return self.scores(clips, predicted, true, values)
+        values = np.empty((len(clips), 12, len(_PARTS)))
+        for number in range(12):
+            values[:, number] = _contributions(self._overlap(len(clips), predicted, true, number))
+        return self.scores(clips, predicted, true, values.reshape(len(clips), -1))
 
     def _overlap(
         self, clips: int, predicted: EncodedLabels, true: EncodedLabels, mapping: int

@@ -32,7 +32,7 @@ from ovmer.runners.job import Job
 from ovmer.runners.progress import say
 from ovmer.runners.sweeping.costs import estimate
 from ovmer.runners.sweeping.read_ahead import reading_ahead
-from ovmer.runners.sweeping.state import JobState, look
+from ovmer.runners.sweeping.state import JobState, look, request
 from ovmer.runners.sweeping.submit import as_planned, submit
 from ovmer.runners.sweeping.summary import summary
 from ovmer.runners.sweeping.work import work
@@ -80,6 +80,7 @@ def run_jobs(jobs: Sequence[Job], launcher: Sequence[str] = ()) -> int:
         return status
     left = [each for each in plan if each.state is not None and not each.is_done]
     if len(plan) == 1 and left and not launcher:
+        left[0].state = None  # `work` looks again, and one of 100,000 clips is much to keep twice
         left[0].take(work(left[0].job))
     elif left:
         todo = [each.job for each in left]
@@ -147,8 +148,9 @@ def _require_media(state: JobState) -> None:
     """Raise PrerequisiteError where no clip has any of the media that the baseline uses."""
     job, settings = state.job, state.job.settings.dataset
     uses = job.adapter.modalities & MEDIA
-    has_media = any(each.video or each.audio for each in state.requests)
-    if not uses or has_media or not state.to_describe:
+    if not uses or not state.to_describe:
+        return
+    if any(each.video or each.audio for each in (request(job, clip) for clip in state.clips)):
         return
     if settings.get("source"):
         raise PrerequisiteError(

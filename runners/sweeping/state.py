@@ -7,7 +7,7 @@ ask here, and neither torch nor a model is touched.
 import json
 import os
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from functools import cached_property
@@ -35,6 +35,7 @@ others may have passed (memory, a server, a bug since fixed), so each new run tr
 
 _INTERVALS = 2  # of how intervals are made: scores made otherwise are made anew
 _UNCHECKED = "?"
+_NONE: Mapping[str, str] = {}
 
 
 @dataclass
@@ -68,7 +69,7 @@ class JobState:
     job: Job
     clips: Sequence[Clip]
     requests: Sequence[ClipRequest]
-    """One for each clip, in the data set's order."""
+    """One for each clip that is to be described, in the data set's order."""
     readings: Sequence[ExtractionState]
     """One, or one for each seed where extraction is repeated."""
     metric: Metric
@@ -81,6 +82,10 @@ class JobState:
     the one on disk not yet."""
     exported: str | None = None
     """The `results` that the exchange files were last written from; None where one is gone."""
+
+    def keep(self, prediction: Prediction) -> None:
+        """Take a clip's record; the file holds from what it was made, which is not asked again."""
+        self.predictions[prediction.name] = replace(prediction, fingerprint=_NONE, made_by="")
 
     @property
     def to_describe(self) -> list[ClipRequest]:
@@ -207,17 +212,18 @@ def look(
     state = JobState(
         job,
         clips,
-        [
-            request(job, clip, [_said(other.get(clip.name)) for other in others])
-            for clip in inputs.give(job.settings.inputs, clips, job.settings.seed)
-        ],
+        [],
         [ExtractionState(each) for each in extractors],
         make_metric(job.settings.metric),
     )
     if state.metric.reads_replies and state.truth:
         # A truth that the task cannot score is reported before anything runs.
         state.metric.score({}, state.truth, missing="zero")
-    _keep_predictions(state, folder)
+    asked = (
+        request(job, clip, [_said(other.get(clip.name)) for other in others])
+        for clip in inputs.give(job.settings.inputs, clips, job.settings.seed)
+    )
+    state.requests = _unanswered(asked, state, folder)
     labelled = folder.read_labels()
     for reading in state.readings:
         for item in state.to_extract(reading):
@@ -232,25 +238,30 @@ def look(
     return state
 
 
-def _keep_predictions(state: JobState, folder: RunFolder) -> None:
-    """Add the folder's records of clips that are unchanged and are not to be done again."""
+def _unanswered(
+    requests: Iterable[ClipRequest], state: JobState, folder: RunFolder
+) -> list[ClipRequest]:
+    """The requests to be put; the state takes the records of clips that are unchanged and are not
+    to be done again."""
     job = state.job
     found = {} if job.at is None and folder.is_stale(job.identity) else folder.read_predictions()
-    redone = redo_of(job.settings.redo, [each.name for each in state.requests])
-    for each in state.requests:
-        record = found.get(each.name)
-        if record is None or redone(record):
-            continue
-        current = _current(record.fingerprint, each)
-        if current is None:
+    redone = redo_of(job.settings.redo, [clip.name for clip in state.clips])
+    left = []
+    for each in requests:
+        record = found.pop(each.name, None)
+        current = None
+        if record is not None and not redone(record):
+            current = _current(record.fingerprint, each)
+        if record is None or current is None:
+            left.append(each)
             continue
         if current != record.fingerprint:
             record = replace(record, fingerprint=current)
             state.touched.append(record)
-        elif current == each.fingerprint:
-            # One dictionary for both: there may be 100,000 clips.
-            record = replace(record, fingerprint=each.fingerprint)
-        state.predictions[each.name] = record
+        state.keep(record)
+        if _passing(record):
+            left.append(each)
+    return left
 
 
 def _predictions_of(path: Path) -> dict[str, Prediction]:

@@ -1,6 +1,7 @@
 """One job from beginning to end: describe -> extract -> score, each going on where it stopped."""
 
 import os
+import sys
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,6 +16,7 @@ from ovmer.adapters.mllm import Mllm
 from ovmer.baselines.errors import ClipError, PrerequisiteError, Status
 from ovmer.runners.config import settings_as_json
 from ovmer.runners.data import in_clusters, read_dataset
+from ovmer.runners.describing.failures import CrashedAlike
 from ovmer.runners.describing.launchers import make_launcher
 from ovmer.runners.describing.pipeline_settings import PipelineSettings
 from ovmer.runners.describing.requests import clip_seed
@@ -167,19 +169,23 @@ def _describe(folder: RunFolder, state: JobState, info: RunInfo) -> None:
         adapter = WithEmbeddings(adapter, folder.path)
     launcher = make_launcher(job.settings.launcher, PipelineSettings.of(job, adapter))
     begun, first = time.monotonic(), None
+    crashes = None if state.counts[Status.OK] else CrashedAlike()
     try:
         with Progress(len(requests), job.label) as progress:
             for found in launcher.describe(requests):
                 first = first or time.monotonic() - begun
                 prediction = replace(found, made_by=made_by)
                 folder.predictions.append(prediction)
-                state.predictions[prediction.name] = prediction
+                state.keep(prediction)
                 if prediction.failed:
                     sentence = f"{prediction.name} is {prediction.status}: {prediction.error}"
                     progress.add(prediction.status, sentence)
                 else:
                     progress.add()
+                if crashes is not None:
+                    crashes.add(prediction)
     finally:
+        state.requests = state.to_describe
         speed, price = launcher.speed, job.settings.price
         info.sessions[-1]["speed"] = speed.as_json()
         if first is not None:  # loading included
@@ -267,9 +273,8 @@ def _read(folder: RunFolder, state: JobState, reading: ExtractionState) -> None:
 
 
 def _labelled(found: ExtractedLabels, key: str) -> LabelRecord:
-    return LabelRecord(
-        found.name, found.labels, found.raw, key, found.notes, found.trail, found.error
-    )
+    labels = tuple(map(sys.intern, found.labels))  # of many clips few words are distinct
+    return LabelRecord(found.name, labels, found.raw, key, found.notes, found.trail, found.error)
 
 
 def _score(folder: RunFolder, state: JobState) -> None:

@@ -2,15 +2,17 @@
 
 import multiprocessing
 import os
+import subprocess
 import sys
 import time
+from pathlib import Path
 from types import ModuleType
 
 import psutil
 import pytest
 
-from ovmer.baselines.decoding.vllm_offline import STARTED_BY
 from ovmer.baselines.native import vllm_plugin
+from ovmer.baselines.starter import STARTED_BY
 
 
 def vllm_without(monkeypatch: pytest.MonkeyPatch, *missing: str) -> dict[str, object]:
@@ -53,6 +55,29 @@ def test_a_name_that_has_moved_is_a_warning(monkeypatch: pytest.MonkeyPatch, mov
     monkeypatch.setenv(STARTED_BY, str(os.getpid()))
     with pytest.warns(UserWarning, match=r"ovmer.s .* cannot be had in this vLLM"):
         vllm_plugin.register()
+
+
+STARTER = """
+import multiprocessing, os, time
+import ovmer.__main__  # as the main module of the command does
+from ovmer.baselines.starter import STARTED_BY
+
+if __name__ == "__main__":
+    os.environ[STARTED_BY] = str(os.getpid())
+    code = "print(__import__('os').getpid(), flush=True); __import__('time').sleep(60)"
+    multiprocessing.get_context("spawn").Process(target=exec, args=(code,)).start()
+    time.sleep(60)
+"""
+
+
+def test_an_engine_that_is_still_importing_ends_with_who_started_it(tmp_path: Path) -> None:
+    (tmp_path / "starter.py").write_text(STARTER)
+    command = [sys.executable, str(tmp_path / "starter.py")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as starter:
+        assert starter.stdout is not None
+        child = psutil.Process(int(starter.stdout.readline()))
+        starter.kill()
+        child.wait(20)  # else it raises TimeoutExpired
 
 
 def engine(pipe: "multiprocessing.connection.Connection") -> None:

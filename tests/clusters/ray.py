@@ -18,7 +18,7 @@ from pathlib import Path
 
 import psutil
 
-from tests.clusters.sweeps import CLIPS, Sweep, called, write_data
+from tests.clusters.sweeps import CLIPS, Sweep, called, require_known, write_data
 
 HEAD, SECOND, PORT = "10.99.0.1", "10.99.0.2", 6399
 ADDRESS = f"launcher.address='{HEAD}:{PORT}'"
@@ -246,6 +246,7 @@ CASES: list[Callable[[Trial], float]] = [
 def main() -> None:
     """Run the cases that are named, or all."""
     folder, wanted = Path(sys.argv[1]).resolve(), sys.argv[2:]
+    require_known(wanted, [each.__name__ for each in CASES])
     # Ray takes a token where an earlier cluster has left one in the home directory.
     os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_AUTH_MODE": "disabled"}
     os.environ["RAY_TMPDIR"] = str(folder)  # where others would look for a cluster that runs here

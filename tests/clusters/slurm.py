@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.clusters.sweeps import CLIPS, Sweep, called, write_data
+from tests.clusters.sweeps import CLIPS, Sweep, called, require_known, write_data
 
 SLURM = "hydra/launcher=submitit_slurm"
 SLOW = ("baseline=scripted", "batch_size=1", "baseline.needs.mem_gb=1", "baseline.needs.gpus=0")
@@ -236,6 +236,7 @@ CASES: list[Callable[[Trial], float]] = [
 def main() -> None:
     """Run the cases that are named, or all; the one without data on a node of its own."""
     folder, wanted = Path(sys.argv[1]).resolve(), sys.argv[2:]
+    require_known(wanted, [each.__name__ for each in (*CASES, without_data)])
     os.environ["SLURM_CONF"] = str(folder / "slurm.conf")
     shutil.rmtree(folder / "cases", ignore_errors=True)
     failed = 0

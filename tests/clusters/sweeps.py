@@ -19,6 +19,12 @@ PATIENCE = float(os.environ.get("PATIENCE", "1"))
 CLIPS = [f"clip{number:02}" for number in range(60)]
 
 
+def require_known(wanted: Sequence[str], known: Sequence[str]) -> None:
+    """SystemExit for a name of a case that there is not."""
+    if unknown := set(wanted) - set(known):
+        raise SystemExit(f"there is no {min(unknown)}; choose from {', '.join(known)}")
+
+
 def write_data(folder: Path) -> list[str]:
     """A data set of 60 clips with media files of a few bytes; returns its overrides."""
     root = write_tables(folder / "data", CLIPS)

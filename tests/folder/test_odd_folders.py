@@ -101,7 +101,7 @@ def test_an_odd_record_is_named_by_its_line(line, tmp_path):
     path = tmp_path / "predictions.jsonl"
     path.write_text('{"name": "z", "status": "ok"}\n' + line + "\n", "utf-8")
     with pytest.raises(PrerequisiteError, match=r"predictions\.jsonl, line 2 is no record"):
-        read_records(path, Prediction)
+        list(read_records(path, Prediction))
 
 
 @pytest.mark.parametrize("name", ["run.json", "scores.json", "predictions.jsonl", "labels.jsonl"])

@@ -124,6 +124,16 @@ def test_an_error_in_the_code_of_a_plug_in_names_its_file_and_line():
     assert found.error.endswith(f"has no len() (test_pipeline.py, line {line})")
 
 
+@pytest.mark.parametrize("half", ["prepare", "generate"])
+def test_a_missing_package_ends_the_run_as_every_clip_lacks_it(half):
+    def needing(self, *given):
+        import package_that_nobody_has  # noqa: F401
+
+    adapter = type("Needing", (Scripted,), {half: needing})()
+    with pytest.raises(PrerequisiteError, match=r"package_that_nobody_has is missing \(test_pipe"):
+        described(adapter)
+
+
 class TorchLike(RuntimeError):
     """Stands in for torch.OutOfMemoryError, which is known by its name alone."""
 

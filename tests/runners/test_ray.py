@@ -158,6 +158,13 @@ def test_workers_that_share_a_gpu_are_given_their_part_of_its_memory(base):
         limit_memory(1.0)
 
 
+def test_a_dry_run_of_a_server_is_sent_to_the_workers(base):
+    served = ("baseline=served", "baseline.model=any", "engine=server", "dry_run=true")
+    state = work(job(*served, *base, "dataset.limit=4", "launcher.workers=2"))
+    assert len(state.predictions) == 4
+    assert {each.status for each in state.predictions.values()} != {"crashed"}
+
+
 def test_on_error_raise_ends_the_run_at_once(base):
     fails = "+baseline.generate_fails.clip05=timeout"
     with pytest.raises(ClipError, match="clip05: clip05: scripted timeout"):

@@ -31,11 +31,11 @@ def written(path, *records):
 )
 def test_what_is_written_is_read_back(tmp_path, record):
     written(tmp_path / "r.jsonl", record)
-    assert read_records(tmp_path / "r.jsonl", type(record)) == [record]
+    assert list(read_records(tmp_path / "r.jsonl", type(record))) == [record]
 
 
 def test_no_file_holds_no_records(tmp_path):
-    assert read_records(tmp_path / "none.jsonl", Prediction) == []
+    assert list(read_records(tmp_path / "none.jsonl", Prediction)) == []
 
 
 def test_a_line_cut_at_any_byte_is_left_out_and_repaired(tmp_path):
@@ -45,7 +45,7 @@ def test_a_line_cut_at_any_byte_is_left_out_and_repaired(tmp_path):
     first = whole.index(b"\n") + 1
     for end in range(first, len(whole)):
         path.write_bytes(whole[:end])
-        assert read_records(path, Prediction) == [GOOD]
+        assert list(read_records(path, Prediction)) == [GOOD]
         written(path, BAD)
         assert path.read_bytes() == whole
 
@@ -55,7 +55,7 @@ def test_a_line_that_is_no_record_is_named(tmp_path):
     written(path, GOOD)
     path.write_bytes(b'{"name": "a"}\n' + path.read_bytes())
     with pytest.raises(PrerequisiteError, match=r"r\.jsonl, line 1 is no record"):
-        read_records(path, Prediction)
+        list(read_records(path, Prediction))
 
 
 def test_what_cannot_be_encoded_is_written_all_the_same(tmp_path):

@@ -9,12 +9,14 @@ import pytest
 
 from ovmer.baselines.errors import ClipError, PrerequisiteError, Status
 from ovmer.runners.data import read_dataset
+from ovmer.runners.describing.failures import MOST_ALIKE
 from ovmer.runners.folder.imported import add_to_run
 from ovmer.runners.folder.run_folder import RunFolder
 from ovmer.runners.job import Job
 from ovmer.runners.scoring import make_metric
 from ovmer.runners.sweeping.state import look
 from ovmer.runners.sweeping.work import work
+from tests.runners.conftest import write_tables
 from tests.runners.jobs import job
 
 
@@ -367,3 +369,21 @@ def test_figures_that_are_found_afterwards_join_those_of_the_run(base):
     assert kept["grouping"].figures["F"] == scores.figures["F"]
     assert kept["grouping"].extractor == kept["wheel"].extractor
     assert not add_to_run(made.folder / "nowhere", scores)
+
+
+@pytest.mark.parametrize("failures", [MOST_ALIKE, MOST_ALIKE - 1])
+def test_clips_that_all_crash_at_one_line_end_the_run_at_once(tmp_path, failures):
+    names = [f"clip{number:02}" for number in range(MOST_ALIKE + 5)]
+    root = write_tables(tmp_path / "data", names)
+    fails = ",".join(f"{name}: bug" for name in names[:failures])
+    made = job(
+        *("baseline=scripted", f"+baseline.generate_fails={{{fails}}}", "dataset=ovmerd"),
+        *(f"dataset.root={root}", "dataset.check_files=false", f"outputs={tmp_path / 'out'}"),
+    )
+    if failures < MOST_ALIKE:
+        assert work(made).counts == {Status.CRASHED: failures, Status.OK: len(names) - failures}
+        return
+    sentence = r"first 20 clips all crashed at one line, the last being clip19: ZeroDivisionError"
+    with pytest.raises(PrerequisiteError, match=sentence):
+        work(made)
+    assert [each["status"] for each in lines(made)] == ["crashed"] * MOST_ALIKE
