@@ -152,8 +152,8 @@ def _notes(scores: "Scores", drawn: Mapping[str, FloatArray]) -> list[str]:
         units = f"{scores.cluster or 'cluster'}s" if sample.clusters else "clips"
         notes.append(f"{scores.primary} is {end}: the interval is Wilson's for the {units}")
     if 0 < counted < _FEW_CLIPS:
-        some = "one clip counts" if counted == 1 else f"{counted} clips count"
-        notes.append(f"only {some}: intervals are rough under {_FEW_CLIPS}")
+        few = "one clip counts" if counted == 1 else f"{counted} clips count"
+        notes.append(f"only {few}: intervals are rough under {_FEW_CLIPS}")
     return notes + _cluster_notes(scores, drawn[scores.primary])
 
 
