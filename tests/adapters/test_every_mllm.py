@@ -155,9 +155,12 @@ def test_samples_beyond_measure_are_unreadable(name, parts, tmp_path):
     if AUDIO not in adapter.modalities:
         pytest.skip("hears nothing")
     loud = write_wav(tmp_path / "loud.wav", tone(0.1, 16_000) * 3e38, 16_000)
-    video = SAMPLE / "video" / "farewell.mp4"
+    clip = (SAMPLE / "video" / "farewell.mp4", loud, None)
+    if name == "emotion_llama":  # its authors' sound has 16 bits and stops at full scale
+        assert prepare(adapter, clip).inputs.waveform.isfinite().all()
+        return
     with pytest.raises(Unreadable, match="where full scale is 1"):
-        prepare(adapter, (video, loud, None))
+        prepare(adapter, clip)
 
 
 # -- prompts -------------------------------------------------------------------------------------
