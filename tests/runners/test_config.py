@@ -29,6 +29,7 @@ def sentence(*overrides):
     ("override", "said"),
     [
         ("baseline=lexicn", "there is no baseline=lexicn; did you mean lexicon"),
+        ("baseline=VideoLLaVA", "there is no baseline=VideoLLaVA; did you mean video_llava?"),
         ("dataset=ovmer", "there is no dataset=ovmer; did you mean ovmerd"),
         ("engine=x", "there is no engine=x; choose one of server, "),
         ("bseline=random", "there is no key bseline; did you mean baseline"),
