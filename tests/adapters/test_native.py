@@ -24,6 +24,8 @@ from ovmer.baselines.errors import (
     PrerequisiteError,
     Unreadable,
 )
+from ovmer.baselines.native.model import read_processor
+from ovmer.baselines.native.processor import Message
 from ovmer.runners.config import shipped_baselines
 from ovmer.runners.describing.pipeline import Pipeline
 from ovmer.runners.describing.requests import ClipRequest
@@ -363,6 +365,34 @@ def test_both_as_documented(small):
     assert told(adapter, "good_news") == [
         each for each in tokens if each != adapter.tokenizer.eos_id
     ]
+
+
+def test_arguments_of_the_chat_template_reach_it(small):
+    folder = small("qwen3_5").parts["model"]
+    words = (
+        "{{ messages[-1].content[0].text }}{% if enable_thinking is false %} Be brief.{% endif %}"
+    )
+    message = Message([], "How does she feel?")
+    for given, end in (({}, "?"), ({"enable_thinking": False}, "? Be brief.")):
+        rendered = read_processor(folder, {}, {"chat_template": words, **given}).render(message)
+        assert rendered == f"How does she feel{end}"
+
+
+def test_times_are_not_rounded_to_half_precision(tmp_path, monkeypatch):
+    """In bfloat16 the seconds a grid would move the positions of half of all clip lengths."""
+    adapter = configured("qwen2_5_omni").miniature(tmp_path)
+    adapter.load(Machine(device="cpu", dtype="bfloat16"))
+    cls, given = transformers.Qwen2_5OmniThinkerForConditionalGeneration, {}
+    generate = cls.generate
+
+    def seen(self, *arguments, **more):
+        given.update(more)
+        return generate(self, *arguments, **more)
+
+    monkeypatch.setattr(cls, "generate", seen)
+    adapter.generate([prepared(adapter, "farewell")])
+    assert given["video_second_per_grid"].dtype == torch.float32
+    assert given["pixel_values_videos"].dtype == torch.bfloat16
 
 
 def test_inputs_that_the_model_lacks_are_named_before_the_first_clip(small):
