@@ -89,7 +89,8 @@ def near(word: str, choices: Iterable[str]) -> str:
     """
     choices = sorted(choices)
     plain = {choice: _plain(choice) for choice in choices}
-    nearest = difflib.get_close_matches(_plain(word), sorted(set(plain.values())), n=3, cutoff=0.5)
+    names, wanted = sorted(set(plain.values())), _plain(word)
+    nearest = [wanted] if wanted in names else difflib.get_close_matches(wanted, names, cutoff=0.5)
     close = [choice for each in nearest for choice in choices if plain[choice] == each][:3]
     if close:
         return f"did you mean {' or '.join(close)}?"

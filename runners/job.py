@@ -18,15 +18,16 @@ from omegaconf.errors import OmegaConfBaseException
 from ovmer.adapters import plugin, registry
 from ovmer.adapters.base import SUBTITLE, VIDEO, Adapter, Machine
 from ovmer.adapters.media.settings import MediaSettings
-from ovmer.baselines.checkpoint import BESIDE_CONTENT, CheckpointPart, describe_part
+from ovmer.baselines.checkpoint import CheckpointPart, describe_part
 from ovmer.baselines.decoding.engine_base import words_depend_on
 from ovmer.baselines.errors import PrerequisiteError, first_line, where
 from ovmer.baselines.gpu import OWN, resolve_dtype
-from ovmer.runners.config import Settings, shipped_extractor
+from ovmer.runners.config import Settings
 from ovmer.runners.content import code_hash, code_of_class
 from ovmer.runners.data.own import with_own_clips
 from ovmer.runners.explain import explain
 from ovmer.runners.file_names import file_word, shortened
+from ovmer.runners.naming import extraction_word, field_words, switch_words, task_words
 from ovmer.runners.parts import identities
 from ovmer.runners.tasks.task import Task, make_task
 
@@ -38,14 +39,9 @@ NOT_FIELDS = frozenset(
 `Job.dtype`; `protocol`: settings beside the baseline that its rows in print take; `variant_of`:
 the baseline of which this is another release (papers/); `trained_on`: data sets that it was
 trained on here (trained_on.py)."""
-_BESIDE_CONTENT = tuple(f".{name}" for name in BESIDE_CONTENT)
 _PRESETS = ("paper", "card", "greedy")
 OWN_PRESET = "own"
 """As `generation`: `paper` or `card`, whichever the baseline has, else `greedy`."""
-_MAKES_LABELS = ("model", "sampling", "translate", "merge", "labels", "parser", "sentences")
-"""Settings of an extractor that its labels are called by, where they are unusual."""
-_UNNAMED = frozenset({"translate", "sentences"})
-"""Of these, the keys whose values say little alone."""
 
 
 @dataclass(frozen=True)
@@ -197,20 +193,8 @@ class Job:
 
     @property
     def extraction(self) -> str:
-        """How labels are made, in a word: `qwen25-paper-merge`.
-
-        Labels of different making have different words, so that both results stay.
-        """
-        extractor = self.settings.extractor
-        usual = shipped_extractor(extractor["name"])
-        protocol = self.settings.baseline.get("protocol") or {}
-        usual |= {"sampling": "greedy", "translate": protocol.get("translate", "none")}
-        words = [extractor["name"]]
-        for key in _MAKES_LABELS:
-            value = extractor.get(key, usual.get(key))
-            if value != usual.get(key) and isinstance(value, str | int):
-                words.append(file_word(f"{key}_{value}" if key in _UNNAMED else str(value)))
-        return "-".join([*words, "merge"] if self.settings.subtitle == "merge" else words)
+        """How labels are made, in a word; see `extraction_word`."""
+        return extraction_word(self.settings)
 
     @property
     def is_dry(self) -> bool:
@@ -338,74 +322,21 @@ class Job:
     @property
     def _variant(self) -> list[str]:
         """Words for the folder's name: the settings that differ from the defaults."""
-        settings, switches, words = self.settings, self._switches, list[str]()
-        brings_task = bool((settings.dataset.get("rows") or {}).get("file"))
-        if self.task.asks and ("task" in self._overridden or not brings_task):
-            words.append(self.task.name)
-        for key in ("question", "choices"):
-            if self.task.asks and key in self._overridden:
-                value = getattr(settings, key)
-                words.append("+".join(value) if isinstance(value, list) else str(value))
+        settings, keys = self.settings, self._overridden
+        words = task_words(settings, self.task, keys)
         if self.is_dry:
             words.append("dry")
         if settings.baseline.get("generation") and settings.generation != own_preset(
             settings.baseline
         ):
             words.append(settings.generation)
-        if switches.get("subtitle", "prompt") != "prompt":
-            words.append("apart")  # the subtitle, from the question; merged in afterwards or not
-        if switches.get("dataset.visual", "frame") != "frame":
-            words.append(str(switches["dataset.visual"]))
-        if "dataset.language" in switches and "dataset.language" in self._overridden:
-            words.append(str(switches["dataset.language"]))
-        of_the_authors = ("auto", settings.baseline.get("dtype"))
-        if "machine.dtype" in switches and settings.machine.dtype not in of_the_authors:
-            words.append(settings.machine.dtype)
-        if switches.get("engine", "transformers") != "transformers":
-            words.append(settings.engine["name"])
-        for key, value in switches.items():
-            if key.startswith("engine."):
-                words.append(f"{key.removeprefix('engine.')}_{str(value).lower()}")
-        if "media.reader" in switches:
-            words.append(switches["media.reader"])
-        words += [str(settings.asr["name"])] if "asr" in switches else []
-        words += ["detected"] if "faces" in switches else []
-        if "inputs" in switches:
-            words.append(settings.inputs)
-        if settings.seed:
-            words.append(f"seed{settings.seed}")
+        words += switch_words(settings, self._switches, keys)
         if self._fields.get("bug_compat"):
             words.append("bug_compat")
-        words += [self._field_word(key) for key in self._overridden_fields]
+        words += field_words(settings.baseline, self._class, keys)
         if self._sources:
             words.append("+".join(source.rpartition("/")[2] for source in self._sources))
         return words + ([settings.variant] if settings.variant else [])
-
-    @property
-    def _overridden_fields(self) -> list[str]:
-        """The keys below `baseline` that the command line sets, in its order."""
-        keys = [key.partition(".")[2] for key in self._overridden if key.startswith("baseline.")]
-        beside = {"name", "title", "needs", "bug_compat"} | self._class.beside_identity
-        return [
-            key
-            for key in keys
-            if key.partition(".")[0] not in beside
-            and not (key.startswith("checkpoint.") and key.endswith(_BESIDE_CONTENT))
-        ]
-
-    def _field_word(self, key: str) -> str:
-        """`baseline.labels=3` -> `labels_3`: jobs that differ in it get folders of their own.
-
-        The value is the configured one, since Hydra respells the overrides of a sweep.
-        """
-        value: Any = self.settings.baseline
-        for part in key.split("."):
-            value = value.get(part) if isinstance(value, dict) else None
-        if key == "adapter":
-            return str(value).rpartition(":")[2]
-        if key in self._class.named_files:
-            value = Path(str(value)).name
-        return f"{key}_{value if isinstance(value, str) else json.dumps(value)}"
 
 
 def own_preset(baseline: Mapping[str, Any]) -> str:

@@ -1,5 +1,6 @@
 """Loads a chat MLLM's checkpoint folder: the model, strictly, and its processor."""
 
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,16 @@ from ovmer.baselines.errors import CheckpointError, PrerequisiteError, first_lin
 from ovmer.baselines.native.classes import class_named
 from ovmer.baselines.native.mistral import NAME, MistralProcessor
 from ovmer.baselines.native.processor import ChatProcessor
+
+
+def _is_no_word_on_talker(record: logging.LogRecord) -> bool:
+    # Qwen2.5-Omni's talker, which is not loaded here, has a vocabulary of 8,448 and by default ids
+    # of the thinker's: transformers warns seven times of its own default wherever it reads both.
+    message = record.getMessage()
+    return not ("_token_id must be" in message and "(between 0 and 8447)" in message)
+
+
+logging.getLogger("transformers.configuration_utils").addFilter(_is_no_word_on_talker)
 
 
 class ChatModel:

@@ -117,22 +117,23 @@ def _meanings(labels: list[str], board: Leaderboard) -> dict[str, Any]:
     }
 
 
-def _disagreement(columns: list[list[list[int]]], words: _Words, board: Leaderboard) -> list[int]:
+def _disagreement(
+    columns: list[list[list[int]]], words: _Words, board: Leaderboard
+) -> list[int | None]:
     """Disagreement on each clip, in percent: baselines without an emotion that another one names.
 
     Averaged over the emotions that are named at all, as groups of the first wheel at level 1 where
-    the metric has wheels; 0 where all baselines agree.
+    the metric has wheels; 0 where all baselines agree, None where none names any.
     """
     if not columns:
-        return [0] * len(board.clips)
+        return [None] * len(board.clips)
     group = _first_wheel(words.words, board)
-    found = []
+    found = list[int | None]()
     for answers in zip(*columns, strict=True):
         named = [{group[label] for label in labels} - {-1} for labels in answers]
         emotions = set().union(*named)
-        agreeing = sum(map(len, named))
-        shares = agreeing / (len(emotions) * len(named)) if emotions else 1.0
-        found.append(round(100 * (1 - shares)))
+        agreeing, all_named = sum(map(len, named)), len(emotions) * len(named)
+        found.append(round(100 * (1 - agreeing / all_named)) if all_named else None)
     return found
 
 

@@ -9,8 +9,10 @@ import torch
 import ovmer
 from ovmer.adapters.base import Machine
 from ovmer.adapters.embeddings import FILE
+from ovmer.baselines.device import Placement
 from ovmer.baselines.errors import PrerequisiteError
 from tests.adapters.test_native import configured
+from tests.runners.jobs import job
 
 SAMPLE = Path(__file__).parents[2] / "runners" / "data" / "sample"
 
@@ -46,6 +48,28 @@ def test_a_port_keeps_what_its_connector_and_its_language_model_say(tmp_path):
     assert len(again["names"]) == 3
     for name in ("hidden", "connector"):
         assert np.array_equal(again[name][:2], found[name])
+
+
+def test_what_a_port_keeps_is_what_a_forward_pass_by_hand_gives(tmp_path):
+    adapter = job("baseline=video_llava", "dry_run=true").adapter.miniature(tmp_path)
+    adapter.load(Machine(device="cpu", dtype="float32"))
+    item = adapter.prepare(SAMPLE / "video" / "good_news.mp4", None, "No!")
+    states = adapter.prompt_states(item)
+
+    model, inputs = adapter.build(Placement(torch.device("cpu"), torch.float32)), item.inputs
+    words = model.llm.get_input_embeddings()
+    with torch.inference_mode():
+        frames = model.encode(inputs.pixels)
+        texts = [words(torch.tensor(ids, dtype=torch.long)) for ids in inputs.texts]
+        prompt = [texts[0]]
+        for frame, text in zip(frames, texts[1:], strict=True):
+            prompt += [frame, text]
+        whole = model.llm.model(inputs_embeds=torch.cat(prompt)[None]).last_hidden_state
+    # The same operations on the same numbers, so nothing but the order of a sum may differ.
+    assert np.allclose(states.hidden, whole[0, -1], atol=1e-6)
+    assert list(states.connector) == [str(number) for number in range(len(frames))]
+    for stored, frame in zip(states.connector.values(), frames, strict=True):
+        assert np.allclose(stored, frame.mean(0), atol=1e-6)
 
 
 def test_a_chat_model_keeps_a_vector_for_each_medium(tmp_path):

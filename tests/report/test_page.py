@@ -313,6 +313,25 @@ def test_markup_is_text_wherever_it_comes_from(browser, tmp_path):
         assert browser.all("b") == []
 
 
+def test_without_true_labels_the_gallery_speaks_of_no_score(browser, tmp_path):
+    """And of no disagreement on a clip of which nobody named an emotion."""
+    answers = [said(name, "He talks.") for name in ("good_news", "farewell")]
+    runs = []
+    for name, labels in (("first", {"farewell": ["sad"]}), ("second", {"farewell": ["happy"]})):
+        runs += collect([write_run(tmp_path, name, answers, labels)])
+    for run in runs:
+        run.clips = [replace(each, labels=()) for each in run.clips]
+    page = tmp_path / "page.html"
+    write_page(page, make_boards(runs))
+    at_gallery(browser, page, "clip=good_news")
+    assert browser.text("#found").endswith("clips")
+    assert "Disagreement" not in browser.text("main article")
+    at_gallery(browser, page, "clip=farewell&sort=disagreement")
+    assert "Disagreement between the baselines: 50 %" in browser.text("main article")
+    assert browser.text("#found").endswith("with the disagreement between the baselines")
+    assert browser.texts(".clip-link .small.text-nowrap") == ["50 % apart"]
+
+
 def test_media_travel_in_the_page_when_asked_for(browser, outputs, tmp_path):
     page = tmp_path / "alone.html"
     write_page(page, make_boards(collect([outputs / "sample" / "lexicon"])), embed=True)

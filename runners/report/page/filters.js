@@ -32,6 +32,16 @@ function chosenRow(index, state) {
   return index.rows[row] ? row : null;
 }
 
+// Of each clip the score of a row, or the mean over all; see isKnown.
+function scores(index, row) {
+  return row === null ? index.mean : index.rows[row].score;
+}
+
+// Scores of clips that do not count are null or -1, the disagreement of those without labels null.
+function isKnown(figure) {
+  return figure !== null && figure >= 0;
+}
+
 function statusTest(index, rows, wanted) {
   const isFailed = (status) => status >= 0 && !["ok", "empty"].includes(index.statuses[status]);
   const number = index.statuses.indexOf(wanted); // -1 for "not done", as in the index
@@ -52,11 +62,10 @@ function labelTest(index, rows, text) {
 }
 
 function order(index, clips, sort, row) {
-  const score = (clip) => (row === null ? index.mean[clip] : index.rows[row].score[clip]);
-  const known = (clip) => score(clip) !== null && score(clip) >= 0;
   if (sort === "worst" || sort === "best") {
     const sign = sort === "worst" ? 1 : -1;
-    return clips.filter(known).sort((a, b) => sign * (score(a) - score(b)));
+    const score = scores(index, row);
+    return clips.filter((clip) => isKnown(score[clip])).sort((a, b) => sign * (score[a] - score[b]));
   }
   if (sort === "disagreement") {
     return clips.sort((a, b) => index.disagreement[b] - index.disagreement[a]);

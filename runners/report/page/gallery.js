@@ -14,7 +14,7 @@ function LoadedGallery({ board, index, state }) {
   return html`
     <${Filters} board=${board} index=${index} state=${state} />
     <p class="small text-body-secondary my-2" role="status" aria-live="polite" id="found">
-      ${clips.length.toLocaleString("en")} of ${counted(index.names.length, "clip")}, ${listed(index, state)}
+      ${clips.length.toLocaleString("en")} of ${counted(index.names.length, "clip")}${listed(index, state)}
       ${hits && hits.share < 1 && `, ${Math.floor(100 * hits.share)} % searched`}
     </p>
     <div class=${`gallery ${shown === null ? "" : "has-clip"}`}>
@@ -28,10 +28,14 @@ function LoadedGallery({ board, index, state }) {
   `;
 }
 
-// What the figures in the list are.
+// What the figures in the list are; nothing where there are none, as without true labels.
 function listed(index, state) {
-  if (state.sort === "disagreement") return "with the disagreement between the baselines";
-  return chosenRow(index, state) === null ? "with their mean score" : "with the baseline's score";
+  const row = chosenRow(index, state);
+  if (state.sort === "disagreement") {
+    return index.disagreement.some(isKnown) ? ", with the disagreement between the baselines" : "";
+  }
+  if (!scores(index, row).some(isKnown)) return "";
+  return row === null ? ", with their mean score" : ", with the baseline's score";
 }
 
 // What the search finds, anew whenever more has been made ready to be searched.
@@ -119,10 +123,12 @@ function stepThrough(event) {
 
 function ClipScore({ index, state, clip, row }) {
   if (state.sort === "disagreement") {
-    return html`<span class="text-body-secondary small text-nowrap">${index.disagreement[clip]} % apart</span>`;
+    const apart = index.disagreement[clip];
+    if (!isKnown(apart)) return null;
+    return html`<span class="text-body-secondary small text-nowrap">${apart} % apart</span>`;
   }
-  const score = row === null ? index.mean[clip] : index.rows[row].score[clip];
-  if (score === null || score < 0) return null;
+  const score = scores(index, row)[clip];
+  if (!isKnown(score)) return null;
   return html`<span class="text-body-secondary small text-nowrap">
     <span class="visually-hidden">score </span>${Math.round(score)} %
   </span>`;
@@ -150,7 +156,7 @@ function Clip({ board, index, state, clips, clip }) {
       : html`<p class="text-body-secondary mb-2">none</p>`}
     <h3 class="h6 mb-1">Ground truth, ${mappingName(index.mappings[mapping])}</h3>
     <${Labels} index=${index} labels=${index.truth[clip]} mapping=${mapping} name="Ground truth" />
-    ${board.rows.length > 1 &&
+    ${board.rows.length > 1 && isKnown(index.disagreement[clip]) &&
     html`<p class="small text-body-secondary mb-2">
       Disagreement between the baselines: ${index.disagreement[clip]} %
     </p>`}
