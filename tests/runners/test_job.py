@@ -8,6 +8,7 @@ import pytest
 from ovmer.adapters.base import Adapter
 from ovmer.adapters.heuristic import Random
 from ovmer.baselines.errors import PrerequisiteError
+from ovmer.baselines.gpu import OWN
 from ovmer.runners.config import settings_as_json
 from tests.runners.jobs import job
 
@@ -111,6 +112,14 @@ def test_what_changes_words_changes_both(override):
     other = model(override)
     assert other.identity != model().identity
     assert other.folder != model().folder
+
+
+def test_the_extractors_data_type_is_resolved_for_its_machine():
+    """So that labels of a CPU are not kept as those of a GPU."""
+    made = job("baseline=random", "extractor=qwen25")
+    assert made.settings.extractor["dtype"] == "auto"
+    assert replace(made, on_gpu=False).extractor["dtype"] == "float32"
+    assert replace(made, on_gpu=True).extractor["dtype"] == OWN, "the checkpoint's"
 
 
 def test_the_data_type_of_the_authors_has_one_folder_named_or_not():
