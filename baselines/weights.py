@@ -202,6 +202,7 @@ def load_strict(module: nn.Module, tensors: Tensors, placement: Placement) -> No
             setattr(owner, name, buffer.to(device_of(f"{path}.{name}", where)))
     if placement.others and placement.llm_folder is None:
         connect(cast(PreTrainedModel, module.llm), _below_llm(where))
+        loading.notes.append(f"spread over {1 + len(placement.others)} GPUs, in padded batches")
     module.eval().requires_grad_(False)
 
 

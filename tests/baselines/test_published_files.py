@@ -313,7 +313,7 @@ ROWS = (
         ignore="*", refused="needs projector.bias"),
     Row("salmonn", "connector", "adapters missing", drop("layers.1.self_attn.q_proj.lora_B"),
         refused="lacks llm.model.layers.1"),
-    Row("salmonn", "llm", "shards without an index", no_index, noted="the other shards have no index"),
+    Row("salmonn", "llm", "shards without an index", no_index, noted="have no index"),
     Row("salmonn", "llm", "one of them missing", both(no_index, lose("*-00002-of-*")),
         refused="lacks shard 2 of 2"),
     Row("salmonn", "llm", "shard of the index missing", lose("*-00002-of-*"),
@@ -445,7 +445,7 @@ ROWS = (
     Row("video_llava", "llm", "copy of a tower", add("model.image_tower.x.weight")),
     Row("video_llava", "tower", "the image tower", drop(".temporal_"),
         refused="needs tower.layers"),
-    Row("chat_univi", "llm", "shards without an index", no_index, noted="the other shards have no index"),
+    Row("chat_univi", "llm", "shards without an index", no_index, noted="have no index"),
 )  # fmt: skip
 
 
