@@ -91,6 +91,11 @@ class Loading:
                     return name
         return None
 
+    def label(self, file: Path) -> str:
+        """A file by its part and name, as two parts may have files of one name."""
+        part = self.part_of([file])
+        return file.name if part is None else f"{part} {file.name}"
+
     def ignores(self, key: str, files: Sequence[Path]) -> bool:
         """Whether the user ignores the tensor called `key`."""
         part = self.part_of(files)

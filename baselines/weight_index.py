@@ -100,7 +100,7 @@ def weight_files(path: Path) -> tuple[list[Path], str]:
             if (path / stem).is_file():
                 return [path / stem], ""
             if shards := _unindexed(path, stem.rpartition(".")[2]):
-                return shards, f"{shards[0].name} and its kin have no index"
+                return shards, "it and the other shards have no index"
         except CheckpointError as error:  # the other format may be there in full
             problems.append(error)
     if problems:

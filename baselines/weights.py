@@ -184,7 +184,7 @@ def load_strict(module: nn.Module, tensors: Tensors, placement: Placement) -> No
     the language model, and notes on the files are added to it.
     """
     loading = placement.loading or Loading({}, {})
-    loading.notes += _about_files(tensors)
+    loading.notes += _about_files(tensors, loading)
     for folder in loading.adapters:
         tensors = with_adapter(tensors, folder, module)
         loading.note_adapter(folder)
@@ -202,6 +202,7 @@ def load_strict(module: nn.Module, tensors: Tensors, placement: Placement) -> No
             setattr(owner, name, buffer.to(device_of(f"{path}.{name}", where)))
     if placement.others and placement.llm_folder is None:
         connect(cast(PreTrainedModel, module.llm), _below_llm(where))
+        loading.notes.append(f"spread over {1 + len(placement.others)} GPUs, in padded batches")
     module.eval().requires_grad_(False)
 
 
@@ -242,13 +243,13 @@ def _llm_of(module: nn.Module, tensors: Tensors) -> Tensors:
     }
 
 
-def _about_files(tensors: Tensors) -> list[str]:
+def _about_files(tensors: Tensors, loading: Loading) -> list[str]:
     origins = {id(each.origin): each.origin for each in tensors.values() if each.origin}
     notes = []
     for file in origins.values():
-        notes += [f"{file.path.name}: {note}" for note in file.notes]
-        if file.unused:
-            notes.append(f"{file.path.name}: {summary(file.unused)} not used by this model")
+        unused = [f"{summary(file.unused)} not used by this model"] if file.unused else []
+        name = loading.label(file.path)
+        notes += [f"{name}: {note}" for note in (*file.notes, *unused)]
     return notes
 
 

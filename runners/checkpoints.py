@@ -9,6 +9,7 @@ import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -140,8 +141,16 @@ def compare(findings: Sequence[PartStatus], adapter: Mllm) -> None:
         return
     for each in findings:
         each.verdict = FITS
-    known = {note for each in findings for note in each.notes}
-    findings[0].notes += [note for note in dict.fromkeys(loading.notes) if note not in known]
+    _share_out(loading.notes, findings)
+
+
+def _share_out(notes: Sequence[str], findings: Sequence[PartStatus]) -> None:
+    """Add each note to the part that it begins with, or else to the first."""
+    for note in dict.fromkeys(notes):
+        of = next((each for each in findings if note.startswith(f"{each.part} ")), None)
+        said = note.removeprefix(f"{of.part} ") if of else note
+        if said not in (found := of or findings[0]).notes:
+            found.notes.append(said)
 
 
 def bring(name: str, adapter: Mllm, is_dry: bool) -> bool:
@@ -214,7 +223,12 @@ def _files(path: Path, part: CheckpointPart) -> list[Path]:
     patterns = list(part.files or ["*"])
     if any(mark in pattern for pattern in patterns for mark in _FORMATS):
         patterns += _FORMATS.values()  # a local folder may hold the other format
-    found = sorted(file for file in {f for p in patterns for f in path.glob(p)} if file.is_file())
+    there = {file.relative_to(path).as_posix(): file for file in sorted(path.rglob("*"))}
+    there = {name: file for name, file in there.items() if file.is_file() and name[0] != "."}
+    # Patterns as the hub reads them, whose * matches folders too. A folder laid out otherwise
+    # (AffectGPT's, from a link) may still hold what the loader looks for.
+    found = [f for name, f in there.items() if any(fnmatchcase(name, p) for p in patterns)]
+    found = found or list(there.values())
     if len(patterns) > len(part.files or ["*"]):
         weight_files(path)  # raises where none are there, or not all
     elif lost := [name for name in part.files if "*" not in name and not (path / name).is_file()]:

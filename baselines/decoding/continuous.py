@@ -73,10 +73,10 @@ class ContinuousEngine(TransformersEngine):
     def supports(model: PreTrainedModel, settings: GenerationSettings) -> bool:
         """Whether it can decode this: without beams, a model whose layers all see all tokens.
 
-        A `forward` of our own may count what is in the cache (OneLLM with `bug_compat`), or take
-        more than tokens (Otter).
+        A class of our own may count what is in the cache (OneLLM with `bug_compat`), or take more
+        than tokens (Otter).
         """
-        is_plain = type(model).forward.__module__.startswith("transformers.")
+        is_plain = type(model).__module__.startswith("transformers.")
         return settings.num_beams == 1 and is_plain and RowCache.supports(model.config)
 
     def generate(

@@ -56,6 +56,11 @@ def test_mplug_owl_is_asked_after_the_video_with_the_indentation_of_the_script(o
     assert text.endswith("of the individual in the video.\n            AI: ")
 
 
+def test_the_video_beside_otters_words_needs_whole_batches(otter):
+    otter.load(Machine(device="cpu", dtype="float32"))
+    assert otter.feeding == "batch"
+
+
 def test_otter_has_the_video_before_its_question(otter):
     (ids,) = otter.texts(otter.prompt.about("Why now?"))
     end = otter.tokenizer.eos_id

@@ -102,6 +102,20 @@ def test_vllm_applies_it_too(chat, fine_tuned) -> None:
     assert [found[index] for index in range(len(CLIPS))] == expected
 
 
+def test_a_chat_model_in_vllm_is_given_it_and_notes_it(chat, fine_tuned, monkeypatch) -> None:
+    given = []
+    monkeypatch.setattr(
+        "ovmer.baselines.native.vllm.start_chat_vllm", lambda *options: given.append(options)
+    )
+    adapted = with_adapter(chat, fine_tuned)
+    adapted.load(replace(CPU, engine={"name": "vllm"}))
+    assert given[0][-1] == fine_tuned
+    assert adapted.load_notes == (f"the adapter {fine_tuned.name} is applied",)
+    chat.load(replace(CPU, engine={"name": "vllm"}))
+    assert given[1][-1] is None
+    assert chat.load_notes == ()
+
+
 @pytest.mark.parametrize(
     ("base", "expected"),
     [

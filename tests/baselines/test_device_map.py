@@ -11,6 +11,7 @@ from ovmer.baselines.device_map import check_each, connect, device_of, spread
 from ovmer.baselines.errors import PrerequisiteError
 from ovmer.baselines.weights import weightless
 from tests.adapters.small_mllms import configured, faces
+from tests.adapters.test_native import configured as chat
 
 CPU, HALF = torch.device("cpu"), torch.float16
 CARDS = [torch.device("cuda", index) for index in range(4)]
@@ -110,14 +111,32 @@ def test_a_spread_model_writes_what_it_wrote_in_one_piece() -> None:
     assert torch.equal(model.generate(ids, **options), plain)
 
 
-def test_ports_are_spread_as_they_are_loaded(tmp_path) -> None:
-    adapter = configured("video_llava").miniature(tmp_path)
-    item = adapter.prepare(faces(tmp_path, 9), None, "No!")
-    adapter.load(Machine(device="cpu"))
-    (plain,) = adapter.generate([item])
-    two = configured("video_llava").miniature(tmp_path)
-    model = two.build(Placement(CPU, torch.float32, others=(CPU,)))
-    assert hasattr(model.llm.model.layers[1], "_hf_hook")
-    adapter._model = model
-    adapter._engine._model = model.llm
-    assert adapter.generate([adapter.prepare(faces(tmp_path, 9), None, "No!")]) == [plain]
+@pytest.mark.parametrize("name", ["video_llava", "qwen2_5_vl"])
+def test_an_adapter_on_two_devices_says_what_it_says_on_one(name, tmp_path, monkeypatch) -> None:
+    """A port and a chat model, by engine.gpus=2; both devices are the CPU."""
+    adapter = (chat if name == "qwen2_5_vl" else configured)(name).miniature(tmp_path)
+    clip = faces(tmp_path, 9)
+
+    def said(engine: dict[str, object]) -> list[object]:
+        adapter.load(Machine(device="cpu", dtype="float32", engine=engine))
+        return list(adapter.generate([adapter.prepare(clip, None, words) for words in ("No!", "")]))
+
+    plain = said({"name": "transformers"})
+    assert hooks(adapter._model.llm) == set()
+    two = Placement(CPU, torch.float32, others=(CPU,))
+    asked = []
+    for module in ("chat", "device"):
+        monkeypatch.setattr(
+            f"ovmer.baselines.{module}.resolve",
+            lambda device, dtype, gpus: asked.append(gpus) or two,
+        )
+    assert said({"name": "transformers", "gpus": 2}) == plain
+    assert asked == [2]
+    if name == "video_llava":  # of one device, transformers makes no hooks
+        assert hooks(adapter._model.llm)
+        assert "spread over 2 GPUs, in padded batches" in adapter.load_notes
+
+
+def hooks(model: torch.nn.Module) -> set[str]:
+    """The modules to which accelerate's hooks bring inputs."""
+    return {name for name, module in model.named_modules() if hasattr(module, "_hf_hook")}

@@ -51,6 +51,27 @@ def test_published_files_below_one_folder_fit(name: str, root: Path) -> None:
     assert all(each.gb is not None and each.where.startswith(str(root)) for each in found)
 
 
+def test_what_is_left_aside_is_said_of_its_part_and_file(root: Path) -> None:
+    found = {each.part: each.notes for each in findings("salmonn", root)}
+    assert found["whisper"] == [
+        "model.safetensors: model.decoder.layer_norm.weight not used by this model"
+    ]
+    assert all("beats" not in note and "model.safetensors" not in note for note in found["llm"])
+    assert any(note.startswith("BEATs") for note in found["beats"])
+
+
+def test_a_file_in_the_folders_of_the_hub_or_of_a_link_is_looked_into(tmp_path: Path) -> None:
+    placed("affectgpt", tmp_path)
+    folder = tmp_path / "MERChallenge/AffectGPT"
+    ((_, adapter),) = baselines(["affectgpt"])
+    for place in (folder, folder / adapter.release / f"{adapter.release}_20250408110"):  # type: ignore[attr-defined]
+        place.mkdir(parents=True, exist_ok=True)
+        for file in folder.glob("*.pth"):
+            file.rename(place / file.name)
+        (trained,) = (e for e in survey("affectgpt", adapter, str(tmp_path)) if e.part == "trained")
+        assert (trained.verdict, trained.tensors > 0) == ("whole", True)
+
+
 def test_what_does_not_fit_is_said_of_its_part(root: Path, tmp_path: Path) -> None:
     placed("salmonn", tmp_path)
     file = tmp_path / "tsinghua-ee/SALMONN-7B/salmonn_7b_v0.pth"
