@@ -222,13 +222,13 @@ def initialise(module: nn.Module) -> None:
                 nn.init.zeros_(part.bias)
 
 
-def _leave_layers_out(hubert: nn.Module, share: float) -> None:
+def _leave_layers_out(hubert: Any, share: float) -> None:
     """Leave a layer out with probability `share` in train mode, its input counting as its output.
 
     transformers' own layerdrop (since release 5) leaves such a layer out of `hidden_states` as
     well, so that "the last four" would be others than upstream's.
     """
-    hubert.config.layerdrop = 0.0  # type: ignore[union-attr]
+    hubert.config.layerdrop = 0.0
 
     def maybe(layer: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
         if not layer.training or torch.rand([]) >= share:
@@ -237,7 +237,7 @@ def _leave_layers_out(hubert: nn.Module, share: float) -> None:
 
     if not math.isclose(share, 0.0):
         first = 1 if hubert.config.model_type == "wavlm" else 0  # whose first one is never left out
-        for layer in hubert.encoder.layers[first:]:  # type: ignore[union-attr]
+        for layer in hubert.encoder.layers[first:]:
             layer.register_forward_hook(maybe)
 
 

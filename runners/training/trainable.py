@@ -127,8 +127,8 @@ class Trainable(ABC):
         """The parts that are not trained: the miniature's in a dry run, else as they were asked for
         here, so that a sweep adapts the same ones."""
         if self.settings.dry_run:
-            parts = {n: path for n, path in self.adapter.parts.items() if n != "trained"}
-            return {name: {"path": str(path.absolute())} for name, path in parts.items()}
+            own = {n: path for n, path in self.adapter.parts.items() if n != "trained"}
+            return {name: {"path": str(path.absolute())} for name, path in own.items()}
         asked = self.settings.baseline.get("checkpoint") or {}
         parts = {name: dict(part) for name, part in asked.items() if name != "trained"}
         for part in parts.values():
