@@ -358,7 +358,8 @@ class Job:
             words.append(str(switches["dataset.visual"]))
         if "dataset.language" in switches and "dataset.language" in self._overridden:
             words.append(str(switches["dataset.language"]))
-        if "machine.dtype" in switches and settings.machine.dtype != "auto":
+        of_the_authors = ("auto", settings.baseline.get("dtype"))
+        if "machine.dtype" in switches and settings.machine.dtype not in of_the_authors:
             words.append(settings.machine.dtype)
         if switches.get("engine", "transformers") != "transformers":
             words.append(settings.engine["name"])

@@ -109,6 +109,7 @@ SLOW = ("launcher=ray", "launcher=submitit", "checkpoint.adapter", "ovmer extrac
         if "fetch" not in each
         and "baseline=qwen2_vl" not in each  # it has a test of its own
         and "experiment=ovmer" not in each  # runs before ovmer extract
+        and "ovmer train" not in each  # tests/training runs it, test_docs.py composes these
     ],
 )
 def test_command_runs(command, package, tables):

@@ -5,5 +5,5 @@ pipeline.py  failures.py       batches of clips through one adapter; errors -> r
 speed.py                       clips per second, and which stage limits it
 pipeline_settings.py           settings of a pipeline, sent to the process that runs it
 launchers.py                   where pipelines run
-ray_workers.py  ray_cluster.py what launcher=ray does
+ray_workers.py  ray_actor.py   what launcher=ray does: the driver, a worker
 """

@@ -53,7 +53,8 @@ class CrashedAlike:
             raise PrerequisiteError(
                 f"the first {MOST_ALIKE} clips all crashed at one line, the last being "
                 f"{prediction.name}: {prediction.error}; correct that and run again "
-                "(on_error=raise shows the stack trace)"
+                "(on_error=raise shows the stack trace), or, if only these clips crash, ask one "
+                "further on first (dataset.clips=[NAME]): then all others are asked as well"
             )
 
 

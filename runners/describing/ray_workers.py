@@ -10,25 +10,22 @@ Words do not depend on who describes a clip, since the random stream is the clip
 precision batches of another make-up can change one, as another `batch_size` can.)
 """
 
-import queue
 import re
-import socket
 import time
 from collections import Counter, deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from ovmer.baselines.errors import OvmerError, PrerequisiteError, Status
 from ovmer.runners.describing.pipeline_settings import PipelineSettings
+from ovmer.runners.describing.ray_actor import LOADED, FileNotOnWorker, RayWorker
 from ovmer.runners.describing.requests import ClipRequest
 from ovmer.runners.describing.speed import Speed
 from ovmer.runners.folder.records import Prediction
 from ovmer.runners.progress import say
 from ovmer.runners.ray_cluster import joined, unreachable
 
-_STARTED, _LOADED = "started", "loaded"
 _DEATHS = 2
 """After this many workers lost with it (the second time alone), a clip is given up."""
 _LOOK_SECONDS = 1.0
@@ -50,63 +47,8 @@ class RayOptions:
     timeout: float = 120.0
 
 
-class FileNotOnWorker(Exception):
-    """A file that the driver sees and this worker does not: its machine lacks the data set."""
-
-    def __init__(self, machine: str, path: Path) -> None:
-        super().__init__(machine, path)
-        self.machine, self.path = machine, path
-
-
-class RayWorker:
-    """The actor: one loaded adapter, and the clips sent to it."""
-
-    def __init__(self, feed: PipelineSettings, gpu_share: float = 1.0) -> None:
-        """`gpu_share` is the part of a GPU's memory that is this worker's."""
-        self._feed = feed
-        self._gpu_share = gpu_share
-        self._dealt: queue.SimpleQueue[ClipRequest | None] = queue.SimpleQueue()
-        self._files: dict[str, Sequence[Path]] = {}
-
-    def deal(
-        self, requests: Sequence[ClipRequest], files: Mapping[str, Sequence[Path]], *, last: bool
-    ) -> None:
-        """Add clips, and by their names the files of them that the driver sees; after the `last`
-        ones for now, batches that are not full are answered too."""
-        self._files |= files
-        for request in requests:
-            self._dealt.put(request)
-        if last:
-            self._dealt.put(None)
-
-    def _requests(self) -> Iterator[ClipRequest]:
-        """A round; raises FileNotOnWorker at a clip whose files are not on this machine."""
-        for request in iter(self._dealt.get, None):
-            for path in self._files.pop(request.name, ()):
-                if not path.exists():
-                    raise FileNotOnWorker(socket.gethostname(), path)
-            yield request
-
-    def answers(self) -> Iterator[str | Prediction | Speed | OvmerError | FileNotOnWorker]:
-        """Messages to the driver: that it started, that it loaded; predictions, and at the end of
-        each round (`last`) the speed so far; or the error that ends the run."""
-        yield _STARTED
-        try:
-            if self._gpu_share < 1:
-                from ovmer.baselines.device import limit_memory
-
-                limit_memory(self._gpu_share)
-            with self._feed.pipeline() as pipeline:
-                yield _LOADED
-                while True:
-                    yield from pipeline.describe(self._requests())
-                    yield pipeline.speed
-        except (OvmerError, FileNotOnWorker) as error:
-            yield error
-
-
 @dataclass(eq=False)
-class _Hand:
+class _WorkerHandle:
     """A worker as the driver sees it."""
 
     actor: Any
@@ -181,14 +123,14 @@ class RayWorkers:
         with joined(self._options.address):
             gpus = int(self._feed.machine.engine.get("gpus", 1))
             share = WorkerShare.of(ray.cluster_resources(), self._options, self._on_gpu, gpus)
-            table = _Table(self._feed.with_cores(share.cpus), share, self._options.timeout)
+            driver = _Driver(self._feed.with_cores(share.cpus), share, self._options.timeout)
             started = time.perf_counter()
             try:
-                yield from table.run(requests)
+                yield from driver.run(requests)
             finally:
-                table.close()
+                driver.close()
                 seconds = time.perf_counter() - started
-                self.speed = Speed.together(list(table.speeds.values()), seconds)
+                self.speed = Speed.together(list(driver.speeds.values()), seconds)
 
     @property
     def _on_gpu(self) -> bool:
@@ -196,7 +138,7 @@ class RayWorkers:
         return has_weights and self._feed.machine.device.startswith(("auto", "cuda"))
 
 
-class _Table:
+class _Driver:
     """The driver: distributes clips to its workers and collects predictions."""
 
     def __init__(self, feed: PipelineSettings, share: WorkerShare, timeout: float) -> None:
@@ -214,21 +156,21 @@ class _Table:
         self._idle_at = feed.most_unanswered
         # Beyond that a batch at work, one that waits, and some, so that not each clip is a message.
         self._most = self._idle_at + 2 * batch + 16
-        self._hands: list[_Hand] = []
+        self._workers: list[_WorkerHandle] = []
         self._pending: deque[ClipRequest] = deque()
         self._deaths = Counter[str]()
         self._head = str(ray.get_runtime_context().gcs_address)
         self._head_answered = time.monotonic()
-        self.speeds: dict[_Hand, Speed] = {}
+        self.speeds: dict[_WorkerHandle, Speed] = {}
 
     def run(self, requests: Sequence[ClipRequest]) -> Iterator[Prediction]:
         """Predictions as they come in."""
         self._pending.extend(requests)
         for _ in range(min(self._share.workers, len(requests))):
-            self._hire()
+            self._start_worker()
         seen = time.monotonic()
-        while self._pending or any(hand.clips or hand.rounds for hand in self._hands):
-            if any(hand.is_started for hand in self._hands):
+        while self._pending or any(worker.clips or worker.rounds for worker in self._workers):
+            if any(worker.is_started for worker in self._workers):
                 seen = time.monotonic()
             elif time.monotonic() - seen > self._timeout:
                 raise PrerequisiteError(
@@ -236,43 +178,43 @@ class _Table:
                     f"cluster, or no machine in it can hold one of the {self._share}; wait, lower "
                     "these, or raise launcher.timeout"
                 )
-            hand = self._next()
-            if hand is not None:
-                yield from self._hear(hand)
+            worker = self._next()
+            if worker is not None:
+                yield from self._receive(worker)
             elif self._feed.adapter.feeding == "stream":
                 # How much a stream draws before it answers is its own affair: it may want more.
-                for each in self._hands:
-                    self._give(each, [], last=True)
+                for each in self._workers:
+                    self._send(each, [], last=True)
 
     def close(self) -> None:
         """End the workers."""
         import ray
 
-        for hand in self._hands:
-            ray.kill(hand.actor)
+        for worker in self._workers:
+            ray.kill(worker.actor)
 
-    def _hire(self) -> None:
+    def _start_worker(self) -> None:
         share = self._share.gpus if 0 < self._share.gpus < 1 else 1.0
         actor = self._actor.remote(self._feed_ref, share)
         stream = actor.answers.options(num_returns="streaming").remote()
-        self._hands.append(_Hand(actor, stream))
+        self._workers.append(_WorkerHandle(actor, stream))
 
-    def _next(self) -> _Hand | None:
+    def _next(self) -> _WorkerHandle | None:
         """A worker with a message; None if there is none after a while."""
         import ray
 
-        by_stream = {id(hand.stream): hand for hand in self._hands}
-        streams = [hand.stream for hand in self._hands]
+        by_stream = {id(worker.stream): worker for worker in self._workers}
+        streams = [worker.stream for worker in self._workers]
         ready, _ = ray.wait(streams, num_returns=1, timeout=_LOOK_SECONDS, fetch_local=False)
         if not ready:
             self._require_head()
             return None
         self._head_answered = time.monotonic()
-        hand = by_stream[id(ready[0])]
+        worker = by_stream[id(ready[0])]
         # The next look begins behind it, so that no worker is heard at the cost of the others.
-        self._hands.remove(hand)
-        self._hands.append(hand)
-        return hand
+        self._workers.remove(worker)
+        self._workers.append(worker)
+        return worker
 
     def _require_head(self) -> None:
         """Raise PrerequisiteError where the head has not answered for a while."""
@@ -280,103 +222,103 @@ class _Table:
         if unreachable(self._head) is None:
             self._head_answered = now
         elif now - self._head_answered > _GONE_SECONDS:
-            self._hands.clear()  # to end them the head would be asked
+            self._workers.clear()  # to end them the head would be asked
             raise PrerequisiteError(
                 f"the Ray cluster at {self._head} is gone; what was finished is kept, the same "
                 "command goes on when there is one again"
             )
 
-    def _hear(self, hand: _Hand) -> Iterator[Prediction]:
+    def _receive(self, worker: _WorkerHandle) -> Iterator[Prediction]:
         import ray
 
         try:
-            said = ray.get(next(hand.stream))
+            said = ray.get(next(worker.stream))
         except (ray.exceptions.RayActorError, ray.exceptions.RayTaskError, StopIteration) as error:
-            yield from self._lose(hand, error)
+            yield from self._replace(worker, error)
             return
         if isinstance(said, OvmerError):
             raise said
         if isinstance(said, FileNotOnWorker):
-            self._dismiss(hand, said)
+            self._remove(worker, said)
             return
         if isinstance(said, Prediction):
-            del hand.clips[said.name]
+            del worker.clips[said.name]
             yield said
         elif isinstance(said, Speed):
-            hand.rounds -= 1
-            self.speeds[hand] = said
+            worker.rounds -= 1
+            self.speeds[worker] = said
         else:
-            hand.is_started = True
-            hand.is_loaded = said == _LOADED
-        self._deal(hand)
+            worker.is_started = True
+            worker.is_loaded = said == LOADED
+        self._send_next(worker)
 
-    def _deal(self, hand: _Hand) -> None:
+    def _send_next(self, worker: _WorkerHandle) -> None:
         """Give a worker more, if it holds little; see to it that no batch waits for clips that
         will not come."""
-        if hand.is_loaded and self._pending:
+        if worker.is_loaded and self._pending:
             if self._is_suspect(self._pending[0]):
-                given = [] if hand.clips else [self._pending.popleft()]
-                self._give(hand, given, last=True)
+                given = [] if worker.clips else [self._pending.popleft()]
+                self._send(worker, given, last=True)
             else:
-                self._deal_many(hand)
+                self._send_batch(worker)
         if not self._pending or self._is_suspect(self._pending[0]):
-            for each in self._hands:
+            for each in self._workers:
                 if each.is_open:
-                    self._give(each, [], last=True)
+                    self._send(each, [], last=True)
 
-    def _deal_many(self, hand: _Hand) -> None:
-        left = len(self._pending) + sum(len(each.clips) for each in self._hands)
+    def _send_batch(self, worker: _WorkerHandle) -> None:
+        left = len(self._pending) + sum(len(each.clips) for each in self._workers)
         even = -(-left // self._share.workers)
         is_end = even < self._most
-        if hand.is_open and not is_end and len(hand.clips) > self._idle_at:
+        if worker.is_open and not is_end and len(worker.clips) > self._idle_at:
             return  # it has enough to answer: not a message for every clip
-        count = min(self._most, even) - len(hand.clips)
+        count = min(self._most, even) - len(worker.clips)
         given = list[ClipRequest]()
         while self._pending and len(given) < count and not self._is_suspect(self._pending[0]):
             given.append(self._pending.popleft())
         # In the end a worker is never left open: it would wait for clips that go to others.
-        self._give(hand, given, last=is_end)
+        self._send(worker, given, last=is_end)
 
-    def _give(self, hand: _Hand, given: Sequence[ClipRequest], *, last: bool) -> None:
-        if not given and not hand.is_open:
+    def _send(self, worker: _WorkerHandle, given: Sequence[ClipRequest], *, last: bool) -> None:
+        if not given and not worker.is_open:
             return
-        hand.clips |= {each.name: each for each in given}
-        hand.is_open = not last
-        hand.rounds += last
+        worker.clips |= {each.name: each for each in given}
+        worker.is_open = not last
+        worker.rounds += last
         files = {
             each.name: [path for path in (each.video, each.audio) if path and path.exists()]
             for each in given
         }
-        hand.actor.deal.remote(given, files, last=last)
+        worker.actor.add.remote(given, files, last=last)
 
     def _is_suspect(self, request: ClipRequest) -> bool:
         return bool(self._deaths[request.name])
 
-    def _dismiss(self, hand: _Hand, unseen: FileNotOnWorker) -> None:
+    def _remove(self, worker: _WorkerHandle, unseen: FileNotOnWorker) -> None:
         """Drop a worker that lacks files; its clips are sent to others."""
         import ray
 
-        self._hands.remove(hand)
-        ray.kill(hand.actor)
-        self._pending.extend(hand.clips.values())
+        self._workers.remove(worker)
+        ray.kill(worker.actor)
+        self._pending.extend(worker.clips.values())
         sentence = (
             f"the Ray worker on {unseen.machine} does not see {unseen.path}, which is here; mount "
             "the data set under the same path there, or keep that machine out of the cluster"
         )
-        if not self._hands:
+        if not self._workers:
             raise PrerequisiteError(f"{sentence}; no other worker is left")
-        say(f"{sentence}; its {len(hand.clips)} clips are sent to others")
-        for each in self._hands:
-            self._deal(each)
+        say(f"{sentence}; its {len(worker.clips)} clips are sent to others")
+        for each in self._workers:
+            self._send_next(each)
 
-    def _lose(self, hand: _Hand, error: Exception) -> Iterator[Prediction]:
+    def _replace(self, worker: _WorkerHandle, error: Exception) -> Iterator[Prediction]:
         """Take back what a dead worker held, or one that failed otherwise, and replace it."""
         import ray
 
-        self._hands.remove(hand)
-        ray.kill(hand.actor)  # an error of its own code leaves its process
+        self._workers.remove(worker)
+        ray.kill(worker.actor)  # an error of its own code leaves its process
         again = list[ClipRequest]()
-        for name, request in hand.clips.items():
+        for name, request in worker.clips.items():
             self._deaths[name] += 1
             if self._deaths[name] < _DEATHS:
                 again.append(request)
@@ -390,15 +332,15 @@ class _Table:
                 )
         self._pending.extend(again)
         say(f"a Ray worker died ({_cause(error)}); {len(again)} of its clips are sent again")
-        if hand.is_loaded:
-            self._hire()
-        elif not self._hands:
+        if worker.is_loaded:
+            self._start_worker()
+        elif not self._workers:
             raise PrerequisiteError(
                 f"every Ray worker died before its model was loaded ({_cause(error)}); what was "
                 "finished is kept, the same command goes on"
             )
-        for each in self._hands:
-            self._deal(each)
+        for each in self._workers:
+            self._send_next(each)
 
 
 def _cause(error: Exception) -> str:

@@ -15,6 +15,12 @@ ANSWERED = (Status.OK, Status.EMPTY)
 """All other kinds of a status are failures."""
 
 
+def is_dry(identity: Mapping[str, Any]) -> bool:
+    """Whether a random miniature answered, or did so in a run that this one joins."""
+    sources = (str(each).rpartition("/")[2] for each in identity.get("sources") or ())
+    return bool(identity.get("dry_run")) or any("dry" in name.split("-") for name in sources)
+
+
 @dataclass
 class RunInfo:
     """The content of `run.json`."""
@@ -73,7 +79,7 @@ class RunInfo:
 
     @property
     def is_dry(self) -> bool:
-        return bool(self.identity.get("dry_run"))
+        return is_dry(self.identity)
 
     @property
     def names_labels(self) -> bool:

@@ -142,7 +142,9 @@ def _some(names: Sequence[str]) -> str:
 
 def wrong_value(clip: str, whose: str, what: str) -> PrerequisiteError:
     """The error for a clip whose stored value cannot be scored."""
-    return PrerequisiteError(f"the {whose} of clip {clip!r} is {what}; mend it")
+    return PrerequisiteError(
+        f"the {whose} of clip {clip!r} is {what}; correct it where it is stored"
+    )
 
 
 def one_of(key: str, value: str, choices: Iterable[str]) -> None:

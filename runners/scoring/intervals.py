@@ -145,11 +145,15 @@ def _notes(scores: "Scores", drawn: Mapping[str, FloatArray]) -> list[str]:
             f"{', '.join(some[:3])}{' and others' * (len(some) > 3)}: undefined in up to {most:,} "
             f"of {len(drawn[some[0]]):,} resamples, which their intervals leave out"
         )
-    if counted and scores.figures[scores.primary] in (0.0, 1.0):
+    sample = scores.contributions
+    has_end = counted and scores.figures[scores.primary] in (0.0, 1.0)
+    if has_end and not too_few_clusters(sample):
         end = "0 %" if scores.figures[scores.primary] == 0.0 else "100 %"
-        notes.append(f"{scores.primary} is {end}: the interval is Wilson's for all of the clips")
+        units = f"{scores.cluster or 'cluster'}s" if sample.clusters else "clips"
+        notes.append(f"{scores.primary} is {end}: the interval is Wilson's for the {units}")
     if 0 < counted < _FEW_CLIPS:
-        notes.append(f"only {counted} clips count: intervals are rough under {_FEW_CLIPS}")
+        few = "one clip counts" if counted == 1 else f"{counted} clips count"
+        notes.append(f"only {few}: intervals are rough under {_FEW_CLIPS}")
     return notes + _cluster_notes(scores, drawn[scores.primary])
 
 
@@ -159,11 +163,15 @@ def _cluster_notes(scores: "Scores", drawn: FloatArray) -> list[str]:
         return []
     what = f"clips of one {scores.cluster or 'cluster'} are not independent"
     if too_few_clusters(sample):
-        return [f"{what}, and there are only {sample.n_units}: no interval"]
+        return [f"{what}, and {_only(sample.n_units)}: no interval"]
     method = ", by t" if sample.n_units < _FEW_CLUSTERS else ""
     effect = design_effect(scores, drawn)
     shown = "" if math.isnan(effect) else f"; design effect of {scores.primary} {effect:.2f}"
     return [f"{what}: intervals over {sample.n_units} of them{method}{shown}"]
+
+
+def _only(number: int) -> str:
+    return "there is only one" if number == 1 else f"there are only {number}"
 
 
 def design_effect(scores: "Scores", drawn: FloatArray) -> float:

@@ -8,6 +8,7 @@ from tabulate import tabulate
 
 from ovmer.baselines.errors import Status
 from ovmer.runners.ablation import AblationRun, changes
+from ovmer.runners.folder.run_json import is_dry
 from ovmer.runners.folder.scores_json import StoredScores
 from ovmer.runners.scoring.base import headlines
 from ovmer.runners.scoring.result import percent_interval
@@ -88,7 +89,7 @@ def _input_lines(states: Sequence[JobState]) -> list[str]:
 def _row(state: JobState) -> AblationRun:
     said = {n: each.description for n, each in state.predictions.items() if not each.failed}
     scores = None
-    if state.scores is not None and not state.job.is_dry and not _all_failed(state):
+    if state.scores is not None and not is_dry(state.job.identity) and not _all_failed(state):
         scores = state.metric.score(state.readings[0].found, state.truth, missing="zero")
     return AblationRun(state.job.label, state.job.settings, said, scores)
 
@@ -116,7 +117,7 @@ def _counts(state: JobState) -> list[str]:
 
 
 def _name(state: JobState) -> str:
-    return state.job.label + ("*" if state.job.is_dry else "")
+    return state.job.label + ("*" if is_dry(state.job.identity) else "")
 
 
 def _figure_names(scored: Sequence[StoredScores]) -> list[str]:
@@ -148,7 +149,7 @@ def _notes(rows: Sequence[_Scored], protocol: Mapping[str, str]) -> list[str]:
     if seeds:
         repeats = "/".join(map(str, sorted(seeds)))
         notes.append(f"±: standard deviation over {repeats} seeds of the extractor")
-    if any(state.job.is_dry for state, _ in rows):
+    if any(is_dry(state.job.identity) for state, _ in rows):
         notes.append("* dry run on a random miniature of the model: its figures mean nothing")
     if any(seen_by(state.job.settings).status != NO_MODEL for state, _ in rows):
         notes.append(MEANING)

@@ -64,6 +64,8 @@ def compose(arguments: Sequence[str]) -> SweepPlan:
 
             work(_job(*taken))
 
+    if not {"-m", "--multirun"}.isdisjoint(arguments) and not {"-c", "--cfg"}.isdisjoint(arguments):
+        raise PrerequisiteError("--cfg shows the settings of one job; leave out -m")
     launcher, rest = submit.taken_out(list(arguments))
     own, rest = of_one.taken_out(rest)
     for folder in _config_folders(rest):
@@ -72,7 +74,7 @@ def compose(arguments: Sequence[str]) -> SweepPlan:
     register()
     os.environ["HYDRA_FULL_ERROR"] = "1"  # errors are raised instead of printed by Hydra
     before = sys.argv
-    sys.argv = [before[0], *as_typed(rest)]
+    sys.argv = [before[0], *_options_first(as_typed(rest))]
     try:
         hydra.main(str(CONF), CONFIG_NAME, VERSION_BASE)(enter)()
     finally:
@@ -90,6 +92,19 @@ def _job(config: "DictConfig", overrides: tuple[str, ...], of_model: tuple[str, 
     """A job under the overrides of all jobs, and those of its model alone."""
     of_one.apply(config, of_model)
     return Job(settings_of(config), (*overrides, *of_model))
+
+
+def _options_first(arguments: Sequence[str]) -> list[str]:
+    """The arguments with the settings last, since Hydra's parser takes them in one piece only."""
+    after = ["", *arguments]
+    is_setting = [
+        not each.startswith("-")
+        and ("=" in each or each.startswith("~"))
+        and not before.startswith(("--config", "-c"))
+        for before, each in pairwise(after)
+    ]
+    order = sorted(range(len(arguments)), key=is_setting.__getitem__)  # stable
+    return [arguments[i] for i in order]
 
 
 def _config_folders(arguments: Sequence[str]) -> list[Path]:

@@ -109,14 +109,21 @@ class Task:
 
     def answers(self, clip: TaskClip) -> dict[str, tuple[str, ...]]:
         """Each part of an answer (one without a name where it is one label) and the labels that it
-        may be; empty where it is free text."""
+        may be; empty where it is free text.
+
+        A label is in the words of the protocol that renames it: a rule that compares word for word
+        reads no other, and the rest read both.
+        """
         metric = self.metric or {}
         if parts := metric.get("parts"):
             return {name: tuple(labels) for name, labels in parts.items()}
         protocols = metric.get("protocols", {}).values()
         choices = clip.choices or tuple(self.choices)
         takes_one = {each.get("family", "closed_set") for each in protocols} <= _OF_LABELS
-        return {"": choices} if protocols and choices and takes_one else {}
+        if not (protocols and choices and takes_one):
+            return {}
+        words = {label: word for p in protocols for label, word in p.get("rename", {}).items()}
+        return {"": tuple(words.get(label, label) for label in choices)}
 
     def _value(self, values: Mapping[str, str | None], slot: str, clip: str) -> str:
         value = values[slot]

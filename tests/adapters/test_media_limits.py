@@ -12,13 +12,14 @@ import pytest
 from ovmer.adapters.media import (
     MediaSettings,
     configure,
+    observing,
     pool,
     read_frames,
     read_sound,
     sampling,
 )
 from ovmer.baselines.errors import PrerequisiteError, Timeout, Unavailable, Unreadable
-from tests.adapters.media_files import SAMPLE
+from tests.adapters.media_files import SAMPLE, write_video
 
 GOOD = SAMPLE / "video" / "good_news.mp4"
 
@@ -148,6 +149,22 @@ def test_what_the_system_refuses_is_unavailable(tmp_path, limit, monkeypatch, nu
     monkeypatch.setattr(Path, "stat", refuse)
     with pytest.raises(Unavailable, match=rf"{os.strerror(number)} \({name}\)"):
         read_frames(path, eight)
+
+
+def test_frames_of_8k_are_read_smaller_and_the_memory_is_bounded(tmp_path):
+    """Two take 200 MB as they are, and as much again when they are joined."""
+    one = np.full((4320, 7680, 3), 90, np.uint8)
+    pictures = np.broadcast_to(one, (2, *one.shape))
+    clip = write_video(tmp_path / "clip.mp4", pictures, codec="mjpeg", pixels="yuvj420p")
+    pool.close()
+    with observing() as observed:
+        frames = read_frames(clip, lambda count, fps: [0, 1]).pixels
+    (child,) = children()
+    told = dict(line.split(":") for line in Path(f"/proc/{child}/status").read_text().splitlines())
+    pool.close()
+    assert frames.shape == (2, 2304, 4096, 3)
+    assert any("to save memory" in note for note in observed.notes)
+    assert int(told["VmHWM"].split()[0]) < 350_000, "kB; it is 211 MB"
 
 
 def test_without_a_limit_this_process_reads(limit):

@@ -17,11 +17,18 @@ from ovmer.adapters.media.sampling import linspace
 from ovmer.adapters.native import Native
 from ovmer.adapters.thinking import CUT_WHILE_THINKING, split_thinking
 from ovmer.baselines.decoding.answers import MediaPrompt
-from ovmer.baselines.errors import CheckpointError, ClipError, MissingModality, PrerequisiteError
+from ovmer.baselines.errors import (
+    CheckpointError,
+    ClipError,
+    MissingModality,
+    PrerequisiteError,
+    Unreadable,
+)
 from ovmer.runners.config import shipped_baselines
 from ovmer.runners.describing.pipeline import Pipeline
 from ovmer.runners.describing.requests import ClipRequest
 from ovmer.runners.job import NOT_FIELDS
+from tests.adapters.media_files import tone, write_wav
 
 ROOT = Path(__file__).parents[2]
 SAMPLE = ROOT / "runners" / "data" / "sample"
@@ -120,6 +127,21 @@ def test_both_media_reach_a_model_that_takes_both(small, name):
     assert set(whole.inputs.prompt.features) >= set(seen.inputs.prompt.features)
     assert set(whole.inputs.prompt.features) >= set(heard.inputs.prompt.features)
     assert "from its picture alone" in seen.notes[0]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_ten_milliseconds_are_heard_and_samples_beyond_measure_are_unreadable(
+    small, name, tmp_path
+):
+    adapter = small(name)
+    if AUDIO not in adapter.modalities:
+        pytest.skip("hears nothing")
+    tiny = write_wav(tmp_path / "tiny.wav", tone(0.01, 16_000), 16_000)
+    (answer,) = adapter.generate([adapter.prepare(None, tiny, None)])
+    assert isinstance(answer, Answer)
+    loud = write_wav(tmp_path / "loud.wav", tone(0.1, 16_000) * 3e38, 16_000)
+    with pytest.raises(Unreadable, match="where full scale is 1"):
+        adapter.prepare(None, loud, None)
 
 
 def first_logits(adapter: Native, prompt: MediaPrompt) -> torch.Tensor:

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
+from urllib.request import Request, urlopen
 
 import pytest
 
@@ -127,6 +128,38 @@ def test_the_server_writes_what_transformers_writes(
     finished(sweep(place, *served("served", server)))
     assert whole(replies(place, "served")) == whole(by_transformers)
     assert server.answered == len(NAMES)
+
+
+def test_a_served_model_is_asked_for_log_probabilities_and_answers(server: VllmServer):
+    """With these, a model whose scores are NaN is known by them; here all are numbers."""
+    from ovmer.adapters.base import Answer, Machine, Prepared
+    from ovmer.adapters.served import Served
+    from ovmer.baselines.decoding.completions import read_completion
+    from ovmer.baselines.decoding.engine_settings import ServerSettings
+    from ovmer.baselines.decoding.server_engine import chat_parameters
+    from ovmer.baselines.decoding.settings import GenerationSettings
+
+    generation = GenerationSettings(max_new_tokens=12)
+    message = {"role": "user", "content": [{"type": "text", "text": "How does she feel?"}]}
+    adapter = Served(model="mini", generation=generation)
+    adapter.load(Machine(engine={"name": "server", "base_url": server.url}))
+    (answer,) = adapter.generate([Prepared([message])])
+
+    asked = chat_parameters(generation, ServerSettings(base_url=server.url))
+    assert asked["logprobs"] is True
+    request = Request(
+        f"{server.url}/chat/completions",
+        json.dumps({"model": "mini", "messages": [message]} | asked).encode(),
+        {"Content-Type": "application/json"},
+    )
+    with urlopen(request, timeout=60) as response:
+        body = response.read().decode()
+    told = json.loads(body)
+    scores = [each["logprob"] for each in told["choices"][0]["logprobs"]["content"]]
+    assert len(scores) == told["usage"]["completion_tokens"] > 0
+    assert all(-9999.0 < each <= 0.0 for each in scores)
+    assert isinstance(answer, Answer)
+    assert answer.text.strip() == read_completion(body).text.strip() != ""
 
 
 def test_a_wrong_model_is_reported_in_one_sentence(place: Path, server: VllmServer):

@@ -5,7 +5,8 @@
 By hand: 200 SIGKILLs (of the sweep, of a job of it, of a worker, and by the process itself at a
 random one of its writes, labels and replaced files among them), each followed by the same command
 at times; what stands at the end must be equal, byte for byte, to an undisturbed run. Then 50 pairs
-of equal sweeps started together, and the table of faults. Prints a figure for each.
+of equal sweeps started together, and the table of faults. Prints the count after each comparison,
+so that a soak that is stopped has still said how far it came.
 """
 
 import os
@@ -72,7 +73,12 @@ def main() -> None:
     require_known(wanted, list(parts))
     for name, part in parts.items():
         if name in (wanted or parts):
-            print(time.strftime("%H:%M:%S"), part(root / name), flush=True)
+            say(part(root / name))
+
+
+def say(line: str) -> None:
+    """Print a line with the time of day."""
+    print(time.strftime("%H:%M:%S"), line, flush=True)
 
 
 def killed_within(root: Path, kills: int, chance: random.Random) -> int:
@@ -91,6 +97,7 @@ def killed_within(root: Path, kills: int, chance: random.Random) -> int:
             assert status == -signal.SIGKILL, status
             done += 1
         require_equal(folder, arguments, expected)
+        say(f"  {done} kills by itself so far, all equal after resume")
     return done
 
 
@@ -108,6 +115,7 @@ def killed_from_outside(root: Path, kills: int, chance: random.Random) -> Counte
             end(sweep)
         assert end(start(folder)) == 0
         assert kept(folder) == expected, folder
+        say(f"  {done.total()} kills from outside so far, all equal after resume")
     return done
 
 
@@ -166,7 +174,7 @@ def together(root: Path, pairs: int, chance: random.Random) -> int:
     arguments = write_data(fresh(root / "whole"))
     assert Running(root / "whole", arguments).end().status == 0
     expected = kept(root / "whole")
-    for _ in range(pairs):
+    for done in range(1, pairs + 1):
         folder = fresh(root / "pair")
         arguments = write_data(folder)
         first = Running(folder, arguments)
@@ -176,6 +184,7 @@ def together(root: Path, pairs: int, chance: random.Random) -> int:
         for each in ends:
             assert each.status == 0 or "another run is writing" in each.said, each
         require_equal(folder, arguments, expected)
+        say(f"  {done} pairs so far, all equal")
     return pairs
 
 
@@ -188,6 +197,7 @@ def table(root: Path) -> int:
         for stage in fault.stages:
             require_row(fault, stage, expected, fresh(root / "row"))
             rows += 1
+            say(f"  {rows} faults so far without a hang")
     return rows
 
 

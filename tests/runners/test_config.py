@@ -83,6 +83,13 @@ def test_a_sweep_over_numbers_names_its_folders_as_typed() -> None:
     assert [made.folder.name for made in composed.jobs] == ["random-1e5", "random-2.50"]
 
 
+def test_options_may_stand_among_the_settings() -> None:
+    composed = compose(["dataset=sample", "-m", "baseline=random,lexicon"])
+    assert [made.folder.name for made in composed.jobs] == ["random", "lexicon"]
+    with pytest.raises(PrerequisiteError, match="leave out -m"):
+        compose(["dataset=sample", "-m", "--cfg", "job"])
+
+
 def test_a_path_with_a_comma_wants_quotes(tmp_path):
     folder = tmp_path / "x,y"
     folder.mkdir()
@@ -99,8 +106,8 @@ def test_a_yaml_in_another_encoding_is_named(flag, tmp_path):
     arguments = [*flag.format(tmp_path).split(), "baseline=mine"]
     with pytest.raises(PrerequisiteError, match=rf"{file} is not UTF-8 .* probably gb18030"):
         compose(arguments)
-    with pytest.raises(PrerequisiteError, match="there is no folder nowhere"):
-        compose(["--config-dir", "nowhere"])
+    with pytest.raises(PrerequisiteError, match="there is no folder no=where"):
+        compose(["--config-dir", "no=where"])
 
 
 def test_the_help_of_a_sweep_says_what_each_setting_means(capsys):

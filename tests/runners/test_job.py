@@ -113,6 +113,15 @@ def test_what_changes_words_changes_both(override):
     assert other.folder != model().folder
 
 
+def test_the_data_type_of_the_authors_has_one_folder_named_or_not():
+    """So that the combinations of an experiment find the runs that they join."""
+    named, usual = (
+        replace(job("baseline=video_llava", *more), on_gpu=True)
+        for more in (("machine.dtype=float16",), ())
+    )
+    assert (named.folder, named.identity) == (usual.folder, usual.identity)
+
+
 @pytest.mark.parametrize(
     "override", ["dry_run=true", "generation=greedy", "subtitle=none", "dataset.visual=face"]
 )

@@ -20,7 +20,7 @@ from ovmer.baselines.errors import ClipError, PrerequisiteError
 from ovmer.runners.data import read_dataset
 from ovmer.runners.describing.launchers import make_launcher
 from ovmer.runners.describing.pipeline_settings import PipelineSettings
-from ovmer.runners.describing.ray_workers import RayWorker
+from ovmer.runners.describing.ray_actor import RayWorker
 from ovmer.runners.folder.records import Prediction
 from ovmer.runners.sweeping.state import look
 from ovmer.runners.sweeping.work import work
@@ -150,7 +150,7 @@ def test_workers_that_share_a_gpu_are_given_their_part_of_its_memory(base):
     )
     worker = RayWorker(feed.with_cores(1), gpu_share=0.5)
     requests = look(made, read_dataset(made.settings.dataset)).to_describe
-    worker.deal(requests[:1], {}, last=True)
+    worker.add(requests[:1], {}, last=True)
     try:
         said = next(each for each in worker.answers() if isinstance(each, Prediction))
         assert said.description == "share 0.5"
@@ -234,7 +234,7 @@ def test_what_is_wrong_with_the_run_is_said_once(base):
     [(33, 1, 0, 64), (31, 2, 0, 8), (18, 1, 40, 64), (1, 2, 3, 1), (40, 1, 8, 3), (29, 2, 40, 2)],
 )
 def test_no_remainder_is_waited_for(base, clips, cpus, threads, batch):
-    """A worker keeps clips until it is dealt more or told that these are the last."""
+    """A worker keeps clips until it is given more or told that these are the last."""
     how = (f"limit={clips}", f"workers={threads}", f"batch_size={batch}")
     shared = job("baseline=lexicon", *base, *how, f"launcher.cpus={cpus}")
     work(shared)

@@ -376,10 +376,11 @@ def test_clips_that_all_crash_at_one_line_end_the_run_at_once(tmp_path, failures
     names = [f"clip{number:02}" for number in range(MOST_ALIKE + 5)]
     root = write_tables(tmp_path / "data", names)
     fails = ",".join(f"{name}: bug" for name in names[:failures])
-    made = job(
+    asked = [
         *("baseline=scripted", f"+baseline.generate_fails={{{fails}}}", "dataset=ovmerd"),
         *(f"dataset.root={root}", "dataset.check_files=false", f"outputs={tmp_path / 'out'}"),
-    )
+    ]
+    made = job(*asked)
     if failures < MOST_ALIKE:
         assert work(made).counts == {Status.CRASHED: failures, Status.OK: len(names) - failures}
         return
@@ -387,3 +388,5 @@ def test_clips_that_all_crash_at_one_line_end_the_run_at_once(tmp_path, failures
     with pytest.raises(PrerequisiteError, match=sentence):
         work(made)
     assert [each["status"] for each in lines(made)] == ["crashed"] * MOST_ALIKE
+    assert work(job(*asked, "dataset.clips=[clip22]")).counts == {Status.OK: 1}, "as it says"
+    assert work(job(*asked)).counts == {Status.CRASHED: failures, Status.OK: 5}, "the others too"

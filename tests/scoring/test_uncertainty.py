@@ -378,6 +378,16 @@ def test_few_clusters_have_an_interval_by_t() -> None:
     assert (high - low) / 2 == pytest.approx(2.2622 * hits.std(ddof=1) / math.sqrt(10), rel=0.03)
 
 
+def test_one_cluster_has_none_and_says_nothing_of_wilson() -> None:
+    run = accuracy(np.ones(60, dtype=bool))
+    notes = (
+        run.in_clusters(dict.fromkeys(run.contributions.clips, "a"), "speaker")
+        .with_intervals()
+        .notes
+    )
+    assert notes == ["clips of one speaker are not independent, and there is only one: no interval"]
+
+
 def test_three_clusters_have_none() -> None:
     runs = {name: speakers(3, 40, seed) for seed, name in enumerate("ab")}
     found = runs["a"].with_intervals()

@@ -136,6 +136,20 @@ def test_random_draws_from_the_labels_of_a_task(tmp_path: Path) -> None:
     assert scores.figures["humanomni/unknown"] == 0
 
 
+@pytest.mark.parametrize("name", ["mafw", "ravdess"])
+def test_every_rule_of_a_task_reads_the_words_that_random_draws(name: str, tmp_path: Path) -> None:
+    layouts.LAYOUTS[name][1](tmp_path / Path(layouts.LAYOUTS[name][0]).name)
+    made = job(
+        f"dataset={name}", f"data_root={tmp_path}", f"outputs={tmp_path}/o", "baseline=random",
+        "dataset.rows.fold=all",
+    )  # fmt: skip
+    work(made)
+    (scores,) = RunFolder(made.folder).read_scores().values()
+    unknown = {key: value for key, value in scores.figures.items() if key.endswith("/unknown")}
+    assert len(unknown) > 1
+    assert set(unknown.values()) == {0.0}
+
+
 def test_random_draws_a_label_for_each_part_of_an_answer(tmp_path: Path) -> None:
     layouts.LAYOUTS["emobench_m_mc_eiu"][1](tmp_path / "EmoBench-M")
     made = job(

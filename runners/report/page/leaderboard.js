@@ -28,7 +28,12 @@ function Leaderboard({ board, state }) {
     </div>
     <div class="row g-4">
       <section class="col-lg-6" aria-label="Forest plot">
-        <h3 class="h6">${figureName(figure)}, in percent, with 95 % intervals</h3>
+        <h3 class="h6">
+          ${figureName(figure)}, in percent${
+            board.rows.some((row) => row.figures[board.figures.indexOf(figure)]?.[1] != null) &&
+            `, with ${100 * board.confidence} % intervals`
+          }
+        </h3>
         <${ForestPlot} board=${board} figure=${figure} />
       </section>
       <${PrecisionRecall} board=${board} figure=${figure} />
@@ -208,7 +213,9 @@ function AgainstBest({ board, row }) {
   const isBest = row.name === board.best;
   return html`${isBest ? html`<${Badge} tone="success">best<//>` : html`<${Behind} ...${{ board, row }} />`}
     <div class="small text-body-secondary text-nowrap">
-      ${row.ranks && rankText(row.ranks)}${row.best != null && `, best in ${Math.round(100 * row.best)} %`}
+      ${[row.ranks && rankText(row.ranks), row.best != null && `best in ${Math.round(100 * row.best)} %`]
+        .filter(Boolean)
+        .join(", ")}
     </div>`;
 }
 
