@@ -10,6 +10,9 @@ from torch import Tensor
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 """Per channel, of values in 0..1 (Radford et al., 2021)."""
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+"""The same, of ImageNet's pictures."""
 
 
 def three_crops(frames: npt.NDArray[np.uint8], side: int) -> Tensor:

@@ -157,7 +157,8 @@ class AffectGptAdapter(Mllm):
         from ovmer.baselines.models.affectgpt import write_miniature
 
         name = _name(self._epoch).replace("*", "loss_0.000")
-        parts = write_miniature(folder, seed, f"{self.release}/{name}")
+        repos = {part: str(it.path or it.repo) for part, it in self.checkpoint.items()}
+        parts = write_miniature(folder, seed, f"{self.release}/{name}", repos)
         return {**parts, "trained": parts["trained"].parent}
 
     def asking(self, question: str) -> Self:
@@ -252,7 +253,7 @@ def look_for(wanted: str, path: Path, frames: int, weights: str) -> NDArray[np.u
     Upstream's load_face never turns the faces to RGB, in training as afterwards. Raises
     PrerequisiteError where frames are given to weights that look at faces, or the reverse.
     """
-    from ovmer.baselines.models.affectgpt import SIDE
+    from ovmer.baselines.models.affectgpt_encoders import SIDE
 
     given = FACE if path.suffix == ".npy" else FRAME
     if wanted != given:

@@ -8,7 +8,7 @@ transformers' PIL image processor bit for bit.
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -169,13 +169,15 @@ def shortest_side_crop(
     return np.stack([np.asarray(picture.crop(square)) for picture in resized])
 
 
-def normalise(frames: Tensor) -> Tensor:
+def normalise(
+    frames: Tensor, means: Sequence[float] = CLIP_MEAN, deviations: Sequence[float] = CLIP_STD
+) -> Tensor:
     """T x height x width x 3, uint8 -> pixels (T x 3 x height x width, float32).
 
     Rounded as the image processor rounds: to 0..1 in double precision, the rest in single.
     """
     scaled = (frames.double() * (1 / 255)).float()
-    mean, std = torch.tensor([CLIP_MEAN, CLIP_STD], device=frames.device)
+    mean, std = torch.tensor([means, deviations], device=frames.device)
     return ((scaled - mean) / std).permute(0, 3, 1, 2).contiguous()
 
 

@@ -10,38 +10,36 @@ Source: zeroQiaoba/MERTools at 89120b78, MER2025/MER2025_Track23/my_affectgpt, `
 `encoder.py`, with the fusions of the released configurations (all of them "attention").
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors.torch import save_file
 from torch import Tensor, nn
-from transformers import (
-    CLIPVisionConfig,
-    CLIPVisionModelWithProjection,
-    HubertConfig,
-    HubertModel,
-    Qwen2Config,
-    Qwen2ForCausalLM,
-)
+from transformers import PreTrainedConfig
 
-from ovmer.baselines import chat
-from ovmer.baselines.checkpoint import read_json
 from ovmer.baselines.device import Placement
 from ovmer.baselines.errors import CheckpointError
-from ovmer.baselines.layers.clip_vision import normalise as to_pixels
-from ovmer.baselines.layers.hubert import (
-    HUBERT_KEYS,
-    hubert_config,
-    normalise,
-    write_hubert_miniature,
-)
+from ovmer.baselines.layers.hubert import normalise
 from ovmer.baselines.lora import LORA_KEYS, merge_lora, random_lora
-from ovmer.baselines.miniature import publish, random_tensors, write_json
+from ovmer.baselines.miniature import publish, random_tensors
+from ovmer.baselines.models.affectgpt_encoders import (
+    PICTURES,
+    dtype_of,
+    language_model,
+    picture_config,
+    sound_config,
+    sound_encoder,
+    sound_keys,
+    words_config,
+    write_picture_miniature,
+    write_sound_miniature,
+    write_words_miniature,
+)
 from ovmer.baselines.models.affectgpt_fusion import (
     QUERIED_KEYS,
     FusionConfigs,
@@ -52,10 +50,15 @@ from ovmer.baselines.splice import splice
 from ovmer.baselines.weight_files import read_entry, read_tensors
 from ovmer.baselines.weights import join, load_strict, rename, renames, weightless
 
-SIDE = 224
-"""Pixels of a frame."""
 SECONDS = 2
 """Length of a stretch of sound."""
+
+_RELEASED = {
+    "llm": "Qwen2.5-7B-Instruct",
+    "clip": "clip-vit-large-patch14",
+    "hubert": "chinese-hubert-large",
+}
+"""Folders of the parts that the released weights adapt."""
 
 LORA_ALPHA = 32
 ADAPTED = (
@@ -84,24 +87,6 @@ CONNECTOR_KEYS = (
     *renames(CONNECTOR_NAMES),
     *LORA_KEYS,
 )
-CLIP_KEYS = (
-    (r"^(text_model|text_projection)\.", None),  # the contrastive half
-    (r"^logit_scale$", None),
-    (r"\.position_ids$", None),  # computed
-    (r"^", "clip."),
-)
-_MINI_CLIP = {
-    "model_type": "clip",
-    "projection_dim": 24,
-    "vision_config": {
-        "hidden_size": 32,
-        "intermediate_size": 64,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 2,
-        "image_size": SIDE,
-        "patch_size": 14,
-    },
-}
 
 
 @dataclass(frozen=True)
@@ -123,20 +108,22 @@ class AffectGpt(nn.Module):
 
     def __init__(
         self,
-        clip: CLIPVisionConfig,
-        hubert: HubertConfig,
-        llm: Qwen2Config,
+        clip: PreTrainedConfig,
+        hubert: Any,
+        llm: Any,
         fusions: FusionConfigs | None = None,
     ) -> None:
         super().__init__()
         fusions = fusions or FusionConfigs()
-        seen, heard, width = clip.projection_dim, hubert.hidden_size, llm.hidden_size
-        self.clip = CLIPVisionModelWithProjection(clip)
-        self.hubert = HubertModel(hubert)
+        picture = PICTURES[type(clip)]
+        seen, heard, width = picture.width(clip), hubert.hidden_size, llm.hidden_size
+        self._look = picture.look
+        self.clip = picture.build(clip)
+        self.hubert = sound_encoder(hubert)
         self.video = over_time("video", fusions.video, seen, width)
         self.audio = over_time("audio", fusions.audio, heard, width)
         self.multi = pre_fusion(fusions.multi, seen, heard, width)
-        self.llm = Qwen2ForCausalLM(llm)
+        self.llm: Any = language_model(llm)
 
     @classmethod
     def load(
@@ -146,30 +133,25 @@ class AffectGpt(nn.Module):
         connector = rename(read_tensors(trained, "model"), CONNECTOR_KEYS)
         adapters = {key: connector.pop(key) for key in list(connector) if ".lora_" in key}
         stored = described(trained)
+        pictured, heard = picture_config(clip), sound_config(hubert)
+        fusions = FusionConfigs.of(connector, stored)
         with weightless():
-            model = cls(
-                clip_config(clip),
-                hubert_config(hubert),
-                Qwen2Config.from_dict(read_json(llm)),
-                FusionConfigs.of(connector, stored),
-            )
+            model = cls(pictured, heard, words_config(llm), fusions)
         words = rename(read_tensors(llm), ((r"^", "llm."),))
         # Trained without them (Table 8 of the paper), and says so; else their absence is an error.
         adapted = [] if stored.get("frozen_llm") and not adapters else adapted_modules(model.llm)
         tensors = join(
             connector,
             merge_lora(words, adapters, LORA_ALPHA, adapted),
-            rename(read_tensors(clip), CLIP_KEYS),
-            rename(read_tensors(hubert), (*HUBERT_KEYS, (r"^", "hubert."))),
+            rename(read_tensors(clip), (*PICTURES[type(pictured)].keys(pictured), (r"^", "clip."))),
+            rename(read_tensors(hubert), (*sound_keys(heard), (r"^", "hubert."))),
         )
         load_strict(model, tensors, placement)
         return model
 
     def see(self, frames: Tensor) -> Tensor:
-        """8 x 224 x 224 x 3 (uint8) -> 8 x CLIP's projected width, not brought to unit length."""
-        pixels = to_pixels(frames.to(self.llm.device)).to(self.clip.dtype)
-        seen: Tensor = self.clip(pixels).image_embeds
-        return seen
+        """8 x 224 x 224 x 3 (uint8) -> 8 x the encoder's width; a CLIP's is its projected one."""
+        return self._look(self.clip, frames.to(self.llm.device))
 
     def hear(self, sound: Tensor) -> Tensor:
         """8 x 32000 -> 8 x HuBERT's width: the mean of its last four layers, and over time.
@@ -177,7 +159,9 @@ class AffectGpt(nn.Module):
         The last of the four is what comes after the encoder's final norm; releases of transformers
         differ in whether `hidden_states` ends with it.
         """
-        heard = self.hubert(sound.to(self.llm.device, self.hubert.dtype), output_hidden_states=True)
+        heard = self.hubert(
+            sound.to(self.llm.device, dtype_of(self.hubert)), output_hidden_states=True
+        )
         layers = [*heard.hidden_states[-4:-1], heard.last_hidden_state]
         return torch.stack(layers).mean(dim=0).mean(dim=1)
 
@@ -218,15 +202,6 @@ def centre(sound: Tensor) -> Tensor:
     return sound - sound.mean(dim=-1, keepdim=True)
 
 
-def clip_config(folder: Path) -> CLIPVisionConfig:
-    published = read_json(folder)
-    if lost := {"vision_config", "projection_dim"} - published.keys():
-        raise CheckpointError(f"{folder / 'config.json'} lacks {lost.pop()}; is it a CLIP?")
-    sizes = {**published["vision_config"], "projection_dim": published["projection_dim"]}
-    config: CLIPVisionConfig = CLIPVisionConfig.from_dict(sizes)
-    return config
-
-
 def described(trained: Path) -> dict[str, Any]:
     """Model settings stored in a checkpoint beside the tensors; empty if there are none."""
     if trained.suffix == ".safetensors":
@@ -238,29 +213,32 @@ def described(trained: Path) -> dict[str, Any]:
     return model if isinstance(model, dict) else {}
 
 
-def adapted_modules(llm: Qwen2ForCausalLM) -> list[str]:
+def adapted_modules(llm: Any) -> list[str]:
     """The modules that have low-rank adapters."""
     layers = range(llm.config.num_hidden_layers)
     return [f"llm.model.layers.{layer}.{name}" for layer in layers for name in ADAPTED]
 
 
-def write_miniature(folder: Path, seed: int, checkpoint: str) -> dict[str, Path]:
+def write_miniature(
+    folder: Path, seed: int, checkpoint: str, repos: Mapping[str, str] = MappingProxyType({})
+) -> dict[str, Path]:
     """A random AffectGPT with the published files and small widths; `checkpoint` names the trained.
 
+    The names in `repos` tell the kind of a part (llm, clip, hubert) that is not the released one.
     Returns the path of each part of the checkpoint.
     """
-    names = (checkpoint, "Qwen2.5-7B-Instruct", "clip-vit-large-patch14", "chinese-hubert-large")
-    trained, llm, clip, hubert = (folder / name for name in names)
-    chat.write_miniature(llm, seed)
-    write_hubert_miniature(hubert, seed)
-    clip.mkdir(parents=True, exist_ok=True)
-    write_json(clip / "config.json", _MINI_CLIP)
+    names = _RELEASED | {name: repo.rpartition("/")[2] for name, repo in repos.items() if repo}
+    trained = folder / checkpoint
+    parts = {name: folder / names[name] for name in _RELEASED}
+    write_words_miniature(parts["llm"], seed, names["llm"])
+    write_sound_miniature(parts["hubert"], seed, names["hubert"])
+    write_picture_miniature(parts["clip"], seed, names["clip"])
     with weightless():
         model = AffectGpt(
-            clip_config(clip), hubert_config(hubert), Qwen2Config.from_dict(read_json(llm))
+            picture_config(parts["clip"]),
+            sound_config(parts["hubert"]),
+            words_config(parts["llm"]),
         )
-    text = {"text_model.final_layer_norm.bias": torch.zeros(4), "logit_scale": torch.tensor(2.6592)}
-    save_file(random_tensors(model.clip, seed) | text, clip / "model.safetensors")
     published = (
         *renames([(ours, theirs) for theirs, ours in CONNECTOR_NAMES]),
         (r"\.(lora_[AB])$", r".\1.default.weight"),
@@ -275,4 +253,4 @@ def write_miniature(folder: Path, seed: int, checkpoint: str) -> dict[str, Path]
     trained.parent.mkdir(parents=True, exist_ok=True)
     content = {"model": publish(tensors, published) | picture, "optimizer": {}, "config": {}}
     torch.save(content | {"scaler": None, "epoch": 0}, trained)
-    return {"trained": trained, "llm": llm, "clip": clip, "hubert": hubert}
+    return {"trained": trained, **parts}

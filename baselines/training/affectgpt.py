@@ -14,19 +14,23 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import CLIPVisionConfig, HubertConfig, Qwen2Config
+from transformers import PreTrainedConfig
 
-from ovmer.baselines.checkpoint import read_json
 from ovmer.baselines.device import Placement
-from ovmer.baselines.layers.hubert import HUBERT_KEYS, hubert_config, normalise
+from ovmer.baselines.layers.hubert import normalise
 from ovmer.baselines.miniature import publish
 from ovmer.baselines.models.affectgpt import (
     ADAPTED,
-    CLIP_KEYS,
     CONNECTOR_NAMES,
     LORA_ALPHA,
     AffectGpt,
-    clip_config,
+)
+from ovmer.baselines.models.affectgpt_encoders import (
+    PICTURES,
+    picture_config,
+    sound_config,
+    sound_keys,
+    words_config,
 )
 from ovmer.baselines.models.affectgpt_fusion import (
     PUBLISHED_QUERIED,
@@ -53,7 +57,6 @@ TRAINED_KEYS: Renames = (
 """The authors' names -> those of `AffectGptInTraining`."""
 PUBLISHED: Renames = (*PUBLISHED_QUERIED, *renames([(ours, theirs) for theirs, ours in _NAMES]))
 """The way back."""
-_MASKED = tuple(rule for rule in HUBERT_KEYS if rule[0] != r"^masked_spec_embed$")
 
 
 @dataclass(frozen=True)
@@ -99,13 +102,13 @@ class AffectGptInTraining(AffectGpt):
 
     def __init__(
         self,
-        clip: CLIPVisionConfig,
-        hubert: HubertConfig,
-        llm: Qwen2Config,
+        clip: PreTrainedConfig,
+        hubert: Any,
+        llm: Any,
         design: AffectGptDesign,
     ) -> None:
         super().__init__(clip, hubert, llm, design.fusions)
-        self.image = nn.Linear(clip.projection_dim, llm.hidden_size)
+        self.image = nn.Linear(PICTURES[type(clip)].width(clip), llm.hidden_size)
         self._loudness = design.loudness
 
     @classmethod
@@ -119,19 +122,12 @@ class AffectGptInTraining(AffectGpt):
     ) -> "AffectGptInTraining":
         """Read llm, clip and hubert; what is trained is random (torch's stream) or read from the
         file `start`."""
-        config = hubert_config(parts["hubert"])
-        if design.encoders_in_train_mode:
-            config = _masking(parts["hubert"])
+        heard = sound_config(parts["hubert"], masks=design.encoders_in_train_mode)
         with weightless():
-            model = cls(
-                clip_config(parts["clip"]),
-                config,
-                Qwen2Config.from_dict(read_json(parts["llm"])),
-                design,
-            )
+            model = cls(picture_config(parts["clip"]), heard, words_config(parts["llm"]), design)
         model._read_frozen(parts, device, precision)
         if design.encoders_in_train_mode:
-            _leave_layers_out(model.hubert, config.layerdrop)
+            _leave_layers_out(model.hubert, heard.layerdrop)
         for part in (model.image, model.video, model.audio, model.multi):
             part.to_empty(device=device).float().requires_grad_(True)
             initialise(part)
@@ -145,8 +141,9 @@ class AffectGptInTraining(AffectGpt):
         self, parts: Mapping[str, Path], device: torch.device, precision: FrozenPrecision
     ) -> None:
         masks = self.hubert.config.mask_time_prob > 0
-        hubert = rename(read_tensors(parts["hubert"]), _MASKED if masks else HUBERT_KEYS)
-        clip = rename(read_tensors(parts["clip"]), CLIP_KEYS[:-1])
+        pictured = picture_config(parts["clip"])
+        hubert = rename(read_tensors(parts["hubert"]), sound_keys(self.hubert.config))
+        clip = rename(read_tensors(parts["clip"]), PICTURES[type(pictured)].keys(pictured))
         encoders = Placement(device, precision.encoders, remedy="")
         if masks and "masked_spec_embed" not in hubert:  # upstream then draws one
             width = self.hubert.config.hidden_size
@@ -225,19 +222,13 @@ def initialise(module: nn.Module) -> None:
                 nn.init.zeros_(part.bias)
 
 
-def _masking(folder: Path) -> HubertConfig:
-    """The published configuration with what masks in training."""
-    config: HubertConfig = HubertConfig.from_dict(read_json(folder))
-    return config
-
-
-def _leave_layers_out(hubert: nn.Module, share: float) -> None:
+def _leave_layers_out(hubert: Any, share: float) -> None:
     """Leave a layer out with probability `share` in train mode, its input counting as its output.
 
     transformers' own layerdrop (since release 5) leaves such a layer out of `hidden_states` as
     well, so that "the last four" would be others than upstream's.
     """
-    hubert.config.layerdrop = 0.0  # type: ignore[union-attr]
+    hubert.config.layerdrop = 0.0
 
     def maybe(layer: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
         if not layer.training or torch.rand([]) >= share:
@@ -245,7 +236,8 @@ def _leave_layers_out(hubert: nn.Module, share: float) -> None:
         return args[0] if isinstance(output, Tensor) else (args[0], *output[1:])
 
     if not math.isclose(share, 0.0):
-        for layer in hubert.encoder.layers:  # type: ignore[union-attr]
+        first = 1 if hubert.config.model_type == "wavlm" else 0  # whose first one is never left out
+        for layer in hubert.encoder.layers[first:]:
             layer.register_forward_hook(maybe)
 
 

@@ -59,7 +59,8 @@ def read_media(paths: Mapping[str, Path], frames: int = 8) -> "dict[str, Tensor]
 
     from ovmer.adapters.media import read_frames
     from ovmer.adapters.models.affectgpt import listen, look_at
-    from ovmer.baselines.models.affectgpt import SIDE, centre
+    from ovmer.baselines.models.affectgpt import centre
+    from ovmer.baselines.models.affectgpt_encoders import SIDE
 
     found = {}
     for kind, path in paths.items():
@@ -101,6 +102,10 @@ class TrainableAffectGpt(Trainable):
         words = {FRAME: "video"}
         lost = [words.get(k, k) for k, path in self.files(example).items() if path is None]
         return f"no {' and no '.join(lost)}" if lost else ""
+
+    @property
+    def hears(self) -> bool:
+        return AUDIO in self.template.reads
 
     def sample(self, example: Example, kind: str) -> "Sample":
         from ovmer.baselines.training.affectgpt import TrainingInputs
@@ -206,7 +211,10 @@ class TrainableAffectGpt(Trainable):
         from ovmer.baselines.training.step import SpecialTokens
 
         tokenizer: Any = self.adapter.tokenizer
-        start = (tokenizer.id_of("<|im_start|>"),) if self.recipe.start_token else ()
+        # Upstream gives Qwen, whose texts begin with no token, this one.
+        qwen = self.model.llm.config.model_type == "qwen2"
+        first = tokenizer.id_of("<|im_start|>") if qwen else tokenizer.bos_id
+        start = (first,) if self.recipe.start_token else ()
         return SpecialTokens(start, tokenizer.eos_id, tokenizer.eos_id)
 
     def save(self, folder: Path, iteration: int, loss: float) -> None:

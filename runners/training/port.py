@@ -53,6 +53,10 @@ class TrainablePort(Trainable):
         lost = [kind for kind in asked if having[kind] is None]
         return f"no {' and no '.join(lost)}" if lost and len(lost) == len(asked) else ""
 
+    @property
+    def hears(self) -> bool:
+        return "audio" in self.adapter.modalities
+
     def sample(self, example: Example, kind: str) -> "Sample":
         from ovmer.baselines.training.step import Sample
 

@@ -3,6 +3,7 @@
     train.json              identity and settings, sessions, and why the last one ended
     checkpoint-STEP/        weights, and of the last one what resuming needs
     not_trained_on.jsonl    clips that were left out or replaced, with the reason
+    sound_of_video.txt      clips without a sound file, heard in their video
     curve.csv, curve.png    loss and rate
     tensorboard/            the same for TensorBoard
     baseline/trained.yaml   with which a sweep asks the last checkpoint
@@ -49,6 +50,7 @@ if TYPE_CHECKING:
     from ovmer.runners.training.evaluation import Evaluation
 
 LEFT_OUT = "not_trained_on.jsonl"
+NO_SOUND_FILE = "sound_of_video.txt"
 _WHERE = ("dataset", "dataset.root", "data_root", "clips")
 """Settings that say which data there are."""
 
@@ -100,6 +102,7 @@ class TrainingRun:
         self.folder = folder_of(settings, overrides)
         self.recipe = settings.train
         self.is_first = int(os.environ.get("RANK", "0")) == 0
+        self._notes: list[str] = []
 
     def examples(self) -> tuple[list[list[Example]], list[float]]:
         """The clips of each data set, and its share of the iterations."""
@@ -127,6 +130,7 @@ class TrainingRun:
             usable = [self._usable(trainable, dataset) for dataset in examples]
             identity = self.settings.identity | self._about(trainable) | {"data": digest(usable)}
             self._check(identity)
+            self._notes += self._heard_in_videos(trainable, usable)
             self._note(identity)
             try:
                 return self._train(trainable, usable, shares)
@@ -163,6 +167,23 @@ class TrainingRun:
             )
         return [each for each in examples if each.clip.name not in lost]
 
+    def _heard_in_videos(
+        self, trainable: Trainable, usable: Sequence[Sequence[Example]]
+    ) -> list[str]:
+        """A note on clips without a sound file, whose video's track is learned from; a file lists
+        them."""
+        every = [example for dataset in usable for example in dataset]
+        names = [each.clip.name for each in every if trainable.hears_video(each)]
+        if not names or not self.is_first:
+            return []
+        replace_file(self.folder / NO_SOUND_FILE, "".join(f"{n}\n" for n in names).encode())
+        note = (
+            f"{len(names)} of {len(every)} clips have no sound file, the first {names[0]!r}: the "
+            f"video's own track is learned from; {NO_SOUND_FILE} lists them"
+        )
+        say(note)
+        return [note]
+
     def _about(self, trainable: Trainable) -> dict[str, Any]:
         identity = trainable.job.identity
         about = {k: v for k, v in identity.items() if k.startswith("baseline.")}
@@ -195,7 +216,7 @@ class TrainingRun:
         sessions = there.get("sessions", [])
         if problem is None:
             sessions = [*sessions, {"overrides": list(self.overrides), **provenance()}]
-        notes = []
+        notes = list(self._notes)
         if self.recipe.features == "cached":
             notes.append(
                 "encoder outputs were computed once, clip by clip and without noise: this is not "

@@ -49,6 +49,16 @@ class Trainable(ABC):
     def lacks(self, example: Example) -> str:
         """The reason why a clip cannot be learned from; empty if it can."""
 
+    def hears_video(self, example: Example) -> bool:
+        """Whether the sound that is read of a clip is its video's track, for want of a file."""
+        clip = example.clip
+        return clip.audio is not None and clip.audio == clip.video and self.hears
+
+    @property
+    @abstractmethod
+    def hears(self) -> bool:
+        """Whether sound is read."""
+
     @abstractmethod
     def sample(self, example: Example, kind: str) -> "Sample":
         """One question about a clip with its answer. Raises ClipError."""
@@ -92,14 +102,15 @@ class Trainable(ABC):
         """A file of conf/baseline/ for a checkpoint that `save` wrote, over the baseline's own."""
         name, title = (str(self.settings.baseline.get(key, "")) for key in ("name", "title"))
         own = self.trained(checkpoint)
-        parts = own.pop("checkpoint") | self._miniature()
+        trained = own.pop("checkpoint")
         return {
             "defaults": [name, "_self_"],
             "name": f"{name}_trained",
             "title": f"{title or name}, trained on {self.settings.dataset['name']}",
             "trained_on": list(self.recipe.mixture) or [self.settings.dataset["name"]],
             **own,
-            "checkpoint": {part: {"path": str(path.absolute())} for part, path in parts.items()},
+            "checkpoint": self._frozen_parts()
+            | {part: {"path": str(path.absolute())} for part, path in trained.items()},
         }
 
     @property
@@ -112,11 +123,18 @@ class Trainable(ABC):
             return None
         return Lora(sizes.rank, sizes.alpha, sizes.dropout, tuple(sizes.targets))
 
-    def _miniature(self) -> dict[str, Path]:
-        """Paths of the miniature's parts in a dry run."""
-        if not self.settings.dry_run:
-            return {}
-        return {name: path for name, path in self.adapter.parts.items() if name != "trained"}
+    def _frozen_parts(self) -> dict[str, Any]:
+        """The parts that are not trained: the miniature's in a dry run, else as they were asked for
+        here, so that a sweep adapts the same ones."""
+        if self.settings.dry_run:
+            own = {n: path for n, path in self.adapter.parts.items() if n != "trained"}
+            return {name: {"path": str(path.absolute())} for name, path in own.items()}
+        asked = self.settings.baseline.get("checkpoint") or {}
+        parts = {name: dict(part) for name, part in asked.items() if name != "trained"}
+        for part in parts.values():
+            if part.get("path"):
+                part["path"] = str(Path(part["path"]).expanduser().absolute())
+        return parts
 
 
 def some(examples: Sequence[Example]) -> Sequence[Example]:

@@ -9,6 +9,7 @@ import torch
 
 from ovmer.baselines.errors import PrerequisiteError
 from ovmer.baselines.training.trainer import last_checkpoint
+from ovmer.runners.data.reader import read_dataset
 from ovmer.runners.training.run import TrainingRun
 from ovmer.runners.training.settings import compose_train
 from tests.processes import Started
@@ -16,6 +17,10 @@ from tests.scoring.test_commands import Inside
 from tests.training.conftest import DRY, train
 
 RUN = Path("outputs/train/affectgpt-sample-dry")
+
+
+def sample_clips():
+    return read_dataset(compose_train(["recipe=lora", "baseline=salmonn"]).dataset)
 
 
 def weights(folder: Path) -> dict[str, bytes]:
@@ -97,6 +102,24 @@ def test_bfloat16_trains_on_a_cpu_too(dry_run, tmp_path):
     (file,) = run.folder.glob("checkpoint-2/checkpoint_*.pth")
     content = torch.load(file, weights_only=True)
     assert all(tensor.dtype == torch.float32 for tensor in content["model"].values())
+
+
+def test_another_encoder_learns_from_videos_and_says_so(tmp_path):
+    """DINOv2 in the place of CLIP; the clips have no sound file, and their video is heard."""
+    (sample,) = [Path(clip.video) for clip in sample_clips() if clip.name == "farewell"]
+    table = tmp_path / "mine.csv"
+    table.write_text(f"video,subtitle,openset\n{sample},hi,sad\n", encoding="utf-8")
+    given = "recipe=affectgpt_dinov2", *DRY[1:], f"clips={table}", f"outputs={tmp_path}"
+    looks = "train.template=frame", "train.kinds=[ovlabel]", "dataset.visual=frame"
+    folder = train(*given, *looks, "train.steps=1").folder
+    (note,) = json.loads((folder / "train.json").read_text())["notes"]
+    assert "1 of 1 clips have no sound file, the first 'farewell'" in note
+    assert (folder / "sound_of_video.txt").read_text() == "farewell\n"
+    (file,) = folder.glob("checkpoint-1/checkpoint_*.pth")
+    tensors = torch.load(file, weights_only=True)["model"]
+    assert tensors["affectgpt_proj.weight"].shape == (64, 40)  # from the miniature's DINOv2
+    asked = (folder / "baseline/trained.yaml").read_text()
+    assert str(folder / "miniature/dinov2-large") in asked
 
 
 def refused(*overrides: str) -> str:

@@ -3,6 +3,7 @@
 import random
 import re
 import shlex
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -56,7 +57,26 @@ def test_released_runs(recipe, data, visual, steps, epoch):
 def test_ablations_of_the_page_are_settings():
     assert len(ABLATIONS) >= 10
     for setting in ABLATIONS:
-        compose_train(["recipe=affectgpt", *setting.split()])
+        own = "recipe=" in setting
+        compose_train([*([] if own else ["recipe=affectgpt"]), *setting.split()])
+
+
+@pytest.mark.parametrize(
+    ("recipe", "part", "repo"),
+    [
+        ("affectgpt_dinov2", "clip", "facebook/dinov2-large"),
+        ("affectgpt_siglip", "clip", "google/siglip-so400m-patch14-384"),
+        ("affectgpt_wavlm", "hubert", "microsoft/wavlm-large"),
+        ("affectgpt_data2vec", "hubert", "facebook/data2vec-audio-base-960h"),
+        ("affectgpt_llama3", "llm", "meta-llama/Meta-Llama-3-8B-Instruct"),
+    ],
+)
+def test_an_ablation_changes_one_part_of_the_papers_run(recipe, part, repo):
+    settings, papers = compose_train([f"recipe={recipe}"]), compose_train(["recipe=affectgpt"])
+    parts, released = settings.baseline["checkpoint"], papers.baseline["checkpoint"]
+    assert parts[part]["repo"] == repo
+    assert {name for name in parts if parts[name] != released[name]} == {part}
+    assert replace(settings.train, name="affectgpt") == papers.train
 
 
 def test_a_data_set_of_the_command_line_replaces_the_recipes():
