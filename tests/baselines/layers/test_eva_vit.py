@@ -40,6 +40,16 @@ def test_sizes_are_read_off_the_shapes(file):
     assert all(name.startswith("tower.") for name in tensors)
 
 
+@pytest.mark.parametrize(("held", "used"), [(40, 39), (39, 39)])
+def test_the_fortieth_layer_is_left_out_wherever_it_is_there(tmp_path, held, used):
+    write_eva_miniature(tmp_path / "eva_vit_g.pth", seed=1, layers=held - 1)
+    config, tensors = read_eva(tmp_path, "")
+    assert config.num_hidden_layers == used
+    assert {int(name.split(".")[1]) for name in tensors if name.startswith("layers.")} == set(
+        range(used)
+    )
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
 def test_every_position_comes_out(file, dtype):
     with torch.inference_mode():
