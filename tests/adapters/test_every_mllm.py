@@ -147,6 +147,8 @@ def test_a_batch_gives_each_clip_what_it_gets_alone(name, parts, clips):
         alone = [ids for item in items for ids in ids_of(adapter, [item])]
         assert together == alone, preset
         assert len(set(together)) > 1, f"{preset}: all clips get the same answer"
+    if adapter.feeding == "stream":  # as a sweep asks
+        assert dict(adapter.stream(items)) == dict(enumerate(adapter.generate(items)))
 
 
 @pytest.mark.parametrize("name", BASELINES)

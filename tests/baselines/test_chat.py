@@ -164,7 +164,7 @@ def test_a_model_that_does_not_chat_is_reported(folder: Path, tmp_path: Path):
 def test_a_hostile_chat_template_is_one_sentence(folder: Path, tmp_path: Path):
     hostile = copied(folder, tmp_path / "hostile")
     (hostile / "chat_template.jinja").write_text("{{ messages.append.__globals__ }}")
-    with pytest.raises(CheckpointError, match=r"hostile reaches for .*__globals__.* do not trust"):
+    with pytest.raises(CheckpointError, match=r"hostile reaches for what .* do not trust"):
         ChatTokenizer(hostile).chat("hello")
 
 
