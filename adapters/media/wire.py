@@ -7,18 +7,18 @@ import os
 import socket
 import struct
 import tempfile
-from collections.abc import Iterator
-from itertools import islice
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 _LENGTH = struct.Struct("<Q")
-_WINDOW = 16 << 20
-"""Bytes of shared memory; larger arrays go through it piece by piece. Pages are taken when used."""
+_PIECE, _SLOTS = 2 << 20, 8
+"""Arrays go through shared memory in pieces of so many bytes, so many on their way: one end copies
+a piece while the other copies the one before. Pages are taken when used."""
+_WINDOW = _PIECE * _SLOTS
 _NEXT = b"n"
-"""Asks for the next piece, and says that it is there."""
+"""Says that a piece is there, or that its slot is free again."""
 
 
 def open_window() -> int:
@@ -58,32 +58,32 @@ class Channel:
     def send_array(self, array: NDArray[Any], facts: dict[str, Any]) -> None:
         """Send an array and what is known of it."""
         array = np.ascontiguousarray(array)
-        header = {"shape": array.shape, "dtype": array.dtype.str, "facts": facts}
-        pieces = self._pieces(array)
-        for piece, shared in islice(pieces, 1):  # before it is announced: this spares a turn
-            np.copyto(shared, piece)
-        self.send(header)
-        for piece, shared in pieces:
-            self._take(len(_NEXT))
+        self.send({"shape": array.shape, "dtype": array.dtype.str, "facts": facts})
+        for number, (piece, shared) in enumerate(self._pieces(array)):
+            if number >= _SLOTS:
+                self._take(len(_NEXT))
             np.copyto(shared, piece)
             self.socket.sendall(_NEXT)
 
     def receive_array(self, message: dict[str, Any]) -> NDArray[Any]:
         """Receive the array that a message announces."""
         array: NDArray[Any] = np.empty(message["shape"], np.dtype(message["dtype"]))
-        for number, (piece, shared) in enumerate(self._pieces(array)):
-            if number:
-                self.socket.sendall(_NEXT)
-                self._take(len(_NEXT))
+        pieces = self._pieces(array)
+        for number, (piece, shared) in enumerate(pieces):
+            self._take(len(_NEXT))
             np.copyto(piece, shared)
+            if number + _SLOTS < len(pieces):
+                self.socket.sendall(_NEXT)
         return array
 
-    def _pieces(self, array: NDArray[Any]) -> "Iterator[tuple[NDArray[Any], NDArray[Any]]]":
-        """Stretches of an array's bytes, each with as much shared memory."""
+    def _pieces(self, array: NDArray[Any]) -> list[tuple[NDArray[Any], NDArray[Any]]]:
+        """Stretches of an array's bytes, each with its slot of the shared memory."""
         flat = array.reshape(-1).view(np.uint8)
-        for start in range(0, len(flat), _WINDOW):
-            piece = flat[start : start + _WINDOW]
-            yield piece, np.frombuffer(self._window, np.uint8, len(piece))
+        found = list[tuple[NDArray[Any], NDArray[Any]]]()
+        for number, start in enumerate(range(0, len(flat), _PIECE)):
+            piece, slot = flat[start : start + _PIECE], number % _SLOTS * _PIECE
+            found.append((piece, np.frombuffer(self._window, np.uint8, len(piece), slot)))
+        return found
 
     def _take(self, length: int) -> bytearray:
         data = bytearray(length)
