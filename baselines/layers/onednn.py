@@ -17,6 +17,8 @@ def use_onednn(model: nn.Module) -> None:
     """
     if not (torch.backends.mkldnn.is_available() and _has_avx512()):
         return
+    if not hasattr(torch.ops.mkldnn, "_linear_pointwise"):  # no public name of torch's: it may move
+        return
     for module in model.modules():
         if type(module) is nn.Linear and module.weight.dtype == torch.float32:
             module.__class__ = _OneDnnLinear

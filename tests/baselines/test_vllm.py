@@ -8,6 +8,7 @@ server; engines for the miniatures of four baselines are in our process, as on a
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from importlib.util import find_spec
@@ -239,9 +240,13 @@ def test_a_server_with_another_model_or_none_is_reported_in_one_sentence(server:
         asking("http://127.0.0.1:9/v1", folder, GREEDY)
 
 
-@pytest.mark.by_hand  # starts two engines in processes of their own: a minute
-def test_the_engine_ends_with_a_process_that_is_killed(folder: Path, tmp_path: Path):
-    """vLLM's own does not, and keeps the GPU's memory."""
+@pytest.mark.by_hand  # starts engines in processes of their own: a minute and a half
+@pytest.mark.parametrize("after", [None, 0.1, 2.0, 5.0, 9.0])
+def test_the_engine_ends_with_a_process_that_is_killed(
+    folder: Path, tmp_path: Path, after: float | None
+):
+    """vLLM's own does not, and keeps the GPU's memory. Killed when it has started, or some seconds
+    after the engine's process is there, which imports vLLM then."""
     script = tmp_path / "start.py"
     script.write_text(START.format(folder=str(folder)), encoding="utf-8")
     quiet = {"VLLM_ENABLE_V1_MULTIPROCESSING": "1", "PYTHONUNBUFFERED": "1"}
@@ -252,16 +257,29 @@ def test_the_engine_ends_with_a_process_that_is_killed(folder: Path, tmp_path: P
         text=True,
         env=os.environ | quiet,
     ) as started:
+        process = psutil.Process(started.pid)
         try:
-            assert started.stdout is not None
-            assert any(line.startswith("started") for line in started.stdout)
-            engines = psutil.Process(started.pid).children(recursive=True)
+            if after is None:
+                assert started.stdout is not None
+                assert any(line.startswith("started") for line in started.stdout)
+            else:
+                while not any("spawn_main" in " ".join(each.cmdline()) for each in family(process)):
+                    assert started.poll() is None
+                    time.sleep(0.05)
+                time.sleep(after)
             assert started.poll() is None
+            engines = family(process)
             assert engines
         finally:
             started.kill()
     _, alive = psutil.wait_procs(engines, timeout=30)
     assert not alive
+
+
+def family(process: psutil.Process) -> list[psutil.Process]:
+    """The living processes that it and they have started."""
+    found = process.children(recursive=True)
+    return [each for each in found if each.is_running() and each.status() != psutil.STATUS_ZOMBIE]
 
 
 START = """
