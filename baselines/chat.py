@@ -302,6 +302,7 @@ def write_miniature(
     seed: int = 0,
     *,
     layers: int = 2,
+    heads: int = 2,
     vocabulary: int = 600,
     sentences: Sequence[str] = CORPUS.splitlines(),
     more: Sequence[str] = (),
@@ -318,10 +319,10 @@ def write_miniature(
     end, start = tokenizer.convert_tokens_to_ids(["<|im_end|>", "<|endoftext|>"])
     config = Qwen2Config(
         vocab_size=size,
-        hidden_size=64,
-        intermediate_size=128,
+        hidden_size=32 * heads,  # the smallest heads that vLLM takes on a CPU
+        intermediate_size=64 * heads,
         num_hidden_layers=layers,
-        num_attention_heads=2,  # of 32: the smallest heads that vLLM takes on a CPU
+        num_attention_heads=heads,
         num_key_value_heads=1,
         max_position_embeddings=16384,
         bos_token_id=start,

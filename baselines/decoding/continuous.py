@@ -21,6 +21,7 @@ from ovmer.baselines.decoding.answers import (
     Prompt,
     in_order,
 )
+from ovmer.baselines.decoding.grouped_attention import use_grouped_attention
 from ovmer.baselines.decoding.row_cache import RowCache
 from ovmer.baselines.decoding.rows import DecodingRow, DecodingRows
 from ovmer.baselines.decoding.sampling import draw, restraints, warpers
@@ -58,6 +59,7 @@ class ContinuousEngine(TransformersEngine):
     ) -> None:
         super().__init__(model, tokenizer, settings, dtype_key)
         use_onednn(model)
+        use_grouped_attention(model)
         self.limit(64, 0)
         self.shrunk_to: int | None = None
         """Rows that the latest stream had to make do with; None: the memory sufficed."""
