@@ -5,7 +5,7 @@
 #   GPU   docker build --tag ovmer:cuda --build-arg BASE=nvidia/cuda:13.0.3-base-ubuntu24.04 \
 #             --build-arg EXTRAS=vllm .
 #         docker run --rm --gpus all --ipc host --volume "$PWD:/work" \
-#             --volume "$HOME/.cache:/root/.cache" ovmer:cuda sweep baseline=video_llava engine=vllm
+#             --volume "$HOME/.cache:/cache" --env XDG_CACHE_HOME=/cache ovmer:cuda sweep baseline=video_llava engine=vllm
 ARG BASE=ubuntu:24.04
 FROM ${BASE}
 ARG EXTRAS=ray

@@ -68,8 +68,11 @@ def seen(baseline: str, dataset: str, settings: Mapping[str, Any] | None = None)
 
 
 def seen_by(settings: Settings) -> TrainedOn:
-    """The same of a run's settings."""
-    return seen(settings.baseline["name"], settings.dataset["name"], settings.baseline)
+    """The same of a run's settings; no list can say that clips of one's own were not seen."""
+    found = seen(settings.baseline["name"], settings.dataset["name"], settings.baseline)
+    if settings.clips is not None and found.status == TEST:
+        return TrainedOn(UNKNOWN, "clips of one's own are on no list")
+    return found
 
 
 def over(baseline: str | None, datasets: Sequence[str]) -> str:

@@ -62,10 +62,10 @@ class Started:
         self.arguments = list(arguments)
         self._said = tempfile.TemporaryDirectory()
         found = os.pathsep.join(map(str, [*path, ROOT]))
-        told = {**os.environ, **(environment or {}), "PYTHONPATH": found}
+        variables = {**os.environ, **(environment or {}), "PYTHONPATH": found}
         streams = [Path(self._said.name, name) for name in ("out", "err")]
         self._process = forks().Process(
-            target=_run, args=(self.arguments, folder, told, streams, before, program)
+            target=_run, args=(self.arguments, folder, variables, streams, before, program)
         )
         self._process.start()
 

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 _LENGTH = struct.Struct("<Q")
 _PIECE, _SLOTS = 2 << 20, 8
-"""Arrays go through shared memory in pieces of so many bytes, so many on their way: one end copies
-a piece while the other copies the one before. Pages are taken when used."""
+"""Bytes of a piece, and pieces that the shared memory holds: one end copies a piece while the other
+copies the one before. Pages are allocated when used."""
 _WINDOW = _PIECE * _SLOTS
 _NEXT = b"n"
 """Says that a piece is there, or that its slot is free again."""

@@ -79,11 +79,11 @@ def read_completion(text: str) -> Generated | Refused:
 
 
 def _log_probabilities(choice: Mapping[str, Any]) -> list[Any]:
-    """Those of the chosen tokens, of a chat or of a plain completion; empty where none are told."""
-    told = choice.get("logprobs") or {}
-    if "token_logprobs" in told:
-        return list(told["token_logprobs"] or ())
-    return [each["logprob"] for each in told.get("content") or () if "logprob" in each]
+    """Those of the chosen tokens, of a chat or a plain completion; empty where none are given."""
+    given = choice.get("logprobs") or {}
+    if "token_logprobs" in given:
+        return list(given["token_logprobs"] or ())
+    return [each["logprob"] for each in given.get("content") or () if "logprob" in each]
 
 
 def _are_finite(scores: Sequence[Any]) -> bool:

@@ -151,11 +151,11 @@ def test_a_batch_gives_each_clip_what_it_gets_alone(name, parts, clips):
         assert dict(adapter.stream(items)) == dict(enumerate(adapter.generate(items)))
 
 
-@pytest.mark.parametrize("name", BASELINES)
+@pytest.mark.parametrize(
+    "name", [name for name in BASELINES if AUDIO in configured(name).modalities]
+)
 def test_samples_beyond_measure_are_unreadable(name, parts, tmp_path):
     adapter = miniature(name, parts)
-    if AUDIO not in adapter.modalities:
-        pytest.skip("hears nothing")
     loud = write_wav(tmp_path / "loud.wav", tone(0.1, 16_000) * 3e38, 16_000)
     clip = (SAMPLE / "video" / "farewell.mp4", loud, None)
     if name == "emotion_llama":  # its authors' sound has 16 bits and stops at full scale

@@ -160,11 +160,12 @@ def test_frames_of_8k_are_read_smaller_and_the_memory_is_bounded(tmp_path):
     with observing() as observed:
         frames = read_frames(clip, lambda count, fps: [0, 1]).pixels
     (child,) = children()
-    told = dict(line.split(":") for line in Path(f"/proc/{child}/status").read_text().splitlines())
+    lines = Path(f"/proc/{child}/status").read_text().splitlines()
+    status = dict(line.split(":") for line in lines)
     pool.close()
     assert frames.shape == (2, 2304, 4096, 3)
     assert any("to save memory" in note for note in observed.notes)
-    assert int(told["VmHWM"].split()[0]) < 350_000, "kB; it is 211 MB"
+    assert int(status["VmHWM"].split()[0]) < 350_000, "kB; it is 211 MB"
 
 
 def test_without_a_limit_this_process_reads(limit):

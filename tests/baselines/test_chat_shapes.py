@@ -26,7 +26,7 @@ def meta(*shape: int) -> Tensor:
 
 
 def prompt(*media: tuple[int, int]) -> Tensor:
-    """Ids of three words, of so many placeholders each, and of four words."""
+    """Ids of three words, of placeholders in the numbers given, and of four words."""
     ids = [token for token, count in media for _ in range(count)]
     return torch.tensor([[100] * 3 + ids + [101] * 4])
 

@@ -246,8 +246,8 @@ def test_the_engine_ends_with_a_process_that_is_killed(
     folder: Path, tmp_path: Path, after: float | None
 ):
     """vLLM's own does not, and keeps the GPU's memory. Killed when it has started, or when vLLM has
-    called its plug-ins. (Before that, in the first seconds of its imports, nothing watches; the
-    engine has no memory of a GPU then.)"""
+    called its plug-ins. (Before that nothing watches in a script of one's own; see below for the
+    command.)"""
     script = tmp_path / "start.py"
     script.write_text(START.format(folder=str(folder)), encoding="utf-8")
     quiet = {"VLLM_ENABLE_V1_MULTIPROCESSING": "1", "PYTHONUNBUFFERED": "1"}
@@ -269,6 +269,33 @@ def test_the_engine_ends_with_a_process_that_is_killed(
                     time.sleep(0.05)
                 time.sleep(after)
             assert started.poll() is None
+            engines = family(process)
+            assert engines
+        finally:
+            started.kill()
+    _, alive = psutil.wait_procs(engines, timeout=30)
+    assert not alive
+
+
+@pytest.mark.by_hand  # starts vLLM three times: a minute
+@pytest.mark.parametrize("after", [0.5, 2.0, 5.0])
+def test_a_command_that_is_killed_while_vllm_imports_leaves_no_process(
+    tmp_path: Path, after: float
+):
+    command = [str(Path(sys.executable).parent / "ovmer"), "sweep", "baseline=video_llava"]
+    command += ["dataset=sample", "dry_run=true", "engine=vllm", f"engine.cache={tmp_path}/llm"]
+    with subprocess.Popen(
+        [*command, f"outputs={tmp_path}"],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        env=os.environ | {"VLLM_ENABLE_V1_MULTIPROCESSING": "1"},
+    ) as started:
+        process = psutil.Process(started.pid)
+        try:
+            while not any("spawn_main" in " ".join(each.cmdline()) for each in family(process)):
+                assert started.poll() is None
+                time.sleep(0.05)
+            time.sleep(after)
             engines = family(process)
             assert engines
         finally:

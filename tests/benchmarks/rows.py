@@ -6,12 +6,11 @@ a process of its own, of which the system tells the largest resident size. 100,0
 at most 1.5 times what 10,000 take.
 """
 
-import os
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
+from tests.benchmarks.throughput import measure
 from tests.runners.conftest import write_tables
 
 ROWS = (10_000, 100_000)
@@ -20,16 +19,7 @@ AT_MOST = 1.5
 
 def peak(arguments: list[str]) -> float:
     """The largest resident size of `ovmer ARGUMENTS`, in MB."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "ovmer", *arguments],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    _, status, usage = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
-        raise SystemExit(f"ovmer {' '.join(arguments)} ended with status {process.returncode}")
-    return usage.ru_maxrss / 1024
+    return measure(arguments)[-1]
 
 
 def peaks(root: Path, rows: int) -> dict[str, float]:

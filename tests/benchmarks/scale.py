@@ -55,9 +55,9 @@ def points(overrides: Sequence[str], counts: Sequence[int], most: float) -> Iter
             print(f"{count} clips would take more than {most:.0f} s")
             return
         with tempfile.TemporaryDirectory() as folder:
-            told = [each for each in write_clips(Path(folder, "data"), count) if "dataset" in each]
-            told += [*overrides, f"outputs={folder}/outputs"]
-            seconds, processor, memory = measure(["sweep", *told])
+            given = [each for each in write_clips(Path(folder, "data"), count) if "dataset" in each]
+            given += [*overrides, f"outputs={folder}/outputs"]
+            seconds, processor, memory = measure(["sweep", *given])
         rate = count / seconds
         cells = (count, f"{seconds:.1f}", f"{processor:.1f}", f"{rate:.1f}", f"{memory:.0f}")
         print("|", *(f"{each} |" for each in cells), flush=True)

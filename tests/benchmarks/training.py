@@ -32,16 +32,9 @@ from ovmer.runners.training.examples import ExampleOrder, TrainingSamples
 from ovmer.runners.training.features import keep_features
 from ovmer.runners.training.run import TrainingRun, make_trainable
 from ovmer.runners.training.settings import compose_train
+from tests.training.conftest import QWEN_7B
 
 BATCH, WARM_UP = 3, 2
-QWEN = {
-    "vocab_size": 152064,
-    "hidden_size": 3584,
-    "intermediate_size": 18944,
-    "num_hidden_layers": 28,
-    "num_attention_heads": 28,
-    "num_key_value_heads": 4,
-}
 CLIP = {
     "hidden_size": 1024,
     "intermediate_size": 4096,
@@ -67,7 +60,7 @@ def published_sizes(trainable: TrainableAffectGpt, device: torch.device) -> Affe
     design = AffectGptDesign(lora=trainable.lora)
     with weightless():
         model = AffectGptInTraining(
-            CLIPVisionConfig(**CLIP), HubertConfig(**HUBERT), Qwen2Config(**QWEN), design
+            CLIPVisionConfig(**CLIP), HubertConfig(**HUBERT), Qwen2Config(**QWEN_7B), design
         )
     model.llm.to(torch.bfloat16)
     model.to_empty(device=device).requires_grad_(False)

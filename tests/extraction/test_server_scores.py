@@ -29,7 +29,7 @@ def outcome(answer: Misbehaviour, settings: ServerSettings = QUICK) -> Generated
     return found
 
 
-def told(logprobs: object, words: str = "[sad]", reason: str = "stop") -> Misbehaviour:
+def reply(logprobs: object, words: str = "[sad]", reason: str = "stop") -> Misbehaviour:
     body = json.loads(completion(words, reason).body)
     body["choices"][0]["logprobs"] = logprobs
     return Misbehaviour(body=json.dumps(body))  # spells NaN as Python does
@@ -47,13 +47,13 @@ def events(*scores: Sequence[float | None]) -> Misbehaviour:
 @pytest.mark.parametrize(
     "answer",
     [
-        told(of_chat(-0.1, NAN)),
-        told(of_chat(-0.1, None)),
-        told(of_chat(-INFINITE, -0.1)),
-        told(of_chat(INFINITE)),
-        told(of_chat(-9999.0, -9999.0)),
-        told(of_chat(-3.4e38)),
-        told({"token_logprobs": [-0.1, None], "tokens": ["a", "b"]}),
+        reply(of_chat(-0.1, NAN)),
+        reply(of_chat(-0.1, None)),
+        reply(of_chat(-INFINITE, -0.1)),
+        reply(of_chat(INFINITE)),
+        reply(of_chat(-9999.0, -9999.0)),
+        reply(of_chat(-3.4e38)),
+        reply({"token_logprobs": [-0.1, None], "tokens": ["a", "b"]}),
         events([-0.1], [NAN]),
         error(500, "Out of range float values are not JSON compliant: nan"),
     ],
@@ -79,7 +79,7 @@ def test_scores_that_a_server_reveals_to_be_nan_are_the_clips_error(answer: Misb
     ids="numbers zero empty null without content-null rare completions tokens-null".split(),
 )
 def test_scores_that_are_numbers_are_an_answer(logprobs: object) -> None:
-    assert outcome(told(logprobs)) == Generated("[sad]", (), 9, 3)
+    assert outcome(reply(logprobs)) == Generated("[sad]", (), 9, 3)
 
 
 @pytest.mark.parametrize(
@@ -100,7 +100,7 @@ def test_an_answer_like_those_drawn_from_nan_has_a_note(
     found = outcome(completion(words, reason))
     assert isinstance(found, Generated)
     assert [note[: len(hint or "")] for note in found.notes] == ([hint] if hint else [])
-    sure = outcome(told(of_chat(-0.1, -0.2), words, reason))
+    sure = outcome(reply(of_chat(-0.1, -0.2), words, reason))
     assert isinstance(sure, Generated)
     assert sure.notes == (), "its scores are known to be numbers"
 
@@ -108,4 +108,4 @@ def test_an_answer_like_those_drawn_from_nan_has_a_note(
 def test_a_server_that_is_not_vllm_is_not_asked_for_them() -> None:
     """Hosted models refuse the key; what comes unasked is looked at all the same."""
     hosted = replace(QUICK, vllm_parameters=False)
-    assert isinstance(outcome(told(of_chat(NAN)), hosted), NotFinite)
+    assert isinstance(outcome(reply(of_chat(NAN)), hosted), NotFinite)

@@ -19,13 +19,13 @@ BENCHMARKS = (
 )  # fmt: skip
 
 
-def told(name: str) -> Any:
+def composed(name: str) -> Any:
     return yaml.safe_load((CONF / "experiment" / f"{name}.yaml").read_text("utf-8"))
 
 
 def params(name: str) -> dict[str, list[str]]:
     """What the sweep goes through, each parameter's values."""
-    found = told(name)["hydra"]["sweeper"]["params"]
+    found = composed(name)["hydra"]["sweeper"]["params"]
     return {key: [each.strip() for each in text.split(",")] for key, text in found.items()}
 
 
@@ -61,12 +61,12 @@ def test_it_runs_every_baseline_and_data_set_of_the_layout(name: str) -> None:
     # Composing each with Hydra takes a tenth of a second; the settings beside it are the same.
     settings = settings_from_overrides([f"experiment={name}"])
     for baseline in swept["baseline"]:
-        fields = SHIPPED[baseline] | told(name).get("baseline", {})
+        fields = SHIPPED[baseline] | composed(name).get("baseline", {})
         assert Job(replace(settings, baseline=fields)).adapter
 
 
 def test_combinations_join_the_runs_of_the_experiment_before() -> None:
-    runs = told("ovmer_clues")["hydra"]["sweeper"]["params"]["baseline.runs"]
+    runs = composed("ovmer_clues")["hydra"]["sweeper"]["params"]["baseline.runs"]
     made = job("experiment=ovmer_clues", "outputs=o", f"baseline.runs=[{runs}]")
     joined = made.settings.baseline["runs"]
     assert len(joined) == 6

@@ -11,8 +11,9 @@ from ovmer.runners.papers.layout import read_layout
 from ovmer.runners.papers.render import markdown, tidy
 from ovmer.runners.papers.results import read_results
 from ovmer.runners.papers.table import make_table
-from ovmer.runners.trained_on import over, seen
+from ovmer.runners.trained_on import over, seen, seen_by
 from tests.runners.folders import write_run
+from tests.runners.jobs import job
 
 
 @pytest.mark.parametrize(
@@ -44,6 +45,13 @@ def test_what_is_known(
     baseline: str, dataset: str, settings: dict[str, str] | None, status: str
 ) -> None:
     assert seen(baseline, dataset, settings).status == status
+
+
+def test_no_list_says_that_clips_of_ones_own_were_not_seen(tmp_path: Path) -> None:
+    (tmp_path / "anna.mp4").touch()
+    assert seen_by(job("baseline=video_llava", "dataset=ovmerd").settings).answer == "no"
+    assert seen_by(job("baseline=video_llava", f"clips={tmp_path}").settings).answer == "unknown"
+    assert seen_by(job("baseline=random", f"clips={tmp_path}").settings).answer == "-"
 
 
 def test_several_data_sets_in_a_word() -> None:

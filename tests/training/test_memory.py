@@ -14,20 +14,12 @@ from ovmer.baselines.training.lora import Lora, attach
 from ovmer.runners.training.optimise import check_memory, memory_needed
 from ovmer.runners.training.run import TrainingRun, make_trainable
 from ovmer.runners.training.settings import LoraSettings, Recipe, compose_train
+from tests.training.conftest import QWEN_7B
 
 ALL = compose_train(["recipe=affectgpt"]).train.lora.targets
 SOME = ["q_proj", "v_proj"]
 TOKENS = 2 * 64
 CUDA = torch.device("cuda:0")
-SEVEN = {
-    "vocab_size": 152064,
-    "hidden_size": 3584,
-    "intermediate_size": 18944,
-    "num_hidden_layers": 28,
-    "num_attention_heads": 28,
-    "num_key_value_heads": 4,
-}
-"""Qwen2.5-7B."""
 
 
 def llm(dtype: torch.dtype, targets: list[str], **sizes: int) -> nn.Module:
@@ -78,7 +70,7 @@ def test_a_layer_takes_what_autograd_keeps(dtype, targets, within):
 def seven() -> Any:
     """AffectGPT's language model and what is trained, without data."""
     with torch.device("meta"):
-        model = llm(torch.bfloat16, ALL, **SEVEN)
+        model = llm(torch.bfloat16, ALL, **QWEN_7B)
         connectors = nn.Linear(16_798_467, 1)  # as many parameters
     assert sum(each.numel() for each in model.parameters() if each.requires_grad) == 40_370_176
     return SimpleNamespace(
