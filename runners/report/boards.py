@@ -301,7 +301,7 @@ def make_boards(runs: Sequence[ReportRun], missing: str = "zero") -> list[Leader
 
 def _key(run: ReportRun) -> str:
     """Key of the leaderboard that a run belongs to."""
-    clips = [[clip.name, *clip.labels] for clip in run.clips] if run.truth else []
+    clips = [[clip.name, *clip.labels] for clip in run.clips]
     metric = [run.metric.name, run.metric.primary, run.metric.conditions]
     text = json.dumps([run.dataset, clips, metric], sort_keys=True, default=str)
     return hashlib.blake2b(text.encode("utf-8", "replace")).hexdigest()

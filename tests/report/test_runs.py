@@ -7,6 +7,7 @@ import re
 import shutil
 import sys
 from dataclasses import asdict
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -130,6 +131,19 @@ def test_what_differs_in_data_or_rule_goes_to_another_board(outputs, tmp_path):
         ["other_rule"],
     ]
     assert [len(board.clips) for board in boards].count(1) == 1
+
+
+def test_runs_over_other_clips_without_truth_make_a_board_each(tmp_path):
+    """`clips=FOLDER limit=1` beside the whole folder: a gallery's rows are over the same clips."""
+    video = Path(__file__).parents[2] / "runners/data/sample/video/good_news.mp4"
+    for name in ("anna", "bo"):
+        shutil.copy(video, tmp_path / f"{name}.mp4")
+    given = f"clips={tmp_path}", f"outputs={tmp_path / 'outputs'}"
+    work(job("baseline=lexicon", *given))
+    work(job("baseline=empty", "limit=1", *given))
+    boards = make_boards(collect([tmp_path / "outputs"]))
+    assert sorted(len(board.clips) for board in boards) == [1, 2]
+    assert write_page(tmp_path / "report.html", boards)
 
 
 def test_the_truth_itself_is_no_contestant(outputs):
