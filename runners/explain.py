@@ -1,5 +1,6 @@
 """One sentence for each mistake in a configuration."""
 
+import re
 from pathlib import Path
 
 from omegaconf import DictConfig
@@ -12,6 +13,10 @@ from omegaconf.errors import (
 from yaml import YAMLError
 
 from ovmer.adapters.registry import near
+
+
+_OF_GROUP = re.compile(r"is not a subclass of \w+\. value: (.+)|Cannot assign \w+ to Dict")
+"""OmegaConf's words where a single value is given to a group of settings."""
 
 
 def explain(error: Exception, group: str = "") -> str:
@@ -36,7 +41,7 @@ def explain(error: Exception, group: str = "") -> str:
             return f"there is no key {key}; {_hint(inner)}"
         if isinstance(inner, MissingMandatoryValue):
             return f"{key} has no value; give {key}=..."
-        return f"{key}: {_first_line(inner)}"
+        return f"{key}: {_of_value(inner, key)}"
     if str(error).startswith("Ambiguous value"):
         override = str(error).split("'")[1]
         key, _, values = override.partition("=")
@@ -48,6 +53,21 @@ def explain(error: Exception, group: str = "") -> str:
     if isinstance(error, YAMLError):  # its further lines name the file, line and column
         return " ".join(str(error).split())
     return _first_line(error)
+
+
+def _of_value(error: OmegaConfBaseException, key: str) -> str:
+    """What is wrong with the value of `key`: as a rule OmegaConf's own words."""
+    said = _first_line(error)
+    if error.value == {}:  # OmegaConf makes room for a key below this one
+        preset = "; a preset's are baseline.generation.PRESET.KEY" * (key == "generation")
+        return f"this is one value, no group of settings; say {key}=VALUE{preset}"
+    if match := _OF_GROUP.search(said):
+        below = "KEY" if error.key else "GROUP.KEY"  # of a merge the key is not known
+        if key.startswith("baseline.checkpoint"):
+            below = "path" if key.count(".") > 1 else "PART.path"
+        given = match[1] or error.value
+        return f"{given} is one value for a group of settings; say {key}.{below}={given}"
+    return said
 
 
 def _hint(error: OmegaConfBaseException) -> str:

@@ -346,5 +346,20 @@ def own_preset(baseline: Mapping[str, Any]) -> str:
 
 
 def _presets(baseline: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The generation presets of a baseline; a chat model whose yaml has none decodes greedily."""
-    return baseline.get("generation") or ({"greedy": {}} if "architecture" in baseline else {})
+    """The generation presets of a baseline; a chat model whose yaml has none decodes greedily.
+
+    Raises PrerequisiteError where a single value replaces one, or all of them.
+    """
+    found = baseline.get("generation") or ({"greedy": {}} if "architecture" in baseline else {})
+    if not isinstance(found, Mapping):
+        raise PrerequisiteError(
+            f"baseline.generation={found} replaces all presets; to choose one, say "
+            f"generation={found}"
+        )
+    for name, preset in found.items():
+        if not isinstance(preset, Mapping):
+            raise PrerequisiteError(
+                f"baseline.generation.{name}={preset} replaces the whole preset; say "
+                f"baseline.generation.{name}.KEY=VALUE, with max_new_tokens or another of its keys"
+            )
+    return found

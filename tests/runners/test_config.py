@@ -36,6 +36,10 @@ def sentence(*overrides):
         ("baseline.nme=x", "there is no key baseline.nme; did you mean name"),
         ("machine.dvice=cpu", "there is no key machine.dvice; did you mean device"),
         ("+sed=1", "there is no key sed; did you mean seed"),
+        ("generation.max_new_tokens=8", "generation: this is one value, no group of settings; say "
+         "generation=VALUE; a preset's are baseline.generation.PRESET.KEY"),
+        ("limit.x=3", "limit: this is one value, no group of settings; say limit=VALUE"),
+        ("machine=cpu", "machine: cpu is one value for a group of settings; say machine.KEY=cpu"),
         ("seed=abc", "seed: Value 'abc' of type 'str' could not be converted to Integer"),
         ("dry_run=maybe", "dry_run: Value 'maybe' is not a valid bool"),
         ("subtitle=promt", "subtitle is 'promt'; did you mean prompt"),
@@ -52,6 +56,22 @@ def test_a_mistake_is_one_sentence(override, said):
     found = sentence(override)
     assert found.startswith(said)
     assert "\n" not in found
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("baseline.checkpoint=/x", "say baseline.checkpoint.PART.path=/x"),
+        ("baseline.checkpoint.model=/x", "say baseline.checkpoint.model.path=/x"),
+        ("baseline.prompt=Hello", "baseline: Hello is one value for a group of settings; "),
+        ("baseline.generation=greedy", "to choose one, say generation=greedy"),
+        ("baseline.generation.greedy=8", "say baseline.generation.greedy.KEY=VALUE"),
+    ],
+)
+def test_a_single_value_for_a_group_of_settings(override, said):
+    with pytest.raises(PrerequisiteError) as caught:
+        assert job("baseline=otter", override).adapter
+    assert said in str(caught.value)
 
 
 @pytest.mark.parametrize(
