@@ -4,7 +4,7 @@ Nearly all are published in transformers' layout. In Meta's own (`consolidated.0
 have other names, and the rows of queries and keys another order.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -110,23 +110,31 @@ def rope_parameters(published: Mapping[str, Any]) -> dict[str, Any]:
 def read_llama(folder: Path) -> tuple[LlamaConfig, Tensors]:
     """The language model of a folder in transformers' layout, as the module `llm`.
 
-    Where both tables of words have more or fewer rows than config.json says, the rows count: a
-    delta merged by hand often keeps the configuration of the model that it was added to. Raises
-    CheckpointError.
+    Raises CheckpointError.
     """
     config = llama_config(read_json(folder))
     tensors = rename(read_tensors(folder), LLAMA_KEYS)
     tables = [tensors.get(f"llm.{name}.weight") for name in ("model.embed_tokens", "lm_head")]
-    counts = {table.shape[0] for table in tables if table is not None and table.shape}
-    if len(counts) == 1 and None not in tables and counts != {config.vocab_size}:
-        (rows,) = counts
-        for table in tables:
-            if table is not None and table.origin is not None:
-                note = f"{rows} words where config.json says {config.vocab_size}; the rows count"
-                table.origin.notes.append(note)
-                break
-        config.vocab_size = rows
+    config.vocab_size = count_words(config.vocab_size, tables)
     return config, tensors
+
+
+def count_words(stated: int, tables: Sequence[LazyTensor | None]) -> int:
+    """The size of a vocabulary that config.json states, or the rows of its tables, where these agree.
+
+    A delta merged by hand often keeps the configuration of the model that it was added to; of the
+    first table's file it is noted.
+    """
+    there = [table for table in tables if table is not None and table.shape]
+    counts = {table.shape[0] for table in there}
+    if len(there) < len(tables) or len(counts) != 1 or counts == {stated}:
+        return stated
+    (rows,) = counts
+    if there[0].origin is not None:
+        there[0].origin.notes.append(
+            f"{rows} words where config.json says {stated}; the rows count"
+        )
+    return rows
 
 
 def meta_config(params: Mapping[str, Any], tensors: Tensors, llm: str, context: int) -> LlamaConfig:

@@ -155,15 +155,23 @@ def check_head(file: Path) -> None:
 
 def summary(names: Iterable[str]) -> str:
     """Names in groups, layers and what is below them together: `model.vision_tower.* (391)`."""
+    parts = [
+        f"{pattern} ({len(members)})" if len(members) > 1 else pattern
+        for pattern, members in patterns(names).items()
+    ]
+    return some(parts, most=6)
+
+
+def patterns(names: Iterable[str]) -> dict[str, list[str]]:
+    """Names by patterns that stand for them: a name of its own, or `model.layers.*` for several."""
     groups: dict[str, list[str]] = {}
     for name in names:
         group = re.sub(r"\.\d+\..*", ".*", name).rpartition(".")[0] or name
         groups.setdefault(group, []).append(name)
-    parts = [
-        members[0] if len(members) == 1 else f"{group}.* ({len(members)})"
+    return {
+        f"{group}.*" if len(members) > 1 else members[0]: members
         for group, members in groups.items()
-    ]
-    return some(parts, most=6)
+    }
 
 
 def some(names: Iterable[str], most: int = 3) -> str:

@@ -39,7 +39,10 @@ from ovmer.baselines.device_map import Spread, check_each, connect, device_of, s
 from ovmer.baselines.errors import CheckpointError
 from ovmer.baselines.lora import with_adapter
 from ovmer.baselines.weight_files import LazyTensor, Tensors
-from ovmer.baselines.weight_index import some, summary
+from ovmer.baselines.weight_index import patterns, some, summary
+
+_MOST_PATTERNS = 6
+"""Of tensors to ignore, in a message."""
 
 Renames = Sequence[tuple[str, str | None]]
 
@@ -268,11 +271,16 @@ def _compare(module: nn.Module, tensors: Tensors, loading: Loading) -> None:
         raise CheckpointError(f"the checkpoint holds no tensor for {model}")
     if unexpected := sorted(tensors.keys() - expected.keys()):
         first = tensors[unexpected[0]]
+        part = loading.part_of(first.files)
+        keys = [tensors[n].key for n in unexpected if loading.part_of(tensors[n].files) == part]
+        ignored = list(patterns(keys))
+        if len(ignored) > _MOST_PATTERNS:
+            ignored = sorted({f"{key.partition('.')[0]}*" for key in keys})
         raise CheckpointError(
             f"{model} has no place for {some(tensors[name].source for name in unexpected)}"
             f"{first.reason and ': '}{first.reason}; is this the checkpoint of that model? If it "
             "is, and they do not matter, add "
-            f"'+baseline.checkpoint.{loading.part_of(first.files) or 'PART'}.ignore=[{first.key}]'"
+            f"'+baseline.checkpoint.{part or 'PART'}.ignore=[{','.join(ignored)}]'"
         )
     if missing := expected.keys() - tensors.keys():
         files = _files_of_kin(min(missing), tensors)

@@ -81,6 +81,8 @@ _MINI_CLIP = {
         "num_attention_heads": 2,
         "image_size": SIDE,
         "patch_size": 14,
+        "hidden_act": "quick_gelu",
+        "layer_norm_eps": 1e-5,
     },
 }
 _MINI_SOUND = {

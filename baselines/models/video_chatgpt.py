@@ -35,7 +35,7 @@ from ovmer.baselines.layers.clip_vision import (
     normalise,
     write_clip_miniature,
 )
-from ovmer.baselines.llama import MINI_LLAMA1, llama_config
+from ovmer.baselines.llama import MINI_LLAMA1, count_words, llama_config
 from ovmer.baselines.miniature import (
     publish,
     random_tensors,
@@ -70,6 +70,10 @@ _LM_HEAD = "llm.lm_head.weight"
 _LAYER = -2
 _VIDEO_TOKENS = 3
 """<vid_patch>, <vid_start> and <vid_end>, the last rows of the embeddings in this order."""
+
+_PICTURE_TOKENS = 3
+"""<im_patch>, <im_start> and <im_end> of LLaVA, before them."""
+_LLAVA = "model.mm_projector."
 
 _PUBLISHED = (
     (r"^projector\.", "model.mm_projector."),
@@ -120,10 +124,13 @@ class VideoChatGpt(nn.Module):
     def load(cls, llm: Path, connector: Path, tower: Path, placement: Placement) -> "VideoChatGpt":
         """Read LLaVA-7B-Lightening-v1-1, Video-ChatGPT-7B and clip-vit-large-patch14."""
         config, vision = read_json(llm), clip_vision_config(tower)
+        published = read_tensors(llm)
+        words = rename(published, LLM_KEYS)
+        vocabulary = count_words(llama_config(config).vocab_size, [words.get(_LM_HEAD)])
         with weightless():
-            model = cls(config, vision)
-        trained = _adapter_tensors(file_of(connector, ADAPTER_FILE), config["vocab_size"])
-        words = rename(read_tensors(llm), LLM_KEYS)
+            model = cls({**config, "vocab_size": vocabulary}, vision)
+        is_llava = any(_LLAVA in key for key in published)
+        trained = _adapter_tensors(file_of(connector, ADAPTER_FILE), vocabulary, is_llava)
         if _LM_HEAD in trained:  # upstream loads it last, too
             words.pop(_LM_HEAD, None)
         tensors = join(
@@ -171,22 +178,29 @@ def squash(frames: npt.NDArray[np.uint8], size: int) -> npt.NDArray[np.uint8]:
     return frames[:, rows.astype(int)[:, None], columns.astype(int)]
 
 
-def _adapter_tensors(file: Path, vocabulary: int) -> Tensors:
-    """The projector, the words of the language model, and below them the tokens of the video."""
+def _adapter_tensors(file: Path, vocabulary: int, is_llava: bool) -> Tensors:
+    """The projector, the words of the language model, and below them the tokens of the video.
+
+    Between them may be the tokens of LLaVA's pictures, for which not every LLaVA has rows; no
+    prompt holds them.
+    """
     tensors = rename(read_tensors(file), ADAPTER_KEYS)
     table = tensors.pop(_TABLE, None)
     if table is None:
         raise CheckpointError(f"{file} holds no model.embed_tokens.weight; is it {ADAPTER_FILE}?")
-    if table.sides(2)[0] != vocabulary + _VIDEO_TOKENS:
+    between = table.sides(2)[0] - _VIDEO_TOKENS - vocabulary
+    if between == _PICTURE_TOKENS and is_llava and table.origin is not None:
+        table.origin.notes.append(f"the rows of {between} tokens of LLaVA's pictures left aside")
+    elif between:
         raise CheckpointError(
             f"{table.source} has {table.shape[0]} rows, for a language model of "
-            f"{table.shape[0] - _VIDEO_TOKENS} and {_VIDEO_TOKENS} tokens of the video, but "
-            f"config.json of the language model says {vocabulary}; is it LLaVA-7B-Lightening-v1-1?"
+            f"{table.shape[0] - _VIDEO_TOKENS} and {_VIDEO_TOKENS} tokens of the video, but the "
+            f"language model has {vocabulary}; is it LLaVA-7B-Lightening-v1-1?"
         )
     if (head := tensors.pop(_HEAD, None)) is not None:
         tensors[_LM_HEAD] = rows(head, slice(0, vocabulary))
     tensors["llm.model.embed_tokens.weight"] = rows(table, slice(0, vocabulary))
-    tensors["video_tokens.weight"] = rows(table, slice(vocabulary, None))
+    tensors["video_tokens.weight"] = rows(table, slice(-_VIDEO_TOKENS, None))
     return tensors
 
 

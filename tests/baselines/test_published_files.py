@@ -198,6 +198,20 @@ def more_words(part: Path) -> None:
         write(held, file)
 
 
+def fewer_words(count: int) -> Edit:
+    """Both tables without their last rows; config.json says what it said."""
+
+    def edit(part: Path) -> None:
+        for file in files(part):
+            held = read(file)
+            for key in held:
+                if key.endswith(("embed_tokens.weight", "lm_head.weight")):
+                    held[key] = held[key][:count].clone()
+            write(held, file)
+
+    return edit
+
+
 def repeat(old: str, new: str) -> Callable[[State], None]:
     """Tensors under a second name, the storage shared."""
 
@@ -376,9 +390,12 @@ ROWS = (
     # -- Video-ChatGPT
     Row("video_chatgpt", "llm", "LLaVA's copy of the tower",
         add("model.vision_tower.vision_model.embeddings.class_embedding")),
-    Row("video_chatgpt", "llm", "plain LLaMA's vocabulary",
-        config(lambda told: told.update(vocab_size=400)),
-        refused=r"406 rows, for a language model of 403.*says 400"),
+    Row("video_chatgpt", "llm", "plain LLaMA's config",
+        config(lambda told: told.update(vocab_size=400)), noted="the rows count"),
+    Row("video_chatgpt", "llm", "LLaVA with plain LLaMA's words", fewer_words(400),
+        noted="tokens of LLaVA's pictures left aside", other=True),
+    Row("video_chatgpt", "llm", "plain LLaMA", both(fewer_words(400), drop("mm_projector")),
+        refused=r"406 rows, for a language model of 403.*has 400"),
     Row(
         "video_chatgpt", "connector", "lm_head", add("lm_head.weight", shape=(406, 32)), other=True,
     ),
