@@ -1,15 +1,19 @@
-"""Settings of one model among several: `video_llava.frames=4` is `baseline.frames=4` in its jobs.
+"""Settings that are applied to each job of a sweep after Hydra has composed it.
 
-ovmer sweep -m baseline=lexicon,video_llava,emotion_llama emotion_llama.asks_for=emotion
+    ovmer sweep -m baseline=lexicon,video_llava,emotion_llama emotion_llama.asks_for=emotion
+
+Settings of one model among several: `video_llava.frames=4` is `baseline.frames=4` in its jobs. And
+settings of all, `baseline.frames=4`, which Hydra would first look for in the default baseline.
 """
 
 import re
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from dataclasses import fields
+from typing import TYPE_CHECKING, Any
 
 from ovmer.adapters import registry
 from ovmer.baselines.errors import PrerequisiteError
-from ovmer.runners.config import CONF
+from ovmer.runners.config import CONF, Settings
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -34,13 +38,32 @@ def taken_out(arguments: Sequence[str]) -> tuple[dict[str, list[str]], list[str]
     return own, rest
 
 
+def of_all(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+    """(overrides of keys below a group that have one value, all other arguments) of a sweep."""
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    parser = OverridesParser.create()
+    groups = {each.name for each in fields(Settings) if each.type == dict[str, Any]}
+    found = [
+        each
+        for each in arguments
+        if (match := _SETTING.fullmatch(each)) and match[2] in groups and not match[1]
+        if not parser.parse_override(each).is_sweep_override()
+    ]
+    return found, [each for each in arguments if each not in found]
+
+
 def apply(config: "DictConfig", overrides: Sequence[str]) -> None:
     """Set values of a composed configuration.
 
-    Raises PrerequisiteError for a sweep over values; errors of Hydra and OmegaConf pass.
+    Raises PrerequisiteError for a sweep over values and for a key that the job's choice lacks;
+    other errors of Hydra and OmegaConf pass.
     """
     from hydra.core.override_parser.overrides_parser import OverridesParser
     from omegaconf import OmegaConf
+    from omegaconf.errors import ConfigAttributeError, ConfigKeyError
+
+    from ovmer.runners.explain import explain
 
     for each in OverridesParser.create().parse_overrides(list(overrides)):
         if each.is_sweep_override():
@@ -49,4 +72,11 @@ def apply(config: "DictConfig", overrides: Sequence[str]) -> None:
                 "comma in a text"
             )
         is_new = each.is_add() or each.is_force_add()
-        OmegaConf.update(config, each.key_or_group, each.value(), merge=True, force_add=is_new)
+        try:
+            OmegaConf.update(config, each.key_or_group, each.value(), merge=True, force_add=is_new)
+        except (ConfigKeyError, ConfigAttributeError) as error:
+            group = each.key_or_group.partition(".")[0]
+            raise PrerequisiteError(
+                f"{group}={config[group].name}: {explain(error)}; NAME.KEY=VALUE sets a key of the "
+                "baseline NAME alone"
+            ) from error

@@ -53,7 +53,7 @@ def compose(arguments: Sequence[str]) -> SweepPlan:
         """Take in a job: Hydra's basic launcher calls this for each, one after the other."""
         about = HydraConfig.get()
         chosen = str(about.runtime.choices.get("baseline"))
-        taken = config, tuple(about.overrides.task), tuple(own.get(chosen, ()))
+        taken = config, tuple(about.overrides.task), (*of_all, *own.get(chosen, ()))
         unused.discard(chosen)
         if experiment := about.runtime.choices.get("experiment"):
             experiments.add((str(config.outputs), str(experiment)))
@@ -68,6 +68,7 @@ def compose(arguments: Sequence[str]) -> SweepPlan:
         raise PrerequisiteError("--cfg shows the settings of one job; leave out -m")
     launcher, rest = submit.taken_out(list(arguments))
     own, rest = of_one.taken_out(rest)
+    of_all, rest = of_one.of_all(rest) if _is_sweep(rest) else ([], rest)
     for folder in _config_folders(rest):
         require_utf8(folder)
     unused = set(own)
@@ -88,10 +89,17 @@ def compose(arguments: Sequence[str]) -> SweepPlan:
     return SweepPlan(jobs, launcher, experiments)
 
 
-def _job(config: "DictConfig", overrides: tuple[str, ...], of_model: tuple[str, ...]) -> Job:
-    """A job under the overrides of all jobs, and those of its model alone."""
-    of_one.apply(config, of_model)
-    return Job(settings_of(config), (*overrides, *of_model))
+def _is_sweep(arguments: Sequence[str]) -> bool:
+    """Whether Hydra composes several jobs of them, and none just to show its settings."""
+    shows = any(each.partition("=")[0] in ("-c", "--cfg", "-i", "--info") for each in arguments)
+    is_experiment = any(each.lstrip("+").startswith("experiment=") for each in arguments)
+    return not shows and (is_experiment or not {"-m", "--multirun"}.isdisjoint(arguments))
+
+
+def _job(config: "DictConfig", overrides: tuple[str, ...], later: tuple[str, ...]) -> Job:
+    """A job under the overrides that Hydra took, and those `later` (see `of_one`)."""
+    of_one.apply(config, later)
+    return Job(settings_of(config), (*overrides, *later))
 
 
 def _options_first(arguments: Sequence[str]) -> list[str]:

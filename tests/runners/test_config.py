@@ -36,8 +36,11 @@ def sentence(*overrides):
         ("baseline.nme=x", "there is no key baseline.nme; did you mean name"),
         ("machine.dvice=cpu", "there is no key machine.dvice; did you mean device"),
         ("+sed=1", "there is no key sed; did you mean seed"),
-        ("generation.max_new_tokens=8", "generation: this is one value, no group of settings; say "
-         "generation=VALUE; a preset's are baseline.generation.PRESET.KEY"),
+        (
+            "generation.max_new_tokens=8",
+            "generation: this is one value, no group of settings; say "
+            "generation=VALUE; a preset's are baseline.generation.PRESET.KEY",
+        ),
         ("limit.x=3", "limit: this is one value, no group of settings; say limit=VALUE"),
         ("machine=cpu", "machine: cpu is one value for a group of settings; say machine.KEY=cpu"),
         ("seed=abc", "seed: Value 'abc' of type 'str' could not be converted to Integer"),

@@ -37,10 +37,23 @@ def test_it_goes_with_settings_of_all():
     assert found["video_llava"].adapter.generation.max_new_tokens != 7
 
 
+def test_a_setting_of_all_is_looked_for_in_each_model():
+    found = jobs("-m", "baseline=salmonn,video_chatgpt", "dry_run=true", "baseline.dtype=bfloat16")
+    assert {job.settings.baseline["dtype"] for job in found.values()} == {"bfloat16"}
+    alone = jobs("baseline=salmonn", "dry_run=true", "baseline.dtype=bfloat16")
+    assert found["salmonn"].folder == alone["salmonn"].folder
+    assert found["salmonn"].identity == alone["salmonn"].identity
+
+
 @pytest.mark.parametrize(
     ("setting", "sentence"),
     [
         ("salmonn.frames=3", r"^salmonn\.frames=3 is for baseline=salmonn, which no job has"),
+        (
+            "baseline.asks_for=emotion",
+            r"^baseline=lexicon: there is no key baseline\.asks_for; .*; "
+            r"NAME\.KEY=VALUE sets a key of the baseline NAME alone",
+        ),
         ("emotion_llama.asks_for=reason,emotion", "a setting of one model has one value"),
     ],
 )
