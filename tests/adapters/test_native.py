@@ -147,10 +147,10 @@ def test_ten_milliseconds_are_heard_and_samples_beyond_measure_are_unreadable(
 def first_logits(adapter: Native, prompt: MediaPrompt) -> torch.Tensor:
     """Of the first new token; all that the head of the language model was asked for by then."""
     kept: list[torch.Tensor] = []
-    head = adapter._model.llm.get_output_embeddings()
+    head = adapter.modules.llm.get_output_embeddings()
     hook = head.register_forward_hook(lambda module, given, found: kept.append(found.clone()))
     try:
-        adapter._engine.generate([prompt], [0])
+        adapter.engine.generate([prompt], [0])
     finally:
         hook.remove()
     return kept[0]
@@ -251,7 +251,7 @@ def documented(adapter: Native, content: list, **options) -> list[int]:
 
 def told(adapter: Native, name: str) -> list[int]:
     """The new tokens that the adapter's engine gives for a clip, with the one that ended it."""
-    (answer,) = adapter._engine.generate([prepared(adapter, name).inputs.prompt], [0])
+    (answer,) = adapter.engine.generate([prepared(adapter, name).inputs.prompt], [0])
     return list(answer.ids)
 
 
@@ -430,10 +430,18 @@ def test_far_too_many_frames_are_not_even_read(small, monkeypatch, name):
         with pytest.raises(PrerequisiteError, match=r"with \d+ frames a prompt takes \d+ tokens"):
             prepared(adapter, "good_news")
     if name == "qwen2_5_vl":
-        fitting = replace(adapter, frames=100)
-        assert len(fitting._tried) == 0
+        fitting, measured = replace(adapter, frames=100), list[int]()
+        length = fitting.tokenizer.length_with
+
+        def counted(message, media):
+            measured.append(len(media.video))
+            return length(message, media)
+
+        monkeypatch.setattr(fitting.tokenizer, "length_with", counted)
         assert len(prepared(fitting, "good_news").inputs.prompt) > 64 // 2 * 144
-        assert len(fitting._tried) == 1
+        assert measured == [64, 100]
+        prepared(fitting, "good_news")
+        assert measured == [64, 100], "clips of one size are measured once"
 
 
 def test_control_tokens_in_a_subtitle_stay_words(small):
@@ -470,7 +478,7 @@ def test_a_part_that_was_saved_alone_is_read_as_well(small, tmp_path):
     shutil.copytree(whole.parts["model"], tmp_path, dirs_exist_ok=True)
     for name in weights:
         (tmp_path / name).unlink()
-    whole._model.llm.save_pretrained(tmp_path)
+    whole.modules.llm.save_pretrained(tmp_path)
     part = replace(whole.checkpoint["model"], path=str(tmp_path))
     alone = replace(whole, checkpoint={"model": part})
     alone.load(MACHINE)
