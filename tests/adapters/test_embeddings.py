@@ -11,7 +11,7 @@ from ovmer.adapters.base import Machine
 from ovmer.adapters.embeddings import FILE
 from ovmer.baselines.device import Placement
 from ovmer.baselines.errors import PrerequisiteError
-from tests.adapters.test_native import configured
+from tests.adapters.chat_models import configured
 from tests.runners.jobs import job
 
 SAMPLE = Path(__file__).parents[2] / "runners" / "data" / "sample"

@@ -19,9 +19,9 @@ from ovmer.baselines.device import Placement
 from ovmer.baselines.errors import CheckpointError
 from ovmer.baselines.llm_folder import LlmFolder
 from ovmer.baselines.lora import ADAPTER_CONFIG, AdapterConfig
+from tests.adapters.chat_models import CLIPS, configured, prepared
 from tests.adapters.small_mllms import configured as port
 from tests.adapters.small_mllms import faces
-from tests.adapters.test_native import CLIPS, configured, prepared
 
 CPU = Machine(device="cpu", dtype="float32")
 TARGETS = r".*language_model.*\.(q_proj|v_proj|down_proj)"

@@ -10,8 +10,8 @@ from ovmer.baselines.device import WORKING, Placement, resolve
 from ovmer.baselines.device_map import check_each, connect, device_of, spread
 from ovmer.baselines.errors import PrerequisiteError
 from ovmer.baselines.weights import weightless
+from tests.adapters.chat_models import configured as chat
 from tests.adapters.small_mllms import configured, faces
-from tests.adapters.test_native import configured as chat
 
 CPU, HALF = torch.device("cpu"), torch.float16
 CARDS = [torch.device("cuda", index) for index in range(4)]

@@ -13,7 +13,7 @@ from ovmer.adapters.base import Machine
 from ovmer.adapters.native import Native
 from ovmer.baselines.decoding import switches
 from ovmer.baselines.errors import PrerequisiteError
-from tests.adapters.test_native import CLIPS, configured, prepared
+from tests.adapters.chat_models import CLIPS, configured, prepared
 
 
 def machine(quantization: str) -> Machine:
