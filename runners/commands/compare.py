@@ -1,6 +1,7 @@
 """Compare two or more runs on the same clips: difference, interval, p value.
 
-ovmer compare runs=[outputs/ovmerd/salmonn,outputs/ovmerd/video_llava] truth=true.csv
+ovmer compare runs=[outputs/ovmerd/salmonn,outputs/ovmerd/video_llava]
+ovmer compare runs=[mine.csv,yours.csv] truth=true.csv
 
 Of run folders of one baseline (on another engine, in another data type, with another seed) it also
 says whether the model's words differ, and where they part first.
@@ -37,6 +38,10 @@ class CompareSettings(CommonSettings):
     against: str | None = None
     figure: str | None = None
     margin: float = 100 * MARGIN
+
+    @property
+    def paths(self) -> list[str]:
+        return self.runs
 
 
 @cli.command
