@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from ovmer.adapters.mllm import Mllm
 from ovmer.baselines.checkpoint import fingerprint
 from ovmer.baselines.errors import PrerequisiteError
+from ovmer.runners.file_names import shortened
 from ovmer.runners.job import Job
 from ovmer.runners.training.examples import Example
 from ovmer.runners.training.settings import Recipe, TrainSettings
@@ -108,11 +109,11 @@ class Trainable(ABC):
         own = self.trained(checkpoint)
         trained = own.pop("checkpoint")
         # By run and step, so that sweeps of several have folders of their own.
-        run, step = checkpoint.parent.name, checkpoint.name.rpartition("-")[2]
+        run, step = checkpoint.parent.name, f"step{checkpoint.name.rpartition('-')[2]}"
         return {
             "defaults": [name, "_self_"],
-            "name": f"{run}-step{step}",
-            "title": f"{title or name}, {run} at step {step}",
+            "name": f"{shortened(run, 39 - len(step), whole=run)}-{step}",
+            "title": f"{title or name}, {run} at {step}",
             "trained_on": list(self.recipe.mixture) or [self.settings.dataset["name"]],
             **own,
             "checkpoint": self._frozen_parts()

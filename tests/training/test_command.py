@@ -51,6 +51,8 @@ def test_dry_run_leaves_checkpoints_a_curve_and_its_settings(dry_run):
     assert {"name": "silent_smile", "reason": "no face"} in left_out
     asked = yaml.safe_load((folder / "baseline/trained.yaml").read_text())
     assert asked["name"] == "affectgpt-sample-dry-step12"
+    names = {file.stem for file in (folder / "baseline").iterdir()}
+    assert names == {"step0", "step4", "step8", "step12", "trained"}
     # What resuming needs is kept of the last checkpoint alone.
     assert [file.parent.name for file in folder.glob("*/optimizer.pt")] == ["checkpoint-12"]
 
