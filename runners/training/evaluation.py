@@ -60,7 +60,10 @@ class Evaluation:
         return text
 
     def _figures(self) -> Figures:
-        return read_object(self._folder / "figures.json") or {}
+        """The figures so far, if they were made with these settings."""
+        there = read_object(self._folder / "figures.json") or {}
+        found: Figures = there["figures"] if there.get("sets") == list(self._asked.sets) else {}
+        return found
 
     def _score(self, checkpoint: Path, dataset: str) -> None:
         """One sweep, unless its figure is known."""
@@ -75,14 +78,12 @@ class Evaluation:
         settings = self._settings
         composed = compose(
             [
-                "--config-dir",
-                str(write_baseline(self._trainable, checkpoint, self._folder / "scores" / step)),
-                f"baseline={TRAINED}",
+                *("--config-dir", str(self._folder)),
+                f"baseline={write_baseline(self._trainable, checkpoint)}",
                 f"dataset={dataset}",
                 f"dataset.visual={self._trainable.visual}",
                 f"data_root='{settings.data_root}'",
                 f"outputs='{self._folder / 'scores'}'",
-                f"variant={step}",
                 f"machine.device={settings.machine.device}",
                 *self._asked.sets,
             ]
@@ -95,7 +96,7 @@ class Evaluation:
                 f"{composed.jobs[0].folder} has no figure; see its run.json, then run this again"
             )
         figures.setdefault(dataset, {})[step] = scores[-1].figures[scores[-1].primary]
-        text = json.dumps(figures, indent=1)
+        text = json.dumps({"sets": list(self._asked.sets), "figures": figures}, indent=1)
         replace_file(self._folder / "figures.json", text.encode() + b"\n")
 
 
@@ -112,15 +113,17 @@ def random_state_kept() -> Iterator[None]:
     np.random.set_state(arrays)
 
 
-def write_baseline(trainable: Trainable, checkpoint: Path, folder: Path) -> Path:
-    """Write `folder`/baseline/trained.yaml, with which `ovmer sweep --config-dir FOLDER
-    baseline=trained` asks a checkpoint; returns `folder`."""
+def write_baseline(trainable: Trainable, checkpoint: Path, name: str = "") -> str:
+    """Write baseline/NAME.yaml into the run folder, with which `ovmer sweep --config-dir FOLDER
+    baseline=NAME` asks a checkpoint; returns the name, by default `step12` for checkpoint-12."""
     import yaml
 
-    (folder / "baseline").mkdir(parents=True, exist_ok=True)
+    name = name or f"step{_number(checkpoint.name)}"
+    folder = checkpoint.parent / "baseline"
+    folder.mkdir(exist_ok=True)
     text = yaml.safe_dump(trainable.baseline(checkpoint), sort_keys=False, allow_unicode=True)
-    replace_file(folder / "baseline" / f"{TRAINED}.yaml", text.encode())
-    return folder
+    replace_file(folder / f"{name}.yaml", text.encode())
+    return name
 
 
 def table(figures: Figures, validation: str | None, tests: Sequence[str]) -> str:

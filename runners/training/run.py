@@ -6,7 +6,7 @@
     sound_of_video.txt      clips without a sound file, heard in their video
     curve.csv, curve.png    loss and rate
     tensorboard/            the same for TensorBoard
-    baseline/trained.yaml   with which a sweep asks the last checkpoint
+    baseline/               trained.yaml, with which a sweep asks the last checkpoint; stepN.yaml
     miniature/              of a dry run: the checkpoint that was trained
     scores/, table.md       sweeps over the checkpoints (evaluation.py)
 
@@ -315,7 +315,9 @@ class TrainingRun:
 
         if not self.is_first:
             return TrainingResult(found[-1], (), "")
-        write_baseline(trainable, found[-1], self.folder)
+        for checkpoint in found:
+            write_baseline(trainable, checkpoint)
+        write_baseline(trainable, found[-1], TRAINED)
         data = [each for each in self.overrides if each.partition("=")[0] in _WHERE]
         named = any(each.startswith(("dataset=", "clips=")) for each in data)
         data += [] if named else [f"dataset={self.settings.dataset['name']}"]
