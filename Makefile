@@ -33,7 +33,7 @@ docs: $(VENV)/.base typing
 # What needs no model: about a minute.
 quick: lint
 	$(BIN)/pytest -n $$(nproc) tests/test_layout.py tests/test_golden_metrics.py tests/folder tests/tasks \
-	    tests/scoring tests/data
+	    tests/scoring tests/data --ignore tests/tasks/test_bertscore.py
 
 # One process more than there are cores, as some tests wait for a server; the files in the order of
 # tests/conftest.py, the longest first.

@@ -18,6 +18,8 @@ LONGEST = (
     "test_readme.py",
     "runners/test_sweep.py",
     "adapters/test_native.py",
+    "test_golden_training.py",
+    "adapters/test_native_as_documented.py",
     "runners/test_submit.py",
     "training/test_command.py",
 )
