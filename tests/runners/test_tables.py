@@ -96,6 +96,26 @@ def test_a_baseline_that_print_lacks_is_below(outputs: Path) -> None:
     assert why(cell(table, "lexicon")) == [], "there is no print whose protocol it could miss"
 
 
+@pytest.mark.parametrize(
+    ("grouped_by", "said"),
+    [
+        ("gpt-3.5-turbo-16k-0613", []),
+        ("Qwen/Qwen2.5-7B-Instruct", ["grouped by Qwen/Qwen2.5-7B-Instruct, print's by gpt-3.5"]),
+        (
+            "miniature",
+            ["dry run on a random miniature", "grouped by miniature, print's by gpt-3.5"],
+        ),
+    ],
+)
+def test_a_cell_names_the_model_that_grouped(outputs: Path, grouped_by, said) -> None:
+    more = {"subtitle": "merge", "grouped_by": grouped_by}
+    write_run(outputs, "otter", "ovmerd", {"F": 0.4}, "grouping", **more)
+    found = cell(table_of(outputs), "Otter", "GPT")
+    assert len(why(found)) == len(said)
+    assert all(text.startswith(each) for text, each in zip(why(found), said, strict=True))
+    assert (found.difference is None) == bool(said)
+
+
 def test_a_combination_has_the_row_of_its_parts(outputs: Path) -> None:
     folder = write_run(outputs, "combined", "ovmerd", WHEEL, subtitle="merge")
     told = json.loads((folder / "run.json").read_text("utf-8"))
