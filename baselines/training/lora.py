@@ -12,8 +12,8 @@ from pathlib import Path
 from types import MappingProxyType
 
 import torch
-from safetensors.torch import save_file
-from torch import nn
+from safetensors.torch import save as as_safetensors
+from torch import Tensor, nn
 
 from ovmer.baselines.errors import CheckpointError
 from ovmer.baselines.lora import (
@@ -117,7 +117,7 @@ def save(
     about = {"format": "pt", TRAINED_IN: type(model).__name__, _PARTS: json.dumps(dict(parts))}
     adapters = {_published(name): found.pop(name) for name in list(found) if ".lora_" in name}
     if adapters and lora is not None:
-        save_file(adapters, folder / ADAPTER_FILE, metadata=about)
+        _write(adapters, folder / ADAPTER_FILE, about)
         content = {
             "peft_type": "LORA",
             "task_type": "CAUSAL_LM",
@@ -130,7 +130,18 @@ def save(
         }
         (folder / ADAPTER_CONFIG).write_text(json.dumps(content, indent=1) + "\n", "utf-8")
     if found:
-        save_file(found, folder / CONNECTOR_FILE, metadata=about)
+        _write(found, folder / CONNECTOR_FILE, about)
+
+
+def _write(tensors: dict[str, Tensor], file: Path, about: dict[str, str]) -> None:
+    """Write tensors with metadata in order: safetensors orders it by chance, and bytes differ."""
+    content = as_safetensors(tensors, metadata=about)
+    end = 8 + int.from_bytes(content[:8], "little")
+    header = json.loads(content[8:end])
+    header["__metadata__"] = dict(sorted(about.items()))
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text = text.ljust(-(-len(text) // 8) * 8)  # so that tensors begin at multiples of 8
+    file.write_bytes(len(text).to_bytes(8, "little") + text + content[end:])
 
 
 def restore(model: nn.Module, folder: Path) -> None:
@@ -139,8 +150,12 @@ def restore(model: nn.Module, folder: Path) -> None:
     fill(trained(model), _read(folder), str(folder))
 
 
-def trained_beside(folder: Path) -> dict[str, str]:
-    """The fingerprints of frozen parts that `save` wrote; empty for other programs' adapters."""
+def trained_beside(folder: Path, model: nn.Module) -> dict[str, str]:
+    """The fingerprints of frozen parts that `save` wrote; empty for other programs' adapters.
+
+    Raises CheckpointError where it wrote them for another class of model.
+    """
+    check_model(folder, model)
     files = (folder / ADAPTER_FILE, folder / CONNECTOR_FILE)
     file = next((each for each in files if each.is_file()), None)
     found: dict[str, str] = json.loads(read_metadata(file).get(_PARTS, "{}")) if file else {}
@@ -157,7 +172,10 @@ def _read(folder: Path) -> Tensors:
     if (folder / CONNECTOR_FILE).is_file():
         tensors |= read_tensors(folder / CONNECTOR_FILE)
     if not tensors:
-        raise CheckpointError(f"{folder} holds neither {ADAPTER_FILE} nor {CONNECTOR_FILE}")
+        raise CheckpointError(
+            f"{folder} holds neither {ADAPTER_FILE} nor {CONNECTOR_FILE}; choose a checkpoint's "
+            "folder that `ovmer train` wrote for this baseline"
+        )
     return tensors
 
 

@@ -108,7 +108,7 @@ class TrainablePort(Trainable):
             attach(self.model.llm, self.lora)
         start = self.start
         if start is not None:
-            self.check_start(start, trained_beside(start))
+            self.check_start(start, trained_beside(start, self.model))
             restore(self.model, start)
         module: nn.Module = built
         return module

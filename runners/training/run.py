@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING, Any
 from ovmer.baselines.errors import PrerequisiteError
 from ovmer.runners.config import settings_from_overrides
 from ovmer.runners.disk import lock, read_object, replace_file
+from ovmer.runners.folder.identity import differences
 from ovmer.runners.folder.provenance import provenance
 from ovmer.runners.job import Job
 from ovmer.runners.progress import say
@@ -154,16 +155,19 @@ class TrainingRun:
     def _usable(self, trainable: Trainable, examples: Sequence[Example]) -> list[Example]:
         """The clips that have what is read of them; the others are listed."""
         lost = {each.clip.name: why for each in examples if (why := trainable.lacks(each))}
-        if lost and self.is_first:
+        if not lost:
+            return list(examples)
+        name, why = next(iter(lost.items()))
+        if self.is_first:
             note_left_out(self.folder / LEFT_OUT, lost)
-            name, why = next(iter(lost.items()))
             say(
                 f"{len(lost)} of {len(examples)} clips are left out, the first {name!r} ({why}); "
                 f"{self.folder / LEFT_OUT} lists them"
             )
         if len(lost) == len(examples):
             raise PrerequisiteError(
-                f"no clip has what {self.recipe.name} reads; see {self.folder / LEFT_OUT}"
+                f"no clip has what {self.recipe.name} reads, the first {name!r}: {why}; add it, or "
+                f"choose a recipe that reads other files; {self.folder / LEFT_OUT} lists them"
             )
         return [each for each in examples if each.clip.name not in lost]
 
@@ -196,12 +200,10 @@ class TrainingRun:
         there = read_object(self.folder / "train.json")
         if there is None:
             return
-        before = there.get("identity", {})
         now = json.loads(json.dumps(identity, default=str))
         differing = [
-            f"{key} ({json.dumps(before.get(key))} there, {json.dumps(now.get(key))} now)"
-            for key in sorted(before.keys() | now.keys())
-            if before.get(key) != now.get(key)
+            f"{key} ({json.dumps(before)} there, {json.dumps(value)} now)"
+            for key, (before, value) in differences(there.get("identity", {}), now).items()
         ]
         if differing:
             raise PrerequisiteError(

@@ -138,6 +138,12 @@ def test_another_recipe_on_the_same_folder_is_refused(dry_run):
     run.folder = dry_run
     with pytest.raises(PrerequisiteError, match=r"train\.lora\.rank \(16 there, 8 now\)"):
         run.train()
+    given = ["recipe=affectgpt_wavlm", *DRY[1:], "train.name=affectgpt"]
+    run = TrainingRun(compose_train(given), given)
+    run.folder = dry_run
+    sentence = r"other settings: baseline\.checkpoint\.hubert \(.*wavlm-large"
+    with pytest.raises(PrerequisiteError, match=sentence):
+        run.train()
 
 
 def test_a_loss_that_is_no_number_stops_with_the_last_good_checkpoint(tmp_path):

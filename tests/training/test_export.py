@@ -135,7 +135,12 @@ def test_tuned_ports_get_the_weights_that_were_trained(parts, tmp_path):
         for parameter in port.trained(model).values():
             parameter.normal_(std=0.05)
     port.save(model, RANK, tmp_path, {"llm": "its hash"})
-    assert port.trained_beside(tmp_path) == {"llm": "its hash"}
+    assert port.trained_beside(tmp_path, model) == {"llm": "its hash"}
+    files = [tmp_path / "adapter_model.safetensors", tmp_path / "connector.safetensors"]
+    written = [file.read_bytes() for file in files]
+    for _ in range(3):  # whose metadata the library orders by chance
+        port.save(model, RANK, tmp_path, {"llm": "its hash"})
+        assert [file.read_bytes() for file in files] == written
     ids = torch.arange(6)[None]
     tuned = load(parts, parts["trained"], tmp_path)
     with torch.inference_mode():
