@@ -77,10 +77,17 @@ def read_object(path: Path) -> dict[str, Any] | None:
 
 def replace_file(path: Path, content: bytes) -> None:
     """Replace a file at one stroke; OSError names it where that fails."""
+    with replacing(path) as file:
+        file.write(content)
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[BinaryIO]:
+    """A file to write, which replaces `path` at the end; OSError names it where that fails."""
     fresh = path.with_name(f".{path.name}.new")
     try:
         with fresh.open("wb") as file:
-            file.write(content)
+            yield file
             file.flush()
             force_to_disk(file.fileno())
         fresh.replace(path)

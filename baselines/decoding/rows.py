@@ -30,6 +30,9 @@ _FREE = 8
 _SHORTEST = 16
 """Tokens; a shared beginning that is shorter is computed for each prompt."""
 
+_MISTAKES = (ArithmeticError, AssertionError, LookupError, RuntimeError, TypeError, ValueError)
+"""How a forward pass fails on some prompts; whatever else is raised ends the run."""
+
 Done = tuple[int, Generated | ClipError]
 
 
@@ -172,8 +175,8 @@ class DecodingRows:
         shared = min(self._first.shared_with(row.prompt) for row in group)
         try:
             scores, prefilled = self._engine.prefill(group, self._first.states, shared)
-        except Exception as error:
-            if is_out_of_memory(error) or is_device_lost(error) or isinstance(error, ClipError):
+        except _MISTAKES as error:
+            if is_out_of_memory(error) or is_device_lost(error):
                 raise
             return self._fail(group, error)
         whole = prefilled.get_seq_length()

@@ -9,7 +9,7 @@ What the authors' loaders do is kept: a missing subtitle is the empty string, an
 absent from the subtitle table is an error. The labels are truth.py's.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +21,12 @@ from ovmer.runners.data.rows import Files, read_rows
 from ovmer.runners.data.settings import Clip, DatasetSettings, Visual, checked_settings, select
 from ovmer.runners.data.table import read_columns
 from ovmer.runners.data.truth import read_clusters, read_truth
+from ovmer.runners.lazy import LazySequence
 
 _PACKAGE = "{package}"  # in `root`: the folder of this module, with the sample data set
 
 
-def read_dataset(settings: Mapping[str, Any]) -> list[Clip]:
+def read_dataset(settings: Mapping[str, Any]) -> Sequence[Clip]:
     """Every clip that the settings (keys of `DatasetSettings`) select, in the table's order.
 
     Raises PrerequisiteError with one sentence for a mistyped key or value, a missing folder, file
@@ -43,29 +44,40 @@ def read_dataset(settings: Mapping[str, Any]) -> list[Clip]:
     if wanted.rows.file:
         return _from_rows(root, wanted)
     truth = read_truth(root, wanted.labels)
-    labels = {name: truth[name] for name in select(list(truth), wanted)}
-    subtitles = _read_subtitles(root, wanted, labels)
-    video = Finder(root, "video", wanted.video, wanted.check_files)
-    audio = Finder(root, "audio", wanted.audio, wanted.check_files)
+    names = select(list(truth), wanted)
+    labels = [truth[name] for name in names]
+    subtitles = _read_subtitles(root, wanted, names)
+    video = _files(root, "video", wanted.video, wanted.check_files, names)
+    audio = _files(root, "audio", wanted.audio, wanted.check_files, names)
     faces = wanted.face if wanted.visual is Visual.face else []
-    face = Finder(root, "face", faces, wanted.check_files)
+    face = _files(root, "face", faces, wanted.check_files, names)
     cluster = _cluster_of(root, wanted)
-    clips = []
-    for name, words in labels.items():
-        picture = video.find(name)
-        sound = audio.find(name) or picture
-        clips.append(
-            Clip(
-                name,
-                picture,
-                sound,
-                face.find(name),
-                subtitles[name],
-                words,
-                cluster=cluster(name),
-            )
+
+    def clip(number: int) -> Clip:
+        name = names[number]
+        picture = video(name)
+        return Clip(
+            name,
+            picture,
+            audio(name) or picture,
+            face(name),
+            subtitles[number],
+            labels[number],
+            cluster=cluster(name),
         )
-    return clips
+
+    return LazySequence(range(len(names)), clip)
+
+
+def _files(
+    root: Path, kind: str, patterns: Sequence[str], check: bool, names: Iterable[str]
+) -> Callable[[str], Path | None]:
+    """Clip name -> its file of one kind."""
+    find = Finder(root, kind, patterns, check).find
+    if not check:
+        return find
+    found = {name: str(path) for name in names if (path := find(name)) is not None}
+    return lambda name: Path(found[name]) if name in found else None
 
 
 def _cluster_of(root: Path, wanted: DatasetSettings) -> Callable[[str], str]:
@@ -112,7 +124,7 @@ def dataset_root(settings: Mapping[str, Any]) -> Path:
     return Path(str(settings["root"]).replace(_PACKAGE, str(Path(__file__).parent))).expanduser()
 
 
-def _read_subtitles(root: Path, wanted: DatasetSettings, names: Iterable[str]) -> dict[str, str]:
+def _read_subtitles(root: Path, wanted: DatasetSettings, names: Sequence[str]) -> list[str | None]:
     table = wanted.subtitle
     path = root / table.file
     column = table.columns.get(wanted.language.value)
@@ -122,16 +134,17 @@ def _read_subtitles(root: Path, wanted: DatasetSettings, names: Iterable[str]) -
             f"dataset.language is {wanted.language}, but {wanted.name} has subtitles in "
             f"{', '.join(have)} only"
         )
-    needed = set(names)
-    subtitles: dict[str, str] = {}
+    subtitles = dict[str, str | None].fromkeys(names)
     for name, cell in read_columns(path, table.key, column, table.split):
-        if name in needed:
+        if name in subtitles:
             text = "" if cell is None else str(cell)
-            if subtitles.setdefault(name, text) != text:
+            if subtitles[name] not in (None, text):
                 raise PrerequisiteError(f"{path} holds two different subtitles for {name!r}")
-    absent = sorted(needed - subtitles.keys())
+            subtitles[name] = text
+    absent = sorted(name for name, text in subtitles.items() if text is None)
     if absent:
         raise PrerequisiteError(
-            f"{path} has no row for {len(absent)} of {len(needed)} clips, the first {absent[0]!r}"
+            f"{path} has no row for {len(absent)} of {len(subtitles)} clips, the first "
+            f"{absent[0]!r}"
         )
-    return subtitles
+    return list(subtitles.values())

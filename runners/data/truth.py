@@ -7,14 +7,13 @@ another data set or version would else be scored without a word.
 
 import fnmatch
 import math
-import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from ovmer.baselines.errors import PrerequisiteError
 from ovmer.runners.data.table import read_columns
-from ovmer.runners.scoring.parsing import string_to_list
+from ovmer.runners.scoring.parsing import shared, string_to_list
 
 
 @dataclass
@@ -56,7 +55,7 @@ def read_truth(root: Path, table: Labels) -> dict[str, tuple[str, ...]]:
         if name in labels:
             raise PrerequisiteError(f"{path} holds the name {name!r} twice")
         found = _labels(path, name, cell, table) if table.column is not None else ()
-        labels[name] = tuple(map(sys.intern, found))  # of many clips few words are distinct
+        labels[name] = shared(found)
     if not labels:
         raise PrerequisiteError(f"{path} holds no clips")
     return labels

@@ -18,6 +18,7 @@ from ovmer.adapters.base import AUDIO, SUBTITLE, VIDEO
 from ovmer.adapters.media.blank import PICTURE, SOUND
 from ovmer.baselines.errors import PrerequisiteError
 from ovmer.runners.data import Clip
+from ovmer.runners.lazy import LazySequence
 
 ALL = "all"
 _CHANGES = {
@@ -62,7 +63,9 @@ def give(inputs: str, clips: Sequence[Clip], seed: int) -> Sequence[Clip]:
     }
     if inputs == "swapped_audio":
         return _swapped(clips, seed)
-    return [replace(clip, **changes[inputs]) for clip in clips] if inputs in changes else clips
+    if inputs not in changes:
+        return clips
+    return LazySequence(clips, lambda clip: replace(clip, **changes[inputs]))
 
 
 def _swapped(clips: Sequence[Clip], seed: int) -> list[Clip]:

@@ -1,6 +1,6 @@
 """The contract of the stage between descriptions and labels."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -47,7 +47,7 @@ class Extractor(Protocol):
     def identity(self) -> Mapping[str, Any]:
         """Everything that can change a label: labels made under another identity are redone."""
 
-    def extract(self, items: Sequence[ClipDescription]) -> Iterator[ExtractedLabels]:
+    def extract(self, items: Iterable[ClipDescription]) -> Iterator[ExtractedLabels]:
         """Yield one result an item, in any order, each as soon as it is known.
 
         Raises PrerequisiteError if it cannot go on; results yielded before are kept.

@@ -10,7 +10,7 @@ are worth is the metric's to read. The prompts are the authors', byte for byte (
 
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from importlib.resources import files
@@ -85,11 +85,9 @@ class JudgeExtractor:
         seed = {"seed": self.seed} if self.model.generation.do_sample else {}
         return {"name": self.name, **self.model.identity, **seed, "judge": judge}
 
-    def extract(self, items: Sequence[ClipDescription]) -> Iterator[ExtractedLabels]:
-        if self.settings.kind == "laughter":
-            yield from self._laughter(items)
-        else:
-            yield from self._mme_emotion(items)
+    def extract(self, items: Iterable[ClipDescription]) -> Iterator[ExtractedLabels]:
+        judge = self._laughter if self.settings.kind == "laughter" else self._mme_emotion
+        yield from judge(list(items))
 
     def close(self) -> None:
         self.model.engine.close()

@@ -11,7 +11,7 @@ All descriptions go through one question together, so that an engine is given al
 """
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -95,7 +95,7 @@ class LanguageModelExtractor:
             **asdict(self._chain),
         }
 
-    def extract(self, items: Sequence[ClipDescription]) -> Iterator[ExtractedLabels]:
+    def extract(self, items: Iterable[ClipDescription]) -> Iterator[ExtractedLabels]:
         on_way = []
         for described in items:
             if described.is_labels and not described.in_sentence:

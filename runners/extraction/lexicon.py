@@ -1,7 +1,7 @@
 """The extractor without a model: emotion words of a description, with negation handled."""
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,7 +39,7 @@ class LexiconExtractor:
     def identity(self) -> Mapping[str, Any]:
         return {"name": "lexicon", "sentences": self.sentences}
 
-    def extract(self, items: Sequence[ClipDescription]) -> Iterator[ExtractedLabels]:
+    def extract(self, items: Iterable[ClipDescription]) -> Iterator[ExtractedLabels]:
         for item in items:
             if item.is_labels:
                 labels = stated(item.text) if item.in_sentence else string_to_list(item.text)

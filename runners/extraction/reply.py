@@ -1,6 +1,6 @@
 """The extractor of tasks whose metric reads the replies themselves: they are kept unchanged."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +15,7 @@ class ReplyExtractor:
     def identity(self) -> Mapping[str, Any]:
         return {"name": "reply"}
 
-    def extract(self, items: Sequence[ClipDescription]) -> Iterator[ExtractedLabels]:
+    def extract(self, items: Iterable[ClipDescription]) -> Iterator[ExtractedLabels]:
         for item in items:
             yield ExtractedLabels(item.name, (item.text,) if item.text else (), raw=item.text)
 

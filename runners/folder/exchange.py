@@ -15,12 +15,13 @@ Track 2 of MER2025 CodaLab took `*-openset.npz` (README of MER2025_Track23).
 import csv
 import io
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from ovmer.baselines.errors import PrerequisiteError
+from ovmer.runners.disk import replacing
 from ovmer.runners.folder.records import Prediction
 from ovmer.runners.folder.run_folder import RunFolder
 from ovmer.runners.folder.run_json import ANSWERED
@@ -39,7 +40,7 @@ _TABLE, _SUBMISSION = "predictions.csv", "submission.csv"
 def write_exchange_files(
     folder: RunFolder,
     baseline: str,
-    predictions: Sequence[Prediction],
+    predictions: Iterable[Prediction],
     labels: Mapping[str, Sequence[str]],
     submission: str | None = None,
 ) -> None:
@@ -47,20 +48,23 @@ def write_exchange_files(
 
     `submission` is the column of the organisers' file, None where there is none to write.
     """
-    opensets = {each.name: f"[{', '.join(labels.get(each.name, ()))}]" for each in predictions}
-    table = io.StringIO()
-    writer = csv.writer(table)
-    writer.writerow(["name", "status", "openset", "description", "error"])
-    for each in predictions:
-        openset = str(list(labels[each.name])) if each.name in labels else ""
-        texts = map(guarded, (each.description, each.error or ""))
-        writer.writerow([each.name, each.status, openset, *texts])
-    folder.replace(_TABLE, table.getvalue().encode("utf-8", "replace"))
+    opensets, said = dict[str, str](), dict[str, str]()
+    with replacing(folder.path / _TABLE) as file:
+        text = io.TextIOWrapper(file, encoding="utf-8", errors="replace", newline="")
+        writer = csv.writer(text)
+        writer.writerow(["name", "status", "openset", "description", "error"])
+        for each in predictions:
+            found = labels.get(each.name)
+            texts = map(guarded, (each.description, each.error or ""))
+            openset = "" if found is None else str(list(found))
+            writer.writerow([each.name, each.status, openset, *texts])
+            opensets[each.name] = f"[{', '.join(found or ())}]"
+            # Interned, as a pickle tells one string that stands twice from two equal ones.
+            said[sys.intern(each.name)] = sys.intern(each.description)
+        text.detach()
     if submission is not None:
         folder.replace(_SUBMISSION, _submission(submission, opensets).encode())
     reasons, items = _npz_names(baseline)
-    # Interned, as a pickle tells one string that stands twice from two equal ones.
-    said = {sys.intern(each.name): sys.intern(each.description) for each in predictions}
     _write_npz(folder, reasons, name2reason=said)
     _write_npz(folder, items, filenames=list(opensets), fileitems=list(opensets.values()))
 
@@ -119,6 +123,5 @@ def _submission(column: str, opensets: Mapping[str, str]) -> str:
 def _write_npz(folder: RunFolder, name: str, **arrays: Any) -> None:
     import numpy as np
 
-    buffer = io.BytesIO()
-    np.savez_compressed(buffer, **arrays)
-    folder.replace(name, buffer.getvalue())
+    with replacing(folder.path / name) as file:
+        np.savez_compressed(file, **arrays)

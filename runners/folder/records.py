@@ -11,8 +11,9 @@ import json
 import os
 import stat
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
+from itertools import accumulate, islice
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar
@@ -98,9 +99,16 @@ def identity_text(identity: Mapping[str, Any]) -> str:
 
 def digest(*words: str, size: int = 6) -> str:
     """Hash of texts, in hexadecimal; `size` is in bytes."""
-    # The lengths keep ("ab", "c") and ("a", "bc") apart.
-    text = "".join(f"{len(word)}:{word}" for word in words)
-    return hashlib.blake2b(text.encode("utf-8", "replace"), digest_size=size).hexdigest()
+    return digest_of(words, size)
+
+
+def digest_of(words: Iterable[str], size: int = 6) -> str:
+    """The same, of words that are drawn one after the other."""
+    found = hashlib.blake2b(digest_size=size)
+    for word in words:
+        # The lengths keep ("ab", "c") and ("a", "bc") apart.
+        found.update(f"{len(word)}:{word}".encode("utf-8", "replace"))
+    return found.hexdigest()
 
 
 def read_records(path: Path, kind: type[R]) -> Iterator[R]:
@@ -110,10 +118,28 @@ def read_records(path: Path, kind: type[R]) -> Iterator[R]:
     A last line without its end is left out. Raises PrerequisiteError for any other line that is
     no record.
     """
-    first = 0
+    return (record for _, record in placed_records(path, kind))
+
+
+def placed_records(path: Path, kind: type[R]) -> Iterator[tuple[int, R]]:
+    """The same, each record behind its place in the file."""
+    first = place = 0
     for lines in read_lines(path, _READ_AT_ONCE):
-        yield from _records(path, first, lines, kind)
+        *places, place = accumulate(map(len, lines), initial=place)
+        yield from zip(places, _records(path, first, lines, kind), strict=True)
         first += len(lines)
+
+
+def records_at(path: Path, kind: type[R], places: Iterable[int]) -> Iterator[R]:
+    """The records of a file at places that `placed_records` or `RecordWriter.append` told."""
+    places = iter(places)
+    with path.open("rb") as file:
+        while some := list(islice(places, _READ_AT_ONCE)):
+            lines = []
+            for place in some:
+                file.seek(place)
+                lines.append(file.readline())
+            yield from _records(path, 0, lines, kind)
 
 
 def _records(path: Path, first: int, lines: Sequence[bytes], kind: type[R]) -> list[R]:
@@ -169,20 +195,22 @@ class RecordWriter(Generic[R]):
         if size and os.pread(self._file, 1, size - 1) != b"\n":
             os.ftruncate(self._file, self._path.read_bytes().rfind(b"\n") + 1)
 
-    def append(self, record: R) -> None:
-        """Raises OSError, naming the file, where the disk does not take it."""
+    def append(self, record: R) -> int:
+        """The record's place in the file; OSError, naming it, where the disk does not take it."""
         # Not `asdict`, which copies deeply and takes longer than all the rest.
         values = {each.name: getattr(record, each.name) for each in fields(record)}
         text = json.dumps(values, ensure_ascii=False, separators=(",", ":"))
         # A path in an error may hold bytes that are no UTF-8; they become question marks.
         line = memoryview(text.encode("utf-8", "replace") + b"\n")
         try:
+            place = os.lseek(self._file, 0, os.SEEK_END)
             while line:
                 line = line[os.write(self._file, line) :]
             if time.monotonic() - self._synced > _FSYNC_SECONDS:
                 self.sync()
         except OSError as error:
             raise OSError(error.errno, error.strerror, str(self._path)) from error
+        return place
 
     def sync(self) -> None:
         force_to_disk(self._file)

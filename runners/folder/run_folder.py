@@ -25,7 +25,14 @@ from typing import Any, Self, TypeVar
 from ovmer.baselines.errors import PrerequisiteError
 from ovmer.runners.disk import read_object, replace_file
 from ovmer.runners.folder.identity import differences
-from ovmer.runners.folder.records import LabelRecord, Prediction, RecordWriter, read_records
+from ovmer.runners.folder.records import (
+    LabelRecord,
+    Prediction,
+    RecordWriter,
+    placed_records,
+    read_records,
+    records_at,
+)
 from ovmer.runners.folder.run_json import SCHEMA, RunInfo, identity_digest
 from ovmer.runners.folder.scores_json import StoredScores
 from ovmer.runners.progress import say
@@ -50,9 +57,15 @@ class RunFolder:
 
     def read_predictions(self) -> dict[str, Prediction]:
         """The last record of each clip."""
-        return {
-            each.name: each for each in read_records(self.path / "predictions.jsonl", Prediction)
-        }
+        return {each.name: each for _, each in self.placed_predictions()}
+
+    def placed_predictions(self) -> Iterator[tuple[int, Prediction]]:
+        """Every record in the order they were made, behind its place in the file."""
+        return placed_records(self.path / "predictions.jsonl", Prediction)
+
+    def predictions_at(self, places: Iterable[int]) -> Iterator[Prediction]:
+        """The records at these places."""
+        return records_at(self.path / "predictions.jsonl", Prediction, places)
 
     def last_record(self) -> float:
         """Time of the last record, in seconds since 1970; 0 if there is none."""
@@ -61,7 +74,11 @@ class RunFolder:
 
     def read_labels(self) -> dict[str, LabelRecord]:
         """By their key, since several extractors may have read the same descriptions."""
-        return {each.key: each for each in read_records(self.path / "labels.jsonl", LabelRecord)}
+        return {each.key: each for each in self.label_records()}
+
+    def label_records(self) -> Iterator[LabelRecord]:
+        """Every record in the order they were made."""
+        return read_records(self.path / "labels.jsonl", LabelRecord)
 
     def find_info(self) -> RunInfo | None:
         """The content of run.json; None where there is no such file."""

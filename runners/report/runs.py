@@ -164,9 +164,9 @@ class DatasetCache:
 
     def __init__(self, root: Path | None = None) -> None:
         self._root = root
-        self._read: dict[str, tuple[list[Clip] | None, list[str]]] = {}
+        self._read: dict[str, tuple[Sequence[Clip] | None, list[str]]] = {}
 
-    def clips(self, settings: Settings, path: Path) -> tuple[list[Clip] | None, list[str]]:
+    def clips(self, settings: Settings, path: Path) -> tuple[Sequence[Clip] | None, list[str]]:
         """The clips (None if even their tables are gone), and warnings about them."""
         key = json.dumps([settings.dataset, settings.outputs], sort_keys=True)
         if key not in self._read:
@@ -174,7 +174,7 @@ class DatasetCache:
         clips, warnings = self._read[key]
         return clips, list(warnings)
 
-    def _find(self, dataset: Mapping[str, Any]) -> tuple[list[Clip] | None, list[str]]:
+    def _find(self, dataset: Mapping[str, Any]) -> tuple[Sequence[Clip] | None, list[str]]:
         candidates = (
             [dataset] if self._root is None else [dataset, {**dataset, "root": str(self._root)}]
         )

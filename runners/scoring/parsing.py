@@ -10,7 +10,9 @@ word `sad].`, and `don't` falls into two. Where theirs throws, ours gives a defi
 import json
 import math
 import re
+import sys
 from collections.abc import Callable, Iterable, Sequence
+from functools import lru_cache
 from typing import Any
 
 Labels = str | Sequence[str] | float | None
@@ -166,3 +168,9 @@ def _clean(texts: Iterable[str]) -> list[str]:
         if piece:
             labels.append(piece)
     return labels
+
+
+@lru_cache(4096)
+def shared(labels: tuple[str, ...]) -> tuple[str, ...]:
+    """The same labels, equal ones as one object: of many clips few are distinct."""
+    return tuple(map(sys.intern, labels))

@@ -25,7 +25,8 @@ LEAST_REPLICATES = 200
 """Below, the ends of an interval are themselves a matter of luck."""
 _DEFAULT_REPLICATES, _FEWEST_BY_DEFAULT, _DRAWS = 10_000, 1000, 40_000_000
 _BLOCK = 1 << 23
-"""Draws held at once, 64 MB. Over 8 MB two threads of OpenBLAS take five times as long."""
+"""Draws and the numbers that they are multiplied by, held at once: 64 MB. In smaller blocks two
+threads of OpenBLAS take five times as long."""
 
 
 @dataclass(frozen=True)
@@ -99,18 +100,20 @@ def resample(parts: Sequence[Contributions], replicates: int, seed: int = 0) -> 
         distinct[:, index[key]] = column
     distinct *= first.scale
     whole = first.unit_sums(np.rint(distinct, out=distinct))
-    drawn = [counts @ whole for counts in _resample_counts(first.n_units, replicates, seed)]
+    most = _BLOCK // first.n_units
+    rows = max(most - whole.shape[1], most // 2, 1)
+    drawn = [counts @ whole for counts in _resample_counts(first.n_units, replicates, seed, rows)]
     sums = np.concatenate(drawn) / first.scale
     ends = np.cumsum([len(part.columns) for part in parts])
     indices = np.split(np.array([index[key] for key in keys]), ends[:-1])
     return [sums[:, each] for each in indices]
 
 
-def _resample_counts(units: int, replicates: int, seed: int) -> Iterator[FloatArray]:
-    """How often each unit is drawn: blocks of replicates, (some x units), one at a time in the same
-    memory."""
+def _resample_counts(units: int, replicates: int, seed: int, rows: int) -> Iterator[FloatArray]:
+    """How often each unit is drawn: blocks of replicates, (`rows` x units), one at a time in the
+    same memory."""
     random = np.random.Generator(np.random.PCG64(seed))
-    counts = np.empty((min(replicates, max(1, _BLOCK // units)), units))
+    counts = np.empty((min(replicates, rows), units))
     for start in range(0, replicates, len(counts)):
         block = counts[: replicates - start]
         for row in block:

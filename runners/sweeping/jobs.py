@@ -27,12 +27,13 @@ from ovmer.runners import cli
 from ovmer.runners.data import Clip, read_dataset
 from ovmer.runners.data.finder import looser_matches
 from ovmer.runners.data.reader import dataset_root, understood
+from ovmer.runners.describing.requests import make_request
 from ovmer.runners.foreign_text import visible
 from ovmer.runners.job import Job
 from ovmer.runners.progress import say
 from ovmer.runners.sweeping.costs import estimate
 from ovmer.runners.sweeping.read_ahead import reading_ahead
-from ovmer.runners.sweeping.state import JobState, look, request
+from ovmer.runners.sweeping.state import JobState, look
 from ovmer.runners.sweeping.submit import as_planned, submit
 from ovmer.runners.sweeping.summary import summary
 from ovmer.runners.sweeping.work import work
@@ -109,7 +110,7 @@ def _plan(jobs: Sequence[Job]) -> list[_Planned]:
     none of them can start.
     """
     plan: list[_Planned] = []
-    data_sets: dict[str, list[Clip]] = {}
+    data_sets: dict[str, Sequence[Clip]] = {}
     seen: set[str] = set()
     for job in sorted(jobs, key=_has_sources):
         planned = _Planned(job)
@@ -150,7 +151,7 @@ def _require_media(state: JobState) -> None:
     uses = job.adapter.modalities & MEDIA
     if not uses or not state.to_describe:
         return
-    if any(each.video or each.audio for each in (request(job, clip) for clip in state.clips)):
+    if any(each.video or each.audio for each in (make_request(job, clip) for clip in state.clips)):
         return
     if settings.get("source"):
         raise PrerequisiteError(

@@ -2,108 +2,162 @@
 
 The sweep looks to say what is done, partial and to do, the job itself to know where to go on; both
 ask here, and neither torch nor a model is touched.
+
+In memory are, for each clip, its status, the place of its record in the file, and its labels.
+Clips, requests and records are made or read where they are used, as those of 100,000 clips would
+take hundreds of megabytes.
 """
 
+import hashlib
 import json
-import os
+from array import array
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from fnmatch import fnmatchcase
-from functools import cached_property
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from ovmer.adapters.base import AUDIO, SUBTITLE, VIDEO
 from ovmer.baselines.errors import PrerequisiteError, Status
 from ovmer.runners.data import Clip
 from ovmer.runners.describing import inputs
-from ovmer.runners.describing.requests import ClipRequest, with_content
+from ovmer.runners.describing.requests import ClipRequest, current_fingerprint, make_request
 from ovmer.runners.extraction import ClipDescription, Extractor, make_extractors
 from ovmer.runners.folder.exchange import has_exchange_files
-from ovmer.runners.folder.records import LabelRecord, Prediction, digest, identity_text, label_key
+from ovmer.runners.folder.records import Prediction, digest_of, identity_text, label_key
 from ovmer.runners.folder.run_folder import RunFolder
+from ovmer.runners.folder.run_json import ANSWERED
 from ovmer.runners.folder.scores_json import StoredScores
 from ovmer.runners.job import Job
+from ovmer.runners.lazy import LazySequence
 from ovmer.runners.parts import with_parts
 from ovmer.runners.scoring import Metric, make_metric
+from ovmer.runners.scoring.parsing import shared
 
-_LASTING = frozenset({Status.UNREADABLE, Status.MISSING_MODALITY})
-"""Failures caused by the clip's files: tried again only when those have changed. The cause of the
-others may have passed (memory, a server, a bug since fixed), so each new run tries them again."""
+_LASTING = (*ANSWERED, Status.UNREADABLE, Status.MISSING_MODALITY)
+"""Answers, and failures caused by the clip's files: asked again only when those have changed. The
+cause of the others may have passed (memory, a server, a bug since fixed), so each new run asks."""
 
 _INTERVALS = 2  # of how intervals are made: scores made otherwise are made anew
-_UNCHECKED = "?"
-_NONE: Mapping[str, str] = {}
+_NOWHERE = -1
+_KEY = 12  # bytes of a label_key
+_NO_KEY = bytes(_KEY).hex()
+_AT_ONCE = 1000
 
 
-@dataclass
 class ExtractionState:
-    """One extractor's labels for the descriptions."""
+    """One extractor's labels for the descriptions, by the numbers of the clips."""
 
-    extractor: Extractor
-    labels: dict[str, LabelRecord] = field(default_factory=dict)
-    """The labels of the descriptions as they are now."""
+    def __init__(self, extractor: Extractor, names: Mapping[str, int]) -> None:
+        """`names` maps a clip's name to its number."""
+        self.extractor = extractor
+        self._identity = identity_text(extractor.identity)
+        self._names = names
+        self._keys = bytearray(_KEY * len(names))
+        self.labels: list[tuple[str, ...] | None] = [None] * len(names)
+        """The labels of the descriptions as they are now."""
 
-    @cached_property
-    def _identity(self) -> str:
-        return identity_text(self.extractor.identity)
+    def expect(self, number: int, item: ClipDescription | None) -> None:
+        """Take a clip's description, or that it has none; labels of another one are dropped."""
+        key = _NO_KEY
+        if item is not None:
+            made_from = item.name, item.text, item.subtitle, item.is_labels
+            key = label_key(*made_from, self._identity, item.truth)
+        if key != self.key(number):
+            self._keys[number * _KEY : (number + 1) * _KEY] = bytes.fromhex(key)
+            self.labels[number] = None
 
-    def key(self, item: ClipDescription) -> str:
-        """The key of one description's labels in labels.jsonl."""
-        return label_key(
-            item.name, item.text, item.subtitle, item.is_labels, self._identity, item.truth
-        )
+    def key(self, number: int) -> str:
+        """The key in labels.jsonl of a description's labels; zeros without a description."""
+        return self._keys[number * _KEY : (number + 1) * _KEY].hex()
+
+    @property
+    def left(self) -> list[int]:
+        """The clips whose descriptions have no labels yet."""
+        without = (number for number, found in enumerate(self.labels) if found is None)
+        return [number for number in without if self.key(number) != _NO_KEY]
 
     @property
     def found(self) -> dict[str, tuple[str, ...]]:
         """Name -> labels, as the metric and the exchange files take them."""
-        return {name: each.labels for name, each in self.labels.items()}
+        pairs = zip(self._names, self.labels, strict=True)
+        return {name: labels for name, labels in pairs if labels is not None}
 
 
-@dataclass
 class JobState:
-    """The state of one job."""
+    """The state of one job; a clip's number is its place in the data set's order."""
 
-    job: Job
-    clips: Sequence[Clip]
-    requests: Sequence[ClipRequest]
-    """One for each clip that is to be described, in the data set's order."""
-    readings: Sequence[ExtractionState]
-    """One, or one for each seed where extraction is repeated."""
-    metric: Metric
-    predictions: dict[str, Prediction] = field(default_factory=dict)
-    """The last record of each selected clip whose files and words are still the same."""
-    all_scores: dict[str, StoredScores] = field(default_factory=dict)
-    """The entries of scores.json, by their key."""
-    touched: list[Prediction] = field(default_factory=list)
-    """Of these the files have another date and the same content; the record here has the new date,
-    the one on disk not yet."""
-    exported: str | None = None
-    """The `results` that the exchange files were last written from; None where one is gone."""
+    def __init__(
+        self,
+        job: Job,
+        clips: Sequence[Clip],
+        extractors: Sequence[Extractor],
+        clues: Sequence[Mapping[str, str]],
+    ) -> None:
+        """`clues` are descriptions by other runs, by the clips' names."""
+        self.job, self.clips, self._clues = job, clips, clues
+        self._asked = inputs.give(job.settings.inputs, clips, job.settings.seed)
+        self.metric: Metric = make_metric(job.settings.metric)
+        self.names: dict[str, int] = {}
+        """Name of a clip -> its number."""
+        self._truth: list[Any] = []
+        for number, clip in enumerate(clips):
+            self.names[clip.name] = number
+            self._truth.append(self.metric.truth_of(clip) if clip.labels else None)
+        self.statuses: list[Status | None] = [None] * len(clips)
+        """Of the last record of each clip whose files and words are still the same."""
+        self._places = array("q", [_NOWHERE]) * len(clips)
+        self.readings = [ExtractionState(each, self.names) for each in extractors]
+        """One, or one for each seed where extraction is repeated."""
+        self.all_scores: dict[str, StoredScores] = {}
+        """The entries of scores.json, by their key."""
+        self.touched: dict[str, Prediction] = {}
+        """Records of clips whose files have another date and the same content, with the new date,
+        which those on disk do not have yet."""
+        self.exported: str | None = None
+        """The `results` that the exchange files were last written from; None where one is gone."""
 
-    def keep(self, prediction: Prediction) -> None:
-        """Take a clip's record; the file holds from what it was made, which is not asked again."""
-        self.predictions[prediction.name] = replace(prediction, fingerprint=_NONE, made_by="")
+    def keep(self, record: Prediction, place: int) -> None:
+        """Take a clip's record, which is at that place of the file."""
+        number = self.names[record.name]
+        self.statuses[number], self._places[number] = record.status, place
+        item = None if record.failed else self._described(number, record)
+        for reading in self.readings:
+            reading.expect(number, item)
+
+    def forget(self, name: str) -> None:
+        """Take a clip as one that was never described."""
+        number = self.names[name]
+        self.statuses[number], self._places[number] = None, _NOWHERE
+        self.touched.pop(name, None)
+        for reading in self.readings:
+            reading.expect(number, None)
+
+    def records(self, numbers: Iterable[int]) -> Iterator[Prediction]:
+        """The records of clips that have one, read from the disk."""
+        places = (self._places[number] for number in numbers)
+        return RunFolder(self.job.folder).predictions_at(places)
 
     @property
-    def to_describe(self) -> list[ClipRequest]:
-        return [
-            each
-            for each in self.requests
-            if each.name not in self.predictions or _passing(self.predictions[each.name])
-        ]
+    def predictions(self) -> dict[str, Prediction]:
+        """All of these, by the clips' names."""
+        known = (number for number, place in enumerate(self._places) if place != _NOWHERE)
+        return {each.name: each for each in self.records(known)}
 
-    def to_extract(self, reading: ExtractionState) -> list[ClipDescription]:
+    def request(self, number: int) -> ClipRequest:
+        """What the baseline is asked about a clip."""
+        clip = self._asked[number]
+        return make_request(self.job, clip, [each.get(clip.name) for each in self._clues])
+
+    @property
+    def to_describe(self) -> Sequence[ClipRequest]:
+        left = [n for n, status in enumerate(self.statuses) if status not in _LASTING]
+        return LazySequence(left, self.request)
+
+    def to_extract(self, reading: ExtractionState) -> Iterator[ClipDescription]:
         """The descriptions that have no labels yet."""
-        return [
-            self._described(clip, self.predictions[clip.name])
-            for clip in self.clips
-            if clip.name in self.predictions
-            and not self.predictions[clip.name].failed
-            and clip.name not in reading.labels
-        ]
+        left = reading.left
+        return map(self._described, left, self.records(left))
 
     @property
     def asks_for_labels(self) -> bool:
@@ -111,25 +165,30 @@ class JobState:
         adapter = self.job.adapter
         return not adapter.answers_with_labels or adapter.labels_in_sentence
 
-    def _described(self, clip: Clip, prediction: Prediction) -> ClipDescription:
+    def _described(self, number: int, record: Prediction) -> ClipDescription:
         adapter, settings = self.job.adapter, self.job.settings
-        merges = settings.subtitle == "merge" and inputs.keeps_subtitle(settings.inputs)
-        subtitle = clip.subtitle if merges else None
-        is_judged = settings.extractor.get("kind") == "judge"
-        return ClipDescription(
-            clip.name,
-            prediction.description,
-            subtitle,
+        item = ClipDescription(
+            record.name,
+            record.description,
             is_labels=adapter.answers_with_labels or self.job.task.form == "labels",
-            truth=clip.labels if is_judged else (),
-            video=clip.video if is_judged else None,
             in_sentence=adapter.labels_in_sentence,
         )
+        if settings.subtitle == "merge" and inputs.keeps_subtitle(settings.inputs):
+            item = replace(item, subtitle=self.clips[number].subtitle)
+        if settings.extractor.get("kind") == "judge":
+            clip = self.clips[number]
+            item = replace(item, truth=clip.labels, video=clip.video)
+        return item
 
     @property
     def truth(self) -> dict[str, Any]:
         """True labels of the clips that have any; the others cannot be scored."""
-        return {clip.name: self.metric.truth_of(clip) for clip in self.clips if clip.labels}
+        pairs = zip(self.names, self._truth, strict=True)
+        return {name: labels for name, labels in pairs if labels is not None}
+
+    @property
+    def has_truth(self) -> bool:
+        return any(labels is not None for labels in self._truth)
 
     @property
     def scores(self) -> StoredScores | None:
@@ -139,51 +198,76 @@ class JobState:
 
     @property
     def score_digest(self) -> str:
-        """Hash of everything that the scores follow from."""
+        """Hash of everything that the scores follow from: `digest` of its JSON."""
+        length = sum(map(len, self._scored_json()))
+        found = hashlib.blake2b(f"{length}:".encode(), digest_size=12)
+        for piece in self._scored_json():
+            found.update(piece.encode())
+        return found.hexdigest()
+
+    def _scored_json(self) -> Iterator[str]:
+        """The labels, the truth and the metric's settings as a JSON list, in pieces."""
         # Not the tables' location: the conditions name them, and their content is checked.
         settings = {key: v for key, v in self.job.settings.metric.items() if key != "wheel_root"}
         clusters = self.job.settings.dataset.get("cluster")
         metric = [settings, self.metric.conditions, clusters, _INTERVALS]
-        found = [reading.found for reading in self.readings]
-        return digest(json.dumps([found, self.truth, metric], sort_keys=True), size=12)
+        names = sorted(self.names)
+        yield "[["
+        for number, reading in enumerate(self.readings):
+            yield ", " * (number > 0)
+            yield from self._json_object(names, reading.labels)
+        yield "], "
+        yield from self._json_object(names, self._truth)
+        yield f", {json.dumps(metric, sort_keys=True)}]"
+
+    def _json_object(self, names: Sequence[str], values: Sequence[Any]) -> Iterator[str]:
+        before = "{"
+        for at in range(0, len(names), _AT_ONCE):
+            some = {name: values[self.names[name]] for name in names[at : at + _AT_ONCE]}
+            known = {name: value for name, value in some.items() if value is not None}
+            if known:
+                yield before + json.dumps(known, sort_keys=True)[1:-1]
+                before = ", "
+        yield "}" if before == ", " else "{}"
 
     @property
     def results(self) -> str:
         """Hash of what the exchange files hold: each clip's status and labels, in order."""
-        lines = []
-        for clip in self.clips:
-            done, labels = self.predictions.get(clip.name), self.labels.get(clip.name)
-            lines.append(f"{clip.name} {done and done.status} {labels and labels.key}")
-        return digest(*lines, size=12)
-
-    @property
-    def labels(self) -> dict[str, LabelRecord]:
-        """The first reading's labels, which the exchange files hold."""
-        return self.readings[0].labels
+        first = self.readings[0]
+        return digest_of(
+            (
+                f"{name} {status} {None if labels is None else first.key(number)}"
+                for (name, number), status, labels in zip(
+                    self.names.items(), self.statuses, first.labels, strict=True
+                )
+            ),
+            size=12,
+        )
 
     @property
     def counts(self) -> Counter[Status]:
-        return Counter(each.status for each in self.predictions.values())
+        return Counter(status for status in self.statuses if status is not None)
 
     @property
-    def failed(self) -> list[Prediction]:
-        return [each for each in self.predictions.values() if each.failed]
+    def failed(self) -> Sequence[Prediction]:
+        known = (*ANSWERED, None)
+        numbers = [n for n, status in enumerate(self.statuses) if status not in known]
+        return LazySequence(numbers, lambda number: next(self.records([number])))
 
     @property
     def is_done(self) -> bool:
         return (
             not self.to_describe
             and not self.touched
-            and not any(self.to_extract(reading) for reading in self.readings)
-            and (not self.truth or self.scores is not None)
+            and not any(reading.left for reading in self.readings)
+            and (not self.has_truth or self.scores is not None)
             and self.exported == self.results
         )
 
     @property
     def is_fine(self) -> bool:
         """Done, and no clip failed; that one lacks what the model uses is no failure of the run."""
-        lacking = self.counts[Status.MISSING_MODALITY]
-        return self.is_done and len(self.failed) == lacking
+        return self.is_done and len(self.failed) == self.counts[Status.MISSING_MODALITY]
 
 
 def look(
@@ -204,187 +288,62 @@ def look(
         folder.check(job.identity)
     if extractors is None:
         extractors = make_extractors(job.extractor, job.settings.subtitle == "merge")
-    others = [
-        {} if path.resolve() in awaited else _predictions_of(path) for path in job.adapter.sources()
+    clues = [
+        {} if path.resolve() in awaited else _descriptions(path) for path in job.adapter.sources()
     ]
-    clips = with_parts(job.settings, clips, job.adapter.modalities)
     inputs.check(job.settings.inputs, job.adapter.modalities, job.settings.baseline["name"])
-    state = JobState(
-        job,
-        clips,
-        [],
-        [ExtractionState(each) for each in extractors],
-        make_metric(job.settings.metric),
-    )
-    if state.metric.reads_replies and state.truth:
+    clips = with_parts(job.settings, clips, job.adapter.modalities)
+    state = JobState(job, clips, extractors, clues)
+    if state.metric.reads_replies and state.has_truth:
         # A truth that the task cannot score is reported before anything runs.
         state.metric.score({}, state.truth, missing="zero")
-    asked = (
-        request(job, clip, [_said(other.get(clip.name)) for other in others])
-        for clip in inputs.give(job.settings.inputs, clips, job.settings.seed)
-    )
-    state.requests = _unanswered(asked, state, folder)
-    labelled = folder.read_labels()
-    for reading in state.readings:
-        for item in state.to_extract(reading):
-            known = labelled.get(reading.key(item))
-            if known is not None and known.error is None:
-                reading.labels[item.name] = known
+    if job.at is not None or not folder.is_stale(job.identity):
+        _take_records(state, folder)
+    if job.task.asks:
+        for _ in state.to_describe:  # a task that cannot be asked, too
+            pass
+    _take_labels(state, folder)
     state.all_scores = folder.read_scores()
     info, settings = folder.find_info(), job.settings
-    submission = None if state.truth else settings.dataset.get("submission")
+    submission = None if state.has_truth else settings.dataset.get("submission")
     if info is not None and has_exchange_files(folder, settings.baseline["name"], submission):
         state.exported = info.exported
     return state
 
 
-def _unanswered(
-    requests: Iterable[ClipRequest], state: JobState, folder: RunFolder
-) -> list[ClipRequest]:
-    """The requests to be put; the state takes the records of clips that are unchanged and are not
-    to be done again."""
-    job = state.job
-    found = {} if job.at is None and folder.is_stale(job.identity) else folder.read_predictions()
-    redone = redo_of(job.settings.redo, [clip.name for clip in state.clips])
-    left = []
-    for each in requests:
-        record = found.pop(each.name, None)
-        current = None
-        if record is not None and not redone(record):
-            current = _current(record.fingerprint, each)
-        if record is None or current is None:
-            left.append(each)
+def _take_records(state: JobState, folder: RunFolder) -> None:
+    """Take the records of clips that are unchanged and are not to be done again."""
+    redone = redo_of(state.job.settings.redo, list(state.names))
+    for place, record in folder.placed_predictions():
+        if record.name not in state.names:
+            continue
+        state.forget(record.name)  # the last record of a clip holds
+        if redone(record):
+            continue
+        current = current_fingerprint(record.fingerprint, state.request(state.names[record.name]))
+        if current is None:
             continue
         if current != record.fingerprint:
-            record = replace(record, fingerprint=current)
-            state.touched.append(record)
-        state.keep(record)
-        if _passing(record):
-            left.append(each)
-    return left
+            state.touched[record.name] = replace(record, fingerprint=current)
+        state.keep(record, place)
 
 
-def _predictions_of(path: Path) -> dict[str, Prediction]:
+def _take_labels(state: JobState, folder: RunFolder) -> None:
+    """Take the labels that belong to the descriptions as they are."""
+    for record in folder.label_records():
+        number = state.names.get(record.name, _NOWHERE)
+        for reading in state.readings:
+            if number != _NOWHERE and reading.key(number) == record.key:
+                reading.labels[number] = shared(record.labels) if record.error is None else None
+
+
+def _descriptions(path: Path) -> dict[str, str]:
+    """What a run says of the clips that it has answered."""
     folder = RunFolder(path)
     if folder.find_info() is None:
         raise PrerequisiteError(f"there is no run folder {path} to take clues from; run it first")
-    return folder.read_predictions()
-
-
-def _said(prediction: Prediction | None) -> str | None:
-    return None if prediction is None or prediction.failed else prediction.description
-
-
-def request(job: Job, clip: Clip, clues: Sequence[str | None] = ()) -> ClipRequest:
-    """The request for a clip: the modalities that this job's adapter uses, and no others."""
-    uses, settings = job.adapter.modalities, job.settings
-    picture = clip.face if settings.dataset.get("visual") == "face" else clip.video
-    video = picture if VIDEO in uses else None
-    audio = clip.audio if AUDIO in uses else None
-    subtitle = clip.subtitle if SUBTITLE in uses and settings.subtitle == "prompt" else None
-    truth = clip.labels if job.adapter.sees_truth else ()
-    answers = _answers(job, clip)
-    question = None if answers else _question(job, clip)
-    if question is not None:
-        subtitle = None  # the question contains it, if the task uses it
-    checked = bool(settings.dataset.get("check_files", True))
-    made_from = fingerprint(video, audio, subtitle, truth, checked)
-    if question is not None:
-        made_from["question"] = digest(question)
-    if answers:
-        made_from["answers"] = digest(*chain(answers, *answers.values()))
-    if clues:
-        made_from["clues"] = digest(*(f"{clue is None}{clue}" for clue in clues))
-    return ClipRequest(
-        clip.name,
-        video,
-        audio,
-        subtitle,
-        truth,
-        made_from,
-        tuple(clues),
-        question,
-        clip.blank,
-        clip.notes,
-        answers,
-    )
-
-
-def _answers(job: Job, clip: Clip) -> Mapping[str, tuple[str, ...]]:
-    """What a rule that draws from a task's labels draws from; empty for all other baselines.
-
-    Raises PrerequisiteError where the task has no labels.
-    """
-    if not (job.task.asks and job.adapter.chooses):
-        return {}
-    if answers := job.task.answers(clip):
-        return answers
-    raise PrerequisiteError(
-        f"baseline={job.settings.baseline['name']} draws from a task's labels, and "
-        f"task={job.task.name} has none to choose from; leave it out, or say task=describe"
-    )
-
-
-def _question(job: Job, clip: Clip) -> str | None:
-    """The task's question for a clip; PrerequisiteError where the baseline can be put none."""
-    if not job.task.asks:
-        return None
-    if "asking" not in job.adapter.defines:
-        raise PrerequisiteError(
-            f"baseline={job.settings.baseline['name']} puts no question, so task={job.task.name} "
-            "cannot be asked of it; leave it out, or say task=describe"
-        )
-    return job.task.ask(clip, clip.subtitle if job.settings.subtitle == "prompt" else None)
-
-
-def fingerprint(
-    video: Path | None,
-    audio: Path | None,
-    subtitle: str | None,
-    truth: Sequence[str],
-    check_files: bool,
-) -> dict[str, str]:
-    """An answer's inputs: size and time of change of the files, hash of the words."""
-    found = {
-        kind: _of_file(path) if check_files else _UNCHECKED
-        for kind, path in ((VIDEO, video), (AUDIO, audio))
-        if path is not None
-    }
-    if subtitle is not None:
-        found[SUBTITLE] = digest(subtitle)
-    if truth:
-        found["truth"] = digest(*truth)
-    return found
-
-
-def _of_file(path: Path) -> str:
-    try:
-        stat = os.stat(path)
-    except OSError:
-        return "absent"
-    return f"{stat.st_size}-{stat.st_mtime_ns}"
-
-
-def _current(made_from: Mapping[str, str], asked: ClipRequest) -> dict[str, str] | None:
-    """An answer's fingerprint with today's dates of its files; None where its clip has changed.
-
-    A file of the same size and date is taken to be the same. Where the date is another one, the
-    content decides, which is read.
-    """
-    now = asked.fingerprint
-    if made_from.keys() != now.keys():
-        return None
-    current = dict(made_from)
-    for key, known in made_from.items():
-        size, date, content = (*known.split("-"), "", "")[:3]
-        if _UNCHECKED in (known, now[key]) or now[key] in (known, f"{size}-{date}"):
-            continue
-        if not content or not now[key].startswith(f"{size}-"):
-            return None
-        current[key] = with_content(asked)[key]
-        if not current[key].endswith(f"-{content}"):
-            return None
-    return current
+    found = folder.read_predictions().values()
+    return {each.name: each.description for each in found if not each.failed}
 
 
 def redo_of(wish: Any, names: Sequence[str]) -> Callable[[Prediction], bool]:
@@ -405,7 +364,3 @@ def redo_of(wish: Any, names: Sequence[str]) -> Callable[[Prediction], bool]:
                 f"clips such as {names[0]!r}"
             )
     return lambda record: any(fnmatchcase(record.name, each) for each in patterns)
-
-
-def _passing(prediction: Prediction) -> bool:
-    return prediction.failed and prediction.status not in _LASTING

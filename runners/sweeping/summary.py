@@ -7,7 +7,7 @@ from typing import Any
 from tabulate import tabulate
 
 from ovmer.baselines.errors import Status
-from ovmer.runners.ablation import AblationRun, changes
+from ovmer.runners.ablation import WHOLE, AblationRun, changes
 from ovmer.runners.folder.run_json import is_dry
 from ovmer.runners.folder.scores_json import StoredScores
 from ovmer.runners.scoring.base import headlines
@@ -60,6 +60,8 @@ def summary(states: Sequence[JobState]) -> str:
 
 def _input_lines(states: Sequence[JobState]) -> list[str]:
     """The ablation of inputs, if a sweep has runs with fewer."""
+    if all(state.job.settings.inputs == WHOLE for state in states):
+        return []
     found = changes([_row(state) for state in states])
     if not found:
         return []
@@ -159,12 +161,12 @@ def _notes(rows: Sequence[_Scored], protocol: Mapping[str, str]) -> list[str]:
     notes += [
         f"labels of {_place(state)}: {_label_counts(state)}"
         for state, scores in rows
-        if scores is None and not state.truth and state.labels
+        if scores is None and not state.has_truth and state.readings[0].found
     ]
     without: dict[str, list[str]] = {}
     for state, scores in rows:
         if scores is None:
-            why = "not finished" if state.truth else "without true labels to score against"
+            why = "not finished" if state.has_truth else "without true labels to score against"
             why = "every clip failed" if _all_failed(state) else why
             without.setdefault(why, []).append(_place(state))
     return notes + [f"{why}: {_some(runs)}" for why, runs in without.items()]

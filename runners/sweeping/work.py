@@ -1,7 +1,6 @@
 """One job from beginning to end: describe -> extract -> score, each going on where it stopped."""
 
 import os
-import sys
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -24,14 +23,15 @@ from ovmer.runners.extraction import ExtractedLabels, Extractor
 from ovmer.runners.folder.exchange import write_exchange_files
 from ovmer.runners.folder.identity import richer
 from ovmer.runners.folder.provenance import provenance
-from ovmer.runners.folder.records import LabelRecord, Prediction
+from ovmer.runners.folder.records import LabelRecord
 from ovmer.runners.folder.run_folder import MINIATURE, RunFolder
-from ovmer.runners.folder.run_json import RunInfo, identity_digest
+from ovmer.runners.folder.run_json import ANSWERED, RunInfo, identity_digest
 from ovmer.runners.folder.scores_json import finite, stored_scores
 from ovmer.runners.job import Job
 from ovmer.runners.parts import make
 from ovmer.runners.progress import Progress, say
-from ovmer.runners.scoring.result import mean_scores
+from ovmer.runners.scoring.parsing import shared
+from ovmer.runners.scoring.result import Scores, mean_scores
 from ovmer.runners.sweeping.costs import money
 from ovmer.runners.sweeping.hint import faster_engine
 from ovmer.runners.sweeping.hooks import run_ended
@@ -69,7 +69,7 @@ def work(job: Job) -> JobState:
         f"{job.label}: {len(clips)} clips, {missing} described now in {seconds:.1f} s "
         f"({missing / seconds:.1f} clips/s): {_count_words(state.counts)} -> {job.folder}"
     )
-    for line in _failure_lines(state.failed):
+    for line in _failure_lines(state):
         say(line)
     return state
 
@@ -92,9 +92,9 @@ def reread(job: Job, extractors: Sequence[Extractor]) -> JobState:
 def _conclude(folder: RunFolder, state: JobState, info: RunInfo) -> None:
     """Score, and write what others read."""
     _score(folder, state)
-    results = [state.predictions[clip.name] for clip in state.clips]
+    results = state.records(range(len(state.clips)))
     name = state.job.settings.baseline["name"]
-    column = None if state.truth else state.job.settings.dataset.get("submission")
+    column = None if state.has_truth else state.job.settings.dataset.get("submission")
     write_exchange_files(folder, name, results, state.readings[0].found, column)
     state.exported = info.exported = state.results
 
@@ -152,8 +152,8 @@ def _describe(folder: RunFolder, state: JobState, info: RunInfo) -> None:
             f"{job.label}: the files of {len(state.touched)} clips have another date but the same "
             "content as when they were described, so their answers are kept (redo=true asks again)"
         )
-        for record in state.touched:
-            folder.predictions.append(record)
+        for record in state.touched.values():
+            state.keep(record, folder.predictions.append(record))
         state.touched.clear()
     if not requests:
         return
@@ -175,8 +175,7 @@ def _describe(folder: RunFolder, state: JobState, info: RunInfo) -> None:
             for found in launcher.describe(requests):
                 first = first or time.monotonic() - begun
                 prediction = replace(found, made_by=made_by)
-                folder.predictions.append(prediction)
-                state.keep(prediction)
+                state.keep(prediction, folder.predictions.append(prediction))
                 if prediction.failed:
                     sentence = f"{prediction.name} is {prediction.status}: {prediction.error}"
                     progress.add(prediction.status, sentence)
@@ -185,7 +184,6 @@ def _describe(folder: RunFolder, state: JobState, info: RunInfo) -> None:
                 if crashes is not None:
                     crashes.add(prediction)
     finally:
-        state.requests = state.to_describe
         speed, price = launcher.speed, job.settings.price
         info.sessions[-1]["speed"] = speed.as_json()
         if first is not None:  # loading included
@@ -248,45 +246,50 @@ def _extract(folder: RunFolder, state: JobState) -> None:
 
 def _read(folder: RunFolder, state: JobState, reading: ExtractionState) -> None:
     """Find the labels of the descriptions that have none yet, with one extractor."""
-    items = {item.name: item for item in state.to_extract(reading)}
-    if not items:
+    total = len(reading.left)
+    if not total:
         return
-    label, unanswered = state.job.label, list[LabelRecord]()
-    with Progress(len(items), f"{label}: labels") as progress:
-        for found in reading.extractor.extract(list(items.values())):
-            labelled = _labelled(found, reading.key(items[found.name]))
-            folder.labels.append(labelled)
-            if labelled.error is None:
-                reading.labels[found.name] = labelled
+    label, noted, unanswered = state.job.label, dict[str, list[int]](), ""
+    with Progress(total, f"{label}: labels") as progress:
+        for found in reading.extractor.extract(state.to_extract(reading)):
+            number = state.names[found.name]
+            folder.labels.append(_labelled(found, reading.key(number)))
+            if found.error is None:
+                reading.labels[number] = shared(found.labels)
+                for note in found.notes:
+                    noted.setdefault(note, []).append(number)
             elif state.job.settings.on_error == "raise":
-                raise ClipError(f"{labelled.name}: {labelled.error}")
+                raise ClipError(f"{found.name}: {found.error}")
             else:
-                unanswered.append(labelled)
+                unanswered = f"{found.name}: {found.error}"
             progress.add()
-    for line in _reading_lines([reading.labels[name] for name in items if name in reading.labels]):
-        say(f"{label}: {line}")
-    if unanswered:
+    left = len(reading.left)
+    for note, numbers in noted.items():
+        names = [state.clips[number].name for number in sorted(numbers)[:_SHOWN]]
+        more = ", ..." if len(numbers) > _SHOWN else ""
         say(
-            f"{label}: {len(unanswered)} descriptions have no labels yet; "
-            f"{unanswered[-1].name}: {unanswered[-1].error}"
+            f"{label}: {len(numbers)} of {total - left} descriptions: {note} "
+            f"({', '.join(names)}{more}; see labels.jsonl)"
         )
+    if left:
+        say(f"{label}: {left} descriptions have no labels yet; {unanswered}")
 
 
 def _labelled(found: ExtractedLabels, key: str) -> LabelRecord:
-    labels = tuple(map(sys.intern, found.labels))  # of many clips few words are distinct
-    return LabelRecord(found.name, labels, found.raw, key, found.notes, found.trail, found.error)
+    return LabelRecord(
+        found.name, found.labels, found.raw, key, found.notes, found.trail, found.error
+    )
 
 
 def _score(folder: RunFolder, state: JobState) -> None:
     """A clip that failed counts as one without labels; beside that, the clips answered alone."""
-    if not state.truth or state.scores is not None:
+    if not state.has_truth or state.scores is not None:
         return
-    labels = [reading.found for reading in state.readings]
-    scores = mean_scores([state.metric.score(each, state.truth, missing="zero") for each in labels])
+    scores = mean_scores([_scored(state, reading, "zero") for reading in state.readings])
     scores = in_clusters(scores, state.clips, state.job.settings.dataset.get("cluster"))
     answered = None
-    if state.failed and all(each.keys() & state.truth.keys() for each in labels):
-        skipping = [state.metric.score(each, state.truth, missing="skip") for each in labels]
+    if state.failed and all(each.found.keys() & state.truth.keys() for each in state.readings):
+        skipping = [_scored(state, reading, "skip") for reading in state.readings]
         answered = finite(mean_scores(skipping).figures)
     entry = stored_scores(
         scores.with_intervals(),
@@ -302,31 +305,27 @@ def _score(folder: RunFolder, state: JobState) -> None:
     folder.write_scores(state.all_scores.values())
 
 
+def _scored(state: JobState, reading: ExtractionState, missing: str) -> Scores:
+    scores = state.metric.score(reading.found, state.truth, missing=missing)
+    unknown = scores.unknown()
+    # The tables, which nobody asks for here, hold the labels of all clips.
+    return replace(scores, unknown=lambda: unknown, tables=dict)
+
+
 def _count_words(counts: Counter[Status]) -> str:
     """`14 ok, 2 unreadable`, in the order of the enum."""
     return ", ".join(f"{counts[status]} {status}" for status in Status if counts[status])
 
 
-def _failure_lines(failed: Sequence[Prediction]) -> list[str]:
+def _failure_lines(state: JobState) -> list[str]:
     """Name the clips that failed and why, the first few of each status."""
     lines = []
     for status in Status:
-        of_kind = [each for each in failed if each.status is status]
-        lines += [f"  {status} {each.name}: {each.error}" for each in of_kind[:_SHOWN]]
+        if status in ANSWERED:
+            continue
+        of_kind = [number for number, each in enumerate(state.statuses) if each is status]
+        shown = state.records(of_kind[:_SHOWN])
+        lines += [f"  {status} {each.name}: {each.error}" for each in shown]
         if len(of_kind) > _SHOWN:
             lines.append(f"  {status}: {len(of_kind) - _SHOWN} more, see predictions.csv")
     return lines
-
-
-def _reading_lines(labelled: Sequence[LabelRecord]) -> list[str]:
-    """Say what was wrong with answers of the extractor: how many, the first few of each kind."""
-    names: dict[str, list[str]] = {}
-    for each in labelled:
-        for note in each.notes:
-            names.setdefault(note, []).append(each.name)
-    return [
-        f"{len(of_kind)} of {len(labelled)} descriptions: {note} "
-        f"({', '.join(of_kind[:_SHOWN])}{', ...' if len(of_kind) > _SHOWN else ''}; see "
-        "labels.jsonl)"
-        for note, of_kind in names.items()
-    ]

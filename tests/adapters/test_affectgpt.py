@@ -290,7 +290,9 @@ def test_the_run_folder_says_that_the_answers_are_labels(tmp_path):
         )
         state = work(made)
         assert RunFolder(made.folder).info().answers == answers
-        (described,) = state.to_extract(replace(state.readings[0], labels={}))
+        (reading,) = state.readings
+        reading.labels = [None]
+        (described,) = state.to_extract(reading)
         assert described.is_labels == (asked == "labels")
         assert described.in_sentence
 

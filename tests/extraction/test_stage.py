@@ -221,7 +221,7 @@ def test_another_extractor_reads_what_is_there(
     assert (made.folder / "predictions.jsonl").read_bytes() == before
     assert set(RunFolder(made.folder).read_scores()) == {"lexicon/wheel", "qwen25-mini/wheel"}
     assert len(labels_of(made)) == 12
-    assert state_of(made).labels  # the first extractor's are still there
+    assert state_of(made).readings[0].found  # the first extractor's are still there
 
 
 @pytest.mark.parametrize(

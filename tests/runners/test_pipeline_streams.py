@@ -1,8 +1,14 @@
 """Adapters that answer a stream of clips, in an order of their own."""
 
+import queue
+import sys
+import threading
+import time
+
 import pytest
 
 from ovmer.baselines.errors import PrerequisiteError, Status
+from ovmer.runners.describing import pipeline
 from ovmer.runners.describing.pipeline import Pipeline
 from tests.runners.pipelines import NAMES, Streaming, described, requests
 
@@ -27,6 +33,41 @@ def test_a_stream_is_given_what_could_be_prepared_and_the_rest_is_recorded():
     }
     none = described(Streaming(prepare_fails=dict.fromkeys(NAMES, "unreadable")))
     assert [each.status for each in none] == [Status.UNREADABLE] * len(NAMES)
+
+
+class DrawnInAThread(Streaming):
+    """Draws clips in a thread that gives way after every step of our code, and meanwhile answers
+    the first ones."""
+
+    first = 40
+
+    def stream(self, items):
+        drawn = queue.SimpleQueue()
+
+        def slowly(frame, event, argument):
+            frame.f_trace_opcodes = frame.f_code.co_filename == pipeline.__file__
+            time.sleep(0)
+            return slowly
+
+        def draw():
+            sys.settrace(slowly)
+            for pair in enumerate(items):
+                drawn.put(pair)
+
+        thread = threading.Thread(target=draw)
+        thread.start()
+        for pair in [drawn.get() for _ in range(self.first)]:
+            yield self.said(*pair)
+            time.sleep(0.0005)
+        thread.join()
+
+
+def test_clips_that_fail_while_a_thread_draws_are_recorded_once_each():
+    names = [f"{number:03}" for number in range(200)]
+    failing = dict.fromkeys(names[DrawnInAThread.first :], "unreadable")
+    found = described(DrawnInAThread(prepare_fails=failing), names)
+    assert sorted(each.name for each in found) == names
+    assert {each.name for each in found if each.status is Status.UNREADABLE} == set(failing)
 
 
 def test_a_stream_that_breaks_off_costs_what_is_in_flight():

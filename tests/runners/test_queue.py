@@ -4,7 +4,9 @@ import os
 
 import pytest
 
-from ovmer.runners.sweeping import queue
+from ovmer.runners import cli
+from ovmer.runners.sweeping import queue, submit
+from tests.runners.jobs import job
 
 STATES = """\
 #!/bin/sh
@@ -38,3 +40,23 @@ def test_states_are_said_with_their_reasons_and_silence_once(squeue, capsys):
         "running       salmonn, slurm job 8",
         "running       otter, slurm job 7",
     ]
+
+
+def test_a_cluster_without_accounting_is_not_asked_for_it(tmp_path, monkeypatch, capfd):
+    """submitit would run `sacct` at every poll, and warn each time that it fails."""
+    answers = {"sbatch": "Submitted batch job 7", "squeue": "7|TIMEOUT|TimeLimit", "srun": ""}
+    for name, answer in answers.items():
+        (tmp_path / name).write_text(f"#!/bin/sh\necho '{answer}'\n")
+    (tmp_path / "sacct").write_text(f"#!/bin/sh\ntouch {tmp_path}/was_asked\nexit 1\n")
+    for name in (*answers, "sacct"):
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    launcher = [
+        "hydra/launcher=submitit_slurm",
+        f"hydra.launcher.submitit_folder={tmp_path}/jobs",
+    ]
+    assert list(submit.submit([job("baseline=random")], launcher)) == [(0, cli.FAILED)]
+    said = capfd.readouterr().err
+    assert "random ran out of time on the cluster" in said
+    assert "sacct" not in said
+    assert not (tmp_path / "was_asked").exists()

@@ -266,4 +266,4 @@ def test_a_worker_without_the_data_set_records_nothing(base, monkeypatch):
     with pytest.raises(
         PrerequisiteError, match=r"does not see .*\.mp4, which is here; mount .*left"
     ):
-        list(launcher.describe(state.requests))
+        list(launcher.describe(state.to_describe))
