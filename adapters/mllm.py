@@ -10,7 +10,8 @@ A port declares its model and its prompt, and writes what is special about it:
 
 PARTS are the parts of the checkpoint that the parameters name. The modules have the attribute
 `llm`, a causal language model of transformers, and the method `embed(inputs)`, which turns what
-`prepare` made of a clip into what `llm` reads: as a rule the prompt's embeddings.
+`prepare` made of a clip into what `llm` reads: as a rule the prompt's embeddings. After `load` an
+adapter holds them as `modules`, and what decodes as `engine`.
 """
 
 import inspect
@@ -145,7 +146,7 @@ class Mllm(Adapter, ABC):
 
     def embed(self, item: Prepared) -> "Prompt":
         """The prompt of a clip, for ports that need the clip's random stream as well."""
-        return self._model.embed(item.inputs)
+        return self.modules.embed(item.inputs)
 
     # -- what it gets ----------------------------------------------------------------------------
 
@@ -256,8 +257,8 @@ class Mllm(Adapter, ABC):
             label = type(self).__module__.rpartition(".")[2]
             folder = LlmFolder(self._llm_cache or cache_folder(settings), label)
             placement = replace(placement, llm_folder=folder)
-        self._model = self.build(placement)
-        self._engine = settings.start(self._model, self.tokenizer, self.generation, placement)
+        self.modules = self.build(placement)
+        self.engine = settings.start(self.modules, self.tokenizer, self.generation, placement)
         self._side = SideStream(placement.device)
         self._encoding = Lock()
         self._encoder_batches, self._batches = Batches(), Batches()
@@ -265,7 +266,7 @@ class Mllm(Adapter, ABC):
 
     @property
     def batch_tokens(self) -> int:
-        return getattr(getattr(self, "_engine", None), "batch_tokens", 0)
+        return getattr(getattr(self, "engine", None), "batch_tokens", 0)
 
     def encode(self, batch: list[Prepared]) -> Sequence[Prepared | ClipError]:
         """Items that do not fit beside what is being generated stay as they are: `generate` encodes
@@ -299,7 +300,7 @@ class Mllm(Adapter, ABC):
             (encoded,) = self.encode([item])
         if isinstance(encoded, ClipError) or encoded.inputs is None:
             return None
-        states: PromptStates = self._engine.prompt_states(encoded.inputs.prompt, features)  # type: ignore[attr-defined]
+        states: PromptStates = self.engine.prompt_states(encoded.inputs.prompt, features)  # type: ignore[attr-defined]
         return states
 
     def _encoded(self, batch: Sequence[Prepared]) -> list[Prepared | ClipError]:
@@ -330,14 +331,14 @@ class Mllm(Adapter, ABC):
                 with self._side as side:
                     self._prompts([item], side)
 
-            where = self._trace(self._model, again)
+            where = self._trace(self.modules, again)
             return NotFinite("the encoders' output for the clip is", where=where)
         tokens = (len(prompt) + self.generation.max_new_tokens) * self.generation.num_beams
         return replace(item, inputs=Encoded(prompt), tokens=tokens)
 
     def _answer(self, batch: Sequence[Prepared]) -> list[Answer | ClipError]:
         prompts = [item.inputs.prompt for item in batch]
-        answers = self._engine.generate(prompts, [item.seed for item in batch])
+        answers = self.engine.generate(prompts, [item.seed for item in batch])
         return [self._recorded(answer) for answer in answers]
 
     @property
@@ -345,15 +346,15 @@ class Mllm(Adapter, ABC):
         """A stream for engines that batch by themselves; a port may answer in its own way."""
         from ovmer.baselines.decoding.answers import StreamingEngine
 
-        streams = isinstance(getattr(self, "_engine", None), StreamingEngine)
+        streams = isinstance(getattr(self, "engine", None), StreamingEngine)
         return "stream" if streams and self.streams else "batch"
 
     def limit_batches(self, clips: int, tokens: int) -> None:
-        if (limit := getattr(self._engine, "limit", None)) is not None:
+        if (limit := getattr(self.engine, "limit", None)) is not None:
             limit(clips, tokens)
 
     def stream(self, items: Iterable[Prepared]) -> Iterator[tuple[int, str | Answer | ClipError]]:
-        engine = cast("StreamingEngine", self._engine)
+        engine = cast("StreamingEngine", self.engine)
         for index, answer in answered(engine, items, self._alone, self._encoding):
             yield index, self._recorded(answer)
 
@@ -382,6 +383,6 @@ class Mllm(Adapter, ABC):
         return small
 
     def close(self) -> None:
-        if engine := self.__dict__.pop("_engine", None):
+        if engine := self.__dict__.pop("engine", None):
             engine.close()
-        self.__dict__.pop("_model", None)
+        self.__dict__.pop("modules", None)

@@ -18,9 +18,9 @@ import numpy as np
 from ovmer.adapters.base import AUDIO, VIDEO, Adapter, Answer, Machine, Prepared
 from ovmer.adapters.chat_mllm import ChatMllm
 from ovmer.adapters.media import Frames, Samples, read_frames
-from ovmer.adapters.media.sampling import linspace
 from ovmer.adapters.mllm import Mllm
-from ovmer.adapters.native_checks import check_inputs, check_packages, check_room
+from ovmer.adapters.native_checks import check_inputs, check_packages
+from ovmer.adapters.native_room import MANY, ContextRoom
 from ovmer.adapters.registry import register
 from ovmer.adapters.thinking import CUT_WHILE_THINKING, opens_thinking, split_thinking
 from ovmer.baselines.checkpoint import Loading
@@ -36,9 +36,6 @@ if TYPE_CHECKING:
     from ovmer.baselines.native.processor import ChatProcessor, ClipMedia
 
 _PICTURES = ("video", "images")
-_MANY = 64
-"""Above this many frames, blank ones are checked to fit the context before the clip is decoded."""
-
 _FULL_HD = (1080, 1920)
 _LONG_SUBTITLE = 512
 """Tokens."""
@@ -166,19 +163,22 @@ class Native(ChatMllm, Mllm):
                     "engine=vllm does not load the adapters of baseline.lora, without which this "
                     "model hardly works; say engine=transformers"
                 )
-            self._engine = self._vllm(folder, settings, machine)
+            self.engine = self._vllm(folder, settings, machine)
             for adapter in self._loading.adapters:
                 self._loading.note_adapter(adapter)
             self._shows = True
-            return
-        assert isinstance(settings, TransformersSettings)
-        llm = settings.read(folder, machine.device, machine.dtype, self.architecture, self._loading)
-        if self.lora:
-            from ovmer.baselines.native.low_rank import add_adapters
+        else:
+            assert isinstance(settings, TransformersSettings)
+            llm = settings.read(
+                folder, machine.device, machine.dtype, self.architecture, self._loading
+            )
+            if self.lora:
+                from ovmer.baselines.native.low_rank import add_adapters
 
-            add_adapters(llm, folder, self.lora)
-        self._model = ChatModel(llm)
-        self._engine = settings.engine(llm, self.tokenizer, self.generation, with_media=True)
+                add_adapters(llm, folder, self.lora)
+            self.modules = ChatModel(llm)
+            self.engine = settings.engine(llm, self.tokenizer, self.generation, with_media=True)
+        self._room.engine_context = getattr(self.engine, "context", None)
 
     def _vllm(self, folder: Path, settings: "VllmSettings", machine: Machine) -> "VllmEngine":
         from ovmer.baselines.native.vllm import start_chat_vllm
@@ -216,13 +216,13 @@ class Native(ChatMllm, Mllm):
         if VIDEO in self.modalities:
             count, rate = 25 * _LONG_CLIP, 25.0
             blank = Frames(np.zeros((1, *_FULL_HD, 3), np.uint8), (0,), rate, count)
-            needed += self._tokens_of(len(self.frame_indices(count, rate)), blank)
+            needed += self._room.tokens_of(len(self.frame_indices(count, rate)), blank)
         if AUDIO in self.modalities:
             sound = np.zeros(int(self.seconds * self._processor.rate), np.float32)
             needed += len(
                 self._processor(Message(["audio"], "", self.system), ClipMedia(sound=sound))
             )
-        return min(self._context, -(-needed // 1024) * 1024)
+        return min(self._room.context, -(-needed // 1024) * 1024)
 
     # -- one clip --------------------------------------------------------------------------------
 
@@ -243,11 +243,11 @@ class Native(ChatMllm, Mllm):
         question, notes = conversation.question, conversation.notes
         with self._blamed_on_miniature():
             prompt = self._processor(asking(question), media)
-        if len(prompt) > self._room:
+        if len(prompt) > self._room.limit:
             slots = len(prompt) - self._processor.length(asking(question))
             shown = 0 if conversation.frames is None else len(conversation.frames.indices)
-            self._check_room(length(conversation.prompt.about(words and "")), shown)
-            question, cut = self.ask(words, self._room, length, conversation.prompt)
+            self._room.check(length(conversation.prompt.about(words and "")), shown)
+            question, cut = self.ask(words, self._room.limit, length, conversation.prompt)
             prompt, notes = self._processor(asking(question), media), notes + cut
         whole = self._processor.render(asking(question))
         asked = _Asked(self._given(prompt, whole, media), opens_thinking(whole))
@@ -270,8 +270,9 @@ class Native(ChatMllm, Mllm):
             ) from error
 
     def _look(self, path: Path) -> Frames:
-        if self.frames > _MANY:
-            self._check_many(path)
+        if self.frames > MANY:
+            first = read_frames(path, lambda count, rate: [0])
+            self._room.check_frames(first, len(self.frame_indices(first.count, first.fps)))
         return super()._look(path)
 
     def _given(
@@ -323,64 +324,18 @@ class Native(ChatMllm, Mllm):
         check_inputs(self._processor, self.modalities, self.picture)
 
     @cached_property
-    def _context(self) -> int:
-        """Tokens, answer included, that the model is made for."""
+    def _room(self) -> ContextRoom:
         from ovmer.baselines.native.model import context_of
 
-        return context_of(self.parts["model"], self.architecture)
-
-    @property
-    def _room(self) -> int:
-        """Tokens that the context leaves a prompt, be it the model's or the engine's."""
-        context = getattr(getattr(self, "_engine", None), "context", self._context)
-        return int(min(context, self._context)) - self.generation.max_new_tokens
-
-    def _check_room(self, needed: int, frames: int) -> None:
-        """See `check_room`."""
-        new = self.generation.max_new_tokens
-        check_room(
-            needed, frames, new, room=self._room, context=self._context, is_small=self._is_miniature
+        return ContextRoom(
+            self._processor,
+            self._media,
+            self.system,
+            one_by_one=self.picture == "images",
+            context=context_of(self.parts["model"], self.architecture),
+            new_tokens=self.generation.max_new_tokens,
+            is_miniature=self._is_miniature,
         )
-
-    def _check_many(self, path: Path) -> None:
-        """Raises PrerequisiteError where part of the frames would fill the context by itself.
-
-        How many tokens frames take depends on their number and size, and grows with both.
-        """
-        first = read_frames(path, lambda count, rate: [0])
-        wanted = len(self.frame_indices(first.count, first.fps))
-        if (key := (wanted, first.pixels.shape)) in self._tried:
-            return
-        if self.picture == "images":  # each by itself
-            one, two = (self._tokens_of(some, first) for some in (1, 2))
-            self._check_room(one + (wanted - 1) * (two - one), wanted)
-        else:
-            some = _MANY
-            while some < wanted:
-                self._check_room(self._tokens_of(some, first), some)
-                some *= 2
-            self._check_room(self._tokens_of(wanted, first, work=False), wanted)
-        self._tried.add(key)
-
-    def _tokens_of(self, some: int, first: Frames, *, work: bool = True) -> int:
-        """Length in tokens of a prompt with `some` frames of a clip, and no other media.
-
-        Without `work` 0 where that would take as long as with the frames themselves.
-        """
-        from ovmer.baselines.native.processor import Message
-
-        pixels = np.zeros((some, *first.pixels.shape[1:]), np.uint8)
-        indices = tuple(linspace(first.count, some, rounded=True))
-        media = self._media(Frames(pixels, indices, first.fps, first.count), None)
-        message = Message(media.kinds, "", self.system)
-        if (needed := self._processor.length_with(message, media)) is not None:
-            return needed
-        return len(self._processor(message, media)) if work else 0
-
-    @cached_property
-    def _tried(self) -> set[tuple[int, tuple[int, ...]]]:
-        """Numbers of frames, and their shapes, of which a large part fits the context."""
-        return set()
 
     # -- the answer ------------------------------------------------------------------------------
 
@@ -389,7 +344,7 @@ class Native(ChatMllm, Mllm):
             return super().generate(batch)
 
     def _answer(self, batch: Sequence[Prepared]) -> list[Answer | ClipError]:
-        generated = self._engine.generate(
+        generated = self.engine.generate(
             [item.inputs.prompt for item in batch], [item.seed for item in batch]
         )
         return [
@@ -407,7 +362,7 @@ class Native(ChatMllm, Mllm):
                 inside[index] = item.inputs.inside
                 yield index, (item.inputs.prompt, item.seed)
 
-        for index, answer in self._engine.stream(asked()):  # type: ignore[attr-defined]
+        for index, answer in self.engine.stream(asked()):  # type: ignore[attr-defined]
             is_inside = inside.pop(index)
             if not isinstance(answer, ClipError):
                 yield index, self._parted(answer, inside=is_inside)

@@ -1,11 +1,11 @@
-"""Checks of a chat MLLM before its first clip: packages, kinds of input, room in the context."""
+"""Checks of a chat MLLM before its first clip: packages and kinds of input."""
 
 from collections.abc import Mapping
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from ovmer.adapters.base import AUDIO, VIDEO
-from ovmer.baselines.errors import ClipError, PrerequisiteError
+from ovmer.baselines.errors import PrerequisiteError
 
 if TYPE_CHECKING:
     from ovmer.baselines.native.processor import ChatProcessor
@@ -41,32 +41,4 @@ def check_inputs(processor: "ChatProcessor", modalities: frozenset[str], picture
         )
     raise PrerequisiteError(
         f"this model sees nothing (its {name} takes no {medium}); set baseline.modalities=audio"
-    )
-
-
-def check_room(
-    needed: int, frames: int, new_tokens: int, *, room: int, context: int, is_small: bool
-) -> None:
-    """Check that `needed` tokens of media and bare question fit the `room` left for the prompt.
-
-    `room` is that of the engine, `context` the model's whole length, answer included; `is_small`
-    marks a miniature. Raises PrerequisiteError if the model's context is too short, ClipError if
-    only the engine's is.
-    """
-    if needed <= room:
-        return
-    what, remedy = f"{frames} frames", "baseline.frames"
-    if not frames:
-        what, remedy = "the sound", "baseline.seconds"
-    if (whole := needed + new_tokens) <= context:
-        raise ClipError(
-            f"with {what} a prompt takes {needed} tokens, but the engine was started with room for "
-            f"{room} beside {new_tokens} new ones; set engine.context={whole} or more"
-        )
-    whose, rest = "model", ""
-    if is_small:
-        whose, rest = "miniature", ", or raise baseline.shrink of its max_position_embeddings"
-    raise PrerequisiteError(
-        f"with {what} a prompt takes {needed} tokens, but the {whose}'s context leaves it "
-        f"{room} beside {new_tokens} new ones; lower {remedy}{rest}"
     )

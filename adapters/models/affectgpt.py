@@ -6,12 +6,12 @@ model has no prompt for one of them alone. Where there is no sound file, the vid
 heard.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,6 +36,9 @@ from ovmer.adapters.mllm import Mllm, QuestionTemplate
 from ovmer.adapters.registry import near, register
 from ovmer.baselines.errors import CheckpointError, PrerequisiteError
 from ovmer.baselines.tokenizer import Tokenizer
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 FACE, FRAME = "face", "frame"
 LABELS = "labels"
@@ -157,8 +160,7 @@ class AffectGptAdapter(Mllm):
         from ovmer.baselines.models.affectgpt import write_miniature
 
         name = _name(self._epoch).replace("*", "loss_0.000")
-        repos = {part: str(it.path or it.repo) for part, it in self.checkpoint.items()}
-        parts = write_miniature(folder, seed, f"{self.release}/{name}", repos)
+        parts = write_miniature(folder, seed, f"{self.release}/{name}", self.checkpoint)
         return {**parts, "trained": parts["trained"].parent}
 
     def asking(self, question: str) -> Self:
@@ -179,7 +181,7 @@ class AffectGptAdapter(Mllm):
             pixels = look_for(wanted, require_video(video), self.frames, weights)
             frames = torch.from_numpy(pixels)
         if AUDIO in reads:
-            sound = preprocess(listen(require_audio(audio)))
+            sound = preprocess(listen(require_audio(audio)), self._ready)
         slots = len(self.template) - 1  # of one position each, or a few with a Q-Former
         question, notes = self.fit_question(subtitle, slots, self._question)
         slots_in_order = tuple(self._template.slots)
@@ -193,6 +195,12 @@ class AffectGptAdapter(Mllm):
         """The token ids before, between and after the slots; there is no start token."""
         encode = self.tokenizer.encode
         return [encode(text.replace("{question}", question)) for text in template or self.template]
+
+    @cached_property
+    def _ready(self) -> "Callable[[Tensor], Tensor]":
+        from ovmer.baselines.models.affectgpt_encoders import sound_input
+
+        return sound_input(self.parts["hubert"])
 
     @cached_property
     def _question(self) -> QuestionTemplate:

@@ -46,4 +46,4 @@ class ChatUniViAdapter(FrameASecond):
         from ovmer.baselines.models.chat_univi import ChatUniViInputs
 
         texts, frames = item.inputs
-        return self._model.embed(ChatUniViInputs(texts, frames, uniform(item.seed)))
+        return self.modules.embed(ChatUniViInputs(texts, frames, uniform(item.seed)))

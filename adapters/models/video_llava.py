@@ -72,7 +72,7 @@ class VideoLlavaAdapter(Mllm):
         return self.embed_batch([item])[0]
 
     def embed_batch(self, items: Sequence[Prepared]) -> "list[Prompt]":
-        model = cast("VideoLlava | VideoLlavaHf", self._model)
+        model = cast("VideoLlava | VideoLlavaHf", self.modules)
         return list(model.embed_batch([self._maybe_mirrored(item) for item in items]))
 
     def _maybe_mirrored(self, item: Prepared) -> "VideoLlavaInputs":

@@ -10,18 +10,17 @@ Source: zeroQiaoba/MERTools at 89120b78, MER2025/MER2025_Track23/my_affectgpt, `
 `encoder.py`, with the fusions of the released configurations (all of them "attention").
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from transformers import PreTrainedConfig
 
+from ovmer.baselines.checkpoint import CheckpointPart
 from ovmer.baselines.device import Placement
 from ovmer.baselines.errors import CheckpointError
 from ovmer.baselines.layers.hubert import normalise
@@ -29,18 +28,19 @@ from ovmer.baselines.lora import LORA_KEYS, merge_lora, random_lora
 from ovmer.baselines.miniature import publish, random_tensors
 from ovmer.baselines.models.affectgpt_encoders import (
     PICTURES,
+    SOUNDS,
     dtype_of,
     language_model,
     picture_config,
     sound_config,
-    sound_encoder,
-    sound_keys,
     words_config,
     write_picture_miniature,
     write_sound_miniature,
     write_words_miniature,
 )
+from ovmer.baselines.models.affectgpt_figure4 import EvaConfig
 from ovmer.baselines.models.affectgpt_fusion import (
+    QFORMER,
     QUERIED_KEYS,
     FusionConfigs,
     over_time,
@@ -93,7 +93,8 @@ CONNECTOR_KEYS = (
 class AffectGptInputs:
     """One clip: token ids around the slots (two for sound and picture, three with pre-fusion).
 
-    `frames` is 8 x 224 x 224 x 3 (uint8), `sound` 8 x 32000; None where no slot needs them.
+    `frames` is 8 x 224 x 224 x 3 (uint8), `sound` 8 x 32000 (8 x 1 x 128 x 204 for ImageBind); None
+    where no slot needs them.
     """
 
     texts: Sequence[Sequence[int]]
@@ -108,18 +109,23 @@ class AffectGpt(nn.Module):
 
     def __init__(
         self,
-        clip: PreTrainedConfig,
+        clip: Any,
         hubert: Any,
         llm: Any,
         fusions: FusionConfigs | None = None,
     ) -> None:
         super().__init__()
         fusions = fusions or FusionConfigs()
-        picture = PICTURES[type(clip)]
-        seen, heard, width = picture.width(clip), hubert.hidden_size, llm.hidden_size
-        self._look = picture.look
+        picture, sound = PICTURES[type(clip)], SOUNDS[type(hubert)]
+        if isinstance(clip, EvaConfig) and QFORMER in (fusions.video.kind, fusions.multi.kind):
+            raise CheckpointError(
+                "of EVA-CLIP the mean of 32 vectors a frame is taken, and a Q-Former would read "
+                "each; set train.fusion.video and train.fusion.multi to attention"
+            )
+        seen, heard, width = picture.width(clip), sound.width(hubert), llm.hidden_size
+        self._look, self._hear_ready = picture.look, sound.hear
         self.clip = picture.build(clip)
-        self.hubert = sound_encoder(hubert)
+        self.hubert = sound.build(hubert)
         self.video = over_time("video", fusions.video, seen, width)
         self.audio = over_time("audio", fusions.audio, heard, width)
         self.multi = pre_fusion(fusions.multi, seen, heard, width)
@@ -143,8 +149,8 @@ class AffectGpt(nn.Module):
         tensors = join(
             connector,
             merge_lora(words, adapters, LORA_ALPHA, adapted),
-            rename(read_tensors(clip), (*PICTURES[type(pictured)].keys(pictured), (r"^", "clip."))),
-            rename(read_tensors(hubert), (*sound_keys(heard), (r"^", "hubert."))),
+            rename(PICTURES[type(pictured)].read(clip, pictured), ((r"^", "clip."),)),
+            rename(SOUNDS[type(heard)].read(hubert, heard), ((r"^", "hubert."),)),
         )
         load_strict(model, tensors, placement)
         return model
@@ -154,16 +160,8 @@ class AffectGpt(nn.Module):
         return self._look(self.clip, frames.to(self.llm.device))
 
     def hear(self, sound: Tensor) -> Tensor:
-        """8 x 32000 -> 8 x HuBERT's width: the mean of its last four layers, and over time.
-
-        The last of the four is what comes after the encoder's final norm; releases of transformers
-        differ in whether `hidden_states` ends with it.
-        """
-        heard = self.hubert(
-            sound.to(self.llm.device, dtype_of(self.hubert)), output_hidden_states=True
-        )
-        layers = [*heard.hidden_states[-4:-1], heard.last_hidden_state]
-        return torch.stack(layers).mean(dim=0).mean(dim=1)
+        """8 x 32000, or what else the encoder takes -> 8 x its width."""
+        return self._hear_ready(self.hubert, sound.to(self.llm.device, dtype_of(self.hubert)))
 
     def embed(self, inputs: AffectGptInputs) -> Tensor:
         """The prompt embeddings (length x width) of one clip."""
@@ -187,14 +185,15 @@ class AffectGpt(nn.Module):
         return vector
 
 
-def preprocess(stretches: NDArray[np.float32]) -> Tensor:
+def preprocess(
+    stretches: NDArray[np.float32], ready: Callable[[Tensor], Tensor] = normalise
+) -> Tensor:
     """Stretches of sound (8 x 32000, full scale is 1) -> the same as HuBERT takes them.
 
-    Each loses its own mean, which upstream is a step of ImageBind's that nothing else uses; then
-    all are scaled together, so that a whisper in a loud clip stays one.
+    Each loses its own mean, which upstream is a step of ImageBind's; then all are scaled together,
+    so that a whisper in a loud clip stays one. `ready` is that of another encoder.
     """
-    sound = torch.from_numpy(stretches)
-    return normalise(centre(sound))
+    return ready(centre(torch.from_numpy(stretches)))
 
 
 def centre(sound: Tensor) -> Tensor:
@@ -202,15 +201,15 @@ def centre(sound: Tensor) -> Tensor:
     return sound - sound.mean(dim=-1, keepdim=True)
 
 
-def described(trained: Path) -> dict[str, Any]:
-    """Model settings stored in a checkpoint beside the tensors; empty if there are none."""
+def described(trained: Path, section: str = "model") -> dict[str, Any]:
+    """A section of the settings in a checkpoint beside the tensors; empty if there are none."""
     if trained.suffix == ".safetensors":
         return {}
     try:
-        model = read_entry(trained, "config").get("model")
+        found = read_entry(trained, "config").get(section)
     except CheckpointError:
         return {}
-    return model if isinstance(model, dict) else {}
+    return found if isinstance(found, dict) else {}
 
 
 def adapted_modules(llm: Any) -> list[str]:
@@ -220,19 +219,22 @@ def adapted_modules(llm: Any) -> list[str]:
 
 
 def write_miniature(
-    folder: Path, seed: int, checkpoint: str, repos: Mapping[str, str] = MappingProxyType({})
+    folder: Path, seed: int, checkpoint: str, asked: Mapping[str, CheckpointPart] | None = None
 ) -> dict[str, Path]:
     """A random AffectGPT with the published files and small widths; `checkpoint` names the trained.
 
-    The names in `repos` tell the kind of a part (llm, clip, hubert) that is not the released one.
-    Returns the path of each part of the checkpoint.
+    Names and files of `asked` tell the kind of a part (llm, clip, hubert) that is not the released
+    one. Returns the path of each part of the checkpoint.
     """
-    names = _RELEASED | {name: repo.rpartition("/")[2] for name, repo in repos.items() if repo}
+    given = {name: part for name, part in (asked or {}).items() if name in _RELEASED}
+    sources = {n: str(part.path or part.repo or part.folder) for n, part in given.items()}
+    names = _RELEASED | {name: Path(source).name for name, source in sources.items()}
     trained = folder / checkpoint
     parts = {name: folder / names[name] for name in _RELEASED}
-    write_words_miniature(parts["llm"], seed, names["llm"])
-    write_sound_miniature(parts["hubert"], seed, names["hubert"])
-    write_picture_miniature(parts["clip"], seed, names["clip"])
+    like = {n: " ".join([names[n], *(given[n].files if n in given else ())]) for n in _RELEASED}
+    write_words_miniature(parts["llm"], seed, like["llm"])
+    write_sound_miniature(parts["hubert"], seed, like["hubert"])
+    write_picture_miniature(parts["clip"], seed, like["clip"])
     with weightless():
         model = AffectGpt(
             picture_config(parts["clip"]),

@@ -14,10 +14,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import PreTrainedConfig
 
 from ovmer.baselines.device import Placement
-from ovmer.baselines.layers.hubert import normalise
+from ovmer.baselines.layers.imagebind import ImageBindAudio
 from ovmer.baselines.miniature import publish
 from ovmer.baselines.models.affectgpt import (
     ADAPTED,
@@ -27,11 +26,12 @@ from ovmer.baselines.models.affectgpt import (
 )
 from ovmer.baselines.models.affectgpt_encoders import (
     PICTURES,
+    SOUNDS,
     picture_config,
     sound_config,
-    sound_keys,
     words_config,
 )
+from ovmer.baselines.models.affectgpt_figure4 import EvaConfig, drop_paths, random_crop
 from ovmer.baselines.models.affectgpt_fusion import (
     PUBLISHED_QUERIED,
     QUERIED_KEYS,
@@ -102,14 +102,15 @@ class AffectGptInTraining(AffectGpt):
 
     def __init__(
         self,
-        clip: PreTrainedConfig,
+        clip: Any,
         hubert: Any,
         llm: Any,
         design: AffectGptDesign,
     ) -> None:
         super().__init__(clip, hubert, llm, design.fusions)
         self.image = nn.Linear(PICTURES[type(clip)].width(clip), llm.hidden_size)
-        self._loudness = design.loudness
+        self._loudness, self._ready = design.loudness, SOUNDS[type(hubert)].ready
+        self._crops = isinstance(clip, EvaConfig) and design.encoders_in_train_mode
 
     @classmethod
     def build(
@@ -122,12 +123,25 @@ class AffectGptInTraining(AffectGpt):
     ) -> "AffectGptInTraining":
         """Read llm, clip and hubert; what is trained is random (torch's stream) or read from the
         file `start`."""
+        seen = picture_config(parts["clip"])
         heard = sound_config(parts["hubert"], masks=design.encoders_in_train_mode)
         with weightless():
-            model = cls(picture_config(parts["clip"]), heard, words_config(parts["llm"]), design)
-        model._read_frozen(parts, device, precision)
+            model = cls(seen, heard, words_config(parts["llm"]), design)
+        hubert = SOUNDS[type(heard)].read(parts["hubert"], heard)
+        clip = PICTURES[type(seen)].read(parts["clip"], seen)
+        if getattr(heard, "mask_time_prob", 0) > 0 and "masked_spec_embed" not in hubert:
+            width = heard.hidden_size  # upstream then draws one
+            hubert["masked_spec_embed"] = LazyTensor((width,), "drawn", lambda: torch.rand(width))
+        encoders = Placement(device, precision.encoders, remedy="")
+        load_strict(model.hubert, hubert, encoders)
+        load_strict(model.clip, clip, encoders)
+        words = rename(read_tensors(parts["llm"]), ())
+        load_strict(model.llm, words, Placement(device, precision.llm, remedy=""))
         if design.encoders_in_train_mode:
-            _leave_layers_out(model.hubert, heard.layerdrop)
+            if isinstance(model.hubert, ImageBindAudio):
+                drop_paths(model.hubert)
+            else:
+                _leave_layers_out(model.hubert, heard.layerdrop)
         for part in (model.image, model.video, model.audio, model.multi):
             part.to_empty(device=device).float().requires_grad_(True)
             initialise(part)
@@ -136,22 +150,6 @@ class AffectGptInTraining(AffectGpt):
         if start is not None:
             model.restore(start)
         return model
-
-    def _read_frozen(
-        self, parts: Mapping[str, Path], device: torch.device, precision: FrozenPrecision
-    ) -> None:
-        masks = self.hubert.config.mask_time_prob > 0
-        pictured = picture_config(parts["clip"])
-        hubert = rename(read_tensors(parts["hubert"]), sound_keys(self.hubert.config))
-        clip = rename(read_tensors(parts["clip"]), PICTURES[type(pictured)].keys(pictured))
-        encoders = Placement(device, precision.encoders, remedy="")
-        if masks and "masked_spec_embed" not in hubert:  # upstream then draws one
-            width = self.hubert.config.hidden_size
-            hubert["masked_spec_embed"] = LazyTensor((width,), "drawn", lambda: torch.rand(width))
-        load_strict(self.hubert, hubert, encoders)
-        load_strict(self.clip, clip, encoders)
-        words = rename(read_tensors(parts["llm"]), ())
-        load_strict(self.llm, words, Placement(device, precision.llm, remedy=""))
 
     def restore(self, file: Path) -> None:
         """Read a checkpoint of ours or of the authors. Raises CheckpointError for another model."""
@@ -176,18 +174,24 @@ class AffectGptInTraining(AffectGpt):
                     continue
                 media = torch.stack([clips[index].media[kind] for index in having])
                 if not clips[having[0]].encoded:
-                    vectors = self._hear(media) if kind == AUDIO else self.see(media.flatten(0, 1))
+                    vectors = self._hear(media) if kind == AUDIO else self._see(media)
                     media = vectors.unflatten(0, (len(having), -1))
                 for index, vectors in zip(having, media, strict=True):
                     found[index][kind] = vectors.to(self.llm.device, torch.float32)
         return found
 
+    def _see(self, pictures: Tensor) -> Tensor:
+        """Clips x 8 x 224 x 224 x 3 -> (8 times the clips) x the encoder's width."""
+        if self._crops and self.training:
+            pictures = torch.stack([random_crop(frames) for frames in pictures])
+        return self.see(pictures.flatten(0, 1))
+
     def _hear(self, sounds: Tensor) -> Tensor:
-        """Clips x 8 x 32000 -> (8 times the clips) x HuBERT's width."""
+        """Clips x 8 x 32000 -> (8 times the clips) x the encoder's width."""
         if self._loudness == "batch":  # enc 422-425 hands the whole batch over as one example
-            sounds = normalise(sounds)
+            sounds = self._ready(sounds)
         else:
-            sounds = torch.stack([normalise(sound) for sound in sounds])
+            sounds = torch.stack([self._ready(sound) for sound in sounds])
         return self.hear(sounds.flatten(0, 1))
 
     def prompts(self, clips: Sequence[TrainingInputs]) -> list[Tensor]:

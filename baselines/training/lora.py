@@ -9,6 +9,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 import torch
 from safetensors.torch import save_file
@@ -22,10 +23,12 @@ from ovmer.baselines.lora import (
     TRAINED_IN,
     check_model,
 )
-from ovmer.baselines.weight_files import Tensors, read_tensors
+from ovmer.baselines.weight_files import Tensors, read_metadata, read_tensors
 from ovmer.baselines.weight_index import some
 
 ADAPTER_FILE = ADAPTER_FILES[0]
+_PARTS = "parts"
+"""Key in the metadata of these files: fingerprints of the parts that were not trained, as JSON."""
 _PEFT = "base_model.model."
 """How peft's files begin the names of a language model's modules."""
 
@@ -100,10 +103,18 @@ def fill(parameters: Mapping[str, nn.Parameter], tensors: Tensors, what: str) ->
             parameter.copy_(tensors[name].read())
 
 
-def save(model: nn.Module, lora: Lora | None, folder: Path) -> None:
-    """Write what is trained of a port into `folder`: adapters as peft has them, and connectors."""
+def save(
+    model: nn.Module,
+    lora: Lora | None,
+    folder: Path,
+    parts: Mapping[str, str] = MappingProxyType({}),
+) -> None:
+    """Write what is trained of a port into `folder`: adapters as peft has them, and connectors.
+
+    Both hold the fingerprints of the frozen `parts` beside which they were trained.
+    """
     found = {name: each.detach().cpu().contiguous() for name, each in trained(model).items()}
-    about = {"format": "pt", TRAINED_IN: type(model).__name__}
+    about = {"format": "pt", TRAINED_IN: type(model).__name__, _PARTS: json.dumps(dict(parts))}
     adapters = {_published(name): found.pop(name) for name in list(found) if ".lora_" in name}
     if adapters and lora is not None:
         save_file(adapters, folder / ADAPTER_FILE, metadata=about)
@@ -126,6 +137,14 @@ def restore(model: nn.Module, folder: Path) -> None:
     """Read what `save` wrote back into the same model with the same settings."""
     check_model(folder, model)
     fill(trained(model), _read(folder), str(folder))
+
+
+def trained_beside(folder: Path) -> dict[str, str]:
+    """The fingerprints of frozen parts that `save` wrote; empty for other programs' adapters."""
+    files = (folder / ADAPTER_FILE, folder / CONNECTOR_FILE)
+    file = next((each for each in files if each.is_file()), None)
+    found: dict[str, str] = json.loads(read_metadata(file).get(_PARTS, "{}")) if file else {}
+    return found
 
 
 def _read(folder: Path) -> Tensors:

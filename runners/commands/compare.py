@@ -1,6 +1,7 @@
 """Compare two or more runs on the same clips: difference, interval, p value.
 
-ovmer compare runs=[outputs/ovmerd/salmonn,outputs/ovmerd/video_llava] truth=true.csv
+ovmer compare runs=[outputs/ovmerd/salmonn,outputs/ovmerd/video_llava]
+ovmer compare runs=[mine.csv,yours.csv] truth=true.csv
 
 Of run folders of one baseline (on another engine, in another data type, with another seed) it also
 says whether the model's words differ, and where they part first.
@@ -14,7 +15,10 @@ from pathlib import Path
 from ovmer.baselines.errors import PrerequisiteError, near
 from ovmer.runners import cli
 from ovmer.runners.commands.score import CommonSettings, compose_settings, read_truth, score_file
+from ovmer.runners.config import settings_from_json
+from ovmer.runners.folder.readings import stored_entry
 from ovmer.runners.folder.run_folder import RunFolder
+from ovmer.runners.folder.scores_json import StoredScores, unlike_labels
 from ovmer.runners.foreign_text import visible
 from ovmer.runners.scoring import Metric, Scores
 from ovmer.runners.scoring.comparison import comparison_rows, comparison_text
@@ -24,8 +28,6 @@ from ovmer.runners.scoring.result import write_csvs
 from ovmer.runners.scoring.significance import MARGIN, PairComparison, RunComparison, compare
 
 _SHOWN = 30  # characters on each side of where words part
-_MAKING = frozenset("name model sampling translate merge labels parser sentences".split())
-"""Settings of an extractor that labels depend on."""
 
 
 @dataclass
@@ -36,6 +38,10 @@ class CompareSettings(CommonSettings):
     against: str | None = None
     figure: str | None = None
     margin: float = 100 * MARGIN
+
+    @property
+    def paths(self) -> list[str]:
+        return self.runs
 
 
 @cli.command
@@ -103,13 +109,13 @@ def _shown(family: RunComparison, against: str | None) -> list[PairComparison]:
 
 def _makings(folders: Mapping[str, RunFolder]) -> Iterator[str]:
     """That labels were made by unlike extractors, which alone may be the difference."""
-    made = dict[str, str]()
+    entries = dict[str, StoredScores]()
     for name, folder in folders.items():
         info = folder.find_info()
         if info is not None and info.imported is None and not info.names_labels:
-            extractor = info.about.get("extractor") or {}
-            made[name] = ", ".join(str(extractor[key]) for key in extractor if key in _MAKING)
-    if len(set(made.values())) > 1:
+            entry = stored_entry(folder, settings_from_json(info.settings, folder.path))
+            entries |= {} if entry is None else {name: entry}
+    if made := unlike_labels(entries):
         told = "; ".join(f"{name}: {how}" for name, how in made.items())
         yield f"- labels were made unlike, which alone may be the difference ({told})"
 

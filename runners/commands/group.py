@@ -4,7 +4,7 @@ ovmer group predictions=outputs/ovmerd/salmonn truth=true.csv replies=groups.jso
 
 The replies serve `ovmer score metric=grouping metric.replies=groups.jsonl` as well. The
 papers asked gpt-3.5-turbo-16k-0613, which has been withdrawn: figures from another model are their
-own, and the model must be named with them.
+own, and tables name it.
 """
 
 import json
@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ovmer.baselines.decoding.language_model import LanguageModel
 from ovmer.baselines.errors import ClipError
 from ovmer.runners import cli
 from ovmer.runners.commands.score import CommonSettings, compose_settings, read_truth
@@ -52,10 +53,16 @@ def main() -> int:
     columns = Columns(metric.answer_columns, settings.columns.name, settings.columns.predictions)
     answers = read_labels(Path(settings.predictions).expanduser(), columns)
     clips = sorted(answers.values.keys() & truth.values.keys())
-    replies = _ask(settings, clips, answers.values, truth.values)
-    lines = [json.dumps({"name": name, "reply": replies[name]}) + "\n" for name in sorted(replies)]
+    model = make_language_model(settings.extractor)
+    replies = _ask(model, settings.seed, clips, answers.values, truth.values)
+    grouped_by = model.identity["model"]
+    lines = [
+        json.dumps({"name": name, "reply": replies[name], "grouped_by": grouped_by}) + "\n"
+        for name in sorted(replies)
+    ]
     Path(settings.replies).expanduser().write_text("".join(lines), encoding="utf-8")
-    scores = make_metric({**settings.metric, "replies": replies}).score(
+    grouped = {"replies": replies, "grouped_by": grouped_by}
+    scores = make_metric(settings.metric | grouped).score(
         answers.values, truth.values, settings.missing
     )
     scores.notes.extend(answers.notes + truth.notes)
@@ -74,13 +81,13 @@ def main() -> int:
 
 
 def _ask(
-    settings: GroupSettings,
+    model: LanguageModel,
+    seed: int,
     clips: Sequence[str],
     predictions: Mapping[str, Any],
     truth: Mapping[str, Any],
 ) -> dict[str, str]:
     """The model's cleaned reply for each clip; failures are printed."""
-    model = make_language_model(settings.extractor)
     predicted = parse_all(
         clips, [predictions[name] for name in clips], string_to_list, "prediction"
     )
@@ -89,7 +96,7 @@ def _ask(
     replies = {}
     try:
         with Progress(len(clips), "groups") as progress:
-            for index, outcome in model.ask(prompts, settings.seed):
+            for index, outcome in model.ask(prompts, seed):
                 if isinstance(outcome, ClipError):
                     say(f"{clips[index]}: {outcome}")
                 else:

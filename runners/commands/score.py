@@ -1,9 +1,11 @@
 """Score a file of predictions against a file of true labels.
 
-ovmer score predictions=outputs/ovmerd/lexicon truth=track2_train_ovmerd.csv
+ovmer score predictions=outputs/ovmerd/lexicon
 ovmer score predictions=pred.csv truth=true.csv metric=hit_rate breakdown=tables
 ovmer score task=dfew predictions=replies.csv truth=true.csv
 ovmer score dataset=dfew dataset.root=/data/DFEW predictions=replies.csv
+
+The truth of a run folder is that of its data set, unless truth= or dataset= names another.
 
 With task= the replies of any model are read by the protocols of that task, side by side, without
 the model (docs/benchmarks.md).
@@ -11,7 +13,7 @@ the model (docs/benchmarks.md).
 
 import argparse
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.resources import files
 from pathlib import Path
@@ -25,6 +27,7 @@ from ovmer.runners.folder.exchange import read_labels
 from ovmer.runners.folder.imported import Origin, RecordSettings, record
 from ovmer.runners.folder.readings import repeated_readings
 from ovmer.runners.folder.run_folder import RunFolder
+from ovmer.runners.folder.run_json import RunInfo
 from ovmer.runners.foreign_text import visible
 from ovmer.runners.scoring import Metric, Scores, make_metric
 from ovmer.runners.scoring.base import MISSING, one_of
@@ -65,6 +68,11 @@ class CommonSettings:
     cluster: str | None = None
     output: str | None = None
 
+    @property
+    def paths(self) -> list[str]:
+        """Files or run folders to score."""
+        raise NotImplementedError
+
     def make_metric(self) -> Metric:
         """The metric, which a task may bring."""
         return make_metric(applied(self.task, self.metric, {})[0])
@@ -90,6 +98,10 @@ class ScoreSettings(CommonSettings):
     predictions: str = _MANDATORY
     breakdown: str | None = None
     record: RecordSettings = field(default_factory=RecordSettings)
+
+    @property
+    def paths(self) -> list[str]:
+        return [self.predictions]
 
 
 S = TypeVar("S", bound=CommonSettings)
@@ -122,11 +134,43 @@ def compose_settings(name: str, schema: type[S], about: str) -> S:
     from hydra.core.config_store import ConfigStore
     from omegaconf import OmegaConf
 
+    def composed(*first: str) -> S:
+        settings = OmegaConf.to_object(compose(name, [*first, *overrides]))
+        assert isinstance(settings, schema)
+        return settings
+
     ConfigStore.instance().store(name=f"{name}_schema", node=schema)
     with initialize_config_module("ovmer.conf", version_base="1.3"):
-        settings = OmegaConf.to_object(compose(name, overrides))
-    assert isinstance(settings, schema)
+        settings = composed()
+        if settings.truth is None and not settings.dataset:
+            dataset = _dataset_of(settings.paths)
+            own = str(dataset.get("name"))
+            if root.joinpath("dataset", f"{own}.yaml").is_file():
+                settings = composed(f"dataset={own}")  # which brings its metric or its task
+            settings.dataset = dataset
     return settings
+
+
+def _dataset_of(paths: Sequence[str]) -> dict[str, Any]:
+    """Settings of the data set of the run folders among `paths`; empty where there is none.
+
+    Raises PrerequisiteError where there are several.
+    """
+    runs = [info for path in paths if (info := _run_at(Path(path)))]
+    found = [dict(info.settings["dataset"]) for info in runs if info.has_truth]
+    names = sorted({str(each["name"]) for each in found})
+    if len(names) > 1:
+        raise PrerequisiteError(
+            f"the runs are of several data sets ({', '.join(names)}); give truth= or dataset="
+        )
+    return found[0] if found else {}
+
+
+def _run_at(path: Path) -> RunInfo | None:
+    """What a run folder says of itself; None for any other path."""
+    path = path.expanduser()
+    info = RunFolder(path).find_info() if path.is_dir() else None
+    return None if info is None or info.imported is not None else info
 
 
 def _score(settings: ScoreSettings) -> int:
@@ -179,8 +223,7 @@ def _in_clusters(settings: CommonSettings, scores: Scores, path: Path) -> Scores
     if settings.cluster is not None:
         cluster: Mapping[str, Any] = {"what": "cluster", "pattern": settings.cluster}
     else:
-        info = RunFolder(path).find_info() if path.is_dir() else None
-        dataset = {} if info is None or info.imported is not None else info.settings["dataset"]
+        dataset = info.settings["dataset"] if (info := _run_at(path)) else {}
         cluster = dataset.get("cluster") or {}
         if cluster.get("column") is not None:
             return in_clusters(scores, read_dataset({**dataset, "check_files": False}), cluster)

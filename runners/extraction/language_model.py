@@ -77,7 +77,7 @@ class LanguageModelExtractor:
         self, name: str, model: LanguageModel, chain: QuestionChain, seed: int = 0
     ) -> None:
         """`seed` starts the random streams of the answers; a greedy model has none."""
-        self._name, self._model, self._chain, self._seed = name, model, chain, seed
+        self._name, self.model, self._chain, self._seed = name, model, chain, seed
         wanted = {
             "translate": chain.translate != "none",
             "merge": chain.merge is not None,
@@ -90,8 +90,8 @@ class LanguageModelExtractor:
     def identity(self) -> Mapping[str, Any]:
         return {
             "name": self._name,
-            **self._model.identity,
-            "seed": self._seed if self._model.generation.do_sample else None,
+            **self.model.identity,
+            "seed": self._seed if self.model.generation.do_sample else None,
             **asdict(self._chain),
         }
 
@@ -110,7 +110,7 @@ class LanguageModelExtractor:
         yield from (item.extracted() for item in self._go_through(self._stages[-1], on_way))
 
     def close(self) -> None:
-        self._model.engine.close()
+        self.model.engine.close()
 
     def _go_through(self, stage: str, items: Sequence[_Item]) -> Iterator[_Item]:
         """Put one question of the chain to all items that need it; yields every item."""
@@ -122,7 +122,7 @@ class LanguageModelExtractor:
             else:
                 asked.append((item, question))
         prompts = [question.prompt for _, question in asked]
-        for index, outcome in self._model.ask(prompts, self._seed):
+        for index, outcome in self.model.ask(prompts, self._seed):
             item, question = asked[index]
             if isinstance(outcome, ClipError):
                 item.error = f"{stage}: {outcome}"

@@ -57,6 +57,20 @@ class StoredScores:
         return None if low is None or high is None else (low, high)
 
 
+def unlike_labels(entries: Mapping[str, StoredScores]) -> dict[str, str]:
+    """How the labels of each run were made; empty where those of all were made alike."""
+    kinds = {  # another seed or engine makes no other kind of labels
+        repr((e.extraction, sorted({**e.extractor, "seed": None, "engine": None}.items())))
+        for e in entries.values()
+    }
+    if len(kinds) < 2:
+        return {}
+    return {
+        name: " with ".join(filter(None, [each.extraction, each.extractor.get("model")]))
+        for name, each in entries.items()
+    }
+
+
 def stored_scores(scores: Scores, **made_from: Any) -> StoredScores:
     """The entry for one reading of the clips, or for several (`mean_scores`).
 

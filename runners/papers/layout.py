@@ -83,6 +83,8 @@ class TableLayout:
     """The language model of print's label step; None where it is not to be had any more."""
     labels: str
     """Its prompt there, by the name that `extractor.labels` has."""
+    grouped_by: str | None
+    """The language model of print's groups, where a column has metric=grouping."""
     figures: Mapping[tuple[str, str, str, str], Published] = field(repr=False)
     """(model, inputs, data set, metric) -> the printed figure."""
 
@@ -125,6 +127,7 @@ def read_layout(name: str) -> TableLayout:
         content.get("generation", OWN_PRESET),
         content.get("extractor"),
         content.get("labels", "labels"),
+        content.get("grouped_by"),
         _published(content["published"], tables),
     )
 

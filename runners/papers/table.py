@@ -15,6 +15,7 @@ from ovmer.runners.papers.deviations import Mark, deviations, names_of
 from ovmer.runners.papers.layout import Column, PrintedRow, Published, TableLayout
 from ovmer.runners.papers.noise import ColumnSummary, half_width, summary
 from ovmer.runners.papers.results import PaperRun
+from ovmer.runners.scoring.grouping import UNKNOWN
 from ovmer.runners.scoring.significance import RunComparison
 from ovmer.runners.trained_on import MEANING, over, seen
 
@@ -296,13 +297,16 @@ def _marks(
 ) -> Iterator[Mark]:
     """Deviations, grave ones first. The protocol matters only beside a printed figure."""
     info = result.info
-    if info.is_dry or scored.extractor.get("model") == "miniature":
+    grouped_by = scored.conditions.get("grouped_by", UNKNOWN)
+    if info.is_dry or "miniature" in (scored.extractor.get("model"), grouped_by):
         yield Mark("dry run on a random miniature: the figure means nothing")
     if not scored.comparable_with_papers:
         yield Mark("shipped vocabulary; the authors': ovmer fetch wheels")
     edition = scored.conditions.get("vocabulary", layout.edition)
     if edition != layout.edition and scored.comparable_with_papers:
         yield Mark(f"vocabulary {edition}, print's is {layout.edition}")
+    if scored.metric == "grouping" and grouped_by != layout.grouped_by:
+        yield Mark(f"grouped by {grouped_by}, print's by {layout.grouped_by}")
     if column.clips is not None and scored.n_clips != column.clips:
         yield Mark(f"{scored.n_clips} clips, not the whole data set")
     asked = (info.about.get("task") or {}).get("name")

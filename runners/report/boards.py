@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from ovmer.baselines.errors import Status
+from ovmer.runners.folder.scores_json import unlike_labels
 from ovmer.runners.report.entries import LeaderboardEntry, make_entry
 from ovmer.runners.report.runs import ReportRun
 from ovmer.runners.report.tallies import input_changes, label_counts
@@ -113,16 +114,7 @@ class Leaderboard:
             for row in self.rows
             if row.run.entry is not None and not row.run.names_labels
         }
-        kinds = {  # another seed or engine makes no other kind of labels
-            repr((e.extraction, sorted({**e.extractor, "seed": None, "engine": None}.items())))
-            for e in entries.values()
-        }
-        if len(kinds) < 2:
-            return {}
-        return {
-            name: " with ".join(filter(None, [each.extraction, each.extractor.get("model")]))
-            for name, each in entries.items()
-        }
+        return unlike_labels(entries)
 
     def _row_warnings(self, row: LeaderboardEntry) -> list[str]:
         making = self._makings.get(row.name)

@@ -25,6 +25,10 @@ from ovmer.runners.scoring.label_files import Columns, read_label_file
 from ovmer.runners.scoring.labels import FlatLabels, parse_all, parser_notes
 from ovmer.runners.scoring.parsing import PARSERS, friendly_list, listlist_to_list
 from ovmer.runners.scoring.result import Contributions, FloatArray, Scores, ratio
+from ovmer.runners.table_files import read_table
+
+UNKNOWN = "an unknown model"
+_GROUPED_BY = "grouped_by"
 
 
 @dataclass
@@ -35,12 +39,15 @@ class GroupingMetric(Metric):
     primary: str = "avg"
     replies: Any = None
     """Name -> reply text: a mapping, or a file or folder that holds them (`read_replies`)."""
+    grouped_by: str | None = None
+    """The language model that replied; None: as the replies' file says."""
     parser: str = "strict"
     _replies: Mapping[str, str] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         one_of("metric.parser", self.parser, PARSERS)
         self._replies = read_replies(self.replies)
+        self.grouped_by = self.grouped_by or _model_of(self.replies)
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -71,12 +78,13 @@ class GroupingMetric(Metric):
 
     @property
     def conditions(self) -> dict[str, Any]:
-        return {"parser": self.parser}
+        return {_GROUPED_BY: self.grouped_by or UNKNOWN, "parser": self.parser}
 
     def _notes(
         self, predicted: FlatLabels, true: FlatLabels, counted: npt.NDArray[np.bool_]
     ) -> list[str]:
-        notes = ["groups by a language model: another model, or another call, gives other figures"]
+        by = self.conditions[_GROUPED_BY]
+        notes = [f"groups by {by}: another model, or another call, gives other figures"]
         unanswered = int((~counted).sum())
         if unanswered:
             notes.append(f"{unanswered} of {len(counted)} clips have no reply and do not count")
@@ -148,6 +156,17 @@ def read_replies(source: Any) -> dict[str, str]:
     if not replies:
         raise PrerequisiteError(f"metric.replies: {path} holds no replies")
     return replies
+
+
+def _model_of(source: Any) -> str | None:
+    """The models that the column `grouped_by` of a table of replies names; None where none is."""
+    path = None if isinstance(source, Mapping) else Path(source).expanduser()
+    if path is None or path.is_dir() or path.suffix == ".zip":
+        return None
+    if _GROUPED_BY not in read_table(path).header.values():
+        return None
+    models = read_label_file(path, Columns((), value=_GROUPED_BY)).values.values()
+    return ", ".join(sorted({str(each) for each in models}))
 
 
 def _npy_texts(path: Path) -> dict[str, str]:

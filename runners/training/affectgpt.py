@@ -165,6 +165,7 @@ class TrainableAffectGpt(Trainable):
         }
 
     def build(self, device: "torch.device", llm: "torch.dtype") -> "nn.Module":
+        from ovmer.baselines.models.affectgpt import described
         from ovmer.baselines.training.affectgpt import (
             AffectGptDesign,
             AffectGptInTraining,
@@ -177,7 +178,9 @@ class TrainableAffectGpt(Trainable):
             self.recipe.encoders == "train" and self.recipe.features == "live",
             self.recipe.loudness,
         )
-        start = None if self.recipe.start is None else Path(self.recipe.start).expanduser()
+        start = self.start
+        if start is not None:
+            self.check_start(start, described(start, "parts"))
         self.model = AffectGptInTraining.build(
             self.parts, device, FrozenPrecision(llm), design, start
         )
@@ -236,7 +239,12 @@ class TrainableAffectGpt(Trainable):
         model |= {"frozen_llm": recipe.lora.rank == 0, "lora_r": recipe.lora.rank}
         model |= {"qformer_heads": fusion.qformer_heads, "max_length": recipe.max_length}
         about = {"face_or_frame": recipe.template, "n_frms": recipe.frames}
-        return {"model": model, "datasets": about, "train": asdict(recipe)}
+        return {
+            "model": model,
+            "datasets": about,
+            "train": asdict(recipe),
+            "parts": self.frozen_parts,
+        }
 
     def restore(self, folder: Path) -> None:
         self.model.restore(next(folder.glob("checkpoint_*.pth")))

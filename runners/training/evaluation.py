@@ -82,7 +82,6 @@ class Evaluation:
                 f"dataset.visual={self._trainable.visual}",
                 f"data_root='{settings.data_root}'",
                 f"outputs='{self._folder / 'scores'}'",
-                f"variant={step}",
                 f"machine.device={settings.machine.device}",
                 *self._asked.sets,
             ]

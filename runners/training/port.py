@@ -91,7 +91,7 @@ class TrainablePort(Trainable):
 
     def build(self, device: "torch.device", llm: "torch.dtype") -> "nn.Module":
         from ovmer.baselines.device import Placement
-        from ovmer.baselines.training.lora import attach, restore
+        from ovmer.baselines.training.lora import attach, restore, trained_beside
 
         built: Any = self.adapter.build(Placement(device, llm, remedy=""))
         self.model, self._device = built, device
@@ -106,8 +106,10 @@ class TrainablePort(Trainable):
             part.float().requires_grad_(True)
         if self.lora is not None:
             attach(self.model.llm, self.lora)
-        if self.recipe.start is not None:
-            restore(self.model, Path(self.recipe.start).expanduser())
+        start = self.start
+        if start is not None:
+            self.check_start(start, trained_beside(start))
+            restore(self.model, start)
         module: nn.Module = built
         return module
 
@@ -137,7 +139,7 @@ class TrainablePort(Trainable):
     def save(self, folder: Path, iteration: int, loss: float) -> None:
         from ovmer.baselines.training.lora import save
 
-        save(self.model, self.lora, folder)
+        save(self.model, self.lora, folder, self.frozen_parts)
 
     def restore(self, folder: Path) -> None:
         from ovmer.baselines.training.lora import restore

@@ -1,11 +1,13 @@
 """Models to train: AffectGPT as its authors do, or low-rank adapters in any port."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ovmer.adapters.mllm import Mllm
+from ovmer.baselines.checkpoint import fingerprint
 from ovmer.baselines.errors import PrerequisiteError
 from ovmer.runners.job import Job
 from ovmer.runners.training.examples import Example
@@ -21,6 +23,8 @@ if TYPE_CHECKING:
 AUDIO, FACE, FRAME = "audio", "face", "frame"
 """Kinds of files that training reads."""
 SEED_OF_MINIATURE = 0
+_TRAINED = ("trained", "tuned")
+"""Parts that `ovmer train` writes."""
 
 
 class Trainable(ABC):
@@ -103,15 +107,50 @@ class Trainable(ABC):
         name, title = (str(self.settings.baseline.get(key, "")) for key in ("name", "title"))
         own = self.trained(checkpoint)
         trained = own.pop("checkpoint")
+        # By run and step, so that sweeps of several have folders of their own.
+        run, step = checkpoint.parent.name, checkpoint.name.rpartition("-")[2]
         return {
             "defaults": [name, "_self_"],
-            "name": f"{name}_trained",
-            "title": f"{title or name}, trained on {self.settings.dataset['name']}",
+            "name": f"{run}-step{step}",
+            "title": f"{title or name}, {run} at step {step}",
             "trained_on": list(self.recipe.mixture) or [self.settings.dataset["name"]],
             **own,
             "checkpoint": self._frozen_parts()
             | {part: {"path": str(path.absolute())} for part, path in trained.items()},
         }
+
+    @cached_property
+    def frozen_parts(self) -> dict[str, str]:
+        """Fingerprints of the parts that are not trained; checkpoints hold them."""
+        known = self.adapter.checkpoint
+        return {
+            name: fingerprint(path.resolve(), known[name].files if name in known else ())
+            for name, path in self.adapter.parts.items()
+            if name not in _TRAINED
+        }
+
+    @property
+    def start(self) -> Path | None:
+        """The checkpoint to start from. Raises PrerequisiteError where it does not exist."""
+        if self.recipe.start is None:
+            return None
+        start = Path(self.recipe.start).expanduser()
+        if not start.exists():
+            raise PrerequisiteError(f"train.start: there is no {start}")
+        return start
+
+    def check_start(self, start: Path, recorded: Mapping[str, str]) -> None:
+        """Raise PrerequisiteError where `start` was trained beside other frozen parts than these.
+
+        Their shapes may be the same. `recorded` is what it holds of `frozen_parts`.
+        """
+        here = self.frozen_parts
+        others = [name for name in recorded if here.get(name, recorded[name]) != recorded[name]]
+        if others:
+            raise PrerequisiteError(
+                f"train.start: {start} was trained with other files of {', '.join(others)}; set "
+                f"baseline.checkpoint.{others[0]} to those, or choose another start"
+            )
 
     @property
     def lora(self) -> "Lora | None":

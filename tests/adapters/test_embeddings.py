@@ -11,7 +11,7 @@ from ovmer.adapters.base import Machine
 from ovmer.adapters.embeddings import FILE
 from ovmer.baselines.device import Placement
 from ovmer.baselines.errors import PrerequisiteError
-from tests.adapters.test_native import configured
+from tests.adapters.chat_models import configured
 from tests.runners.jobs import job
 
 SAMPLE = Path(__file__).parents[2] / "runners" / "data" / "sample"
@@ -83,9 +83,9 @@ def test_a_chat_model_keeps_a_vector_for_each_medium(tmp_path):
     assert set(states.connector) == {"video", "audio"}
 
     # The first word follows from the state: the head's best token for it is the answer's first.
-    llm = adapter._model.llm
+    llm = adapter.modules.llm
     scores = llm.get_output_embeddings()(torch.tensor(states.hidden)[None])
-    (answer,) = adapter._engine.generate([item.inputs.prompt], [0])
+    (answer,) = adapter.engine.generate([item.inputs.prompt], [0])
     assert int(scores.argmax()) == answer.ids[0]
 
     silent = adapter.prompt_states(adapter.prepare(clip[0], None, "No!"))

@@ -4,13 +4,16 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
+from ovmer.adapters.base import Machine
 from ovmer.adapters.mllm import Mllm
 from ovmer.baselines.decoding.continuous import ContinuousEngine
+from ovmer.baselines.transfer import SideStream
 from ovmer.runners.describing.pipeline import Pipeline
 from ovmer.runners.describing.requests import ClipRequest
 from tests.adapters.media_files import SAMPLE
@@ -113,12 +116,20 @@ def test_all_encode_calls_share_a_stream_and_where_nothing_is_encoded_there_is_n
     monkeypatch.setattr(torch.cuda, "default_stream", lambda device: None)
     monkeypatch.setattr(torch.Tensor, "pin_memory", lambda tensor: tensor)
     monkeypatch.setattr(torch.Tensor, "record_stream", lambda tensor, stream: None)
-    side = type(model._side)(torch.device("cuda"))
-    monkeypatch.setattr(side, "moved", lambda inputs: inputs)
-    monkeypatch.setattr(model, "_side", side)
-    items = [model.prepare(VIDEO, None, "hm") for _ in range(3)]
-    encoded = [model.encode([item])[0] for item in items]
+
+    class OnCard(SideStream):
+        def __init__(self, device):
+            super().__init__(torch.device("cuda"))
+
+        def moved(self, inputs):
+            return inputs
+
+    monkeypatch.setattr("ovmer.baselines.transfer.SideStream", OnCard)
+    encoding, generating = replace(model), replace(model)
+    for each in (encoding, generating):
+        each.load(Machine(device="cpu", dtype="float32"))
+    items = [encoding.prepare(VIDEO, None, "hm") for _ in range(3)]
+    encoded = [encoding.encode([item])[0] for item in items]
     assert len(streams) == 1
-    side.__dict__.pop("_stream")
-    model.generate(encoded)
+    generating.generate(encoded)
     assert len(streams) == 1, "what is encoded needs no stream"

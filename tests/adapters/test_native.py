@@ -2,18 +2,12 @@
 
 import shutil
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch
-import transformers
-from omegaconf import DictConfig, OmegaConf
 from safetensors.torch import load_file, save_file
 
-from ovmer.adapters import registry
-from ovmer.adapters.base import AUDIO, VIDEO, Answer, Machine, Prepared
-from ovmer.adapters.media import read_frames, read_sound
-from ovmer.adapters.media.sampling import linspace
+from ovmer.adapters.base import AUDIO, VIDEO, Answer, Machine
 from ovmer.adapters.native import Native
 from ovmer.adapters.thinking import CUT_WHILE_THINKING, split_thinking
 from ovmer.baselines.decoding.answers import MediaPrompt
@@ -24,84 +18,18 @@ from ovmer.baselines.errors import (
     PrerequisiteError,
     Unreadable,
 )
-from ovmer.baselines.native.model import read_processor
-from ovmer.baselines.native.processor import Message
-from ovmer.runners.config import shipped_baselines
 from ovmer.runners.describing.pipeline import Pipeline
 from ovmer.runners.describing.requests import ClipRequest
-from ovmer.runners.job import NOT_FIELDS
+from tests.adapters.chat_models import (
+    CLIPS,
+    MACHINE,
+    NAMES,
+    SAMPLE,
+    SUBTITLES,
+    configured,
+    prepared,
+)
 from tests.adapters.media_files import tone, write_wav
-
-ROOT = Path(__file__).parents[2]
-SAMPLE = ROOT / "runners" / "data" / "sample"
-MACHINE = Machine(device="cpu", dtype="float32")
-CONF = ROOT / "conf" / "baseline"
-
-
-def content_of(name: str) -> DictConfig:
-    """A yaml file over the one that it varies."""
-    own = OmegaConf.load(CONF / f"{name}.yaml")
-    assert isinstance(own, DictConfig)
-    parents = [each for each in own.pop("defaults", []) if each != "_self_"]
-    merged = OmegaConf.merge(*(content_of(each) for each in parents), own)
-    assert isinstance(merged, DictConfig)
-    return merged
-
-
-def kind(name: str) -> str:
-    """What a miniature depends on: a checkpoint of the same class has the same."""
-    keys = ("architecture", "modalities", "picture", "sound_in_video", "thinking", "shrink")
-    return str([content_of(name).get(key) for key in keys])
-
-
-NATIVE = [name for name, each in shipped_baselines().items() if each.get("adapter") == "native"]
-NAMES = list({kind(name): name for name in reversed(NATIVE)}.values())[::-1]
-"""One of each kind, the first by name."""
-CLIPS = ("good_news", "farewell", "sour_milk")
-SUBTITLES = ("No!", None, "a much longer subtitle, so that lengths differ " * 3)
-
-
-def configured(name: str) -> Native:
-    """The adapter as its yaml file has it."""
-    content = content_of(name)
-    fields = {key: value for key, value in content.items() if key not in NOT_FIELDS}
-    cls = registry.get(content["adapter"])
-    fields["generation"] = content["generation"]["greedy"]
-    adapter = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(cls), fields))
-    assert isinstance(adapter, Native)
-    # Fewer frames than shipped: prompts of thousands of tokens would take minutes in all.
-    frames = min(adapter.frames, 8)
-    return replace(
-        adapter, frames=frames, generation=replace(adapter.generation, max_new_tokens=12)
-    )
-
-
-@pytest.fixture(scope="module")
-def small(tmp_path_factory):
-    """A loaded miniature by the name of its yaml; each is made once."""
-    made: dict[str, Native] = {}
-
-    def get(name: str) -> Native:
-        if name not in made:
-            made[name] = configured(name).miniature(tmp_path_factory.mktemp(name))
-            made[name].load(MACHINE)
-        return made[name]
-
-    return get
-
-
-def prepared(adapter: Native, name: str, subtitle: str | None = None) -> Prepared:
-    """One clip of the sample, of which the adapter gets what it uses."""
-    video = SAMPLE / "video" / f"{name}.mp4" if VIDEO in adapter.modalities else None
-    audio = SAMPLE / "audio" / f"{name}.wav" if AUDIO in adapter.modalities else None
-    return adapter.prepare(video, audio, subtitle)
-
-
-def media(name: str, frames: int, rate: int):
-    """Frames and sound of a sample clip, read as the adapter reads them."""
-    video, audio = SAMPLE / "video" / f"{name}.mp4", SAMPLE / "audio" / f"{name}.wav"
-    seen = read_frames(video, lambda count, _: linspace(count, frames, rounded=True))
-    return seen, read_sound(audio, rate)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -147,10 +75,10 @@ def test_ten_milliseconds_are_heard_and_samples_beyond_measure_are_unreadable(
 def first_logits(adapter: Native, prompt: MediaPrompt) -> torch.Tensor:
     """Of the first new token; all that the head of the language model was asked for by then."""
     kept: list[torch.Tensor] = []
-    head = adapter._model.llm.get_output_embeddings()
+    head = adapter.modules.llm.get_output_embeddings()
     hook = head.register_forward_hook(lambda module, given, found: kept.append(found.clone()))
     try:
-        adapter._engine.generate([prompt], [0])
+        adapter.engine.generate([prompt], [0])
     finally:
         hook.remove()
     return kept[0]
@@ -232,52 +160,6 @@ def is_medium(name: str, feature: torch.Tensor) -> bool:
     return feature.is_floating_point() and feature.dim() > 1 and "mask" not in name
 
 
-def documented(adapter: Native, content: list, **options) -> list[int]:
-    """The new tokens, as the documentation of transformers has its users ask."""
-    folder = adapter.parts["model"]
-    processor = transformers.AutoProcessor.from_pretrained(folder)
-    model = getattr(transformers, adapter.architecture).from_pretrained(folder, dtype=torch.float32)
-    inputs = processor.apply_chat_template(
-        [{"role": "user", "content": content}],
-        add_generation_prompt=True,
-        tokenize=True,
-        return_dict=True,
-        return_tensors="pt",
-        processor_kwargs=options,
-    )
-    output = model.generate(**inputs, max_new_tokens=12, do_sample=False)
-    return output[0, inputs["input_ids"].shape[1] :].tolist()
-
-
-def told(adapter: Native, name: str) -> list[int]:
-    """The new tokens that the adapter's engine gives for a clip, with the one that ended it."""
-    (answer,) = adapter._engine.generate([prepared(adapter, name).inputs.prompt], [0])
-    return list(answer.ids)
-
-
-@pytest.mark.parametrize("name", ["minicpm_v4_6", "qwen2_5_vl", "qwen3_5", "smolvlm2"])
-def test_video_as_documented(small, name):
-    adapter = small(name)
-    frames = read_frames(SAMPLE / "video" / "good_news.mp4", adapter.frame_indices)
-    question = adapter.prompts[VIDEO].without_subtitle
-    when = {
-        "fps": frames.fps,
-        "total_num_frames": frames.count,
-        "frames_indices": list(frames.indices),
-    }
-    tokens = documented(
-        adapter,
-        [{"type": "video", "video": frames.pixels}, {"type": "text", "text": question}],
-        video_metadata=[when],
-        do_sample_frames=False,
-        **{key: value for key, value in adapter.processor.items() if key != "videos_kwargs"},
-        **adapter.processor.get("videos_kwargs", {}),
-    )
-    assert told(adapter, "good_news") == [
-        each for each in tokens if each != adapter.tokenizer.eos_id
-    ]
-
-
 def test_what_is_thought_is_parted_from_what_is_answered(small):
     adapter = small("qwen3_omni_thinking")
     generation = replace(adapter.generation, max_new_tokens=32)
@@ -290,107 +172,6 @@ def test_what_is_thought_is_parted_from_what_is_answered(small):
     assert whole
     assert not any(each.notes for each in whole)
     assert all(each.notes == (CUT_WHILE_THINKING,) and each.new_tokens == 32 for each in cut)
-
-
-def test_sound_as_documented(small):
-    adapter = small("qwen2_audio")
-    _, sound = media("good_news", 1, adapter.tokenizer.rate)
-    question = adapter.prompts[AUDIO].without_subtitle
-    tokens = documented(
-        adapter, [{"type": "audio", "audio": sound}, {"type": "text", "text": question}]
-    )
-    assert told(adapter, "good_news") == [
-        each for each in tokens if each != adapter.tokenizer.eos_id
-    ]
-
-
-def test_sound_as_documented_where_messages_alone_make_a_prompt(small):
-    adapter = small("voxtral")
-    processor = transformers.AutoProcessor.from_pretrained(adapter.parts["model"])
-    question = adapter.prompts[AUDIO].about("[INST] is spelled, not said")
-    content = [
-        {"type": "audio", "path": str(SAMPLE / "audio" / "good_news.wav")},
-        {"type": "text", "text": question},
-    ]
-    inputs = processor.apply_chat_template([{"role": "user", "content": content}])
-    prompt = prepared(adapter, "good_news", "[INST] is spelled, not said").inputs.prompt
-    assert prompt.ids == inputs["input_ids"][0].tolist()
-    assert prompt.features["input_features"].equal(inputs["input_features"])
-
-    with pytest.raises(PrerequisiteError, match="no prompt that vLLM could be given; say engine"):
-        adapter.load(Machine(device="cpu", dtype="float32", engine={"name": "vllm"}))
-    with pytest.raises(PrerequisiteError, match=r"system messages .* not allowed"):
-        prepared(replace(adapter, system="Be brief."), "good_news")
-
-
-def test_both_as_documented(small):
-    """The model card's way: the sound is handed beside a message that holds the video alone."""
-    adapter = small("qwen2_5_omni")
-    frames = read_frames(SAMPLE / "video" / "good_news.mp4", adapter.frame_indices)
-    sound = read_sound(SAMPLE / "audio" / "good_news.wav", 16000)
-    folder = adapter.parts["model"]
-    processor = transformers.AutoProcessor.from_pretrained(folder)
-    text = processor.apply_chat_template(
-        [
-            {
-                "role": "user",
-                "content": [
-                    {"type": "video"},
-                    {"type": "text", "text": adapter.prompts["both"].without_subtitle},
-                ],
-            }
-        ],
-        add_generation_prompt=True,
-        tokenize=False,
-    )
-    # Since transformers 5.23 the processor pairs them itself, under another name.
-    is_newer = hasattr(processor, "load_audio_from_video")
-    woven = {"load_audio_from_video" if is_newer else "use_audio_in_video": True}
-    inputs = processor(
-        text=text,
-        audio=[sound],
-        videos=[frames.pixels],
-        return_tensors="pt",
-        padding=True,
-        **woven,
-        do_sample_frames=False,
-        cap_pixels_per_frame=True,
-        fps=len(frames.indices) / frames.count * frames.fps,
-    )
-    model = getattr(transformers, adapter.architecture).from_pretrained(folder, dtype=torch.float32)
-    output = model.generate(**inputs, use_audio_in_video=True, max_new_tokens=12, do_sample=False)
-    tokens = output[0, inputs["input_ids"].shape[1] :].tolist()
-    assert told(adapter, "good_news") == [
-        each for each in tokens if each != adapter.tokenizer.eos_id
-    ]
-
-
-def test_arguments_of_the_chat_template_reach_it(small):
-    folder = small("qwen3_5").parts["model"]
-    words = (
-        "{{ messages[-1].content[0].text }}{% if enable_thinking is false %} Be brief.{% endif %}"
-    )
-    message = Message([], "How does she feel?")
-    for given, end in (({}, "?"), ({"enable_thinking": False}, "? Be brief.")):
-        rendered = read_processor(folder, {}, {"chat_template": words, **given}).render(message)
-        assert rendered == f"How does she feel{end}"
-
-
-def test_times_are_not_rounded_to_half_precision(tmp_path, monkeypatch):
-    """In bfloat16 the seconds a grid would move the positions of half of all clip lengths."""
-    adapter = configured("qwen2_5_omni").miniature(tmp_path)
-    adapter.load(Machine(device="cpu", dtype="bfloat16"))
-    cls, given = transformers.Qwen2_5OmniThinkerForConditionalGeneration, {}
-    generate = cls.generate
-
-    def seen(self, *arguments, **more):
-        given.update(more)
-        return generate(self, *arguments, **more)
-
-    monkeypatch.setattr(cls, "generate", seen)
-    adapter.generate([prepared(adapter, "farewell")])
-    assert given["video_second_per_grid"].dtype == torch.float32
-    assert given["pixel_values_videos"].dtype == torch.bfloat16
 
 
 def test_inputs_that_the_model_lacks_are_named_before_the_first_clip(small):
@@ -430,10 +211,18 @@ def test_far_too_many_frames_are_not_even_read(small, monkeypatch, name):
         with pytest.raises(PrerequisiteError, match=r"with \d+ frames a prompt takes \d+ tokens"):
             prepared(adapter, "good_news")
     if name == "qwen2_5_vl":
-        fitting = replace(adapter, frames=100)
-        assert len(fitting._tried) == 0
+        fitting, measured = replace(adapter, frames=100), list[int]()
+        length = fitting.tokenizer.length_with
+
+        def counted(message, media):
+            measured.append(len(media.video))
+            return length(message, media)
+
+        monkeypatch.setattr(fitting.tokenizer, "length_with", counted)
         assert len(prepared(fitting, "good_news").inputs.prompt) > 64 // 2 * 144
-        assert len(fitting._tried) == 1
+        assert measured == [64, 100]
+        prepared(fitting, "good_news")
+        assert measured == [64, 100], "clips of one size are measured once"
 
 
 def test_control_tokens_in_a_subtitle_stay_words(small):
@@ -470,7 +259,7 @@ def test_a_part_that_was_saved_alone_is_read_as_well(small, tmp_path):
     shutil.copytree(whole.parts["model"], tmp_path, dirs_exist_ok=True)
     for name in weights:
         (tmp_path / name).unlink()
-    whole._model.llm.save_pretrained(tmp_path)
+    whole.modules.llm.save_pretrained(tmp_path)
     part = replace(whole.checkpoint["model"], path=str(tmp_path))
     alone = replace(whole, checkpoint={"model": part})
     alone.load(MACHINE)

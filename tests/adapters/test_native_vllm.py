@@ -13,7 +13,7 @@ from ovmer.baselines.decoding.settings import GenerationSettings
 from ovmer.baselines.errors import PrerequisiteError
 from ovmer.baselines.native.processor import ChatProcessor
 from ovmer.baselines.native.vllm import start_chat_vllm
-from tests.adapters.test_native import CLIPS, SUBTITLES, configured, prepared
+from tests.adapters.chat_models import CLIPS, SUBTITLES, configured, prepared
 
 pytestmark = [
     pytest.mark.skipif(find_spec("vllm") is None, reason="vLLM is not installed"),

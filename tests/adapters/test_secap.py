@@ -6,9 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
+from ovmer.baselines.device import Placement
 from ovmer.baselines.errors import MissingModality, PrerequisiteError
-from ovmer.baselines.layers.text2vec import most_alike
+from ovmer.baselines.layers.text2vec import Text2Vec, most_alike
 from tests.adapters import small_mllms
 from tests.adapters.media_files import SAMPLE, tone, write_wav
 from tests.adapters.real_clips import WITHOUT_SOUND, ask_about
@@ -77,15 +79,19 @@ def test_settings_are_those_of_the_models_authors():
         configured(kept=9)
 
 
-def test_of_several_answers_the_first_that_is_kept_counts(tmp_path):
+def test_of_several_answers_the_first_that_is_kept_counts(tmp_path, monkeypatch):
     model = miniature(tmp_path / "model", "paper", candidates=3, kept=2)
     item = replace(model.prepare(None, sound(tmp_path, 1), None), seed=7)
     drawn: list[list[str]] = []
-    vectors = model._vectors
-    model._vectors = lambda texts: drawn.append(texts) or vectors(texts)
+    vectors = Text2Vec.forward
+    monkeypatch.setattr(
+        Text2Vec, "forward", lambda self, texts: drawn.append(texts) or vectors(self, texts)
+    )
     chosen = model.generate([item])[0]
     assert len(set(drawn[0])) == 3, "the answers are drawn with one and the same stream"
-    kept = most_alike(vectors(drawn[0]), 2)
+    place = Placement(torch.device("cpu"), torch.float32)
+    similarity = Text2Vec.load(model.parts["similarity"], place)
+    kept = most_alike(similarity(drawn[0]), 2)
     assert chosen.text == drawn[0][kept[0]]
 
 

@@ -129,7 +129,7 @@ def test_bug_compat_mirrors_half_of_the_clips(tmp_path: Path, clips: list[Path])
     for each in (small, quirky):
         each.load(MACHINE)
     item = small.prepare(clips[0], None, None)
-    plain, mirrored = (small._model.embed(each) for each in (item.inputs, item.inputs.mirrored()))
+    plain, mirrored = (small.modules.embed(each) for each in (item.inputs, item.inputs.mirrored()))
     assert not torch.equal(plain, mirrored)
     drawn = [quirky.embed(seeded(item, seed)) for seed in range(12)]
     assert all(torch.equal(each, plain) or torch.equal(each, mirrored) for each in drawn)

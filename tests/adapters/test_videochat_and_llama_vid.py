@@ -10,6 +10,7 @@ from ovmer.adapters.models.llama_vid import LlamaVidAdapter
 from ovmer.adapters.models.videochat import VideoChatAdapter, time_message
 from ovmer.baselines.decoding.answers import Generated
 from ovmer.baselines.errors import CheckpointError, MissingModality, PrerequisiteError
+from ovmer.baselines.tokenizer import BertTokenizer
 from tests.adapters.media_files import SAMPLE
 from tests.adapters.real_clips import WITHOUT_PICTURE, ask_about
 from tests.adapters.small_mllms import configured, faces, miniature
@@ -98,7 +99,8 @@ def test_llama_vids_second_reader_gets_the_bare_question(models):
     model = models["llama_vid"]
     item = model.prepare(SAMPLE / "video" / "farewell.mp4", None, "Why now?")
     question = model.prompt.about("Why now?")
-    assert item.inputs.question == model._word_pieces.encode(question, 256)
+    pieces = BertTokenizer(model.parts["bert"] / "vocab.txt")
+    assert item.inputs.question == pieces.encode(question, 256)
     long = model.prepare(
         SAMPLE / "video" / "farewell.mp4", None, "never again, " * 200
     ).inputs.question

@@ -19,9 +19,9 @@ from ovmer.baselines.device import Placement
 from ovmer.baselines.errors import CheckpointError
 from ovmer.baselines.llm_folder import LlmFolder
 from ovmer.baselines.lora import ADAPTER_CONFIG, AdapterConfig
+from tests.adapters.chat_models import CLIPS, configured, prepared
 from tests.adapters.small_mllms import configured as port
 from tests.adapters.small_mllms import faces
-from tests.adapters.test_native import CLIPS, configured, prepared
 
 CPU = Machine(device="cpu", dtype="float32")
 TARGETS = r".*language_model.*\.(q_proj|v_proj|down_proj)"
@@ -77,12 +77,12 @@ def test_a_chat_model_answers_as_the_one_that_peft_merged(chat, fine_tuned) -> N
             features = dict(prompt.features)
             tokens = {name: value[None] for name, value in prompt.per_token.items()}
             ids = torch.tensor([prompt.ids])
-            logits.append(each._model.llm(input_ids=ids, **features, **tokens).logits)
+            logits.append(each.modules.llm(input_ids=ids, **features, **tokens).logits)
     plain, golden, ours = logits
     scale = float(golden.abs().max())
     assert (ours - golden).abs().max() < 1e-5 * scale  # float32, sums in another order
     assert (plain - golden).abs().max() > 1e-2 * scale
-    names = {type(module).__name__ for module in adapted._model.llm.modules()}
+    names = {type(module).__name__ for module in adapted.modules.llm.modules()}
     assert not any("Lora" in name for name in names)
 
 
@@ -185,7 +185,7 @@ def merged_port(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Mllm]:
     plain = port("video_llava").miniature(folder)
     plain.load(CPU)
     config = LoraConfig(r=4, lora_alpha=8, target_modules=["q_proj", "up_proj"], use_rslora=True)
-    plain._model.llm = trained(plain._model.llm, config, folder / "adapter").merge_and_unload()
+    plain.modules.llm = trained(plain.modules.llm, config, folder / "adapter").merge_and_unload()
     return folder, plain
 
 
@@ -199,8 +199,8 @@ def test_a_port_takes_one_for_its_language_model(merged_port) -> None:
     folder, golden = merged_port
     small = adapted_port(folder)
     small.load(CPU)
-    for name, value in golden._model.llm.state_dict().items():
-        assert torch.allclose(small._model.llm.get_parameter(name), value, atol=1e-6), name
+    for name, value in golden.modules.llm.state_dict().items():
+        assert torch.allclose(small.modules.llm.get_parameter(name), value, atol=1e-6), name
     assert "the adapter adapter is applied" in small.load_notes
     theirs, ours = (a.generate([a.prepare(faces(folder, 9), None, "No!")]) for a in (golden, small))
     assert ours == theirs
@@ -212,7 +212,7 @@ def test_vllm_and_quantisation_read_a_folder_with_the_adapter_merged_in(merged_p
     kept = LlmFolder(folder / "llm", "video_llava")
     loading = Loading(small.checkpoint, small.parts)
     small.build(Placement(torch.device("cpu"), torch.float32, kept, loading))
-    weights = golden._model.llm.state_dict()
+    weights = golden.modules.llm.state_dict()
     found = {k: v for file in kept.path.glob("*.safetensors") for k, v in load_file(file).items()}
     assert found.keys() == weights.keys()
     for name, value in found.items():
@@ -223,7 +223,7 @@ def test_a_port_refuses_what_is_of_another_model(tmp_path) -> None:
     small = port("video_llava").miniature(tmp_path)
     small.load(CPU)
     config = LoraConfig(r=2, lora_alpha=8, target_modules=["q_proj"])
-    trained(small._model.llm, config, tmp_path / "adapter")
+    trained(small.modules.llm, config, tmp_path / "adapter")
     file = tmp_path / "adapter" / "adapter_model.safetensors"
     tensors = load_file(file)
     name = next(iter(tensors))

@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from tests.adapters.test_native import content_of
+from tests.adapters.chat_models import content_of
 from tests.baselines.shapes import Shapes
 from tests.baselines.test_chat_sizes import SIZES, built, marked
 

@@ -14,7 +14,7 @@ from torch import nn
 
 from ovmer.baselines.native.classes import class_named
 from ovmer.baselines.weights import weightless
-from tests.adapters.test_native import NATIVE, content_of
+from tests.adapters.chat_models import NATIVE, content_of
 
 SIZES: dict[str, dict[str, Any]] = yaml.safe_load(
     Path(__file__).with_name("chat_sizes.yaml").read_text("utf-8")

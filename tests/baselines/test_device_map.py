@@ -10,8 +10,8 @@ from ovmer.baselines.device import WORKING, Placement, resolve
 from ovmer.baselines.device_map import check_each, connect, device_of, spread
 from ovmer.baselines.errors import PrerequisiteError
 from ovmer.baselines.weights import weightless
+from tests.adapters.chat_models import configured as chat
 from tests.adapters.small_mllms import configured, faces
-from tests.adapters.test_native import configured as chat
 
 CPU, HALF = torch.device("cpu"), torch.float16
 CARDS = [torch.device("cuda", index) for index in range(4)]
@@ -122,7 +122,7 @@ def test_an_adapter_on_two_devices_says_what_it_says_on_one(name, tmp_path, monk
         return list(adapter.generate([adapter.prepare(clip, None, words) for words in ("No!", "")]))
 
     plain = said({"name": "transformers"})
-    assert hooks(adapter._model.llm) == set()
+    assert hooks(adapter.modules.llm) == set()
     two = Placement(CPU, torch.float32, others=(CPU,))
     asked = []
     for module in ("chat", "device"):
@@ -133,7 +133,7 @@ def test_an_adapter_on_two_devices_says_what_it_says_on_one(name, tmp_path, monk
     assert said({"name": "transformers", "gpus": 2}) == plain
     assert asked == [2]
     if name == "video_llava":  # of one device, transformers makes no hooks
-        assert hooks(adapter._model.llm)
+        assert hooks(adapter.modules.llm)
         assert "spread over 2 GPUs, in padded batches" in adapter.load_notes
 
 

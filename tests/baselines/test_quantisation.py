@@ -13,7 +13,7 @@ from ovmer.adapters.base import Machine
 from ovmer.adapters.native import Native
 from ovmer.baselines.decoding import switches
 from ovmer.baselines.errors import PrerequisiteError
-from tests.adapters.test_native import CLIPS, configured, prepared
+from tests.adapters.chat_models import CLIPS, configured, prepared
 
 
 def machine(quantization: str) -> Machine:
@@ -79,7 +79,7 @@ def test_a_chat_model_without_the_package_is_refused_in_one_sentence(chat: Nativ
 @pytest.mark.parametrize("quantization", ["8bit", "4bit"])
 def test_a_quantised_chat_model_answers(chat: Native, quantization: str) -> None:
     chat.load(machine(quantization))
-    kinds = {type(each).__name__ for each in chat._model.llm.modules()}
+    kinds = {type(each).__name__ for each in chat.modules.llm.modules()}
     assert {"8bit": "Linear8bitLt", "4bit": "Linear4bit"}[quantization] in kinds
     answers = chat.generate([prepared(chat, clip) for clip in CLIPS])
     assert all(answer.text for answer in answers)

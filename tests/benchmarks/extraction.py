@@ -144,7 +144,7 @@ def prepared(place: Path) -> Path:
         lines.append(json.dumps({**record, "description": text}) + "\n")
         questions.append((STEPS["labels"].render(reason=text), 0))
     predictions.write_text("".join(lines))
-    model = make_extractors(job(*told(place)).settings.extractor)[0]._model  # type: ignore[attr-defined]
+    model = make_extractors(job(*told(place)).settings.extractor)[0].model  # type: ignore[attr-defined]
     with AnswerCache(place / ".cache", model.identity) as answers:
         started = time.perf_counter()
         for number, question in enumerate(questions):

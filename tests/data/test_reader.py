@@ -4,7 +4,6 @@ import csv
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -237,17 +236,14 @@ def test_a_short_row_has_missing_cells(root: Path, read: Read) -> None:
     assert [(clip.name, clip.labels) for clip in read()] == [("a", ("neutral",)), ("b", ("sad",))]
 
 
-def test_twenty_thousand_clips_are_read_at_once(tmp_path: Path) -> None:
+def test_twenty_thousand_clips_are_read(tmp_path: Path) -> None:
     clips = [f"sample_{number:08d}" for number in range(20_000)]
     rows = ([name, "你怎么现在才来", "Why are you only here now?"] for name in clips)
     write_csv(tmp_path / "subtitle_chieng.csv", [["name", "chinese", "english"], *rows])
     labels = ([name, "['anxious', 'relieved']"] for name in clips)
     write_csv(tmp_path / "track2_train_ovmerd.csv", [["name", "openset"], *labels])
     settings = {**OVMERD, "root": str(tmp_path), "check_files": False}
-    begin = time.process_time()
     assert len(read_dataset(settings)) == 20_000
-    # A fifth of a second on an idle machine; the margin is for busy ones.
-    assert time.process_time() - begin < 2
 
 
 def test_reading_a_data_set_imports_nothing_heavy() -> None:

@@ -41,9 +41,10 @@ def test_labels_are_grouped_and_scored(files: list[str], tmp_path: Path, command
     assert ran.returncode == 0, ran.stderr
     lines = (tmp_path / "groups.jsonl").read_text().splitlines()
     assert [json.loads(line) for line in lines] == [
-        {"name": "a", "reply": "[['happy', 'glad', 'joyful']]"},
-        {"name": "b", "reply": "[['sleepy', 'tired'], ['sad']]"},
+        {"name": "a", "reply": "[['happy', 'glad', 'joyful']]", "grouped_by": "mini"},
+        {"name": "b", "reply": "[['sleepy', 'tired'], ['sad']]", "grouped_by": "mini"},
     ]
+    assert "groups by mini: another model" in ran.stdout
     assert "accuracy  100.00" in ran.stdout
     assert "recall     75.00" in ran.stdout
     scored = command(

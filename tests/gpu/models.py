@@ -85,9 +85,9 @@ def check(device: str, only: str = "") -> Iterator[Row]:
 
 
 def _of_model(name: str, device: str, folder: Path) -> Iterator[Row]:
-    adapter = configured(name).miniature(folder)
-    small = replace(adapter, generation=replace(adapter.generation, max_new_tokens=NEW_TOKENS))
-    small._llm_cache = adapter._llm_cache
+    adapter = configured(name)
+    generation = replace(adapter.generation, max_new_tokens=NEW_TOKENS)
+    small = replace(adapter, generation=generation).miniature(folder)
     reference, amplified = _reference(small)
     if device == "cpu":
         yield _batch_row(name, "float32", reference)

@@ -330,6 +330,9 @@ def test_without_true_labels_the_gallery_speaks_of_no_score(browser, tmp_path):
     assert "Disagreement between the baselines: 50 %" in browser.text("main article")
     assert browser.text("#found").endswith("with the disagreement between the baselines")
     assert browser.texts(".clip-link .small.text-nowrap") == ["50 % apart"]
+    assert browser.texts("#order option") == ["data set", "most disagreement first", "name"]
+    at_gallery(browser, page, "sort=worst")
+    assert clips(browser), "an address of another board's hides no clip"
 
 
 def test_media_travel_in_the_page_when_asked_for(browser, outputs, tmp_path):

@@ -53,3 +53,9 @@ def command(tmp_path: Path) -> Command:
 def on_data(data: Path) -> list[str]:
     """The overrides that name the data set."""
     return ["dataset=ovmerd", f"dataset.root={data}"]
+
+
+@pytest.fixture
+def outputs(tmp_path: Path) -> Path:
+    """A folder for runs."""
+    return tmp_path / "outputs"

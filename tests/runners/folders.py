@@ -26,6 +26,7 @@ def write_run(
     dry_run: bool = False,
     generation: str = "paper",
     vocabulary: str = "mer2025",
+    grouped_by: str = "gpt-3.5-turbo-16k-0613",
     overrides: tuple[str, ...] = (),
     fields: Mapping[str, Any] | None = None,
     identity: Mapping[str, Any] | None = None,
@@ -68,11 +69,15 @@ def write_run(
     (folder / "run.json").write_text(json.dumps(run), "utf-8")
     if figures:
         told = extractor or EXTRACTOR
+        conditions = {"parser": "strict"}
+        conditions |= (
+            {"grouped_by": grouped_by} if metric == "grouping" else {"vocabulary": vocabulary}
+        )
         entry = {
             "figures": dict(figures),
             "intervals": {key: [value - 0.03, value + 0.03] for key, value in figures.items()},
             "comparable_with_papers": vocabulary != "shipped",
-            "conditions": {"vocabulary": vocabulary, "parser": "strict"},
+            "conditions": conditions,
             "n_clips": clips,
             "metric": metric,
             "primary": next(iter(figures)),

@@ -74,7 +74,10 @@ def test_the_ten_released_runs_are_beside_print(replay, tmp_path: Path) -> None:
 
 def test_the_example_of_mer2024_agrees_to_the_last_digit(tmp_path: Path) -> None:
     folder = SHARED / "mer2024_ov"
-    replies = {"replies": str(folder / "openset-synonym.zip")}
+    replies = {
+        "replies": str(folder / "openset-synonym.zip"),
+        "grouped_by": "gpt-3.5-turbo-16k-0613",
+    }
     metric = make_metric(metric_settings("grouping") | replies)
     truth, predicted = (
         read_labels(folder / f"{name}-openset.csv", Columns(("openset",))).values

@@ -5,12 +5,15 @@ import json
 import signal
 import subprocess
 import sys
+from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from ovmer.runners.scoring import make_metric, metric_settings
+from tests.data.layouts import names_of, settings_of, write_dataset
 from tests.scoring.conftest import ROOT, environment
 
 
@@ -141,22 +144,33 @@ def test_compare(files: Path) -> None:
     assert float(row["p"]) == 2 / 2**12, "12 clips of 12 one way: the exact sign test"
 
 
+def write_run(
+    folder: Path,
+    baseline: str,
+    dataset: Mapping[str, Any],
+    said: Mapping[str, str | None],
+    label: str,
+) -> None:
+    """A finished run: its answer to each clip, None where it crashed, and one label of all."""
+    folder.mkdir()
+    settings = {"baseline": {"name": baseline}, "dataset": dataset}
+    (folder / "run.json").write_text(json.dumps({"settings": settings}), "utf-8")
+    records = [
+        {"name": name, "status": "crashed" if text is None else "ok", "description": text or ""}
+        for name, text in said.items()
+    ]
+    answered = [name for name, text in said.items() if text is not None]
+    labels = [{"name": name, "labels": [label], "raw": "", "key": name} for name in answered]
+    for file, lines in (("predictions.jsonl", records), ("labels.jsonl", labels)):
+        text = "".join(json.dumps(line) + "\n" for line in lines)
+        (folder / file).write_text(text, "utf-8")
+
+
 def test_compare_says_where_words_of_one_baseline_part(tmp_path: Path) -> None:
     said = {"talker": "is glad.", "talker-vllm": "is sad.", "talker-again": "is glad."}
     for name, last in said.items():
-        folder = tmp_path / name
-        folder.mkdir()
-        settings = {"baseline": {"name": "talker"}, "dataset": {"name": "sample"}}
-        (folder / "run.json").write_text(json.dumps({"settings": settings}), "utf-8")
-        records = [
-            {"name": "a", "status": "ok", "description": "The same."},
-            {"name": "b", "status": "ok", "description": f"{'The person ' * 5}{last}"},
-            {"name": "c", "status": "crashed", "description": ""},
-        ]
-        labels = [{"name": each, "labels": ["glad"], "raw": "", "key": each} for each in "ab"]
-        for file, lines in (("predictions.jsonl", records), ("labels.jsonl", labels)):
-            text = "".join(json.dumps(line) + "\n" for line in lines)
-            (folder / file).write_text(text, "utf-8")
+        words = {"a": "The same.", "b": f"{'The person ' * 5}{last}", "c": None}
+        write_run(tmp_path / name, "talker", {"name": "sample"}, words, "glad")
     (tmp_path / "truth.csv").write_text("name,openset\na,glad\nb,sad\n", "utf-8")
     runs = ",".join(str(tmp_path / each) for each in ("talker", "talker-vllm", "talker-again"))
     done = run("compare", f"runs=[{runs}]", f"truth={tmp_path}/truth.csv", cache=tmp_path)
@@ -168,6 +182,27 @@ def test_compare_says_where_words_of_one_baseline_part(tmp_path: Path) -> None:
         f"'...{before}glad.' and '...{before}sad.'"
     ) in told
     assert "- talker and talker-again: the same words of all 2 clips" in told
+
+
+def test_run_folders_are_scored_by_the_truth_and_the_metric_of_their_data_set(
+    tmp_path: Path, inside: Inside
+) -> None:
+    root = write_dataset(tmp_path / "data", "mer2023")
+    runs = {"glad": ("mer2023", "happy"), "silly": ("mer2023", "silly"), "open": ("ovmerd", "sad")}
+    for name, (dataset, label) in runs.items():
+        settings = settings_of(dataset) | {"root": str(root)}
+        words = dict.fromkeys(names_of("mer2023", 6), "Well.")
+        write_run(tmp_path / name, name, settings, words, label)
+    status, out, err = inside("compare", f"runs=[{tmp_path}/glad,{tmp_path}/silly]")
+    assert (status, err) == (0, "")
+    assert out.split()[:2] == ["run", "hit-rate*"]
+    assert "glad - silly" in out, "one of six clips is happy, none silly"
+    status, out, err = inside("score", f"predictions={tmp_path}/silly")
+    assert (status, err) == (0, "")
+    assert out.startswith("hit_rate: 6 clips")
+    status, _, err = inside("compare", f"runs=[{tmp_path}/glad,{tmp_path}/open]")
+    assert status == 2
+    assert "the runs are of several data sets (mer2023, ovmerd); give truth= or dataset=" in err
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 
 from ovmer.baselines.errors import PrerequisiteError
 from ovmer.baselines.training.trainer import last_checkpoint
@@ -48,6 +49,8 @@ def test_dry_run_leaves_checkpoints_a_curve_and_its_settings(dry_run):
     lines = (folder / "not_trained_on.jsonl").read_text().splitlines()
     left_out = [json.loads(line) for line in lines]
     assert {"name": "silent_smile", "reason": "no face"} in left_out
+    asked = yaml.safe_load((folder / "baseline/trained.yaml").read_text())
+    assert asked["name"] == "affectgpt-sample-dry-step12"
     # What resuming needs is kept of the last checkpoint alone.
     assert [file.parent.name for file in folder.glob("*/optimizer.pt")] == ["checkpoint-12"]
 
@@ -181,6 +184,13 @@ def test_a_checkpoint_of_another_rank_is_refused(dry_run, tmp_path):
     (start,) = dry_run.glob("checkpoint-12/checkpoint_*.pth")
     other = f"outputs={tmp_path}", f"train.start='{start}'", "train.lora.rank=4"
     assert "has shape [16, 64] where [4, 64] is trained here" in refused(*DRY, *other)
+
+
+def test_a_checkpoint_beside_another_language_model_is_no_start(dry_run, tmp_path):
+    """LLaMA's adapters have the shapes of Qwen's."""
+    (start,) = dry_run.glob("checkpoint-12/checkpoint_*.pth")
+    llama = "recipe=affectgpt_llama3", *DRY[1:], f"outputs={tmp_path}", f"train.start='{start}'"
+    assert "was trained with other files of llm; set baseline.checkpoint.llm" in refused(*llama)
 
 
 @pytest.mark.parametrize("program", ["swift", "llama_factory"])

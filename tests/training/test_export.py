@@ -134,7 +134,8 @@ def test_tuned_ports_get_the_weights_that_were_trained(parts, tmp_path):
     with torch.no_grad():
         for parameter in port.trained(model).values():
             parameter.normal_(std=0.05)
-    port.save(model, RANK, tmp_path)
+    port.save(model, RANK, tmp_path, {"llm": "its hash"})
+    assert port.trained_beside(tmp_path) == {"llm": "its hash"}
     ids = torch.arange(6)[None]
     tuned = load(parts, parts["trained"], tmp_path)
     with torch.inference_mode():

@@ -68,6 +68,8 @@ def test_ablations_of_the_page_are_settings():
         ("affectgpt_siglip", "clip", "google/siglip-so400m-patch14-384"),
         ("affectgpt_wavlm", "hubert", "microsoft/wavlm-large"),
         ("affectgpt_data2vec", "hubert", "facebook/data2vec-audio-base-960h"),
+        ("affectgpt_eva", "clip", None),  # LAVIS' own page
+        ("affectgpt_imagebind", "hubert", "DAMO-NLP-SG/Video-LLaMA-2-7B-Finetuned"),
         ("affectgpt_llama3", "llm", "meta-llama/Meta-Llama-3-8B-Instruct"),
     ],
 )

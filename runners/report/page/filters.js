@@ -8,6 +8,7 @@ const SORTS = {
   name: "name",
 };
 
+const BY_SCORE = ["worst", "best"];
 const FAILED = "failed";
 
 // The numbers of the clips that pass, in order; `hits` comes from the text search, or is null.
@@ -42,6 +43,11 @@ function isKnown(figure) {
   return figure !== null && figure >= 0;
 }
 
+// Whether clips have scores to order them by; without true labels they have none.
+function isScored(index) {
+  return index.mean.some(isKnown);
+}
+
 function statusTest(index, rows, wanted) {
   const isFailed = (status) => status >= 0 && !["ok", "empty"].includes(index.statuses[status]);
   const number = index.statuses.indexOf(wanted); // -1 for "not done", as in the index
@@ -62,7 +68,7 @@ function labelTest(index, rows, text) {
 }
 
 function order(index, clips, sort, row) {
-  if (sort === "worst" || sort === "best") {
+  if (BY_SCORE.includes(sort) && isScored(index)) {
     const sign = sort === "worst" ? 1 : -1;
     const score = scores(index, row);
     return clips.filter((clip) => isKnown(score[clip])).sort((a, b) => sign * (score[a] - score[b]));
@@ -126,7 +132,7 @@ function Filters({ board, index, state }) {
       id="order"
       label="Order"
       value=${state.sort ?? ""}
-      options=${Object.entries(SORTS)}
+      options=${Object.entries(SORTS).filter(([key]) => isScored(index) || !BY_SCORE.includes(key))}
       onChange=${set("sort")}
     />
     <${MappingSelect} index=${index} state=${state} />
