@@ -36,7 +36,7 @@ def main() -> None:
     ids = torch.randint(
         3, shapes.vocabulary, (given.prompts + WARM_UP, given.tokens), generator=stream
     )
-    options = {"dtype": "float32", "max_model_len": 4096}
+    options = {"dtype": "float32", "max_model_len": 4096, "kv_cache_memory_bytes": 2**30}
     plain = {"skip_tokenizer_init": True, "seed": 0, "enable_prefix_caching": False}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
