@@ -107,6 +107,9 @@ class OfflineVllm:
         self.in_flight = 2 * int(self._engine.vllm_config.scheduler_config.max_num_seqs)
         """Requests that are added before one is finished: twice what the engine decodes at once,
         so that it never waits and main memory does not fill with prompts."""
+        is_eager = self._engine.model_config.enforce_eager
+        self._stance = "force_eager" if is_eager else "default"
+        """Eager engines still compile a function of the sampler: 2 s of the first step on a CPU."""
         self._lora = self._loaded(adapter) if adapter is not None else None
 
     def _loaded(self, adapter: Path) -> Any:
@@ -160,9 +163,9 @@ class OfflineVllm:
         try:
             while True:
                 is_over = True
-                for number, prompt, params in islice(
-                    more, min(_AT_ONCE, self.in_flight - len(waiting))
-                ):
+                # At first as many as there are: the first prompt is worked on before a second one.
+                some = min(_AT_ONCE, max(len(waiting), 1), self.in_flight - len(waiting))
+                for number, prompt, params in islice(more, some):
                     is_over = False
                     try:
                         self._engine.add_request(
@@ -189,10 +192,12 @@ class OfflineVllm:
                 self._engine.abort_request(list(waiting))
 
     def _step(self) -> "list[RequestOutput]":
+        import torch
         from vllm.v1.engine.exceptions import EngineDeadError
 
         try:
-            return self._engine.step()
+            with torch.compiler.set_stance(self._stance):
+                return self._engine.step()
         except EngineDeadError as error:
             raise PrerequisiteError(
                 "vLLM's engine died (its own messages are above); what was answered is kept, "

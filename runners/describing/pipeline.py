@@ -146,14 +146,17 @@ class Pipeline:
             ThreadPoolExecutor(1, "encode") as encoder,
             self.speed.running(),
         ):
-            ready = self._encoded(self._ahead(pool, iter(requests)))
+            encoded = self._encoded(self._ahead(pool, iter(requests)))
             try:
                 if self._adapter.feeding == "stream":
                     self._adapter.limit_batches(self._batch_size, self._batch_tokens)
-                    answers = self._stream(self._one_ahead(encoder, ready))
+                    ready = chain.from_iterable(self._one_ahead(encoder, encoded))
+                    answers = self._stream(ready)
                 else:
-                    batches = self._one_ahead(encoder, self._batches(ready))
-                    answers = chain.from_iterable(map(self._answer, batches))
+                    batches = self._batches(chain.from_iterable(encoded))
+                    answers = chain.from_iterable(
+                        map(self._answer, self._one_ahead(encoder, batches))
+                    )
                 for done in answers:
                     self.speed.add(done)
                     yield done
@@ -185,11 +188,11 @@ class Pipeline:
         while waiting:
             yield waiting.popleft().result()
 
-    def _encoded(self, ready: Iterator[_Ready]) -> Iterator[_Ready]:
+    def _encoded(self, ready: Iterator[_Ready]) -> Iterator[list[_Ready]]:
         """Bring what was prepared onto the device, some clips at a time: 1, 2, 4 and so on, so that
         the first answer is not begun after eight clips, but after one."""
         if not self._encodes:
-            yield from ready
+            yield from ([item] for item in ready)
             return
         count, most = 1, min(_ENCODED_AT_ONCE, self._batch_size)
         while items := list(islice(ready, count)):
@@ -199,10 +202,12 @@ class Pipeline:
             with naming_clips(item.request.name for item in items):
                 encoded = iter(each_alone(self._encode_or_raise, prepared))
             each = (time.perf_counter() - started) / max(len(prepared), 1)
-            for item in items:
-                if isinstance(item.prepared, Prepared):
-                    item = replace(item, prepared=next(encoded), seconds=item.seconds + each)
-                yield item
+            yield [
+                replace(item, prepared=next(encoded), seconds=item.seconds + each)
+                if isinstance(item.prepared, Prepared)
+                else item
+                for item in items
+            ]
 
     def _encode_or_raise(self, batch: list[Prepared]) -> list[Prepared | Failure]:
         found = self._adapter.encode(batch)

@@ -1,12 +1,13 @@
 """Figures of extraction: `python -m tests.benchmarks.extraction engines|cached|lexicon`.
 
 engines   questions a second on the miniature of Qwen2.5, 256 descriptions, up to 64 new tokens:
-          transformers one by one (the authors' way without vLLM), in padded batches, with
-          continuous batching, and vLLM; by the clock and by the processor's time. Loading
-          and the start of vLLM are left out; a few questions go first to warm up. The miniature is
-          as deep as Qwen2.5-7B, and its tokenizer is trained on these descriptions, so that prompts
-          are about as many tokens as with Qwen2.5's own; as there, seven query heads share keys
-          and values. It takes some eight minutes; with `engines 32` as many questions are asked.
+          transformers in padded batches and with continuous batching, three times in turn, then
+          one by one (the authors' way without vLLM; an eighth of the questions) and vLLM; medians,
+          by the clock and by the processor's time. Loading and the start of vLLM are left out; a
+          few questions go first to warm up. The miniature is as deep as Qwen2.5-7B, and its
+          tokenizer is trained on these descriptions, so that prompts are about as many tokens as
+          with Qwen2.5's own; as there, seven query heads share keys and values. It takes some six
+          minutes; with `engines 128` as many questions are asked.
 cached    20,000 descriptions whose answers are all in the cache: the whole command, with the labels
           to be written, scored and exported.
 lexicon   the extractor without a model on the 332 checked descriptions of EMER, official wheels.
@@ -21,6 +22,8 @@ import tempfile
 import time
 from contextlib import nullcontext
 from pathlib import Path
+from statistics import median
+from typing import Any
 from unittest.mock import patch
 
 from ovmer.baselines.chat import write_miniature
@@ -39,7 +42,8 @@ from tests.runners.jobs import job
 SHARED = Path(__file__).parents[2] / ".." / "shared"
 QUESTIONS, WARM_UP = 256, 8
 CLIPS = 20_000
-PADDED = "transformers, padded"
+PADDED, ALONE, VLLM = "transformers, padded", "transformers, one by one", "vLLM"
+TURNS, REPEATS = (PADDED, "transformers"), 3
 
 
 def engines(count: int = QUESTIONS) -> None:
@@ -47,31 +51,37 @@ def engines(count: int = QUESTIONS) -> None:
     with (SHARED / "emer" / "descriptions_332.csv").open(encoding="utf-8") as file:
         texts = [row["english"] for row in csv.DictReader(file)][: count + WARM_UP]
     questions = [(STEPS["labels"].render(reason=text), 0) for text in texts]
-    found = {}
+    found: dict[str, list[tuple[float, float]]] = {}
     with tempfile.TemporaryDirectory() as place:
         write_miniature(Path(place) / "mini", layers=28, heads=7, vocabulary=4000, sentences=texts)
         source = ChatModelSource.named(f"{place}/mini")
-        for what, keys in {
-            PADDED: {"name": "transformers", "batch_size": 32},
-            "transformers, one by one": {"name": "transformers", "batch_size": 1},
-            "transformers": {"name": "transformers", "batch_size": 32},
-            "vLLM": {"name": "vllm"},
-        }.items():
-            settings = engine_settings(keys)
+        for what in (*TURNS * REPEATS, ALONE, VLLM):
+            keys: dict[str, Any] = (
+                {"name": "vllm"} if what == VLLM else {"name": "transformers", "batch_size": 32}
+            )
+            some = questions
+            if what == ALONE:
+                keys["batch_size"] = 1
+                some = questions[-WARM_UP - count // 8 :]
             padded = patch.object(ContinuousEngine, "supports", lambda *_: False)
             with padded if what == PADDED else nullcontext():
                 engine = LocalTextEngine(
-                    source, settings, generation, device="cpu", dtype="float32"
+                    source, engine_settings(keys), generation, device="cpu", dtype="float32"
                 )
-                clock, used = found[what] = taken(engine, questions)
-            ratios = [
-                before / now for before, now in zip(found[PADDED], (clock, used), strict=True)
-            ]
-            print(
-                f"{what:26}{count / clock:8.1f} questions/s  {ratios[0]:5.1f} x by the clock, "
-                f"{ratios[1]:5.1f} x by processor time",
-                flush=True,
-            )
+                found.setdefault(what, []).append(taken(engine, some))
+    clocks = {what: [each[0] for each in turns] for what, turns in found.items()}
+    used = {what: [each[1] for each in turns] for what, turns in found.items()}
+    for what in found:
+        print(
+            f"{what:26}{1 / median(clocks[what]):8.1f} questions/s  "
+            f"{_ratios(clocks, what)} x by the clock, {_ratios(used, what)} x by processor time"
+        )
+
+
+def _ratios(seconds: dict[str, list[float]], what: str) -> str:
+    """Median and range of the ratios to padded batches, turn by turn."""
+    ratios = [a / b for a, b in zip(seconds[PADDED], seconds[what], strict=False)]
+    return f"{median(ratios):.1f} ({min(ratios):.1f} to {max(ratios):.1f})"
 
 
 def taken(engine: LocalTextEngine, questions: list[tuple[str, int]]) -> tuple[float, float]:
@@ -82,7 +92,7 @@ def taken(engine: LocalTextEngine, questions: list[tuple[str, int]]) -> tuple[fl
     seconds, used = time.perf_counter() - started, time.process_time() - used
     assert all(isinstance(each, Generated) for each in found.values())
     engine.close()
-    return seconds, used
+    return seconds / len(found), used / len(found)
 
 
 def cached() -> None:

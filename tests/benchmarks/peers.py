@@ -14,8 +14,10 @@ to 400, evenly spread (`spread`): the prompts hold subtitles of spread lengths, 
 prompt and answer together is bounded.
 
 The ways take turns, `--repeats` times; seconds run from the first clip's decoding to the last
-answer, without loading. The table has medians, and in brackets the range over the repeats, by the
-clock and by the processor's time: the latter tells more where other work is on the machine.
+answer, without loading. Those that take clip by clip are timed over `--alone` of the clips, as
+their rate depends on no number of clips. The table has medians, and in brackets the range over the
+repeats, by the clock and by the processor's time: the latter tells more where other work is on the
+machine.
 """
 
 import argparse
@@ -56,7 +58,7 @@ _PROJECTOR = (r"^eyes\.multi_modal_projector\.", "multi_modal_projector.")
 
 Words = dict[str, str]
 Measured = tuple[Words, float, float, float]
-"""Words by clip, seconds, seconds of the processor, and the share of time the model waited."""
+"""Words by clip; seconds and seconds of the processor a clip; share of time the model waited."""
 
 
 def main() -> None:
@@ -66,6 +68,7 @@ def main() -> None:
     parser.add_argument("--clips", type=int, default=32, help="the files are taken again and again")
     parser.add_argument("--answers", nargs="+", default=["fixed", "spread"])
     parser.add_argument("--tokens", type=int, default=64, help="of a fixed answer")
+    parser.add_argument("--alone", type=int, default=8, help="clips for ways without batches")
     parser.add_argument("--batch", type=int, default=12, help="clips of a padded batch")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--layers", type=int, default=12, help="of the language model, 7 M each")
@@ -91,12 +94,15 @@ def main() -> None:
             runs: dict[str, list[Measured]] = {way: [] for way in ways}
             for _ in range(given.repeats):
                 for way in ways:
+                    step = max(len(requests) // given.alone, 1)
+                    some = requests[::step] if way in (ALONE, LMMS_EVAL) else requests
                     if way == LMMS_EVAL:
-                        tokens = answer_tokens(len(requests), kind, given.tokens)
-                        found = by_lmms_eval(given.lmms_eval, checkpoint, requests, tokens)
+                        tokens = answer_tokens(len(requests), kind, given.tokens)[::step]
+                        found = by_lmms_eval(given.lmms_eval, checkpoint, some, tokens)
                     else:
-                        found = measured(way, checkpoint, settings, requests, given.batch)
-                    runs[way].append(found)
+                        found = measured(way, checkpoint, settings, some, given.batch)
+                    words, seconds, used, waited = found
+                    runs[way].append((words, seconds / len(some), used / len(some), waited))
                     print(f"{kind} {way}: {runs[way][-1][1:]}", file=sys.stderr, flush=True)
             print_table(kind, runs, len(requests))
 
@@ -181,14 +187,14 @@ def measured(
     requests: Sequence[ClipRequest],
     batch: int,
 ) -> Measured:
-    """Describe the clips in one of the ways."""
+    """Describe the clips in one of the ways; seconds of them all."""
     keeps_generate = patch.object(ContinuousEngine, "supports", lambda *_: False)
     with nullcontext() if WAYS[way] else keeps_generate:
         engine = "vllm" if way == "vllm" else "transformers"
         with loaded(checkpoint, settings, engine) as adapter:
-            size = {"one by one": 1, "padded": batch}.get(way, 64)
+            size = {ALONE: 1, "padded": batch}.get(way, 64)
             started, used = time.perf_counter(), time.process_time()
-            if way == "one by one":
+            if way == ALONE:
                 words, waited = _one_by_one(adapter, requests), 0.0
             else:
                 pipeline = Pipeline(adapter, seed=0, batch_size=size, workers=2, strict=True)
@@ -199,9 +205,9 @@ def measured(
     return words, seconds, used, waited
 
 
-LMMS_EVAL = "lmms-eval"
+ALONE, LMMS_EVAL = "one by one", "lmms-eval"
 WAYS = {
-    "one by one": False,
+    ALONE: False,
     "padded": False,
     "transformers": True,
     "vllm": True,
@@ -258,10 +264,11 @@ def print_table(kind: str, runs: dict[str, list[Measured]], count: int) -> None:
     for way, found in runs.items():
         clock = [a[1] / b[1] for a, b in zip(runs[base], found, strict=True)]
         processor = [a[2] / b[2] for a, b in zip(runs[base], found, strict=True)]
-        rate = statistics.median(count / each[1] for each in found)
+        rate = 1 / statistics.median(each[1] for each in found)
         waited = statistics.median(each[3] for each in found)
-        other = sum(found[0][0][name] != text for name, text in runs[base][0][0].items())
-        compared = "of its own" if way == LMMS_EVAL else f"{other} others" if other else "equal"
+        same = [found[0][0][name] == runs[base][0][0][name] for name in found[0][0]]
+        compared = "equal" if all(same) else f"{sum(same)} of {len(same)} equal"
+        compared = "of its own" if way == LMMS_EVAL else compared
         print(
             f"| {way} | {rate:.2f} | {_range(clock)} | {_range(processor)} | {waited:.0%} "
             f"| {compared} |"

@@ -358,6 +358,25 @@ def test_one_batch_is_encoded_while_another_is_generated():
     assert [each.status for each in found] == ["ok"] * 6
 
 
+def test_a_stream_finds_the_next_clips_encoded_before_it_has_drawn_the_last_ones():
+    third = threading.Event()
+
+    class Watch(Encoding):
+        feeding = "stream"
+
+        def encode(self, batch):
+            if sum(self.encoded) == 3:  # one and two before it
+                third.set()
+            return super().encode(batch)
+
+        def stream(self, items):
+            for number, item in enumerate(items):
+                assert number != 1 or third.wait(30), "the second of three waits to be drawn"
+                yield number, self.generate([item])[0]
+
+    assert [each.status for each in described(Watch())] == ["ok"] * 6
+
+
 def test_what_is_wrong_with_the_run_while_encoding_ends_it():
     class NoMemory(Encoding):
         def encode(self, batch):
