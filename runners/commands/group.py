@@ -1,6 +1,7 @@
 """Group each clip's labels by meaning with a language model, and score by these groups.
 
 ovmer group predictions=outputs/ovmerd/salmonn truth=true.csv replies=groups.jsonl
+ovmer group predictions=outputs/ovmerd/salmonn dataset=ovmerd data_root=/data replies=groups.jsonl
 
 The replies serve `ovmer score metric=grouping metric.replies=groups.jsonl` as well. The
 papers asked gpt-3.5-turbo-16k-0613, which has been withdrawn: figures from another model are their

@@ -110,12 +110,25 @@ def _other(
     beside: frozenset[str] = frozenset(),
 ) -> Iterator[Mark]:
     changed = [
-        f"{key}={_short(ran[key])} (print: {_short(shipped.get(key))})"
-        for key in ran
-        if key not in beside and ran[key] != shipped.get(key)
+        f"{key}={_short(value)} (print: {_short(printed)})"
+        for key, value, printed in _pairs(
+            {k: v for k, v in ran.items() if k not in beside}, shipped
+        )
+        if value != printed
     ]
     if changed:
         yield Mark(f"other {what}: {', '.join(changed)}")
+
+
+def _pairs(ran: Mapping[str, Any], shipped: Mapping[str, Any]) -> Iterator[tuple[str, Any, Any]]:
+    """(key, value, print's value); keys of a mapping, such as the prompts, each by itself."""
+    for key, value in ran.items():
+        printed = shipped.get(key)
+        if isinstance(value, Mapping) and isinstance(printed, Mapping):
+            for each in dict.fromkeys((*value, *printed)):
+                yield f"{key}.{each}", value.get(each), printed.get(each)
+        else:
+            yield key, value, printed
 
 
 def _short(value: Any) -> str:
@@ -184,7 +197,7 @@ def _running(
         yield Mark(f"other decoding: {', '.join(switches)}")
     yield from _given(identity)
     if any(each.startswith("dataset.language=") for each in info.overrides):
-        yield Mark(f"subtitles in {identity.get('dataset.language')}")
+        yield Mark(f"subtitles in {info.about['dataset'].get('language')}")
     dtype, printed = identity.get("machine.dtype"), shipped.get("dtype")
     asked = (info.about.get("machine") or {}).get("dtype", "auto") != "auto"
     # A dry run has no precision to compare, unless one was set.

@@ -35,6 +35,7 @@ def write_run(
     problem: str | None = None,
     answers: str = "descriptions",
     task: str = "describe",
+    language: str = "english",
 ) -> Path:
     """`outputs/DATASET/NAME` with run.json and scores.json; `figures` lie in [0, 1]."""
     folder = outputs / dataset / (name or baseline)
@@ -47,7 +48,7 @@ def write_run(
             **(fields or {}),
         },
         "machine": {"dtype": machine},
-        "dataset": {"name": dataset, "labels": {"column": "openset"}},
+        "dataset": {"name": dataset, "labels": {"column": "openset"}, "language": language},
         "generation": generation,
         "subtitle": subtitle,
         "task": {"name": task},

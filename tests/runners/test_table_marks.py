@@ -49,6 +49,10 @@ def test_ours_is_beside_print(outputs: Path) -> None:
         ({"clips": 4}, "4 clips, not the whole data set"),
         ({"extractor": {"name": "lexicon"}}, "labels by rule"),
         ({"fields": {"frames": 4}}, "other settings: frames=4 (print: 16)"),
+        (
+            {"fields": {"prompt": {"without_subtitle": "Why?"}}},
+            "other settings: prompt.without_subtitle=Why? (print: ",
+        ),
         ({"fields": {"generation": {"paper": {"num_beams": 1}}}}, "other decoding: num_beams=1 (p"),
         ({"extractor": EXTRACTOR | {"model": "me/Other"}}, "labels by Other, print's by Qwen2.5"),
         ({"extractor": EXTRACTOR | {"parser": "friendly"}}, "labels read by the friendly parser"),
@@ -61,6 +65,10 @@ def test_ours_is_beside_print(outputs: Path) -> None:
         ({"identity": weights(ignore=["lm.*"])}, "other weights: model without lm.*"),
         ({"identity": {"engine.quantization": "4bit"}}, "other decoding: engine.quantization=4bit"),
         ({"identity": {"dataset.visual": "face"}}, "faces were looked at, print's run had frames"),
+        (
+            {"overrides": ("dataset.language=chinese",), "language": "chinese"},
+            "subtitles in chinese",
+        ),
         ({"identity": {"inputs": "no_subtitle"}}, "other inputs: no_subtitle"),
         ({"identity": {"asr": {"model": "x"}}}, "subtitles by a speech recogniser"),
         ({"identity": {"faces": {"finder": "x"}}}, "faces found here"),
