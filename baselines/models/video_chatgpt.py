@@ -126,7 +126,8 @@ class VideoChatGpt(nn.Module):
         config, vision = read_json(llm), clip_vision_config(tower)
         published = read_tensors(llm)
         words = rename(published, LLM_KEYS)
-        vocabulary = count_words(llama_config(config).vocab_size, [words.get(_LM_HEAD)])
+        tables = [published.get(f"{name}.weight") for name in ("model.embed_tokens", "lm_head")]
+        vocabulary = count_words(llama_config(config).vocab_size, tables)
         with weightless():
             model = cls({**config, "vocab_size": vocabulary}, vision)
         is_llava = any(_LLAVA in key for key in published)

@@ -5,8 +5,8 @@ import os
 import pytest
 
 from ovmer.runners import cli
-from ovmer.runners.sweeping import queue, submit
-from tests.runners.jobs import job
+from ovmer.runners.sweeping import queue
+from tests import processes
 
 STATES = """\
 #!/bin/sh
@@ -42,7 +42,7 @@ def test_states_are_said_with_their_reasons_and_silence_once(squeue, capsys):
     ]
 
 
-def test_a_cluster_without_accounting_is_not_asked_for_it(tmp_path, monkeypatch, capfd):
+def test_a_cluster_without_accounting_is_not_asked_for_it(tmp_path):
     """submitit would run `sacct` at every poll, and warn each time that it fails."""
     answers = {"sbatch": "Submitted batch job 7", "squeue": "7|TIMEOUT|TimeLimit", "srun": ""}
     for name, answer in answers.items():
@@ -50,13 +50,10 @@ def test_a_cluster_without_accounting_is_not_asked_for_it(tmp_path, monkeypatch,
     (tmp_path / "sacct").write_text(f"#!/bin/sh\ntouch {tmp_path}/was_asked\nexit 1\n")
     for name in (*answers, "sacct"):
         (tmp_path / name).chmod(0o755)
-    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
-    launcher = [
-        "hydra/launcher=submitit_slurm",
-        f"hydra.launcher.submitit_folder={tmp_path}/jobs",
-    ]
-    assert list(submit.submit([job("baseline=random")], launcher)) == [(0, cli.FAILED)]
-    said = capfd.readouterr().err
-    assert "random ran out of time on the cluster" in said
-    assert "sacct" not in said
+    sweep = ["sweep", "-m", "baseline=random", "dataset=sample", "hydra/launcher=submitit_slurm"]
+    path = {"PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}"}
+    done = processes.run(sweep, tmp_path, environment=path)
+    assert done.returncode == cli.FAILED
+    assert "random ran out of time on the cluster" in done.stderr
+    assert "sacct" not in done.stderr
     assert not (tmp_path / "was_asked").exists()
