@@ -38,7 +38,7 @@ from ovmer.baselines.models.affectgpt_encoders import (
     write_sound_miniature,
     write_words_miniature,
 )
-from ovmer.baselines.models.affectgpt_figure4 import EvaConfig
+from ovmer.baselines.models.affectgpt_eva_imagebind import EvaConfig
 from ovmer.baselines.models.affectgpt_fusion import (
     QFORMER,
     QUERIED_KEYS,

@@ -3,7 +3,7 @@
     picture   clip      the projected vector of a frame, not brought to unit length
               dinov2    the last hidden state, before the final norm; mean over class token, patches
               siglip    the last hidden state, before the final norm; mean over the patches
-              eva_vit_g       } see affectgpt_figure4.py; their folders have no config.json,
+              eva_vit_g       } see affectgpt_eva_imagebind.py; their folders have no config.json,
     sound     imagebind_huge  } but files of these names
               hubert, wavlm, data2vec-audio    the last four layers; mean over them and over time
     words     qwen2, llama
@@ -55,7 +55,7 @@ from ovmer.baselines.layers.hubert import (
 )
 from ovmer.baselines.layers.imagebind import IMAGEBIND_FILE, ImageBindAudio, ImageBindConfig
 from ovmer.baselines.miniature import publish, random_tensors, write_json
-from ovmer.baselines.models.affectgpt_figure4 import (
+from ovmer.baselines.models.affectgpt_eva_imagebind import (
     EvaConfig,
     EvaEncoder,
     eva_config,

@@ -31,7 +31,7 @@ from ovmer.baselines.models.affectgpt_encoders import (
     sound_config,
     words_config,
 )
-from ovmer.baselines.models.affectgpt_figure4 import EvaConfig, drop_paths, random_crop
+from ovmer.baselines.models.affectgpt_eva_imagebind import EvaConfig, drop_paths, random_crop
 from ovmer.baselines.models.affectgpt_fusion import (
     PUBLISHED_QUERIED,
     QUERIED_KEYS,

@@ -116,8 +116,8 @@ def _makings(folders: Mapping[str, RunFolder]) -> Iterator[str]:
             entry = stored_entry(folder, settings_from_json(info.settings, folder.path))
             entries |= {} if entry is None else {name: entry}
     if made := unlike_labels(entries):
-        told = "; ".join(f"{name}: {how}" for name, how in made.items())
-        yield f"- labels were made unlike, which alone may be the difference ({told})"
+        makers = "; ".join(f"{name}: {how}" for name, how in made.items())
+        yield f"- labels were made unlike, which alone may be the difference ({makers})"
 
 
 def _words(folders: Mapping[str, RunFolder]) -> Iterator[str]:

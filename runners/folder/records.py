@@ -131,7 +131,7 @@ def placed_records(path: Path, kind: type[R]) -> Iterator[tuple[int, R]]:
 
 
 def records_at(path: Path, kind: type[R], places: Iterable[int]) -> Iterator[R]:
-    """The records of a file at places that `placed_records` or `RecordWriter.append` told."""
+    """The records of a file at places that `placed_records` or `RecordWriter.append` returned."""
     places = iter(places)
     with path.open("rb") as file:
         while some := list(islice(places, _READ_AT_ONCE)):

@@ -308,7 +308,8 @@ def _marks(
     if scored.metric == "grouping" and grouped_by != layout.grouped_by:
         yield Mark(f"grouped by {grouped_by}, print's by {layout.grouped_by}")
     if column.clips is not None and scored.n_clips != column.clips:
-        yield Mark(f"{scored.n_clips} clips, not the whole data set")
+        clips = "one clip" if scored.n_clips == 1 else f"{scored.n_clips} clips"
+        yield Mark(f"{clips}, not the whole data set")
     asked = (info.about.get("task") or {}).get("name")
     if asked and row.task not in (None, asked):  # of every figure, so that a row is of one run
         yield Mark(f"asked as task={asked}, print as task={row.task}")

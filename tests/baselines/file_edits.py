@@ -32,6 +32,7 @@ def files(part: Path) -> list[Path]:
 def read(file: Path) -> Any:
     if file.suffix == ".safetensors":
         return load_file(file)
+    # Written by the test itself; some rows put objects of other classes beside the weights.
     return torch.load(file, weights_only=False)
 
 
@@ -57,9 +58,9 @@ def tensors(change: Callable[[State], State | None], last: bool = False) -> Edit
         write({**content, "model": changed} if state is not content else changed, file)
         index = file.parent / "pytorch_model.bin.index.json"
         if index.is_file() and file.parent == part:
-            told = json.loads(index.read_text())
-            told["weight_map"] |= dict.fromkeys(changed, file.name)
-            index.write_text(json.dumps(told))
+            values = json.loads(index.read_text())
+            values["weight_map"] |= dict.fromkeys(changed, file.name)
+            index.write_text(json.dumps(values))
 
     return edit
 
@@ -113,9 +114,9 @@ def renamed(old: str, new: str) -> Edit:
 
 def config(change: Callable[[dict[str, Any]], None], name: str = "config.json") -> Edit:
     def edit(part: Path) -> None:
-        told = json.loads((part / name).read_text())
-        change(told)
-        (part / name).write_text(json.dumps(told))
+        values = json.loads((part / name).read_text())
+        change(values)
+        (part / name).write_text(json.dumps(values))
 
     return edit
 
@@ -203,14 +204,14 @@ def pickled_model(part: Path) -> None:
 
 
 def rope(settings: dict[str, Any], key: str = "rope_scaling") -> Edit:
-    return config(lambda told: told.update({key: settings}))
+    return config(lambda values: values.update({key: settings}))
 
 
 def section(name: str, kind: str, *left_out: str) -> Edit:
     """A section of config.json as transformers writes it: only what differs from the defaults."""
 
-    def change(told: dict[str, Any]) -> None:
-        told[name] = {k: v for k, v in told[name].items() if k not in left_out} | {
+    def change(values: dict[str, Any]) -> None:
+        values[name] = {k: v for k, v in values[name].items() if k not in left_out} | {
             "model_type": kind
         }
 
@@ -218,7 +219,7 @@ def section(name: str, kind: str, *left_out: str) -> Edit:
 
 
 def nulls(*names: str) -> Edit:
-    return config(lambda told: told.update(dict.fromkeys(names)))
+    return config(lambda values: values.update(dict.fromkeys(names)))
 
 
 def block_more(part: Path) -> None:
