@@ -50,10 +50,14 @@ class AnswerCache:
         try:
             folder.mkdir(parents=True, exist_ok=True)
             self._file = sqlite3.connect(self._path, timeout=_WAIT_SECONDS, isolation_level=None)
-            journal = "DELETE" if _on_network_disk(folder) else "WAL"
-            self._file.execute(f"PRAGMA journal_mode={journal}")
-            self._file.execute("PRAGMA synchronous=NORMAL")
-            self._file.execute(_SCHEMA)
+            try:
+                journal = "DELETE" if _on_network_disk(folder) else "WAL"
+                self._file.execute(f"PRAGMA journal_mode={journal}")
+                self._file.execute("PRAGMA synchronous=NORMAL")
+                self._file.execute(_SCHEMA)
+            except BaseException:
+                self._file.close()
+                raise
         except (sqlite3.Error, OSError) as error:
             raise self._problem(error) from error
 
