@@ -3,6 +3,7 @@
 import ast
 import json
 import re
+import runpy
 import shlex
 import subprocess
 import sys
@@ -65,7 +66,7 @@ def package(tmp_path_factory) -> Path:
     source = tmp_path_factory.mktemp("my-models")
     target = tmp_path_factory.mktemp("site")
     (toml,) = [body for language, body in BLOCKS if language == "toml"]
-    (module,) = [body for language, body in BLOCKS if language == "python" and "Adapter" in body]
+    module = adapters()["Loudness"]
     (source / "pyproject.toml").write_text(toml, encoding="utf-8")
     (source / "my_models.py").write_text(module, encoding="utf-8")
     assert len(module.splitlines()) <= 25
@@ -73,6 +74,19 @@ def package(tmp_path_factory) -> Path:
     words = [sys.executable, "-m", *install.split(), str(target), str(source)]
     subprocess.run(words, check=True, capture_output=True, timeout=120)
     return target
+
+
+def adapters() -> dict[str, str]:
+    """The blocks that define an adapter, by the names of the classes."""
+    blocks = [body for language, body in BLOCKS if language == "python"]
+    return {name: body for body in blocks for name in re.findall(r"class (\w+)\(Adapter", body)}
+
+
+def test_the_class_in_two_halves_describes_a_clip(tmp_path):
+    (tmp_path / "halves.py").write_text(adapters()["Motion"], encoding="utf-8")
+    module = runpy.run_path(str(tmp_path / "halves.py"))
+    answer = module["Motion"]().describe(SAMPLE / "video" / "farewell.mp4", None, None)
+    assert re.fullmatch(r"The person is (excited|calm)\.", answer)
 
 
 @pytest.fixture
