@@ -17,7 +17,7 @@ class QuestionTemplate:
 
     def __post_init__(self) -> None:
         if self.with_subtitle.count(SLOT) != 1:
-            raise PrerequisiteError(f"baseline.prompt.with_subtitle must hold {SLOT} once")
+            raise PrerequisiteError(f"with_subtitle in the baseline's prompt must hold {SLOT} once")
 
     def about(self, subtitle: str | None) -> str:
         """The question; None leaves the subtitle out, an empty one is a clip without words."""

@@ -57,6 +57,7 @@ class WorkerProcess:
             **pipes,  # type: ignore[call-overload]
         )
         self._unread, self._last_words = b"", b""
+        self._without_key = ""
         self._selector = selectors.DefaultSelector()
         for pipe in (self._process.stdin, self._process.stdout, self._process.stderr):
             os.set_blocking(pipe.fileno(), False)
@@ -113,7 +114,8 @@ class WorkerProcess:
             ready = self._selector.select(left) if left > 0 else []
             if not ready:
                 self.kill()
-                raise Timeout(f"the worker gave no answer within {seconds:g} s{self._said()}")
+                more = f"{self._lacks(key)}{self._said()}"
+                raise Timeout(f"the worker gave no answer within {seconds:g} s{more}")
             for each, _ in ready:
                 if each.fileobj is not stdin:
                     self._read(each.fileobj)
@@ -176,7 +178,13 @@ class WorkerProcess:
                 continue
             if isinstance(found, dict) and key in found:
                 return found
+            if isinstance(found, dict):
+                self._without_key = line[:_SHOWN].decode("utf-8", "replace")
         return None
+
+    def _lacks(self, key: str) -> str:
+        """The last object that was no answer, as the end of a sentence."""
+        return f'; what it printed lacks "{key}": {self._without_key}' if self._without_key else ""
 
     def _said(self) -> str:
         """The last line of its standard error, as the end of a sentence."""

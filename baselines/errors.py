@@ -19,6 +19,7 @@ import difflib
 import traceback
 from collections.abc import Iterable
 from enum import StrEnum
+from importlib.metadata import entry_points
 from pathlib import Path
 
 
@@ -103,10 +104,19 @@ def _plain(name: str) -> str:
 
 def where(error: BaseException) -> str:
     """File and line where an error arose, as the end of a sentence; not within a library if that
-    was called by other code."""
+    was called by other code. An installed plug-in is no library."""
     frames = list(traceback.extract_tb(error.__traceback__))
-    frames = [frame for frame in frames if "site-packages" not in frame.filename] or frames
+    plug_ins = {each.module.partition(".")[0] for each in entry_points(group="ovmer.adapters")}
+    frames = [each for each in frames if _library(each.filename) in {None, *plug_ins}] or frames
     return f" ({Path(frames[-1].filename).name}, line {frames[-1].lineno})" if frames else ""
+
+
+def _library(file: str) -> str | None:
+    """The installed package or module that a file belongs to."""
+    parts = Path(file).parts
+    if "site-packages" not in parts[:-1]:
+        return None
+    return parts[parts.index("site-packages") + 1].removesuffix(".py")
 
 
 def first_line(error: BaseException) -> str:

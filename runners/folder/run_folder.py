@@ -142,7 +142,9 @@ class RunFolder:
             raise PrerequisiteError(f"{self.path} holds imported predictions; {_ELSEWHERE}")
         elif differing := differences(info.identity, identity):
             named = [
-                f"{key} ({_short(there)} there, {_short(now)} now)"
+                "baseline.code (the adapter's code was edited since)"
+                if key == "baseline.code" and None not in (there, now)
+                else f"{key} ({_short(there)} there, {_short(now)} now)"
                 for key, (there, now) in differing.items()
             ]
             raise PrerequisiteError(

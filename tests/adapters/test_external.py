@@ -136,6 +136,11 @@ def test_no_answer_in_time_is_a_timeout_and_leaves_nothing_running(external, tmp
         assert ended(int(pid))
 
 
+def test_an_answer_without_its_id_is_named_when_the_time_is_over(external):
+    found = answers(external("say(nr=7)", timeout=1.0), "a")
+    assert 'gave no answer within 1 s; what it printed lacks "id": {"nr": 7}' in str(found[0])
+
+
 def test_what_it_started_ends_with_it_in_another_session_too(external, tmp_path):
     adapter = external(
         'child = subprocess.Popen(["sleep", "600"], start_new_session=True)\n'

@@ -1,5 +1,6 @@
 """Names, near names, and plug-ins that live outside the tree."""
 
+import importlib
 import re
 import subprocess
 import sys
@@ -10,6 +11,7 @@ import pytest
 
 from ovmer.adapters import Adapter, registry
 from ovmer.adapters.base import Prepared
+from ovmer.baselines import errors
 from ovmer.baselines.errors import MissingModality, PrerequisiteError
 from ovmer.runners.config import Settings, settings_from_overrides
 from ovmer.runners.job import Job
@@ -158,6 +160,19 @@ def test_a_package_brings_its_own_settings(tmp_path, monkeypatch, plugins):
     job = Job(settings_from_overrides(["baseline=theirs", "dataset=sample"]))
     assert job.settings.baseline["title"] == "Their model"
     assert job.adapter.describe(None, None, None) == "7"
+
+
+def test_an_error_in_an_installed_plug_in_is_not_that_of_a_library(tmp_path, monkeypatch):
+    folder = tmp_path / "site-packages"
+    folder.mkdir()
+    (folder / "loud.py").write_text("def measure(sound):\n    return sound.volume\n")
+    monkeypatch.syspath_prepend(folder)
+    with pytest.raises(AttributeError) as caught:
+        importlib.import_module("loud").measure(1)
+    assert errors.where(caught.value).startswith(" (test_registry.py")
+    point = EntryPoint("loudness", "loud:Loudness", registry.GROUP)
+    monkeypatch.setattr(errors, "entry_points", lambda group: [point])
+    assert errors.where(caught.value) == " (loud.py, line 2)"
 
 
 # -- mistakes in a plug-in -----------------------------------------------------------------------

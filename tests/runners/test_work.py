@@ -194,6 +194,19 @@ def test_a_folder_of_other_settings_is_refused_with_what_differs(base):
     assert "variant=WORD" in str(caught.value)
 
 
+def test_edited_code_of_the_adapter_is_named_in_words(base):
+    made = job("baseline=random", *base)
+    work(made)
+    folder = RunFolder(made.folder)
+    old, new = ({**folder.info().identity, "baseline.code": each} for each in ("7f", "8e"))
+    with folder:
+        folder.write_info(replace(folder.info(), identity=old))
+    with pytest.raises(
+        PrerequisiteError, match="the adapter's code was edited since.*variant=WORD"
+    ):
+        folder.check(new)
+
+
 def test_a_folder_without_a_described_clip_is_begun_anew(base, capsys):
     """A yaml that did not work at first is corrected, without a word about the folder."""
     made = job("baseline=scripted", *base)
