@@ -29,6 +29,11 @@ def explain(error: Exception, group: str = "") -> str:
         where, _, choice = str(error.missing_cfg_file).rpartition("/")
         return f"there is no {where}={choice}; {near(choice, error.options)}"
     if isinstance(error, OverrideParseException):
+        if Path(error.override).expanduser().exists():
+            return (
+                f"{error.override} is a path without its setting; write clips={error.override} "
+                f"for clips to describe, predictions={error.override} for answers to score"
+            )
         return (
             f"{error.override!r} cannot be read as key=value ({_first_line(error)}); "
             "put quotes within quotes around a value with special characters: 'key=\"value\"'"
@@ -50,7 +55,10 @@ def explain(error: Exception, group: str = "") -> str:
             )
         return f"{override} is no single value; add -m to sweep, or give a list as {key}=[{values}]"
     if isinstance(error, YAMLError):  # its further lines name the file, line and column
-        return " ".join(str(error).split())
+        said = " ".join(str(error).split())
+        if said.startswith("mapping values are not allowed"):
+            return f"{said}; a value that holds a colon needs quotes"
+        return said
     return _first_line(error)
 
 

@@ -7,6 +7,7 @@ read. The caller interprets columns and missing values.
 
 import csv
 import json
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,8 +18,6 @@ from typing import Any
 from ovmer.baselines.errors import PrerequisiteError, first_line
 
 _LARGEST_CELL = 2**31 - 1  # characters; the csv module refuses more than 131,072 by default
-_OTHERS = ("utf-16", "gb18030", "cp1252")
-"""Encodings that spreadsheets write, likeliest first: UTF-16 only with its mark."""
 _PARQUET_ROWS = 4096
 _MARKS = {"\t": "tab", ";": "semicolon"}
 
@@ -82,16 +81,17 @@ def _wrong_encoding(path: Path, error: UnicodeDecodeError) -> str:
 
 def _likely_encoding(path: Path) -> str | None:
     content = path.read_bytes()
-    for name in _OTHERS:
-        if name == "utf-16" and not content.startswith((b"\xff\xfe", b"\xfe\xff")):
-            continue
+    if content.startswith((b"\xff\xfe", b"\xfe\xff")):
+        return "utf-16"
+    # Most bytes are some text in both; in a real one of gb18030 the high bytes come in pairs.
+    high = re.findall(rb"[\x80-\xff]+", content)
+    are_pairs = 2 * sum(len(each) % 2 for each in high) < len(high)
+    for name in ("gb18030", "cp1252") if are_pairs else ("cp1252", "gb18030"):
         try:
-            text = content.decode(name)
+            content.decode(name)
         except UnicodeDecodeError:
             continue
-        # Any bytes are some text in gb18030; a Chinese one holds Chinese characters.
-        if name != "gb18030" or any("\u4e00" <= character <= "\u9fff" for character in text):
-            return name
+        return name
     return None
 
 

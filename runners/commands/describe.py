@@ -53,16 +53,19 @@ def main() -> int:
             f"{key}= is about one clip, but {given.paths[0]} names clips already; leave one out"
         )
     folder = None if frames is None else Path(frames)
+    if job.settings.dry_run:
+        say("dry run: a random miniature answers, so its words mean nothing")
+    uses = " and ".join(sorted(job.adapter.modalities))
     found: list[Prediction] = []
     failed = 0
     with Baseline(job) as model:
         if not clips:
             found = [model.ask(**given.settings, frames=folder)]
-            _print(found[0], "")
+            _print(found[0], "", uses)
         for clip in clips:
             try:
                 found.append(_ask(model, clip, folder))
-                _print(found[-1], clip.name if len(clips) > 1 else "")
+                _print(found[-1], clip.name if len(clips) > 1 else "", uses)
             except ClipError as error:
                 failed += 1
                 say(str(error))
@@ -75,10 +78,11 @@ def _ask(model: Baseline, clip: Clip, frames: Path | None) -> Prediction:
     return model.ask(clip.video, clip.audio, clip.subtitle, frames=frames, name=clip.name)
 
 
-def _print(prediction: Prediction, name: str) -> None:
+def _print(prediction: Prediction, name: str, uses: str) -> None:
     text = visible(prediction.description)
     print(f"{name}: {text}" if name else text, flush=True)
-    for note in prediction.notes:
+    notes = [] if text else [f"the answer is empty; this baseline uses {uses or 'no input'}"]
+    for note in (*notes, *prediction.notes):
         say(f"{name}: {note}" if name else note)
 
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import shlex
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -65,10 +66,11 @@ def columns_of(
                 f"another one by columns.{kinds[-1]}="
             )
     if not found.keys() & {*_FILES, "subtitle"}:
+        example = shlex.quote(f"columns.video={next(iter(header), 'NAME')}")
         raise PrerequisiteError(
             f"{path} has the columns {', '.join(header) or 'none':.200}, and none is called "
-            "video, audio or subtitle; say which one is, e.g. columns.video="
-            f"{next(iter(header), 'NAME')}"
+            "video, audio or subtitle; say which ones are by columns.video=, columns.subtitle= and "
+            f"columns.labels=, e.g. {example}"
         )
     return found
 

@@ -102,7 +102,11 @@ class WordMetric(Metric):
         for whose, side in (("predictions", predicted), ("truth", true)):
             unknown = int((side.row == UNKNOWN).sum())
             if unknown:
-                notes.append(f"{unknown} of {len(side.row)} labels in the {whose} are in no table")
+                example = max(side.unknown.items(), key=lambda item: item[1])[0]
+                notes.append(
+                    f"{unknown} of {len(side.row)} labels in the {whose} are not in the "
+                    f"vocabulary, e.g. {example[:30]!r}"
+                )
             notes += parser_notes(side.flat, whose)
             lost = lost_by_strict(side, self.vocabulary.row) if self.parser == "strict" else 0
             if lost:

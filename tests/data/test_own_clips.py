@@ -165,6 +165,7 @@ WRONG_TABLES = [
     ("name,video\na,anna.mp4\na,carl.mkv\n", [], "rows 1 and 2 have the name 'a'"),
     ("name,video\n,anna.mp4\nb,carl.mkv\n", [], "row 1 has no name"),
     ("path,mood\nanna.mp4,x\n", [], "none is called video, audio or subtitle.*columns.video=path"),
+    ("my file,mood\nanna.mp4,x\n", [], "columns.subtitle=.*'columns.video=my file'"),
     ("video\nanna.mp4\n", ["columns.audio=sound"], "columns.audio=sound.*has no such column"),
     (
         "file\nanna.mp4\n",
@@ -194,6 +195,14 @@ def test_a_wrong_encoding_is_named_with_the_way_to_convert_it(folder: Path, enco
     )  # there the bytes are UTF-8, too
     path.write_text(f"video,subtitle\nanna.mp4,{words}\n", encoding=encoding)
     with pytest.raises(PrerequisiteError, match=f"probably {encoding}.*iconv -f {encoding}"):
+        read(path)
+
+
+@pytest.mark.parametrize("encoding", ["gb18030", "cp1252"])
+def test_umlauts_in_either_encoding_are_not_taken_for_the_other(folder, encoding):
+    path = folder / "table.csv"
+    path.write_text("video,subtitle\nanna.mp4,früh geöffnet\n", encoding=encoding)
+    with pytest.raises(PrerequisiteError, match=f"probably {encoding}"):
         read(path)
 
 

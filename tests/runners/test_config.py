@@ -53,6 +53,7 @@ def sentence(*overrides):
         ("baseline=empty,random", "baseline=empty,random is no single value; add -m to sweep"),
         ("variant=a(b", "'variant=a(b' cannot be read as key=value"),
         ("variant", "'variant' cannot be read as key=value"),
+        ("/", "/ is a path without its setting; write clips=/ for clips to describe"),
     ],
 )
 def test_a_mistake_is_one_sentence(override, said):

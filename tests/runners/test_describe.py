@@ -21,6 +21,13 @@ def test_the_words_of_the_subtitle_are_taken_as_they_stand(command):
     assert (done.returncode, done.stdout) == (0, "happy, sad\n")
 
 
+def test_an_empty_answer_and_a_dry_run_say_so(command, clip):
+    done = command("describe", "baseline=lexicon", clip, "dry_run=true")
+    assert (done.returncode, done.stdout) == (0, "\n")
+    assert "a random miniature answers" in done.stderr
+    assert "the answer is empty; this baseline uses subtitle" in done.stderr
+
+
 def test_it_says_what_a_sweep_says(command, clip, on_data, tmp_path):
     command("sweep", "baseline=random", *on_data)
     table = next(tmp_path.glob("outputs/*/random/predictions.csv")).read_text("utf-8")

@@ -28,6 +28,12 @@ def wheel(predictions: dict[str, Any], truth: dict[str, Any], **more: Any) -> Sc
     return score(predictions, truth, wheel_root=SHIPPED, bootstrap=200, **more)
 
 
+def test_labels_outside_the_vocabulary_are_counted_and_one_is_shown() -> None:
+    scores = wheel({"a": ["happy"], "b": ["sad"]}, {"a": ["curious; content"], "b": ["sad"]})
+    said = "1 of 2 labels in the truth are not in the vocabulary, e.g. 'curious; content'"
+    assert said in scores.notes
+
+
 def test_empty_predictions_everywhere() -> None:
     truth = {"a": "happy", "b": "sad, angry", "c": "mad", "d": "joyful"}
     scores = wheel({"a": "[]", "b": "", "c": None, "d": []}, truth)
