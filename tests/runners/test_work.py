@@ -202,7 +202,7 @@ def test_edited_code_of_the_adapter_is_named_in_words(base):
     with folder:
         folder.write_info(replace(folder.info(), identity=old))
     with pytest.raises(
-        PrerequisiteError, match="the adapter's code was edited since.*variant=WORD"
+        PrerequisiteError, match=r"the adapter's code was edited since.*variant=WORD"
     ):
         folder.check(new)
 
