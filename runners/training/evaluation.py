@@ -67,6 +67,7 @@ class Evaluation:
 
     def _score(self, checkpoint: Path, dataset: str) -> None:
         """One sweep, unless its figure is known."""
+        from ovmer.runners.folder.readings import stored_entry
         from ovmer.runners.folder.run_folder import RunFolder
         from ovmer.runners.sweeping.jobs import run_jobs
         from ovmer.runners.sweeping.sweep import compose
@@ -90,12 +91,13 @@ class Evaluation:
         )
         with random_state_kept():
             run_jobs(composed.jobs, composed.launcher)
-        scores = list(RunFolder(composed.jobs[0].folder).read_scores().values())
-        if not scores:
+        job = composed.jobs[0]
+        scores = stored_entry(RunFolder(job.folder), job.settings)
+        if scores is None:
             raise PrerequisiteError(
-                f"{composed.jobs[0].folder} has no figure; see its run.json, then run this again"
+                f"{job.folder} has no figure; see its run.json, then run this again"
             )
-        figures.setdefault(dataset, {})[step] = scores[-1].figures[scores[-1].primary]
+        figures.setdefault(dataset, {})[step] = scores.figures[scores.primary]
         text = json.dumps({"sets": list(self._asked.sets), "figures": figures}, indent=1)
         replace_file(self._folder / "figures.json", text.encode() + b"\n")
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from ovmer.runners.training.evaluation import random_state_kept, table
+from ovmer.runners.training.evaluation import Evaluation, random_state_kept, table
 from ovmer.runners.training.run import TrainingRun
 from ovmer.runners.training.settings import compose_train
 
@@ -122,3 +122,30 @@ def test_what_validation_draws_changes_no_training():
     with random_state_kept():
         drawn = draw()
     assert draw() == drawn
+
+
+class Trained:
+    """Checkpoints that all say the same, by the scripted baseline."""
+
+    visual = "frame"
+
+    def baseline(self, checkpoint: Path) -> dict[str, object]:
+        said = "She is sad. She sits. She waits. Now she is happy."
+        name = checkpoint.name.replace("-", "_")
+        return {"defaults": ["scripted", "_self_"], "name": name, "default": said}
+
+
+def test_figures_are_those_of_the_settings_that_were_asked_for(tmp_path):
+    """One run folder is scored under several extractors; the first is asked for again."""
+    found = []
+    for sentences in (0, 1, 0):
+        sets = f"train.validation.sets=['extractor.sentences={sentences}']"
+        given = ["recipe=lora", "baseline=salmonn", "train.validation.dataset=sample", sets]
+        (tmp_path / "checkpoint-1").mkdir(exist_ok=True)
+        text = Evaluation(compose_train(given), Trained(), tmp_path).finish(
+            [tmp_path / "checkpoint-1"]
+        )
+        found.append(text.splitlines()[-1])
+    first, second, again = found
+    assert first != second
+    assert again == first
