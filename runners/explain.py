@@ -1,9 +1,11 @@
 """One sentence for each mistake in a configuration."""
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any, TypeVar
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import (
     ConfigAttributeError,
     ConfigKeyError,
@@ -12,8 +14,9 @@ from omegaconf.errors import (
 )
 from yaml import YAMLError
 
-from ovmer.adapters.registry import near
+from ovmer.baselines.errors import PrerequisiteError, near
 
+S = TypeVar("S")
 _OF_GROUP = re.compile(r"is not a subclass of \w+\. value: (.+)|Cannot assign \w+ to Dict")
 """OmegaConf's words where a single value is given to a group of settings."""
 
@@ -78,3 +81,16 @@ def _hint(error: OmegaConfBaseException) -> str:
 
 def _first_line(error: Exception) -> str:
     return next((line.strip() for line in str(error).splitlines() if line.strip()), repr(error))
+
+
+def to_dataclass(schema: type[S], settings: Mapping[str, Any], group: str) -> S:
+    """The settings of a group as the dataclass of its keys.
+
+    Raises PrerequisiteError for a wrong key or value.
+    """
+    try:
+        found = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(schema), dict(settings)))
+    except OmegaConfBaseException as error:
+        raise PrerequisiteError(explain(error, group)) from error
+    assert isinstance(found, schema)
+    return found
