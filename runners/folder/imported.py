@@ -15,6 +15,7 @@ from ovmer.runners.folder.run_folder import RunFolder
 from ovmer.runners.folder.run_json import RunInfo
 from ovmer.runners.folder.scores_json import stored_scores
 from ovmer.runners.job import Job
+from ovmer.runners.progress import say
 from ovmer.runners.scoring.result import Scores
 
 
@@ -97,4 +98,8 @@ def add_to_run(path: Path, scores: Scores) -> bool:
 def _add(folder: RunFolder, scores: Scores, extraction: str, extractor: dict[str, object]) -> None:
     entries = folder.read_scores()
     fresh = stored_scores(scores, extraction=extraction, extractor=extractor)
+    before = entries.get(fresh.key, fresh).conditions
+    if changed := [key for key in fresh.conditions if before.get(key) != fresh.conditions[key]]:
+        values = ", ".join(f"{key}={before.get(key)}" for key in changed)
+        say(f"{folder.path}: the figures of {fresh.key} with {values} are replaced")
     folder.write_scores((entries | {fresh.key: fresh}).values())

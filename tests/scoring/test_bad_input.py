@@ -288,6 +288,13 @@ def test_recorded_groups_in_four_shapes(tmp_path: Path) -> None:
         score({"a": "happy"}, {"a": "joyful"}, "grouping", replies=str(tmp_path))
 
 
+def test_a_row_that_names_no_model_of_its_groups_is_no_model_called_none(tmp_path: Path) -> None:
+    path = tmp_path / "r.csv"
+    path.write_text("name,reply,grouped_by\na,\"[['happy', 'glad']]\",mini\nb,[],\n")
+    truth = {"a": "happy", "b": "sad"}
+    assert score(truth, truth, "grouping", replies=path).conditions["grouped_by"] == "mini"
+
+
 def test_zero_width_characters_are_no_part_of_a_label() -> None:
     predictions = {"a": "\ufeffhappy", "b": ["sa\u200bd", "\u200b"], "c": "[\u2060angry]"}
     truth = {"a": "happy", "b": "sad", "c": "angry\ufeff"}
