@@ -138,6 +138,7 @@ def test_an_unwritable_cache_costs_time_alone(
         ({"name": "hit_rate", "index_words": "mosi"}, "choose one of none, meld, iemocap"),
         ({"name": "grouping"}, "metric.replies is missing"),
         ({"name": "single_label", "outside": "ignore"}, "choose one of error, wrong"),
+        ({"name": "single_label", "labels": "happy"}, "metric.labels is 'happy'; give a list"),
     ],
 )
 def test_mistyped_settings(settings: dict[str, object], words: str) -> None:
