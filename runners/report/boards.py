@@ -47,10 +47,10 @@ class Leaderboard:
     def __init__(self, rows: Sequence[LeaderboardEntry]) -> None:
         first = rows[0].run
         self.dataset, self.metric, self.clips = first.dataset, first.metric, first.clips
+        self.notes = _keep_common_clips(rows)
         scored = in_same_clusters({row.name: row.mean for row in rows if row.mean is not None})
         for row in rows:
             row.mean = scored.get(row.name)
-        self.notes = _keep_common_clips(rows)
         self.rows = sorted(rows, key=self._order)
         self._drawn = _draw([row for row in self.rows if row.mean is not None])
         self._intervals = {
@@ -133,7 +133,9 @@ class Leaderboard:
             "primary": primary,
             "headlines": headlines(primary, names),
             "figures": names,
-            "conditions": {key: _told(value) for key, value in self.metric.conditions.items()},
+            "conditions": {
+                key: _condition_text(value) for key, value in self.metric.conditions.items()
+            },
             "comparable": bool(first) and first[0].comparable,
             "clips": len(self.clips),
             "counted": first[0].n_counted if first else 0,
@@ -241,7 +243,7 @@ class Leaderboard:
         primary = self.metric.primary
         groups: dict[str, list[LeaderboardEntry]] = {}
         for row in self.rows:
-            if row.mean is not None and not row.run.is_dry:
+            if row.mean is not None and not row.excluded:
                 groups.setdefault(_without_seed(row.run), []).append(row)
         found = []
         for rows in groups.values():
@@ -310,17 +312,16 @@ def _names(runs: Sequence[ReportRun]) -> list[str]:
 
 
 def _keep_common_clips(rows: Sequence[LeaderboardEntry]) -> list[str]:
-    """Restrict all rows to the clips that all compared ones have (missing=skip), with a note."""
+    """Score all rows on the clips that all compared ones have (missing=skip); returns a note."""
     compared = {row.name: row.mean for row in rows if row.mean and not row.excluded}
     if rows[0].missing != "skip" or len(compared) < 2:
         return []
     kept, notes = on_common_clips(compared, "skip")
     clips = set(next(iter(kept.values())).contributions.clips)
     for row in rows:
-        if row.mean is not None:
-            own = sorted(clips.intersection(row.mean.contributions.clips))
-            row.scores = [each.restricted(own) for each in row.scores] if own else []
-            row.mean = row.mean.restricted(own) if own else None
+        if row.mean is not None and not clips.issuperset(row.mean.contributions.clips):
+            anew = make_entry(row.run, row.name, row.missing, clips)
+            row.scores, row.mean = anew.scores, anew.mean
     return notes
 
 
@@ -359,8 +360,8 @@ def _without_seed(run: ReportRun) -> str:
     return json.dumps([*same, settings.engine, settings.machine.dtype], sort_keys=True, default=str)
 
 
-def _told(condition: Any) -> str:
-    """A condition of a metric in words: of protocols, the names."""
+def _condition_text(condition: Any) -> str:
+    """A condition of a metric as text: of protocols, the names."""
     return ", ".join(condition) if isinstance(condition, Mapping) else str(condition)
 
 

@@ -6,7 +6,7 @@ import json
 import re
 import shutil
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +18,7 @@ from ovmer.runners.report.boards import make_boards
 from ovmer.runners.report.clips import SEPARATOR
 from ovmer.runners.report.page import write_page
 from ovmer.runners.report.runs import collect
+from ovmer.runners.scoring import make_metric
 from ovmer.runners.sweeping.work import work
 from tests.report.folders import MEGABYTE, SCRIPT, change_settings, said, write_run
 from tests.runners.jobs import job
@@ -174,6 +175,16 @@ def test_a_half_finished_run_is_scored_on_what_it_has_and_not_compared(outputs):
     assert told["test"] is None
 
 
+def test_a_clip_that_is_not_done_is_no_disagreement(outputs, tmp_path):
+    runs = collect([outputs / "sample" / name for name in ("half", "talker")])
+    boards = make_boards(runs)
+    write_page(tmp_path / "page.html", boards)
+    index = parts(tmp_path / "page.html")["index-0"]
+    told = dict(zip(index["names"], index["disagreement"], strict=True))
+    assert told["good_news"] == 0, "both name happy, and angry is not on this wheel"
+    assert told["broken_promise"] is None, "nobody but the talker has answered"
+
+
 def test_a_run_without_any_answer_has_a_row(tmp_path):
     folder = write_run(tmp_path, "nothing", [], {})
     (board,) = make_boards(collect([folder]))
@@ -241,6 +252,25 @@ def test_runs_of_one_name_are_distinguished(outputs, tmp_path):
     (board,) = make_boards(collect([outputs / "sample" / "lexicon", twin]))
     assert len(set(board.names)) == 2
     assert all(name.endswith("lexicon") for name in board.names)
+
+
+def test_a_clip_is_right_or_wrong_where_each_has_its_own_choices(tmp_path):
+    metric = {
+        "primary": "p/accuracy",
+        "protocols": {"p": {"family": "choice", "parser": "careful"}},
+    }
+    names = ["good_news", "farewell"]
+    made = make_metric({"kind": "protocols", **metric})
+    clips = "dataset.clips=[good_news,farewell]"
+    answers = [said(name, "yes") for name in names]
+    (run,) = collect([write_run(tmp_path, "a", answers, {n: ["yes"] for n in names}, clips)])
+    run.metric = made
+    run.clips = [
+        replace(clip, labels=(word,), choices=("yes", "no"))
+        for clip, word in zip(run.clips, ("yes", "no"), strict=True)
+    ]
+    (board,) = make_boards([run])
+    assert list(board.rows[0].per_clip) == [1, 0]
 
 
 def test_a_metric_over_classes_has_a_gallery_too(tmp_path):
