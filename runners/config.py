@@ -206,8 +206,13 @@ def _extractor_file(name: str) -> Mapping[str, Any]:
 
 
 def shipped_extractor(name: str) -> dict[str, Any]:
-    """The file of conf/extractor/ as it ships; empty for an extractor of the user's own."""
-    return dict(_extractor_file(name))
+    """The file of conf/extractor/ as it ships, over those that it is made from; empty for an
+    extractor of the user's own."""
+    found = dict(_extractor_file(name))
+    for parent in found.pop("defaults", ()):
+        if isinstance(parent, str) and parent != "_self_":
+            found = _over(shipped_extractor(parent), found)
+    return found
 
 
 def settings_from_overrides(overrides: Sequence[str]) -> Settings:

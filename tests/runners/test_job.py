@@ -286,6 +286,7 @@ def test_the_setting_that_an_error_of_loading_names_composes(tmp_path):
         (("extractor.labels=labels_chinese",), "qwen25-labels_chinese"),
         (("extractor.model=me/Other@1",), "qwen25-me_Other_1"),
         (("extractor=lexicon", "extractor.sentences=1"), "lexicon-sentences_1"),
+        (("extractor=smollm2",), "smollm2"),  # which is made from qwen25
     ],
 )
 def test_labels_of_different_making_are_kept_under_different_words(overrides, word):
