@@ -106,7 +106,7 @@ class Leaderboard:
         return found
 
     @cached_property
-    def _makings(self) -> dict[str, str]:
+    def _labels_made(self) -> dict[str, str]:
         """How the labels of each row were made; empty where all were made alike, or named by the
         baselines themselves."""
         entries = {
@@ -117,9 +117,9 @@ class Leaderboard:
         return unlike_labels(entries)
 
     def _row_warnings(self, row: LeaderboardEntry) -> list[str]:
-        making = self._makings.get(row.name)
-        unlike = f"other labels: made by {making}, those of other rows otherwise, which alone may "
-        own = [unlike + "be the difference between them"] if making else []
+        made = self._labels_made.get(row.name)
+        unlike = f"other labels: made by {made}, those of other rows otherwise, which alone may "
+        own = [unlike + "be the difference between them"] if made else []
         return [*own, *row.run.warnings]
 
     def as_json(self) -> dict[str, Any]:

@@ -233,9 +233,9 @@ def compare_contributions(
     tests = step_down(
         np.array([figures[name] for name in defined]), values, first.n_units, confidence
     )
-    pairs = _Pairs({name: runs[name] for name in defined}, statistic, seed)
+    swaps = _SwapTests({name: runs[name] for name in defined}, statistic, seed)
     made = tuple(
-        _pair(family, i, tests, defined, values, pairs, first) for i in range(len(tests.p))
+        _pair(family, i, tests, defined, values, swaps, first) for i in range(len(tests.p))
     )
     return replace(family, pairs=made, error=float(np.median(tests.error)))
 
@@ -246,7 +246,7 @@ def _pair(
     tests: PairTests,
     names: Sequence[str],
     drawn: FloatArray,
-    swaps: "_Pairs",
+    swaps: "_SwapTests",
     sample: Contributions,
 ) -> PairComparison:
     """The comparison of one pair."""
@@ -287,7 +287,7 @@ def _p_equivalent(difference: float, error: float, family: RunComparison, units:
     return max(least, float(stdtr(units - 1, -room / error)))
 
 
-class _Pairs:
+class _SwapTests:
     """The permutation tests of all pairs, as far as they can be afforded."""
 
     def __init__(self, runs: Mapping[str, Contributions], statistic: Statistic, seed: int) -> None:

@@ -111,7 +111,8 @@ class Regression(Family):
 
     @property
     def about(self) -> str:
-        return f"the first number of the answer; a reply without one is {policy(self.unknown)}"
+        left = f"a reply without one is {policy(self.unknown)}"
+        return f"the first number of the answer; {left}; errors are shown times 100, as all figures"
 
 
 def _true_number(case: Case) -> float:

@@ -12,11 +12,11 @@ import random
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from ovmer.baselines.errors import PrerequisiteError
 from ovmer.runners.disk import read_object, replace_file
 from ovmer.runners.progress import say
+from ovmer.runners.scoring.result import percent
 from ovmer.runners.training.settings import TrainSettings
 from ovmer.runners.training.trainable import Trainable
 
@@ -134,7 +134,7 @@ def table(figures: Figures, validation: str | None, tests: Sequence[str]) -> str
 
     steps = sorted({step for each in figures.values() for step in each}, key=_number)
     chosen = [[name, *_choices(figures, name, validation, steps)] for name in tests]
-    every = [[step, *(_percent(figures[name].get(step)) for name in figures)] for step in steps]
+    every = [[step, *(percent(figures[name].get(step)) for name in figures)] for step in steps]
     first = tabulate(chosen, ["data set", LAST, VALIDATION, TEST], "github", disable_numparse=True)
     second = tabulate(every, ["checkpoint", *figures], "github", disable_numparse=True)
     return f"{first}\n\n{second}"
@@ -159,11 +159,7 @@ def _best(figures: Mapping[str, float | None]) -> str:
 
 
 def _cell(figures: Mapping[str, float | None], step: str) -> str:
-    return f"{_percent(figures.get(step))} ({step})"
-
-
-def _percent(value: Any) -> str:
-    return "" if value is None else f"{100 * value:.2f}"
+    return f"{percent(figures.get(step))} ({step})"
 
 
 def _number(step: str) -> int:

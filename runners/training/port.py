@@ -132,7 +132,7 @@ class TrainablePort(Trainable):
         return found
 
     @property
-    def frame(self) -> "SpecialTokens":
+    def special_tokens(self) -> "SpecialTokens":
         from ovmer.baselines.training.step import SpecialTokens
 
         end = self.adapter.tokenizer.eos_id
