@@ -1,9 +1,9 @@
 """Runs -> leaderboards: one for each set of comparable runs.
 
-Runs share a board where data set, clips, truth, metric and its conditions (the vocabulary's
-edition, say) agree; others are kept apart. A run that is not finished is listed on its board with
-figures over the clips that it has, and is left out of every comparison; so are dry runs and
-the truth itself.
+Runs share a board where data set, clips and their clusters, truth, metric and its conditions (the
+vocabulary's edition, say) agree; others are kept apart. A run that is not finished is listed on its
+board with figures over the clips that it has, and is left out of every comparison; so are dry runs
+and the truth itself.
 """
 
 import hashlib
@@ -23,7 +23,7 @@ from ovmer.runners.report.entries import LeaderboardEntry, make_entry
 from ovmer.runners.report.runs import ReportRun
 from ovmer.runners.report.tallies import input_changes, label_counts
 from ovmer.runners.scoring import Scores
-from ovmer.runners.scoring.alignment import in_same_clusters, on_common_clips
+from ovmer.runners.scoring.alignment import on_common_clips
 from ovmer.runners.scoring.base import headlines
 from ovmer.runners.scoring.comparison import detectable, explanations
 from ovmer.runners.scoring.intervals import make_intervals, standard_error
@@ -48,9 +48,6 @@ class Leaderboard:
         first = rows[0].run
         self.dataset, self.metric, self.clips = first.dataset, first.metric, first.clips
         self.notes = _keep_common_clips(rows)
-        scored = in_same_clusters({row.name: row.mean for row in rows if row.mean is not None})
-        for row in rows:
-            row.mean = scored.get(row.name)
         self.rows = sorted(rows, key=self._order)
         self._drawn = _draw([row for row in self.rows if row.mean is not None])
         self._intervals = {
@@ -297,7 +294,9 @@ def _key(run: ReportRun) -> str:
     """Key of the leaderboard that a run belongs to."""
     clips = [[clip.name, *clip.labels] for clip in run.clips]
     metric = [run.metric.name, run.metric.primary, run.metric.conditions]
-    text = json.dumps([run.dataset, clips, metric], sort_keys=True, default=str)
+    cluster = run.settings.dataset.get("cluster") or {}
+    rule = [cluster.get("pattern"), cluster.get("column")]
+    text = json.dumps([run.dataset, clips, metric, rule], sort_keys=True, default=str)
     return hashlib.blake2b(text.encode("utf-8", "replace")).hexdigest()
 
 

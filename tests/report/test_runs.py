@@ -137,6 +137,15 @@ def test_what_differs_in_data_or_rule_goes_to_another_board(outputs, tmp_path):
     assert [len(board.clips) for board in boards].count(1) == 1
 
 
+def test_runs_with_other_clusters_of_clips_are_on_boards_of_their_own(tmp_path):
+    rules = {"letter": "'^(.)'", "letters": "'^(..)'"}
+    for what, pattern in rules.items():
+        rule = f"+dataset.cluster={{what: {what}, pattern: {pattern}}}"
+        write_run(tmp_path, what, [said("farewell", "sad")], {"farewell": ["sad"]}, rule)
+    boards = make_boards(collect([tmp_path]))
+    assert sorted(board.names for board in boards) == [["letter"], ["letters"]]
+
+
 def test_runs_over_other_clips_without_truth_make_a_board_each(tmp_path):
     """`clips=FOLDER limit=1` beside the whole folder: a gallery's rows are over the same clips."""
     video = Path(__file__).parents[2] / "runners/data/sample/video/good_news.mp4"
