@@ -14,7 +14,7 @@ from ovmer.runners.config import (
     VERSION_BASE,
     as_typed,
     register,
-    require_utf8,
+    search_path,
     settings_of,
 )
 from ovmer.runners.job import Job
@@ -69,8 +69,8 @@ def compose(arguments: Sequence[str]) -> SweepPlan:
     launcher, rest = submit.taken_out(list(arguments))
     own, rest = of_one.taken_out(rest)
     of_all, rest = of_one.of_all(rest) if _is_sweep(rest) else ([], rest)
-    for folder in _config_folders(rest):
-        require_utf8(folder)
+    paths = [search_path(folder) for folder in _config_folders(rest)]
+    launcher += paths[-1:] if launcher else []  # which composes each job once more
     unused = set(own)
     register()
     os.environ["HYDRA_FULL_ERROR"] = "1"  # errors are raised instead of printed by Hydra
@@ -144,4 +144,5 @@ def sweep(settings: Sequence[str]) -> "RunFrames":
     if composed.jobs and composed.jobs[0].settings.estimate:
         raise PrerequisiteError("estimate=true runs nothing; say it to the command, ovmer sweep")
     run_jobs(composed.jobs, composed.launcher)
-    return read_runs(*dict.fromkeys(job.folder for job in composed.jobs))
+    folders = list(dict.fromkeys(job.folder for job in composed.jobs))
+    return read_runs(*([each for each in folders if each.is_dir()] or folders))
