@@ -5,9 +5,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
-
 from ovmer.baselines.decoding.answers import TextEngine
 from ovmer.baselines.decoding.chat_models import ChatModelSource
 from ovmer.baselines.decoding.engine_settings import ServerSettings, engine_settings
@@ -15,6 +12,7 @@ from ovmer.baselines.decoding.language_model import LanguageModel, LocalTextEngi
 from ovmer.baselines.decoding.server_engine import ChatServer
 from ovmer.baselines.decoding.settings import GenerationSettings
 from ovmer.baselines.errors import PrerequisiteError, near
+from ovmer.runners.explain import structured
 from ovmer.runners.extraction.base import Extractor
 from ovmer.runners.extraction.judge import JudgeEngine, JudgeExtractor, JudgeSettings
 from ovmer.runners.extraction.language_model import LanguageModelExtractor, QuestionChain
@@ -189,11 +187,4 @@ def _language_model(settings: LanguageModelSettings) -> LanguageModel:
 
 
 def _checked(schema: type[S], settings: Mapping[str, Any]) -> S:
-    try:
-        found = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(schema), dict(settings)))
-    except OmegaConfBaseException as error:
-        from ovmer.runners.explain import explain  # brings Hydra with it
-
-        raise PrerequisiteError(explain(error, "extractor")) from error
-    assert isinstance(found, schema)
-    return found
+    return structured(schema, settings, "extractor")
