@@ -85,7 +85,7 @@ class Refused(ClipError):
 def one_of(key: str, value: str, choices: Collection[str]) -> None:
     """Raise PrerequisiteError where the value of a setting is none of the choices."""
     if value not in choices:
-        raise PrerequisiteError(f"{key} is {value!r}; {near(value, choices)}")
+        raise PrerequisiteError(f"{key} is {value!r}; {near(str(value), choices)}")
 
 
 def near(word: str, choices: Iterable[str]) -> str:
