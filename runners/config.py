@@ -169,8 +169,7 @@ def search_path(folder: Path) -> str:
 def settings_help() -> str:
     """The top level of the configuration with its comments, for `ovmer sweep --help`."""
     text = (CONF / f"{CONFIG_NAME}.yaml").read_text(encoding="utf-8")
-    _, start, rest = text.partition("\nclips:")
-    return (start + rest.partition("\n# Hydra")[0]).strip().replace("$", "$$")
+    return text[text.index("\nclips:") :].strip().replace("$", "$$")
 
 
 @cache
