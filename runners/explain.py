@@ -14,9 +14,10 @@ from omegaconf.errors import (
 )
 from yaml import YAMLError
 
-from ovmer.baselines.errors import PrerequisiteError, near
+from ovmer.baselines.errors import PrerequisiteError, first_line, near
 
-S = TypeVar("S")
+T = TypeVar("T")
+
 _OF_GROUP = re.compile(r"is not a subclass of \w+\. value: (.+)|Cannot assign \w+ to Dict")
 """OmegaConf's words where a single value is given to a group of settings."""
 
@@ -33,7 +34,7 @@ def explain(error: Exception, group: str = "") -> str:
         return f"there is no {where}={choice}; {near(choice, error.options)}"
     if isinstance(error, OverrideParseException):
         return (
-            f"{error.override!r} cannot be read as key=value ({_first_line(error)}); "
+            f"{error.override!r} cannot be read as key=value ({first_line(error)}); "
             "put quotes within quotes around a value with special characters: 'key=\"value\"'"
         )
     inner = error if isinstance(error, OmegaConfBaseException) else error.__cause__
@@ -54,12 +55,25 @@ def explain(error: Exception, group: str = "") -> str:
         return f"{override} is no single value; add -m to sweep, or give a list as {key}=[{values}]"
     if isinstance(error, YAMLError):  # its further lines name the file, line and column
         return " ".join(str(error).split())
-    return _first_line(error)
+    return first_line(error)
+
+
+def structured(schema: type[T], settings: Mapping[str, Any], group: str) -> T:
+    """Build a dataclass from the settings of a group.
+
+    Raises PrerequisiteError for a wrong key or value.
+    """
+    try:
+        found = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(schema), dict(settings)))
+    except OmegaConfBaseException as error:
+        raise PrerequisiteError(explain(error, group)) from error
+    assert isinstance(found, schema)
+    return found
 
 
 def _of_value(error: OmegaConfBaseException, key: str) -> str:
     """What is wrong with the value of `key`: as a rule OmegaConf's own words."""
-    said = _first_line(error)
+    said = first_line(error)
     if error.value == {}:  # OmegaConf makes room for a key below this one
         preset = "; a preset's are baseline.generation.PRESET.KEY" * (key == "generation")
         return f"this is one value, no group of settings; say {key}=VALUE{preset}"
@@ -77,20 +91,3 @@ def _hint(error: OmegaConfBaseException) -> str:
     parent = error.parent_node
     known = [str(key) for key in parent] if isinstance(parent, DictConfig) else []
     return near(str(error.key), known) if known else "put + before it to add it"
-
-
-def _first_line(error: Exception) -> str:
-    return next((line.strip() for line in str(error).splitlines() if line.strip()), repr(error))
-
-
-def to_dataclass(schema: type[S], settings: Mapping[str, Any], group: str) -> S:
-    """The settings of a group as the dataclass of its keys.
-
-    Raises PrerequisiteError for a wrong key or value.
-    """
-    try:
-        found = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(schema), dict(settings)))
-    except OmegaConfBaseException as error:
-        raise PrerequisiteError(explain(error, group)) from error
-    assert isinstance(found, schema)
-    return found

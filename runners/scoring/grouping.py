@@ -19,8 +19,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ovmer.baselines.errors import PrerequisiteError
-from ovmer.runners.scoring.base import Metric, one_of
+from ovmer.baselines.errors import PrerequisiteError, one_of
+from ovmer.runners.scoring.base import Metric
 from ovmer.runners.scoring.label_files import Columns, collect
 from ovmer.runners.scoring.labels import FlatLabels, parse_all, parser_notes
 from ovmer.runners.scoring.parsing import PARSERS, friendly_list, listlist_to_list

@@ -233,7 +233,7 @@ def _with_weights(
     """
     if not isinstance(adapter, Mllm):
         return info.identity
-    assert adapter.parts.keys() >= set(adapter.needed_parts)  # asking for them fetches them
+    _ = adapter.parts  # fetches those that are missing
     identity = replace(job).identity
     folder.check(identity)
     return richer(info.identity, identity)

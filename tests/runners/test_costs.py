@@ -33,6 +33,11 @@ def test_an_estimate_goes_by_the_clips_that_were_described(tmp_path):
     assert "nothing is measured yet" in estimated(tmp_path)
     few = job("baseline=random", f"outputs={tmp_path}", "limit=4")
     work(few)
+    with RunFolder(few.folder) as folder:  # as a fast one leaves it: hundredths are kept
+        info = folder.info()
+        info.sessions[-1]["speed"] |= {"seconds": 0.0}
+        folder.write_info(info)
+    assert "clips left: 6, 0 min at 400.00 clips/s" in estimated(tmp_path)
     with RunFolder(few.folder) as folder:  # as a model of 3,600 s a clip would have left it
         info = folder.info()
         info.sessions[-1]["speed"] |= {

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from ovmer import load
 from ovmer.baselines.errors import PrerequisiteError
 from ovmer.runners.data import Clip
 from ovmer.runners.parts import make, with_parts
@@ -75,6 +76,14 @@ def test_a_clip_without_a_subtitle_gets_the_words_that_are_heard(tmp_path: Path)
         assert len(requests) == 1  # known by its content
         every = job("asr=whisper_tiny", f"asr.base_url={url}", "asr.clips=all").settings
         assert [each.subtitle for each in with_parts(every, clips, ALL)] == ["He is gone."] * 2
+
+
+def test_the_words_of_a_single_clip_are_heard_too() -> None:
+    with (
+        ears("I am so sad.") as (url, _),
+        load("lexicon", "asr=whisper_tiny", f"asr.base_url={url}") as model,
+    ):
+        assert model.describe(audio=SAMPLE / "audio" / "farewell.wav") == "sad"
 
 
 def test_a_server_that_is_not_there_is_one_sentence() -> None:

@@ -1,6 +1,7 @@
 """The command as a user runs it, in processes of their own."""
 
 import csv
+import gc
 import json
 import os
 import signal
@@ -12,6 +13,8 @@ from resource import RLIMIT_FSIZE, setrlimit
 
 import pytest
 
+from ovmer import sweep
+from ovmer.baselines.errors import PrerequisiteError
 from ovmer.runners.folder.run_folder import RunFolder
 from ovmer.runners.sweeping.jobs import MODEL_MODULES
 from tests import processes
@@ -104,6 +107,12 @@ def test_what_cannot_start_is_one_sentence(command, on_data, arguments, status, 
     *plan, sentence = done.stderr.splitlines()
     assert said in sentence
     assert all(line.startswith("  to do") for line in plan)
+
+
+def test_a_sweep_from_python_that_cannot_start_leaves_the_collector_on(tmp_path):
+    with pytest.raises(PrerequisiteError, match="there is no folder"):
+        sweep(["baseline=random", "dataset=ovmerd", f"dataset.root={tmp_path / 'nowhere'}"])
+    assert gc.isenabled()
 
 
 def test_one_job_that_cannot_start_does_not_keep_the_others(command, on_data, tmp_path):

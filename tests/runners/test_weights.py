@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from ovmer.baselines.errors import PrerequisiteError
-from ovmer.runners.checkpoints import PartStatus, baselines, bring, compare, survey
+from ovmer.runners.checkpoints import PartStatus, baselines, compare, download_parts, survey
 from tests.adapters.small_mllms import configured
 
 SMALL = ("salmonn", "video_llava", "otter", "onellm", "video_chatgpt")
@@ -42,6 +42,13 @@ def findings(name: str, root: Path) -> list[PartStatus]:
     found = list(survey(name, adapter, str(root)))
     compare(found, adapter)
     return found
+
+
+def test_a_folder_that_is_not_there_is_one_sentence(tmp_path: Path) -> None:
+    ((_, adapter),) = baselines(["video_llava"])
+    found = list(survey("video_llava", adapter, str(tmp_path / "nowhere")))
+    assert {each.verdict for each in found} == {"refused"}
+    assert found[0].reason == f"weights={tmp_path / 'nowhere'} is no folder; correct the path"
 
 
 @pytest.mark.parametrize("name", SMALL)
@@ -136,10 +143,10 @@ def test_a_dry_fetch_says_what_would_come(
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", hub)
     ((_, adapter),) = baselines(["llama_vid"])
-    assert not bring("llama_vid", adapter, is_dry=True)
+    assert not download_parts("llama_vid", adapter, is_dry=True)
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].endswith(
-        "1 files of YanweiLi/llama-vid-7b-full-224-video-fps-1, 2.0 GB to come"
+        "1 files of YanweiLi/llama-vid-7b-full-224-video-fps-1, 2.0 GB to download"
     )
     assert "vision: not on the hub; https://" in lines[1]
 

@@ -63,7 +63,7 @@ def test_missing_names() -> None:
     skip = wheel(predictions, truth, missing="skip")
     assert (skip.n_clips, skip.figures["M1"]) == (1, 1.0)
     assert any("without truth: x" in note for note in skip.notes)
-    with pytest.raises(PrerequisiteError, match="choose one of error, zero, skip"):
+    with pytest.raises(PrerequisiteError, match="choose one of error, skip, zero"):
         wheel(predictions, truth, missing="ignore")
     assert wheel({}, truth, missing="zero").figures["M-avg"] == 0
     with pytest.raises(PrerequisiteError, match="nothing is left"):

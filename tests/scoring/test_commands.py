@@ -205,6 +205,19 @@ def test_run_folders_are_scored_by_the_truth_and_the_metric_of_their_data_set(
     assert "the runs are of several data sets (mer2023, ovmerd); give truth= or dataset=" in err
 
 
+def test_files_have_the_clusters_of_the_data_set_that_is_named(
+    tmp_path: Path, inside: Inside
+) -> None:
+    root = write_dataset(tmp_path, "meld")
+    lines = [f"{name},[happy]" for name in names_of("meld", 6)]
+    (tmp_path / "replies.csv").write_text("\n".join(["name,openset", *lines]), "utf-8")
+    told = (f"predictions={tmp_path}/replies.csv", "dataset=meld", f"dataset.root={root}")
+    for more, has_clusters in (((), True), (("cluster=none",), False)):
+        status, out, err = inside("score", *told, *more)
+        assert (status, err) == (0, "")
+        assert ("dialogue" in out) == has_clusters
+
+
 @pytest.mark.parametrize(
     ("module", "arguments", "words"),
     [
@@ -220,10 +233,13 @@ def test_run_folders_are_scored_by_the_truth_and_the_metric_of_their_data_set(
             "bootstrap is -1; give at least 200",
         ),
         ("score", ["predictions=a", "truth=b", "confidence=95"], "confidence is 95.0; give one"),
-        ("score", ["predictions=a", "truth=b", "missing=no"], "choose one of error, zero, skip"),
+        ("score", ["predictions=a", "truth=b", "missing=no"], "choose one of error, skip, zero"),
         ("score", ["predictions=a", "truth=b"], "there is no file or folder b"),
         ("score", ["predictions=a", "truth=b", "metric=grouping"], "metric.replies is missing"),
         ("compare", ["runs=[a]", "truth=b"], "a comparison needs two runs"),
+        ("agreement", ["task=dfew", "runs=[a,b]"], "truth is not set; give a file, or dataset="),
+        ("group", ["predictions=a", "replies=b"], "truth is not set; give a file, or dataset="),
+        ("weights", ["all", "json=yes"], "json is 'yes'; choose one of false, true"),
         ("compare", ["runs=a", "truth=b"], "runs: "),
     ],
 )
