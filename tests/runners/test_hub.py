@@ -35,6 +35,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hub]:
     large = {"model.embed_tokens.weight": torch.zeros(LARGE, LARGE)}
     folder = root / "me" / "large"
     folder.mkdir(parents=True)
+    (folder / "config.json").write_text("{}")
     save_file(large, folder / "model.safetensors")
     torch.save({"model": large, "epoch": 3}, folder / "large.pth")
     with serving(root) as hub:
@@ -136,11 +137,12 @@ def test_what_the_hub_refuses_is_one_sentence(hub, fault, said, tmp_path, monkey
 
 
 def test_half_a_download_goes_on(hub, monkeypatch, tmp_path) -> None:
+    part = CheckpointPart("me/large", files=["*.json", "*.safetensors"])
     hub.torn = {"model.safetensors"}
     with pytest.raises(CheckpointError):
-        locate({"model": CheckpointPart("me/large", files=["*.safetensors"])})
+        locate({"model": part})
     hub.torn = set()
-    found = locate({"model": CheckpointPart("me/large", files=["*.safetensors"])})["model"]
+    found = locate({"model": part})["model"]
     whole = (hub.root / "me/large/model.safetensors").read_bytes()
     assert (found / "model.safetensors").read_bytes() == whole
 
