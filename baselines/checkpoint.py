@@ -168,14 +168,22 @@ def packaged(package: str, name: str) -> Path | None:
 
 
 def cached(repo: str, revision: str, files: Sequence[str]) -> Path | None:
-    """The hub's cache of a repository; None where a named file or a weight file is missing."""
+    """The hub's cache of a repository; None where one of the files is missing.
+
+    Its client knows all of them if it keeps a list, which early releases did not.
+    """
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 
     from ovmer.baselines.weight_index import weight_files, weight_folders
 
     try:
-        path = Path(snapshot_download(repo, revision=revision, local_files_only=True))
+        allowed = list(files) or None
+        path = Path(
+            snapshot_download(
+                repo, revision=revision, allow_patterns=allowed, local_files_only=True
+            )
+        )
         for folder in weight_folders(path, files):
             weight_files(folder)
     except (LocalEntryNotFoundError, HFValidationError, OSError, CheckpointError):

@@ -238,7 +238,7 @@ def test_a_server_that_wants_a_key_is_reported_as_such(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
-    (tmp_path / "config.json").write_text('{"vocab_size": 60}')
+    (tmp_path / "config.json").write_text('{"vocab_size": 60, "dtype": "float32"}')
     folder = SimpleNamespace(path=tmp_path)
     with serving(lambda n, request: "", error(401, "no")) as server:
         engine = engine_settings({"name": "server", "base_url": server.url})
