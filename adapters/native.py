@@ -195,7 +195,7 @@ class Native(ChatMllm, Mllm):
             self._processor,
             self.generation,
             options,
-            settings.adapter_of(self._loading),
+            self._loading.single_adapter(),
         )
 
     def _longest(self) -> int:

@@ -83,6 +83,21 @@ class Loading:
             note += f"; it names {base} as its base model, and this one is {', '.join(models)}"
         self.notes.append(note)
 
+    def single_adapter(self) -> Path | None:
+        """The folder of the adapter of a chat model, which is noted; None where it has none.
+
+        Raises CheckpointError where there are several.
+        """
+        folders = self.adapters
+        if len(folders) > 1:
+            raise CheckpointError(
+                "a chat model takes one adapter, but several are named: "
+                f"{', '.join(map(str, folders))}; merge all but one into the model"
+            )
+        for folder in folders:
+            self.note_adapter(folder)
+        return folders[0] if folders else None
+
     def part_of(self, files: Sequence[Path]) -> str | None:
         """The part that the last of `files` belongs to."""
         for file in reversed(files):

@@ -111,10 +111,10 @@ class TransformersSettings(EngineSettings):
         loading = loading or Loading({}, {})
         options: dict[str, Any] = {"what": architecture} if architecture else {}
         options |= {"quantization": self.quantization, "notes": loading.notes}
+        adapter = loading.single_adapter()
         llm = load_chat_model(folder, placement, model, **options)
-        for adapter in loading.adapters:
+        if adapter is not None:
             adapt(llm, adapter, merge=self.quantization == "none")
-            loading.note_adapter(adapter)
         return llm
 
     def _check_packages(self) -> None:
@@ -218,24 +218,9 @@ class VllmSettings(EngineSettings):
         from ovmer.baselines.decoding.vllm_offline import OfflineVllm
 
         options = {"seed": 0} | self.own_arguments(device, dtype)
-        adapter = self.adapter_of(loading) if loading else None
+        adapter = loading.single_adapter() if loading else None
         vllm = OfflineVllm(folder, options, choice=self.choice, key=self.at, adapter=adapter)
         return VllmEngine(vllm, tokenizer, generation, self.dtype_key)
-
-    def adapter_of(self, loading: "Loading") -> Path | None:
-        """The folder of the adapter that all requests use, which is noted.
-
-        Raises PrerequisiteError where there are several.
-        """
-        folders = loading.adapters
-        if len(folders) > 1:
-            raise PrerequisiteError(
-                f"{self.choice}=vllm applies one adapter, but several are named: "
-                f"{', '.join(map(str, folders))}; merge all but one into the model"
-            )
-        for folder in folders:
-            loading.note_adapter(folder)
-        return folders[0] if folders else None
 
     def own_arguments(self, device: str, dtype: str) -> dict[str, Any]:
         """Arguments of `vllm.LLM` for a model with a data type of its own, which `dtype=auto` is

@@ -118,8 +118,9 @@ def test_a_chat_model_in_vllm_is_given_it_and_notes_it(chat, fine_tuned, monkeyp
     replace(chat, checkpoint=chat.checkpoint | tuned).load(replace(CPU, engine={"name": "vllm"}))
     assert given[2][-1] == fine_tuned
     both = replace(adapted, checkpoint=adapted.checkpoint | tuned)
-    with pytest.raises(PrerequisiteError, match="engine=vllm applies one adapter, but several"):
-        both.load(replace(CPU, engine={"name": "vllm"}))
+    for machine in (CPU, replace(CPU, engine={"name": "vllm"})):
+        with pytest.raises(PrerequisiteError, match="takes one adapter, but several are named"):
+            both.load(machine)
 
 
 @pytest.mark.parametrize(
