@@ -164,8 +164,6 @@ class Native(ChatMllm, Mllm):
                     "model hardly works; say engine=transformers"
                 )
             self.engine = self._vllm(folder, settings, machine)
-            for adapter in self._loading.adapters:
-                self._loading.note_adapter(adapter)
             self._shows = True
         else:
             assert isinstance(settings, TransformersSettings)
@@ -197,7 +195,7 @@ class Native(ChatMllm, Mllm):
             self._processor,
             self.generation,
             options,
-            self.parts.get("adapter"),
+            self._loading.single_adapter(),
         )
 
     def _longest(self) -> int:

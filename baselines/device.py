@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from ovmer.baselines.llm_folder import LlmFolder
 
 
+DTYPES = ("float32", "float16", "bfloat16")
+"""Data types that models run in."""
 _SMALLER = "set machine.dtype=float16, engine.quantization=4bit or engine.gpus=2, "
 
 
@@ -71,7 +73,7 @@ def memory_of(device: torch.device) -> int | None:
 
 def check_room(weights: int, device: torch.device, remedy: str = _SMALLER) -> None:
     """Raises PrerequisiteError where a GPU's free memory is less than `weights` bytes and the work
-    on a clip take. It is the least that is needed: what a batch takes beyond it, is halved."""
+    on a clip take. It is the least that is needed: a batch that takes more is halved."""
     free = free_memory(device)
     if free is not None and free < weights + WORKING:
         raise too_small(
@@ -113,20 +115,19 @@ def resolve(device: str = "auto", dtype: str = "auto", gpus: int = 1) -> Placeme
         )
     if where.type == "cuda" and (where.index or 0) >= torch.cuda.device_count():
         raise PrerequisiteError(
-            f"the device {device} was asked for but torch sees {torch.cuda.device_count()} GPUs; "
-            "use device=auto or device=cpu"
+            f"machine.device={device} was asked for but torch sees {torch.cuda.device_count()} "
+            "GPUs; use auto or cpu"
         )
     if dtype == "auto":
         dtype = "float32" if where.type == "cpu" else "float16"
-    kind = getattr(torch, dtype, None)
-    if not (isinstance(kind, torch.dtype) and kind.is_floating_point):
+    if dtype not in DTYPES:
         raise PrerequisiteError(
-            f"{dtype!r} is no floating-point type; use auto, float32, float16 or bfloat16"
+            f"{dtype!r} is no data type that models run in; use auto, {', '.join(DTYPES)}"
         )
     others = _behind(where, gpus)
     if where.type == "cuda":
         _prepare_cuda()
-    return Placement(where, kind, others=others)
+    return Placement(where, getattr(torch, dtype), others=others)
 
 
 def _behind(device: torch.device, gpus: int) -> tuple[torch.device, ...]:

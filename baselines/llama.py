@@ -91,8 +91,8 @@ def llama_config(published: Mapping[str, Any]) -> LlamaConfig:
 def rope_parameters(published: Mapping[str, Any]) -> dict[str, Any]:
     """Rotary parameters of a config.json, in the form of transformers 5.
 
-    Before, `rope_theta` stood at the top level and `rope_scaling` had its kind as `type`. Raises
-    CheckpointError for a kind that transformers does not know.
+    Older files have `rope_theta` at the top level, and `type` names the kind of `rope_scaling`.
+    Raises CheckpointError for a kind that transformers does not know.
     """
     rope = dict(published.get("rope_parameters") or published.get("rope_scaling") or {})
     legacy = rope.pop("type", None)

@@ -20,7 +20,7 @@ from ovmer.baselines.decoding.chat_models import ChatModelSource
 from ovmer.baselines.errors import CheckpointError, PrerequisiteError, near
 from ovmer.baselines.hub import download, listing, outline
 from ovmer.baselines.inert_pickle import ITEM_BYTES
-from ovmer.baselines.weight_index import TensorEntry, index_files, weight_files
+from ovmer.baselines.weight_index import TensorEntry, index_files, weight_files, weight_folders
 from ovmer.runners.config import Settings, shipped_baselines
 from ovmer.runners.job import Job
 
@@ -28,8 +28,8 @@ ALL = "all"
 MISSING, WHOLE, FITS, REFUSED = "missing", "whole", "fits", "refused"
 ON_HUB = "on the hub"
 _EMBEDDINGS = ("embed_tokens.weight", "wte.weight", "tok_embeddings.weight")
-_FORMATS = {"pytorch_model": "pytorch_model*.bin", ".safetensors": "model*.safetensors"}
-"""Patterns of weight files in transformers' layout, by format."""
+_FORMATS = ("pytorch_model*.bin", "model*.safetensors")
+"""Patterns of weight files in transformers' layout."""
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _WEIGHTS = (".safetensors", ".bin", ".pth", ".pt", ".ckpt")
 
@@ -224,18 +224,19 @@ def _look_into(found: PartStatus, path: Path, part: CheckpointPart) -> None:
 def _files(path: Path, part: CheckpointPart) -> list[Path]:
     if path.is_file():
         return [path]
-    patterns = list(part.files or ["*"])
-    if any(mark in pattern for pattern in patterns for mark in _FORMATS):
-        patterns += _FORMATS.values()  # a local folder may hold the other format
+    patterns, folders = list(part.files or ["*"]), weight_folders(path, part.files)
+    if folders:
+        patterns += _FORMATS  # a local folder may hold the other format
     there = {file.relative_to(path).as_posix(): file for file in sorted(path.rglob("*"))}
     there = {name: file for name, file in there.items() if file.is_file() and name[0] != "."}
     # Patterns as the hub reads them, whose * matches folders too. A folder laid out otherwise
     # (AffectGPT's, from a link) may still hold what the loader looks for.
     found = [f for name, f in there.items() if any(fnmatchcase(name, p) for p in patterns)]
     found = found or list(there.values())
-    if len(patterns) > len(part.files or ["*"]):
-        weight_files(path)  # raises where none are there, or not all
-    elif lost := [name for name in part.files if "*" not in name and not (path / name).is_file()]:
+    for folder in folders:
+        weight_files(folder)  # raises where none are there, or not all
+    lost = [name for name in part.files if "*" not in name and not (path / name).is_file()]
+    if lost and not folders:
         raise CheckpointError(f"{path} has no {', '.join(lost)}; fetch it again")
     return found
 

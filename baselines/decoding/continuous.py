@@ -67,7 +67,7 @@ class ContinuousEngine(TransformersEngine):
 
     def limit(self, rows: int, tokens: int) -> None:
         """Limit the prompts decoded at once, and their tokens (0: any number), answers and padding
-        included; streams that have begun keep their limits."""
+        included."""
         self.most_rows = rows
         self.most_tokens = min((each for each in (tokens, self.batch_tokens) if each), default=0)
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import AutoTokenizer
+from transformers import AutoTokenizer, MambaConfig
 
 from ovmer.baselines.chat import ChatTokenizer, context_of, load_chat_model, write_miniature
 from ovmer.baselines.device import WORKING, Placement
@@ -154,6 +154,19 @@ def test_a_folder_without_a_model_is_reported(tmp_path: Path):
         context_of(tmp_path)
 
 
+def test_a_model_without_a_longest_context_takes_any_prompt(tmp_path: Path):
+    MambaConfig().save_pretrained(tmp_path)
+    assert context_of(tmp_path) > 10**9
+
+
+def test_broken_generation_settings_are_reported(folder: Path, tmp_path: Path):
+    broken = copied(folder, tmp_path / "broken")
+    for content in ("[1]", "{"):
+        (broken / "generation_config.json").write_text(content)
+        with pytest.raises(CheckpointError, match=r"generation_config\.json .*; fetch it again"):
+            ChatTokenizer(broken)
+
+
 def test_half_a_vocabulary_is_reported(folder: Path, tmp_path: Path):
     half = copied(folder, tmp_path / "half")
     (half / "tokenizer.json").rename(half / "vocab.json")
@@ -185,10 +198,7 @@ def test_code_beside_a_checkpoint_is_never_run(
         pytest.fail("the user was asked in the middle of a run")
 
     monkeypatch.setattr("builtins.input", ask)
-    copy = tmp_path / "mini"
-    copy.mkdir()
-    for file in folder.iterdir():
-        (copy / file.name).write_bytes(file.read_bytes())
+    copy = copied(folder, tmp_path / "mini")
     ran = tmp_path / "ran"
     code = f"from pathlib import Path\nPath({str(ran)!r}).touch()\n"
     (copy / "custom.py").write_text(code, encoding="utf-8")

@@ -65,6 +65,7 @@ def model(*overrides):
         (("engine=vllm",), "model-vllm"),
         (("engine=vllm", "engine.memory=0.5"), "model-vllm"),
         (("engine=vllm", "+engine.options.quantization=fp8"), "model-vllm-quantization_fp8"),
+        (("engine=vllm", "+engine.options.kv_cache_dtype=fp8"), "model-vllm-kv_cache_dtype_fp8"),
         (("engine.quantization=8bit",), "model-quantization_8bit"),
         (("engine.compile=true",), "model-compile_true"),
         (("seed=3",), "model-seed3"),

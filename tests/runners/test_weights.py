@@ -79,6 +79,24 @@ def test_a_file_in_the_folders_of_the_hub_or_of_a_link_is_looked_into(tmp_path: 
         assert (trained.verdict, trained.tensors > 0) == ("whole", True)
 
 
+@pytest.mark.parametrize(
+    ("name", "part", "file"),
+    [
+        ("video_llama", "llm", "llama-2-7b-chat-hf/pytorch_model.bin"),
+        ("pandagpt", "connector", "pytorch_model.pt"),
+    ],
+)
+def test_files_in_the_folders_and_under_the_names_of_their_repository(
+    name: str, part: str, file: str, tmp_path: Path
+) -> None:
+    path = tmp_path / str(configured(name).checkpoint[part].repo) / file
+    path.parent.mkdir(parents=True)
+    torch.save({"weight": torch.zeros(2)}, path)
+    ((_, adapter),) = baselines([name])
+    (found,) = (each for each in survey(name, adapter, str(tmp_path)) if each.tensors)
+    assert found.verdict == "whole"
+
+
 def test_what_does_not_fit_is_said_of_its_part(root: Path, tmp_path: Path) -> None:
     placed("salmonn", tmp_path)
     file = tmp_path / "tsinghua-ee/SALMONN-7B/salmonn_7b_v0.pth"
