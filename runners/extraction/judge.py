@@ -11,7 +11,7 @@ are worth is the metric's to read. The prompts are the authors', byte for byte (
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
@@ -71,7 +71,6 @@ class JudgeExtractor:
     settings: JudgeSettings
     seed: int = 0
     """Starts the random streams of the answers; a greedy judge has none."""
-    needs_truth: bool = field(default=True, init=False)
 
     def __post_init__(self) -> None:
         self.settings.check()

@@ -102,7 +102,9 @@ class WordMetric(Metric):
         for whose, side in (("predictions", predicted), ("truth", true)):
             unknown = int((side.row == UNKNOWN).sum())
             if unknown:
-                notes.append(f"{unknown} of {len(side.row)} labels in the {whose} are in no table")
+                notes.append(
+                    f"{unknown} of {len(side.row)} labels in the {whose} are not in the vocabulary"
+                )
             notes += parser_notes(side.flat, whose)
             lost = lost_by_strict(side, self.vocabulary.row) if self.parser == "strict" else 0
             if lost:

@@ -95,7 +95,7 @@ function Label({ index, label, mark, mapping }) {
 
 function whyOutside(index, label) {
   const isKnown = index.codes[label].some((code) => code >= 0);
-  return isKnown ? "not on this wheel" : "in no table of the vocabulary";
+  return isKnown ? "not on this wheel" : "not in the vocabulary";
 }
 
 // What the labels count as under a mapping.
