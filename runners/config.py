@@ -142,6 +142,7 @@ def register() -> None:
     merged = r"\s*'(baseline|hydra/launcher)/.*' is validated against ConfigStore schema"
     warnings.filterwarnings("ignore", merged, UserWarning)
     OmegaConf.register_new_resolver("settings_help", settings_help, replace=True)
+    OmegaConf.register_new_resolver("defaults_help", defaults_help, replace=True)
     store = ConfigStore.instance()
     store.store(name="schema", node=Settings)
     for adapter in registry.names():
@@ -170,6 +171,16 @@ def settings_help() -> str:
     text = (CONF / f"{CONFIG_NAME}.yaml").read_text(encoding="utf-8")
     _, start, rest = text.partition("\nclips:")
     return (start + rest.partition("\n# Hydra")[0]).strip().replace("$", "$$")
+
+
+def defaults_help() -> str:
+    """The choice of each group where none is given, for `ovmer sweep --help`."""
+    import yaml
+
+    text = (CONF / f"{CONFIG_NAME}.yaml").read_text(encoding="utf-8")
+    groups = [each for each in yaml.safe_load(text)["defaults"] if isinstance(each, dict)]
+    chosen = {group: name for each in groups for group, name in each.items() if " " not in group}
+    return " ".join(f"{group}={name}" for group, name in chosen.items() if name)
 
 
 def shipped_baselines() -> dict[str, dict[str, Any]]:
