@@ -1,4 +1,4 @@
-# `make demo` and `make test` do all their set-up themselves: Python 3.11 is all that they need.
+# `make demo` and `make test` do all their set-up themselves: Python 3.11 to 3.13 is all that they need.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin

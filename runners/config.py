@@ -141,6 +141,7 @@ def register() -> None:
     merged = r"\s*'(baseline|hydra/launcher)/.*' is validated against ConfigStore schema"
     warnings.filterwarnings("ignore", merged, UserWarning)
     OmegaConf.register_new_resolver("settings_help", settings_help, replace=True)
+    OmegaConf.register_new_resolver("defaults_help", defaults_help, replace=True)
     store = ConfigStore.instance()
     store.store(name="schema", node=Settings)
     for adapter in registry.names():
@@ -170,6 +171,16 @@ def settings_help() -> str:
     """The top level of the configuration with its comments, for `ovmer sweep --help`."""
     text = (CONF / f"{CONFIG_NAME}.yaml").read_text(encoding="utf-8")
     return text[text.index("\nclips:") :].strip().replace("$", "$$")
+
+
+def defaults_help() -> str:
+    """The choice of each group where none is given, for `ovmer sweep --help`."""
+    import yaml
+
+    text = (CONF / f"{CONFIG_NAME}.yaml").read_text(encoding="utf-8")
+    groups = [each for each in yaml.safe_load(text)["defaults"] if isinstance(each, dict)]
+    chosen = {group: name for each in groups for group, name in each.items() if " " not in group}
+    return " ".join(f"{group}={name}" for group, name in chosen.items() if name)
 
 
 @cache

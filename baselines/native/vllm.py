@@ -1,9 +1,9 @@
 """Chat MLLMs in vLLM's offline engine, through its own support of pictures and sound.
 
 vLLM is given what `ChatProcessor` is given, the rendered prompt and the media as arrays, and runs
-the checkpoint's processor itself; so both engines see the same frames and samples. The README says
-of which models the greedy tokens are known to be those of transformers; sampled ones depend on the
-clip's seed alone, as there, but are other draws.
+the checkpoint's processor itself; so both engines see the same frames and samples.
+docs/baselines.md says of which models the greedy tokens are known to be those of transformers;
+sampled ones depend on the clip's seed alone, as there, but are other draws.
 """
 
 import json

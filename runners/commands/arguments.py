@@ -67,10 +67,11 @@ def parse(
     parser = argparse.ArgumentParser(
         description=about, epilog=epilog, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    has_keys = bool(settings) or overrides is None or bool(overrides)
+    composes = overrides is None or bool(overrides)
+    has_keys = bool(settings) or composes
     if kinds := " or ".join([*([paths] if paths else []), *(["key=value"] if has_keys else [])]):
         parser.add_argument("argument", nargs="*", metavar=kinds)
-    if overrides is None:
+    if composes:
         parser.add_argument("--config-dir", type=Path, help="a folder with yaml files of your own")
     for flag, effect in (flags or {}).items():
         parser.add_argument(f"--{flag}", action="store_true", help=effect)

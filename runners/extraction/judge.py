@@ -12,7 +12,7 @@ import hashlib
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
@@ -72,7 +72,6 @@ class JudgeExtractor:
     settings: JudgeSettings
     seed: int = 0
     """Starts the random streams of the answers; a greedy judge has none."""
-    needs_truth: bool = field(default=True, init=False)
 
     def __post_init__(self) -> None:
         self.settings.check()

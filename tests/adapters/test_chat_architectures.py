@@ -1,4 +1,4 @@
-"""A yaml as short as the README's, for the architectures in the table of docs/chat_models.md."""
+"""The architectures in the table of docs/chat_models.md, each with a yaml as short as can be."""
 
 import re
 from pathlib import Path

@@ -142,6 +142,7 @@ def test_the_help_of_a_sweep_says_what_each_setting_means(capsys):
     with pytest.raises(SystemExit):
         compose(["--help"])
     said = capsys.readouterr().out
+    assert "By default: engine=transformers baseline=lexicon" in said
     assert "seed: 0" in said
     assert "limit: null         # the first n clips of each" in said
     assert "batch_size: ${engine.batch_size}" in said
