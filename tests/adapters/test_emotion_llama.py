@@ -12,7 +12,8 @@ from ovmer.adapters.base import Answer, Machine, Prepared
 from ovmer.adapters.models.emotion_llama import EmotionLlamaAdapter, listen, look
 from ovmer.baselines.errors import CheckpointError, MissingModality, PrerequisiteError, Unreadable
 from ovmer.baselines.tokenizer import LlamaTokenizer
-from tests.adapters.media_files import SAMPLE, greys, tone, write_sound_only, write_video, write_wav
+from tests import SAMPLE
+from tests.adapters.media_files import greys, tone, write_sound_only, write_video, write_wav
 from tests.adapters.small_mllms import configured, miniature
 
 ASKED = (
