@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
-UV := $(BIN)/python -m uv pip install --quiet --python $(BIN)/python --constraints tests/constraints.txt
+UV := $(BIN)/python -m uv pip install --quiet --compile-bytecode --python $(BIN)/python --constraints tests/constraints.txt
 
 # Each command of the tests is a process of its own: let Python keep what it compiles of torch.
 unexport PYTHONDONTWRITEBYTECODE

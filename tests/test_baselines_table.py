@@ -2,7 +2,6 @@
 
 import re
 from importlib import import_module
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,8 +10,8 @@ import yaml
 from ovmer.adapters import registry
 from ovmer.adapters.base import AUDIO, MEDIA, VIDEO
 from ovmer.runners.config import shipped_baselines
+from tests import ROOT
 
-ROOT = Path(__file__).parents[1]
 ROWS = {
     name: [cell.strip() for cell in cells.split("|")[1:-1]]
     for name, cells in re.findall(
@@ -35,13 +34,13 @@ def test_a_row_agrees_with_what_is_run(name):
     adapter = registry.get(settings["adapter"])
 
     words = {VIDEO: ("video", "frames"), AUDIO: ("sound",)}
-    told = {medium for medium in words if any(word in uses for word in words[medium])}
-    assert told == (MEDIA if "prompts" in settings else adapter.modalities & MEDIA)
+    named = {medium for medium in words if any(word in uses for word in words[medium])}
+    assert named == (MEDIA if "prompts" in settings else adapter.modalities & MEDIA)
 
     repos = {part["repo"] for part in settings["checkpoint"].values() if part["repo"]}
-    named = set(re.findall(r"[\w.-]+/[\w.-]+", checkpoint))
-    assert named <= repos
-    assert named or not repos
+    named_repos = set(re.findall(r"[\w.-]+/[\w.-]+", checkpoint))
+    assert named_repos <= repos
+    assert named_repos or not repos
     module = import_module(f"ovmer.baselines.models.{name}")
     assert ("LoRA" in llm) == hasattr(module, "merge_lora")
 

@@ -4,7 +4,6 @@ import json
 import re
 import shlex
 from functools import partial
-from pathlib import Path
 
 import pytest
 
@@ -12,9 +11,8 @@ from ovmer.baselines.errors import Status
 from ovmer.runners.config import settings_from_overrides
 from ovmer.runners.sweeping.of_one import taken_out
 from ovmer.runners.training.settings import compose_train
-from tests import processes
+from tests import ROOT, processes
 
-ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "SECURITY.md", *sorted(ROOT.glob("docs/*.md"))]
 ELSEWHERE = ("my-conf", "outputs/train", "baseline=loudness", "baseline=mood")
 """In commands whose yaml the page before them makes."""

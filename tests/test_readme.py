@@ -14,13 +14,11 @@ import pytest
 from ovmer.adapters.mllm import Mllm
 from ovmer.baselines.decoding.engine_settings import EngineSettings, engine_settings
 from ovmer.baselines.errors import PrerequisiteError
-from tests import processes
+from tests import ROOT, SAMPLE, processes
 from tests.data.layouts import write_dataset
 from tests.runners.folders import write_run
 from tests.runners.jobs import job
 
-ROOT = Path(__file__).parents[1]
-SAMPLE = ROOT / "runners" / "data" / "sample"
 PAGES = ("README.md", "docs/adding_models.md", "docs/machines.md", "docs/papers.md")
 TEXT = "\n".join((ROOT / page).read_text(encoding="utf-8") for page in PAGES)
 BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```", TEXT, flags=re.M | re.S)
@@ -144,16 +142,16 @@ def test_the_example_takes_part_in_a_sweep(package, tmp_path):
     done = run("ovmer sweep -m baseline=loudness,random dataset=sample", tmp_path, package)
     rows = [line.split() for line in done.stdout.splitlines()]
     assert any(row[:1] == ["loudness"] for row in rows), done.stdout + done.stderr
-    told = {path.parent.name for path in tmp_path.glob("outputs/*/*/predictions.jsonl")}
-    assert told == {"loudness", "random"}
+    names = {path.parent.name for path in tmp_path.glob("outputs/*/*/predictions.jsonl")}
+    assert names == {"loudness", "random"}
 
 
 def test_the_worker_takes_part_in_a_sweep_and_is_python_3_8(tables):
     (command,) = [each for each in commands() if "baseline=mood" in each]
     done = run(command, tables)
     assert done.returncode == 0, done.stdout + done.stderr
-    (told,) = tables.glob("outputs/*/mood/predictions.jsonl")
-    assert "The person is" in told.read_text(encoding="utf-8")
+    (file,) = tables.glob("outputs/*/mood/predictions.jsonl")
+    assert "The person is" in file.read_text(encoding="utf-8")
     worker = (tables / "worker.py").read_text(encoding="utf-8")
     assert len(worker.splitlines()) <= 20
     ast.parse(worker, feature_version=(3, 8))
@@ -164,9 +162,9 @@ def test_a_model_that_is_not_shipped_takes_part_by_its_yaml_alone(tables):
     done = run(command, tables)
     assert done.returncode == 0, done.stdout + done.stderr
     (file,) = tables.glob("outputs/*/qwen2_vl-dry/predictions.jsonl")
-    told = json.loads(file.read_text(encoding="utf-8"))
-    assert (told["name"], told["status"]) == ("good_news", "ok")
-    assert told["new_tokens"] > 0
+    record = json.loads(file.read_text(encoding="utf-8"))
+    assert (record["name"], record["status"]) == ("good_news", "ok")
+    assert record["new_tokens"] > 0
 
 
 def decodes(engine: EngineSettings, baseline: str, preset: str) -> bool:

@@ -28,7 +28,8 @@ from ovmer.adapters.native import Native
 from ovmer.baselines.errors import CheckpointError, MissingModality, Unreadable
 from ovmer.runners.config import Settings
 from ovmer.runners.job import Job
-from tests.adapters.media_files import SAMPLE, SHARED, tone, write_video, write_wav
+from tests import SAMPLE
+from tests.adapters.media_files import SHARED, tone, write_video, write_wav
 
 CONF = Path(__file__).parents[2] / "conf" / "baseline"
 Clip = tuple[Path | None, Path | None, str | None]

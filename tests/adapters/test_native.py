@@ -20,15 +20,8 @@ from ovmer.baselines.errors import (
 )
 from ovmer.runners.describing.pipeline import Pipeline
 from ovmer.runners.describing.requests import ClipRequest
-from tests.adapters.chat_models import (
-    CLIPS,
-    MACHINE,
-    NAMES,
-    SAMPLE,
-    SUBTITLES,
-    configured,
-    prepared,
-)
+from tests import SAMPLE
+from tests.adapters.chat_models import CLIPS, MACHINE, NAMES, SUBTITLES, configured, prepared
 from tests.adapters.media_files import tone, write_wav
 
 

@@ -15,7 +15,8 @@ from ovmer.baselines.errors import (
 )
 from ovmer.baselines.native.model import read_processor
 from ovmer.baselines.native.processor import Message
-from tests.adapters.chat_models import SAMPLE, configured, prepared
+from tests import SAMPLE
+from tests.adapters.chat_models import configured, prepared
 
 
 def media(name: str, frames: int, rate: int):

@@ -16,8 +16,8 @@ from ovmer.baselines.errors import CheckpointError, MissingModality, Prerequisit
 from ovmer.baselines.weight_files import read_tensors
 from ovmer.runners.config import Settings
 from ovmer.runners.job import Job
+from tests import ROOT
 
-ROOT = Path(__file__).parents[2]
 SHARED = ROOT / ".." / "shared"
 NAMES = ("video_llava", "video_llava_hf")
 MACHINE = Machine(device="cpu", dtype="float32")

@@ -18,10 +18,10 @@ from ovmer.baselines.errors import CheckpointError
 from ovmer.baselines.hub import outline
 from ovmer.baselines.weight_index import index_files
 from ovmer.runners.checkpoints import baselines, compare, survey
+from tests import ROOT
 from tests.hub_server import COMMIT, Hub, serving
 from tests.runners.test_weights import placed
 
-ROOT = Path(__file__).parents[2]
 LARGE = 3000
 """Rows and columns of a tensor of 36 MB, more than an outline holds whole."""
 CHAT = "Qwen/Qwen2.5-VL-7B-Instruct"

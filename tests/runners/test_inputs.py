@@ -16,9 +16,9 @@ from ovmer.runners.config import INPUTS
 from ovmer.runners.data import Clip
 from ovmer.runners.describing.inputs import check, give
 from ovmer.runners.scoring import score
+from tests import SAMPLE
 from tests.runners.jobs import job
 
-SAMPLE = Path(__file__).parents[2] / "runners" / "data" / "sample"
 ALL = frozenset({VIDEO, AUDIO, SUBTITLE})
 CLIPS = [
     Clip(name, Path(f"{name}.mp4"), Path(f"{name}.wav"), Path(f"{name}.npy"), f"I am {name}.", ())

@@ -2,10 +2,9 @@
 
 import json
 import shutil
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import numpy as np
@@ -17,9 +16,9 @@ from ovmer.runners.data import Clip
 from ovmer.runners.parts import make, with_parts
 from ovmer.runners.parts.cache import PartCache
 from ovmer.runners.parts.faces import IDENTITY, aligned, similarity
+from tests import SAMPLE, loopback
 from tests.runners.jobs import job
 
-SAMPLE = Path(__file__).parents[2] / "runners" / "data" / "sample"
 ALL = frozenset({"video", "audio", "subtitle"})
 
 
@@ -47,15 +46,8 @@ def ears(words: str) -> Iterator[tuple[str, list[bytes]]]:
         def log_message(self, format: str, *values: object) -> None:
             pass
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}/v1", requests
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
+    with loopback.serving(Handler) as address:
+        yield f"{address}/v1", requests
 
 
 def test_a_clip_without_a_subtitle_gets_the_words_that_are_heard(tmp_path: Path) -> None:

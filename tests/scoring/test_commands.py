@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -13,19 +14,13 @@ from typing import Any
 import pytest
 
 from ovmer.runners.scoring import make_metric, metric_settings
+from tests import processes
 from tests.data.layouts import names_of, settings_of, write_dataset
-from tests.scoring.conftest import ROOT, environment
+from tests.scoring.conftest import ROOT
 
 
 def run(module: str, *arguments: str, cache: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "ovmer", module, *arguments],
-        cwd=ROOT,
-        env=environment(XDG_CACHE_HOME=str(cache)),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    return processes.run([module, *arguments], ROOT, environment={"XDG_CACHE_HOME": str(cache)})
 
 
 class Inside:
@@ -257,7 +252,7 @@ def test_a_reader_that_has_seen_enough_is_no_error_with_a_trace(files: Path) -> 
     process = subprocess.Popen(
         [sys.executable, "-m", "ovmer", "score", *told],
         cwd=ROOT,
-        env=environment(XDG_CACHE_HOME=str(files)),
+        env=os.environ | {"XDG_CACHE_HOME": str(files)},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
