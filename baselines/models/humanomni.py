@@ -51,8 +51,8 @@ from ovmer.baselines.layers.branches import (
 from ovmer.baselines.layers.siglip import (
     SiglipVision,
     normalise,
-    read_siglip,
     siglip_config,
+    siglip_keys,
     write_siglip_miniature,
 )
 from ovmer.baselines.layers.whisper import WHISPER_KEYS, write_whisper_miniature
@@ -189,7 +189,7 @@ class HumanOmni(nn.Module):
             trained[_HEAD] = trained[_WORDS]
         tensors = join(
             trained,
-            read_siglip(read_tensors(siglip), eye, config.vision_layer, "siglip"),
+            rename(read_tensors(siglip), siglip_keys(eye, config.vision_layer, "siglip.")),
             rename(read_tensors(whisper), WHISPER_KEYS),
         )
         load_strict(modules, tensors, placement)

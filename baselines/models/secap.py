@@ -26,6 +26,7 @@ from ovmer.baselines.layers.qformer import QFormer, QFormerConfig, published_qfo
 from ovmer.baselines.layers.text2vec import write_text2vec_miniature
 from ovmer.baselines.llama import MINI_LLAMA1, llama_config
 from ovmer.baselines.miniature import publish, random_tensors, write_json, write_sentencepiece
+from ovmer.baselines.prompt_sizes import PromptSizes
 from ovmer.baselines.splice import splice
 from ovmer.baselines.weight_files import read_tensors
 from ovmer.baselines.weights import load_strict, rename, renames, weightless
@@ -53,7 +54,7 @@ _PUBLISHED = (
     *renames([(now, before) for before, now in _HUBERT_NAMES]),
     (r"^hubert\.", "hubert_model."),
     (r"^narrowing\.", "audio_project."),
-    *published_qformer(r"qformer\.", "audio_Qformer."),
+    *published_qformer("qformer.", "audio_Qformer."),
     (r"^queries$", "audio_query_tokens"),
     (r"^projector\.", "audio_llama_project."),
     (r"^llm\.", "llama_model."),
@@ -72,6 +73,12 @@ class SecapInputs:
 
     texts: Sequence[Sequence[int]]
     sound: Tensor
+
+
+def read_sizes(llm: Path) -> PromptSizes:
+    """Read the sizes from config.json of the language model; the sound's queries are not counted,
+    as no prompt comes near the limit."""
+    return PromptSizes(llama_config(read_json(llm)).max_position_embeddings)
 
 
 class Secap(nn.Module):
@@ -142,11 +149,9 @@ def write_miniature(folder: Path, seed: int) -> dict[str, Path]:
     write_json(bert / "config.json", _MINI_BERT)
     write_json(llm / "config.json", MINI_LLAMA1)
     write_sentencepiece(llm / "tokenizer.model", MINI_LLAMA1["vocab_size"])
+    masking = HubertConfig.from_dict(read_json(hubert))  # with the tensor that masks in training
     with weightless():
-        published = HubertConfig.from_dict(
-            read_json(hubert)
-        )  # with the tensor that masks in training
-        built = Secap(published, _MINI_QFORMER, llama_config(MINI_LLAMA1), _QUERIES)
+        built = Secap(masking, _MINI_QFORMER, llama_config(MINI_LLAMA1), _QUERIES)
     torch.save(_whole(publish(random_tensors(built, seed), _PUBLISHED)), model)
     return {"model": model, "hubert": hubert, "bert": bert, "llm": llm, "similarity": similarity}
 

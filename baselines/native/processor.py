@@ -1,6 +1,6 @@
 """The processor of a chat MLLM of transformers: from a message and its media to `generate`.
 
-A processor is called for one clip at a time and its answers are laid together by the engine, so
+A processor is called for one clip at a time, and the engine makes batches of what it returns, so
 that a clip's tokens do not depend on its neighbours.
 """
 
@@ -29,7 +29,6 @@ _PART_OF = {
     "audio": ("feature_extractor", "audio_processor"),
 }
 """Attributes of a processor that takes such media."""
-
 
 _WOVEN = "use_audio_in_video"
 """The option of Qwen's omni models, in the processor (order of the placeholders) and in the
