@@ -23,8 +23,9 @@ from ovmer.adapters import registry
 from ovmer.adapters.audio_visual import AudioVisual
 from ovmer.adapters.base import AUDIO, MEDIA, VIDEO, Answer, Machine, Prepared
 from ovmer.adapters.chat_llm import ChatLlm
-from ovmer.adapters.mllm import SLOT, Mllm
+from ovmer.adapters.mllm import Mllm
 from ovmer.adapters.native import Native
+from ovmer.adapters.question import SLOT
 from ovmer.baselines.errors import CheckpointError, MissingModality, Unreadable
 from ovmer.runners.config import Settings
 from ovmer.runners.job import Job
