@@ -16,8 +16,7 @@ from typing import Any, get_type_hints
 from omegaconf import DictConfig, OmegaConf
 
 from ovmer.adapters import registry
-from ovmer.adapters.registry import near
-from ovmer.baselines.errors import PrerequisiteError
+from ovmer.baselines.errors import PrerequisiteError, near
 from ovmer.runners.secrets import refuse_secrets
 from ovmer.runners.table_files import explained
 from ovmer.runners.tasks.task import applied

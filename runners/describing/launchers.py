@@ -12,8 +12,7 @@ from typing import Any, Protocol
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from ovmer.adapters.registry import near
-from ovmer.baselines.errors import PrerequisiteError
+from ovmer.baselines.errors import PrerequisiteError, near
 from ovmer.runners.describing.pipeline_settings import PipelineSettings
 from ovmer.runners.describing.requests import ClipRequest
 from ovmer.runners.describing.speed import Speed

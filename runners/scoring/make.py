@@ -6,8 +6,7 @@ from importlib import import_module
 from importlib.resources import files
 from typing import Any
 
-from ovmer.adapters.registry import near
-from ovmer.baselines.errors import PrerequisiteError
+from ovmer.baselines.errors import PrerequisiteError, near
 from ovmer.runners.scoring.base import Metric
 from ovmer.runners.scoring.parsing import Labels
 from ovmer.runners.scoring.result import Scores
