@@ -5,10 +5,11 @@ video or as images, and whether it weaves the sound into the video. The rest, ch
 placeholders included, comes with the checkpoint's own processor.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
 from functools import cached_property
+from importlib.util import find_spec
 from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Any, Self
@@ -19,7 +20,6 @@ from ovmer.adapters.base import AUDIO, VIDEO, Adapter, Answer, Machine, Prepared
 from ovmer.adapters.chat_mllm import ChatMllm
 from ovmer.adapters.media import Frames, Samples, read_frames
 from ovmer.adapters.mllm import Mllm
-from ovmer.adapters.native_checks import check_inputs, check_packages
 from ovmer.adapters.native_room import MANY, ContextRoom
 from ovmer.adapters.registry import register
 from ovmer.adapters.streaming import Encoded
@@ -98,7 +98,7 @@ class Native(ChatMllm, Mllm):
     def write_miniature(self, folder: Path, seed: int) -> dict[str, Path]:
         from ovmer.baselines.native.miniature import write_miniature
 
-        check_packages(self.architecture, self.packages)
+        _check_packages(self.architecture, self.packages)
         thinks = {"thinks": True} if self.thinking not in ("auto", "none") else {}
         adapters = sorted(set(self.lora.values()))
         write_miniature(folder, self.architecture, {**thinks, **self.shrink}, seed, adapters)
@@ -132,7 +132,7 @@ class Native(ChatMllm, Mllm):
         return ChatModel(load_chat_model(folder, placement, cls, self.architecture, notes=notes))
 
     def load(self, machine: Machine) -> None:
-        check_packages(self.architecture, self.packages)
+        _check_packages(self.architecture, self.packages)
         folder = self.parts["model"]  # missing parts are reported before any slow import
         from ovmer.baselines.decoding.batches import Batches
         from ovmer.baselines.decoding.engine_settings import (
@@ -142,7 +142,7 @@ class Native(ChatMllm, Mllm):
         )
         from ovmer.baselines.native.model import ChatModel
 
-        check_inputs(self._processor, self.modalities, self.picture)
+        _check_inputs(self._processor, self.modalities, self.picture)
         settings = engine_settings(machine.engine)
         here = isinstance(settings, TransformersSettings)
         settings.check(self.generation, "" if here else self.transformers_only)
@@ -319,3 +319,36 @@ class Native(ChatMllm, Mllm):
 
     def to_answer(self, generated: "Generated", item: Prepared) -> Answer:
         return without_thinking(generated, self.thinking, self.clean, inside=item.inputs.inside)
+
+
+def _check_packages(architecture: str, packages: Mapping[str, str]) -> None:
+    """Raises PrerequisiteError if one of `packages` (name -> our extra) is not installed."""
+    for package, extra in packages.items():
+        if find_spec(package) is None:
+            raise PrerequisiteError(
+                f"{architecture} needs the package {package}, which is not installed; "
+                f"pip install 'ovmer[{extra}]'"
+            )
+
+
+def _check_inputs(processor: "ChatProcessor", modalities: frozenset[str], picture: str) -> None:
+    """Raises PrerequisiteError if the processor does not take one of the modalities.
+
+    `picture` is how frames are passed: as a `video` or as `images`.
+    """
+    name = processor.name
+    if AUDIO in modalities and not processor.takes("audio"):
+        raise PrerequisiteError(
+            f"this model hears nothing (its {name} takes no sound); set baseline.modalities=video"
+        )
+    medium = "video" if picture == "video" else "image"
+    if VIDEO not in modalities or processor.takes(medium):
+        return
+    if medium == "video" and processor.takes("image"):
+        raise PrerequisiteError(
+            f"this model takes no video (its {name} has no input for it), but images; set "
+            "baseline.picture=images"
+        )
+    raise PrerequisiteError(
+        f"this model sees nothing (its {name} takes no {medium}); set baseline.modalities=audio"
+    )

@@ -101,6 +101,10 @@ class ImageBindConfig:
         return cls(heads, width, 1 + max(found), ffn, last.sides(2)[0])
 
 
+MINI_AUDIO = ImageBindConfig(heads=AUDIO_HEADS, width=36, layers=2, ffn=64, output=40)
+"""The sound tower of a miniature."""
+
+
 class _Mlp(nn.Module):
     def __init__(self, width: int, ffn: int) -> None:
         super().__init__()

@@ -24,6 +24,7 @@ from ovmer.baselines.layers.imagebind import (
     AUDIO_HEADS,
     IMAGEBIND_FILE,
     IMAGEBIND_PUBLISHED,
+    MINI_AUDIO,
     VISION,
     VISION_HEADS,
     ImageBindAudio,
@@ -55,8 +56,7 @@ CONNECTOR_KEYS = (
     *LORA_KEYS,
 )
 
-MINI_VISION = ImageBindConfig(heads=VISION_HEADS, width=32, layers=2, ffn=64, output=40)
-MINI_AUDIO = ImageBindConfig(heads=AUDIO_HEADS, width=36, layers=2, ffn=64, output=40)
+_MINI_VISION = ImageBindConfig(heads=VISION_HEADS, width=32, layers=2, ffn=64, output=40)
 
 
 @dataclass(frozen=True)
@@ -151,7 +151,7 @@ def write_miniature(folder: Path, seed: int) -> dict[str, Path]:
     """
     llm, connector, imagebind = folder / "7b_v0", folder / CONNECTOR_FILE, folder / IMAGEBIND_FILE
     with weightless():
-        model = PandaGpt(MINI_VISION, MINI_AUDIO, llama_config(MINI_LLAMA1))
+        model = PandaGpt(_MINI_VISION, MINI_AUDIO, llama_config(MINI_LLAMA1))
     tensors = random_tensors(model, seed)
     words = {key[4:]: tensors.pop(key) for key in list(tensors) if key.startswith("llm.")}
     write_llama_miniature(llm, MINI_LLAMA1, words)

@@ -106,11 +106,11 @@ class SalmonnSizes(PromptSizes):
 
 def read_sizes(llm: Path, whisper: Path) -> SalmonnSizes:
     """Read the sizes from the two config.json files of the published checkpoint."""
-    ear = WhisperConfig(**read_json(whisper))
+    audio = WhisperConfig(**read_json(whisper))
     return SalmonnSizes(
         context=llama_config(read_json(llm)).max_position_embeddings,
-        positions=ear.max_source_positions // _steps_per_window(ear.max_source_positions),
-        mel_bins=ear.num_mel_bins,
+        positions=audio.max_source_positions // _steps_per_window(audio.max_source_positions),
+        mel_bins=audio.num_mel_bins,
     )
 
 

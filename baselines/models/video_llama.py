@@ -35,6 +35,7 @@ from ovmer.baselines.layers.imagebind import (
     AUDIO_HEADS,
     IMAGEBIND_FILE,
     IMAGEBIND_PUBLISHED,
+    MINI_AUDIO,
     ImageBindAudio,
     ImageBindConfig,
     imagebind_keys,
@@ -106,7 +107,6 @@ _PUBLISHED = (
     (r"^hearing\.ear\.", "audio."),
     *((ours, f"imagebind/{published}") for ours, published in IMAGEBIND_PUBLISHED),
 )
-_MINI_EAR = ImageBindConfig(heads=AUDIO_HEADS, width=36, layers=2, ffn=64, output=40)
 
 
 @dataclass(frozen=True)
@@ -328,16 +328,17 @@ def write_miniature(folder: Path, seed: int) -> dict[str, Path]:
     llm = folder / LLM_FOLDER
     names = (EVA_FILE, BLIP2_FILE, SEEING_FILE, IMAGEBIND_FILE, HEARING_FILE)
     vision, qformer, seeing, imagebind, hearing = (folder / name for name in names)
+    folder.mkdir(parents=True, exist_ok=True)
     write_eva_miniature(vision, seed)
     tower, _ = read_eva(vision, "")
     width, output = tower.hidden_size, int(MINI_LLAMA2["hidden_size"])
     sizes = QFormerConfig(encoder_width=width, layers=2, width=48, ffn=64)
     over = replace(sizes, encoder_width=sizes.width, cross_attention_every=1)
-    listener = replace(over, encoder_width=_MINI_EAR.output)
+    listener = replace(over, encoder_width=MINI_AUDIO.output)
     with weightless():
         model = VideoLlama(
             VisionBranch(tower, (sizes, 32), (over, 32), 32, output),
-            AudioBranch(_MINI_EAR, listener, 8, 8, output),
+            AudioBranch(MINI_AUDIO, listener, 8, 8, output),
             llama_config(MINI_LLAMA2),
         )
     drawn = random_tensors(model, seed)

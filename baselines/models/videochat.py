@@ -242,6 +242,7 @@ def write_miniature(folder: Path, seed: int) -> dict[str, Path]:
     """
     llm = folder / "vicuna-7b-v0"
     vision, qformer, trained = (folder / name for name in (EVA_FILE, BLIP2_FILE, TRAINED_FILE))
+    folder.mkdir(parents=True, exist_ok=True)
     write_eva_miniature(vision, seed, layers=3)
     seen, _ = read_eva(vision, "")
     sizes = QFormerConfig(encoder_width=seen.hidden_size, layers=2, width=48, ffn=64)
