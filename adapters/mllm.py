@@ -3,7 +3,8 @@
 A port declares its model and its prompt, and writes what is special about it:
 
     model_class      "module:Class" of the modules; the class has `load(PARTS..., placement)`, the
-                     module has `read_sizes(PARTS...)` and `write_miniature(folder, seed)`
+                     module has `write_miniature(folder, seed)`, and `read_sizes(PARTS...)` where
+                     the prompt depends on sizes
     tokenizer_part   the part of the checkpoint that holds tokenizer.model
     template         the prompt's texts before, between and after the media
     prepare(...)     frames and sound of a clip, and the prompt around them  (CPU, any thread)
@@ -262,9 +263,6 @@ class Mllm(Adapter, ABC):
 
         settings = engine_settings(machine.engine)
         settings.check(self.generation, self.transformers_only)
-        _ = (
-            self.sizes
-        )  # settings that do not fit the model are reported before its weights are read
         self._loading = Loading(self.checkpoint, parts)
         placement = resolve(machine.device, machine.dtype, settings.gpus)
         placement = replace(placement, loading=self._loading)

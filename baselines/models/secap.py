@@ -26,7 +26,6 @@ from ovmer.baselines.layers.qformer import QFormer, QFormerConfig, published_qfo
 from ovmer.baselines.layers.text2vec import write_text2vec_miniature
 from ovmer.baselines.llama import MINI_LLAMA1, llama_config
 from ovmer.baselines.miniature import publish, random_tensors, write_json, write_sentencepiece
-from ovmer.baselines.prompt_sizes import PromptSizes
 from ovmer.baselines.splice import splice
 from ovmer.baselines.weight_files import read_tensors
 from ovmer.baselines.weights import load_strict, rename, renames, weightless
@@ -73,12 +72,6 @@ class SecapInputs:
 
     texts: Sequence[Sequence[int]]
     sound: Tensor
-
-
-def read_sizes(llm: Path) -> PromptSizes:
-    """Read the sizes from config.json of the language model; the sound's queries are not counted,
-    as no prompt comes near the limit."""
-    return PromptSizes(llama_config(read_json(llm)).max_position_embeddings)
 
 
 class Secap(nn.Module):

@@ -122,10 +122,12 @@ def prepare(adapter: Mllm, clip: Clip) -> Prepared:
 def ids_of(adapter: Mllm, batch: list[Prepared]) -> list[tuple[int, ...]]:
     """The token ids of the answers."""
     ids: list[tuple[int, ...]] = []
-    said = type(adapter).said
+    to_answer = type(adapter).to_answer
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(
-            type(adapter), "said", lambda self, answer: ids.append(answer.ids) or said(self, answer)
+            type(adapter),
+            "to_answer",
+            lambda self, each, item: ids.append(each.ids) or to_answer(self, each, item),
         )
         assert all(isinstance(answer, Answer) for answer in adapter.generate(batch))
     return ids
