@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import torch
@@ -63,6 +64,7 @@ class TransformersTokenizer:
     def __init__(self, tokenizer: Any, folder: Path) -> None:
         """`folder` is the checkpoint's, whose generation settings say what ends an answer."""
         self._tokenizer, self._folder = tokenizer, folder
+        self._encoding = Lock()  # how control tokens are read is a state of the tokenizer
         self.eos_id: int = tokenizer.eos_token_id
         start: int | None = tokenizer.bos_token_id
         self.bos_id: int = self.eos_id if start is None else start
@@ -75,9 +77,13 @@ class TransformersTokenizer:
 
     def encode(self, text: str) -> list[int]:
         """The ids of plain text: what spells a control token is its characters."""
-        return list(
-            self._tokenizer.encode(text, add_special_tokens=False, split_special_tokens=True)
-        )
+        return self._ids_of(text, plain=True)
+
+    def _ids_of(self, text: str, *, plain: bool) -> list[int]:
+        with self._encoding:
+            return list(
+                self._tokenizer.encode(text, add_special_tokens=False, split_special_tokens=plain)
+            )
 
     def id_of(self, token: str) -> int:
         """The id of a control token. Raises CheckpointError where there is none of that name."""
@@ -154,7 +160,7 @@ class ChatTokenizer(TransformersTokenizer):
             )
 
     def _with_control(self, text: str) -> list[int]:
-        return list(self._tokenizer.encode(text, add_special_tokens=False))
+        return self._ids_of(text, plain=False)
 
 
 def end_tokens(folder: Path) -> list[int]:

@@ -16,6 +16,7 @@ from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
 from ovmer.baselines.checkpoint import read_json
 from ovmer.baselines.errors import CheckpointError
+from ovmer.baselines.miniature import write_json, write_sentencepiece, write_torch_shards
 from ovmer.baselines.weight_files import LazyTensor, Tensors, read_tensors
 from ovmer.baselines.weights import rename
 
@@ -117,6 +118,16 @@ def read_llama(folder: Path) -> tuple[LlamaConfig, Tensors]:
     tables = [tensors.get(f"llm.{name}.weight") for name in ("model.embed_tokens", "lm_head")]
     config.vocab_size = count_words(config.vocab_size, tables)
     return config, tensors
+
+
+def write_llama_miniature(
+    folder: Path, config: Mapping[str, Any], tensors: Mapping[str, Tensor]
+) -> None:
+    """Write a small tokenizer.model, config.json and `tensors` as a language model's folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    write_sentencepiece(folder / "tokenizer.model", config["vocab_size"])
+    write_json(folder / "config.json", config)
+    write_torch_shards(folder, tensors, shards=2)
 
 
 def count_words(stated: int, tables: Sequence[LazyTensor | None]) -> int:

@@ -164,6 +164,11 @@ def random_lora(model: nn.Module, modules: Collection[str], seed: int) -> dict[s
     return found
 
 
+def take_lora(tensors: Tensors) -> Tensors:
+    """Take the low-rank adapters out of renamed tensors."""
+    return {name: tensors.pop(name) for name in list(tensors) if ".lora_" in name}
+
+
 def merge_lora(base: Tensors, adapters: Tensors, alpha: float, modules: Collection[str]) -> Tensors:
     """`base` with W + alpha / rank * B A as the weight of each of `modules`, summed in float32.
 

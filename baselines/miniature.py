@@ -79,6 +79,14 @@ def publish(tensors: Mapping[str, Tensor], table: Renames) -> dict[str, Tensor]:
     return {name: tensor for name, tensor in named.items() if name is not None}
 
 
+def of_file(name: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors that were published as `name`/KEY, by their keys: what goes into one file."""
+    start = f"{name}/"
+    return {
+        key.removeprefix(start): tensor for key, tensor in tensors.items() if key.startswith(start)
+    }
+
+
 def fuse(tensors: Mapping[str, Tensor], fused: str, parts: Sequence[str]) -> dict[str, Tensor]:
     """The inverse of `weights.split`: all tensors named for one of the parts, in one."""
     found = dict(tensors)

@@ -73,6 +73,10 @@ class ChatServer:
         """
         return self._client.complete((key, self._body(*question)) for key, question in asked)
 
+    def generate(self, prompts: Sequence[Any], seeds: Sequence[int]) -> list[Generated | ClipError]:
+        """One answer per chat, in their order; chats and errors as in `stream`."""
+        return in_order(self.stream(enumerate(zip(prompts, seeds, strict=True))))
+
     def close(self) -> None:
         """Nothing to free: connections are closed with the last answer."""
 

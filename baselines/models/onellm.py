@@ -24,20 +24,20 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import pad
 from transformers import Cache, CLIPVisionConfig, LlamaConfig, LlamaForCausalLM
 
 from ovmer.baselines.checkpoint import file_of, read_json
 from ovmer.baselines.device import Placement
-from ovmer.baselines.errors import CheckpointError, MissingModality
+from ovmer.baselines.errors import CheckpointError
 from ovmer.baselines.images import three_crops
 from ovmer.baselines.layers.clip_vision import (
+    MINI_CLIP,
     OPEN_CLIP_FUSED,
     OPEN_CLIP_NAMES,
     ClipVision,
     open_clip_config,
 )
-from ovmer.baselines.layers.kaldi_fbank import FRAME, kaldi_fbank
+from ovmer.baselines.layers.imagebind import spectrogram
 from ovmer.baselines.llama import (
     META_NAMES,
     MINI_LLAMA2,
@@ -48,7 +48,6 @@ from ovmer.baselines.llama import (
 )
 from ovmer.baselines.miniature import fuse, publish, random_tensors, write_json, write_sentencepiece
 from ovmer.baselines.models.onellm_projection import (
-    MEL_BINS,
     MEL_FRAMES,
     TOKENS,
     ExpertBlock,
@@ -271,28 +270,17 @@ def views(frames: npt.NDArray[np.uint8]) -> Tensor:
 
 
 def mel_picture(samples: npt.NDArray[np.float32]) -> Tensor:
-    """Mono sound at 16 kHz -> 1 x 128 x 1024, float32.
+    """Mono sound at 16 kHz -> 1 x 128 x 1024, float32, 10.26 s of it; see `spectrogram`.
 
-    That is 10.26 s: what is longer is cut, what is shorter filled with zeros before normalisation.
     (Upstream takes the mean off first; so does the filter bank, frame by frame, all of it.) Raises
     MissingModality where the sound is shorter than a frame.
     """
-    if len(samples) < FRAME:
-        raise MissingModality("the clip has less than 25 ms of sound, too little to be heard")
-    mel = torch.from_numpy(kaldi_fbank(samples, MEL_BINS, "hanning").T[:, :MEL_FRAMES])
-    filled = pad(mel, (0, MEL_FRAMES - mel.shape[1]))
-    return ((filled - _MEL_MEAN) / _MEL_STD)[None].float()
+    return spectrogram(samples, MEL_FRAMES, _MEL_MEAN, _MEL_STD)[None]
 
 
 _MINI = OneLlmConfig(
     clip=CLIPVisionConfig(
-        hidden_size=32,
-        intermediate_size=64,
-        num_hidden_layers=2,
-        num_attention_heads=CLIP_HEADS,
-        image_size=_SIDE,
-        patch_size=14,
-        hidden_act="quick_gelu",
+        **{**MINI_CLIP, "num_hidden_layers": 2, "num_attention_heads": CLIP_HEADS}
     ),
     experts=3,
     blocks=1,

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ovmer.adapters.affectgpt_prompts import question_and_answer
-from ovmer.adapters.mllm import Mllm, QuestionTemplate
+from ovmer.adapters.mllm import Mllm
+from ovmer.adapters.question import QuestionTemplate
 from ovmer.baselines.errors import ClipError, PrerequisiteError
 from ovmer.runners.data import Clip
 from ovmer.runners.job import Job

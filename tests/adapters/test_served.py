@@ -278,7 +278,7 @@ def test_the_key_comes_from_the_environment_and_goes_nowhere_else(clip, monkeypa
 @pytest.mark.parametrize(
     ("fields", "sentence"),
     [
-        ({"picture": "film"}, "baseline.picture is 'film'; choose from images, video"),
+        ({"picture": "film"}, "baseline.picture is 'film'; choose from video, images"),
         ({"longest_side": 4}, "baseline.longest_side is 4 but must be 16 to 8192"),
         ({"jpeg_quality": 100}, "baseline.jpeg_quality is 100 but must be 1 to 95"),
     ],

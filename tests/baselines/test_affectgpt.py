@@ -8,7 +8,8 @@ import torch
 
 from ovmer.baselines.device import Placement
 from ovmer.baselines.errors import CheckpointError
-from ovmer.baselines.models.affectgpt import AffectGpt, preprocess, write_miniature
+from ovmer.baselines.models.affectgpt import AffectGpt, preprocess
+from ovmer.baselines.models.affectgpt_miniature import write_miniature
 
 CPU = Placement(torch.device("cpu"), torch.float32)
 LORA = "llama_model.base_model.model.model.layers.1.mlp.down_proj.lora_B.default.weight"

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -75,6 +76,13 @@ def test_slots_in_a_message_part_it_into_pieces(tokenizer: ChatTokenizer, text_o
     assert text_of(between) == "</vi>\n<au>"
     assert text_of(after) == "</au>\n<|im_end|> Hm?<|im_end|>\n<|im_start|>assistant\n"
     assert sum(after.count(control) for control in tokenizer.stop_ids) == 1
+
+
+def test_threads_that_encode_at_once_get_the_same_ids(tokenizer: ChatTokenizer):
+    messages = ["He smiles. " * 200, "<|im_end|> He smiles. " * 50]
+    expected = [tokenizer.chat(message) for message in messages]
+    with ThreadPoolExecutor(8) as pool:
+        assert list(pool.map(tokenizer.chat, messages * 100)) == expected * 100
 
 
 def test_all_that_ends_an_answer_is_known(tokenizer: ChatTokenizer, text_of: TextOf):
