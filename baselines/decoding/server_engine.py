@@ -17,6 +17,7 @@ from ovmer.baselines.decoding.answers import (
     Asked,
     Generated,
     StreamingEngine,
+    in_order,
 )
 from ovmer.baselines.decoding.server import ServerClient, no_key
 from ovmer.baselines.decoding.settings import GenerationSettings

@@ -24,9 +24,10 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor, nn
-from transformers import Cache, CLIPVisionConfig, LlamaConfig, LlamaForCausalLM
+from transformers import CLIPVisionConfig, LlamaConfig, LlamaForCausalLM
 
 from ovmer.baselines.checkpoint import file_of, read_json
+from ovmer.baselines.decoding.row_cache import CACHE_ARGUMENT
 from ovmer.baselines.device import Placement
 from ovmer.baselines.errors import CheckpointError
 from ovmer.baselines.images import three_crops
@@ -187,23 +188,19 @@ class ForgetfulLlama(LlamaForCausalLM):
         self,
         attention_mask: Tensor | None = None,
         position_ids: Tensor | None = None,
-        past_key_values: Cache | None = None,
         **others: Any,
     ) -> Any:
         """Run as the base class does. `generate` counts the whole prompt in mask and positions, and
         passes no mask if nothing is padded."""
-        begun = past_key_values is not None and past_key_values.get_seq_length() > 0
+        cache = others.get(CACHE_ARGUMENT)
+        begun = cache is not None and cache.get_seq_length() > 0
         if begun:
             position_ids = None if position_ids is None else position_ids - 2
             attention_mask = None if attention_mask is None else attention_mask[:, :-2]
-        output = super().forward(
-            attention_mask=attention_mask,
-            position_ids=position_ids,
-            past_key_values=past_key_values,
-            **others,
-        )
-        if output.past_key_values is not None and not begun:
-            output.past_key_values.crop(-2)
+        output = super().forward(attention_mask=attention_mask, position_ids=position_ids, **others)
+        cache = output.get(CACHE_ARGUMENT)
+        if cache is not None and not begun:
+            cache.crop(-2)
         return output
 
 

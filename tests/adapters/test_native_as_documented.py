@@ -123,9 +123,9 @@ def test_both_as_documented(small):
         add_generation_prompt=True,
         tokenize=False,
     )
-    # Since transformers 5.23 the processor pairs them itself, under another name.
-    is_newer = hasattr(processor, "load_audio_from_video")
-    woven = {"load_audio_from_video" if is_newer else "use_audio_in_video": True}
+    woven: dict[str, object] = {"use_audio_in_video": True}
+    if hasattr(processor, "load_audio_from_video"):  # since transformers 5.23
+        woven = {"load_audio_from_video": True, "audio_from_video_indices": [0]}
     inputs = processor(
         text=text,
         audio=[sound],
