@@ -17,7 +17,6 @@ from ovmer.baselines.decoding.answers import (
     Asked,
     Generated,
     StreamingEngine,
-    in_order,
 )
 from ovmer.baselines.decoding.server import ServerClient, no_key
 from ovmer.baselines.decoding.settings import GenerationSettings
@@ -38,7 +37,7 @@ _TOLD = {"return_token_ids": True, "return_tokens_as_token_ids": True, "logprobs
 _OF_VLLM = ("top_k", "min_p", "repetition_penalty", "min_new_tokens")
 
 
-class ChatServer:
+class ChatServer(StreamingEngine):
     """Chats -> answers, from any OpenAI-compatible server.
 
     Only the server knows which weights a model's name means. Control tokens that a
@@ -73,10 +72,6 @@ class ChatServer:
         server answers no more.
         """
         return self._client.complete((key, self._body(*question)) for key, question in asked)
-
-    def generate(self, prompts: Sequence[Any], seeds: Sequence[int]) -> list[Generated | ClipError]:
-        """One answer per chat, in their order; chats and errors as in `stream`."""
-        return in_order(self.stream(enumerate(zip(prompts, seeds, strict=True))))
 
     def close(self) -> None:
         """Nothing to free: connections are closed with the last answer."""

@@ -8,8 +8,8 @@ from itertools import product
 
 import numpy as np
 
-from ovmer.baselines.errors import PrerequisiteError, near
-from ovmer.runners.scoring.base import one_of, wrong_value
+from ovmer.baselines.errors import PrerequisiteError, near, one_of
+from ovmer.runners.scoring.base import wrong_value
 from ovmer.runners.scoring.result import FloatArray, Rows, ratio
 from ovmer.runners.tasks.family import (
     UNKNOWN,

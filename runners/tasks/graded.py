@@ -6,8 +6,8 @@ from statistics import fmean
 
 import numpy as np
 
-from ovmer.baselines.errors import PrerequisiteError
-from ovmer.runners.scoring.base import one_of, wrong_value
+from ovmer.baselines.errors import PrerequisiteError, one_of
+from ovmer.runners.scoring.base import wrong_value
 from ovmer.runners.scoring.result import FloatArray, Rows, ratio
 from ovmer.runners.tasks.family import UNKNOWN, Case, Family, FamilyFigures, policy
 from ovmer.runners.tasks.parsers import answer_or_reply, careful_choice, has_answer_tag

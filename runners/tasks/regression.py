@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from ovmer.baselines.errors import PrerequisiteError
-from ovmer.runners.scoring.base import one_of, wrong_value
+from ovmer.baselines.errors import PrerequisiteError, one_of
+from ovmer.runners.scoring.base import wrong_value
 from ovmer.runners.scoring.result import FloatArray, ratio
 from ovmer.runners.tasks.family import Case, Family, FamilyFigures, policy, where_counted
 from ovmer.runners.tasks.readers import number
