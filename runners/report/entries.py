@@ -7,6 +7,7 @@ from functools import cached_property
 
 import numpy as np
 
+from ovmer.baselines.errors import PrerequisiteError
 from ovmer.runners.data import in_clusters
 from ovmer.runners.report.runs import ReportRun
 from ovmer.runners.scoring import Scores
@@ -71,8 +72,12 @@ class LeaderboardEntry:
 def make_entry(
     run: ReportRun, name: str, missing: str, clips: Collection[str] | None = None
 ) -> LeaderboardEntry:
-    """The run scored, on some `clips` alone if they are given."""
-    scores = _score(run, missing, clips)
+    """The run scored, on some `clips` alone if they are given; a warning where it cannot be."""
+    scores = list[Scores]()
+    try:
+        scores = _score(run, missing, clips)
+    except PrerequisiteError as error:
+        run.warnings.append(f"not scored: {error}")
     if not scores:
         return LeaderboardEntry(run, name, [], None, missing)
     mean = in_clusters(mean_scores(scores), run.clips, run.settings.dataset.get("cluster"))

@@ -194,6 +194,18 @@ def test_a_clip_that_is_not_done_is_no_disagreement(outputs, tmp_path):
     assert told["broken_promise"] is None, "nobody but the talker has answered"
 
 
+def test_a_run_that_cannot_be_scored_takes_no_other_with_it(tmp_path):
+    """The truth has several labels, and this metric takes one."""
+    answers = [said("farewell", "sad")], {"farewell": ["sad"]}, "dataset.clips=[farewell]"
+    write_run(tmp_path, "good", *answers)
+    write_run(tmp_path, "odd", *answers, "metric=single_label")
+    good, odd = make_boards(collect([tmp_path]))
+    assert good.rows[0].excluded == ""
+    assert odd.rows[0].excluded == "no clip is scored"
+    (warning,) = odd.warnings
+    assert warning.startswith("not scored: the truth of clip 'farewell' is 'sad, lonely")
+
+
 def test_a_run_without_any_answer_has_a_row(tmp_path):
     folder = write_run(tmp_path, "nothing", [], {})
     (board,) = make_boards(collect([folder]))
