@@ -207,7 +207,7 @@ def load_chat_model(
         if quantization != "none":
             options["quantization_config"] = quantized(built, quantization, placement.dtype)
         else:  # else less than that, by a share that the packing decides
-            check_each(built, where, placement.dtype)
+            check_each(built, where, placement)
         loaded, found = model.from_pretrained(
             folder,
             dtype=placement.dtype,
@@ -234,16 +234,14 @@ def load_chat_model(
     return loaded
 
 
-def chat_place(
-    folder: Path, device: str, dtype: str, model: Any = AutoModelForCausalLM, gpus: int = 1
-) -> Placement:
+def chat_place(folder: Path, device: str, dtype: str, model: Any, gpus: int, at: str) -> Placement:
     """Where a chat model runs: `dtype=auto` is the checkpoint's own on a GPU (Qwen2.5 overflows in
-    float16) and float32 on the CPU.
+    float16) and float32 on the CPU. `at` is the key of the engine's settings, for messages.
 
     Raises CheckpointError for a folder without a configuration of such a model, PrerequisiteError
     for devices that are not there.
     """
-    placement = resolve(device, dtype, gpus)
+    placement = resolve(device, dtype, gpus, at)
     if dtype != "auto" or placement.device.type == "cpu":
         return placement
     try:

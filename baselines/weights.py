@@ -221,7 +221,7 @@ def _spread(module: nn.Module, tensors: Tensors, placement: Placement) -> Spread
     llm = cast(PreTrainedModel, module.llm)
     beside = _bytes({k: v for k, v in tensors.items() if not k.startswith("llm.")}, placement.dtype)
     where = spread(llm, (placement.device, *placement.others), placement.dtype, beside)
-    check_each(llm, where, placement.dtype, beside)
+    check_each(llm, where, placement, beside)
     return {"": placement.device} | {f"llm.{name}": device for name, device in where.items()}
 
 

@@ -107,7 +107,7 @@ class TransformersSettings(EngineSettings):
         from ovmer.baselines.native.classes import class_named
 
         model: Any = class_named(architecture) if architecture else AutoModelForCausalLM
-        placement = chat_place(folder, device, dtype, model, self.gpus)
+        placement = chat_place(folder, device, dtype, model, self.gpus, self.at)
         loading = loading or Loading({}, {})
         options: dict[str, Any] = {"what": architecture} if architecture else {}
         options |= {"quantization": self.quantization, "notes": loading.notes}
@@ -227,7 +227,7 @@ class VllmSettings(EngineSettings):
         on a GPU; on a CPU that is float32."""
         from ovmer.baselines.device import resolve
 
-        placement = resolve(device, dtype, self.gpus)
+        placement = resolve(device, dtype, self.gpus, self.at)
         is_own = dtype == "auto" and placement.device.type == "cuda"
         return self.arguments(placement.device, "auto" if is_own else _name_of(placement.dtype))
 
