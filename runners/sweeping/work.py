@@ -163,9 +163,9 @@ def _describe(folder: RunFolder, state: JobState, info: RunInfo) -> None:
     adapter = job.adapter.miniature(folder.path / MINIATURE) if job.is_dry else job.adapter
     if not job.is_dry and job.settings.launcher.get("name", "local") == "local":
         if isinstance(adapter, Mllm):
-            sizes = {part: adapter.checkpoint[part].gb for part in adapter.needed_parts}
-            parts = [f"{part} ({gb:g} GB)" if gb else part for part, gb in sizes.items()]
-            say(f"{job.label}: loading {', '.join(parts)}")
+            parts = {name: adapter.checkpoint[name] for name in adapter.needed_parts}
+            sizes = {n: f" ({p.gb:g} GB)" if p.gb and not p.path else "" for n, p in parts.items()}
+            say(f"{job.label}: loading {', '.join(name + size for name, size in sizes.items())}")
         info.identity = _with_weights(folder, job, adapter, info)
     made_by = identity_digest(info.identity)
     if job.settings.embeddings:
