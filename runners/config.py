@@ -164,7 +164,8 @@ def search_path(folder: Path) -> str:
     for path in folder.rglob("*.yaml"):
         with explained(path):
             path.read_text(encoding="utf-8")
-    return f"hydra.searchpath=['file://{folder.absolute()}']"
+    quoted = str(folder.absolute()).replace("'", r"\'")
+    return f"hydra.searchpath=['file://{quoted}']"
 
 
 def settings_help() -> str:
