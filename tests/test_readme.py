@@ -11,13 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from ovmer.adapters.mllm import Mllm
 from ovmer.baselines.decoding.engine_settings import EngineSettings, engine_settings
 from ovmer.baselines.errors import PrerequisiteError
 from tests import ROOT, SAMPLE, processes
+from tests.adapters.small_mllms import configured
 from tests.data.layouts import write_dataset
 from tests.runners.folders import write_run
-from tests.runners.jobs import job
 
 PAGES = ("README.md", "docs/adding_models.md", "docs/machines.md", "docs/papers.md")
 TEXT = "\n".join((ROOT / page).read_text(encoding="utf-8") for page in PAGES)
@@ -167,9 +166,8 @@ def test_a_model_that_is_not_shipped_takes_part_by_its_yaml_alone(tables):
     assert record["new_tokens"] > 0
 
 
-def decodes(engine: EngineSettings, baseline: str, preset: str) -> bool:
-    adapter = job(f"baseline={baseline}", f"generation={preset}").adapter
-    assert isinstance(adapter, Mllm)
+def decodes(engine: EngineSettings, name: str, preset: str) -> bool:
+    adapter = configured(name, preset)
     try:
         engine.check(adapter.generation, adapter.transformers_only)
     except PrerequisiteError:

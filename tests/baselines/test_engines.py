@@ -1,6 +1,8 @@
 """Which engine decodes what, how it is refused, and the switches of the transformers engine."""
 
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
@@ -168,16 +170,27 @@ def test_attention_and_compilation_are_switched_on(monkeypatch: pytest.MonkeyPat
     assert answers({"attention": "eager"}, modules) == plain
     assert modules.llm.config._attn_implementation == "eager"
 
-    seen = list[str]()
-    compile_ = torch.compile
+    asked, used = list[dict[str, Any]](), list[str]()
 
-    def fast(function: Any, **options: Any) -> Any:
-        seen.append(function.__name__)
-        return compile_(function, **options, backend="eager")  # inductor would take a minute
+    def compiled(function: Callable[..., Any], **options: Any) -> Callable[..., Any]:
+        def forward(*given: Any, **named: Any) -> Any:
+            used.append(function.__name__)
+            return function(*given, **named)
 
-    monkeypatch.setattr(torch, "compile", fast)
+        asked.append(options)
+        return forward
+
+    monkeypatch.setattr(torch, "compile", compiled)
     assert answers({"compile": True}, Modules()) == plain
-    assert seen == ["forward"]
+    assert asked == [{"dynamic": True}]
+    assert set(used) == {"forward"}
+
+
+@pytest.mark.by_hand  # torch traces the model: ten seconds, and with its own backend a minute
+def test_a_model_that_torch_compiles_says_the_same(monkeypatch: pytest.MonkeyPatch):
+    plain = answers({}, Modules())
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="eager"))
+    assert answers({"compile": True}, Modules()) == plain
 
 
 def test_an_attention_that_is_not_installed_is_reported_in_one_sentence():
