@@ -200,12 +200,21 @@ def _over(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
 
 
 @cache
-def shipped_extractor(name: str) -> Mapping[str, Any]:
-    """The file of conf/extractor/ as it ships; empty for an extractor of the user's own."""
+def _extractor_file(name: str) -> Mapping[str, Any]:
     import yaml
 
     file = CONF / "extractor" / f"{name}.yaml"
     return yaml.safe_load(file.read_text(encoding="utf-8")) if file.is_file() else {}
+
+
+def shipped_extractor(name: str) -> dict[str, Any]:
+    """The file of conf/extractor/ as it ships, over those that it is made from; empty for an
+    extractor of the user's own."""
+    found = dict(_extractor_file(name))
+    for parent in found.pop("defaults", ()):
+        if isinstance(parent, str) and parent != "_self_":
+            found = _over(shipped_extractor(parent), found)
+    return found
 
 
 def settings_from_overrides(overrides: Sequence[str]) -> Settings:
