@@ -16,8 +16,7 @@ from yaml import YAMLError
 
 from ovmer.baselines.errors import PrerequisiteError, first_line, near
 
-T = TypeVar("T")
-
+S = TypeVar("S")
 _OF_GROUP = re.compile(r"is not a subclass of \w+\. value: (.+)|Cannot assign \w+ to Dict")
 """OmegaConf's words where a single value is given to a group of settings."""
 
@@ -58,19 +57,6 @@ def explain(error: Exception, group: str = "") -> str:
     return first_line(error)
 
 
-def structured(schema: type[T], settings: Mapping[str, Any], group: str) -> T:
-    """Build a dataclass from the settings of a group.
-
-    Raises PrerequisiteError for a wrong key or value.
-    """
-    try:
-        found = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(schema), dict(settings)))
-    except OmegaConfBaseException as error:
-        raise PrerequisiteError(explain(error, group)) from error
-    assert isinstance(found, schema)
-    return found
-
-
 def _of_value(error: OmegaConfBaseException, key: str) -> str:
     """What is wrong with the value of `key`: as a rule OmegaConf's own words."""
     said = first_line(error)
@@ -91,3 +77,16 @@ def _hint(error: OmegaConfBaseException) -> str:
     parent = error.parent_node
     known = [str(key) for key in parent] if isinstance(parent, DictConfig) else []
     return near(str(error.key), known) if known else "put + before it to add it"
+
+
+def to_dataclass(schema: type[S], settings: Mapping[str, Any], group: str) -> S:
+    """The settings of a group as the dataclass of its keys.
+
+    Raises PrerequisiteError for a wrong key or value.
+    """
+    try:
+        found = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(schema), dict(settings)))
+    except OmegaConfBaseException as error:
+        raise PrerequisiteError(explain(error, group)) from error
+    assert isinstance(found, schema)
+    return found

@@ -13,7 +13,7 @@ from ovmer.baselines.errors import one_of
 from ovmer.runners.describing.pipeline_settings import PipelineSettings
 from ovmer.runners.describing.requests import ClipRequest
 from ovmer.runners.describing.speed import Speed
-from ovmer.runners.explain import structured
+from ovmer.runners.explain import to_dataclass
 from ovmer.runners.folder.records import Prediction
 
 
@@ -52,4 +52,4 @@ def make_launcher(settings: Mapping[str, Any], pipeline: PipelineSettings) -> La
     one_of("launcher.name", name, ("local", "ray"))
     from ovmer.runners.describing.ray_workers import RayOptions, RayWorkers
 
-    return RayWorkers(pipeline, structured(RayOptions, settings, "launcher"))
+    return RayWorkers(pipeline, to_dataclass(RayOptions, settings, "launcher"))

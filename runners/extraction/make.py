@@ -12,7 +12,7 @@ from ovmer.baselines.decoding.language_model import LanguageModel, LocalTextEngi
 from ovmer.baselines.decoding.server_engine import ChatServer
 from ovmer.baselines.decoding.settings import GenerationSettings
 from ovmer.baselines.errors import PrerequisiteError, near
-from ovmer.runners.explain import structured
+from ovmer.runners.explain import to_dataclass
 from ovmer.runners.extraction.base import Extractor
 from ovmer.runners.extraction.judge import JudgeEngine, JudgeExtractor, JudgeSettings
 from ovmer.runners.extraction.language_model import LanguageModelExtractor, QuestionChain

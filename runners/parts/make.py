@@ -10,7 +10,7 @@ from ovmer.adapters.base import SUBTITLE, VIDEO
 from ovmer.baselines.errors import PrerequisiteError, one_of
 from ovmer.runners.config import Settings
 from ovmer.runners.data import Clip
-from ovmer.runners.explain import structured
+from ovmer.runners.explain import to_dataclass
 from ovmer.runners.parts import faces
 from ovmer.runners.parts.asr import AsrSettings, Listener
 from ovmer.runners.parts.faces import FaceFinder
@@ -132,10 +132,10 @@ def _finds_faces(settings: Settings) -> bool:
 
 
 def _asr_settings(settings: Settings) -> AsrSettings:
-    return structured(AsrSettings, settings.asr, "asr")
+    return to_dataclass(AsrSettings, settings.asr, "asr")
 
 
 def _face_settings(settings: Settings) -> FaceSettings:
-    found = structured(FaceSettings, settings.faces, "faces")
+    found = to_dataclass(FaceSettings, settings.faces, "faces")
     one_of("faces.missing", found.missing, ("record", "frame"))
     return found

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from ovmer.baselines.errors import PrerequisiteError, near
-from ovmer.runners.explain import structured
+from ovmer.runners.explain import to_dataclass
 
 FORMS = ("description", "labels", "reply")
 REPLY_EXTRACTOR = {"kind": "reply", "name": "reply"}
@@ -148,7 +148,7 @@ def make_task(settings: Mapping[str, Any]) -> Task:
 
     Raises PrerequisiteError for a wrong key or value.
     """
-    return structured(Task, settings, "task")
+    return to_dataclass(Task, settings, "task")
 
 
 def applied(
