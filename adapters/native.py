@@ -2,7 +2,8 @@
 
 What differs between them is data: the architecture's class, whether its processor takes frames as a
 video or as images, and whether it weaves the sound into the video. The rest, chat template and
-placeholders included, comes with the checkpoint's own processor.
+placeholders included, comes with the checkpoint's own processor. Settings that chat models here and
+behind a server share are in chat_mllm.py.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -75,7 +76,7 @@ class Native(ChatMllm, Mllm):
     """For dry runs: sizes that the rule for miniatures misses, by dotted name."""
 
     _is_miniature = False
-    _takes_media = False
+    _shows = False
     """Whether the engine takes the media themselves: vLLM runs the processor itself."""
 
     def __post_init__(self) -> None:
@@ -157,7 +158,7 @@ class Native(ChatMllm, Mllm):
             self.engine = self._vllm(folder, settings, machine)
             for adapter in self._loading.adapters:
                 self._loading.note_adapter(adapter)
-            self._takes_media = True
+            self._shows = True
         else:
             assert isinstance(settings, TransformersSettings)
             llm = settings.read(
@@ -267,7 +268,7 @@ class Native(ChatMllm, Mllm):
         self, prompt: "MediaPrompt", whole: str, media: "ClipMedia"
     ) -> "MediaPrompt | VllmPrompt":
         """The prompt in the engine's form."""
-        if not self._takes_media:
+        if not self._shows:
             return prompt
         from ovmer.baselines.native.vllm import with_media
 

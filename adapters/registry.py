@@ -19,7 +19,8 @@ from typing import TypeVar
 
 from ovmer.adapters import plugin
 from ovmer.adapters.base import Adapter
-from ovmer.baselines.errors import PrerequisiteError, near
+from ovmer.baselines.errors import PrerequisiteError
+from ovmer.baselines.errors import near as near
 
 GROUP = "ovmer.adapters"
 

@@ -16,7 +16,8 @@ from typing import Any, get_type_hints
 from omegaconf import DictConfig, OmegaConf
 
 from ovmer.adapters import registry
-from ovmer.baselines.errors import PrerequisiteError, near
+from ovmer.adapters.registry import near
+from ovmer.baselines.errors import PrerequisiteError
 from ovmer.runners.secrets import refuse_secrets
 from ovmer.runners.table_files import explained
 from ovmer.runners.tasks.task import applied

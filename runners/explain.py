@@ -12,7 +12,7 @@ from omegaconf.errors import (
 )
 from yaml import YAMLError
 
-from ovmer.baselines.errors import near
+from ovmer.adapters.registry import near
 
 _OF_GROUP = re.compile(r"is not a subclass of \w+\. value: (.+)|Cannot assign \w+ to Dict")
 """OmegaConf's words where a single value is given to a group of settings."""

@@ -12,7 +12,8 @@ from typing import Any, Protocol
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from ovmer.baselines.errors import PrerequisiteError, near
+from ovmer.adapters.registry import near
+from ovmer.baselines.errors import PrerequisiteError
 from ovmer.runners.describing.pipeline_settings import PipelineSettings
 from ovmer.runners.describing.requests import ClipRequest
 from ovmer.runners.describing.speed import Speed
