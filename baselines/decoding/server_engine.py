@@ -76,7 +76,8 @@ class ChatServer:
 
     def generate(self, prompts: Sequence[Any], seeds: Sequence[int]) -> list[Generated | ClipError]:
         """One answer per chat, in their order; chats and errors as in `stream`."""
-        return in_order(self.stream(enumerate(zip(prompts, seeds, strict=True))))
+        found = dict(self.stream(enumerate(zip(prompts, seeds, strict=True))))
+        return [found[index] for index in range(len(prompts))]
 
     def close(self) -> None:
         """Nothing to free: connections are closed with the last answer."""
