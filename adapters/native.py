@@ -2,7 +2,8 @@
 
 What differs between them is data: the architecture's class, whether its processor takes frames as a
 video or as images, and whether it weaves the sound into the video. The rest, chat template and
-placeholders included, comes with the checkpoint's own processor.
+placeholders included, comes with the checkpoint's own processor. Settings that chat models here and
+behind a server share are in chat_mllm.py.
 """
 
 from collections.abc import Iterator, Mapping, Sequence

@@ -103,7 +103,7 @@ def make_extractors(settings: Mapping[str, Any], merge: bool = False) -> list[Ex
                 "subtitle=merge needs a language model, which extractor=lexicon has not; "
                 "add extractor=qwen25, or say subtitle=prompt or subtitle=none"
             )
-        lexicon = structured(LexiconSettings, settings, "extractor")
+        lexicon = to_dataclass(LexiconSettings, settings, "extractor")
         if lexicon.target != "labels":
             raise PrerequisiteError(
                 f"this data set is scored by its {lexicon.target}, which extractor=lexicon cannot "
@@ -116,7 +116,7 @@ def make_extractors(settings: Mapping[str, Any], merge: bool = False) -> list[Ex
         raise PrerequisiteError(
             f"extractor.kind is {kind!r}; it is lexicon, language_model or judge"
         )
-    checked = structured(LanguageModelSettings, settings, "extractor")
+    checked = to_dataclass(LanguageModelSettings, settings, "extractor")
     checked.check()
     model = _language_model(checked)
     chain = QuestionChain(
@@ -133,14 +133,14 @@ def _judges(settings: Mapping[str, Any]) -> list[Extractor]:
     """The judge of `conf/extractor/judge.yaml`, with the task's `judge` under that key; one a
     seed."""
     own = {key: value for key, value in settings.items() if key != "judge"}
-    checked = structured(LanguageModelSettings, own, "extractor")
+    checked = to_dataclass(LanguageModelSettings, own, "extractor")
     checked.check()
     judge = settings.get("judge")
     if not judge:
         raise PrerequisiteError("extractor=judge needs a task with a judge, such as mme_emotion")
     model = _language_model(checked)
     model.engine = JudgeEngine(model.engine, isinstance(model.engine, ChatServer))
-    asked = structured(JudgeSettings, judge, "task.judge")
+    asked = to_dataclass(JudgeSettings, judge, "task.judge")
     return [JudgeExtractor(checked.name, model, asked, seed) for seed in checked.seeds]
 
 
@@ -153,7 +153,7 @@ def make_language_model(settings: Mapping[str, Any]) -> LanguageModel:
         raise PrerequisiteError(
             f"extractor={settings.get('name')} has no language model; add extractor=qwen25"
         )
-    checked = structured(LanguageModelSettings, settings, "extractor")
+    checked = to_dataclass(LanguageModelSettings, settings, "extractor")
     checked.check()
     return _language_model(checked)
 

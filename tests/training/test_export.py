@@ -16,9 +16,9 @@ from ovmer.baselines.models.affectgpt import (
     AffectGptInputs,
     centre,
     preprocess,
-    write_miniature,
 )
 from ovmer.baselines.models.affectgpt_fusion import MEAN, QFORMER, FusionConfig, FusionConfigs
+from ovmer.baselines.models.affectgpt_miniature import write_miniature
 from ovmer.baselines.training import lora as port
 from ovmer.baselines.training.affectgpt import (
     LORA_TARGETS,
