@@ -1,8 +1,10 @@
-# `make demo` and `make test` do all their set-up themselves: Python 3.11 is all that they need.
+# `make demo` and `make test` do all their set-up themselves: Python 3.11 to 3.13 is all that they need.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
-UV := $(BIN)/python -m uv pip install --quiet --python $(BIN)/python --constraints tests/constraints.txt
+# Bytecode is written at once and by all cores; else each process of the tests compiles torch anew.
+UV := $(BIN)/python -m uv pip install --quiet --compile-bytecode --python $(BIN)/python \
+    --constraints tests/constraints.txt
 
 # Each command of the tests is a process of its own: let Python keep what it compiles of torch.
 unexport PYTHONDONTWRITEBYTECODE

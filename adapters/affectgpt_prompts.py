@@ -46,6 +46,8 @@ TEMPLATES: Mapping[str, str] = {
     ),
 }
 """By the values of `face_or_frame` in the authors' configurations."""
+FOR_CLIPS = tuple(name for name in TEMPLATES if name != "image")
+"""Those that a clip can fill: `image` is for still pictures."""
 
 _SLOT = re.compile("<(Multi|Audio|Face|Frame|Image)Here>")
 

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any, ClassVar, Self, TypeVar
 
 from ovmer.adapters.base import AUDIO, MEDIA, SUBTITLE, VIDEO, Adapter, require_audio, require_video
-from ovmer.adapters.mllm import Mllm, QuestionTemplate
+from ovmer.adapters.mllm import Mllm
+from ovmer.adapters.question import QuestionTemplate
 from ovmer.baselines.errors import MissingModality, PrerequisiteError
 
 BOTH = "both"

@@ -20,7 +20,6 @@ from ovmer.baselines.errors import ClipError, MissingModality, PrerequisiteError
 VIDEO, AUDIO, SUBTITLE = "video", "audio", "subtitle"
 MEDIA = frozenset({VIDEO, AUDIO})
 
-
 Feeding = Literal["clip", "batch", "stream"]
 """Clips are put to `generate` one by one, to `generate` in batches, or to `stream` all together."""
 
@@ -46,8 +45,7 @@ class Prepared:
     """Each part of the task's answer (one without a name where it is one label) and the labels
     that it may be; empty unless the adapter declares `chooses`."""
     tokens: int = 0
-    """Places that prompt and longest answer take in the language model's memory, where `encode`
-    knows: batches are sized by it."""
+    """Tokens of the prompt and of the longest answer, which batches are sized by; 0: not known."""
 
 
 @dataclass(frozen=True)
@@ -118,44 +116,12 @@ class Adapter:
         super().__init_subclass__(**options)
         own = {name for name, method in vars(Adapter).items() if inspect.isfunction(method)}
         cls.defines = frozenset(n for n in own if getattr(cls, n) is not getattr(Adapter, n))
-        describe = cls.describe
-        cls.describe_takes_seed = callable(describe) and "seed" in _parameters(describe)
+        cls.describe_takes_seed = "seed" in inspect.signature(cls.describe).parameters
 
-    @property
-    def feeding(self) -> Feeding:
-        """How the runner hands clips over."""
-        return "batch" if "generate" in self.defines else "clip"
-
-    @property
-    def batch_tokens(self) -> int:
-        """Tokens (see `Prepared.tokens`) of a batch that fits the device once the model is loaded;
-        0: any number. The setting `batch_tokens` may ask for fewer."""
-        return 0
-
-    def on(self, machine: Machine) -> "Adapter":
-        """The adapter that runs this baseline on `machine`: itself, or one that asks a server."""
-        return self
-
-    def load(self, machine: Machine) -> None:
-        """Load the weights onto `machine`; called once, before the first `generate`.
-
-        Raises PrerequisiteError if something is missing that the user can provide.
-        """
-
-    @property
-    def load_notes(self) -> tuple[str, ...]:
-        """Notes on the loaded weights for run.json; one sentence each."""
-        return ()
-
-    def miniature(self, folder: Path, seed: int = 0) -> Self:
-        """Write a random miniature of the checkpoint under `folder`, in its published layout.
-
-        Returns this adapter pointed at it. Adapters without weights return themselves.
-        """
-        return self
+    # -- what an adapter defines: describe, or prepare and generate ------------------------------
 
     def describe(self, video: Path | None, audio: Path | None, subtitle: str | None) -> str:
-        """Say what one clip tells of a person's emotion.
+        """Describe what one clip tells of a person's emotion.
 
         `video` is a video file or an array of face crops (.npy, frames x height x width x 3);
         `audio` is a sound file, or a video file for its sound track. An empty subtitle is
@@ -170,9 +136,11 @@ class Adapter:
             raise answer
         return answer if isinstance(answer, str) else answer.text
 
-    def sources(self) -> Sequence[Path]:
-        """Run folders of other baselines, whose descriptions this one gets as clues."""
-        return ()
+    def load(self, machine: Machine) -> None:
+        """Load the weights onto `machine`; called once, before the first `generate`.
+
+        Raises PrerequisiteError if something is missing that the user can provide.
+        """
 
     def prepare(self, video: Path | None, audio: Path | None, subtitle: str | None) -> Prepared:
         """Decode, resize and tokenise one clip on the CPU. Called from several threads at once.
@@ -180,16 +148,6 @@ class Adapter:
         Raises ClipError where the clip cannot be read.
         """
         return Prepared((video, audio, subtitle))
-
-    def asking(self, question: str) -> Self:
-        """A shallow copy that puts `question` instead of its own; model and tokenizer are shared.
-
-        `prepare` of the copy is called as the original's would be, from several threads; encoding
-        and generation stay with the original. Raises PrerequisiteError unless a subclass says how.
-        """
-        raise PrerequisiteError(
-            f"{type(self).__name__} puts no question, so a task cannot ask one of it"
-        )
 
     def encode(self, batch: list[Prepared]) -> Sequence[Prepared | ClipError]:
         """Bring some clips onto the device and through the encoders, in their order.
@@ -217,6 +175,54 @@ class Adapter:
                 answers.append(error)
         return answers
 
+    def close(self) -> None:
+        """Free what `load` took."""
+
+    # -- what it may define besides --------------------------------------------------------------
+
+    def asking(self, question: str) -> Self:
+        """A shallow copy that asks a task's `question`; model and tokenizer are shared.
+
+        `prepare` of the copy is called as the original's would be, from several threads; encoding
+        and generation stay with the original. Raises PrerequisiteError unless a subclass says how.
+        """
+        raise PrerequisiteError(
+            f"{type(self).__name__} puts no question, so a task cannot ask one of it"
+        )
+
+    def miniature(self, folder: Path, seed: int = 0) -> Self:
+        """Write a random miniature of the checkpoint under `folder`, in its published layout.
+
+        Returns this adapter pointed at it. Adapters without weights return themselves.
+        """
+        return self
+
+    @property
+    def load_notes(self) -> tuple[str, ...]:
+        """Notes on the loaded weights for run.json; one sentence each."""
+        return ()
+
+    def sources(self) -> Sequence[Path]:
+        """Run folders of other baselines, whose descriptions this one gets as clues."""
+        return ()
+
+    def on(self, machine: Machine) -> "Adapter":
+        """The adapter that runs this baseline on `machine`: itself, or one that asks a server."""
+        return self
+
+    # -- for engines that hold many clips at once ------------------------------------------------
+
+    @property
+    def feeding(self) -> Feeding:
+        """How the runner hands clips over."""
+        return "batch" if "generate" in self.defines else "clip"
+
+    @property
+    def batch_tokens(self) -> int:
+        """Tokens (see `Prepared.tokens`) of a batch that fits the device once the model is loaded;
+        0: any number. The setting `batch_tokens` may ask for fewer."""
+        return 0
+
     def limit_batches(self, clips: int, tokens: int) -> None:
         """Limit the clips in flight, and their tokens (0: any number); called before `stream`.
 
@@ -232,13 +238,6 @@ class Adapter:
         be answered; answers yielded before are kept.
         """
         raise NotImplementedError
-
-    def close(self) -> None:
-        """Free what `load` took."""
-
-
-def _parameters(function: Any) -> Mapping[str, inspect.Parameter]:
-    return inspect.signature(function).parameters
 
 
 def require_video(video: Path | None) -> Path:

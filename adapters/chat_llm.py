@@ -3,20 +3,21 @@
 Any chat model in transformers' layout is one by a yaml file, on every engine; so is a GGUF file.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from threading import Lock
+from typing import TYPE_CHECKING, ClassVar
 
-from ovmer.adapters.base import SUBTITLE, Adapter, Answer, Feeding, Machine, Prepared
-from ovmer.adapters.mllm import SLOT, Mllm, QuestionTemplate
+from ovmer.adapters.base import SUBTITLE, Adapter, Answer, Machine, Prepared
+from ovmer.adapters.mllm import Mllm
+from ovmer.adapters.question import SLOT, QuestionTemplate
 from ovmer.adapters.registry import register
-from ovmer.adapters.thinking import CUT_WHILE_THINKING, split_thinking
+from ovmer.adapters.streaming import Encoded
+from ovmer.adapters.thinking import check_format, without_thinking
 from ovmer.baselines.cache import LANGUAGE_MODELS
 from ovmer.baselines.cache import cache_folder as user_cache
 from ovmer.baselines.checkpoint import Loading
-from ovmer.baselines.errors import ClipError
 from ovmer.baselines.gguf import SUFFIX, unpacked
 from ovmer.baselines.tokenizer import Tokenizer
 
@@ -51,6 +52,12 @@ class ChatLlm(Mllm):
     modalities = frozenset({SUBTITLE})
     tokenizer_part: ClassVar[str] = "model"
 
+    _is_served = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_format(self.thinking)
+
     @cached_property
     def _folder(self) -> Path:
         path = self.parts["model"]
@@ -80,19 +87,19 @@ class ChatLlm(Mllm):
 
         settings = engine_settings(machine.engine)
         settings.check(self.generation)
-        self._batches = Batches()
-        self._is_served = isinstance(settings, ServerSettings)
+        self._batches, self._encoding = Batches(), Lock()
         if isinstance(settings, ServerSettings):
             self.refuse_adapters()
             part = self.checkpoint["model"]
             name = part.path or part.repo or part.package or ""
             key = "baseline.checkpoint.model.repo"
-            self._engine: Any = ChatServer(name, settings, self.generation, model_key=key)
+            self.engine = ChatServer(name, settings, self.generation, model_key=key)
+            self._is_served = True
             return
         if settings.cache:
             self._llm_cache = Path(settings.cache).expanduser()
         self._loading = Loading(self.checkpoint, self.parts)
-        self._engine = settings.start_text(
+        self.engine = settings.start_text(
             self._folder, self._chat, self.generation, machine.device, machine.dtype, self._loading
         )
 
@@ -104,11 +111,11 @@ class ChatLlm(Mllm):
         is_guess = words is None and self.prompt.with_subtitle != SLOT
         guess = (_GUESS,) if is_guess else ()
         if self._is_served:
-            return Prepared(self.prompt.about(words), guess)
+            return Prepared(Encoded(self.prompt.about(words)), guess)
         asked, cut = self.ask(words, self._room, lambda text: len(self._chat.chat(text)))
         ids = self._chat.chat(asked)
         tokens = (len(ids) + self.generation.max_new_tokens) * self.generation.num_beams
-        return Prepared(ids, guess + cut, tokens=tokens)
+        return Prepared(Encoded(ids), guess + cut, tokens=tokens)
 
     @cached_property
     def _room(self) -> int:
@@ -117,39 +124,9 @@ class ChatLlm(Mllm):
 
         return context_of(self._folder) - self.generation.max_new_tokens
 
-    def encode(self, batch: list[Prepared]) -> Sequence[Prepared | ClipError]:
-        """The items as they are: text has no encoder of its own."""
-        return batch
-
-    def generate(self, batch: list[Prepared]) -> Sequence[str | Answer | ClipError]:
-        return self._batches.run(self._answer, batch)
-
-    @property
-    def feeding(self) -> Feeding:
-        return "stream" if getattr(self, "_is_served", False) else super().feeding
-
-    def stream(self, items: Iterable[Prepared]) -> Iterator[tuple[int, str | Answer | ClipError]]:
-        asked = enumerate((item.inputs, item.seed) for item in items)
-        for index, answer in self._engine.stream(asked):
-            yield index, self._recorded(answer)
-
-    def _answer(self, batch: Sequence[Prepared]) -> list[Answer | ClipError]:
-        prompts, seeds = [item.inputs for item in batch], [item.seed for item in batch]
-        return [self._recorded(each) for each in self._engine.generate(prompts, seeds)]
-
-    def _recorded(self, answer: "Generated | ClipError") -> Answer | ClipError:
-        """The answer without its thinking, which is recorded beside it."""
-        if isinstance(answer, ClipError):
-            return answer
-        thinking, text = split_thinking(answer.text, thinking_format=self.thinking)
-        thinking = answer.thinking or thinking
-        notes = list[str]()
-        if thinking and not text.strip():
-            notes.append(CUT_WHILE_THINKING)
-        elif answer.is_cut:
-            notes.append(f"the answer was cut at {self.generation.max_new_tokens} tokens")
-        words = self.clean(text)
-        return Answer(words, answer.prompt_tokens, answer.new_tokens, tuple(notes), thinking)
+    def to_answer(self, generated: "Generated", item: Prepared) -> Answer:
+        most = self.generation.max_new_tokens
+        return without_thinking(generated, self.thinking, self.clean, most_tokens=most)
 
 
 @register("packaged_llm")

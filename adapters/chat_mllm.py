@@ -13,9 +13,9 @@ from ovmer.adapters.audio_visual import BOTH, AudioVisualAdapter
 from ovmer.adapters.base import AUDIO, VIDEO
 from ovmer.adapters.media import Frames, Samples, read_frames, read_sound
 from ovmer.adapters.media.sampling import linspace
-from ovmer.adapters.mllm import QuestionTemplate
-from ovmer.adapters.thinking import CHOICES
-from ovmer.baselines.errors import PrerequisiteError, near
+from ovmer.adapters.question import QuestionTemplate
+from ovmer.adapters.thinking import check_format
+from ovmer.baselines.errors import PrerequisiteError
 
 # The authors' questions to models of each kind (MERTools 89120b78, MER2025_Track23): to
 # Video-LLaVA and four more; to Qwen-Audio; and as the first, with the sound where their question
@@ -44,6 +44,7 @@ def questions() -> dict[str, QuestionTemplate]:
     return found
 
 
+_PICTURES = ("video", "images")
 _FEWEST_FRAMES = 4
 MIN_SECONDS = 0.1
 """Shorter sounds are filled up with silence: Qwen's towers fail on a window or two of 10 ms."""
@@ -75,7 +76,7 @@ class Conversation:
         """The question, with the subtitle filled in."""
         return self.prompt.about(self.subtitle)
 
-    def parts(self, picture: str = "video") -> list[PromptPart]:
+    def parts(self, picture: str) -> list[PromptPart]:
         """The user's message: the picture as one video or frame by frame, the sound, the words."""
         found = []
         if self.frames is not None:
@@ -100,6 +101,8 @@ class ChatMllm(AudioVisualAdapter):
     """Instead: frames per second, at most `frames` in all; 0 is off."""
     seconds: float = 30.0
     """Seconds of sound used at most, from its beginning."""
+    picture: str = "video"
+    """How frames are passed: as one `video`, or one by one as `images`."""
     thinking: str = "auto"
     """Format of the thinking part of an answer, see thinking.py."""
     system: str = ""
@@ -107,10 +110,10 @@ class ChatMllm(AudioVisualAdapter):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.thinking not in CHOICES:
-            raise PrerequisiteError(
-                f"baseline.thinking is {self.thinking!r}; {near(self.thinking, CHOICES)}"
-            )
+        check_format(self.thinking)
+        if self.picture not in _PICTURES:
+            choices = ", ".join(_PICTURES)
+            raise PrerequisiteError(f"baseline.picture is {self.picture!r}; choose from {choices}")
         for name, holds, rule in (
             ("frames", self.frames >= 1, "at least 1"),
             ("fps", self.fps >= 0, "at least 0"),
@@ -134,7 +137,8 @@ class ChatMllm(AudioVisualAdapter):
             lambda path: read_sound(path, rate, max_seconds=self.seconds, min_seconds=MIN_SECONDS),
         )
         if sound is not None and len(sound) >= int(self.seconds * rate):
-            notes += (f"only the first {self.seconds:g} s of the sound were heard",)
+            rest = "what may follow was not heard"
+            notes += (f"the sound fills the {self.seconds:g} s of baseline.seconds; {rest}",)
         if frames is not None and len(set(frames.indices)) < len(frames.indices):
             notes += (f"the clip has only {frames.count} frames, so some were shown twice",)
         return Conversation(frames, sound, rate, prompt, subtitle, notes)

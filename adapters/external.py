@@ -1,6 +1,6 @@
 """Baselines that cannot run in this environment: a worker in another Python, clip by clip.
 
-worker.py has the protocol; the README has a worker of twenty lines. What goes wrong:
+worker.py has the protocol; docs/adding_models.md has a worker of twenty lines. What goes wrong:
 
     no interpreter, no script, an end or silence at the start   the run does not start
     an end in the middle of a clip       the clip is asked once more of a fresh worker, then crashed

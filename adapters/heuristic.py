@@ -53,7 +53,7 @@ class Random(Adapter):
         self._words = BASIC_EMOTIONS if self.source == "basic" else tuple(sorted(wheel_words()))
         if not 1 <= self.labels <= len(self._words):
             raise PrerequisiteError(
-                f"baseline.labels is {self.labels}; it must lie between 1 and {len(self._words)}"
+                f"baseline.labels is {self.labels}; it must be between 1 and {len(self._words)}"
             )
 
     def generate(self, batch: list[Prepared]) -> Sequence[str]:

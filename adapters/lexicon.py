@@ -1,8 +1,8 @@
 """Finds the emotion words of a text by rule: no model, no download, English only.
 
-Serves two masters: the `lexicon` baseline reads a clip's subtitle with it, the `lexicon` extractor
-a description. The words (`words/emotions.csv`: a label and its other forms) are our own list of
-everyday English; labels keep to forms that the emotion wheels' vocabulary knows where there is one.
+The `lexicon` baseline reads a clip's subtitle with it, the `lexicon` extractor a description. The
+words (`words/emotions.csv`: a label and its other forms) are our own list of everyday English;
+labels keep to forms that the emotion wheels' vocabulary knows where there is one.
 """
 
 import csv

@@ -3,7 +3,8 @@
 A port declares its model and its prompt, and writes what is special about it:
 
     model_class      "module:Class" of the modules; the class has `load(PARTS..., placement)`, the
-                     module has `read_sizes(PARTS...)` and `write_miniature(folder, seed)`
+                     module has `write_miniature(folder, seed)`, and `read_sizes(PARTS...)` where
+                     the prompt depends on sizes
     tokenizer_part   the part of the checkpoint that holds tokenizer.model
     template         the prompt's texts before, between and after the media
     prepare(...)     frames and sound of a clip, and the prompt around them  (CPU, any thread)
@@ -26,9 +27,9 @@ from threading import Lock
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self, cast
 
 from ovmer.adapters.base import Adapter, Answer, Feeding, Machine, Prepared
-from ovmer.adapters.question import SLOT as SLOT
-from ovmer.adapters.question import QuestionTemplate as QuestionTemplate
-from ovmer.adapters.streaming import Encoded, answered
+from ovmer.adapters.question import QuestionTemplate
+from ovmer.adapters.streaming import Encoded, answered, is_encoded
+from ovmer.adapters.thinking import one_line
 from ovmer.baselines.checkpoint import TUNINGS, CheckpointPart, Loading, locate
 from ovmer.baselines.decoding.settings import GenerationSettings
 from ovmer.baselines.errors import ClipError, PrerequisiteError
@@ -147,6 +148,18 @@ class Mllm(Adapter, ABC):
     def embed(self, item: Prepared) -> "Prompt":
         """The prompt of a clip, for ports that need the clip's random stream as well."""
         return self.modules.embed(item.inputs)
+
+    def to_answer(self, generated: "Generated", item: Prepared) -> Answer:
+        """What is recorded of an answer, for models that think before they answer."""
+        return Answer(self.said(generated), generated.prompt_tokens, generated.new_tokens)
+
+    def said(self, generated: "Generated") -> str:
+        """The recorded text of an answer, for ports that need its ids as well."""
+        return self.clean(generated.text)
+
+    def clean(self, text: str) -> str:
+        """The recorded form of the generated text: one line, as in the authors' scripts."""
+        return one_line(text)
 
     # -- what it gets ----------------------------------------------------------------------------
 
@@ -271,15 +284,20 @@ class Mllm(Adapter, ABC):
     def encode(self, batch: list[Prepared]) -> Sequence[Prepared | ClipError]:
         """Items that do not fit beside what is being generated stay as they are: `generate` encodes
         them when nothing else runs."""
+        if all(map(is_encoded, batch)):
+            return batch
         with self._encoding:
             encoded = self._encoder_batches.fitting(self._encoded, batch)
         return [*encoded, *batch[len(encoded) :]]
 
     def generate(self, batch: list[Prepared]) -> Sequence[str | Answer | ClipError]:
         encoded = self._encode_alone(batch)
-        ready = [item for item in encoded if isinstance(item, Prepared)]
+        ready = [each for each in encoded if isinstance(each, Prepared) and each.inputs is not None]
         answers = iter(self._batches.run(self._answer, ready, exclusive=self._encoding))
-        return [next(answers) if isinstance(item, Prepared) else item for item in encoded]
+        return [
+            item if isinstance(item, ClipError) else "" if item.inputs is None else next(answers)
+            for item in encoded
+        ]
 
     def _alone(self, item: Prepared) -> Prepared | ClipError:
         (encoded,) = self._encode_alone([item])
@@ -287,7 +305,7 @@ class Mllm(Adapter, ABC):
 
     def _encode_alone(self, batch: Sequence[Prepared]) -> Sequence[Prepared | ClipError]:
         """Encode what is not yet, while neither `encode` nor an engine of this process runs."""
-        if all(isinstance(item.inputs, Encoded) for item in batch):
+        if all(map(is_encoded, batch)):
             return batch
         with self._encoding:
             return self._encoder_batches.run(self._encoded, batch)
@@ -297,7 +315,7 @@ class Mllm(Adapter, ABC):
         from ovmer.baselines.splice import watching
 
         with watching() as features:
-            (encoded,) = self.encode([item])
+            encoded = self._alone(item)
         if isinstance(encoded, ClipError) or encoded.inputs is None:
             return None
         states: PromptStates = self.engine.prompt_states(encoded.inputs.prompt, features)  # type: ignore[attr-defined]
@@ -308,7 +326,7 @@ class Mllm(Adapter, ABC):
 
         One whose prompt is NaN or infinite is an error and reaches no engine.
         """
-        if not (todo := [item for item in batch if not isinstance(item.inputs, Encoded)]):
+        if not (todo := [item for item in batch if not is_encoded(item)]):
             return list(batch)
         from ovmer.baselines.decoding.finite import are_finite
 
@@ -316,7 +334,7 @@ class Mllm(Adapter, ABC):
             prompts = side.kept(self._prompts(todo, side))
             finite = are_finite(prompts)
         made = iter(map(self._with_prompt, todo, prompts, finite))
-        return [item if isinstance(item.inputs, Encoded) else next(made) for item in batch]
+        return [item if is_encoded(item) else next(made) for item in batch]
 
     def _prompts(self, items: Sequence[Prepared], side: "SideStream") -> "list[Prompt]":
         return self.embed_batch([replace(each, inputs=side.moved(each.inputs)) for each in items])
@@ -339,7 +357,7 @@ class Mllm(Adapter, ABC):
     def _answer(self, batch: Sequence[Prepared]) -> list[Answer | ClipError]:
         prompts = [item.inputs.prompt for item in batch]
         answers = self.engine.generate(prompts, [item.seed for item in batch])
-        return [self._recorded(answer) for answer in answers]
+        return [self._recorded(answer, item) for answer, item in zip(answers, batch, strict=True)]
 
     @property
     def feeding(self) -> Feeding:
@@ -355,21 +373,11 @@ class Mllm(Adapter, ABC):
 
     def stream(self, items: Iterable[Prepared]) -> Iterator[tuple[int, str | Answer | ClipError]]:
         engine = cast("StreamingEngine", self.engine)
-        for index, answer in answered(engine, items, self._alone, self._encoding):
-            yield index, self._recorded(answer)
+        for index, item, answer in answered(engine, items, self._alone, self._encoding):
+            yield index, self._recorded(answer, item)
 
-    def _recorded(self, answer: "Generated | ClipError") -> Answer | ClipError:
-        if isinstance(answer, ClipError):
-            return answer
-        return Answer(self.said(answer), answer.prompt_tokens, answer.new_tokens)
-
-    def said(self, answer: "Generated") -> str:
-        """The recorded text of an answer, for ports that need its ids as well."""
-        return self.clean(answer.text)
-
-    def clean(self, text: str) -> str:
-        """The recorded form of the generated text: one line, as in the authors' scripts."""
-        return text.replace("\n", " ").replace("\t", " ").strip()
+    def _recorded(self, answer: "Generated | ClipError", item: Prepared) -> Answer | ClipError:
+        return answer if isinstance(answer, ClipError) else self.to_answer(answer, item)
 
     def miniature(self, folder: Path, seed: int = 0) -> Self:
         paths = self.write_miniature(folder, seed)

@@ -2,13 +2,15 @@
 
 What differs between them is data: the architecture's class, whether its processor takes frames as a
 video or as images, and whether it weaves the sound into the video. The rest, chat template and
-placeholders included, comes with the checkpoint's own processor.
+placeholders included, comes with the checkpoint's own processor. Settings that chat models here and
+behind a server share are in chat_mllm.py.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
 from functools import cached_property
+from importlib.util import find_spec
 from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Any, Self
@@ -19,10 +21,10 @@ from ovmer.adapters.base import AUDIO, VIDEO, Adapter, Answer, Machine, Prepared
 from ovmer.adapters.chat_mllm import ChatMllm
 from ovmer.adapters.media import Frames, Samples, read_frames
 from ovmer.adapters.mllm import Mllm
-from ovmer.adapters.native_checks import check_inputs, check_packages
 from ovmer.adapters.native_room import MANY, ContextRoom
 from ovmer.adapters.registry import register
-from ovmer.adapters.thinking import CUT_WHILE_THINKING, opens_thinking, split_thinking
+from ovmer.adapters.streaming import Encoded
+from ovmer.adapters.thinking import opens_thinking, without_thinking
 from ovmer.baselines.checkpoint import Loading
 from ovmer.baselines.errors import ClipError, PrerequisiteError, first_line
 from ovmer.baselines.tokenizer import Tokenizer
@@ -35,7 +37,6 @@ if TYPE_CHECKING:
     from ovmer.baselines.native.model import ChatModel
     from ovmer.baselines.native.processor import ChatProcessor, ClipMedia
 
-_PICTURES = ("video", "images")
 _FULL_HD = (1080, 1920)
 _LONG_SUBTITLE = 512
 """Tokens."""
@@ -44,11 +45,11 @@ _LONG_CLIP = 60
 
 
 @dataclass(frozen=True)
-class _Asked:
-    """A clip's prompt, and whether its template has opened the thinking part of the answer."""
+class _Asked(Encoded):
+    """A clip's prompt: the class of transformers has its encoders within `generate`."""
 
-    prompt: "MediaPrompt | VllmPrompt"
     inside: bool
+    """Whether the template has opened the thinking part of the answer."""
 
 
 @register("native")
@@ -59,8 +60,6 @@ class Native(ChatMllm, Mllm):
     architecture: str = ""
     """The class of transformers, as the checkpoint's config.json has it; of an omni model the
     class that writes text."""
-    picture: str = "video"
-    """How the processor takes frames: as a `video`, or one by one as `images`."""
     sound_in_video: bool = False
     """Whether sound that comes with a picture is woven into it, as Qwen's omni models do."""
     processor: dict[str, Any] = field(default_factory=dict)
@@ -77,8 +76,8 @@ class Native(ChatMllm, Mllm):
     """For dry runs: sizes that the rule for miniatures misses, by dotted name."""
 
     _is_miniature = False
-    _shows = False
-    """Whether the engine takes the media themselves."""
+    _takes_media = False
+    """Whether the engine takes the media themselves: vLLM runs the processor itself."""
 
     def __post_init__(self) -> None:
         Mllm.__post_init__(self)
@@ -87,9 +86,6 @@ class Native(ChatMllm, Mllm):
             raise PrerequisiteError(
                 "baseline.architecture is missing: the name of the model's class in transformers"
             )
-        if self.picture not in _PICTURES:
-            choices = ", ".join(_PICTURES)
-            raise PrerequisiteError(f"baseline.picture is {self.picture!r}; choose from {choices}")
 
     # -- what Mllm asks for ----------------------------------------------------------------------
 
@@ -103,7 +99,7 @@ class Native(ChatMllm, Mllm):
     def write_miniature(self, folder: Path, seed: int) -> dict[str, Path]:
         from ovmer.baselines.native.miniature import write_miniature
 
-        check_packages(self.architecture, self.packages)
+        _check_packages(self.architecture, self.packages)
         thinks = {"thinks": True} if self.thinking not in ("auto", "none") else {}
         adapters = sorted(set(self.lora.values()))
         write_miniature(folder, self.architecture, {**thinks, **self.shrink}, seed, adapters)
@@ -123,12 +119,8 @@ class Native(ChatMllm, Mllm):
         self.refuse_adapters()
         shared = {each.name: getattr(self, each.name) for each in fields(ChatMllm)}
         part = self.checkpoint["model"]
-        return Served(
-            **shared,
-            model=part.path or part.repo or "",
-            generation=self.generation,
-            picture=self.picture,
-        )
+        model = part.path or part.repo or ""
+        return Served(**shared, model=model, generation=self.generation)
 
     def build(self, placement: "Placement") -> "ChatModel":
         """The model with its weights, without adapters."""
@@ -141,7 +133,7 @@ class Native(ChatMllm, Mllm):
         return ChatModel(load_chat_model(folder, placement, cls, self.architecture, notes=notes))
 
     def load(self, machine: Machine) -> None:
-        check_packages(self.architecture, self.packages)
+        _check_packages(self.architecture, self.packages)
         folder = self.parts["model"]  # missing parts are reported before any slow import
         from ovmer.baselines.decoding.batches import Batches
         from ovmer.baselines.decoding.engine_settings import (
@@ -151,7 +143,7 @@ class Native(ChatMllm, Mllm):
         )
         from ovmer.baselines.native.model import ChatModel
 
-        self._check_inputs()
+        _check_inputs(self._processor, self.modalities, self.picture)
         settings = engine_settings(machine.engine)
         here = isinstance(settings, TransformersSettings)
         settings.check(self.generation, "" if here else self.transformers_only)
@@ -164,9 +156,7 @@ class Native(ChatMllm, Mllm):
                     "model hardly works; say engine=transformers"
                 )
             self.engine = self._vllm(folder, settings, machine)
-            for adapter in self._loading.adapters:
-                self._loading.note_adapter(adapter)
-            self._shows = True
+            self._takes_media = True
         else:
             assert isinstance(settings, TransformersSettings)
             llm = settings.read(
@@ -197,7 +187,7 @@ class Native(ChatMllm, Mllm):
             self._processor,
             self.generation,
             options,
-            self.parts.get("adapter"),
+            self._loading.single_adapter(),
         )
 
     def _longest(self) -> int:
@@ -208,11 +198,9 @@ class Native(ChatMllm, Mllm):
         """
         from ovmer.baselines.native.processor import ClipMedia, Message
 
-        words = {given: prompt.about("") for given, prompt in self.prompts.items()}
+        asked = [Message([], prompt.about(""), self.system) for prompt in self.prompts.values()]
         needed = _LONG_SUBTITLE + self.generation.max_new_tokens
-        needed += max(
-            self._processor.length(Message([], each, self.system)) for each in words.values()
-        )
+        needed += max(map(self._processor.length, asked))
         if VIDEO in self.modalities:
             count, rate = 25 * _LONG_CLIP, 25.0
             blank = Frames(np.zeros((1, *_FULL_HD, 3), np.uint8), (0,), rate, count)
@@ -229,27 +217,26 @@ class Native(ChatMllm, Mllm):
     def prepare(self, video: Path | None, audio: Path | None, subtitle: str | None) -> Prepared:
         from ovmer.baselines.native.processor import Message
 
-        self._check_inputs()
         words = None if subtitle is None else self._processor.defused(subtitle)
         conversation = self.converse(video, audio, words, self._processor.rate)
         media = self._media(conversation.frames, conversation.sound)
 
-        def asking(question: str) -> Message:
+        def message(question: str) -> Message:
             return Message(media.kinds, question, self.system)
 
         def length(question: str) -> int:
-            return slots + self._processor.length(asking(question))
+            return slots + self._processor.length(message(question))
 
         question, notes = conversation.question, conversation.notes
         with self._blamed_on_miniature():
-            prompt = self._processor(asking(question), media)
+            prompt = self._processor(message(question), media)
         if len(prompt) > self._room.limit:
-            slots = len(prompt) - self._processor.length(asking(question))
+            slots = len(prompt) - self._processor.length(message(question))
             shown = 0 if conversation.frames is None else len(conversation.frames.indices)
             self._room.check(length(conversation.prompt.about(words and "")), shown)
             question, cut = self.ask(words, self._room.limit, length, conversation.prompt)
-            prompt, notes = self._processor(asking(question), media), notes + cut
-        whole = self._processor.render(asking(question))
+            prompt, notes = self._processor(message(question), media), notes + cut
+        whole = self._processor.render(message(question))
         asked = _Asked(self._given(prompt, whole, media), opens_thinking(whole))
         tokens = (len(prompt) + self.generation.max_new_tokens) * self.generation.num_beams
         return Prepared(asked, notes, tokens=tokens)
@@ -278,19 +265,12 @@ class Native(ChatMllm, Mllm):
     def _given(
         self, prompt: "MediaPrompt", whole: str, media: "ClipMedia"
     ) -> "MediaPrompt | VllmPrompt":
-        """The prompt in the engine's form: vLLM runs the processor itself."""
-        if not self._shows:
+        """The prompt in the engine's form."""
+        if not self._takes_media:
             return prompt
         from ovmer.baselines.native.vllm import with_media
 
         return with_media(whole, media, len(prompt), self._processor)
-
-    def encode(self, batch: list[Prepared]) -> Sequence[Prepared | ClipError]:
-        """The items as they are: the class of transformers has its encoders within `generate`."""
-        return batch
-
-    def _encode_alone(self, batch: Sequence[Prepared]) -> Sequence[Prepared | ClipError]:
-        return batch
 
     def _media(self, frames: Frames | None, sound: Samples | None) -> "ClipMedia":
         from ovmer.baselines.native.processor import ClipMedia
@@ -310,18 +290,11 @@ class Native(ChatMllm, Mllm):
         woven = self.sound_in_video and sound is not None
         return ClipMedia(video=frames.pixels, when=when, sound=sound, woven=woven)
 
-    # -- what is checked before the first clip ---------------------------------------------------
-
     @cached_property
     def _processor(self) -> "ChatProcessor":
         from ovmer.baselines.native.model import read_processor
 
         return read_processor(self.parts["model"], self.processor, self.template)
-
-    def _check_inputs(self) -> None:
-        """Raises PrerequisiteError if the model does not take the inputs that it is to be given."""
-        check_packages(self.architecture, self.packages)
-        check_inputs(self._processor, self.modalities, self.picture)
 
     @cached_property
     def _room(self) -> ContextRoom:
@@ -343,36 +316,38 @@ class Native(ChatMllm, Mllm):
         with self._blamed_on_miniature():
             return super().generate(batch)
 
-    def _answer(self, batch: Sequence[Prepared]) -> list[Answer | ClipError]:
-        generated = self.engine.generate(
-            [item.inputs.prompt for item in batch], [item.seed for item in batch]
+    def to_answer(self, generated: "Generated", item: Prepared) -> Answer:
+        return without_thinking(generated, self.thinking, self.clean, inside=item.inputs.inside)
+
+
+def _check_packages(architecture: str, packages: Mapping[str, str]) -> None:
+    """Raises PrerequisiteError if one of `packages` (name -> our extra) is not installed."""
+    for package, extra in packages.items():
+        if find_spec(package) is None:
+            raise PrerequisiteError(
+                f"{architecture} needs the package {package}, which is not installed; "
+                f"pip install 'ovmer[{extra}]'"
+            )
+
+
+def _check_inputs(processor: "ChatProcessor", modalities: frozenset[str], picture: str) -> None:
+    """Raises PrerequisiteError if the processor does not take one of the modalities.
+
+    `picture` is how frames are passed: as a `video` or as `images`.
+    """
+    name = processor.name
+    if AUDIO in modalities and not processor.takes("audio"):
+        raise PrerequisiteError(
+            f"this model hears nothing (its {name} takes no sound); set baseline.modalities=video"
         )
-        return [
-            answer
-            if isinstance(answer, ClipError)
-            else self._parted(answer, inside=item.inputs.inside)
-            for answer, item in zip(generated, batch, strict=True)
-        ]
-
-    def stream(self, items: Iterable[Prepared]) -> Iterator[tuple[int, str | Answer | ClipError]]:
-        inside = dict[int, bool]()
-
-        def asked() -> Iterator[tuple[int, tuple[Any, int]]]:
-            for index, item in enumerate(items):
-                inside[index] = item.inputs.inside
-                yield index, (item.inputs.prompt, item.seed)
-
-        for index, answer in self.engine.stream(asked()):  # type: ignore[attr-defined]
-            is_inside = inside.pop(index)
-            if not isinstance(answer, ClipError):
-                yield index, self._parted(answer, inside=is_inside)
-            else:
-                yield index, answer
-
-    def _parted(self, answer: "Generated", *, inside: bool) -> Answer:
-        """The answer without its thinking, which is recorded beside it."""
-        thinking, text = split_thinking(answer.text, inside=inside, thinking_format=self.thinking)
-        cut = (CUT_WHILE_THINKING,) if thinking and not text else ()
-        return Answer(
-            self.clean(text), answer.prompt_tokens, answer.new_tokens, notes=cut, thinking=thinking
+    medium = "video" if picture == "video" else "image"
+    if VIDEO not in modalities or processor.takes(medium):
+        return
+    if medium == "video" and processor.takes("image"):
+        raise PrerequisiteError(
+            f"this model takes no video (its {name} has no input for it), but images; set "
+            "baseline.picture=images"
         )
+    raise PrerequisiteError(
+        f"this model sees nothing (its {name} takes no {medium}); set baseline.modalities=audio"
+    )

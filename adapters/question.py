@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from ovmer.baselines.errors import PrerequisiteError
 
 SLOT = "{subtitle}"
-"""Stands in a question for what is said in the clip."""
+"""The place of the clip's subtitle in a question."""
 
 
 @dataclass
@@ -17,7 +17,15 @@ class QuestionTemplate:
 
     def __post_init__(self) -> None:
         if self.with_subtitle.count(SLOT) != 1:
-            raise PrerequisiteError(f"with_subtitle in the baseline's prompt must hold {SLOT} once")
+            raise PrerequisiteError(
+                f"with_subtitle (of baseline.prompt or baseline.prompts) must hold {SLOT} once, "
+                f"but is {self.with_subtitle!r}"
+            )
+
+    def replaced(self, slot: str, text: str) -> "QuestionTemplate":
+        """The template with `text` at another slot of its own, such as `{request}`."""
+        with_subtitle, without = self.with_subtitle, self.without_subtitle
+        return QuestionTemplate(with_subtitle.replace(slot, text), without.replace(slot, text))
 
     def about(self, subtitle: str | None) -> str:
         """The question; None leaves the subtitle out, an empty one is a clip without words."""

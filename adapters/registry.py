@@ -19,14 +19,12 @@ from typing import TypeVar
 
 from ovmer.adapters import plugin
 from ovmer.adapters.base import Adapter
-from ovmer.baselines.errors import PrerequisiteError
-from ovmer.baselines.errors import near as near
+from ovmer.baselines.errors import PrerequisiteError, near
 
 GROUP = "ovmer.adapters"
 
 BUILT_IN: Mapping[str, str] = {
     "combined": "ovmer.adapters.combined",
-    "emotion_llama": "ovmer.adapters.models.emotion_llama",
     "external": "ovmer.adapters.external",
     "empty": "ovmer.adapters.heuristic",
     "random": "ovmer.adapters.heuristic",

@@ -16,7 +16,7 @@ from ovmer.adapters.base import Answer, Feeding, Machine, Prepared
 from ovmer.adapters.chat_mllm import ChatMllm, PromptPart
 from ovmer.adapters.media import encode
 from ovmer.adapters.registry import register
-from ovmer.adapters.thinking import CUT_WHILE_THINKING, split_thinking
+from ovmer.adapters.thinking import one_line, without_thinking
 from ovmer.baselines.decoding.answers import Generated, in_order
 from ovmer.baselines.decoding.engine_settings import ServerSettings, engine_settings
 from ovmer.baselines.decoding.server_engine import ChatServer
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 
 _RATE = 16_000
 """Samples a second: the rate of all speech encoders."""
-_PICTURES = ("images", "video")
 
 
 @register("served")
@@ -39,7 +38,7 @@ class Served(ChatMllm):
     model: str = ""
     """As the server has it."""
     generation: GenerationSettings = field(default_factory=GenerationSettings)
-    picture: Any = "images"
+    picture: str = "images"
     """How frames are sent: as `images`, which all servers take, or as one `video` (MP4)."""
     longest_side: int = 512
     """Of a frame, in pixels; larger ones are made smaller."""
@@ -54,9 +53,6 @@ class Served(ChatMllm):
         super().__post_init__()
         self._is_miniature = False
         self._miniature: MiniatureServer | None = None
-        if self.picture not in _PICTURES:
-            choices = ", ".join(_PICTURES)
-            raise PrerequisiteError(f"baseline.picture is {self.picture!r}; choose from {choices}")
         for name, least, most in (("longest_side", 16, 8192), ("jpeg_quality", 1, 95)):
             if not least <= getattr(self, name) <= most:
                 raise PrerequisiteError(
@@ -131,15 +127,8 @@ class Served(ChatMllm):
         return {"type": "text", "text": part.content}
 
     def _answer(self, reply: Generated) -> Answer:
-        thinking, text = split_thinking(reply.text, thinking_format=self.thinking)
-        thinking = reply.thinking or thinking
-        notes = list(reply.notes)
-        if thinking and not text.strip():
-            notes.append(CUT_WHILE_THINKING)
-        elif reply.is_cut:
-            notes.append(f"the answer was cut at {self.generation.max_new_tokens} tokens")
-        words = text.replace("\n", " ").replace("\t", " ").strip()
-        return Answer(words, reply.prompt_tokens, reply.new_tokens, tuple(notes), thinking)
+        most = self.generation.max_new_tokens
+        return without_thinking(reply, self.thinking, one_line, most_tokens=most)
 
 
 def _url(mime: str, data: bytes) -> str:

@@ -7,7 +7,7 @@ from itertools import chain
 from typing import TYPE_CHECKING
 
 from ovmer.adapters.base import Prepared
-from ovmer.baselines.decoding.answers import Answered, Generated, StreamingEngine
+from ovmer.baselines.decoding.answers import Generated, StreamingEngine
 from ovmer.baselines.errors import ClipError, OutOfMemory
 
 if TYPE_CHECKING:
@@ -16,9 +16,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Encoded:
-    """A clip's inputs after `encode`."""
+    """A clip's inputs after `encode`; of a model without encoders, what `prepare` makes."""
 
-    prompt: "Prompt"
+    prompt: "Prompt | str"
+    """As the engine takes it: text for a server alone."""
+
+
+def is_encoded(item: Prepared) -> bool:
+    """Whether nothing is left to encode: a clip without inputs has an empty answer."""
+    return item.inputs is None or isinstance(item.inputs, Encoded)
 
 
 def answered(
@@ -26,8 +32,8 @@ def answered(
     items: Iterable[Prepared],
     encode_alone: Callable[[Prepared], Prepared | ClipError],
     exclusive: AbstractContextManager[object],
-) -> Answered:
-    """(index, answer) of each clip, as soon as it is known; empty for one without inputs.
+) -> Iterator[tuple[int, Prepared, Generated | ClipError]]:
+    """(index, clip, answer), each as soon as it is known; empty for a clip without inputs.
 
     A clip that does not fit the device beside others has it for itself: one that could not be
     encoded waits until all before it are answered, then `encode_alone` has it; one whose answer
@@ -35,12 +41,12 @@ def answered(
     """
     coming, asked = enumerate(items), dict[int, Prepared]()
     late, alone = list[tuple[int, Prepared]](), list[tuple[int, Prepared]]()
-    empty = list[int]()
+    empty = list[tuple[int, Prepared]]()
 
-    def ready() -> Iterator[tuple[int, tuple["Prompt", int]]]:
+    def ready() -> Iterator[tuple[int, tuple["Prompt | str", int]]]:
         for index, item in chain(alone, coming):
             if item.inputs is None:
-                empty.append(index)
+                empty.append((index, item))
                 continue
             if not isinstance(item.inputs, Encoded):
                 late.append((index, item))
@@ -54,12 +60,13 @@ def answered(
             if isinstance(answer, OutOfMemory):
                 with exclusive:
                     ((_, answer),) = engine.stream([(index, (item.inputs.prompt, item.seed))])
-            yield index, answer
-        yield from ((empty.pop(), Generated("")) for _ in range(len(empty)))
+            yield index, item, answer
+        while empty:
+            yield *empty.pop(), Generated("")
         if not late:
             return
         index, item = late.pop()
         encoded = encode_alone(item)
         alone[:] = [] if isinstance(encoded, ClipError) else [(index, encoded)]
         if isinstance(encoded, ClipError):
-            yield index, encoded
+            yield index, item, encoded

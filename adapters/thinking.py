@@ -6,8 +6,15 @@ model's format is the setting `baseline.thinking`.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ovmer.adapters.base import Answer
+from ovmer.baselines.errors import PrerequisiteError, near
+
+if TYPE_CHECKING:
+    from ovmer.baselines.decoding.answers import Generated
 
 CUT_WHILE_THINKING = "the answer ended within its thinking part; allow it more new tokens"
 
@@ -43,6 +50,41 @@ _STRIPPED = re.compile(
     r"\s*analysis(?P<thinking>.*?)(?:assistantfinal(?P<answer>.*)|\Z)", re.DOTALL
 )
 """Harmony where the decoder has left out the control tokens."""
+
+
+def check_format(name: str) -> None:
+    """Raises PrerequisiteError where `name`, the setting, is none of `CHOICES`."""
+    if name not in CHOICES:
+        raise PrerequisiteError(f"baseline.thinking is {name!r}; {near(name, CHOICES)}")
+
+
+def one_line(text: str) -> str:
+    """`text` without line breaks and tabs, and without blanks around it."""
+    return text.replace("\n", " ").replace("\t", " ").strip()
+
+
+def without_thinking(
+    generated: "Generated",
+    thinking_format: str,
+    clean: Callable[[str], str],
+    *,
+    inside: bool = False,
+    most_tokens: int | None = None,
+) -> Answer:
+    """The answer, cleaned, with its thinking beside it.
+
+    `inside` is as in `split_thinking`. An answer that ended within its thinking has a note; so has
+    one that was cut, if `most_tokens`, the limit that cut it, is given.
+    """
+    thinking, text = split_thinking(generated.text, inside=inside, thinking_format=thinking_format)
+    thinking, notes = generated.thinking or thinking, generated.notes
+    if thinking and not text.strip():
+        notes += (CUT_WHILE_THINKING,)
+    elif generated.is_cut and most_tokens is not None:
+        notes += (f"the answer was cut at {most_tokens} tokens",)
+    return Answer(
+        clean(text), generated.prompt_tokens, generated.new_tokens, notes=notes, thinking=thinking
+    )
 
 
 def split_thinking(

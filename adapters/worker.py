@@ -65,7 +65,7 @@ class WorkerProcess:
             self._selector.register(pipe, selectors.EVENT_READ)
 
     def wait_ready(self, seconds: float) -> None:
-        """Raises Died, Timeout, or ClipError where it talks nonsense."""
+        """Wait for its first line. Raises WorkerDied, Timeout, or ClipError for a line too long."""
         self._exchange(b"", "ready", seconds)
 
     def ask(self, request: Mapping[str, Any], seconds: float) -> Mapping[str, Any]:

@@ -4,17 +4,17 @@ What the language-model stage asks (Qwen2.5-7B-Instruct in the papers) is such a
 language part of newer multimodal ones.
 """
 
-import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import torch
 from jinja2.exceptions import SecurityError
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import (
     AutoConfig,
@@ -28,19 +28,21 @@ from transformers import (
 )
 from transformers.utils.logging import disable_progress_bar
 
+from ovmer.baselines.checkpoint import read_json
 from ovmer.baselines.decoding.switches import quantized
-from ovmer.baselines.device import Placement, resolve, too_small
+from ovmer.baselines.device import DTYPES, Placement, resolve, too_small
 from ovmer.baselines.device_map import check_each, spread
 from ovmer.baselines.errors import CheckpointError, first_line
 from ovmer.baselines.miniature import CORPUS, random_tensors
-from ovmer.baselines.weight_index import summary
+from ovmer.baselines.tokenizer import QWEN_WORDS
+from ovmer.baselines.weight_index import index_file, summary
 
 # Without any of these transformers makes a tokenizer that knows no words, and does not complain.
 _VOCABULARIES = (("tokenizer.json",), ("vocab.json", "merges.txt"), ("tokenizer.model",))
 
-_DTYPES = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
-"""As safetensors spells them."""
 _WHAT = "chat model in transformers' layout"
+UNBOUNDED = 1 << 40
+"""The context of a model without a limit (Mamba): more tokens than any prompt has."""
 _MARK = "\ue000"  # a character of private use: no template and no prompt holds it
 
 
@@ -62,8 +64,10 @@ class TransformersTokenizer:
     def __init__(self, tokenizer: Any, folder: Path) -> None:
         """`folder` is the checkpoint's, whose generation settings say what ends an answer."""
         self._tokenizer, self._folder = tokenizer, folder
+        self._encoding = Lock()  # how control tokens are read is a state of the tokenizer
         self.eos_id: int = tokenizer.eos_token_id
-        self.bos_id: int = tokenizer.bos_token_id or self.eos_id
+        start: int | None = tokenizer.bos_token_id
+        self.bos_id: int = self.eos_id if start is None else start
         self.stop_ids: tuple[int, ...] = tuple(dict.fromkeys([self.eos_id, *end_tokens(folder)]))
 
     @cached_property
@@ -73,9 +77,13 @@ class TransformersTokenizer:
 
     def encode(self, text: str) -> list[int]:
         """The ids of plain text: what spells a control token is its characters."""
-        return list(
-            self._tokenizer.encode(text, add_special_tokens=False, split_special_tokens=True)
-        )
+        return self._ids_of(text, plain=True)
+
+    def _ids_of(self, text: str, *, plain: bool) -> list[int]:
+        with self._encoding:
+            return list(
+                self._tokenizer.encode(text, add_special_tokens=False, split_special_tokens=plain)
+            )
 
     def id_of(self, token: str) -> int:
         """The id of a control token. Raises CheckpointError where there is none of that name."""
@@ -152,23 +160,18 @@ class ChatTokenizer(TransformersTokenizer):
             )
 
     def _with_control(self, text: str) -> list[int]:
-        return list(self._tokenizer.encode(text, add_special_tokens=False))
+        return self._ids_of(text, plain=False)
 
 
 def end_tokens(folder: Path) -> list[int]:
     """The ids that end an answer by generation_config.json (Qwen2.5 has two)."""
-    file = folder / "generation_config.json"
-    if not file.exists():
-        return []
-    try:
-        ids = json.loads(file.read_text(encoding="utf-8")).get("eos_token_id")
-    except ValueError as error:
-        raise CheckpointError(f"{file} is no JSON ({first_line(error)}); fetch it again") from error
+    name = "generation_config.json"
+    ids = read_json(folder, name).get("eos_token_id") if (folder / name).exists() else None
     return ids if isinstance(ids, list) else [ids] if ids is not None else []
 
 
 def context_of(folder: Path, config: Any = AutoConfig, what: str = _WHAT) -> int:
-    """How many tokens, answer included, the model is made for; 0 where it does not say.
+    """How many tokens, answer included, the model is made for; `UNBOUNDED` where it does not say.
 
     `config` is the class that reads its configuration.
     """
@@ -178,7 +181,7 @@ def context_of(folder: Path, config: Any = AutoConfig, what: str = _WHAT) -> int
         ).get_text_config()
     except (OSError, ValueError, KeyError, ImportError) as error:
         raise _no_model(folder, what, error) from error
-    return int(getattr(text, "max_position_embeddings", 0) or 0)
+    return int(getattr(text, "max_position_embeddings", None) or UNBOUNDED)
 
 
 def load_chat_model(
@@ -194,7 +197,7 @@ def load_chat_model(
     `model` is its class, `what` it is called in messages. `quantization` (8bit, 4bit) is of the
     language model, its head excepted. `notes` is added to where the files hold more than the model.
     Raises CheckpointError where tensors are missing or of another shape, PrerequisiteError where a
-    GPU is too small or bitsandbytes is missing.
+    GPU is too small.
     """
     disable_progress_bar()
     try:
@@ -204,7 +207,7 @@ def load_chat_model(
         if quantization != "none":
             options["quantization_config"] = quantized(built, quantization, placement.dtype)
         else:  # else less than that, by a share that the packing decides
-            check_each(built, where, placement.dtype)
+            check_each(built, where, placement)
         loaded, found = model.from_pretrained(
             folder,
             dtype=placement.dtype,
@@ -231,16 +234,14 @@ def load_chat_model(
     return loaded
 
 
-def chat_place(
-    folder: Path, device: str, dtype: str, model: Any = AutoModelForCausalLM, gpus: int = 1
-) -> Placement:
+def chat_place(folder: Path, device: str, dtype: str, model: Any, gpus: int, at: str) -> Placement:
     """Where a chat model runs: `dtype=auto` is the checkpoint's own on a GPU (Qwen2.5 overflows in
-    float16) and float32 on the CPU.
+    float16) and float32 on the CPU. `at` is the key of the engine's settings, for messages.
 
     Raises CheckpointError for a folder without a configuration of such a model, PrerequisiteError
     for devices that are not there.
     """
-    placement = resolve(device, dtype, gpus)
+    placement = resolve(device, dtype, gpus, at)
     if dtype != "auto" or placement.device.type == "cpu":
         return placement
     try:
@@ -267,10 +268,9 @@ def _stored_dtype(folder: Path) -> torch.dtype:
     """The type of the first floating-point tensor, which transformers takes where a configuration
     names none: that of a part (a thinker) does not where only the whole model's does."""
     for file in sorted(folder.glob("*.safetensors")):
-        with safe_open(file, framework="pt") as tensors:
-            for name in tensors.keys():  # noqa: SIM118 - it is no mapping
-                if (dtype := _DTYPES.get(tensors.get_slice(name).get_dtype())) is not None:
-                    return dtype
+        for entry in index_file(file).entries.values():
+            if entry.dtype in DTYPES:
+                return getattr(torch, entry.dtype)
     return torch.float32
 
 
@@ -278,12 +278,8 @@ def _no_model(folder: Path, what: str, error: Exception) -> CheckpointError:
     return CheckpointError(f"{folder} holds no {what} ({first_line(error)})")
 
 
-# Qwen2.5's tokenizer.json and tokenizer_config.json: how text falls into words, the control
-# tokens, and the template's form of a single user message.
-_QWEN_WORDS = (
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}"
-    r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
-)
+# Qwen2.5's tokenizer_config.json: the control tokens, and the template's form of a single user
+# message.
 _QWEN_CONTROL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
 _QWEN_TEMPLATE = (
     "{%- if messages[0].role != 'system' -%}"
@@ -342,7 +338,7 @@ def _qwen_tokenizer(vocabulary: int, sentences: Sequence[str]) -> PreTrainedToke
     pairs = Tokenizer(models.BPE())
     pairs.pre_tokenizer = pre_tokenizers.Sequence(
         [
-            pre_tokenizers.Split(Regex(_QWEN_WORDS), "isolated"),
+            pre_tokenizers.Split(Regex(QWEN_WORDS), "isolated"),
             pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
         ]
     )

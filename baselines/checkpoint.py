@@ -44,7 +44,7 @@ class CheckpointPart:
     package: str | None = None
     """Python package that ships the one file of `files`; it is looked for there, not on the hub."""
     get: str = ""
-    """How to get what is in no hub repository, or not without more ado; part of a sentence."""
+    """How to get files that cannot simply be downloaded from the hub; part of a sentence."""
 
 
 TUNINGS = frozenset({"tuned", "adapter"})
@@ -83,6 +83,21 @@ class Loading:
             note += f"; it names {base} as its base model, and this one is {', '.join(models)}"
         self.notes.append(note)
 
+    def single_adapter(self) -> Path | None:
+        """The folder of the adapter of a chat model, which is noted; None where it has none.
+
+        Raises CheckpointError where there are several.
+        """
+        folders = self.adapters
+        if len(folders) > 1:
+            raise CheckpointError(
+                "a chat model takes one adapter, but several are named: "
+                f"{', '.join(map(str, folders))}; merge all but one into the model"
+            )
+        for folder in folders:
+            self.note_adapter(folder)
+        return folders[0] if folders else None
+
     def part_of(self, files: Sequence[Path]) -> str | None:
         """The part that the last of `files` belongs to."""
         for file in reversed(files):
@@ -114,7 +129,7 @@ def locate(
     """The folder or file of each part (of `names`, where given); downloads what it must.
 
     `weights` is a folder with repositories as OWNER/NAME; with it nothing is downloaded.
-    Raises CheckpointError that names all parts that are nowhere to be had.
+    Raises CheckpointError that names all missing parts.
     """
     wanted = list(parts if names is None else names)
     found, absent = dict[str, Path](), dict[str, CheckpointPart]()
@@ -129,18 +144,12 @@ def locate(
             absent[name] = parts[name]
         else:
             found[name] = path
-    hopeless = weights is not None or any(part.repo is None for part in absent.values())
-    if absent and hopeless:
+    if absent and (weights is not None or any(part.repo is None for part in absent.values())):
         raise CheckpointError(_missing(absent, weights))
     for name, part in absent.items():
-        try:
-            found[name] = download(
-                part.repo or "", part.revision, part.files, f"checkpoint part {name!r}", "see below"
-            )
-        except CheckpointError as error:
-            reason = str(error).partition("; see below")[0]
-            lost = {name: part for name, part in absent.items() if name not in found}
-            raise CheckpointError(f"{reason}; {_missing(lost, weights)}") from error
+        lost = {name: part for name, part in absent.items() if name not in found}
+        what, remedy = f"checkpoint part {name!r}", _missing(lost, weights)
+        found[name] = download(part.repo or "", part.revision, part.files, what, remedy)
     return {name: found[name] for name in wanted}
 
 
@@ -174,18 +183,27 @@ def packaged(package: str, name: str) -> Path | None:
 
 
 def cached(repo: str, revision: str, files: Sequence[str]) -> Path | None:
-    """The hub's cache of a repository, if all files that are named without a pattern are in it."""
+    """The hub's cache of a repository; None where one of the files is missing.
+
+    Its client knows all of them if it keeps a list, which early releases did not.
+    """
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 
+    from ovmer.baselines.weight_index import weight_files, weight_folders
+
     try:
-        path = Path(snapshot_download(repo, revision=revision, local_files_only=True))
-    except (LocalEntryNotFoundError, HFValidationError, OSError):
+        allowed = list(files) or None
+        path = Path(
+            snapshot_download(
+                repo, revision=revision, allow_patterns=allowed, local_files_only=True
+            )
+        )
+        for folder in weight_folders(path, files):
+            weight_files(folder)
+    except (LocalEntryNotFoundError, HFValidationError, OSError, CheckpointError):
         return None
-    names = [name for name in files if "*" not in name]
-    some_of = [any(path.glob(pattern)) for pattern in files if "*" in pattern]
-    whole = all((path / name).exists() for name in names) and (not some_of or any(some_of))
-    return path if whole else None
+    return path if all((path / name).exists() for name in files if "*" not in name) else None
 
 
 def _missing(parts: Mapping[str, CheckpointPart], weights: str | None) -> str:

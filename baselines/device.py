@@ -12,7 +12,8 @@ if TYPE_CHECKING:
     from ovmer.baselines.llm_folder import LlmFolder
 
 
-_SMALLER = "set machine.dtype=float16, engine.quantization=4bit or engine.gpus=2, "
+DTYPES = ("float32", "float16", "bfloat16")
+"""Data types that models run in."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,7 @@ class Placement:
     """The checkpoint's parts, what the user leaves aside of them, and notes on their files."""
     others: tuple[torch.device, ...] = ()
     """GPUs beside `device` that hold a part of the language model."""
-    remedy: str = _SMALLER
+    remedy: str = ""
     """Settings that help where the device has no room for the weights; "" where none does."""
 
 
@@ -69,9 +70,9 @@ def memory_of(device: torch.device) -> int | None:
     return int(_share * torch.cuda.mem_get_info(device)[1]) if device.type == "cuda" else None
 
 
-def check_room(weights: int, device: torch.device, remedy: str = _SMALLER) -> None:
+def check_room(weights: int, device: torch.device, remedy: str) -> None:
     """Raises PrerequisiteError where a GPU's free memory is less than `weights` bytes and the work
-    on a clip take. It is the least that is needed: what a batch takes beyond it, is halved."""
+    on a clip take. It is the least that is needed: a batch that takes more is halved."""
     free = free_memory(device)
     if free is not None and free < weights + WORKING:
         raise too_small(
@@ -81,7 +82,7 @@ def check_room(weights: int, device: torch.device, remedy: str = _SMALLER) -> No
         )
 
 
-def too_small(why: str, remedy: str = _SMALLER) -> PrerequisiteError:
+def too_small(why: str, remedy: str) -> PrerequisiteError:
     """The error for a GPU without room; `remedy` is added to those that always help."""
     return PrerequisiteError(
         f"the GPU is too small: {why}; end what else is on it, {remedy}or use a larger GPU"
@@ -93,12 +94,15 @@ def gib(size: float) -> str:
     return f"{size / GIB:.1f} GiB"
 
 
-def resolve(device: str = "auto", dtype: str = "auto", gpus: int = 1) -> Placement:
+def resolve(
+    device: str = "auto", dtype: str = "auto", gpus: int = 1, at: str = "engine"
+) -> Placement:
     """`auto` is the first GPU in float16, as the papers ran, or else the CPU in float32.
 
-    `gpus` counts the device and those behind it. On a GPU it also makes torch's choices for what
-    runs there (see `_prepare_cuda`). Raises PrerequisiteError for a device that is not there or not
-    supported, and for an unknown type.
+    `gpus` counts the device and those behind it; messages name `at`, the key of the engine's
+    settings. On a GPU it also makes torch's choices for what runs there (see `_prepare_cuda`).
+    Raises PrerequisiteError for a device that is not there or not supported, and for an unknown
+    type.
     """
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -113,24 +117,28 @@ def resolve(device: str = "auto", dtype: str = "auto", gpus: int = 1) -> Placeme
         )
     if where.type == "cuda" and (where.index or 0) >= torch.cuda.device_count():
         raise PrerequisiteError(
-            f"the device {device} was asked for but torch sees {torch.cuda.device_count()} GPUs; "
-            "use device=auto or device=cpu"
+            f"machine.device={device} was asked for but torch sees {torch.cuda.device_count()} "
+            "GPUs; use auto or cpu"
         )
     if dtype == "auto":
         dtype = "float32" if where.type == "cpu" else "float16"
-    kind = getattr(torch, dtype, None)
-    if not (isinstance(kind, torch.dtype) and kind.is_floating_point):
+    if dtype not in DTYPES:
         raise PrerequisiteError(
-            f"{dtype!r} is no floating-point type; use auto, float32, float16 or bfloat16"
+            f"{dtype!r} is no data type that models run in; use auto, {', '.join(DTYPES)}"
         )
-    others = _behind(where, gpus)
+    others = _behind(where, gpus, f"{at}.gpus")
     if where.type == "cuda":
         _prepare_cuda()
-    return Placement(where, kind, others=others)
+    key = "machine.dtype" if at == "engine" else "extractor.dtype"
+    remedy = f"set {key}=float16, {at}.quantization=4bit or {at}.gpus=2, "
+    return Placement(where, getattr(torch, dtype), others=others, remedy=remedy)
 
 
-def _behind(device: torch.device, gpus: int) -> tuple[torch.device, ...]:
-    """The GPUs behind `device` that make `gpus` with it. Raises PrerequisiteError."""
+def _behind(device: torch.device, gpus: int, key: str) -> tuple[torch.device, ...]:
+    """The GPUs behind `device` that make `gpus`, the setting `key`, with it.
+
+    Raises PrerequisiteError where there are fewer.
+    """
     if gpus == 1:
         return ()
     seen = torch.cuda.device_count() if device.type == "cuda" else 0
@@ -138,8 +146,8 @@ def _behind(device: torch.device, gpus: int) -> tuple[torch.device, ...]:
     if first + gpus > seen:
         behind = f" from {device} on" if first else ""
         raise PrerequisiteError(
-            f"engine.gpus={gpus} was asked for but torch sees {seen - first} GPUs{behind}; lower "
-            "engine.gpus, or name more in CUDA_VISIBLE_DEVICES"
+            f"{key}={gpus} was asked for but torch sees {seen - first} GPUs{behind}; lower {key}, "
+            "or name more in CUDA_VISIBLE_DEVICES"
         )
     return tuple(torch.device("cuda", first + index) for index in range(1, gpus))
 

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
-from ovmer.baselines.device import check_room
+from ovmer.baselines.device import Placement, check_room
 
 Spread = Mapping[str, torch.device]
 """Names of modules and parameters, and their devices; "" is the whole model."""
@@ -64,7 +64,7 @@ def device_of(name: str, where: Spread) -> torch.device:
     return where[name]
 
 
-def check_each(model: nn.Module, where: Spread, dtype: torch.dtype, beside: int = 0) -> None:
+def check_each(model: nn.Module, where: Spread, placement: Placement, beside: int = 0) -> None:
     """Raises PrerequisiteError where one of the GPUs has no room for its share of a model.
 
     `beside` bytes come to the device that the model begins on.
@@ -72,9 +72,9 @@ def check_each(model: nn.Module, where: Spread, dtype: torch.dtype, beside: int 
     first = next(iter(where.values()))
     shares = dict.fromkeys(where.values(), 0)
     for name, tensor in model.named_parameters():
-        shares[device_of(name, where)] += tensor.numel() * dtype.itemsize
+        shares[device_of(name, where)] += tensor.numel() * placement.dtype.itemsize
     for device, share in shares.items():
-        check_room(share + (beside if device == first else 0), device)
+        check_room(share + (beside if device == first else 0), device, placement.remedy)
 
 
 def connect(model: PreTrainedModel, where: Spread) -> None:

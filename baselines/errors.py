@@ -17,7 +17,7 @@ Each message is one sentence that says what is wrong, where, and what to do. The
 
 import difflib
 import traceback
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from enum import StrEnum
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -81,6 +81,12 @@ class Timeout(ClipError):
 
 class Refused(ClipError):
     status = Status.REFUSED
+
+
+def one_of(key: str, value: str, choices: Collection[str]) -> None:
+    """Raise PrerequisiteError where the value of a setting is none of the choices."""
+    if value not in choices:
+        raise PrerequisiteError(f"{key} is {value!r}; {near(str(value), choices)}")
 
 
 def near(word: str, choices: Iterable[str]) -> str:

@@ -8,13 +8,13 @@ precision with the file's rounded weights.
 
 import io
 import json
-import shutil
 import struct
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr
+from functools import partial
 from pathlib import Path
 
+from ovmer.baselines.cache import write_once
 from ovmer.baselines.checkpoint import fingerprint
 from ovmer.baselines.errors import CheckpointError, first_line
 
@@ -28,31 +28,14 @@ def unpacked(file: Path, cache: Path) -> Path:
     package `gguf` is missing, or the folder cannot be written.
     """
     folder = cache / f"{file.stem}-{fingerprint(file)}"
-    if folder.exists():
-        return folder
     try:
-        from filelock import FileLock
-
-        cache.mkdir(parents=True, exist_ok=True)
-        with FileLock(cache / f".{folder.name}.lock"):
-            if not folder.exists():
-                _write(file, folder)
+        write_once(folder, partial(_convert, file))
     except OSError as error:
         raise CheckpointError(
             f"{file} cannot be unpacked into {cache} ({error.strerror or first_line(error)}); set "
             "engine.cache to a folder with room for it"
         ) from error
     return folder
-
-
-def _write(file: Path, folder: Path) -> None:
-    """Written beside the folder and renamed, so that a killed process leaves no half of it."""
-    partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
-    try:
-        _convert(file, partial)
-        partial.rename(folder)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
 
 
 def _convert(file: Path, folder: Path) -> None:

@@ -1,6 +1,6 @@
 """Detects a GPU without torch, and resolves `dtype=auto`.
 
-What a finished sweep says must not take the seconds that importing torch does.
+Importing torch takes seconds, which a sweep that has nothing left to do should not.
 """
 
 import ctypes
@@ -11,7 +11,7 @@ from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 
 OWN = "auto"
-"""Default type of a model on a GPU."""
+"""The type of a model that runs in its checkpoint's own."""
 
 
 def resolve_dtype(dtype: str, device: str, own: str = OWN, on_gpu: bool | None = None) -> str:

@@ -43,8 +43,8 @@ def listing(repo: str, revision: str, files: Sequence[str], what: str) -> dict[s
 def outline(repo: str, revision: str, files: Sequence[str], what: str, folder: Path) -> str:
     """Write the files of a hub repository into `folder`, large weight files as their index alone.
 
-    They have their full size there, but are sparse: names, shapes and types can be read of them,
-    as of the files themselves, and no data. A few range requests a file bring what that takes.
+    Those have their full size but are sparse: names, shapes and types can be read from them as from
+    the files themselves, data cannot. It takes a few range requests a file.
     Returns the commit. Raises CheckpointError where the hub cannot be reached or refuses.
     """
     from huggingface_hub import HfApi, hf_hub_url

@@ -16,6 +16,7 @@ from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
 from ovmer.baselines.checkpoint import read_json
 from ovmer.baselines.errors import CheckpointError
+from ovmer.baselines.miniature import write_json, write_sentencepiece, write_torch_shards
 from ovmer.baselines.weight_files import LazyTensor, Tensors, read_tensors
 from ovmer.baselines.weights import rename
 
@@ -91,8 +92,8 @@ def llama_config(published: Mapping[str, Any]) -> LlamaConfig:
 def rope_parameters(published: Mapping[str, Any]) -> dict[str, Any]:
     """Rotary parameters of a config.json, in the form of transformers 5.
 
-    Before, `rope_theta` stood at the top level and `rope_scaling` had its kind as `type`. Raises
-    CheckpointError for a kind that transformers does not know.
+    Older files have `rope_theta` at the top level, and `type` names the kind of `rope_scaling`.
+    Raises CheckpointError for a kind that transformers does not know.
     """
     rope = dict(published.get("rope_parameters") or published.get("rope_scaling") or {})
     legacy = rope.pop("type", None)
@@ -117,6 +118,16 @@ def read_llama(folder: Path) -> tuple[LlamaConfig, Tensors]:
     tables = [tensors.get(f"llm.{name}.weight") for name in ("model.embed_tokens", "lm_head")]
     config.vocab_size = count_words(config.vocab_size, tables)
     return config, tensors
+
+
+def write_llama_miniature(
+    folder: Path, config: Mapping[str, Any], tensors: Mapping[str, Tensor]
+) -> None:
+    """Write a small tokenizer.model, config.json and `tensors` as a language model's folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    write_sentencepiece(folder / "tokenizer.model", config["vocab_size"])
+    write_json(folder / "config.json", config)
+    write_torch_shards(folder, tensors, shards=2)
 
 
 def count_words(stated: int, tables: Sequence[LazyTensor | None]) -> int:

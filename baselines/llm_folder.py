@@ -4,26 +4,23 @@ vLLM, and transformers' quantisers, read language models from such a folder and 
 A port's language model (tensors renamed, LoRA merged in, embeddings of added tokens) is written
 there once, in the type it runs in, and reused by all later runs.
 
-Guarantee: the folder appears whole or not at all. It is written under another name, then renamed;
-of several writers one writes and the others wait. Its name depends on everything that it was made
-from: configuration, names, shapes, scale of adapters, type, and size and age of the published
-files. A tokenizer is not part of it.
+Guarantee: the folder appears whole or not at all (`write_once`). Its name depends on everything
+that it was made from: configuration, names, shapes, scale of adapters, type, and path, size and age
+of the published files. A tokenizer is not part of it.
 """
 
 import errno
 import hashlib
 import json
 import math
-import shutil
-import tempfile
 from pathlib import Path
 
 import torch
-from filelock import FileLock
 from safetensors.torch import save_file
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from ovmer.baselines.cache import write_once
 from ovmer.baselines.errors import PrerequisiteError
 from ovmer.baselines.weight_files import LazyTensor, Tensors
 
@@ -56,13 +53,14 @@ class LlmFolder:
         Floating-point tensors become `dtype`. Raises PrerequisiteError where the disk is full or
         cannot be written.
         """
-        name = f"{self._label}-{_digest(llm, tensors, dtype)}"
-        self._path = self._cache / name
+        self._path = self._cache / f"{self._label}-{_digest(llm, tensors, dtype)}"
+
+        def write(folder: Path) -> None:
+            _write_config(folder, llm, dtype)
+            _write_weights(folder, tensors, dtype)
+
         try:
-            self._cache.mkdir(parents=True, exist_ok=True)
-            with FileLock(self._cache / f".{name}.lock"):
-                if not self._path.exists():
-                    self._write(name, llm, tensors, dtype)
+            write_once(self._path, write)
         except OSError as error:
             size = sum(math.prod(tensor.shape) for tensor in tensors.values()) * dtype.itemsize
             reason = "the disk is full" if error.errno == errno.ENOSPC else error.strerror or error
@@ -70,17 +68,6 @@ class LlmFolder:
                 f"the language model, {size / 2**30:.1f} GiB, cannot be kept in {self._cache} "
                 f"({reason}); set engine.cache to a folder with room for it"
             ) from error
-
-    def _write(self, name: str, llm: PreTrainedModel, tensors: Tensors, dtype: torch.dtype) -> None:
-        for torn in self._cache.glob(f".{name}-*"):  # of a writer that was killed: we hold the lock
-            shutil.rmtree(torn)
-        partial = Path(tempfile.mkdtemp(prefix=f".{name}-", dir=self._cache))
-        try:
-            _write_config(partial, llm, dtype)
-            _write_weights(partial, tensors, dtype)
-            partial.rename(self.path)
-        finally:
-            shutil.rmtree(partial, ignore_errors=True)
 
 
 def _write_config(folder: Path, llm: PreTrainedModel, dtype: torch.dtype) -> None:

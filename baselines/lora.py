@@ -25,7 +25,7 @@ CONNECTOR_FILE = "connector.safetensors"
 """What `ovmer train` writes beside an adapter: modules trained whole, by the names in the port."""
 TRAINED_IN = "model"
 """Key in the metadata of these files: the class of the model that `ovmer train` trained them in."""
-_PEFT = "base_model.model."
+PEFT = "base_model.model."
 """How peft's files begin the names of a language model's modules."""
 _NO_SCALE = frozenset(
     "task_type auto_mapping peft_version peft_type base_model_name_or_path revision inference_mode "
@@ -37,6 +37,7 @@ _NO_SCALE = frozenset(
 _HARMLESS_STARTS = ("true", "gaussian", "eva", "orthogonal", "mica", "lora_ga")
 """Values of `init_lora_weights` that leave the base weights alone; others (PiSSA, OLoRA, CorDA,
 LoftQ) train another base model than the published one."""
+_OF_ANOTHER = "was trained for another model than this one"
 
 
 @dataclass(frozen=True)
@@ -96,7 +97,7 @@ def read_adapter(folder: Path) -> Tensors:
         raise CheckpointError(f"{folder} holds no {' or '.join(ADAPTER_FILES)}; is it an adapter?")
     tensors: Tensors = {}
     for name, tensor in read_tensors(file).items():
-        name = name.removeprefix(_PEFT).replace(".modules_to_save.", ".")
+        name = name.removeprefix(PEFT).replace(".modules_to_save.", ".")
         tensors[re.sub(*LORA_KEYS[0], name)] = tensor
     return tensors
 
@@ -146,9 +147,6 @@ def with_adapter(base: Tensors, folder: Path, model: nn.Module) -> Tensors:
     return merged
 
 
-_OF_ANOTHER = "was trained for another model than this one"
-
-
 def attention_modules(llm: str, layers: int, projections: str) -> list[str]:
     """The `projections` (letters of q, k, v, o) of all attention in a LLaMA called `llm`."""
     names = [f"self_attn.{letter}_proj" for letter in projections]
@@ -164,6 +162,11 @@ def random_lora(model: nn.Module, modules: Collection[str], seed: int) -> dict[s
         for side, shape in (("A", (2, columns)), ("B", (rows, 2))):
             found[f"{module}.lora_{side}"] = torch.randn(shape, generator=stream) / columns
     return found
+
+
+def take_lora(tensors: Tensors) -> Tensors:
+    """Take the low-rank adapters out of renamed tensors."""
+    return {name: tensors.pop(name) for name in list(tensors) if ".lora_" in name}
 
 
 def merge_lora(base: Tensors, adapters: Tensors, alpha: float, modules: Collection[str]) -> Tensors:

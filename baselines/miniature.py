@@ -10,7 +10,7 @@ import json
 import math
 import re
 from base64 import b64encode
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,9 +35,10 @@ In the audio, the voice of a man is low, slow and tense; he may be sad, angry, w
 
 
 _APT = 3
-"""How much larger the logits of a token are that is to be written within some dozen."""
+"""Factor on the logits of a token that is to be written within some dozen tokens."""
 _FORCE = 100
-"""Its embedding outweighs what the random layers add: what follows it is decided by it alone."""
+"""Factor on its embedding, which outweighs what the random layers add: it alone decides what
+follows it."""
 
 
 def random_tensors(module: nn.Module, seed: int) -> dict[str, Tensor]:
@@ -76,6 +77,14 @@ def publish(tensors: Mapping[str, Tensor], table: Renames) -> dict[str, Tensor]:
     """Tensors under their published names: `table` is the inverse of the one for loading."""
     named = {renamed(name, table): tensor for name, tensor in tensors.items()}
     return {name: tensor for name, tensor in named.items() if name is not None}
+
+
+def of_file(name: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors that were published as `name`/KEY, by their keys: what goes into one file."""
+    start = f"{name}/"
+    return {
+        key.removeprefix(start): tensor for key, tensor in tensors.items() if key.startswith(start)
+    }
 
 
 def fuse(tensors: Mapping[str, Tensor], fused: str, parts: Sequence[str]) -> dict[str, Tensor]:
@@ -124,15 +133,13 @@ def write_json(file: Path, content: Mapping[str, Any]) -> None:
     file.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 
-def write_sentencepiece(
-    file: Path, vocabulary: int = 400, sentences: Iterable[str] = CORPUS.splitlines()
-) -> None:
+def write_sentencepiece(file: Path, vocabulary: int = 400) -> None:
     """A small tokenizer.model with the traits of LLaMA's: BPE, bytes, blanks kept, ids 0, 1, 2."""
     from sentencepiece import SentencePieceTrainer
 
     model = io.BytesIO()
     SentencePieceTrainer.train(
-        sentence_iterator=iter(sentences),
+        sentence_iterator=iter(CORPUS.splitlines()),
         model_writer=model,
         model_type="bpe",
         vocab_size=vocabulary,
@@ -148,19 +155,19 @@ def write_sentencepiece(
     file.write_bytes(model.getvalue())
 
 
-def byte_pairs(text: str = CORPUS) -> list[bytes]:
+def byte_pairs() -> list[bytes]:
     """A small vocabulary in the order of its merges: all bytes, then the beginnings of each word of
-    the text, which merge one after another."""
+    CORPUS, which merge one after another."""
     pieces = [bytes([byte]) for byte in range(256)]
-    for word in re.findall(r" ?\S+", text):
+    for word in re.findall(r" ?\S+", CORPUS):
         data = word.encode()
         pieces += [data[:length] for length in range(2, len(data) + 1)]
     return list(dict.fromkeys(pieces))
 
 
-def write_ranks(file: Path, text: str = CORPUS) -> int:
+def write_ranks(file: Path) -> int:
     """A small list of byte pairs in tiktoken's format; returns how many ids it ranks."""
-    ranked = byte_pairs(text)
+    ranked = byte_pairs()
     lines = [f"{b64encode(piece).decode()} {rank}\n" for rank, piece in enumerate(ranked)]
     file.write_text("".join(lines), encoding="ascii")
     return len(ranked)

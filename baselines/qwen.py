@@ -19,6 +19,7 @@ import tiktoken
 from transformers import Qwen2Config
 
 from ovmer.baselines.errors import CheckpointError
+from ovmer.baselines.tokenizer import QWEN_WORDS
 from ovmer.baselines.weights import Renames
 
 IGNORED: Renames = ((r"(attn\.masked_bias|logn_tensor|rotary_emb\.inv_freq)$", None),)
@@ -71,11 +72,6 @@ def qwen2_config(published: Mapping[str, Any]) -> Qwen2Config:
         ) from None
 
 
-# How text falls into words before byte pairs are merged within each.
-_WORDS = (
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}"
-    r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
-)
 _CHAT = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
 _EXTRA = tuple(f"<|extra_{i}|>" for i in range(205))
 
@@ -93,7 +89,7 @@ class QwenTokenizer:
             name: number for number, name in enumerate((*_CHAT, *_EXTRA, *more), start=len(ranks))
         }
         self._pieces = tiktoken.Encoding(
-            "qwen", pat_str=_WORDS, mergeable_ranks=ranks, special_tokens=control
+            "qwen", pat_str=QWEN_WORDS, mergeable_ranks=ranks, special_tokens=control
         )
         self._control = control
         self.eos_id, self.im_start_id, self.im_end_id = (control[name] for name in _CHAT)

@@ -16,18 +16,23 @@ def end_with_starter() -> None:
     vLLM calls its plug-ins after many seconds of imports, in which nobody else watches.
     """
     starter = os.environ.get(STARTED_BY, "")
-    # Of that name is the main module in a process that multiprocessing has spawned.
+    # The name of the main module in a process that multiprocessing has spawned.
     if not starter.isdecimal() or "__mp_main__" not in sys.modules:
         return
     try:
         sentinel = os.pidfd_open(int(starter))
     except ProcessLookupError:
         os._exit(1)
-    except OSError:  # a kernel without: the plug-in watches later
+    except OSError:  # a kernel without pidfd_open: the plug-in watches later
         return
-    threading.Thread(target=_end_after, args=(sentinel,), daemon=True).start()
+    end_after(sentinel)
 
 
-def _end_after(sentinel: int) -> None:
-    wait([sentinel])
-    os._exit(1)
+def end_after(sentinel: int) -> None:
+    """End this process as soon as the one that `sentinel` stands for has ended."""
+
+    def end() -> None:
+        wait([sentinel])
+        os._exit(1)
+
+    threading.Thread(target=end, daemon=True).start()

@@ -12,6 +12,12 @@ from typing import Protocol
 
 from ovmer.baselines.errors import CheckpointError, PrerequisiteError
 
+QWEN_WORDS = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}"
+    r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+"""How Qwen's tokenizers, of 2023 to 2.5, split text into words, within which byte pairs merge."""
+
 
 class Tokenizer(Protocol):
     """The tokenizer's interface for prompts and decoding; safe to call from any thread."""

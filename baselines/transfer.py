@@ -56,7 +56,7 @@ class SideStream:
 
 
 def to_device(inputs: Any, device: torch.device) -> Any:
-    """`inputs` with its tensors on a device; unlike in `Beside`, gradients may flow."""
+    """`inputs` with its tensors on a device; unlike in `SideStream`, gradients may flow."""
     return _each_tensor(inputs, lambda tensor: tensor.to(device))
 
 

@@ -27,9 +27,9 @@ class LazyTensor:
 
     shape: tuple[int, ...]
     source: str
-    """File name and published key, for messages."""
+    """Path of its file and published key, for messages."""
     read: Callable[[], Tensor]
-    """Returns the data: let go of it soon."""
+    """Returns the data, which is not kept."""
     files: tuple[Path, ...] = ()
     """The files that it is read from."""
     origin: WeightFile | None = None
@@ -41,13 +41,13 @@ class LazyTensor:
 
     @property
     def file(self) -> str:
-        """The name of its file."""
+        """The path of its file."""
         return self.source.partition(": ")[0]
 
     @property
     def key(self) -> str:
         """Its name in the file."""
-        return self.source.partition(": ")[2]
+        return self.source.rpartition(": ")[2]
 
     def sides(self, count: int) -> tuple[int, ...]:
         """The shape, of which whoever reads sizes off it expects `count` dimensions.

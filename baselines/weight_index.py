@@ -1,14 +1,15 @@
 """Index of weight files: the tensors' names, shapes and types, without data or torch.
 
-What people do to files and what does not change a model is undone here, and said in `notes`: a
-state dict nested under another name, the prefix of a wrapper, settings beside the tensors, shards
-without an index.
+What people change in files without changing the model is undone here, and noted: a state dict
+nested under another name, the prefix of a wrapper, settings beside the tensors, shards without an
+index.
 """
 
 import json
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from ovmer.baselines.torch_file import TorchFile, read_torch_file, torn
 
 _STEMS = ("model.safetensors", "pytorch_model.bin")
 _SHARD = re.compile(r"(?:model|pytorch_model)-(\d{5})-of-(\d{5})\.(?:safetensors|bin)")
+_NAMES = (*_STEMS, "model-00001-of-00002.safetensors", "pytorch_model-00001-of-00002.bin")
 INDEX_FILES = tuple(f"{stem}.index.json" for stem in _STEMS)
 
 _NESTS = ("model", "state_dict", "model_state_dict", "module")
@@ -108,6 +110,16 @@ def weight_files(path: Path) -> tuple[list[Path], str]:
     raise CheckpointError(
         f"{path} has no weights: none of {', '.join((*INDEX_FILES, *_STEMS))} is there"
     )
+
+
+def weight_folders(path: Path, patterns: Iterable[str]) -> set[Path]:
+    """The folders, `path` or below it, in which hub patterns name weights in transformers' layout.
+
+    A local copy may be that folder alone, so a folder that is not there counts as `path`.
+    """
+    parts = [pattern.rpartition("/") for pattern in patterns]
+    named = [path / folder for folder, _, p in parts if any(fnmatchcase(n, p) for n in _NAMES)]
+    return {folder if folder.is_dir() else path for folder in named}
 
 
 def _indexed(index: Path) -> list[Path]:

@@ -178,10 +178,10 @@ def load_strict(module: nn.Module, tensors: Tensors, placement: Placement) -> No
     """Fill a module made `weightless`, tensor by tensor, straight in the target type and device.
 
     Floating-point tensors become `placement.dtype`; buffers that the files lack keep theirs.
-    `tensors` is emptied on the way, which closes each file as soon as it is used up. Afterwards the
-    module is in evaluation mode and frozen. With `placement.llm_folder` the weights of `module.llm`
-    go there, and here stay weightless but for its input embeddings. Raises CheckpointError where
-    files and module disagree, PrerequisiteError where a GPU is too small.
+    `tensors` is used up. Afterwards the module is in evaluation mode and frozen. With
+    `placement.llm_folder` the weights of `module.llm` go there, and here all but its input
+    embeddings stay weightless. Raises CheckpointError where files and module disagree,
+    PrerequisiteError where a GPU is too small.
 
     With `placement.loading` the tensors that the user ignores are dropped, adapters are merged into
     the language model, and notes on the files are added to it.
@@ -204,7 +204,8 @@ def load_strict(module: nn.Module, tensors: Tensors, placement: Placement) -> No
         for name, buffer in owner.named_buffers(recurse=False):
             setattr(owner, name, buffer.to(device_of(f"{path}.{name}", where)))
     if placement.others and placement.llm_folder is None:
-        connect(cast(PreTrainedModel, module.llm), _below_llm(where))
+        below = {name.removeprefix("llm."): device for name, device in where.items() if name}
+        connect(cast(PreTrainedModel, module.llm), below)
         loading.notes.append(f"spread over {1 + len(placement.others)} GPUs, in padded batches")
     module.eval().requires_grad_(False)
 
@@ -220,12 +221,8 @@ def _spread(module: nn.Module, tensors: Tensors, placement: Placement) -> Spread
     llm = cast(PreTrainedModel, module.llm)
     beside = _bytes({k: v for k, v in tensors.items() if not k.startswith("llm.")}, placement.dtype)
     where = spread(llm, (placement.device, *placement.others), placement.dtype, beside)
-    check_each(llm, where, placement.dtype, beside)
+    check_each(llm, where, placement, beside)
     return {"": placement.device} | {f"llm.{name}": device for name, device in where.items()}
-
-
-def _below_llm(where: Spread) -> Spread:
-    return {name.removeprefix("llm."): device for name, device in where.items() if name}
 
 
 def _bytes(tensors: Tensors, dtype: torch.dtype) -> int:

@@ -1,4 +1,4 @@
-"""MkDocs: the start page is the README; links to files outside docs/ become their names."""
+"""MkDocs: the start page is the README; links to other files outside docs/ become their names."""
 
 import re
 from pathlib import Path
@@ -13,4 +13,4 @@ def on_page_markdown(markdown: str, page: Any, config: Any, files: Any) -> str:
     if page.file.src_uri == "index.md":
         readme = (ROOT / "README.md").read_text(encoding="utf-8")
         markdown = readme.replace("](docs/", "](")
-    return OUTSIDE.sub(r"\1", markdown)
+    return OUTSIDE.sub(r"\1", markdown.replace("](../README.md", "](index.md"))

@@ -10,10 +10,9 @@ from dataclasses import asdict, dataclass, replace
 from math import isfinite
 
 from ovmer.runners.config import Settings
+from ovmer.runners.describing.inputs import ALL
 from ovmer.runners.scoring import Scores
 from ovmer.runners.scoring.significance import compare
-
-WHOLE = "all"
 
 
 @dataclass(frozen=True)
@@ -50,17 +49,17 @@ class InputEffect:
 
 def changes(rows: Sequence[AblationRun]) -> list[InputEffect]:
     """Every run with other inputs, in the order given, against its run with all."""
-    whole = {_kin(row.settings): row for row in rows if row.settings.inputs == WHOLE}
+    whole = {_kin(row.settings): row for row in rows if row.settings.inputs == ALL}
     return [
         _change(row, whole[key])
         for row in rows
-        if row.settings.inputs != WHOLE and (key := _kin(row.settings)) in whole
+        if row.settings.inputs != ALL and (key := _kin(row.settings)) in whole
     ]
 
 
 def _kin(settings: Settings) -> str:
     """Key of the runs of one ablation: every setting that shapes an answer but the inputs."""
-    plain = asdict(replace(settings, inputs=WHOLE))
+    plain = asdict(replace(settings, inputs=ALL))
     beside = {"workers", "batch_size", "batch_tokens", "on_error", "launcher", "redo", "outputs"}
     return json.dumps({k: v for k, v in plain.items() if k not in beside}, default=str)
 
@@ -75,7 +74,7 @@ def _change(row: AblationRun, whole: AblationRun) -> InputEffect:
     found = replace(found, figure=figure, value=row.scores.figures[figure])
     if row.scores.contributions.clips != whole.scores.contributions.clips:
         return found
-    pair = compare({WHOLE: whole.scores, row.name: row.scores}, figure).pair(WHOLE, row.name)
+    pair = compare({ALL: whole.scores, row.name: row.scores}, figure).pair(ALL, row.name)
     if pair is None:
         return found
     low, high = pair.interval

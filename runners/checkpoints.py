@@ -20,16 +20,16 @@ from ovmer.baselines.decoding.chat_models import ChatModelSource
 from ovmer.baselines.errors import CheckpointError, PrerequisiteError, near
 from ovmer.baselines.hub import download, listing, outline
 from ovmer.baselines.inert_pickle import ITEM_BYTES
-from ovmer.baselines.weight_index import TensorEntry, index_files, weight_files
+from ovmer.baselines.weight_index import TensorEntry, index_files, weight_files, weight_folders
 from ovmer.runners.config import Settings, shipped_baselines
 from ovmer.runners.job import Job
 
 ALL = "all"
 MISSING, WHOLE, FITS, REFUSED = "missing", "whole", "fits", "refused"
 ON_HUB = "on the hub"
-_TABLES = ("embed_tokens.weight", "wte.weight", "tok_embeddings.weight")
-_FORMATS = {"pytorch_model": "pytorch_model*.bin", ".safetensors": "model*.safetensors"}
-"""Patterns of weight files in transformers' layout, by format."""
+_EMBEDDINGS = ("embed_tokens.weight", "wte.weight", "tok_embeddings.weight")
+_FORMATS = ("pytorch_model*.bin", "model*.safetensors")
+"""Patterns of weight files in transformers' layout."""
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _WEIGHTS = (".safetensors", ".bin", ".pth", ".pt", ".ckpt")
 
@@ -91,7 +91,7 @@ def baselines(names: Sequence[str], more: Sequence[str] = ()) -> list[tuple[str,
 def survey(
     name: str, adapter: Mllm, weights: str | None, outlines: Path | None = None
 ) -> Iterator[PartStatus]:
-    """One finding a part; of weights only the headers are read.
+    """The status of each part; of weights only the headers are read.
 
     With a folder for `outlines` the hub is asked about what is not on this machine. Nothing is
     downloaded but configurations and vocabularies.
@@ -102,10 +102,10 @@ def survey(
         try:
             path = local(part, f"baseline.checkpoint.{part_name}.path", weights)
             if path is not None:
-                found.where, found.verdict = str(path), WHOLE
+                found.path, found.where, found.verdict = path, str(path), WHOLE
                 _look_into(found, path, part)
             elif outlines is not None and part.repo is not None:
-                path = outlines / (part.folder or part.repo)
+                found.path = path = outlines / (part.folder or part.repo)
                 what = f"checkpoint part {part_name!r}"
                 commit = outline(part.repo, part.revision, part.files, what, path)
                 found.where, found.verdict = f"{part.repo}@{commit}", ON_HUB
@@ -114,19 +114,18 @@ def survey(
                 found.reason = part.get or f"ovmer fetch {name}"
         except CheckpointError as error:
             found.verdict, found.reason = REFUSED, str(error)
-        found.path = path
         yield found
 
 
-def compare(findings: Sequence[PartStatus], adapter: Mllm) -> None:
+def compare(statuses: Sequence[PartStatus], adapter: Mllm) -> None:
     """Fill in what the model's loader says of parts that are all there; imports torch."""
     import torch
 
     from ovmer.baselines.device import Placement
 
-    if not all(each.is_fine for each in findings):
+    if not all(each.is_fine for each in statuses):
         return
-    paths = {each.part: each.path for each in findings}
+    paths = {each.part: each.path for each in statuses}
     parts = {
         name: replace(part, path=str(paths[name])) if name in paths else part
         for name, part in adapter.checkpoint.items()
@@ -137,26 +136,26 @@ def compare(findings: Sequence[PartStatus], adapter: Mllm) -> None:
         adapter.read_tokenizer()
         adapter.build(Placement(torch.device("meta"), torch.float16, loading=loading))
     except PrerequisiteError as error:
-        named = [each for each in findings if str(each.path) in str(error)] or findings[:1]
+        named = [each for each in statuses if str(each.path) in str(error)] or statuses[:1]
         for each in named:
             each.verdict, each.reason = REFUSED, str(error)
         return
-    for each in findings:
+    for each in statuses:
         each.verdict = FITS
-    _share_out(loading.notes, findings)
+    _assign_notes(loading.notes, statuses)
 
 
-def _share_out(notes: Sequence[str], findings: Sequence[PartStatus]) -> None:
+def _assign_notes(notes: Sequence[str], statuses: Sequence[PartStatus]) -> None:
     """Add each note to the part that it begins with, or else to the first."""
     for note in dict.fromkeys(notes):
-        of = next((each for each in findings if note.startswith(f"{each.part} ")), None)
+        of = next((each for each in statuses if note.startswith(f"{each.part} ")), None)
         said = note.removeprefix(f"{of.part} ") if of else note
-        if said not in (found := of or findings[0]).notes:
+        if said not in (found := of or statuses[0]).notes:
             found.notes.append(said)
 
 
-def bring(name: str, adapter: Mllm, is_dry: bool) -> bool:
-    """Download a baseline's parts into the hub's cache, or say what would come.
+def download_parts(name: str, adapter: Mllm, is_dry: bool) -> bool:
+    """Download a baseline's parts into the hub's cache; in a dry run only list the files.
 
     Prints a line for each part. Returns whether all parts are there, or on the hub. Raises
     CheckpointError where the hub cannot be reached or refuses.
@@ -179,7 +178,7 @@ def bring(name: str, adapter: Mllm, is_dry: bool) -> bool:
     return whole
 
 
-def bring_model(name: str, model: str, is_dry: bool) -> None:
+def download_model(name: str, model: str, is_dry: bool) -> None:
     """The same for the language model of an extractor, named as its setting `model` does."""
     source = ChatModelSource.named(model)
     if is_dry:
@@ -190,7 +189,7 @@ def bring_model(name: str, model: str, is_dry: bool) -> None:
 
 
 def _amount(files: Mapping[str, int], repo: str) -> str:
-    return f"{len(files)} files of {repo}, {sum(files.values()) / 1e9:.1f} GB to come"
+    return f"{len(files)} files of {repo}, {sum(files.values()) / 1e9:.1f} GB to download"
 
 
 def _source(part: CheckpointPart) -> str:
@@ -203,7 +202,7 @@ def _source(part: CheckpointPart) -> str:
 
 
 def _look_into(found: PartStatus, path: Path, part: CheckpointPart) -> None:
-    """Files, tensors and words of a part that is there. Raises CheckpointError."""
+    """Fill in files, tensors and notes of a part that is there. Raises CheckpointError."""
     files = _files(path, part)
     found.gb = round(sum(file.stat().st_size for file in files) / 1e9, 2)
     weights = [file for file in files if file.suffix in _WEIGHTS]
@@ -219,24 +218,25 @@ def _look_into(found: PartStatus, path: Path, part: CheckpointPart) -> None:
     found.types = sorted({entry.dtype for entry in entries})
     if unknown := [kind for kind in found.types if kind not in ITEM_BYTES]:
         found.notes.append(f"data of type {', '.join(unknown)}")
-    _check_words(found, path, entries)
+    _check_vocabulary(found, path, entries)
 
 
 def _files(path: Path, part: CheckpointPart) -> list[Path]:
     if path.is_file():
         return [path]
-    patterns = list(part.files or ["*"])
-    if any(mark in pattern for pattern in patterns for mark in _FORMATS):
-        patterns += _FORMATS.values()  # a local folder may hold the other format
+    patterns, folders = list(part.files or ["*"]), weight_folders(path, part.files)
+    if folders:
+        patterns += _FORMATS  # a local folder may hold the other format
     there = {file.relative_to(path).as_posix(): file for file in sorted(path.rglob("*"))}
     there = {name: file for name, file in there.items() if file.is_file() and name[0] != "."}
     # Patterns as the hub reads them, whose * matches folders too. A folder laid out otherwise
     # (AffectGPT's, from a link) may still hold what the loader looks for.
     found = [f for name, f in there.items() if any(fnmatchcase(name, p) for p in patterns)]
     found = found or list(there.values())
-    if len(patterns) > len(part.files or ["*"]):
-        weight_files(path)  # raises where none are there, or not all
-    elif lost := [name for name in part.files if "*" not in name and not (path / name).is_file()]:
+    for folder in folders:
+        weight_files(folder)  # raises where none are there, or not all
+    lost = [name for name in part.files if "*" not in name and not (path / name).is_file()]
+    if lost and not folders:
         raise CheckpointError(f"{path} has no {', '.join(lost)}; fetch it again")
     return found
 
@@ -253,9 +253,9 @@ def _indexed(path: Path, weights: Sequence[Path]) -> list[Path]:
     return [*sorted(folders), *single]
 
 
-def _check_words(found: PartStatus, path: Path, entries: Sequence[TensorEntry]) -> None:
-    """Rows of the table of words against config.json, and both against the tokenizer."""
-    rows = {entry.shape[0] for entry in entries if entry.key.endswith(_TABLES) and entry.shape}
+def _check_vocabulary(found: PartStatus, path: Path, entries: Sequence[TensorEntry]) -> None:
+    """Compare the rows of the embedding with config.json and with the tokenizer."""
+    rows = {entry.shape[0] for entry in entries if entry.key.endswith(_EMBEDDINGS) and entry.shape}
     if len(rows) != 1 or not (path / "config.json").is_file():
         return
     try:
@@ -265,10 +265,10 @@ def _check_words(found: PartStatus, path: Path, entries: Sequence[TensorEntry]) 
     text = config.get("text_config") or config
     stated, (count,) = text.get("vocab_size"), rows
     if isinstance(stated, int) and stated != count:
-        found.notes.append(f"{count} rows of words, {stated} by config.json")
+        found.notes.append(f"the embedding has {count} rows, vocab_size in config.json is {stated}")
     if (path / "tokenizer.model").is_file():
         from ovmer.baselines.tokenizer import LlamaTokenizer
 
         if (pieces := len(LlamaTokenizer(path / "tokenizer.model"))) > count:
             found.verdict = REFUSED
-            found.reason = f"tokenizer.model has {pieces} words, the weights {count}"
+            found.reason = f"tokenizer.model has {pieces} tokens, the embedding {count} rows"

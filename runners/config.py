@@ -16,8 +16,7 @@ from typing import Any, get_type_hints
 from omegaconf import DictConfig, OmegaConf
 
 from ovmer.adapters import registry
-from ovmer.adapters.registry import near
-from ovmer.baselines.errors import PrerequisiteError
+from ovmer.baselines.errors import PrerequisiteError, near, one_of
 from ovmer.runners.secrets import refuse_secrets
 from ovmer.runners.table_files import explained
 from ovmer.runners.tasks.task import applied
@@ -142,6 +141,7 @@ def register() -> None:
     merged = r"\s*'(baseline|hydra/launcher)/.*' is validated against ConfigStore schema"
     warnings.filterwarnings("ignore", merged, UserWarning)
     OmegaConf.register_new_resolver("settings_help", settings_help, replace=True)
+    OmegaConf.register_new_resolver("defaults_help", defaults_help, replace=True)
     store = ConfigStore.instance()
     store.store(name="schema", node=Settings)
     for adapter in registry.names():
@@ -153,26 +153,39 @@ def register() -> None:
             store.store(group="baseline", name=adapter.name, node=node)
 
 
-def require_utf8(folder: Path) -> None:
-    """Raises PrerequisiteError where a yaml file below `folder` is not UTF-8, and where it is none.
+def search_path(folder: Path) -> str:
+    """The override that does what Hydra's own --config-dir does.
 
-    Hydra would show only where in some file it stopped.
+    Raises PrerequisiteError where there is no such folder, and for a yaml file in it that is not
+    UTF-8: Hydra would show only where in some file it stopped.
     """
     if not folder.is_dir():
         raise PrerequisiteError(f"--config-dir: there is no folder {folder}")
     for path in folder.rglob("*.yaml"):
         with explained(path):
             path.read_text(encoding="utf-8")
+    quoted = str(folder.absolute()).replace("'", r"\'")
+    return f"hydra.searchpath=['file://{quoted}']"
 
 
 def settings_help() -> str:
     """The top level of the configuration with its comments, for `ovmer sweep --help`."""
     text = (CONF / f"{CONFIG_NAME}.yaml").read_text(encoding="utf-8")
-    _, start, rest = text.partition("\nclips:")
-    return (start + rest.partition("\n# Hydra")[0]).strip().replace("$", "$$")
+    return text[text.index("\nclips:") :].strip().replace("$", "$$")
 
 
-def shipped_baselines() -> dict[str, dict[str, Any]]:
+def defaults_help() -> str:
+    """The choice of each group where none is given, for `ovmer sweep --help`."""
+    import yaml
+
+    text = (CONF / f"{CONFIG_NAME}.yaml").read_text(encoding="utf-8")
+    groups = [each for each in yaml.safe_load(text)["defaults"] if isinstance(each, dict)]
+    chosen = {group: name for each in groups for group, name in each.items() if " " not in group}
+    return " ".join(f"{group}={name}" for group, name in chosen.items() if name)
+
+
+@cache
+def shipped_baselines() -> Mapping[str, dict[str, Any]]:
     """The files of conf/baseline/ by name, each over the one that it is a variant of."""
     import yaml
 
@@ -198,16 +211,17 @@ def _over(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
 
 
 @cache
-def _extractor_file(name: str) -> Mapping[str, Any]:
+def shipped_extractor(name: str) -> Mapping[str, Any]:
+    """The file of conf/extractor/ as it ships, over those that it is made from; empty for an
+    extractor of the user's own."""
     import yaml
 
     file = CONF / "extractor" / f"{name}.yaml"
-    return yaml.safe_load(file.read_text(encoding="utf-8")) if file.is_file() else {}
-
-
-def shipped_extractor(name: str) -> dict[str, Any]:
-    """The file of conf/extractor/ as it ships; empty for an extractor of the user's own."""
-    return dict(_extractor_file(name))
+    found = yaml.safe_load(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    for parent in found.pop("defaults", ()):
+        if isinstance(parent, str) and parent != "_self_":
+            found = _over(shipped_extractor(parent), found)
+    return found
 
 
 def settings_from_overrides(overrides: Sequence[str]) -> Settings:
@@ -265,9 +279,9 @@ def settings_of(config: DictConfig) -> Settings:
         settings.task, settings.metric, settings.extractor
     )
     refuse_secrets(asdict(settings))
-    _one_of("subtitle", settings.subtitle, SUBTITLE)
-    _one_of("inputs", settings.inputs, INPUTS)
-    _one_of("on_error", settings.on_error, ON_ERROR)
+    one_of("subtitle", settings.subtitle, SUBTITLE)
+    one_of("inputs", settings.inputs, INPUTS)
+    one_of("on_error", settings.on_error, ON_ERROR)
     for key, least in (("batch_size", 1), ("batch_tokens", 0), ("workers", 0)):
         if getattr(settings, key) < least:
             raise PrerequisiteError(f"{key} is {getattr(settings, key)}; give at least {least}")
@@ -308,8 +322,3 @@ def settings_from_json(values: Mapping[str, Any], folder: Path) -> Settings:
         raise PrerequisiteError(
             f"{folder} was made by another version of this project ({error}); run its sweep again"
         ) from error
-
-
-def _one_of(key: str, value: str, choices: Sequence[str]) -> None:
-    if value not in choices:
-        raise PrerequisiteError(f"{key} is {value!r}; {near(value, choices)}")

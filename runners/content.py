@@ -4,13 +4,13 @@ import ast
 import hashlib
 import inspect
 from collections.abc import Iterator, Sequence
-from functools import cache
+from functools import lru_cache
 from pathlib import Path
 
 _INSTALLED = frozenset({"site-packages", "dist-packages"})
 
 
-@cache
+@lru_cache(maxsize=4096)
 def file_hash(path: Path, size: int, changed_ns: int) -> str:
     """Hash of a file's bytes; read once as long as size and time of change stay.
 

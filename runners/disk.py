@@ -1,4 +1,4 @@
-"""Files that one process writes: locked, forced to the disk, and replaced as a whole.
+"""Files that are locked, forced to the disk, and replaced as a whole.
 
 Some file systems (Lustre as it is often mounted, some NFS and FUSE) have no flock or no fsync. Then
 a warning says so, and a lock file that only one process can create excludes the others.
@@ -10,6 +10,7 @@ import json
 import os
 import socket
 import stat
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -82,9 +83,16 @@ def replace_file(path: Path, content: bytes) -> None:
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[BinaryIO]:
-    """A file to write, which replaces `path` at the end; OSError names it where that fails."""
+def replacing(path: Path, *, is_shared: bool = False) -> Iterator[BinaryIO]:
+    """A file to write, which replaces `path` at the end; OSError names it where that fails.
+
+    One that `is_shared`, as in a cache, may be made by several processes or threads at a time;
+    its folder is made, too.
+    """
     fresh = path.with_name(f".{path.name}.new")
+    if is_shared:
+        fresh = path.with_name(f".{os.getpid()}-{threading.get_ident()}-{path.name}.new")
+        path.parent.mkdir(parents=True, exist_ok=True)
     try:
         with fresh.open("wb") as file:
             yield file
@@ -92,8 +100,9 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
             force_to_disk(file.fileno())
         fresh.replace(path)
     except OSError as error:
-        fresh.unlink(missing_ok=True)
         raise OSError(error.errno, error.strerror, str(path)) from error
+    finally:
+        fresh.unlink(missing_ok=True)
 
 
 def force_to_disk(file: int) -> None:

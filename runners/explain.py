@@ -1,9 +1,11 @@
 """One sentence for each mistake in a configuration."""
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any, TypeVar
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import (
     ConfigAttributeError,
     ConfigKeyError,
@@ -12,8 +14,9 @@ from omegaconf.errors import (
 )
 from yaml import YAMLError
 
-from ovmer.adapters.registry import near
+from ovmer.baselines.errors import PrerequisiteError, first_line, near
 
+S = TypeVar("S")
 _OF_GROUP = re.compile(r"is not a subclass of \w+\. value: (.+)|Cannot assign \w+ to Dict")
 """OmegaConf's words where a single value is given to a group of settings."""
 
@@ -35,7 +38,7 @@ def explain(error: Exception, group: str = "") -> str:
                 f"for clips to describe, predictions={error.override} for answers to score"
             )
         return (
-            f"{error.override!r} cannot be read as key=value ({_first_line(error)}); "
+            f"{error.override!r} cannot be read as key=value ({first_line(error)}); "
             "put quotes within quotes around a value with special characters: 'key=\"value\"'"
         )
     inner = error if isinstance(error, OmegaConfBaseException) else error.__cause__
@@ -59,12 +62,12 @@ def explain(error: Exception, group: str = "") -> str:
         if said.startswith("mapping values are not allowed"):
             return f"{said}; a value that holds a colon needs quotes"
         return said
-    return _first_line(error)
+    return first_line(error)
 
 
 def _of_value(error: OmegaConfBaseException, key: str) -> str:
     """What is wrong with the value of `key`: as a rule OmegaConf's own words."""
-    said = _first_line(error)
+    said = first_line(error)
     if error.value == {}:  # OmegaConf makes room for a key below this one
         preset = "; a preset's are baseline.generation.PRESET.KEY" * (key == "generation")
         return f"this is one value, no group of settings; say {key}=VALUE{preset}"
@@ -84,5 +87,14 @@ def _hint(error: OmegaConfBaseException) -> str:
     return near(str(error.key), known) if known else "put + before it to add it"
 
 
-def _first_line(error: Exception) -> str:
-    return next((line.strip() for line in str(error).splitlines() if line.strip()), repr(error))
+def to_dataclass(schema: type[S], settings: Mapping[str, Any], group: str) -> S:
+    """The settings of a group as the dataclass of its keys.
+
+    Raises PrerequisiteError for a wrong key or value.
+    """
+    try:
+        found = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(schema), dict(settings)))
+    except OmegaConfBaseException as error:
+        raise PrerequisiteError(explain(error, group)) from error
+    assert isinstance(found, schema)
+    return found

@@ -20,7 +20,7 @@ from ovmer.adapters.base import SUBTITLE, VIDEO, Adapter, Machine
 from ovmer.adapters.media.settings import MediaSettings
 from ovmer.baselines.checkpoint import CheckpointPart, describe_part
 from ovmer.baselines.decoding.engine_base import words_depend_on
-from ovmer.baselines.errors import PrerequisiteError, first_line, where
+from ovmer.baselines.errors import PrerequisiteError, first_line, near, where
 from ovmer.baselines.gpu import OWN, resolve_dtype
 from ovmer.runners.config import Settings
 from ovmer.runners.content import code_hash, code_of_class
@@ -232,8 +232,7 @@ class Job:
         choices = list(presets or _PRESETS)
         if choice not in choices:
             raise PrerequisiteError(
-                f"baseline {baseline['name']!r} has no generation={choice}; "
-                f"{registry.near(choice, choices)}"
+                f"baseline {baseline['name']!r} has no generation={choice}; {near(choice, choices)}"
             )
         if presets:
             fields["generation"] = {**presets[choice], **self.task.generation}

@@ -101,9 +101,9 @@ def extraction_word(settings: Settings) -> str:
     Labels of different making have different words, so that both results stay.
     """
     extractor = settings.extractor
-    usual = shipped_extractor(extractor["name"])
     protocol = settings.baseline.get("protocol") or {}
-    usual |= {"sampling": "greedy", "translate": protocol.get("translate", "none")}
+    own = {"sampling": "greedy", "translate": protocol.get("translate", "none")}
+    usual = {**shipped_extractor(extractor["name"]), **own}
     words = [extractor["name"]]
     for key in _MAKES_LABELS:
         value = extractor.get(key, usual.get(key))

@@ -53,7 +53,7 @@ def seen(baseline: str, dataset: str, settings: Mapping[str, Any] | None = None)
     """
     if "+" in baseline:  # a combination has seen what one of its parts has
         return _first([seen(part, dataset) for part in baseline.split("+")])
-    known = _baselines().get(baseline)
+    known = shipped_baselines().get(baseline)
     if known is not None and known.get("status") == "rule":
         return TrainedOn(NO_MODEL, "no model")
     given = settings if settings is not None else known or {}
@@ -90,11 +90,6 @@ def over(baseline: str | None, datasets: Sequence[str]) -> str:
 def _first(found: Sequence[TrainedOn]) -> TrainedOn:
     order = (TRAIN, UNKNOWN, TEST, NO_MODEL)
     return min(found, key=lambda each: order.index(each.status), default=TrainedOn(UNKNOWN))
-
-
-@cache
-def _baselines() -> dict[str, dict[str, Any]]:
-    return shipped_baselines()
 
 
 @cache

@@ -15,7 +15,8 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-ROOT = Path(__file__).parents[1]
+from tests import ROOT
+
 RESOLUTION = {"oldest": "lowest-direct", "newest": "highest"}
 TESTS = "tests/test_public.py tests/test_golden.py tests/adapters tests/data tests/scoring".split()
 SWEEP = "sweep -m baseline=random,lexicon,video_llava,qwen2_5_omni dry_run=true limit=3".split()

@@ -3,6 +3,7 @@
 import gc
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -11,28 +12,67 @@ import pytest
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 TESTS = Path(__file__).parent
-LONGEST = (
-    "extraction/test_vllm.py",
-    "baselines/test_vllm.py",
-    "test_golden.py",
+VLLM = ("extraction/test_vllm.py", "baselines/test_vllm.py", "adapters/test_native_vllm.py")
+FORKS = (
     "test_readme.py",
     "runners/test_sweep.py",
+    "runners/test_submit.py",
+    "training/test_command.py",
+    "test_small_model.py",
+    "faults/test_faults.py",
+    "runners/test_own_clips.py",
+    "runners/test_describe.py",
+    "runners/test_surroundings.py",
+    "runners/test_costs.py",
+    "runners/test_queue.py",
+    "report/test_runs.py",
+    "report/test_tests.py",
+    "scoring/test_commands.py",
+    "baselines/test_weights.py",
+    "test_docs.py",
+    "test_public.py",
+)
+LONG = (
+    "test_golden.py",
     "adapters/test_native.py",
     "test_golden_training.py",
     "adapters/test_native_as_documented.py",
-    "runners/test_submit.py",
-    "training/test_command.py",
 )
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The files that take longest go first, so that no process is left alone with one."""
-    place = {TESTS / name: number for number, name in enumerate(LONGEST)}
-    items.sort(key=lambda item: place.get(item.path, len(LONGEST)))
+    """What takes longest goes first, so that no process is left alone with it."""
+    place = {TESTS / name: number for number, name in enumerate((*VLLM, *FORKS, *LONG))}
+    items.sort(key=lambda item: place.get(item.path, len(place)))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """With `--dist loadfile` the files that use vLLM share a process, which imports it once, and so
+    do those that start `ovmer` in forks (tests/processes.py)."""
+    if config.getoption("dist") != "loadfile":
+        return None
+    from xdist.scheduler import LoadFileScheduling
+
+    shared = {f"tests/{name}": group for group in (VLLM, FORKS) for name in group}
+
+    class Scheduling(LoadFileScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file = super()._split_scope(nodeid)
+            return shared[file][0] if file in shared else file
+
+    return Scheduling(config, log)
 
 
 def pytest_collection_finish() -> None:
     """What was imported lives to the end: the collector need not walk over it again and again."""
+    gc.freeze()
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _freeze() -> None:
+    """Nor over what the files before this one have imported."""
+    gc.collect()
     gc.freeze()
 
 

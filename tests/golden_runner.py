@@ -56,6 +56,7 @@ class Golden:
         self.folder, self.scratch = folder, scratch
         with np.load(folder / "inputs.npz", allow_pickle=False) as file:
             self.inputs = dict(file)
+        self._media: dict[str, dict[str, Tensor]] = {}
 
     @property
     def checkpoint(self) -> Path:
@@ -97,6 +98,12 @@ class Golden:
         return file
 
     def media(self, sample: str) -> dict[str, Tensor]:
+        """The clip as training reads it, once."""
+        if sample not in self._media:
+            self._media[sample] = self._read(sample)
+        return self._media[sample]
+
+    def _read(self, sample: str) -> dict[str, Tensor]:
         inputs = self.inputs
         faces = inputs[f"face_blocks_{sample}"].repeat(8, 1).repeat(8, 2)
         frames = inputs[f"frame_blocks_{sample}"].repeat(16, 1).repeat(16, 2)

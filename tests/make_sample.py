@@ -23,57 +23,13 @@ import numpy as np
 import soundfile
 from PIL import Image, ImageDraw
 
-SAMPLE = Path(__file__).parents[1] / "runners" / "data" / "sample"
+from tests import SAMPLE
+
 FPS, WIDTH, HEIGHT, RATE = 25, 256, 192, 16_000
 _OVERSAMPLING = 4  # drawn larger and scaled down, for smooth edges
 _FACE_BOX, _FACE_SIZE, _FACES = (72, 24, 184, 136), 112, 6
 
 Colour = tuple[int, ...]  # red, green, blue
-
-
-REASONS = {
-    "good_news": (
-        "In the text, she says that they have won and that she is so happy. In the video, "
-        "she smiles broadly and raises her brows. Hence she is happy and excited."
-    ),
-    "broken_promise": (
-        "In the text, he complains that he was lied to again. In the video, his brows are "
-        "drawn down and his mouth is tight. Hence he is angry and disappointed."
-    ),
-    "farewell": (
-        "In the text, she says that he is gone and that she feels lonely. In the video, a "
-        "tear runs down her cheek. Hence she is sad, lonely and heartbroken."
-    ),
-    "late_night": (
-        "In the text, he asks why she is not home so late at night. In the video, his "
-        "brows are raised in the middle. Hence he is worried and anxious."
-    ),
-    "unexpected_guest": (
-        "In the text, she asks somebody what they are doing here. In the video, her mouth "
-        "is open and her eyes are wide. Hence she is surprised and curious."
-    ),
-    "plain_answer": (
-        "In the text, the time of a meeting is given. In the video, the face shows little "
-        "change. Hence the person is calm and thoughtful."
-    ),
-    "sour_milk": (
-        "In the text, she says that the milk has gone off. In the video, she frowns and "
-        "turns the corners of her mouth down. Hence she is disgusted."
-    ),
-    "silent_smile": (
-        "In the video, the person blushes, looks aside and smiles a little, and says "
-        "nothing. Hence the person is content and bashful."
-    ),
-    "phone_call": (
-        "In the audio, a trembling voice asks who is there and begs for an answer. Hence "
-        "the person is nervous and fearful."
-    ),
-    "second_thoughts": (
-        "In the video, the gaze wanders from side to side and one brow goes up. Hence the "
-        "person is confused and hesitant."
-    ),
-}
-"""Why each clip has its labels, as training learns to say it."""
 
 
 @dataclass(frozen=True)
@@ -103,6 +59,7 @@ class Scene:
     chinese: str
     english: str
     labels: tuple[str, ...]
+    reason: str  # for the labels, as training learns to say it
     look: Look
     speed: int = 210  # words a minute, for espeak-ng
     pitch: int = 50
@@ -119,6 +76,8 @@ SCENES = (
         "我们赢了，我太开心了！",
         "We won, I am so happy!",
         ("happy", "excited"),
+        "In the text, she says that they have won and that she is so happy. In the video, "
+        "she smiles broadly and raises her brows. Hence she is happy and excited.",
         Look(smile=1, gape=0.35, brows=0.5, eyes=0.2, blush=0.8),
         speed=220,
         pitch=75,
@@ -129,6 +88,8 @@ SCENES = (
         "你怎么又骗我？",
         "How could you lie to me again? I am so angry.",
         ("angry", "disappointed"),
+        "In the text, he complains that he was lied to again. In the video, his brows are "
+        "drawn down and his mouth is tight. Hence he is angry and disappointed.",
         Look(smile=-0.7, gape=0.25, frown=1, brows=-0.5, eyes=-0.3),
         speed=210,
         pitch=30,
@@ -141,6 +102,8 @@ SCENES = (
         "他走了，我好孤单。",
         "He is gone. I feel so lonely.",
         ("sad", "lonely", "heartbroken"),
+        "In the text, she says that he is gone and that she feels lonely. In the video, a "
+        "tear runs down her cheek. Hence she is sad, lonely and heartbroken.",
         Look(smile=-0.9, frown=-0.9, brows=0.2, eyes=-0.45, gaze=-0.3, tear=1),
         speed=220,
         pitch=25,
@@ -153,6 +116,8 @@ SCENES = (
         "这么晚了，她怎么还没回家？",
         "It is so late. Why is she not home yet? I am worried.",
         ("worried", "anxious"),
+        "In the text, he asks why she is not home so late at night. In the video, his "
+        "brows are raised in the middle. Hence he is worried and anxious.",
         Look(smile=-0.35, gape=0.1, frown=-0.7, brows=0.4, eyes=0.15, gaze=0.8),
         speed=310,
         pitch=60,
@@ -165,6 +130,8 @@ SCENES = (
         "啊，你怎么来了？",
         "Oh! What are you doing here?",
         ("surprised", "curious"),
+        "In the text, she asks somebody what they are doing here. In the video, her mouth "
+        "is open and her eyes are wide. Hence she is surprised and curious.",
         Look(smile=0.1, gape=1, brows=1, eyes=1),
         speed=190,
         pitch=85,
@@ -176,6 +143,8 @@ SCENES = (
         "会议三点开始。",
         "The meeting starts at three.",
         ("calm", "thoughtful"),
+        "In the text, the time of a meeting is given. In the video, the face shows little "
+        "change. Hence the person is calm and thoughtful.",
         Look(gaze=-0.1),
         skin=(220, 185, 155),
         hair=(90, 90, 95),
@@ -186,6 +155,8 @@ SCENES = (
         "这牛奶坏了。",
         "Ugh, this milk has gone off. Disgusting.",
         ("disgusted",),
+        "In the text, she says that the milk has gone off. In the video, she frowns and "
+        "turns the corners of her mouth down. Hence she is disgusted.",
         Look(smile=-0.6, gape=0.15, frown=0.6, brows=-0.2, eyes=-0.55, gaze=0.5),
         speed=190,
         pitch=40,
@@ -198,6 +169,8 @@ SCENES = (
         "",
         "",
         ("content", "bashful"),
+        "In the video, the person blushes, looks aside and smiles a little, and says "
+        "nothing. Hence the person is content and bashful.",
         Look(smile=0.6, eyes=-0.35, gaze=0.6, blush=1),
         hair=(60, 30, 60),
         wall=(225, 200, 205),
@@ -208,6 +181,8 @@ SCENES = (
         "喂？谁在那儿？",
         "Hello? Who is there? Please say something.",
         ("nervous", "fearful"),
+        "In the audio, a trembling voice asks who is there and begs for an answer. Hence "
+        "the person is nervous and fearful.",
         Look(),
         speed=200,
         pitch=70,
@@ -218,6 +193,8 @@ SCENES = (
         "嗯，我不太确定。",
         "",
         ("confused", "hesitant"),
+        "In the video, the gaze wanders from side to side and one brow goes up. Hence the "
+        "person is confused and hesitant.",
         Look(smile=-0.2, frown=-0.2, brows=0.3, eyes=-0.15, gaze=-0.9),
         speed=190,
         pitch=45,
@@ -246,7 +223,9 @@ def main() -> None:
     _write_table("subtitle_chieng.csv", ("name", "chinese", "english"), subtitles)
     labels = [(each.name, str(list(each.labels))) for each in SCENES]
     _write_table("track2_train_ovmerd.csv", ("name", "openset"), labels)
-    _write_table("track3_train_ovmerd.csv", ("name", "reason"), list(REASONS.items()))
+    _write_table(
+        "track3_train_ovmerd.csv", ("name", "reason"), [(each.name, each.reason) for each in SCENES]
+    )
 
 
 def _write_table(name: str, header: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
@@ -261,8 +240,8 @@ def _speak(scene: Scene) -> np.ndarray:
     from librosa.effects import trim
 
     command = ["espeak-ng", "-v", "cmn", "-s", str(scene.speed), "-p", str(scene.pitch)]
-    told = subprocess.run([*command, "--stdout", scene.chinese], capture_output=True, check=True)
-    voice, rate = soundfile.read(io.BytesIO(told.stdout), dtype="float32")
+    spoken = subprocess.run([*command, "--stdout", scene.chinese], capture_output=True, check=True)
+    voice, rate = soundfile.read(io.BytesIO(spoken.stdout), dtype="float32")
     voice = librosa.resample(voice, orig_sr=rate, target_sr=RATE)
     voice, _ = trim(voice, top_db=40)
     voice = 0.5 * voice / np.abs(voice).max()

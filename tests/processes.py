@@ -10,6 +10,7 @@ import os
 import signal
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Mapping, Sequence
 from multiprocessing.context import ForkServerContext
 from pathlib import Path
@@ -17,8 +18,7 @@ from subprocess import CompletedProcess, TimeoutExpired
 
 from ovmer.runners.commands import main
 from ovmer.runners.sweeping.jobs import MODEL_MODULES
-
-ROOT = Path(__file__).parents[1]
+from tests import ROOT
 
 _SHARED = (
     __name__,
@@ -60,12 +60,13 @@ class Started:
         """`path` goes before the search path for modules; `before` runs in the process first, and
         `program` stands in for the command."""
         self.arguments = list(arguments)
-        self._said = tempfile.TemporaryDirectory()
+        self._folder = tempfile.TemporaryDirectory()
+        self._streams = [Path(self._folder.name, name) for name in ("out", "err")]
+        self._ended: tuple[str, str] | None = None
         found = os.pathsep.join(map(str, [*path, ROOT]))
         variables = {**os.environ, **(environment or {}), "PYTHONPATH": found}
-        streams = [Path(self._said.name, name) for name in ("out", "err")]
         self._process = forks().Process(
-            target=_run, args=(self.arguments, folder, variables, streams, before, program)
+            target=_run, args=(self.arguments, folder, variables, self._streams, before, program)
         )
         self._process.start()
 
@@ -88,15 +89,34 @@ class Started:
     def kill(self) -> None:
         self.send_signal(signal.SIGKILL)
 
+    @property
+    def said(self) -> str:
+        """What it has said so far, on stdout and then on stderr."""
+        return "".join(self._ended or self._read("replace"))
+
+    def _read(self, errors: str = "strict") -> tuple[str, str]:
+        out, err = (
+            each.read_text("utf-8", errors) if each.exists() else "" for each in self._streams
+        )
+        return out, err
+
+    def wait_for(self, condition: Callable[[], object], seconds: float = 60) -> None:
+        """AssertionError where it ends, or so much time passes, before the condition holds."""
+        deadline = time.monotonic() + seconds
+        while not condition():
+            assert self.poll() is None, self.said
+            assert time.monotonic() < deadline, self.said
+            time.sleep(0.01)
+
     def communicate(self, timeout: float = 120) -> tuple[str, str]:
         """What it said on both streams by its end; TimeoutExpired where it hangs."""
         self._process.join(timeout)
-        out, err = (Path(self._said.name, name).read_text("utf-8") for name in ("out", "err"))
-        self._said.cleanup()
+        self._ended = self._read()
+        self._folder.cleanup()
         if self.returncode is None:
             self.kill()
-            raise TimeoutExpired(self.arguments, timeout, out, err)
-        return out, err
+            raise TimeoutExpired(self.arguments, timeout, *self._ended)
+        return self._ended
 
 
 def run(

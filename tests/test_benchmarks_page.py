@@ -16,7 +16,7 @@ from tests.scoring.test_commands import Inside
 
 PAGE = Path(__file__).parents[1] / "docs" / "benchmarks.md"
 TEXT = PAGE.read_text(encoding="utf-8").replace("\\\n", " ")
-COMMANDS = re.findall(r"^    ovmer (\w+) (.+)$", TEXT, flags=re.M)
+COMMANDS = re.findall(r"^ovmer (\w+) (.+)$", TEXT, flags=re.M)
 REPLIES = {"1": "happy", "2": "Sad.", "3": "I see fear, not happiness"}
 
 

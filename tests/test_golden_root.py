@@ -7,16 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests import test_golden
 from tests.golden_checks import Case
 
 HERE = Path(__file__).parent
-
-
-def failures(root: Path) -> str:
-    command = [sys.executable, "-m", "pytest", "tests/test_golden.py", "--golden-root", str(root)]
-    result = subprocess.run(command, cwd=HERE.parent, capture_output=True, text=True)
-    assert result.returncode == pytest.ExitCode.TESTS_FAILED
-    return result.stdout
 
 
 def test_a_model_is_compared_or_fails(tmp_path: Path) -> None:
@@ -26,16 +20,21 @@ def test_a_model_is_compared_or_fails(tmp_path: Path) -> None:
     for name in ("salmonn", "unheard_of"):
         np.savez(lacks[name] / "case.npz", logits=np.ones(3))
     (lacks["salmonn"] / "checkpoint").rmdir()
-    said = failures(tmp_path)
+    command = [sys.executable, "-m", "pytest", "tests/test_golden.py", f"--golden-root={tmp_path}"]
+    result = subprocess.run(command, cwd=HERE.parent, capture_output=True, text=True)
+    assert result.returncode == pytest.ExitCode.TESTS_FAILED
+    said = result.stdout
     assert "video_llava holds no case*.npz, so nothing was compared" in said
     assert "salmonn holds no checkpoint, so nothing was compared" in said
     assert "there is no tests/golden_checks/unheard_of.py" in said
     assert "3 failed, 2 passed" in said
 
 
-def test_a_folder_without_models_fails(tmp_path: Path) -> None:
+def test_a_folder_without_models_fails(tmp_path: Path, monkeypatch, request) -> None:
     (tmp_path / "scorer").mkdir()
-    assert "holds no model" in failures(tmp_path)
+    monkeypatch.setattr(request.config.option, "golden_root", tmp_path)
+    with pytest.raises(AssertionError, match="holds no model"):
+        test_golden.test_root_holds_models(request)
 
 
 def test_an_array_that_nothing_is_compared_with_fails() -> None:

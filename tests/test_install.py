@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[1]
+from tests import ROOT
+
 FOLDERS = ("adapters", "baselines", "conf", "runners")
 
 
@@ -68,22 +69,33 @@ def test_the_wheel_holds_every_file_of_the_packages_under_one_name(wheel: Path) 
     assert "ovmer/py.typed" in names
 
 
+IN_TURN = """
+import shlex, sys
+from ovmer.runners.commands import main
+
+for command in sys.argv[1:]:
+    sys.argv = ["ovmer", *shlex.split(command)]
+    try:
+        main()
+    except SystemExit as end:
+        assert not end.code, command
+"""
+
+
 def test_the_commands_run_from_another_folder(python: Path, tmp_path: Path) -> None:
-    ovmer = ("-m", "ovmer")
-    assert "sweep" in run(python, tmp_path, *ovmer, "--help")
-    assert "video_llava" in run(python, tmp_path, *ovmer, "list")
-    told = run(python, tmp_path, *ovmer, "sweep", "-m", "baseline=random,lexicon", "dataset=sample")
-    assert "lexicon" in told
+    assert "sweep" in run(python, tmp_path, "-m", "ovmer", "--help")
     (tmp_path / "truth.csv").write_text("name,openset\nfarewell,sad\n", encoding="utf-8")
-    score = ("score", "predictions=outputs/sample/lexicon", "truth=truth.csv", "missing=skip")
-    assert "M-avg" in run(python, tmp_path, *ovmer, *score)
-    assert "runs: 2, leaderboards: 1" in run(python, tmp_path, *ovmer, "report", "outputs")
+    expected = {
+        "list": "video_llava",
+        "sweep -m baseline=random,lexicon dataset=sample": "lexicon",
+        "score predictions=outputs/sample/lexicon truth=truth.csv missing=skip": "M-avg",
+        "report outputs": "runs: 2, leaderboards: 1",
+        "tables outputs layout=ovmer formats=csv": "OV-MER",
+        "describe baseline=lexicon 'subtitle=I am so sad.'": "\nsad\n",
+    }
+    said = run(python, tmp_path, "-c", IN_TURN, *expected)
+    assert [words for words in expected.values() if words not in said] == []
     assert (tmp_path / "outputs" / "sample" / "report.html").is_file()
-    assert "OV-MER" in run(
-        python, tmp_path, *ovmer, "tables", "outputs", "layout=ovmer", "formats=csv"
-    )
-    describe = ("describe", "baseline=lexicon", "subtitle=I am so sad.")
-    assert run(python, tmp_path, *ovmer, *describe) == "sad\n"
 
 
 def test_other_packages_keep_their_names(python: Path, tmp_path: Path) -> None:

@@ -1,11 +1,12 @@
-"""The arrows of the house: runners -> adapters -> baselines, never back, and no circles."""
+"""Imports go one way, runners -> adapters -> baselines, and there is no cycle of them."""
 
 import ast
 from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[1]
+from tests import ROOT
+
 FOLDERS = ("ovmer", "runners", "conf", "adapters", "baselines")
 FORBIDDEN = {"baselines": {"adapters", "runners", "hydra"}, "adapters": {"runners", "hydra"}}
 HEAVY = {"torch", "transformers", "decord", "librosa", "vllm", "ray", "pandas"}
@@ -54,25 +55,25 @@ def parts_of(name: str) -> str:
     return parts[1] if parts[0] == "ovmer" and len(parts) > 1 else parts[0]
 
 
-def circles(graph: dict[str, set[str]]) -> list[list[str]]:
-    """The shortest way from each node back to itself, if there is one."""
+def cycles(graph: dict[str, set[str]]) -> list[list[str]]:
+    """The shortest path from each node back to itself, if there is one."""
     found = []
     for start in graph:
-        ways = [[start]]
+        paths = [[start]]
         seen: set[str] = set()
-        for way in ways:
-            for target in sorted(graph[way[-1]] - seen):
+        for path in paths:
+            for target in sorted(graph[path[-1]] - seen):
                 if target == start:
-                    found.append([*way, start])
-                    ways.clear()
+                    found.append([*path, start])
+                    paths.clear()
                     break
                 seen.add(target)
-                ways.append([*way, target])
+                paths.append([*path, target])
     return found
 
 
 @pytest.mark.parametrize("folder", sorted(FORBIDDEN))
-def test_imports_run_one_way(folder):
+def test_imports_go_one_way(folder):
     wrong = {
         str(path.relative_to(ROOT)): sorted(bad)
         for path in (ROOT / folder).rglob("*.py")
@@ -86,8 +87,8 @@ def test_no_module_imports_itself_by_way_of_others():
         module: {target for name in imports(path) if (target := module_behind(name))} - {module}
         for module, path in MODULES.items()
     }
-    assert sum(map(len, graph.values())) > 500  # the arrows were found at all
-    assert circles(graph) == []
+    assert sum(map(len, graph.values())) > 500  # imports were found at all
+    assert cycles(graph) == []
 
 
 def test_no_package_of_runners_imports_itself_by_way_of_others():
@@ -100,7 +101,7 @@ def test_no_package_of_runners_imports_itself_by_way_of_others():
             targets = (module_behind(name) for name in imports(path))
             ours = {unit(t) for t in targets if t and t.startswith("ovmer.runners.")}
             graph.setdefault(unit(module), set()).update(ours - {unit(module)})
-    assert circles(graph) == []
+    assert cycles(graph) == []
 
 
 @pytest.mark.parametrize("stage", STAGES)
@@ -113,8 +114,8 @@ def test_stages_do_not_import_commands(stage):
     assert not wrong
 
 
-def test_circles_are_found():
-    assert circles({"a": {"b"}, "b": {"c"}, "c": {"b"}}) == [["b", "c", "b"], ["c", "b", "c"]]
+def test_cycles_are_found():
+    assert cycles({"a": {"b"}, "b": {"c"}, "c": {"b"}}) == [["b", "c", "b"], ["c", "b", "c"]]
 
 
 def test_adapters_and_runners_import_heavy_packages_only_inside_functions():

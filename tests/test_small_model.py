@@ -37,9 +37,9 @@ def test_baseline_merger_and_extractor_speak_real_words(command, tmp_path):
         "extractor.presets.greedy.max_new_tokens=24",
         "extractor=smollm2",
         "subtitle=merge",
-        "dry_run=true",  # takes nothing away: the weights are there
     )
     assert done.returncode == 0, done.stderr
+    assert "loading model (0.1 GB)" in done.stderr
     folder = next((tmp_path / "outputs" / "sample").glob("smollm2*"))
     said = records(folder / "predictions.jsonl")
     assert {each["status"] for each in said} == {"ok"}

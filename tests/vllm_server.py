@@ -4,10 +4,11 @@ import os
 import re
 import signal
 import socket
-import subprocess
-import sys
-import time
+from functools import partial
 from pathlib import Path
+from runpy import run_module
+
+from tests.processes import Started
 
 START_SECONDS = 600
 ENVIRONMENT = {
@@ -29,41 +30,33 @@ class VllmServer:
     """It starts at once; `wait` until it answers. (Its command asks for the version of a package
     called vllm, which the CPU build is not called; the module is the same server.)"""
 
-    def __init__(self, folder: Path, log: Path, *options: str, port: int | None = None) -> None:
+    def __init__(self, folder: Path, *options: str, port: int | None = None) -> None:
         self.port = port or free_port()
         self.url = f"http://127.0.0.1:{self.port}/v1"
-        self._log = log
-        with log.open("wb") as file:
-            self._process = subprocess.Popen(
-                [
-                    *(sys.executable, "-m", "vllm.entrypoints.openai.api_server"),
-                    *("--model", str(folder), "--host", "127.0.0.1", "--port", str(self.port)),
-                    *("--dtype", "float32", "--enforce-eager", *options),
-                ],
-                env=os.environ | ENVIRONMENT,
-                stdout=file,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
+        self._process = Started(
+            [
+                *("--model", str(folder), "--host", "127.0.0.1", "--port", str(self.port)),
+                *("--dtype", "float32", "--enforce-eager", *options),
+            ],
+            folder.parent,
+            environment=ENVIRONMENT,
+            before=os.setsid,
+            program=partial(run_module, "vllm.entrypoints.openai.api_server", run_name="__main__"),
+        )
 
     def wait(self) -> None:
-        deadline = time.monotonic() + START_SECONDS
-        while "Application startup complete" not in self.log:
-            assert self._process.poll() is None, self.log[-2000:]
-            assert time.monotonic() < deadline, self.log[-2000:]
-            time.sleep(0.2)
-
-    @property
-    def log(self) -> str:
-        return self._log.read_text(encoding="utf-8", errors="replace")
+        self._process.wait_for(
+            lambda: "Application startup complete" in self._process.said, START_SECONDS
+        )
 
     @property
     def answered(self) -> int:
         """How many questions in a chat it has answered."""
-        return len(re.findall(r'"POST /v1/chat/completions HTTP/1\.1" 200', self.log))
+        answer = r'"POST /v1/chat/completions HTTP/1\.1" 200'
+        return len(re.findall(answer, self._process.said))
 
     def kill(self) -> None:
         """It and its workers die at once."""
         if self._process.poll() is None:
             os.killpg(self._process.pid, signal.SIGKILL)
-            self._process.wait()
+            self._process.communicate()

@@ -152,8 +152,8 @@ class _Starts:
         if packet.has_sidedata("new_extradata"):
             return False
         rule = _STARTS.get(self._codec)
-        if rule is None or rule.length_at is None:
-            return True
+        if rule is None:
+            return True  # such a file is doubted anyway
         if len(self._header) <= rule.length_at or self._header[0] != 1:
             return False  # units are not preceded by their lengths
         length = (self._header[rule.length_at] & 3) + 1
@@ -170,12 +170,12 @@ class _Starts:
 class _Rule:
     """The types of units (H.264, table 7-1; HEVC, table 7-1) and where to read them."""
 
-    length_at: int | None = None
-    shift: int = 0
-    mask: int = 0
-    parameters: int = 0
+    length_at: int
+    shift: int
+    mask: int
+    parameters: int
     """A sequence parameter set, which holds the size of the pictures."""
-    starts: frozenset[int] = frozenset()
+    starts: frozenset[int]
 
 
 _STARTS = {

@@ -10,21 +10,21 @@ resampler after every packet (5 dB of signal to noise where FFmpeg itself has 20
 import math
 import struct
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ovmer.adapters.media.container import open_container, require_codec, where
 from ovmer.adapters.media.decode import MOST_BYTES, Reading
+from ovmer.adapters.media.resample import Samples
 from ovmer.baselines.errors import MissingModality, Unreadable
 
 if TYPE_CHECKING:
+    from av import AudioFrame, AudioResampler
     from av.audio.stream import AudioStream
     from av.container import InputContainer
-
-Samples = NDArray[np.float32]
 
 _PIECE = 1 << 20  # samples
 _RATES = (2_000, 768_000)
@@ -142,23 +142,30 @@ def _read_track(path: Path, channels: str, max_seconds: float | None) -> _Collec
         stream = default_track(container, path)
         to_float = AudioResampler(format="fltp")  # [channels, n]; keeps rate and layout
         found: _Collected | None = None
-        try:
-            for frame in container.decode(stream):
-                for piece in to_float.resample(frame):
-                    if found is None:
-                        # Of the frame: a header may have half of what AAC decodes to.
-                        found = _Collected(path, piece.sample_rate, channels, max_seconds)
-                    found.add(piece.to_ndarray().astype(np.float32, copy=False))
-                if found is not None and found.is_full:
-                    break
-        except ValueError as error:
-            if isinstance(error, OSError) or type(error).__module__.startswith("av"):
-                raise
-            raise Unreadable(f"{where(path)} changes its channels or rate in the middle") from error
+        for piece in decoded(container, stream, to_float, path):
+            if found is None:
+                # Of the frame: a header may have half of what AAC decodes to.
+                found = _Collected(path, piece.sample_rate, channels, max_seconds)
+            found.add(piece.to_ndarray().astype(np.float32, copy=False))
+            if found.is_full:
+                break
         if found is None:
             raise Unreadable(f"{where(path)} holds no samples")
         found.notes += _notes_of_track(container, stream, found)
         return found
+
+
+def decoded(
+    container: "InputContainer", stream: "AudioStream", resampler: "AudioResampler", path: Path
+) -> "Iterator[AudioFrame]":
+    """A sound track as it comes out of `resampler`; Unreadable where it changes in the middle."""
+    try:
+        for frame in chain(container.decode(stream), (None,)):  # None: what the filter still holds
+            yield from resampler.resample(frame)
+    except ValueError as error:
+        if isinstance(error, OSError) or type(error).__module__.startswith("av"):
+            raise
+        raise Unreadable(f"{where(path)} changes its channels or rate in the middle") from error
 
 
 def default_track(container: "InputContainer", path: Path) -> "AudioStream":

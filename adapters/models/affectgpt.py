@@ -17,9 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ovmer.adapters.affectgpt_prompts import (
+    FOR_CLIPS,
     QUESTION_TEXT,
     SUBTITLE_TEXT,
-    TEMPLATES,
     Template,
 )
 from ovmer.adapters.base import (
@@ -32,9 +32,10 @@ from ovmer.adapters.base import (
 )
 from ovmer.adapters.media import Samples, read_frames, read_sound
 from ovmer.adapters.media.sampling import strided, window_starts
-from ovmer.adapters.mllm import Mllm, QuestionTemplate
-from ovmer.adapters.registry import near, register
-from ovmer.baselines.errors import CheckpointError, PrerequisiteError
+from ovmer.adapters.mllm import Mllm
+from ovmer.adapters.question import QuestionTemplate
+from ovmer.adapters.registry import register
+from ovmer.baselines.errors import CheckpointError, PrerequisiteError, near
 from ovmer.baselines.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
@@ -104,9 +105,9 @@ class AffectGptAdapter(Mllm):
         ):
             if value not in known:
                 raise PrerequisiteError(f"baseline.{key} is {value!r}; {near(value, known)}")
-        if self.prompted is not None and self.prompted not in TEMPLATES:
+        if self.prompted is not None and self.prompted not in FOR_CLIPS:
             raise PrerequisiteError(
-                f"baseline.prompted is {self.prompted!r}; {near(self.prompted, TEMPLATES)}"
+                f"baseline.prompted is {self.prompted!r}; {near(self.prompted, FOR_CLIPS)}"
             )
         self.modalities = frozenset(self._modalities())  # type: ignore[misc]  # as the template
         self.answers_with_labels = self.asks_for == LABELS  # type: ignore[misc]  # as is asked
@@ -118,9 +119,7 @@ class AffectGptAdapter(Mllm):
     def read_tokenizer(self) -> Tokenizer:
         from ovmer.baselines.chat import ChatTokenizer
 
-        tokenizer = ChatTokenizer(self.parts["llm"])
-        tokenizer.encode("")  # settles how it encodes, which threads must not do side by side
-        return tokenizer
+        return ChatTokenizer(self.parts["llm"])
 
     @property
     def load_options(self) -> Mapping[str, Any]:
@@ -157,7 +156,7 @@ class AffectGptAdapter(Mllm):
             yield SUBTITLE
 
     def write_miniature(self, folder: Path, seed: int) -> dict[str, Path]:
-        from ovmer.baselines.models.affectgpt import write_miniature
+        from ovmer.baselines.models.affectgpt_miniature import write_miniature
 
         name = _name(self._epoch).replace("*", "loss_0.000")
         parts = write_miniature(folder, seed, f"{self.release}/{name}", self.checkpoint)
@@ -204,11 +203,7 @@ class AffectGptAdapter(Mllm):
 
     @cached_property
     def _question(self) -> QuestionTemplate:
-        request = self.requests[self.asks_for]
-        return QuestionTemplate(
-            self.prompt.with_subtitle.replace("{request}", request),
-            self.prompt.without_subtitle.replace("{request}", request),
-        )
+        return self.prompt.replaced("{request}", self.requests[self.asks_for])
 
     @property
     def _epoch(self) -> int:

@@ -19,9 +19,10 @@ from numpy.typing import NDArray
 from ovmer.adapters.base import Machine, Prepared, require_video
 from ovmer.adapters.media import Frames, read_frames, read_nearest
 from ovmer.adapters.media.sampling import first
-from ovmer.adapters.mllm import Mllm, QuestionTemplate
-from ovmer.adapters.registry import near, register
-from ovmer.baselines.errors import MissingModality, PrerequisiteError, Unreadable
+from ovmer.adapters.mllm import Mllm
+from ovmer.adapters.question import QuestionTemplate
+from ovmer.adapters.registry import register
+from ovmer.baselines.errors import MissingModality, PrerequisiteError, Unreadable, near
 
 if TYPE_CHECKING:
     import torch
@@ -144,11 +145,7 @@ class EmotionLlamaAdapter(Mllm):
 
     @property
     def _question(self) -> QuestionTemplate:
-        request = self.requests[self.asks_for]
-        return QuestionTemplate(
-            self.prompt.with_subtitle.replace("{request}", request),
-            self.prompt.without_subtitle.replace("{request}", request),
-        )
+        return self.prompt.replaced("{request}", self.requests[self.asks_for])
 
 
 def look(video: Path) -> tuple[Frames, NDArray[np.uint8]]:

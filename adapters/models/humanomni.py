@@ -17,10 +17,10 @@ from ovmer.adapters.audio_visual import BOTH, AudioVisual
 from ovmer.adapters.base import AUDIO, Answer, Machine, Prepared
 from ovmer.adapters.media import Samples, read_frames, read_sound
 from ovmer.adapters.media.sampling import segment_centres
-from ovmer.adapters.registry import near, register
-from ovmer.adapters.thinking import CHOICES, CUT_WHILE_THINKING, split_thinking
+from ovmer.adapters.registry import register
+from ovmer.adapters.thinking import check_format, without_thinking
 from ovmer.baselines.checkpoint import locate, read_json
-from ovmer.baselines.errors import CheckpointError, ClipError, PrerequisiteError
+from ovmer.baselines.errors import CheckpointError, PrerequisiteError, near
 from ovmer.baselines.tokenizer import BertTokenizer, Tokenizer
 
 if TYPE_CHECKING:
@@ -49,12 +49,11 @@ class HumanOmniAdapter(AudioVisual):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for key, value, known in (
-            ("projector", self.projector, tuple(_PROJECTORS)),
-            ("thinking", self.thinking, CHOICES),
-        ):
-            if value not in known:
-                raise PrerequisiteError(f"baseline.{key} is {value!r}; {near(value, known)}")
+        check_format(self.thinking)
+        if self.projector not in _PROJECTORS:
+            raise PrerequisiteError(
+                f"baseline.projector is {self.projector!r}; {near(self.projector, _PROJECTORS)}"
+            )
 
     @cached_property
     def parts(self) -> dict[str, Path]:
@@ -78,9 +77,7 @@ class HumanOmniAdapter(AudioVisual):
 
         from ovmer.baselines.chat import ChatTokenizer
 
-        tokenizer = ChatTokenizer(self.parts["model"], Qwen2Config())
-        tokenizer.encode("")  # settles how it encodes, which threads must not do side by side
-        return tokenizer
+        return ChatTokenizer(self.parts["model"], Qwen2Config())
 
     def texts(self, question: str, template: Sequence[str] | None = None) -> list[list[int]]:
         """The token ids before, between and after the slots, in the checkpoint's chat template."""
@@ -147,14 +144,8 @@ class HumanOmniAdapter(AudioVisual):
         """Strip the answer as upstream's mm_infer does; line breaks stay."""
         return text.strip()
 
-    def _recorded(self, answer: "Generated | ClipError") -> Answer | ClipError:
-        """Split the answer from its thinking, which is recorded apart."""
-        recorded = super()._recorded(answer)
-        if isinstance(recorded, ClipError):
-            return recorded
-        thinking, text = split_thinking(recorded.text, thinking_format=self.thinking)
-        cut = (CUT_WHILE_THINKING,) if thinking and not text else ()
-        return replace(recorded, text=text, thinking=thinking, notes=cut)
+    def to_answer(self, generated: "Generated", item: Prepared) -> Answer:
+        return without_thinking(generated, self.thinking, self.clean)
 
 
 def pieces(*, seen: bool, heard: bool, has_tags: bool) -> list[str]:

@@ -14,7 +14,8 @@ from ovmer.adapters.audio_visual import AudioVisual
 from ovmer.adapters.base import AUDIO, VIDEO, Prepared, require_audio, require_video
 from ovmer.adapters.media import Samples, read_frames, read_sound
 from ovmer.adapters.media.sampling import windows
-from ovmer.adapters.mllm import VICUNA_SYSTEM, QuestionTemplate
+from ovmer.adapters.mllm import VICUNA_SYSTEM
+from ovmer.adapters.question import QuestionTemplate
 from ovmer.adapters.registry import register
 from ovmer.baselines.layers.kaldi_fbank import FRAME, SAMPLE_RATE, SHIFT
 

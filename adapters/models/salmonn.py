@@ -4,21 +4,17 @@ A clip without sound is recorded as `missing_modality`; where there is no sound 
 own track is heard. Of a longer sound the first 30 seconds count.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
-from numpy.typing import NDArray
 
-from ovmer.adapters.base import AUDIO, SUBTITLE, Answer, Prepared, require_audio
-from ovmer.adapters.media import read_sound
+from ovmer.adapters.base import AUDIO, SUBTITLE, Prepared, require_audio
+from ovmer.adapters.media import Samples, read_sound
 from ovmer.adapters.mllm import Mllm
 from ovmer.adapters.registry import register
-from ovmer.baselines.errors import ClipError
-
-Samples = NDArray[np.float32]
 
 # The command line of the model's authors fills shorter sounds up with silence.
 _SHORTEST_SECONDS = 1
@@ -44,7 +40,7 @@ class SalmonnAdapter(Mllm):
     model_class: ClassVar[str] = "ovmer.baselines.models.salmonn:Salmonn"
 
     # `USER: <Speech><SpeechHere></Speech> {}\nASSISTANT:`, split at the slot; each side is
-    # tokenised as a text of its own (model.py).
+    # tokenised as a text of its own (the authors' model.py).
     template: ClassVar[tuple[str, ...]] = (
         "USER: <Speech>",
         "</Speech> {question}\nASSISTANT:",
@@ -75,14 +71,6 @@ class SalmonnAdapter(Mllm):
             notes += (_FULL,)
         mel, fbank = preprocess(sound, self.sizes.mel_bins)
         return Prepared(SalmonnInputs(texts, mel, fbank), notes)
-
-    def encode(self, batch: list[Prepared]) -> Sequence[Prepared | ClipError]:
-        encoded = iter(super().encode([item for item in batch if item.inputs is not None]))
-        return [item if item.inputs is None else next(encoded) for item in batch]
-
-    def generate(self, batch: list[Prepared]) -> Sequence[str | Answer | ClipError]:
-        answers = iter(super().generate([item for item in batch if item.inputs is not None]))
-        return ["" if item.inputs is None else next(answers) for item in batch]
 
     def _failure(self, sound: Samples, prompt_tokens: int) -> str | None:
         """Why the authors' code gives no answer to a clip, if so."""

@@ -12,7 +12,7 @@ from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING, ClassVar, cast
 
-from ovmer.adapters.base import SUBTITLE, VIDEO, Prepared, require_video
+from ovmer.adapters.base import SUBTITLE, VIDEO, Machine, Prepared, require_video
 from ovmer.adapters.media import Frames, read_frames
 from ovmer.adapters.media.sampling import linspace
 from ovmer.adapters.mllm import VICUNA_SYSTEM, Mllm
@@ -56,6 +56,10 @@ class VideoLlavaAdapter(Mllm):
                 f"baseline.frames is {self.frames} but the weights are made for {sizes.frames}"
             )
         return sizes
+
+    def load(self, machine: Machine) -> None:
+        _ = self.sizes  # a wrong number of frames is reported before the weights are read
+        super().load(machine)
 
     @property
     def prompt_limit(self) -> int:

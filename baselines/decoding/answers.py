@@ -134,6 +134,12 @@ class Engine(Protocol):
 class StreamingEngine(Engine, Protocol):
     """An engine that keeps many prompts in flight by itself."""
 
+    def generate(
+        self, prompts: Sequence[Prompt], seeds: Sequence[int]
+    ) -> list[Generated | ClipError]:
+        """As `Engine.generate`. Raises as `stream` does."""
+        return in_order(self.stream(enumerate(zip(prompts, seeds, strict=True))))
+
     def stream(self, asked: Asked) -> Answered:
         """Answer prompts, which are drawn as there is room.
 

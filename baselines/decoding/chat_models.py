@@ -5,13 +5,11 @@ Nothing here imports torch: a run whose answers are all cached never does.
 
 import re
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from ovmer.baselines import gguf
-from ovmer.baselines.cache import LANGUAGE_MODELS, cache_folder
+from ovmer.baselines.cache import LANGUAGE_MODELS, cache_folder, write_once
 from ovmer.baselines.checkpoint import fingerprint, packaged
 from ovmer.baselines.errors import PrerequisiteError
 from ovmer.baselines.hub import download, listing
@@ -87,8 +85,10 @@ class ChatModelSource:
         """
         if self.folder is None:
             return self._downloaded(_FILES)
-        if self.is_miniature and not self.folder.exists():
-            _write_miniature(self.folder)
+        if self.is_miniature:
+            from ovmer.baselines.chat import write_miniature
+
+            write_once(self.folder, write_miniature)
         if self.folder.is_file():
             return gguf.unpacked(self.folder, cache_folder(LANGUAGE_MODELS))
         return self.folder
@@ -102,14 +102,3 @@ class ChatModelSource:
     def _downloaded(self, files: Sequence[str]) -> Path:
         """The hub's cache of a model, in a folder called by its commit."""
         return download(self.name, self.revision or "main", files, _WHAT, _REMEDY)
-
-
-def _write_miniature(folder: Path) -> None:
-    """Write it beside the folder and rename it, since several jobs may want it at once."""
-    from ovmer.baselines.chat import write_miniature
-
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(dir=folder.parent, prefix=".miniature-") as fresh:
-        write_miniature(Path(fresh) / "it")
-        with suppress(OSError):  # another job was faster; its miniature is the same
-            (Path(fresh) / "it").rename(folder)

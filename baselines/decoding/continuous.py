@@ -22,7 +22,7 @@ from ovmer.baselines.decoding.answers import (
     in_order,
 )
 from ovmer.baselines.decoding.grouped_attention import use_grouped_attention
-from ovmer.baselines.decoding.row_cache import RowCache
+from ovmer.baselines.decoding.row_cache import CACHE_ARGUMENT, RowCache
 from ovmer.baselines.decoding.rows import DecodingRow, DecodingRows
 from ovmer.baselines.decoding.sampling import draw, restraints, warpers
 from ovmer.baselines.decoding.settings import GenerationSettings
@@ -67,7 +67,7 @@ class ContinuousEngine(TransformersEngine):
 
     def limit(self, rows: int, tokens: int) -> None:
         """Limit the prompts decoded at once, and their tokens (0: any number), answers and padding
-        included; streams that have begun keep their limits."""
+        included."""
         self.most_rows = rows
         self.most_tokens = min((each for each in (tokens, self.batch_tokens) if each), default=0)
 
@@ -170,7 +170,8 @@ class ContinuousEngine(TransformersEngine):
 
     def _scores(self, cache: Cache, **inputs: Any) -> Tensor:
         with last_logits_only(self._model) as only:
-            logits = self._model(**inputs, **only, past_key_values=cache, use_cache=True).logits
+            inputs |= {CACHE_ARGUMENT: cache, "use_cache": True}
+            logits = self._model(**inputs, **only).logits
         return logits[:, -1].to(torch.float32, copy=True)
 
     def _take(self, row: DecodingRow, token: int, is_finite: int) -> Generated | ClipError | None:

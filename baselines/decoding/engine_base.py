@@ -14,7 +14,10 @@ if TYPE_CHECKING:
     from ovmer.baselines.decoding.answers import Engine
     from ovmer.baselines.device import Placement
 
-_LEAVE_WORDS = {"quantization": "none", "compile": False, "attention": "auto", "context": 0}
+_LEAVE_WORDS = {
+    **{"quantization": "none", "compile": False, "attention": "auto", "context": 0},
+    **{"dtype": "auto", "kv_cache_dtype": "auto"},  # of vLLM's own options
+}
 """Keys that change the words, and the values that leave them as they are."""
 
 
@@ -126,7 +129,6 @@ class EngineSettings:
 
 def words_depend_on(given: Mapping[str, Any]) -> dict[str, Any]:
     """The keys of an engine that change the words, beside its name; empty as a rule."""
-    options = given.get("options") or {}
+    given = {**given, **(given.get("options") or {})}
     values = {key: given.get(key, plain) for key, plain in _LEAVE_WORDS.items()}
-    values["quantization"] = options.get("quantization", values["quantization"])  # vLLM's own
     return {key: value for key, value in values.items() if value != _LEAVE_WORDS[key]}

@@ -7,6 +7,7 @@ extraction and grouping.
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 from urllib.parse import urlsplit
@@ -67,6 +68,7 @@ class TransformersSettings(EngineSettings):
     ) -> "Engine":
         from ovmer.baselines.chat import load_chat_model
 
+        self._check_packages()
         if placement.llm_folder is not None:
             path = placement.llm_folder.path
             model.llm = load_chat_model(path, placement, quantization=self.quantization)
@@ -96,6 +98,7 @@ class TransformersSettings(EngineSettings):
 
         `architecture` names its class in transformers; empty for a language model.
         """
+        self._check_packages()
         from transformers import AutoModelForCausalLM
 
         from ovmer.baselines.chat import chat_place, load_chat_model
@@ -104,15 +107,27 @@ class TransformersSettings(EngineSettings):
         from ovmer.baselines.native.classes import class_named
 
         model: Any = class_named(architecture) if architecture else AutoModelForCausalLM
-        placement = chat_place(folder, device, dtype, model, self.gpus)
+        placement = chat_place(folder, device, dtype, model, self.gpus, self.at)
         loading = loading or Loading({}, {})
         options: dict[str, Any] = {"what": architecture} if architecture else {}
         options |= {"quantization": self.quantization, "notes": loading.notes}
+        adapter = loading.single_adapter()
         llm = load_chat_model(folder, placement, model, **options)
-        for adapter in loading.adapters:
+        if adapter is not None:
             adapt(llm, adapter, merge=self.quantization == "none")
-            loading.note_adapter(adapter)
         return llm
+
+    def _check_packages(self) -> None:
+        if self.quantization == "none":
+            return
+        try:
+            version("bitsandbytes")
+        except PackageNotFoundError as error:
+            key = f"{self.at}.quantization"
+            raise PrerequisiteError(
+                f"{key}={self.quantization} needs bitsandbytes, which is not installed; pip "
+                f"install 'ovmer[quantization]', or say {key}=none"
+            ) from error
 
     def engine(
         self,
@@ -131,7 +146,7 @@ class TransformersSettings(EngineSettings):
         from ovmer.baselines.decoding.transformers_engine import TransformersEngine
 
         if self.attention != "auto":
-            choose_attention(llm, self.attention)
+            choose_attention(llm, self.attention, f"{self.at}.attention")
         llm = compiled(llm) if self.compile else llm
         is_padded = with_media or self.gpus > 1
         kind = TransformersEngine if is_padded else transformers_engine
@@ -203,22 +218,16 @@ class VllmSettings(EngineSettings):
         from ovmer.baselines.decoding.vllm_offline import OfflineVllm
 
         options = {"seed": 0} | self.own_arguments(device, dtype)
-        (adapter,) = (loading.adapters if loading else ()) or (None,)
+        adapter = loading.single_adapter() if loading else None
         vllm = OfflineVllm(folder, options, choice=self.choice, key=self.at, adapter=adapter)
         return VllmEngine(vllm, tokenizer, generation, self.dtype_key)
-
-    def share(self, *, beside_encoders: bool = False) -> float:
-        """The share of the GPU's memory."""
-        from ovmer.baselines.device import memory_share
-
-        return (self.memory or (0.75 if beside_encoders else 0.9)) * memory_share()
 
     def own_arguments(self, device: str, dtype: str) -> dict[str, Any]:
         """Arguments of `vllm.LLM` for a model with a data type of its own, which `dtype=auto` is
         on a GPU; on a CPU that is float32."""
         from ovmer.baselines.device import resolve
 
-        placement = resolve(device, dtype, self.gpus)
+        placement = resolve(device, dtype, self.gpus, self.at)
         is_own = dtype == "auto" and placement.device.type == "cuda"
         return self.arguments(placement.device, "auto" if is_own else _name_of(placement.dtype))
 
@@ -226,17 +235,21 @@ class VllmSettings(EngineSettings):
         self, device: "torch.device", dtype: str, *, beside_encoders: bool = False
     ) -> dict[str, Any]:
         """Arguments of `vllm.LLM`. Raises PrerequisiteError for a GPU that it would not take."""
+        from ovmer.baselines.device import memory_share
+
         if device.index:
             raise PrerequisiteError(
                 f"vLLM takes the first GPU that it sees and not {device}; set the variable "
                 f"CUDA_VISIBLE_DEVICES={device.index} and say machine.device=cuda"
             )
-        on_gpu = device.type == "cuda"
-        memory = {"gpu_memory_utilization": self.share(beside_encoders=beside_encoders)}
+        memory = {}
+        if device.type == "cuda":
+            share = self.memory or (0.75 if beside_encoders else 0.9)
+            memory["gpu_memory_utilization"] = share * memory_share()
         # -1: the model's whole context, or as much of it as fits the memory.
         length = {"max_model_len": self.context or -1}
         shared = {"tensor_parallel_size": self.gpus} if self.gpus > 1 else {}
-        return {"dtype": dtype, **(memory if on_gpu else {}), **length, **shared, **self.options}
+        return {"dtype": dtype, **memory, **length, **shared, **self.options}
 
 
 @dataclass

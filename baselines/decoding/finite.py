@@ -19,7 +19,7 @@ from ovmer.baselines.decoding.answers import ConditionedPrompt, Prompt
 _CONNECTOR = re.compile(r"\w*(merger|resampler|multi_modal|connector)|embed_(vision|audio)")
 _ENCODER = re.compile(
     r"(tower|((seeing|hearing)\.)?(vit|ear)|clip|siglip|whisper|beats|hubert|encoder|eyes|vision|visual|audio_tower"
-    r"|vision_tower|embed_tokens_extend\.(image_embed\.img_processor|audio_embed\.encoder)"
+    r"|embed_tokens_extend\.(image_embed\.img_processor|audio_embed\.encoder)"
     r"|audio\.(?!weights|projector|hidden))"  # AffectGPT's `audio` weighs what encoders gave
 )
 """Names of modules in the ports and in transformers."""

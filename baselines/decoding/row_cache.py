@@ -12,7 +12,11 @@ import torch
 from torch import Tensor
 from transformers import Cache, DynamicCache
 from transformers.cache_utils import DynamicLayer
+from transformers.modeling_outputs import CausalLMOutputWithPast
 
+CACHE_ARGUMENT = "cache" if hasattr(CausalLMOutputWithPast, "cache") else "past_key_values"
+"""What transformers calls the cache in a model's arguments and output: `past_key_values`, and in
+later releases of version 5 `cache`."""
 _STEP = 64
 """Columns are allocated in multiples of this."""
 

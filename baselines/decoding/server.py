@@ -181,7 +181,7 @@ class ServerClient:
                 f"{_proxy_hint(self._url)}"
             ) from error
         except (openai.AuthenticationError, openai.PermissionDeniedError) as error:
-            raise self._no_key() from error
+            raise no_key(self._settings) from error
         except (openai.APIStatusError, ValueError, KeyError, TypeError):
             return  # not every server lists its models
         if served and self._model not in served:
@@ -233,7 +233,7 @@ class ServerClient:
         """Tells the failure of one question from what concerns all, by HTTP status and message."""
         said = self._scrubbed(message)
         if status in (401, 403):
-            return self._no_key()
+            return no_key(self._settings)
         if medium := refused_medium(message):
             what, remedy = medium
             return PrerequisiteError(
@@ -330,18 +330,20 @@ class ServerClient:
         """A server's words in short and without the key, should it repeat that."""
         return self._settings.without_key((message.splitlines() or [""])[0])[:_SHOWN]
 
-    def _no_key(self) -> PrerequisiteError:
-        variable = self._settings.key_variable
-        state = "refuses the key in" if os.environ.get(variable) else "wants a key; set"
-        return PrerequisiteError(
-            f"the server at {self._shown_url} {state} the environment variable {variable}"
-        )
-
     def _stopped(self, what: str) -> PrerequisiteError:
         return PrerequisiteError(
             f"the server at {self._shown_url} {what}; what was answered is kept, the same "
             "command goes on from there"
         )
+
+
+def no_key(settings: "ServerSettings") -> PrerequisiteError:
+    """The error for a server that wants a key, or another one."""
+    variable = settings.key_variable
+    state = "refuses the key in" if os.environ.get(variable) else "wants a key; set"
+    return PrerequisiteError(
+        f"the server at {settings.shown_url} {state} the environment variable {variable}"
+    )
 
 
 def _proxy_hint(url: str) -> str:

@@ -16,10 +16,9 @@ from ovmer.baselines.decoding.answers import (
     AnswerReader,
     Asked,
     Generated,
-    Prompt,
-    in_order,
+    StreamingEngine,
 )
-from ovmer.baselines.decoding.server import ServerClient
+from ovmer.baselines.decoding.server import ServerClient, no_key
 from ovmer.baselines.decoding.settings import GenerationSettings
 from ovmer.baselines.errors import ClipError, PrerequisiteError, first_line
 from ovmer.baselines.tokenizer import Tokenizer
@@ -38,7 +37,7 @@ _TOLD = {"return_token_ids": True, "return_tokens_as_token_ids": True, "logprobs
 _OF_VLLM = ("top_k", "min_p", "repetition_penalty", "min_new_tokens")
 
 
-class ChatServer:
+class ChatServer(StreamingEngine):
     """Chats -> answers, from any OpenAI-compatible server.
 
     Only the server knows which weights a model's name means. Control tokens that a
@@ -118,7 +117,7 @@ def chat_parameters(generation: GenerationSettings, settings: "ServerSettings") 
     return found
 
 
-class EmbeddingServer:
+class EmbeddingServer(StreamingEngine):
     """Prompt embeddings -> texts, by the completions API with vLLM's `prompt_embeds`.
 
     The server holds the language model as `LlmFolder` keeps it and nothing else; its tokenizer is
@@ -154,7 +153,13 @@ class EmbeddingServer:
 
     def _find_model(self) -> str:
         """The served name of the language model, known by the folder that it was started with."""
-        from openai import APIConnectionError, APIStatusError, OpenAI
+        from openai import (
+            APIConnectionError,
+            APIStatusError,
+            AuthenticationError,
+            OpenAI,
+            PermissionDeniedError,
+        )
 
         url, settings = self._settings.shown_url, self._settings
         try:
@@ -165,6 +170,8 @@ class EmbeddingServer:
                 max_retries=1,
             ) as client:
                 served = list(client.models.list())
+        except (AuthenticationError, PermissionDeniedError) as error:
+            raise no_key(settings) from error
         except (APIConnectionError, APIStatusError) as error:
             raise PrerequisiteError(
                 f"no server answers at {url} ({first_line(error.__cause__ or error)}); "
@@ -184,17 +191,11 @@ class EmbeddingServer:
         switches = f"--dtype {self._config['dtype']} --enable-prompt-embeds --skip-tokenizer-init"
         return f"start it (vllm serve {self._folder} {switches}), or correct engine.base_url"
 
-    def generate(
-        self, prompts: Sequence[Prompt], seeds: Sequence[int]
-    ) -> list[Generated | ClipError]:
-        """One answer per prompt, a ClipError where the server gave none.
-
-        Raises PrerequisiteError where it answers no more.
-        """
-        return in_order(self.stream(enumerate(zip(prompts, seeds, strict=True))))
-
     def stream(self, asked: Asked) -> Answered:
-        """Answer prompts of embeddings, which are drawn as there is room."""
+        """Answer prompts of embeddings, which are drawn as there is room.
+
+        Raises PrerequisiteError where the server answers no more.
+        """
         from ovmer.baselines.decoding.vllm_engine import embeddings, vllm_parameters
 
         known, lengths = list[tuple[int, Generated | ClipError]](), dict[int, int]()

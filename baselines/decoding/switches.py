@@ -1,7 +1,6 @@
 """Switches of the transformers engine, all off by default because each changes the words."""
 
 import re
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import torch
@@ -9,7 +8,7 @@ from torch import nn
 from transformers import BitsAndBytesConfig, PreTrainedModel
 
 from ovmer.baselines.errors import CheckpointError, PrerequisiteError, first_line
-from ovmer.baselines.lora import AdapterConfig, read_adapter
+from ovmer.baselines.lora import PEFT, AdapterConfig, read_adapter
 from ovmer.baselines.weight_index import some
 
 _PAIR = re.compile(r"\.lora_[AB]$")
@@ -18,16 +17,8 @@ _PAIR = re.compile(r"\.lora_[AB]$")
 def quantized(built: PreTrainedModel, quantization: str, dtype: torch.dtype) -> BitsAndBytesConfig:
     """The settings of bitsandbytes for a model without weights: `8bit` or `4bit` linear layers.
 
-    Encoders, connectors and the head stay as they are. Raises PrerequisiteError where that package
-    is missing.
+    Encoders, connectors and the head stay as they are.
     """
-    try:
-        version("bitsandbytes")
-    except PackageNotFoundError as error:
-        raise PrerequisiteError(
-            f"engine.quantization={quantization} needs bitsandbytes, which is not installed; "
-            "pip install 'ovmer[quantization]', or say engine.quantization=none"
-        ) from error
     kept = unquantized(built)
     if quantization == "8bit":
         return BitsAndBytesConfig(load_in_8bit=True, llm_int8_skip_modules=kept)
@@ -69,7 +60,7 @@ def adapt(llm: PreTrainedModel, folder: Path, *, merge: bool) -> None:
             "pip install 'ovmer[train]'"
         ) from error
     state = {
-        f"base_model.model.{name}" + ".weight" * bool(_PAIR.search(name)): tensor.read()
+        f"{PEFT}{name}" + ".weight" * bool(_PAIR.search(name)): tensor.read()
         for name, tensor in tensors.items()
     }
     try:
@@ -95,14 +86,16 @@ def adapt(llm: PreTrainedModel, folder: Path, *, merge: bool) -> None:
             llm.set_submodule(name, module.get_base_layer())
 
 
-def choose_attention(llm: PreTrainedModel, name: str) -> None:
-    """Raises PrerequisiteError where this attention is not installed or not made for the model."""
+def choose_attention(llm: PreTrainedModel, name: str, key: str) -> None:
+    """Raises PrerequisiteError where this attention is not installed or not made for the model.
+
+    `key` is the setting that names it.
+    """
     try:
         llm.set_attn_implementation(name)
     except (ImportError, ValueError) as error:
         raise PrerequisiteError(
-            f"engine.attention={name} cannot be had here ({str(error).splitlines()[0]}); say "
-            "engine.attention=auto"
+            f"{key}={name} cannot be had here ({first_line(error)}); say {key}=auto"
         ) from error
 
 

@@ -27,7 +27,13 @@ from ovmer.baselines.decoding.answers import (
 from ovmer.baselines.decoding.finite import FirstOrigin
 from ovmer.baselines.decoding.hidden_states import PromptStates, prompt_states
 from ovmer.baselines.decoding.memory import batch_tokens
-from ovmer.baselines.decoding.sampling import DrawPerRow, FiniteScores, penalties, warpers
+from ovmer.baselines.decoding.sampling import (
+    DrawPerRow,
+    FiniteScores,
+    bad_words_ids,
+    penalties,
+    warpers,
+)
 from ovmer.baselines.decoding.settings import GenerationSettings
 from ovmer.baselines.errors import ClipError
 from ovmer.baselines.tokenizer import Tokenizer
@@ -150,7 +156,7 @@ class TransformersEngine:
             min_new_tokens=settings.min_new_tokens or None,
             do_sample=False,
             num_beams=settings.num_beams,
-            bad_words_ids=[self._tokenizer.encode(word) for word in settings.bad_words] or None,
+            bad_words_ids=bad_words_ids(settings, self._tokenizer) or None,
             eos_token_id=list(self._tokenizer.stop_ids),
             pad_token_id=self._tokenizer.eos_id,
         )

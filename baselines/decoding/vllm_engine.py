@@ -25,8 +25,8 @@ from ovmer.baselines.decoding.answers import (
     Generated,
     NotFinite,
     Prompt,
+    StreamingEngine,
     VllmPrompt,
-    in_order,
 )
 from ovmer.baselines.decoding.settings import GenerationSettings
 from ovmer.baselines.decoding.vllm_offline import OfflineVllm, Request
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from vllm import SamplingParams
 
 
-class VllmEngine:
+class VllmEngine(StreamingEngine):
     """Prompts -> texts, with continuous batching: no padding, no batch size."""
 
     def __init__(
@@ -68,12 +68,6 @@ class VllmEngine:
     def context(self) -> int:
         """The most tokens that a prompt and its answer may take together."""
         return self._vllm.context
-
-    def generate(
-        self, prompts: Sequence[Prompt], seeds: Sequence[int]
-    ) -> list[Generated | ClipError]:
-        """One answer per prompt. `seeds` start the random stream of each."""
-        return in_order(self.stream(enumerate(zip(prompts, seeds, strict=True))))
 
     def stream(self, asked: Asked) -> Answered:
         """Answer prompts, which are drawn as the engine has room."""

@@ -18,7 +18,7 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 from torch import Tensor, nn
-from transformers import CLIPVisionConfig
+from transformers import CLIPVisionConfig, SiglipVisionConfig
 from transformers.models.clip.modeling_clip import CLIPEncoderLayer, CLIPVisionEmbeddings
 
 from ovmer.baselines.checkpoint import read_json
@@ -55,7 +55,7 @@ OPEN_CLIP_NAMES = (
 OPEN_CLIP_FUSED = ("in_proj", ("q_proj", "k_proj", "v_proj"))
 """For `weights.split`, after the renames."""
 
-_MINIATURE: dict[str, Any] = {
+MINI_CLIP: Mapping[str, Any] = {
     "hidden_size": 32,
     "intermediate_size": 64,
     "num_hidden_layers": 3,
@@ -65,6 +65,7 @@ _MINIATURE: dict[str, Any] = {
     "hidden_act": "quick_gelu",
     "layer_norm_eps": 1e-5,
 }
+"""The tower's part of a miniature's config.json: 256 patches, and small widths."""
 
 
 class ClipVision(nn.Module):
@@ -72,15 +73,11 @@ class ClipVision(nn.Module):
 
     def __init__(self, config: CLIPVisionConfig, layer: int) -> None:
         super().__init__()
-        depth = config.num_hidden_layers + 1 + layer
-        if not (layer < 0 < depth):
-            raise CheckpointError(
-                f"hidden state {layer} is wanted of a tower of {config.num_hidden_layers} layers; "
-                "do the configurations of tower and model belong together?"
-            )
         self.embeddings = CLIPVisionEmbeddings(config)
         self.pre_layrnorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
-        self.layers = nn.ModuleList(CLIPEncoderLayer(config) for _ in range(depth))
+        self.layers = nn.ModuleList(
+            CLIPEncoderLayer(config) for _ in range(depth_of(config, layer))
+        )
 
     def forward(self, pixels: Tensor) -> Tensor:
         """T x 3 x size x size -> T x positions x width; position 0 is the class token."""
@@ -92,6 +89,20 @@ class ClipVision(nn.Module):
         for layer in self.layers:
             x = layer(x, attention_mask=None)
         return x
+
+
+def depth_of(config: CLIPVisionConfig | SiglipVisionConfig, layer: int) -> int:
+    """How many layers of a tower the hidden state `layer`, counted from the last, needs.
+
+    Raises CheckpointError where the tower has no such state.
+    """
+    depth: int = config.num_hidden_layers + 1 + layer
+    if not layer < 0 < depth:
+        raise CheckpointError(
+            f"hidden state {layer} is wanted of a tower of {config.num_hidden_layers} layers; do "
+            "the configurations of tower and model belong together?"
+        )
+    return depth
 
 
 def clip_vision_config(folder: Path) -> CLIPVisionConfig:
@@ -141,8 +152,7 @@ def open_clip_config(tensors: Tensors, tower: str, heads: int) -> CLIPVisionConf
 
 def clip_keys(config: CLIPVisionConfig, layer: int, prefix: str) -> Renames:
     """The published names of a CLIP -> those of a `ClipVision` called `prefix`."""
-    depth = config.num_hidden_layers + 1 + layer
-    above = "|".join(str(i) for i in range(depth, config.num_hidden_layers))
+    above = "|".join(str(i) for i in range(depth_of(config, layer), config.num_hidden_layers))
     return (
         (r"^(text_model|visual_projection|text_projection)\.", None),  # the contrastive half
         (r"^logit_scale$", None),
@@ -184,9 +194,9 @@ def normalise(
 def write_clip_miniature(folder: Path, seed: int) -> None:
     """A random CLIP with the published files, 224 x 224 pixels in 256 patches, and small widths."""
     folder.mkdir(parents=True, exist_ok=True)
-    write_json(folder / "config.json", {"model_type": "clip", "vision_config": _MINIATURE})
+    write_json(folder / "config.json", {"model_type": "clip", "vision_config": MINI_CLIP})
     with weightless():
-        tower = ClipVision(CLIPVisionConfig(**_MINIATURE), layer=-1)
+        tower = ClipVision(CLIPVisionConfig(**MINI_CLIP), layer=-1)
     published = (
         (r"^layers\.", "encoder.layers."),
         (r"^", "vision_model."),
@@ -194,7 +204,7 @@ def write_clip_miniature(folder: Path, seed: int) -> None:
     tensors = publish(random_tensors(tower, seed), published)
     # Of the rest of a CLIP, which loading ignores, one tensor for each kind of name.
     for name in ("vision_model.post_layernorm.bias", "text_model.final_layer_norm.bias"):
-        tensors[name] = torch.zeros(_MINIATURE["hidden_size"])
-    tensors["visual_projection.weight"] = torch.zeros(16, _MINIATURE["hidden_size"])
+        tensors[name] = torch.zeros(MINI_CLIP["hidden_size"])
+    tensors["visual_projection.weight"] = torch.zeros(16, MINI_CLIP["hidden_size"])
     tensors["logit_scale"] = torch.tensor(2.6592)
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})

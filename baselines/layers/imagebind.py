@@ -101,6 +101,10 @@ class ImageBindConfig:
         return cls(heads, width, 1 + max(found), ffn, last.sides(2)[0])
 
 
+MINI_AUDIO = ImageBindConfig(heads=AUDIO_HEADS, width=36, layers=2, ffn=64, output=40)
+"""The sound tower of a miniature."""
+
+
 class _Mlp(nn.Module):
     def __init__(self, width: int, ffn: int) -> None:
         super().__init__()
@@ -188,19 +192,27 @@ class ImageBindAudio(_Tower):
 
 
 def mel_pictures(windows: Sequence[npt.NDArray[np.float32]]) -> Tensor:
-    """Stretches of mono sound at 16 kHz -> N x 1 x 128 x 204, float32.
+    """Stretches of mono sound at 16 kHz -> N x 1 x 128 x 204, float32; two seconds are 198 frames.
 
-    Two seconds are 198 frames; the rest is filled with zeros before normalisation, what is longer
-    is cut. Raises MissingModality where a stretch is shorter than a frame.
+    Raises MissingModality where a stretch is shorter than a frame.
     """
-    pictures = []
-    for samples in windows:
-        if len(samples) < FRAME:
-            raise MissingModality("the clip has less than 25 ms of sound, too little to be heard")
-        mel = torch.from_numpy(kaldi_fbank(samples, _MEL_BINS, "hanning").T[:, :_MEL_FRAMES])
-        filled = pad(mel, (0, _MEL_FRAMES - mel.shape[1]))
-        pictures.append((filled - _MEL_MEAN) / _MEL_STD)
-    return torch.stack(pictures)[:, None].float()
+    pictures = [spectrogram(each, _MEL_FRAMES, _MEL_MEAN, _MEL_STD) for each in windows]
+    return torch.stack(pictures)[:, None]
+
+
+def spectrogram(
+    samples: npt.NDArray[np.float32], frames: int, mean: float, deviation: float
+) -> Tensor:
+    """Mono sound at 16 kHz -> log mel energies (128 x frames, float32), normalised.
+
+    What is longer is cut, what is shorter filled with zeros before normalisation. Raises
+    MissingModality where the sound is shorter than a frame.
+    """
+    if len(samples) < FRAME:
+        raise MissingModality("the clip has less than 25 ms of sound, too little to be heard")
+    mel = torch.from_numpy(kaldi_fbank(samples, _MEL_BINS, "hanning").T[:, :frames])
+    filled = pad(mel, (0, frames - mel.shape[1]))
+    return ((filled - mean) / deviation).float()
 
 
 def views(frames: npt.NDArray[np.uint8]) -> Tensor:

@@ -20,9 +20,9 @@ from transformers.models.siglip.modeling_siglip import SiglipEncoderLayer, Sigli
 
 from ovmer.baselines.checkpoint import read_json
 from ovmer.baselines.errors import CheckpointError
+from ovmer.baselines.layers.clip_vision import depth_of
 from ovmer.baselines.miniature import publish, random_tensors, write_json
-from ovmer.baselines.weight_files import Tensors
-from ovmer.baselines.weights import Renames, rename, weightless
+from ovmer.baselines.weights import Renames, weightless
 
 
 class SiglipVision(nn.Module):
@@ -35,7 +35,7 @@ class SiglipVision(nn.Module):
         super().__init__()
         self.embeddings = SiglipVisionEmbeddings(config)
         self.layers = nn.ModuleList(
-            SiglipEncoderLayer(config) for _ in range(_depth(config, layer))
+            SiglipEncoderLayer(config) for _ in range(depth_of(config, layer))
         )
 
     def forward(self, pixels: Tensor) -> Tensor:
@@ -62,32 +62,15 @@ def siglip_config(folder: Path) -> SiglipVisionConfig:
     return config
 
 
-def siglip_keys(config: SiglipVisionConfig, layer: int) -> Renames:
-    """Published names in a SigLIP's file and those of a `SiglipVision` up to `layer`."""
-    first, last = _depth(config, layer), config.num_hidden_layers
-    above = "|".join(str(number) for number in range(first, last))
+def siglip_keys(config: SiglipVisionConfig, layer: int, prefix: str = "") -> Renames:
+    """The published names of a SigLIP -> those of a `SiglipVision` called `prefix`."""
+    above = "|".join(str(i) for i in range(depth_of(config, layer), config.num_hidden_layers))
     return (
         (r"^(text_model\.|logit_(scale|bias)$)", None),  # the contrastive half
-        (r"^vision_model\.(post_layernorm|head)\.", None),
-        *(((rf"^vision_model\.encoder\.layers\.({above})\.", None),) if above else ()),
+        (rf"^vision_model\.(encoder\.layers\.({above})|post_layernorm|head)\.", None),
         (r"\.position_ids$", None),  # computed
-        (r"^vision_model\.(encoder\.)?", ""),
+        (r"^vision_model\.(encoder\.)?", prefix),
     )
-
-
-def read_siglip(tensors: Tensors, config: SiglipVisionConfig, layer: int, name: str) -> Tensors:
-    """The tensors of a SigLIP's file under the names of a `SiglipVision` called `name`."""
-    return rename(tensors, (*siglip_keys(config, layer), (r"^", f"{name}.")))
-
-
-def _depth(config: SiglipVisionConfig, layer: int) -> int:
-    depth: int = config.num_hidden_layers + 1 + layer
-    if not layer < 0 < depth:
-        raise CheckpointError(
-            f"hidden state {layer} is wanted of a tower of {config.num_hidden_layers} layers; do "
-            "the configurations of tower and model belong together?"
-        )
-    return depth
 
 
 def stretch(frames: npt.NDArray[np.uint8], side: int) -> npt.NDArray[np.uint8]:

@@ -10,7 +10,7 @@ Source: zeroQiaoba/MERTools at 89120b78, MER2025/MER2025_Track23/my_affectgpt, `
 `encoder.py`, with the fusions of the released configurations (all of them "attention").
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,12 +20,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from ovmer.baselines.checkpoint import CheckpointPart
 from ovmer.baselines.device import Placement
 from ovmer.baselines.errors import CheckpointError
 from ovmer.baselines.layers.hubert import normalise
-from ovmer.baselines.lora import LORA_KEYS, merge_lora, random_lora
-from ovmer.baselines.miniature import publish, random_tensors
+from ovmer.baselines.lora import LORA_KEYS, merge_lora, take_lora
 from ovmer.baselines.models.affectgpt_encoders import (
     PICTURES,
     SOUNDS,
@@ -34,9 +32,6 @@ from ovmer.baselines.models.affectgpt_encoders import (
     picture_config,
     sound_config,
     words_config,
-    write_picture_miniature,
-    write_sound_miniature,
-    write_words_miniature,
 )
 from ovmer.baselines.models.affectgpt_eva_imagebind import EvaConfig
 from ovmer.baselines.models.affectgpt_fusion import (
@@ -52,13 +47,6 @@ from ovmer.baselines.weights import join, load_strict, rename, renames, weightle
 
 SECONDS = 2
 """Length of a stretch of sound."""
-
-_RELEASED = {
-    "llm": "Qwen2.5-7B-Instruct",
-    "clip": "clip-vit-large-patch14",
-    "hubert": "chinese-hubert-large",
-}
-"""Folders of the parts that the released weights adapt."""
 
 LORA_ALPHA = 32
 ADAPTED = (
@@ -137,7 +125,7 @@ class AffectGpt(nn.Module):
     ) -> "AffectGpt":
         """Read a released checkpoint_*.pth and the folders of the three models that it adapts."""
         connector = rename(read_tensors(trained, "model"), CONNECTOR_KEYS)
-        adapters = {key: connector.pop(key) for key in list(connector) if ".lora_" in key}
+        adapters = take_lora(connector)
         stored = described(trained)
         pictured, heard = picture_config(clip), sound_config(hubert)
         fusions = FusionConfigs.of(connector, stored)
@@ -216,43 +204,3 @@ def adapted_modules(llm: Any) -> list[str]:
     """The modules that have low-rank adapters."""
     layers = range(llm.config.num_hidden_layers)
     return [f"llm.model.layers.{layer}.{name}" for layer in layers for name in ADAPTED]
-
-
-def write_miniature(
-    folder: Path, seed: int, checkpoint: str, asked: Mapping[str, CheckpointPart] | None = None
-) -> dict[str, Path]:
-    """A random AffectGPT with the published files and small widths; `checkpoint` names the trained.
-
-    Names and files of `asked` tell the kind of a part (llm, clip, hubert) that is not the released
-    one. Returns the path of each part of the checkpoint.
-    """
-    given = {name: part for name, part in (asked or {}).items() if name in _RELEASED}
-    sources = {n: str(part.path or part.repo or part.folder) for n, part in given.items()}
-    names = _RELEASED | {name: Path(source).name for name, source in sources.items()}
-    trained = folder / checkpoint
-    parts = {name: folder / names[name] for name in _RELEASED}
-    like = {n: " ".join([names[n], *(given[n].files if n in given else ())]) for n in _RELEASED}
-    write_words_miniature(parts["llm"], seed, like["llm"])
-    write_sound_miniature(parts["hubert"], seed, like["hubert"])
-    write_picture_miniature(parts["clip"], seed, like["clip"])
-    with weightless():
-        model = AffectGpt(
-            picture_config(parts["clip"]),
-            sound_config(parts["hubert"]),
-            words_config(parts["llm"]),
-        )
-    published = (
-        *renames([(ours, theirs) for theirs, ours in CONNECTOR_NAMES]),
-        (r"\.(lora_[AB])$", r".\1.default.weight"),
-    )
-    tensors = {
-        key: tensor
-        for key, tensor in random_tensors(model, seed).items()
-        if key.startswith(("video.", "audio.", "multi."))
-    }
-    tensors |= random_lora(model, adapted_modules(model.llm), seed)
-    picture = {"image_llama_proj.bias": torch.zeros(4)}
-    trained.parent.mkdir(parents=True, exist_ok=True)
-    content = {"model": publish(tensors, published) | picture, "optimizer": {}, "config": {}}
-    torch.save(content | {"scaler": None, "epoch": 0}, trained)
-    return {"trained": trained, **parts}

@@ -11,7 +11,6 @@
 Source: zeroQiaoba/MERTools at 89120b78, my_affectgpt/models/encoder.py.
 """
 
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -19,7 +18,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import (
     CLIPVisionConfig,
@@ -40,7 +38,6 @@ from transformers import (
     WavLMModel,
 )
 
-from ovmer.baselines import chat
 from ovmer.baselines.checkpoint import read_json
 from ovmer.baselines.errors import CheckpointError
 from ovmer.baselines.images import IMAGENET_MEAN, IMAGENET_STD
@@ -51,10 +48,8 @@ from ovmer.baselines.layers.hubert import (
     HUBERT_KEYS,
     HUBERT_NAMES,
     normalise,
-    write_hubert_miniature,
 )
 from ovmer.baselines.layers.imagebind import IMAGEBIND_FILE, ImageBindAudio, ImageBindConfig
-from ovmer.baselines.miniature import publish, random_tensors, write_json
 from ovmer.baselines.models.affectgpt_eva_imagebind import (
     EvaConfig,
     EvaEncoder,
@@ -64,11 +59,9 @@ from ovmer.baselines.models.affectgpt_eva_imagebind import (
     read_eva_encoder,
     read_imagebind,
     spectrograms,
-    write_eva_encoder_miniature,
-    write_imagebind_miniature,
 )
 from ovmer.baselines.weight_files import Tensors, read_tensors
-from ovmer.baselines.weights import Renames, rename, renames, weightless
+from ovmer.baselines.weights import Renames, rename, renames
 
 SIDE = 224
 """Pixels of a frame."""
@@ -80,7 +73,7 @@ CLIP_KEYS: Renames = (
     (r"^logit_scale$", None),
     (r"\.position_ids$", None),  # computed
 )
-_DINOV2_NAMES = (
+DINOV2_NAMES = (
     *(
         (f"encoder.layer.*.attention.attention.{published}", f"encoder.layer.*.attention.{ours}")
         for published, ours in (("query", "q_proj"), ("key", "k_proj"), ("value", "v_proj"))
@@ -88,38 +81,6 @@ _DINOV2_NAMES = (
     ("encoder.layer.*.attention.output.dense", "encoder.layer.*.attention.o_proj"),
 )
 """Names in the files of facebook/dinov2-*, and those of transformers since release 5."""
-_MINI_CLIP = {
-    "model_type": "clip",
-    "projection_dim": 24,
-    "vision_config": {
-        "hidden_size": 32,
-        "intermediate_size": 64,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 2,
-        "image_size": SIDE,
-        "patch_size": 14,
-        "hidden_act": "quick_gelu",
-        "layer_norm_eps": 1e-5,
-    },
-}
-_MINI_SOUND = {
-    "hidden_size": 36,
-    "intermediate_size": 64,
-    "num_hidden_layers": 5,
-    "num_attention_heads": 2,
-    "conv_dim": [16] * 7,
-    "num_conv_pos_embeddings": 5,  # data2vec: as many convolutions
-    "num_conv_pos_embedding_groups": 4,
-    "conv_pos_kernel_size": 3,
-}
-_MINI_DINOV2 = {
-    "model_type": "dinov2",
-    "hidden_size": 40,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 2,
-    "image_size": 70,  # not what it is shown, as in the published: positions are interpolated
-    "patch_size": 14,
-}
 
 
 @dataclass(frozen=True)
@@ -239,7 +200,7 @@ PICTURES: Mapping[type[Any], PictureEncoder] = {
     Dinov2Config: PictureEncoder(
         lambda folder: Dinov2Config.from_dict(read_json(folder)),
         Dinov2Model,
-        lambda folder, config: rename(read_tensors(folder), renames(_DINOV2_NAMES)),
+        lambda folder, config: rename(read_tensors(folder), renames(DINOV2_NAMES)),
         lambda config: int(config.hidden_size),
         _through_dinov2,
     ),
@@ -279,7 +240,7 @@ _PICTURE_KINDS: Mapping[str, type[Any]] = {
     "siglip": SiglipVisionConfig,
     "eva_vit_g": EvaConfig,
 }
-_SOUND_KINDS: Mapping[str, type[Any]] = {
+SOUND_KINDS: Mapping[str, type[Any]] = {
     "hubert": HubertConfig,
     "wavlm": WavLMConfig,
     "data2vec-audio": Data2VecAudioConfig,
@@ -302,12 +263,12 @@ def sound_config(folder: Path, *, masks: bool = False) -> Any:
     Raises CheckpointError for others than `SOUNDS`, and for those that take sound as it is (WavLM
     Base).
     """
-    return SOUNDS[_kind(folder, _SOUND_KINDS, "hubert")].config(folder, masks)
+    return SOUNDS[_kind(folder, SOUND_KINDS, "hubert")].config(folder, masks)
 
 
 def sound_input(folder: Path) -> Callable[[Tensor], Tensor]:
     """What prepares sound for the encoder of a folder (`SoundEncoder.ready`)."""
-    return SOUNDS[_kind(folder, _SOUND_KINDS, "hubert")].ready
+    return SOUNDS[_kind(folder, SOUND_KINDS, "hubert")].ready
 
 
 def words_config(folder: Path) -> Any:
@@ -334,65 +295,3 @@ def _kind(folder: Path, known: Mapping[str, Any], default: str) -> Any:
             f"{folder / 'config.json'} is of a {kind}, and AffectGPT takes {', '.join(known)} there"
         )
     return known[kind]
-
-
-def write_picture_miniature(folder: Path, seed: int, like: str) -> None:
-    """A random image encoder with its published names; `like` is a name that tells its kind."""
-    folder.mkdir(parents=True, exist_ok=True)
-    if "eva_vit" in like:
-        write_eva_encoder_miniature(folder, seed)
-        return
-    if "siglip" in like.lower():
-        siglip.write_siglip_miniature(folder, seed, side=56, patch=14)
-        return
-    dinov2 = "dino" in like.lower()
-    write_json(folder / "config.json", _MINI_DINOV2 if dinov2 else _MINI_CLIP)
-    config = picture_config(folder)
-    with weightless():
-        encoder = PICTURES[type(config)].build(config)
-    tensors = random_tensors(encoder, seed)
-    if dinov2:
-        tensors = publish(tensors, renames([(ours, theirs) for theirs, ours in _DINOV2_NAMES]))
-    else:
-        tensors |= {"text_model.final_layer_norm.bias": torch.zeros(4)}
-        tensors |= {"logit_scale": torch.tensor(2.6592)}
-    save_file(tensors, folder / "model.safetensors")
-
-
-def write_sound_miniature(folder: Path, seed: int, like: str) -> None:
-    """A random sound encoder; `like` is a name that tells its kind."""
-    kind = next((k for k in _SOUND_KINDS if re.split("[-_]", k)[0] in like.lower()), "hubert")
-    if kind == "hubert":
-        write_hubert_miniature(folder, seed)
-        return
-    folder.mkdir(parents=True, exist_ok=True)
-    if kind == "imagebind_huge":
-        write_imagebind_miniature(folder, seed)
-        return
-    write_json(folder / "config.json", _MINI_SOUND | {"model_type": kind})
-    config = sound_config(folder, masks=True)
-    with weightless():
-        encoder = SOUNDS[type(config)].build(config)
-    back = renames([(ours, theirs) for theirs, ours in HUBERT_NAMES])
-    torch.save(publish(random_tensors(encoder, seed), back), folder / "pytorch_model.bin")
-
-
-def write_words_miniature(folder: Path, seed: int, like: str) -> None:
-    """A random Qwen2.5-Instruct, or a LLaMA of the same sizes; `like` is a name that tells.
-
-    The LLaMA has that Qwen's vocabulary, with a token that texts begin with.
-    """
-    chat.write_miniature(folder, seed)
-    if "llama" not in like.lower():
-        return
-    config = LlamaConfig.from_dict(
-        read_json(folder) | {"model_type": "llama", "architectures": ["LlamaForCausalLM"]}
-    )
-    tensors = load_file(folder / "model.safetensors")
-    with weightless():
-        model = LlamaForCausalLM(config)
-    kept = {name: tensors[name] for name in model.state_dict()}
-    save_file(kept, folder / "model.safetensors", metadata={"format": "pt"})
-    config.save_pretrained(folder)
-    tokenizer = read_json(folder, "tokenizer_config.json")
-    write_json(folder / "tokenizer_config.json", tokenizer | {"bos_token": "<|endoftext|>"})

@@ -27,6 +27,7 @@ from ovmer.baselines.layers.imagebind import (
     AUDIO_HEADS,
     IMAGEBIND_FILE,
     IMAGEBIND_PUBLISHED,
+    MINI_AUDIO,
     ImageBindAudio,
     ImageBindConfig,
     imagebind_keys,
@@ -49,7 +50,6 @@ _PUBLISHED: Renames = (
     *published_qformer("qformer.", "Qformer."),
     (r"^queries$", "query_tokens"),
 )
-_MINI_EAR = ImageBindConfig(heads=AUDIO_HEADS, width=36, layers=2, ffn=64, output=40)
 _DROPPED = 0.1
 """`audio_drop_path` of imagebind_huge: the share of the last block, growing from 0 in the first."""
 _AREA, _RATIO = (0.5, 1.0), (3 / 4, 4 / 3)
@@ -147,12 +147,13 @@ def _part(height: int, width: int) -> tuple[int, int, int, int]:
     return 0, 0, height, width
 
 
-def drop_paths(ear: ImageBindAudio) -> None:
+def drop_paths(tower: ImageBindAudio) -> None:
     """In train mode leave out what attention and MLP add, for each row by chance (timm's DropPath).
 
     Upstream's ImageBind gets into train mode with the rest of the model.
     """
-    for block, share in zip(ear.blocks, torch.linspace(0, _DROPPED, len(ear.blocks)), strict=True):
+    shares = torch.linspace(0, _DROPPED, len(tower.blocks))
+    for block, share in zip(tower.blocks, shares, strict=True):
         for part in (block.attn, block.mlp):
             part.register_forward_hook(partial(_dropped, float(share)))  # type: ignore[union-attr]
 
@@ -181,6 +182,6 @@ def write_eva_encoder_miniature(folder: Path, seed: int) -> None:
 def write_imagebind_miniature(folder: Path, seed: int) -> None:
     """A random imagebind_huge.pth that holds the tower for sound alone."""
     with weightless():
-        ear = ImageBindAudio(_MINI_EAR)
-    named = {f"{AUDIO}.{name}": tensor for name, tensor in random_tensors(ear, seed).items()}
+        tower = ImageBindAudio(MINI_AUDIO)
+    named = {f"{AUDIO}.{name}": tensor for name, tensor in random_tensors(tower, seed).items()}
     torch.save(publish(named, IMAGEBIND_PUBLISHED), folder / IMAGEBIND_FILE)

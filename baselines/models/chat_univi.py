@@ -33,14 +33,8 @@ from ovmer.baselines.layers.clip_vision import (
     write_clip_miniature,
 )
 from ovmer.baselines.layers.density_peaks import Draw, TokenMerging
-from ovmer.baselines.llama import MINI_LLAMA2, llama_config
-from ovmer.baselines.miniature import (
-    publish,
-    random_tensors,
-    write_json,
-    write_sentencepiece,
-    write_torch_shards,
-)
+from ovmer.baselines.llama import MINI_LLAMA2, llama_config, write_llama_miniature
+from ovmer.baselines.miniature import publish, random_tensors
 from ovmer.baselines.prompt_sizes import PromptSizes
 from ovmer.baselines.splice import splice
 from ovmer.baselines.weight_files import read_tensors
@@ -213,9 +207,6 @@ def write_miniature(folder: Path, seed: int) -> dict[str, Path]:
     Returns the folder of each part of the checkpoint.
     """
     llm, tower = folder / "Chat-UniVi", folder / "clip-vit-large-patch14"
-    llm.mkdir(parents=True, exist_ok=True)
-    write_sentencepiece(llm / "tokenizer.model", _MINIATURE["vocab_size"])
-    write_json(llm / "config.json", _MINIATURE)
     write_clip_miniature(tower, seed)
     with weightless():
         model = ChatUniVi(_MINIATURE, clip_vision_config(tower))
@@ -227,5 +218,5 @@ def write_miniature(folder: Path, seed: int) -> dict[str, Path]:
     tensors = publish(trained, _PUBLISHED)
     # The published shards hold the tower as well, which loading ignores.
     copied = "model.vision_tower.vision_tower.vision_model.post_layernorm.bias"
-    write_torch_shards(llm, tensors | {copied: torch.zeros(32)}, shards=2)
+    write_llama_miniature(llm, _MINIATURE, tensors | {copied: torch.zeros(32)})
     return {"llm": llm, "tower": tower}

@@ -39,15 +39,15 @@ from ovmer.baselines.layers.eva_vit import (
     write_eva_miniature,
 )
 from ovmer.baselines.layers.hubert import HUBERT_KEYS, hubert_config, write_hubert_miniature
-from ovmer.baselines.llama import MINI_LLAMA2, llama_config, read_llama
-from ovmer.baselines.lora import LORA_KEYS, attention_modules, merge_lora, random_lora
-from ovmer.baselines.miniature import (
-    publish,
-    random_tensors,
-    write_json,
-    write_sentencepiece,
-    write_torch_shards,
+from ovmer.baselines.llama import MINI_LLAMA2, llama_config, read_llama, write_llama_miniature
+from ovmer.baselines.lora import (
+    LORA_KEYS,
+    attention_modules,
+    merge_lora,
+    random_lora,
+    take_lora,
 )
+from ovmer.baselines.miniature import publish, random_tensors
 from ovmer.baselines.prompt_sizes import PromptSizes
 from ovmer.baselines.splice import splice
 from ovmer.baselines.weight_files import Tensors, read_tensors
@@ -138,7 +138,7 @@ class EmotionLlama(nn.Module):
         """
         seen, tower = read_eva(vision, "vit.", vit_heads, SIDE)
         connector = read_trained(trained)
-        adapters = {key: connector.pop(key) for key in list(connector) if ".lora_" in key}
+        adapters = take_lora(connector)
         sizes, words = read_llama(llm)
         with weightless():
             model = cls(
@@ -249,8 +249,7 @@ def write_miniature(folder: Path, seed: int) -> dict[str, Path]:
     trained = folder / "save_checkpoint" / "Emotion_LLaMA.pth"
     vision, llm = folder / EVA_FILE, folder / "Llama-2-7b-chat-hf"
     hubert = folder / "transformer" / "chinese-hubert-large"
-    for each in (trained.parent, llm):
-        each.mkdir(parents=True, exist_ok=True)
+    trained.parent.mkdir(parents=True, exist_ok=True)
     write_eva_miniature(vision, seed)
     write_hubert_miniature(hubert, seed, hidden_size=1024, num_hidden_layers=1)
     width = hubert_config(hubert).hidden_size
@@ -260,9 +259,7 @@ def write_miniature(folder: Path, seed: int) -> dict[str, Path]:
     drawn = random_tensors(model, seed)
     drawn = {key: drawn[key] for key in drawn if not key.startswith("vit.")}
     words = {key.removeprefix("llm."): drawn.pop(key) for key in list(drawn) if key[:4] == "llm."}
-    write_sentencepiece(llm / "tokenizer.model", MINI_LLAMA2["vocab_size"])
-    write_json(llm / "config.json", MINI_LLAMA2)
-    write_torch_shards(llm, words, shards=2)
+    write_llama_miniature(llm, MINI_LLAMA2, words)
     layers = MINI_LLAMA2["num_hidden_layers"]
     drawn |= random_lora(model, attention_modules("llm", layers, "qv"), seed)
     torch.save({"model": _published(drawn), "optimizer": {}, "config": {}, "epoch": 0}, trained)

@@ -51,8 +51,8 @@ from ovmer.baselines.layers.branches import (
 from ovmer.baselines.layers.siglip import (
     SiglipVision,
     normalise,
-    read_siglip,
     siglip_config,
+    siglip_keys,
     write_siglip_miniature,
 )
 from ovmer.baselines.layers.whisper import WHISPER_KEYS, write_whisper_miniature
@@ -105,20 +105,20 @@ class HumanOmniSizes(PromptSizes):
 
 def read_sizes(model: Path, siglip: Path, whisper: Path, bert: Path) -> HumanOmniSizes:
     """Read the sizes from the configurations and the names of the main folder's tensors."""
-    config, eye = HumanOmniConfig.read(model), siglip_config(siglip)
-    ear = WhisperConfig(**read_json(whisper))
-    config.check(model, eye, ear)
-    side = half(eye.image_size // eye.patch_size)
+    config, vision = HumanOmniConfig.read(model), siglip_config(siglip)
+    audio = WhisperConfig(**read_json(whisper))
+    config.check(model, vision, audio)
+    side = half(vision.image_size // vision.patch_size)
     seen = config.frames * side**2
     if _has_compressor(read_tensors(model)):
         seen = config.frames * (side // 2) ** 2 + len(slow(config.frames)) * side**2
     return HumanOmniSizes(
         context=config.llm["max_position_embeddings"],
         positions=seen,
-        image=eye.image_size,
-        heard=ear.max_source_positions // _POOL,
+        image=vision.image_size,
+        heard=audio.max_source_positions // _POOL,
         frames=config.frames,
-        mel_bins=ear.num_mel_bins,
+        mel_bins=audio.num_mel_bins,
         has_tags=config.has_tags,
         question=BertConfig(**read_json(bert)).max_position_embeddings,
     )
@@ -172,15 +172,15 @@ class HumanOmni(nn.Module):
         The towers' weights are those of their own folders, BERT's those of the main one, in which
         it may have been trained on.
         """
-        config, eye = HumanOmniConfig.read(model), siglip_config(siglip)
-        ear = WhisperConfig(**read_json(whisper))
-        config.check(model, eye, ear)
+        config, vision = HumanOmniConfig.read(model), siglip_config(siglip)
+        audio = WhisperConfig(**read_json(whisper))
+        config.check(model, vision, audio)
         published = read_tensors(model)
         with weightless():
             modules = cls(
                 config,
-                eye,
-                ear,
+                vision,
+                audio,
                 BertConfig(**read_json(bert)),
                 compresses=_has_compressor(published),
             )
@@ -189,7 +189,7 @@ class HumanOmni(nn.Module):
             trained[_HEAD] = trained[_WORDS]
         tensors = join(
             trained,
-            read_siglip(read_tensors(siglip), eye, config.vision_layer, "siglip"),
+            rename(read_tensors(siglip), siglip_keys(vision, config.vision_layer, "siglip.")),
             rename(read_tensors(whisper), WHISPER_KEYS),
         )
         load_strict(modules, tensors, placement)
@@ -291,11 +291,11 @@ def write_miniature(
     bert.mkdir(parents=True, exist_ok=True)
     words = _MINI_BERT | {"vocab_size": write_wordpieces(bert / "vocab.txt")}
     write_json(bert / "config.json", words)
-    eye, ear = siglip_config(siglip), WhisperConfig(**read_json(whisper))
-    _write_config(main, own | {"mm_projector_type": projector}, eye, ear)
+    vision, audio = siglip_config(siglip), WhisperConfig(**read_json(whisper))
+    _write_config(main, own | {"mm_projector_type": projector}, vision, audio)
     with weightless():
         model = HumanOmni(
-            HumanOmniConfig.read(main), eye, ear, BertConfig(**words), compresses=False
+            HumanOmniConfig.read(main), vision, audio, BertConfig(**words), compresses=False
         )
     read_elsewhere = ("llm.", "siglip.", "whisper.")
     drawn = {

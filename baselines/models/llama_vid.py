@@ -35,15 +35,8 @@ from ovmer.baselines.layers.eva_vit import (
     write_eva_miniature,
 )
 from ovmer.baselines.layers.qformer import QFormer, QFormerConfig, published_qformer, qformer_keys
-from ovmer.baselines.llama import MINI_LLAMA2, llama_config
-from ovmer.baselines.miniature import (
-    publish,
-    random_tensors,
-    write_json,
-    write_sentencepiece,
-    write_torch_shards,
-    write_wordpieces,
-)
+from ovmer.baselines.llama import MINI_LLAMA2, llama_config, write_llama_miniature
+from ovmer.baselines.miniature import publish, random_tensors, write_json, write_wordpieces
 from ovmer.baselines.prompt_sizes import PromptSizes
 from ovmer.baselines.splice import splice
 from ovmer.baselines.weight_files import read_tensors
@@ -223,13 +216,10 @@ def write_miniature(folder: Path, seed: int) -> dict[str, Path]:
     """
     llm, bert = folder / "llama-vid-7b-full-224-video-fps-1", folder / "bert-base-uncased"
     vision = folder / EVA_FILE
-    for part in (llm, bert):
-        part.mkdir(parents=True, exist_ok=True)
+    bert.mkdir(parents=True, exist_ok=True)
     write_eva_miniature(vision, seed)
     pieces = write_wordpieces(bert / "vocab.txt")
     write_json(bert / "config.json", _MINI_BERT | {"vocab_size": pieces})
-    write_sentencepiece(llm / "tokenizer.model", _MINI_LLM["vocab_size"])
-    write_json(llm / "config.json", _MINI_LLM)
     seen, _ = read_eva(vision, "")
     qformer = QFormerConfig(
         encoder_width=seen.hidden_size,
@@ -244,5 +234,5 @@ def write_miniature(folder: Path, seed: int) -> dict[str, Path]:
     drawn = random_tensors(model, seed)
     tensors = publish({k: v for k, v in drawn.items() if not k.startswith("tower.")}, _PUBLISHED)
     copy = {"model.vision_tower.vision_tower.cls_token": drawn["tower.embeddings.class_embedding"]}
-    write_torch_shards(llm, tensors | copy, shards=2)
+    write_llama_miniature(llm, _MINI_LLM, tensors | copy)
     return {"llm": llm, "vision": vision, "bert": bert}

@@ -24,7 +24,7 @@ from transformers.models.clip.modeling_clip import CLIPMLP
 from ovmer.baselines.checkpoint import read_json
 from ovmer.baselines.device import Placement
 from ovmer.baselines.errors import CheckpointError
-from ovmer.baselines.layers.clip_vision import clip_vision_config, normalise
+from ovmer.baselines.layers.clip_vision import MINI_CLIP, clip_vision_config, normalise
 from ovmer.baselines.llama import MINI_LLAMA1, llama_config
 from ovmer.baselines.miniature import (
     publish,
@@ -73,16 +73,7 @@ _MINIATURE: dict[str, Any] = {
     "model_type": "mplug-owl",
     "num_query_tokens": 64,
     "text_config": MINI_LLAMA1,
-    "vision_config": {
-        "hidden_size": 32,
-        "intermediate_size": 64,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 2,
-        "image_size": IMAGE,
-        "patch_size": 14,
-        "hidden_act": "quick_gelu",
-        "layer_norm_eps": 1e-6,
-    },
+    "vision_config": {**MINI_CLIP, "num_hidden_layers": 2, "layer_norm_eps": 1e-6},
     "visual_abstractor_config": {
         "hidden_size": 32,
         "encoder_hidden_size": 32,

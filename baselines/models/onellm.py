@@ -24,20 +24,21 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import pad
-from transformers import Cache, CLIPVisionConfig, LlamaConfig, LlamaForCausalLM
+from transformers import CLIPVisionConfig, LlamaConfig, LlamaForCausalLM
 
 from ovmer.baselines.checkpoint import file_of, read_json
+from ovmer.baselines.decoding.row_cache import CACHE_ARGUMENT
 from ovmer.baselines.device import Placement
-from ovmer.baselines.errors import CheckpointError, MissingModality
+from ovmer.baselines.errors import CheckpointError
 from ovmer.baselines.images import three_crops
 from ovmer.baselines.layers.clip_vision import (
+    MINI_CLIP,
     OPEN_CLIP_FUSED,
     OPEN_CLIP_NAMES,
     ClipVision,
     open_clip_config,
 )
-from ovmer.baselines.layers.kaldi_fbank import FRAME, kaldi_fbank
+from ovmer.baselines.layers.imagebind import spectrogram
 from ovmer.baselines.llama import (
     META_NAMES,
     MINI_LLAMA2,
@@ -48,7 +49,6 @@ from ovmer.baselines.llama import (
 )
 from ovmer.baselines.miniature import fuse, publish, random_tensors, write_json, write_sentencepiece
 from ovmer.baselines.models.onellm_projection import (
-    MEL_BINS,
     MEL_FRAMES,
     TOKENS,
     ExpertBlock,
@@ -188,23 +188,19 @@ class ForgetfulLlama(LlamaForCausalLM):
         self,
         attention_mask: Tensor | None = None,
         position_ids: Tensor | None = None,
-        past_key_values: Cache | None = None,
         **others: Any,
     ) -> Any:
         """Run as the base class does. `generate` counts the whole prompt in mask and positions, and
         passes no mask if nothing is padded."""
-        begun = past_key_values is not None and past_key_values.get_seq_length() > 0
+        cache = others.get(CACHE_ARGUMENT)
+        begun = cache is not None and cache.get_seq_length() > 0
         if begun:
             position_ids = None if position_ids is None else position_ids - 2
             attention_mask = None if attention_mask is None else attention_mask[:, :-2]
-        output = super().forward(
-            attention_mask=attention_mask,
-            position_ids=position_ids,
-            past_key_values=past_key_values,
-            **others,
-        )
-        if output.past_key_values is not None and not begun:
-            output.past_key_values.crop(-2)
+        output = super().forward(attention_mask=attention_mask, position_ids=position_ids, **others)
+        cache = output.get(CACHE_ARGUMENT)
+        if cache is not None and not begun:
+            cache.crop(-2)
         return output
 
 
@@ -271,28 +267,17 @@ def views(frames: npt.NDArray[np.uint8]) -> Tensor:
 
 
 def mel_picture(samples: npt.NDArray[np.float32]) -> Tensor:
-    """Mono sound at 16 kHz -> 1 x 128 x 1024, float32.
+    """Mono sound at 16 kHz -> 1 x 128 x 1024, float32, 10.26 s of it; see `spectrogram`.
 
-    That is 10.26 s: what is longer is cut, what is shorter filled with zeros before normalisation.
     (Upstream takes the mean off first; so does the filter bank, frame by frame, all of it.) Raises
     MissingModality where the sound is shorter than a frame.
     """
-    if len(samples) < FRAME:
-        raise MissingModality("the clip has less than 25 ms of sound, too little to be heard")
-    mel = torch.from_numpy(kaldi_fbank(samples, MEL_BINS, "hanning").T[:, :MEL_FRAMES])
-    filled = pad(mel, (0, MEL_FRAMES - mel.shape[1]))
-    return ((filled - _MEL_MEAN) / _MEL_STD)[None].float()
+    return spectrogram(samples, MEL_FRAMES, _MEL_MEAN, _MEL_STD)[None]
 
 
 _MINI = OneLlmConfig(
     clip=CLIPVisionConfig(
-        hidden_size=32,
-        intermediate_size=64,
-        num_hidden_layers=2,
-        num_attention_heads=CLIP_HEADS,
-        image_size=_SIDE,
-        patch_size=14,
-        hidden_act="quick_gelu",
+        **{**MINI_CLIP, "num_hidden_layers": 2, "num_attention_heads": CLIP_HEADS}
     ),
     experts=3,
     blocks=1,

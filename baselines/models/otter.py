@@ -29,7 +29,13 @@ from ovmer.baselines.checkpoint import read_json
 from ovmer.baselines.decoding.answers import ConditionedPrompt
 from ovmer.baselines.device import Placement
 from ovmer.baselines.errors import CheckpointError
-from ovmer.baselines.layers.clip_vision import ClipVision, clip_keys, clip_vision_config, normalise
+from ovmer.baselines.layers.clip_vision import (
+    MINI_CLIP,
+    ClipVision,
+    clip_keys,
+    clip_vision_config,
+    normalise,
+)
 from ovmer.baselines.llama import MINI_LLAMA1, llama_config
 from ovmer.baselines.miniature import (
     publish,
@@ -80,16 +86,7 @@ _MINIATURE: dict[str, Any] = {
         "num_hidden_layers": 4,
         "num_attention_heads": 2,
     },
-    "vision_config": {
-        "hidden_size": 32,
-        "intermediate_size": 64,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 2,
-        "image_size": 224,
-        "patch_size": 14,
-        "hidden_act": "quick_gelu",
-        "layer_norm_eps": 1e-5,
-    },
+    "vision_config": {**MINI_CLIP, "num_hidden_layers": 2},
 }
 
 

@@ -24,6 +24,7 @@ from ovmer.baselines.layers.imagebind import (
     AUDIO_HEADS,
     IMAGEBIND_FILE,
     IMAGEBIND_PUBLISHED,
+    MINI_AUDIO,
     VISION,
     VISION_HEADS,
     ImageBindAudio,
@@ -31,15 +32,15 @@ from ovmer.baselines.layers.imagebind import (
     ImageBindVision,
     imagebind_keys,
 )
-from ovmer.baselines.llama import MINI_LLAMA1, llama_config, read_llama
-from ovmer.baselines.lora import LORA_KEYS, attention_modules, merge_lora, random_lora
-from ovmer.baselines.miniature import (
-    publish,
-    random_tensors,
-    write_json,
-    write_sentencepiece,
-    write_torch_shards,
+from ovmer.baselines.llama import MINI_LLAMA1, llama_config, read_llama, write_llama_miniature
+from ovmer.baselines.lora import (
+    LORA_KEYS,
+    attention_modules,
+    merge_lora,
+    random_lora,
+    take_lora,
 )
+from ovmer.baselines.miniature import publish, random_tensors
 from ovmer.baselines.prompt_sizes import PromptSizes
 from ovmer.baselines.splice import splice
 from ovmer.baselines.weight_files import read_tensors
@@ -55,8 +56,7 @@ CONNECTOR_KEYS = (
     *LORA_KEYS,
 )
 
-MINI_VISION = ImageBindConfig(heads=VISION_HEADS, width=32, layers=2, ffn=64, output=40)
-MINI_AUDIO = ImageBindConfig(heads=AUDIO_HEADS, width=36, layers=2, ffn=64, output=40)
+_MINI_VISION = ImageBindConfig(heads=VISION_HEADS, width=32, layers=2, ffn=64, output=40)
 
 
 @dataclass(frozen=True)
@@ -105,12 +105,8 @@ class PandaGpt(nn.Module):
                 ImageBindConfig.from_tensors(towers, AUDIO, heads[1]),
                 sizes,
             )
-        adapters = {key: trained.pop(key) for key in list(trained) if ".lora_" in key}
-        tensors = join(
-            towers,
-            trained,
-            merge_lora(words, adapters, _LORA_ALPHA, _adapted(model.llm.config)),
-        )
+        merged = merge_lora(words, take_lora(trained), _LORA_ALPHA, _adapted(model.llm.config))
+        tensors = join(towers, trained, merged)
         load_strict(model, tensors, placement)
         return model
 
@@ -154,14 +150,11 @@ def write_miniature(folder: Path, seed: int) -> dict[str, Path]:
     Returns the path of each part of the checkpoint.
     """
     llm, connector, imagebind = folder / "7b_v0", folder / CONNECTOR_FILE, folder / IMAGEBIND_FILE
-    llm.mkdir(parents=True, exist_ok=True)
     with weightless():
-        model = PandaGpt(MINI_VISION, MINI_AUDIO, llama_config(MINI_LLAMA1))
+        model = PandaGpt(_MINI_VISION, MINI_AUDIO, llama_config(MINI_LLAMA1))
     tensors = random_tensors(model, seed)
     words = {key[4:]: tensors.pop(key) for key in list(tensors) if key.startswith("llm.")}
-    write_sentencepiece(llm / "tokenizer.model", MINI_LLAMA1["vocab_size"])
-    write_json(llm / "config.json", MINI_LLAMA1)
-    write_torch_shards(llm, words, shards=2)
+    write_llama_miniature(llm, MINI_LLAMA1, words)
     trained = {key: tensors.pop(key) for key in list(tensors) if key.startswith("projector.")}
     trained |= random_lora(model, _adapted(model.llm.config), seed)
     published = (

@@ -9,7 +9,7 @@ Source: the release beside the 7B checkpoint (bytedance/SALMONN, `model.py`), wh
 OV-MER ran. Whisper is given 30 s, silence after the end included; BEATs hears the sound alone.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -25,15 +25,15 @@ from ovmer.baselines.device import Placement
 from ovmer.baselines.layers.beats import BEATS_KEYS, BEATS_SWITCHES, Beats, BeatsConfig, beats_fbank
 from ovmer.baselines.layers.qformer import QFormer, QFormerConfig, published_qformer, qformer_keys
 from ovmer.baselines.layers.whisper import WHISPER_KEYS, log_mel, write_whisper_miniature
-from ovmer.baselines.llama import MINI_LLAMA2, llama_config, read_llama
-from ovmer.baselines.lora import LORA_KEYS, attention_modules, merge_lora, random_lora
-from ovmer.baselines.miniature import (
-    publish,
-    random_tensors,
-    write_json,
-    write_sentencepiece,
-    write_torch_shards,
+from ovmer.baselines.llama import MINI_LLAMA2, llama_config, read_llama, write_llama_miniature
+from ovmer.baselines.lora import (
+    LORA_KEYS,
+    attention_modules,
+    merge_lora,
+    random_lora,
+    take_lora,
 )
+from ovmer.baselines.miniature import of_file, publish, random_tensors
 from ovmer.baselines.prompt_sizes import PromptSizes
 from ovmer.baselines.splice import splice
 from ovmer.baselines.weight_files import read_entry, read_tensors
@@ -106,11 +106,11 @@ class SalmonnSizes(PromptSizes):
 
 def read_sizes(llm: Path, whisper: Path) -> SalmonnSizes:
     """Read the sizes from the two config.json files of the published checkpoint."""
-    ear = WhisperConfig(**read_json(whisper))
+    audio = WhisperConfig(**read_json(whisper))
     return SalmonnSizes(
         context=llama_config(read_json(llm)).max_position_embeddings,
-        positions=ear.max_source_positions // _steps_per_window(ear.max_source_positions),
-        mel_bins=ear.num_mel_bins,
+        positions=audio.max_source_positions // _steps_per_window(audio.max_source_positions),
+        mel_bins=audio.num_mel_bins,
     )
 
 
@@ -159,10 +159,10 @@ class Salmonn(nn.Module):
                 QFormerConfig.from_tensors(trained, "qformer.", heads),
                 sizes,
             )
-        adapters = {key: trained.pop(key) for key in list(trained) if ".lora_" in key}
+        merged = merge_lora(words, take_lora(trained), _LORA_ALPHA, _adapted(model.llm.config))
         tensors = join(
             trained,
-            merge_lora(words, adapters, _LORA_ALPHA, _adapted(model.llm.config)),
+            merged,
             rename(read_tensors(whisper), WHISPER_KEYS),
             rename(read_tensors(beats, "model"), BEATS_IN_SALMONN),
         )
@@ -217,7 +217,6 @@ def write_miniature(folder: Path, seed: int) -> dict[str, Path]:
     """
     names = ("vicuna-7b-v1.5", "whisper-large-v2", CONNECTOR_FILE, BEATS_FILE)
     llm, whisper, connector, beats = (folder / name for name in names)
-    llm.mkdir(parents=True, exist_ok=True)
     write_whisper_miniature(whisper, seed, mel_bins=80)
     with weightless():
         model = Salmonn(
@@ -228,20 +227,12 @@ def write_miniature(folder: Path, seed: int) -> dict[str, Path]:
         )
     lora = random_lora(model, _adapted(model.llm.config), seed)
     tensors = publish(random_tensors(model, seed) | lora, _PUBLISHED)
-    write_sentencepiece(llm / "tokenizer.model", MINI_LLAMA2["vocab_size"])
-    write_json(llm / "config.json", MINI_LLAMA2)
-    write_torch_shards(llm, _file("llm", tensors), shards=2)
-    sound = _file("beats", tensors)
+    write_llama_miniature(llm, MINI_LLAMA2, of_file("llm", tensors))
+    sound = of_file("beats", tensors)
     table = "encoder.layers.{}.self_attn.relative_attention_bias.weight"
     copy = {table.format(1): sound[table.format(0)]}
     cfg = asdict(_MINI_BEATS) | BEATS_SWITCHES
     torch.save({"cfg": cfg, "model": sound | copy}, beats)
     shared = {f"beats.{table.format(1)}": sound[table.format(0)]}
-    torch.save({"model": _file("connector", tensors) | shared}, connector)
+    torch.save({"model": of_file("connector", tensors) | shared}, connector)
     return {"llm": llm, "whisper": whisper, "connector": connector, "beats": beats}
-
-
-def _file(name: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors that `_PUBLISHED` puts into a file, under their keys in it."""
-    found = (key.split("/", 1) for key in tensors)
-    return {key: tensors[f"{file}/{key}"] for file, key in found if file == name}

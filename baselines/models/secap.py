@@ -53,7 +53,7 @@ _PUBLISHED = (
     *renames([(now, before) for before, now in _HUBERT_NAMES]),
     (r"^hubert\.", "hubert_model."),
     (r"^narrowing\.", "audio_project."),
-    *published_qformer(r"qformer\.", "audio_Qformer."),
+    *published_qformer("qformer.", "audio_Qformer."),
     (r"^queries$", "audio_query_tokens"),
     (r"^projector\.", "audio_llama_project."),
     (r"^llm\.", "llama_model."),
@@ -142,11 +142,9 @@ def write_miniature(folder: Path, seed: int) -> dict[str, Path]:
     write_json(bert / "config.json", _MINI_BERT)
     write_json(llm / "config.json", MINI_LLAMA1)
     write_sentencepiece(llm / "tokenizer.model", MINI_LLAMA1["vocab_size"])
+    masking = HubertConfig.from_dict(read_json(hubert))  # with the tensor that masks in training
     with weightless():
-        published = HubertConfig.from_dict(
-            read_json(hubert)
-        )  # with the tensor that masks in training
-        built = Secap(published, _MINI_QFORMER, llama_config(MINI_LLAMA1), _QUERIES)
+        built = Secap(masking, _MINI_QFORMER, llama_config(MINI_LLAMA1), _QUERIES)
     torch.save(_whole(publish(random_tensors(built, seed), _PUBLISHED)), model)
     return {"model": model, "hubert": hubert, "bert": bert, "llm": llm, "similarity": similarity}
 

@@ -51,7 +51,7 @@ from ovmer.baselines.weights import join, load_strict, rename, rows, weightless
 MOST_FRAMES = 100
 """The number of temporal tokens (`num_frm` of the paper's code)."""
 
-ADAPTER_FILE = "video_chatgpt-7B.bin"
+CONNECTOR_FILE = "video_chatgpt-7B.bin"
 
 LLM_KEYS = (
     (r"rotary_emb\.inv_freq$", None),  # computed
@@ -61,7 +61,7 @@ LLM_KEYS = (
     (r"^(model|lm_head)\.", r"llm.\1."),
 )
 _TABLE, _HEAD = "table", "head"
-ADAPTER_KEYS = (
+CONNECTOR_KEYS = (
     (r"^model\.mm_projector\.", "projector."),
     (r"^model\.embed_tokens\.weight$", _TABLE),
     (r"^lm_head\.weight$", _HEAD),
@@ -131,7 +131,7 @@ class VideoChatGpt(nn.Module):
         with weightless():
             model = cls({**config, "vocab_size": vocabulary}, vision)
         is_llava = any(_LLAVA in key for key in published)
-        trained = _adapter_tensors(file_of(connector, ADAPTER_FILE), vocabulary, is_llava)
+        trained = _read_connector(file_of(connector, CONNECTOR_FILE), vocabulary, is_llava)
         if _LM_HEAD in trained:  # upstream loads it last, too
             words.pop(_LM_HEAD, None)
         tensors = join(
@@ -179,16 +179,16 @@ def squash(frames: npt.NDArray[np.uint8], size: int) -> npt.NDArray[np.uint8]:
     return frames[:, rows.astype(int)[:, None], columns.astype(int)]
 
 
-def _adapter_tensors(file: Path, vocabulary: int, is_llava: bool) -> Tensors:
+def _read_connector(file: Path, vocabulary: int, is_llava: bool) -> Tensors:
     """The projector, the words of the language model, and below them the tokens of the video.
 
     Between them may be the tokens of LLaVA's pictures, for which not every LLaVA has rows; no
     prompt holds them.
     """
-    tensors = rename(read_tensors(file), ADAPTER_KEYS)
+    tensors = rename(read_tensors(file), CONNECTOR_KEYS)
     table = tensors.pop(_TABLE, None)
     if table is None:
-        raise CheckpointError(f"{file} holds no model.embed_tokens.weight; is it {ADAPTER_FILE}?")
+        raise CheckpointError(f"{file} holds no model.embed_tokens.weight; is it {CONNECTOR_FILE}?")
     between = table.sides(2)[0] - _VIDEO_TOKENS - vocabulary
     if between == _PICTURE_TOKENS and is_llava and table.origin is not None:
         table.origin.notes.append(f"the rows of {between} tokens of LLaVA's pictures left aside")
@@ -211,7 +211,7 @@ def write_miniature(folder: Path, seed: int) -> dict[str, Path]:
     Returns the path of each part of the checkpoint.
     """
     llm, tower = folder / "LLaVA-7B-Lightening-v1-1", folder / "clip-vit-large-patch14"
-    adapter = folder / ADAPTER_FILE
+    connector = folder / CONNECTOR_FILE
     llm.mkdir(parents=True, exist_ok=True)
     write_sentencepiece(llm / "tokenizer.model", _MINIATURE["vocab_size"] - 3)
     write_json(llm / "config.json", _MINIATURE)
@@ -226,5 +226,5 @@ def write_miniature(folder: Path, seed: int) -> dict[str, Path]:
     held = {key: tensors[key] for key in tensors if ".mm_projector." in key}
     words = tensors["model.embed_tokens.weight"]
     held["model.embed_tokens.weight"] = torch.cat([words, video_tokens])
-    torch.save(held, adapter)
-    return {"llm": llm, "connector": adapter, "tower": tower}
+    torch.save(held, connector)
+    return {"llm": llm, "connector": connector, "tower": tower}

@@ -10,7 +10,7 @@ The two branches know nothing of each other, so either is built and read without
 DAMO-NLP-SG/Video-LLaMA at 64888c0a, `video_llama/models/video_llama.py`.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -35,6 +35,7 @@ from ovmer.baselines.layers.imagebind import (
     AUDIO_HEADS,
     IMAGEBIND_FILE,
     IMAGEBIND_PUBLISHED,
+    MINI_AUDIO,
     ImageBindAudio,
     ImageBindConfig,
     imagebind_keys,
@@ -48,14 +49,8 @@ from ovmer.baselines.layers.qformer import (
     qformer_keys,
     read_blip2,
 )
-from ovmer.baselines.llama import MINI_LLAMA2, llama_config, read_llama
-from ovmer.baselines.miniature import (
-    publish,
-    random_tensors,
-    write_json,
-    write_sentencepiece,
-    write_torch_shards,
-)
+from ovmer.baselines.llama import MINI_LLAMA2, llama_config, read_llama, write_llama_miniature
+from ovmer.baselines.miniature import of_file, publish, random_tensors
 from ovmer.baselines.prompt_sizes import PromptSizes
 from ovmer.baselines.splice import splice
 from ovmer.baselines.weight_files import Tensors, read_tensors
@@ -112,7 +107,6 @@ _PUBLISHED = (
     (r"^hearing\.ear\.", "audio."),
     *((ours, f"imagebind/{published}") for ours, published in IMAGEBIND_PUBLISHED),
 )
-_MINI_EAR = ImageBindConfig(heads=AUDIO_HEADS, width=36, layers=2, ffn=64, output=40)
 
 
 @dataclass(frozen=True)
@@ -334,30 +328,28 @@ def write_miniature(folder: Path, seed: int) -> dict[str, Path]:
     llm = folder / LLM_FOLDER
     names = (EVA_FILE, BLIP2_FILE, SEEING_FILE, IMAGEBIND_FILE, HEARING_FILE)
     vision, qformer, seeing, imagebind, hearing = (folder / name for name in names)
-    llm.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
     write_eva_miniature(vision, seed)
     tower, _ = read_eva(vision, "")
     width, output = tower.hidden_size, int(MINI_LLAMA2["hidden_size"])
     sizes = QFormerConfig(encoder_width=width, layers=2, width=48, ffn=64)
     over = replace(sizes, encoder_width=sizes.width, cross_attention_every=1)
-    listener = replace(over, encoder_width=_MINI_EAR.output)
+    listener = replace(over, encoder_width=MINI_AUDIO.output)
     with weightless():
         model = VideoLlama(
             VisionBranch(tower, (sizes, 32), (over, 32), 32, output),
-            AudioBranch(_MINI_EAR, listener, 8, 8, output),
+            AudioBranch(MINI_AUDIO, listener, 8, 8, output),
             llama_config(MINI_LLAMA2),
         )
     drawn = random_tensors(model, seed)
     held = {name: drawn[name] for name in drawn if not name.startswith("seeing.vit.")}
     tensors = publish(held, _PUBLISHED)
-    write_sentencepiece(llm / "tokenizer.model", MINI_LLAMA2["vocab_size"])
-    write_json(llm / "config.json", MINI_LLAMA2)
-    write_torch_shards(llm, _file("llm", tensors), shards=2)
-    torch.save({"model": _file("qformer", tensors)}, qformer)
+    write_llama_miniature(llm, MINI_LLAMA2, of_file("llm", tensors))
+    torch.save({"model": of_file("qformer", tensors)}, qformer)
     for name, file in (("seeing", seeing), ("hearing", hearing)):
         buffer = {"video_Qformer.bert.embeddings.position_ids": torch.arange(8)[None]}
-        torch.save({"model": _file(name, tensors) | buffer, "epoch": 0}, file)
-    torch.save(_file("imagebind", tensors), imagebind)
+        torch.save({"model": of_file(name, tensors) | buffer, "epoch": 0}, file)
+    torch.save(of_file("imagebind", tensors), imagebind)
     return {
         "llm": llm,
         "vision": vision,
@@ -366,9 +358,3 @@ def write_miniature(folder: Path, seed: int) -> dict[str, Path]:
         "imagebind": imagebind,
         "hearing": hearing,
     }
-
-
-def _file(name: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors that `_PUBLISHED` puts into a file, under their keys in it."""
-    found = (key.split("/", 1) for key in tensors)
-    return {key: tensors[f"{file}/{key}"] for file, key in found if file == name}

@@ -30,15 +30,9 @@ from ovmer.baselines.checkpoint import read_json
 from ovmer.baselines.device import Placement
 from ovmer.baselines.errors import CheckpointError
 from ovmer.baselines.images import CLIP_MEAN, CLIP_STD
-from ovmer.baselines.layers.clip_vision import CLIP_FIELDS
-from ovmer.baselines.llama import MINI_LLAMA2, llama_config
-from ovmer.baselines.miniature import (
-    publish,
-    random_tensors,
-    write_json,
-    write_sentencepiece,
-    write_torch_shards,
-)
+from ovmer.baselines.layers.clip_vision import CLIP_FIELDS, MINI_CLIP, clip_keys
+from ovmer.baselines.llama import MINI_LLAMA2, llama_config, write_llama_miniature
+from ovmer.baselines.miniature import publish, random_tensors, write_json
 from ovmer.baselines.prompt_sizes import PromptSizes
 from ovmer.baselines.splice import splice
 from ovmer.baselines.weight_files import read_tensors
@@ -51,14 +45,6 @@ LLM_KEYS = (
     (r"^model\.(video|image)_tower\.", None),
     (r"^model\.mm_projector\.", "projector."),
     (r"^(model|lm_head)\.", r"llm.\1."),
-)
-TOWER_KEYS = (
-    (r"^(text_model|visual_projection|text_projection)\.", None),  # the contrastive half
-    (r"^logit_scale$", None),
-    (r"position_ids$", None),  # computed
-    (r"^vision_model\.post_layernorm\.", None),  # features are taken before it
-    (r"^vision_model\.encoder\.", "vision_model."),
-    (r"^vision_model\.", "tower."),
 )
 PUBLISHED = (
     (r"^projector\.", "model.mm_projector."),
@@ -74,18 +60,7 @@ _MINIATURE_LLM: dict[str, Any] = {
 }
 _MINIATURE_TOWER: dict[str, Any] = {
     "model_type": "LanguageBindVideo",
-    "vision_config": {
-        "hidden_size": 32,
-        "intermediate_size": 64,
-        "num_hidden_layers": 3,
-        "num_attention_heads": 2,
-        "image_size": 224,
-        "patch_size": 14,
-        "hidden_act": "gelu",
-        "layer_norm_eps": 1e-5,
-        "add_time_attn": True,
-        "num_frames": 8,
-    },
+    "vision_config": {**MINI_CLIP, "hidden_act": "gelu", "add_time_attn": True, "num_frames": 8},
 }
 
 
@@ -175,9 +150,7 @@ class VideoLlava(nn.Module):
         vision, frames = _vision_config(tower)
         text = llama_config(llm)
         # hidden_states[n] is the output of layer n counted from 1, so -2 stops before the last.
-        layers = vision.num_hidden_layers + 1 + llm.get("mm_vision_select_layer", -2)
-        self.unused_layers = [str(i) for i in range(layers, vision.num_hidden_layers)]
-        self.tower = VideoTower(vision, frames, layers)
+        self.tower = VideoTower(vision, frames, vision.num_hidden_layers + 1 + _layer(llm))
         self.projector = nn.Sequential(
             nn.Linear(vision.hidden_size, text.hidden_size),
             nn.GELU(),
@@ -188,12 +161,13 @@ class VideoLlava(nn.Module):
     @classmethod
     def load(cls, llm: Path, tower: Path, placement: Placement) -> "VideoLlava":
         """Read Video-LLaVA-7B (`llm`) and LanguageBind_Video_merge (`tower`) as published."""
+        config, seen = read_json(llm), read_json(tower)
         with weightless():
-            model = cls(read_json(llm), read_json(tower))
-        above = f"^vision_model\\.encoder\\.layers\\.({'|'.join(model.unused_layers)})\\."
+            model = cls(config, seen)
+        keys = clip_keys(_vision_config(seen)[0], _layer(config), "tower.")
         tensors = join(
             rename(read_tensors(llm), LLM_KEYS),
-            rename(read_tensors(tower), ((above, None), *TOWER_KEYS)),
+            rename(read_tensors(tower), keys),
         )
         load_strict(model, tensors, placement)
         return model
@@ -237,6 +211,11 @@ def preprocess(frames: np.ndarray, size: int) -> Tensor:
     return pixels[..., top : top + size, left : left + size].contiguous()
 
 
+def _layer(llm: dict[str, Any]) -> int:
+    """The hidden state of the tower that is used, counted from the last."""
+    return int(llm.get("mm_vision_select_layer", -2))
+
+
 def _vision_config(tower: dict[str, Any]) -> tuple[CLIPVisionConfig, int]:
     published = tower.get("vision_config") or {}
     if not published.get("add_time_attn") or "num_frames" not in published:
@@ -254,10 +233,7 @@ def write_miniature(folder: Path, seed: int) -> dict[str, Path]:
     Returns the folder of each part of the checkpoint.
     """
     llm, tower = folder / "Video-LLaVA-7B", folder / "LanguageBind_Video_merge"
-    for part in (llm, tower):
-        part.mkdir(parents=True, exist_ok=True)
-    write_sentencepiece(llm / "tokenizer.model", _MINIATURE_LLM["vocab_size"])
-    write_json(llm / "config.json", _MINIATURE_LLM)
+    tower.mkdir(parents=True, exist_ok=True)
     write_json(tower / "config.json", _MINIATURE_TOWER)
     with weightless():
         model = VideoLlava(_MINIATURE_LLM, _MINIATURE_TOWER)
@@ -269,6 +245,6 @@ def write_miniature(folder: Path, seed: int) -> dict[str, Path]:
         f"model.video_tower.{key.replace('vision_model', 'video_tower')}": value
         for key, value in vision.items()
     }
-    write_torch_shards(llm, tensors | embedded, shards=2)
+    write_llama_miniature(llm, _MINIATURE_LLM, tensors | embedded)
     torch.save(vision, tower / "pytorch_model.bin")
     return {"llm": llm, "tower": tower}

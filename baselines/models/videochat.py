@@ -11,7 +11,7 @@ token, which is UniFormerV2's; `videochat.py` for the order of the pieces and of
 """
 
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -39,20 +39,15 @@ from ovmer.baselines.layers.qformer import (
     published_qformer,
     read_blip2,
 )
-from ovmer.baselines.llama import MINI_LLAMA1, llama_config, read_llama
-from ovmer.baselines.miniature import (
-    publish,
-    random_tensors,
-    write_json,
-    write_sentencepiece,
-    write_torch_shards,
-)
+from ovmer.baselines.llama import MINI_LLAMA1, llama_config, read_llama, write_llama_miniature
+from ovmer.baselines.miniature import of_file, publish, random_tensors
 from ovmer.baselines.prompt_sizes import PromptSizes
 from ovmer.baselines.splice import splice
 from ovmer.baselines.weight_files import Tensors, read_tensors
 from ovmer.baselines.weights import join, load_strict, rename, weightless
 
 TRAINED_FILE = "videochat_7b.pth"
+_FILES = (BLIP2_FILE, TRAINED_FILE)
 
 TRAINED_KEYS = (
     (r"rotary_emb\.inv_freq$", None),  # computed
@@ -92,7 +87,8 @@ class VideoChatInputs:
 def read_sizes(vision: Path, qformer: Path, trained: Path, llm: Path) -> PromptSizes:
     """Read the sizes from the published files' shapes and the language model's config.json."""
     context = llama_config(read_json(llm)).max_position_embeddings
-    return PromptSizes(context, sum(_queries(_joined(qformer, trained))), eva_image_size(vision))
+    queries = count_queries(_joined(qformer, trained), _FILES)
+    return PromptSizes(context, sum(queries), eva_image_size(vision))
 
 
 class RelationBlock(nn.Module):
@@ -196,7 +192,7 @@ class VideoChat(nn.Module):
                 seen,
                 len(looks),
                 QFormerConfig.from_tensors(connector, "qformer.", qformer_heads),
-                _queries(connector),
+                count_queries(connector, _FILES),
                 sizes,
             )
         tensors = join(tower, connector, words)
@@ -224,12 +220,16 @@ def _joined(qformer: Path, trained: Path) -> Tensors:
     return first | rename(read_tensors(trained, "model"), TRAINED_KEYS)
 
 
-def _queries(tensors: Tensors) -> tuple[int, int]:
+def count_queries(tensors: Tensors, files: Sequence[str]) -> tuple[int, int]:
+    """How many queries the Q-Former had at first, and how many were added for the language model.
+
+    Raises CheckpointError, which names the `files` that hold them, where some are missing.
+    """
     names = ("queries", "extra_queries")
     if lost := [name for name in names if name not in tensors]:
         raise CheckpointError(
             f"the checkpoint has no {' and no '.join(lost)} of the Q-Former; are the files "
-            f"{BLIP2_FILE} and {TRAINED_FILE}?"
+            f"{' and '.join(files)}?"
         )
     own, extra = (tensors[name].sides(3)[1] for name in names)
     return own, extra
@@ -242,7 +242,7 @@ def write_miniature(folder: Path, seed: int) -> dict[str, Path]:
     """
     llm = folder / "vicuna-7b-v0"
     vision, qformer, trained = (folder / name for name in (EVA_FILE, BLIP2_FILE, TRAINED_FILE))
-    llm.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
     write_eva_miniature(vision, seed, layers=3)
     seen, _ = read_eva(vision, "")
     sizes = QFormerConfig(encoder_width=seen.hidden_size, layers=2, width=48, ffn=64)
@@ -251,16 +251,8 @@ def write_miniature(folder: Path, seed: int) -> dict[str, Path]:
     drawn = random_tensors(model, seed)
     held = {name: drawn[name] for name in drawn if not name.startswith("encoder.vit.")}
     tensors = publish(held, _PUBLISHED)
-    write_sentencepiece(llm / "tokenizer.model", MINI_LLAMA1["vocab_size"])
-    write_json(llm / "config.json", MINI_LLAMA1)
-    write_torch_shards(llm, _file("llm", tensors), shards=2)
+    write_llama_miniature(llm, MINI_LLAMA1, of_file("llm", tensors))
     norm = {f"ln_vision.{leaf}": torch.zeros(seen.hidden_size) for leaf in ("weight", "bias")}
-    torch.save({"model": _file("qformer", tensors) | norm}, qformer)
-    torch.save({"model": _file("trained", tensors)}, trained)
+    torch.save({"model": of_file("qformer", tensors) | norm}, qformer)
+    torch.save({"model": of_file("trained", tensors)}, trained)
     return {"vision": vision, "qformer": qformer, "trained": trained, "llm": llm}
-
-
-def _file(name: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors that `_PUBLISHED` puts into a file, under their keys in it."""
-    found = (key.split("/", 1) for key in tensors)
-    return {key: tensors[f"{file}/{key}"] for file, key in found if file == name}

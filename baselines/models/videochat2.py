@@ -19,20 +19,19 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from ovmer.baselines.checkpoint import file_of, read_json
 from ovmer.baselines.device import Placement
-from ovmer.baselines.errors import CheckpointError
 from ovmer.baselines.layers.clip_vision import normalise
 from ovmer.baselines.layers.qformer import QFormer, QFormerConfig, published_qformer, qformer_keys
 from ovmer.baselines.layers.umt_vit import GRID, UmtConfig, UmtVit
-from ovmer.baselines.llama import MINI_LLAMA1, llama_config, read_llama
-from ovmer.baselines.lora import LORA_KEYS, attention_modules, merge_lora, random_lora
-from ovmer.baselines.miniature import (
-    publish,
-    random_tensors,
-    write_json,
-    write_sentencepiece,
-    write_torch_shards,
+from ovmer.baselines.llama import MINI_LLAMA1, llama_config, read_llama, write_llama_miniature
+from ovmer.baselines.lora import (
+    LORA_KEYS,
+    attention_modules,
+    merge_lora,
+    random_lora,
+    take_lora,
 )
-from ovmer.baselines.models.videochat import VideoChatInputs
+from ovmer.baselines.miniature import publish, random_tensors
+from ovmer.baselines.models.videochat import VideoChatInputs, count_queries
 from ovmer.baselines.prompt_sizes import PromptSizes
 from ovmer.baselines.splice import splice
 from ovmer.baselines.weight_files import Tensors, read_tensors
@@ -132,11 +131,10 @@ class VideoChat2(nn.Module):
                 UmtConfig.from_tensors(trained, "tower.", vision_heads),
                 QFormerConfig.from_tensors(trained, "qformer.", qformer_heads),
                 sizes,
-                _queries(trained),
+                count_queries(trained, STAGE_FILES),
                 instruction,
             )
-        adapters = {key: trained.pop(key) for key in list(trained) if ".lora_" in key}
-        merged = merge_lora(words, adapters, _LORA_ALPHA, _adapted(model.llm.config))
+        merged = merge_lora(words, take_lora(trained), _LORA_ALPHA, _adapted(model.llm.config))
         load_strict(model, trained | merged, placement)
         return model
 
@@ -160,19 +158,9 @@ def read_sizes(stages: Path, llm: Path) -> PromptSizes:
     trained = _read_stages(stages)
     return PromptSizes(
         image=GRID * UmtConfig.from_tensors(trained, "tower.", heads=1).patch,  # whatever they are
-        positions=sum(_queries(trained)),
+        positions=sum(count_queries(trained, STAGE_FILES)),
         context=llama_config(read_json(llm)).max_position_embeddings,
     )
-
-
-def _queries(trained: Tensors) -> tuple[int, int]:
-    """How many there are of the first stage, and how many were added for the language model."""
-    for name in ("queries", "extra_queries"):
-        if name not in trained:
-            raise CheckpointError(
-                f"the checkpoint lacks the Q-Former's {name}; are these its files?"
-            )
-    return trained["queries"].sides(3)[1], trained["extra_queries"].sides(3)[1]
 
 
 def _read_stages(folder: Path) -> Tensors:
@@ -204,16 +192,13 @@ def write_miniature(folder: Path, seed: int) -> dict[str, Path]:
     Returns the folder of each part of the checkpoint.
     """
     stages, llm = folder / "videochat", folder / "vicuna-7b-v0"
-    for part in (stages, llm):
-        part.mkdir(parents=True, exist_ok=True)
-    write_sentencepiece(llm / "tokenizer.model", MINI_LLAMA1["vocab_size"])
-    write_json(llm / "config.json", MINI_LLAMA1)
+    stages.mkdir(parents=True, exist_ok=True)
     text = llama_config(MINI_LLAMA1)
     with weightless():
         model = VideoChat2(_MINI_TOWER, _MINI_QFORMER, text)
     drawn = random_tensors(model, seed)
     words = {key.removeprefix("llm."): drawn.pop(key) for key in list(drawn) if "llm." in key}
-    write_torch_shards(llm, words, shards=2)
+    write_llama_miniature(llm, MINI_LLAMA1, words)
     lora = random_lora(model, _adapted(text), seed)
     _write_stages(stages, publish(drawn, _PUBLISHED), publish(lora, _PUBLISHED))
     return {"stages": stages, "llm": llm}

@@ -16,6 +16,6 @@ def class_named(name: str) -> type[Any]:
     if not (isinstance(found, type) and hasattr(found, "generate") and hasattr(found, "forward")):
         raise PrerequisiteError(
             f"baseline.architecture is {name!r}, which is no generating model of transformers "
-            f"{transformers.__version__}; its name stands in the checkpoint's config.json"
+            f"{transformers.__version__}; take the name from the checkpoint's config.json"
         )
     return found

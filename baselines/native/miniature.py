@@ -2,8 +2,9 @@
 
 The architecture's configuration class, as transformers has it by default, is shrunk by one table of
 names, for the names of sizes hardly differ between models; so a model that nobody has thought of
-here has its miniature too. What a model's code wants otherwise stands in shrink.yaml, or under
-`shrink` in the yaml of the baseline.
+here has its miniature too. Exceptions are in shrink.yaml, or under `shrink` in the yaml of the
+baseline.
+
 The processor is the real one with its default settings, around the small tokenizer of
 `ovmer.baselines.native.tokens`. Everything is written with `save_pretrained`, as published
 checkpoints are.
@@ -335,9 +336,7 @@ def _publish(folder: Path, whole: str, config: Any) -> None:
     """
     file = folder / "model.safetensors"
     tensors = load_file(file)
-    renamed = {
-        "language_model.model.model.": "language_model.model."
-    }  # of Qwen2-Audio and the like
+    renamed = {"language_model.model.model.": "language_model.model."}  # Qwen2-Audio and the like
     if getattr(getattr(config, "vision_config", None), "model_type", None) in _CONTRASTIVE:
         renamed["vision_tower."] = "vision_tower.vision_model."
     for written, published in renamed.items():

@@ -14,7 +14,7 @@ from typing import Any
 import soundfile
 from transformers import MistralCommonBackend
 
-from ovmer.baselines.miniature import CORPUS, byte_pairs
+from ovmer.baselines.miniature import byte_pairs
 from ovmer.baselines.native.processor import ChatProcessor, ClipMedia, Message
 
 NAME = MistralCommonBackend.__name__
@@ -67,7 +67,7 @@ _CONTROL = """\
 
 def write_tokenizer(folder: Path) -> MistralCommonBackend:
     """A small `tekken.json` in the layout of the seventh version, which hears."""
-    pairs = [base64.b64encode(each).decode("ascii") for each in byte_pairs(CORPUS)]
+    pairs = [base64.b64encode(each).decode("ascii") for each in byte_pairs()]
     content = {
         "config": {
             "pattern": _PATTERN,

@@ -1,6 +1,6 @@
 """The processor of a chat MLLM of transformers: from a message and its media to `generate`.
 
-A processor is called for one clip at a time and its answers are laid together by the engine, so
+A processor is called for one clip at a time, and the engine makes batches of what it returns, so
 that a clip's tokens do not depend on its neighbours.
 """
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import groupby
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,10 +17,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ovmer.baselines.chat import TransformersTokenizer, sandboxed
+from ovmer.baselines.decoding.answers import MediaPrompt
 from ovmer.baselines.errors import ClipError, PrerequisiteError, first_line
-
-if TYPE_CHECKING:
-    from ovmer.baselines.decoding.answers import MediaPrompt
 
 _PER_TOKEN = ("mm_token_type_ids", "token_type_ids", "cross_attention_mask")
 _PART_OF = {
@@ -29,7 +27,6 @@ _PART_OF = {
     "audio": ("feature_extractor", "audio_processor"),
 }
 """Attributes of a processor that takes such media."""
-
 
 _WOVEN = "use_audio_in_video"
 """The option of Qwen's omni models, in the processor (order of the placeholders) and in the
@@ -178,14 +175,12 @@ class ChatProcessor(TransformersTokenizer):
         except (RuntimeError, TypeError, ValueError):
             return None
 
-    def __call__(self, message: Message, media: ClipMedia) -> "MediaPrompt":
+    def __call__(self, message: Message, media: ClipMedia) -> MediaPrompt:
         """The input of `generate`: the ids of a message's prompt, and the media's features.
 
         Raises PrerequisiteError where the processor does not take them so, and ClipError where it
         took other clips before.
         """
-        from ovmer.baselines.decoding.answers import MediaPrompt
-
         try:
             made = self._made(message, media)
         except (TypeError, ValueError, KeyError, AttributeError, NotImplementedError) as error:

@@ -1,18 +1,18 @@
 """Chat MLLMs in vLLM's offline engine, through its own support of pictures and sound.
 
 vLLM is given what `ChatProcessor` is given, the rendered prompt and the media as arrays, and runs
-the checkpoint's processor itself; so both engines see the same frames and samples. The README says
-of which models the greedy tokens are known to be those of transformers; sampled ones depend on the
-clip's seed alone, as there, but are other draws.
+the checkpoint's processor itself; so both engines see the same frames and samples.
+docs/baselines.md says of which models the greedy tokens are known to be those of transformers;
+sampled ones depend on the clip's seed alone, as there, but are other draws.
 """
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from ovmer.baselines.checkpoint import read_json
 from ovmer.baselines.decoding.answers import VllmPrompt
 from ovmer.baselines.decoding.settings import GenerationSettings
 from ovmer.baselines.decoding.vllm_engine import VllmEngine
@@ -78,7 +78,7 @@ def _check(folder: Path, architecture: str, dtype: str) -> None:
     at the first clip, and misses others.
     """
     vllm = imported()
-    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    config = read_json(folder)
     known = vllm.ModelRegistry.get_supported_archs()
     if architecture not in CORRECTED and not known & set(config.get("architectures") or ()):
         raise PrerequisiteError(

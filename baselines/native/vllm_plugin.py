@@ -8,11 +8,9 @@ started them: vLLM 0.32's own go on when that is killed
 
 import multiprocessing
 import os
-import threading
 import warnings
-from multiprocessing.connection import wait
 
-from ovmer.baselines.starter import STARTED_BY
+from ovmer.baselines.starter import STARTED_BY, end_after
 
 _CLASSES = {
     "Gemma3nForConditionalGeneration": "ovmer.baselines.native.vllm_gemma:Gemma3n",
@@ -71,9 +69,4 @@ def end_with_parent() -> None:
     """End this process, which multiprocessing started, as soon as its parent has ended."""
     parent = multiprocessing.parent_process()
     if parent is not None:
-        threading.Thread(target=_end_after, args=(parent.sentinel,), daemon=True).start()
-
-
-def _end_after(sentinel: int) -> None:
-    wait([sentinel])
-    os._exit(1)
+        end_after(parent.sentinel)

@@ -132,11 +132,11 @@ class AffectGptInTraining(AffectGpt):
         if getattr(heard, "mask_time_prob", 0) > 0 and "masked_spec_embed" not in hubert:
             width = heard.hidden_size  # upstream then draws one
             hubert["masked_spec_embed"] = LazyTensor((width,), "drawn", lambda: torch.rand(width))
-        encoders = Placement(device, precision.encoders, remedy="")
+        encoders = Placement(device, precision.encoders)
         load_strict(model.hubert, hubert, encoders)
         load_strict(model.clip, clip, encoders)
         words = rename(read_tensors(parts["llm"]), ())
-        load_strict(model.llm, words, Placement(device, precision.llm, remedy=""))
+        load_strict(model.llm, words, Placement(device, precision.llm))
         if design.encoders_in_train_mode:
             if isinstance(model.hubert, ImageBindAudio):
                 drop_paths(model.hubert)

@@ -20,6 +20,7 @@ from ovmer.baselines.lora import (
     ADAPTER_CONFIG,
     ADAPTER_FILES,
     CONNECTOR_FILE,
+    PEFT,
     TRAINED_IN,
     check_model,
 )
@@ -29,8 +30,6 @@ from ovmer.baselines.weight_index import some
 ADAPTER_FILE = ADAPTER_FILES[0]
 _PARTS = "parts"
 """Key in the metadata of these files: fingerprints of the parts that were not trained, as JSON."""
-_PEFT = "base_model.model."
-"""How peft's files begin the names of a language model's modules."""
 
 
 @dataclass(frozen=True)
@@ -166,9 +165,7 @@ def _read(folder: Path) -> Tensors:
     tensors: Tensors = {}
     if (folder / ADAPTER_FILE).is_file():
         for name, tensor in read_tensors(folder / ADAPTER_FILE).items():
-            tensors[f"llm.{name.removeprefix(_PEFT)}".replace(".weight", ".default.weight")] = (
-                tensor
-            )
+            tensors[f"llm.{name.removeprefix(PEFT)}".replace(".weight", ".default.weight")] = tensor
     if (folder / CONNECTOR_FILE).is_file():
         tensors |= read_tensors(folder / CONNECTOR_FILE)
     if not tensors:
@@ -180,4 +177,4 @@ def _read(folder: Path) -> Tensors:
 
 
 def _published(name: str) -> str:
-    return _PEFT + name.removeprefix("llm.").replace(".default.weight", ".weight")
+    return PEFT + name.removeprefix("llm.").replace(".default.weight", ".weight")

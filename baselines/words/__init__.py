@@ -1,10 +1,12 @@
-"""The vocabulary that ships with the package: the five emotion wheels as published.
+"""The words that ship with the package: five emotion wheels, and a list of word forms.
 
 `wheels.csv` (wheel, level1, level2, level3; lower-case; rows in the order of the published tables,
 on which the group of a word listed twice depends) holds the words of the five wheels that the
 OV-MER papers score with: MERTools, MER2025/MER2025_Track23/emotion_wheel/wheel1-5.xlsx, commit
-89120b7, Apache License 2.0. The authors' word forms and synonyms are not here; whoever scores with
-the shipped vocabulary gets figures that cannot be set beside those of the papers.
+89120b7, Apache License 2.0. The authors' word forms and synonyms are not here, so figures from the
+shipped vocabulary cannot be set beside those of the papers.
+
+`emotions.csv` (label, its other forms) is our own list, which `lexicon` finds in a text.
 """
 
 import csv

@@ -9,14 +9,19 @@ protocols of the task; a reply in which nothing is read counts as missing.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from tabulate import tabulate
 
 from ovmer.baselines.errors import PrerequisiteError
 from ovmer.runners import cli
-from ovmer.runners.commands.score import CommonSettings, compose_settings, read_truth, score_file
+from ovmer.runners.commands.score import (
+    SeveralRunsSettings,
+    compose_settings,
+    read_truth,
+    score_file,
+)
 from ovmer.runners.folder.readings import kept_readings
 from ovmer.runners.scoring import Metric, make_metric
 from ovmer.runners.scoring.label_files import LabelFile
@@ -27,10 +32,8 @@ from ovmer.runners.tasks.task import applied
 
 
 @dataclass
-class AgreementSettings(CommonSettings):
+class AgreementSettings(SeveralRunsSettings):
     """`conf/agreement.yaml`."""
-
-    runs: list[str] = field(default_factory=list)
 
     def make_metric(self) -> Metric:
         """That of the judge, where the task has one."""

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ovmer.baselines.errors import PrerequisiteError, near
+from ovmer.baselines.errors import PrerequisiteError, near, one_of
 
 
 @dataclass
@@ -26,9 +26,12 @@ class Arguments:
     def one_of(self, key: str, choices: Sequence[str]) -> str:
         """The value of a setting, `choices[0]` by default; PrerequisiteError for another value."""
         value = self.settings.get(key, choices[0])
-        if value not in choices:
-            raise PrerequisiteError(f"{key} is {value!r}; it is {' or '.join(choices)}")
+        one_of(key, value, choices)
         return value
+
+    def is_true(self, key: str) -> bool:
+        """The value of a setting that is true or false, by default false."""
+        return self.one_of(key, ("false", "true")) == "true"
 
     def number(self, key: str) -> float | None:
         """The value of a setting that is a number above 0; None where it is not given.
@@ -64,17 +67,20 @@ def parse(
     parser = argparse.ArgumentParser(
         description=about, epilog=epilog, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    has_keys = bool(settings) or overrides is None or bool(overrides)
+    composes = overrides is None or bool(overrides)
+    has_keys = bool(settings) or composes
     if kinds := " or ".join([*([paths] if paths else []), *(["key=value"] if has_keys else [])]):
         parser.add_argument("argument", nargs="*", metavar=kinds)
-    if overrides is None:
+    if composes:
         parser.add_argument("--config-dir", type=Path, help="a folder with yaml files of your own")
     for flag, effect in (flags or {}).items():
         parser.add_argument(f"--{flag}", action="store_true", help=effect)
     parsed = parser.parse_intermixed_args()  # an option may come among the settings
     found = Arguments(flags={flag for flag in flags or () if getattr(parsed, flag)})
     if getattr(parsed, "config_dir", None):
-        found.overrides.append(_search_path(parsed.config_dir))
+        from ovmer.runners.config import search_path
+
+        found.overrides.append(search_path(parsed.config_dir))
     for argument in getattr(parsed, "argument", []):
         key, equals, value = argument.partition("=")
         group = key.lstrip("+~").rpartition("@")[2].partition(".")[0]
@@ -90,11 +96,3 @@ def parse(
                 raise PrerequisiteError(f"{argument}: {parser.prog} takes {', '.join(known)}")
             raise PrerequisiteError(f"there is no key {key}; {near(key, known)}")
     return found
-
-
-def _search_path(folder: Path) -> str:
-    """The override that does what Hydra's own --config-dir does."""
-    from ovmer.runners.config import require_utf8
-
-    require_utf8(folder)
-    return f"hydra.searchpath=['file://{folder.absolute()}']"

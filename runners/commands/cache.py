@@ -12,7 +12,7 @@ import shutil
 from tabulate import tabulate
 
 from ovmer.baselines.cache import KINDS, cache_folder
-from ovmer.baselines.errors import PrerequisiteError, near
+from ovmer.baselines.errors import one_of
 from ovmer.runners import cli
 from ovmer.runners.commands.arguments import parse
 
@@ -21,8 +21,8 @@ from ovmer.runners.commands.arguments import parse
 def main() -> int:
     """Print a line for each folder, after clearing what is to be cleared."""
     clear = parse(__doc__, ("clear",)).settings.get("clear")
-    if clear is not None and clear not in (*KINDS, "all"):
-        raise PrerequisiteError(f"clear is {clear!r}; {near(clear, [*KINDS, 'all'])}")
+    if clear is not None:
+        one_of("clear", clear, (*KINDS, "all"))
     rows = []
     for kind, holds in KINDS.items():
         folder = cache_folder(kind)

@@ -8,16 +8,21 @@ says whether the model's words differ, and where they part first.
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import combinations, takewhile
 from pathlib import Path
 
 from ovmer.baselines.errors import PrerequisiteError, near
 from ovmer.runners import cli
-from ovmer.runners.commands.score import CommonSettings, compose_settings, read_truth, score_file
+from ovmer.runners.commands.score import (
+    SeveralRunsSettings,
+    compose_settings,
+    read_truth,
+    score_file,
+)
 from ovmer.runners.config import settings_from_json
 from ovmer.runners.folder.readings import stored_entry
-from ovmer.runners.folder.run_folder import RunFolder
+from ovmer.runners.folder.run_folder import RunFolder, own_run
 from ovmer.runners.folder.scores_json import StoredScores, unlike_labels
 from ovmer.runners.foreign_text import visible
 from ovmer.runners.scoring import Metric, Scores
@@ -31,17 +36,12 @@ _SHOWN = 30  # characters on each side of where words part
 
 
 @dataclass
-class CompareSettings(CommonSettings):
+class CompareSettings(SeveralRunsSettings):
     """`conf/compare.yaml`."""
 
-    runs: list[str] = field(default_factory=list)
     against: str | None = None
     figure: str | None = None
     margin: float = 100 * MARGIN
-
-    @property
-    def paths(self) -> list[str]:
-        return self.runs
 
 
 @cli.command
@@ -111,8 +111,8 @@ def _makings(folders: Mapping[str, RunFolder]) -> Iterator[str]:
     """That labels were made by unlike extractors, which alone may be the difference."""
     entries = dict[str, StoredScores]()
     for name, folder in folders.items():
-        info = folder.find_info()
-        if info is not None and info.imported is None and not info.names_labels:
+        info = own_run(folder.path)
+        if info is not None and not info.names_labels:
             entry = stored_entry(folder, settings_from_json(info.settings, folder.path))
             entries |= {} if entry is None else {name: entry}
     if made := unlike_labels(entries):
@@ -122,11 +122,10 @@ def _makings(folders: Mapping[str, RunFolder]) -> Iterator[str]:
 
 def _words(folders: Mapping[str, RunFolder]) -> Iterator[str]:
     """How often runs of one baseline gave different answers for the same clip."""
-    made = {name: each.find_info() for name, each in folders.items()}
     said = {
-        name: (info.baseline, folders[name].read_predictions())
-        for name, info in made.items()
-        if info is not None and info.imported is None
+        name: (info.baseline, folder.read_predictions())
+        for name, folder in folders.items()
+        if (info := own_run(folder.path))
     }
     for (one, (baseline, first)), (other, (same, second)) in combinations(said.items(), 2):
         both = [name for name, each in first.items() if not (each.failed or name not in second)]

@@ -18,13 +18,13 @@ from ovmer.adapters.base import AUDIO, SUBTITLE, VIDEO
 from ovmer.baselines.errors import ClipError, PrerequisiteError
 from ovmer.runners import cli
 from ovmer.runners.commands.arguments import parse
-from ovmer.runners.config import settings_from_overrides
-from ovmer.runners.data import Clip
-from ovmer.runners.data.own import clips_at
-from ovmer.runners.describing.baseline import Baseline, existing_paths
+from ovmer.runners.config import ColumnSettings, settings_from_overrides
+from ovmer.runners.data.own import clips_at, single_clip
+from ovmer.runners.describing.baseline import Baseline
 from ovmer.runners.folder.records import Prediction
 from ovmer.runners.foreign_text import visible
 from ovmer.runners.job import Job
+from ovmer.runners.parts import make
 from ovmer.runners.progress import say
 
 _FLAGS = {"labels": "print the labels that the extractor finds in each description, too"}
@@ -44,38 +44,37 @@ def main() -> int:
         raise PrerequisiteError(
             "nothing to describe; name a file, or give video=, audio= or subtitle="
         )
-    existing_paths(given.settings)  # before the model is loaded
-    job = Job(settings_from_overrides(given.overrides))
-    clips = clips_at(given.paths, asdict(job.settings.columns))
-    if clips and given.settings:
+    if given.paths and given.settings:
         key = next(iter(given.settings))
         raise PrerequisiteError(
             f"{key}= is about one clip, but {given.paths[0]} names clips already; leave one out"
         )
-    folder = None if frames is None else Path(frames)
+    settings = settings_from_overrides(given.overrides)
+    if given.paths:
+        clips = clips_at(given.paths, asdict(settings.columns))
+        settings.columns = ColumnSettings()  # they are those of these tables
+    else:
+        clips = [single_clip(**given.settings)]
+    job = Job(settings)
+    make(settings, clips, job.adapter.modalities, job.label)  # before the model is loaded
+    folder = None if frames is None else Path(frames).expanduser()
     if job.settings.dry_run:
         say("dry run: a random miniature answers, so its words mean nothing")
     uses = " and ".join(sorted(job.adapter.modalities))
     found: list[Prediction] = []
-    failed = 0
     with Baseline(job) as model:
-        if not clips:
-            found = [model.ask(**given.settings, frames=folder)]
-            _print(found[0], "", uses)
         for clip in clips:
             try:
-                found.append(_ask(model, clip, folder))
-                _print(found[-1], clip.name if len(clips) > 1 else "", uses)
+                found.append(model.ask(clip, folder))
             except ClipError as error:
-                failed += 1
+                if len(clips) == 1:
+                    raise
                 say(str(error))
+            else:
+                _print(found[-1], clip.name if len(clips) > 1 else "", uses)
     if "labels" in given.flags:
         _print_labels(job, found)
-    return cli.FAILED if failed else cli.FINE
-
-
-def _ask(model: Baseline, clip: Clip, frames: Path | None) -> Prediction:
-    return model.ask(clip.video, clip.audio, clip.subtitle, frames=frames, name=clip.name)
+    return cli.FINE if len(found) == len(clips) else cli.FAILED
 
 
 def _print(prediction: Prediction, name: str, uses: str) -> None:
@@ -90,12 +89,12 @@ def _print_labels(job: Job, found: Sequence[Prediction]) -> None:
     from ovmer.runners.extraction import ClipDescription, make_extractors
 
     adapter = job.adapter
-    extractor = make_extractors(job.settings.extractor)[0]
+    extractor = make_extractors(job.extractor)[0]
     items = [
         ClipDescription(
             each.name,
             each.description,
-            is_labels=adapter.answers_with_labels,
+            is_labels=adapter.answers_with_labels or job.task.form == "labels",
             in_sentence=adapter.labels_in_sentence,
         )
         for each in found

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from ovmer.baselines.errors import PrerequisiteError
 from ovmer.runners import cli
-from ovmer.runners.checkpoints import baselines, bring, bring_model
+from ovmer.runners.checkpoints import baselines, download_model, download_parts
 from ovmer.runners.commands.arguments import Arguments, parse
 from ovmer.runners.config import shipped_extractor
 from ovmer.runners.scoring.download import download_tables
@@ -32,19 +32,19 @@ _WHEELS = "wheels"
 
 @cli.command
 def main() -> int:
-    """Download and compile the tables."""
+    """Download what is named, or in a dry run list it."""
     given = parse(__doc__, ("to", "url", "dry_run"), paths="WHAT")
     if not given.paths:
         raise PrerequisiteError("say what to fetch: wheels, or baselines and extractors by name")
-    named = [str(each) for each in given.paths if str(each) != _WHEELS]
+    named = [each for each in given.paths if each != _WHEELS]
     models = {name: model for name in named if (model := _model_of(name))}
     names = [each for each in named if each not in models]
     chosen = baselines(names, more=[_WHEELS]) if names else []
-    is_dry = given.one_of("dry_run", ["false", "true"]) == "true"
-    whole = [bring(name, adapter, is_dry) for name, adapter in chosen]
+    is_dry = given.is_true("dry_run")
+    whole = [download_parts(name, adapter, is_dry) for name, adapter in chosen]
     for name, model in models.items():
-        bring_model(name, model, is_dry)
-    if _WHEELS in map(str, given.paths):
+        download_model(name, model, is_dry)
+    if _WHEELS in given.paths:
         if is_dry:
             print(f"{_WHEELS}: the tables of {REPOSITORY}, 0.0 GB")
         else:
@@ -59,7 +59,7 @@ def _model_of(name: str) -> str | None:
 
 
 def _fetch_wheels(given: Arguments) -> None:
-    to = Path(given.settings["to"]) if "to" in given.settings else None
+    to = Path(given.settings["to"]).expanduser() if "to" in given.settings else None
     folder = download_tables(to, given.settings.get("url", f"{REPOSITORY}/{COMMIT}"))
     for edition in EDITIONS:
         print(f"{edition}: {len(load_vocabulary(folder, edition).rows)} word forms")

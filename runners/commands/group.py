@@ -17,12 +17,12 @@ from typing import Any
 from ovmer.baselines.decoding.language_model import LanguageModel
 from ovmer.baselines.errors import ClipError
 from ovmer.runners import cli
-from ovmer.runners.commands.score import CommonSettings, compose_settings, read_truth
+from ovmer.runners.commands.score import OneRunSettings, compose_settings, read_truth, with_clusters
 from ovmer.runners.config import MachineSettings
 from ovmer.runners.extraction import make_language_model
 from ovmer.runners.extraction.steps import clean_reply, grouping
 from ovmer.runners.folder.exchange import read_labels
-from ovmer.runners.folder.imported import Origin, RecordSettings, add_to_run, record
+from ovmer.runners.folder.imported import Origin, add_to_run, record
 from ovmer.runners.foreign_text import visible
 from ovmer.runners.progress import Progress, say
 from ovmer.runners.scoring import make_metric
@@ -32,14 +32,12 @@ from ovmer.runners.scoring.parsing import string_to_list
 
 
 @dataclass
-class GroupSettings(CommonSettings):
+class GroupSettings(OneRunSettings):
     """`conf/group.yaml`."""
 
-    predictions: str = "???"
     replies: str = "???"
     extractor: dict[str, Any] = field(default_factory=dict)
     outputs: str = "outputs"
-    record: RecordSettings = field(default_factory=RecordSettings)
     dry_run: bool = False
     machine: MachineSettings = field(default_factory=MachineSettings)
 
@@ -49,10 +47,11 @@ def main() -> int:
     """The command: asks, writes the replies, prints the score."""
     settings = compose_settings("group", GroupSettings, __doc__ or "")
     settings.check()
+    path = Path(settings.predictions).expanduser()
     metric = make_metric({**settings.metric, "replies": {}})
     truth = read_truth(settings, metric)
     columns = Columns(metric.answer_columns, settings.columns.name, settings.columns.predictions)
-    answers = read_labels(Path(settings.predictions).expanduser(), columns)
+    answers = read_labels(path, columns)
     clips = sorted(answers.values.keys() & truth.values.keys())
     model = make_language_model(settings.extractor)
     replies = _ask(model, settings.seed, clips, answers.values, truth.values)
@@ -67,13 +66,14 @@ def main() -> int:
         answers.values, truth.values, settings.missing
     )
     scores.notes.extend(answers.notes + truth.notes)
+    scores = with_clusters(settings, scores, path)
     if settings.bootstrap != 0:
         scores = scores.with_intervals(settings.bootstrap, settings.seed, settings.confidence)
     print(visible(str(scores)))
     kept = record(settings.record, scores, Origin(settings.predictions, settings.truth_name))
     if kept is not None:
         print(f"- kept for ovmer tables in {kept}")
-    elif add_to_run(Path(settings.predictions).expanduser(), scores):
+    elif add_to_run(path, scores):
         print(f"- kept in {settings.predictions}/scores.json, for ovmer tables")
     if settings.output is not None:
         text = json.dumps(scores.as_json(), ensure_ascii=False, indent=2)

@@ -37,7 +37,7 @@ def main() -> int:
     given = parse(__doc__, ("output", "root", "watch", "embed", "missing"), paths="FOLDER")
     if not given.paths:
         raise PrerequisiteError("name the run folders, e.g. outputs/ovmerd/*")
-    embed = given.one_of("embed", ("false", "true")) == "true"
+    embed = given.is_true("embed")
     missing = given.one_of("missing", ("zero", "skip"))
     gc.disable()  # records live to the end: walking them over and over takes a quarter of the time
     # `outputs/*/*` matches the page of an earlier call as well.

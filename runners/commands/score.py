@@ -19,18 +19,17 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any, TypeVar
 
-from ovmer.baselines.errors import PrerequisiteError
+from ovmer.baselines.errors import PrerequisiteError, one_of
 from ovmer.runners import cli
 from ovmer.runners.data import in_clusters, read_dataset
 from ovmer.runners.data.clusters import named_clips
 from ovmer.runners.folder.exchange import read_labels
 from ovmer.runners.folder.imported import Origin, RecordSettings, record
 from ovmer.runners.folder.readings import repeated_readings
-from ovmer.runners.folder.run_folder import RunFolder
-from ovmer.runners.folder.run_json import RunInfo
+from ovmer.runners.folder.run_folder import own_run
 from ovmer.runners.foreign_text import visible
 from ovmer.runners.scoring import Metric, Scores, make_metric
-from ovmer.runners.scoring.base import MISSING, one_of
+from ovmer.runners.scoring.base import MISSING
 from ovmer.runners.scoring.label_files import Columns, LabelFile
 from ovmer.runners.scoring.resampling import replicates_for
 from ovmer.runners.scoring.result import mean_scores, write_csvs
@@ -50,7 +49,7 @@ class LabelColumns:
 
 @dataclass
 class CommonSettings:
-    """Settings of both `ovmer score` and `ovmer compare`."""
+    """Settings of all commands that read labels and a truth."""
 
     truth: str | None = None
     metric: dict[str, Any] = field(default_factory=dict)
@@ -92,16 +91,33 @@ class CommonSettings:
 
 
 @dataclass
-class ScoreSettings(CommonSettings):
-    """`conf/score.yaml`."""
+class OneRunSettings(CommonSettings):
+    """Of a command that reads one run or file."""
 
     predictions: str = _MANDATORY
-    breakdown: str | None = None
     record: RecordSettings = field(default_factory=RecordSettings)
 
     @property
     def paths(self) -> list[str]:
         return [self.predictions]
+
+
+@dataclass
+class SeveralRunsSettings(CommonSettings):
+    """Of a command that reads several."""
+
+    runs: list[str] = field(default_factory=list)
+
+    @property
+    def paths(self) -> list[str]:
+        return self.runs
+
+
+@dataclass
+class ScoreSettings(OneRunSettings):
+    """`conf/score.yaml`."""
+
+    breakdown: str | None = None
 
 
 S = TypeVar("S", bound=CommonSettings)
@@ -123,7 +139,7 @@ def compose_settings(name: str, schema: type[S], about: str) -> S:
     parser = argparse.ArgumentParser(
         prog=f"ovmer {name}",
         description=about,
-        epilog=f"{root.joinpath(f'{name}.yaml').read_text()}\nmetric: {', '.join(metrics)}",
+        epilog=f"{root.joinpath(f'{name}.yaml').read_text('utf-8')}\nmetric: {', '.join(metrics)}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("setting", nargs="*", metavar="key=value", help="a setting, see below")
@@ -156,7 +172,7 @@ def _dataset_of(paths: Sequence[str]) -> dict[str, Any]:
 
     Raises PrerequisiteError where there are several.
     """
-    runs = [info for path in paths if (info := _run_at(Path(path)))]
+    runs = [info for path in paths if (info := own_run(Path(path).expanduser()))]
     found = [dict(info.settings["dataset"]) for info in runs if info.has_truth]
     names = sorted({str(each["name"]) for each in found})
     if len(names) > 1:
@@ -164,13 +180,6 @@ def _dataset_of(paths: Sequence[str]) -> dict[str, Any]:
             f"the runs are of several data sets ({', '.join(names)}); give truth= or dataset="
         )
     return found[0] if found else {}
-
-
-def _run_at(path: Path) -> RunInfo | None:
-    """What a run folder says of itself; None for any other path."""
-    path = path.expanduser()
-    info = RunFolder(path).find_info() if path.is_dir() else None
-    return None if info is None or info.imported is not None else info
 
 
 def _score(settings: ScoreSettings) -> int:
@@ -213,17 +222,18 @@ def score_file(
         labels, notes = [answers.values], answers.notes
     scores = mean_scores([metric.score(each, truth.values, settings.missing) for each in labels])
     scores.notes.extend(notes + truth.notes)
-    return _in_clusters(settings, scores, path)
+    return with_clusters(settings, scores, path)
 
 
-def _in_clusters(settings: CommonSettings, scores: Scores, path: Path) -> Scores:
-    """The scores with clusters of clips: by `cluster`, or by the rule of the run's data set."""
+def with_clusters(settings: CommonSettings, scores: Scores, path: Path) -> Scores:
+    """The scores with clusters of clips: by `cluster`, or by the rule of the data set."""
     if settings.cluster == "none":
         return scores
     if settings.cluster is not None:
         cluster: Mapping[str, Any] = {"what": "cluster", "pattern": settings.cluster}
     else:
-        dataset = info.settings["dataset"] if (info := _run_at(path)) else {}
+        run = own_run(path)
+        dataset = settings.dataset if run is None else run.settings["dataset"]
         cluster = dataset.get("cluster") or {}
         if cluster.get("column") is not None:
             return in_clusters(scores, read_dataset({**dataset, "check_files": False}), cluster)

@@ -3,9 +3,8 @@
     ovmer sweep baseline=lexicon
     ovmer sweep -m baseline=random,lexicon,video_llava dry_run=true
 
-Hydra says which jobs there are; running them is ours (runners/sweeping/): as processes here, or as
-jobs of a cluster. With another launcher of Hydra's than the basic one and submitit each job runs
-where that launcher puts it.
+Hydra composes the jobs; running them is ours (runners/sweeping/): as processes here, or as jobs of
+a cluster.
 """
 
 import sys

@@ -35,16 +35,16 @@ def main() -> int:
     if not given.paths:
         raise PrerequisiteError("say which baselines, or all")
     weights = given.settings.get("weights")
-    asks_hub = given.one_of("hub", ["false", "true"]) == "true"
-    compares = given.one_of("compare", ["false", "true"]) == "true"
+    asks_hub, compares = given.is_true("hub"), given.is_true("compare")
+    as_json = given.is_true("json")
     found: list[PartStatus] = []
-    for name, adapter in baselines([str(path) for path in given.paths]):
+    for name, adapter in baselines(given.paths):
         with TemporaryDirectory(prefix="ovmer-outlines-") as folder:
             of_one = list(survey(name, adapter, weights, Path(folder) if asks_hub else None))
             if compares:
                 compare(of_one, adapter)
         found += of_one
-    if given.settings.get("json") == "true":
+    if as_json:
         print(json.dumps([each.as_json() for each in found], indent=2))
     else:
         print(_table(found))

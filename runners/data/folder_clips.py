@@ -14,7 +14,7 @@ from ovmer.runners.table_files import READERS
 _SHOWN = 5
 
 
-def read_folder(root: Path, wanted: DatasetSettings) -> tuple[list[Clip], list[str]]:
+def read_folder_clips(root: Path, wanted: DatasetSettings) -> tuple[list[Clip], list[str]]:
     """The clips below a folder, and what was understood, as parts of one sentence.
 
     Raises PrerequisiteError where there is no video and no sound.

@@ -15,7 +15,7 @@ from typing import Any
 from ovmer.baselines.cache import MEDIA_FILES, cache_folder
 from ovmer.baselines.errors import PrerequisiteError, first_line
 from ovmer.runners.data.table_clips import media_file
-from ovmer.runners.disk import replace_file
+from ovmer.runners.disk import replacing
 
 PREFIX = "hf:"
 _NAME = re.compile(r"(?P<repo>[\w.-]+(/[\w.-]+)?)(/(?P<config>[\w.-]+))?(:(?P<split>[^/]+))?")
@@ -38,9 +38,9 @@ def table_of(clips: str) -> Path:
     name = re.sub(r"\W+", "_", f"{named['repo'].rpartition('/')[2]}_{split}").strip("_")
     table = cache_folder(MEDIA_FILES) / "hub" / key / f"{name}.jsonl"
     if not table.exists():
-        table.parent.mkdir(parents=True, exist_ok=True)
         lines = [json.dumps(row, ensure_ascii=False, default=str) for row in _rows(data)]
-        replace_file(table, "\n".join(lines).encode())
+        with replacing(table, is_shared=True) as file:
+            file.write("\n".join(lines).encode())
     return table
 
 
@@ -53,7 +53,7 @@ def _load(clips: str, repo: str, config: str | None, split: str) -> Any:
             f"clips={clips} needs the package datasets; pip install 'ovmer[datasets]'"
         ) from error
     try:
-        data = datasets.load_dataset(repo, config, split=split)
+        data = datasets.load_dataset(repo, config, split=split, trust_remote_code=False)
     except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:
         raise PrerequisiteError(
             f"clips={clips} cannot be loaded ({first_line(error)}); correct the name, or say "

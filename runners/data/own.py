@@ -16,10 +16,10 @@ from typing import Any
 
 from ovmer.baselines.errors import PrerequisiteError
 from ovmer.runners.data.finder import ENDINGS
-from ovmer.runners.data.folder_clips import read_folder
+from ovmer.runners.data.folder_clips import read_folder_clips
 from ovmer.runners.data.hub import PREFIX, table_of
 from ovmer.runners.data.settings import Clip, DatasetSettings, checked_settings
-from ovmer.runners.data.table_clips import columns_of, read_rows
+from ovmer.runners.data.table_clips import columns_of, read_table_clips
 from ovmer.runners.table_files import READERS, read_table
 
 _KEPT = ("language", "visual", "limit", "clips", "check_files", "target")
@@ -102,7 +102,7 @@ def read_own(wanted: DatasetSettings) -> tuple[list[Clip], list[str]]:
     nowhere, a name that is double, and a filter that nothing answers to.
     """
     path = Path(wanted.source or "")
-    return read_folder(path, wanted) if path.is_dir() else read_rows(path, wanted)
+    return (read_folder_clips if path.is_dir() else read_table_clips)(path, wanted)
 
 
 def clips_at(paths: Sequence[str], columns: Mapping[str, str | None]) -> list[Clip]:
@@ -117,7 +117,28 @@ def clips_at(paths: Sequence[str], columns: Mapping[str, str | None]) -> list[Cl
             clips += read_own(checked_settings(own_settings(text, columns, {})))[0]
         elif not path.is_file():
             raise PrerequisiteError(f"there is no file or folder {text}")
+        elif path.suffix.lower() in ENDINGS["audio"]:
+            clips.append(single_clip(audio=path))
         else:
-            video = None if path.suffix.lower() in ENDINGS["audio"] else path
-            clips.append(Clip(path.stem, video, path, None, None, ()))
+            clips.append(single_clip(path))
     return clips
+
+
+def single_clip(
+    video: str | Path | None = None, audio: str | Path | None = None, subtitle: str | None = None
+) -> Clip:
+    """A clip that is called after its file; a video that is an .npy file holds crops of a face.
+
+    Without `audio` the sound is the video's own. Raises PrerequisiteError where there is no such
+    file.
+    """
+    given = (("video", video), ("audio", audio))
+    files = {kind: Path(file) for kind, file in given if file is not None}
+    for kind, file in files.items():
+        if not file.is_file():
+            raise PrerequisiteError(f"{kind}: there is no file {file}")
+    picture = files.get("video")
+    sound = files.get("audio", picture)
+    named = picture or sound
+    face = picture if picture is not None and picture.suffix == ".npy" else None
+    return Clip(named.stem if named else "clip", picture, sound, face, subtitle, ())

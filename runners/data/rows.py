@@ -11,12 +11,13 @@ first that a row has being taken. An error names those looked for and those that
 import csv
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from ovmer.baselines.errors import PrerequisiteError
+from ovmer.runners.table_files import explained, read_table
 
 _LARGEST_CELL = 2**31 - 1
 _FILE = re.compile(r"\{(file|stem)(?::0(\d+))?\}")
@@ -101,17 +102,13 @@ def _cells_of_fold(root: Path, wanted: Rows) -> Iterator[tuple[Path, int, Mappin
             f"dataset.rows.fold is {wanted.fold!r}; it is {', '.join([*folds, _ALL])}"
         )
     chosen = folds if wanted.fold == _ALL else [wanted.fold]
-    if not any("{fold}" in each for each in wanted.file):
-        keep = wanted.folds.get(wanted.fold, {})
-        path = _existing(root, wanted.file)
+    is_file_each = any("{fold}" in each for each in wanted.file)
+    keep = {} if is_file_each else wanted.folds.get(wanted.fold, {})
+    for fold in chosen if is_file_each else [wanted.fold]:
+        path = _existing(root, [each.replace("{fold}", fold) for each in wanted.file])
         for number, cells in _cells(root, path, wanted):
             if all(_text(cells, [key]) in values for key, values in keep.items()):
                 yield path, number, cells
-        return
-    for fold in chosen:
-        path = _existing(root, [each.replace("{fold}", fold) for each in wanted.file])
-        for number, cells in _cells(root, path, wanted):
-            yield path, number, cells
 
 
 def _existing(root: Path, candidates: Sequence[str]) -> Path:
@@ -124,26 +121,24 @@ def _existing(root: Path, candidates: Sequence[str]) -> Path:
 
 
 def _cells(root: Path, path: Path, wanted: Rows) -> Iterator[tuple[int, Mapping[str, Any]]]:
+    rows: Iterable[Mapping[str, Any]]
     try:
-        if "*" in path.name:
-            rows = _listed(root, path, wanted.match)
-        elif path.suffix == ".json":
-            rows = _objects(path, json.loads(path.read_text(encoding="utf-8-sig")))
-        elif path.suffix == ".jsonl":
-            lines = path.read_text(encoding="utf-8-sig").splitlines()
-            rows = _objects(path, [json.loads(line) for line in lines if line.strip()])
-        elif path.suffix == ".txt":
-            lines = path.read_text(encoding="utf-8-sig").splitlines()
-            rows = ({str(i): cell for i, cell in enumerate(line.split())} for line in lines if line)
-        else:
-            rows = _table(path)
-        yield from enumerate(rows, start=1)
-    except UnicodeDecodeError as error:
-        raise PrerequisiteError(f"{path} is not UTF-8 text ({error.reason})") from error
+        with explained(path):
+            if "*" in path.name:
+                rows = _listed(root, path, wanted.match)
+            elif path.suffix == ".json":
+                rows = _objects(path, json.loads(path.read_text(encoding="utf-8-sig")))
+            elif path.suffix == ".jsonl":
+                rows = read_table(path).rows
+            elif path.suffix == ".txt":
+                lines = path.read_text(encoding="utf-8-sig").splitlines()
+                rows = ({str(i): cell for i, cell in enumerate(each.split())} for each in lines)
+                rows = filter(None, rows)
+            else:
+                rows = _table(path)
+            yield from enumerate(rows, start=1)
     except (json.JSONDecodeError, RecursionError, csv.Error) as error:
         raise PrerequisiteError(f"{path} cannot be read: {error}") from error
-    except OSError as error:
-        raise PrerequisiteError(f"{path} cannot be read: {error.strerror or error}") from error
 
 
 def _listed(root: Path, path: Path, match: str | None) -> Iterator[Mapping[str, Any]]:

@@ -12,8 +12,7 @@ from typing import Any
 from omegaconf import OmegaConf
 from omegaconf.errors import ConfigKeyError, MissingMandatoryValue, ValidationError
 
-from ovmer.adapters.registry import near
-from ovmer.baselines.errors import PrerequisiteError
+from ovmer.baselines.errors import PrerequisiteError, near
 from ovmer.runners.data.clusters import Cluster
 from ovmer.runners.data.rows import Rows
 from ovmer.runners.data.truth import Labels

@@ -14,7 +14,7 @@ from ovmer.baselines.errors import PrerequisiteError
 from ovmer.runners.data.finder import ENDINGS
 from ovmer.runners.data.folder_clips import names_after
 from ovmer.runners.data.settings import Clip, DatasetSettings, select
-from ovmer.runners.disk import replace_file
+from ovmer.runners.disk import replacing
 from ovmer.runners.scoring.parsing import MISSING, friendly_list
 from ovmer.runners.table_files import TableFile, read_table
 
@@ -134,12 +134,12 @@ def media_file(value: bytes | Mapping[str, Any], ending: str = ".mp4") -> Path:
     named = "" if isinstance(value, bytes) else Path(str(value.get("path") or "")).name
     file = cache_folder(MEDIA_FILES) / digest / (named.lstrip(".") or digest + ending)
     if not file.exists():
-        file.parent.mkdir(parents=True, exist_ok=True)
-        replace_file(file, content)
+        with replacing(file, is_shared=True) as stream:
+            stream.write(content)
     return file
 
 
-def read_rows(path: Path, wanted: DatasetSettings) -> tuple[list[Clip], list[str]]:
+def read_table_clips(path: Path, wanted: DatasetSettings) -> tuple[list[Clip], list[str]]:
     """The clips of a table, and what was understood, as parts of one sentence.
 
     Raises PrerequisiteError for a table without rows, files that are all elsewhere, and names that

@@ -2,19 +2,21 @@
 
 import tempfile
 import weakref
-from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Self
 
-from ovmer.adapters.base import AUDIO, SUBTITLE, VIDEO
 from ovmer.adapters.media.settings import configure
 from ovmer.baselines.errors import PrerequisiteError
 from ovmer.runners.config import settings_from_overrides
+from ovmer.runners.data import Clip
+from ovmer.runners.data.own import single_clip
+from ovmer.runners.describing import inputs
 from ovmer.runners.describing.pipeline import Pipeline
-from ovmer.runners.describing.requests import ClipRequest
+from ovmer.runners.describing.requests import make_request
 from ovmer.runners.folder.records import Prediction
 from ovmer.runners.job import Job
+from ovmer.runners.parts import make, with_parts
 
 
 def load(name: str, *settings: str) -> "Baseline":
@@ -37,8 +39,9 @@ class Baseline:
     """A loaded baseline that describes single clips; a context manager that frees it."""
 
     def __init__(self, job: Job) -> None:
-        adapter = job.adapter
+        self._job, adapter = job, job.adapter
         configure(job.media)
+        inputs.check(job.settings.inputs, adapter.modalities, job.label)
         if adapter.sees_truth:
             raise PrerequisiteError(
                 f"{job.label} repeats the true labels, and a single clip has none; use ovmer sweep"
@@ -50,7 +53,6 @@ class Baseline:
             stack.callback(adapter.close)
             adapter.load(job.machine)
             self._free = weakref.finalize(self, stack.pop_all().close)
-        self._uses = adapter.modalities
         self._pipeline = Pipeline(
             adapter, seed=job.settings.seed, batch_size=1, workers=1, strict=True
         )
@@ -67,25 +69,19 @@ class Baseline:
         heard, without `subtitle` none is asked about. Raises ClipError where this clip cannot be
         described, PrerequisiteError where there is no such file.
         """
-        return self.ask(video, audio, subtitle).description
+        return self.ask(single_clip(video, audio, subtitle)).description
 
-    def ask(
-        self,
-        video: str | Path | None = None,
-        audio: str | Path | None = None,
-        subtitle: str | None = None,
-        frames: Path | None = None,
-        name: str | None = None,
-    ) -> Prediction:
-        """The same with what else is recorded: notes, thinking, tokens, seconds.
+    def ask(self, clip: Clip, frames: Path | None = None) -> Prediction:
+        """The same of any clip, with what else is recorded: notes, thinking, tokens, seconds.
 
-        `frames` is a folder to write what the model was shown to, one PNG a frame, in its order;
-        `name` replaces the file's.
+        `frames` is a folder to write what the model was shown to, one PNG a frame, in its order.
         """
-        paths = existing_paths({VIDEO: video, AUDIO: audio})
-        request = _request(paths, subtitle, self._uses, name)
+        job, settings, uses = self._job, self._job.settings, self._job.adapter.modalities
+        make(settings, [clip], uses, job.label)
+        clips = with_parts(settings, [clip], uses)
+        (clip,) = inputs.give(settings.inputs, clips, settings.seed)
         self._pipeline.frames_folder = frames
-        return next(self._pipeline.describe([request]))
+        return next(self._pipeline.describe([make_request(job, clip)]))
 
     def close(self) -> None:
         """Free the model; done at the latest when nobody holds this any more."""
@@ -96,29 +92,3 @@ class Baseline:
 
     def __exit__(self, *raised: object) -> None:
         self.close()
-
-
-def existing_paths(clip: Mapping[str, str | Path | None]) -> dict[str, Path]:
-    """The files of a clip, which must be there."""
-    paths = {kind: Path(file) for kind in (VIDEO, AUDIO) if (file := clip.get(kind)) is not None}
-    for kind, path in paths.items():
-        if not path.is_file():
-            raise PrerequisiteError(f"{kind}: there is no file {path}")
-    return paths
-
-
-def _request(
-    paths: Mapping[str, Path], subtitle: str | None, uses: frozenset[str], name: str | None
-) -> ClipRequest:
-    """The parts of the clip that the adapter uses; the name, and with it the random stream, is
-    that of the file, as in a sweep."""
-    video, sound = paths.get(VIDEO), paths.get(AUDIO) or paths.get(VIDEO)
-    file = video or sound
-    return ClipRequest(
-        name=name or (file.stem if file else "clip"),
-        video=video if VIDEO in uses else None,
-        audio=sound if AUDIO in uses else None,
-        subtitle=subtitle if SUBTITLE in uses else None,
-        truth=(),
-        fingerprint={},
-    )

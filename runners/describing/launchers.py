@@ -9,15 +9,11 @@ import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
-from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
-
-from ovmer.adapters.registry import near
-from ovmer.baselines.errors import PrerequisiteError
+from ovmer.baselines.errors import one_of
 from ovmer.runners.describing.pipeline_settings import PipelineSettings
 from ovmer.runners.describing.requests import ClipRequest
 from ovmer.runners.describing.speed import Speed
-from ovmer.runners.explain import explain
+from ovmer.runners.explain import to_dataclass
 from ovmer.runners.folder.records import Prediction
 
 
@@ -38,28 +34,22 @@ class Launcher(Protocol):
 class LocalLauncher:
     """This process."""
 
-    def __init__(self, feed: PipelineSettings) -> None:
-        self._feed = feed.with_cores(os.cpu_count() or 1)
+    def __init__(self, settings: PipelineSettings) -> None:
+        self._settings = settings.with_cores(os.cpu_count() or 1)
         self.speed = Speed()
 
     def describe(self, requests: Iterable[ClipRequest]) -> Iterator[Prediction]:
-        with self._feed.pipeline() as pipeline:
+        with self._settings.loaded() as pipeline:
             self.speed = pipeline.speed
             yield from pipeline.describe(requests)
 
 
-def make_launcher(settings: Mapping[str, Any], feed: PipelineSettings) -> Launcher:
+def make_launcher(settings: Mapping[str, Any], pipeline: PipelineSettings) -> Launcher:
     """The launcher that a file of conf/launcher/ names; PrerequisiteError for a wrong setting."""
     name = str(settings.get("name", "local"))
     if name == "local":
-        return LocalLauncher(feed)
-    if name != "ray":
-        raise PrerequisiteError(f"launcher.name is {name!r}; {near(name, ['local', 'ray'])}")
+        return LocalLauncher(pipeline)
+    one_of("launcher.name", name, ("local", "ray"))
     from ovmer.runners.describing.ray_workers import RayOptions, RayWorkers
 
-    try:
-        options = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(RayOptions), settings))
-    except OmegaConfBaseException as error:
-        raise PrerequisiteError(explain(error, "launcher")) from error
-    assert isinstance(options, RayOptions)
-    return RayWorkers(feed, options)
+    return RayWorkers(pipeline, to_dataclass(RayOptions, settings, "launcher"))

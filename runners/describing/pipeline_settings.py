@@ -59,8 +59,8 @@ class PipelineSettings:
         )
 
     @contextmanager
-    def pipeline(self) -> Iterator[Pipeline]:
-        """The adapter, loaded; closed at the end."""
+    def loaded(self) -> Iterator[Pipeline]:
+        """The pipeline with its adapter loaded, which is closed at the end."""
         configure(self.media)
         try:
             self.adapter.load(self.machine)

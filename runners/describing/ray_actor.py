@@ -25,9 +25,9 @@ class FileNotOnWorker(Exception):
 class RayWorker:
     """The actor: one loaded adapter, and the clips sent to it."""
 
-    def __init__(self, feed: PipelineSettings, gpu_share: float = 1.0) -> None:
+    def __init__(self, settings: PipelineSettings, gpu_share: float = 1.0) -> None:
         """`gpu_share` is the part of a GPU's memory that is this worker's."""
-        self._feed = feed
+        self._settings = settings
         self._gpu_share = gpu_share
         self._queue: queue.SimpleQueue[ClipRequest | None] = queue.SimpleQueue()
         self._files: dict[str, Sequence[Path]] = {}
@@ -60,7 +60,7 @@ class RayWorker:
                 from ovmer.baselines.device import limit_memory
 
                 limit_memory(self._gpu_share)
-            with self._feed.pipeline() as pipeline:
+            with self._settings.loaded() as pipeline:
                 yield LOADED
                 while True:
                     yield from pipeline.describe(self._requests())

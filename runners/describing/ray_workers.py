@@ -112,8 +112,8 @@ class WorkerShare:
 class RayWorkers:
     """A launcher (see launchers.py)."""
 
-    def __init__(self, feed: PipelineSettings, options: RayOptions) -> None:
-        self._feed = feed
+    def __init__(self, settings: PipelineSettings, options: RayOptions) -> None:
+        self._settings = settings
         self._options = options
         self.speed = Speed()
 
@@ -121,9 +121,9 @@ class RayWorkers:
         import ray
 
         with joined(self._options.address):
-            gpus = int(self._feed.machine.engine.get("gpus", 1))
+            gpus = int(self._settings.machine.engine.get("gpus", 1))
             share = WorkerShare.of(ray.cluster_resources(), self._options, self._on_gpu, gpus)
-            driver = _Driver(self._feed.with_cores(share.cpus), share, self._options.timeout)
+            driver = _Driver(self._settings.with_cores(share.cpus), share, self._options.timeout)
             started = time.perf_counter()
             try:
                 yield from driver.run(requests)
@@ -134,26 +134,26 @@ class RayWorkers:
 
     @property
     def _on_gpu(self) -> bool:
-        has_weights = "load" in self._feed.adapter.defines
-        return has_weights and self._feed.machine.device.startswith(("auto", "cuda"))
+        has_weights = "load" in self._settings.adapter.defines
+        return has_weights and self._settings.machine.device.startswith(("auto", "cuda"))
 
 
 class _Driver:
     """The driver: distributes clips to its workers and collects predictions."""
 
-    def __init__(self, feed: PipelineSettings, share: WorkerShare, timeout: float) -> None:
+    def __init__(self, settings: PipelineSettings, share: WorkerShare, timeout: float) -> None:
         import ray
 
-        self._feed, self._share, self._timeout = feed, share, timeout
+        self._settings, self._share, self._timeout = settings, share, timeout
         self._actor = ray.remote(RayWorker).options(
             num_cpus=share.cpus,
             num_gpus=share.gpus,
             memory=share.memory or None,
             max_concurrency=2,  # it receives clips while it answers
         )
-        self._feed_ref = ray.put(feed)
-        batch = 1 if feed.adapter.feeding == "clip" else feed.batch_size
-        self._idle_at = feed.most_unanswered
+        self._settings_ref = ray.put(settings)
+        batch = 1 if settings.adapter.feeding == "clip" else settings.batch_size
+        self._idle_at = settings.most_unanswered
         # Beyond that a batch at work, one that waits, and some, so that not each clip is a message.
         self._most = self._idle_at + 2 * batch + 16
         self._workers: list[_WorkerHandle] = []
@@ -181,7 +181,7 @@ class _Driver:
             worker = self._next()
             if worker is not None:
                 yield from self._receive(worker)
-            elif self._feed.adapter.feeding == "stream":
+            elif self._settings.adapter.feeding == "stream":
                 # How much a stream draws before it answers is its own affair: it may want more.
                 for each in self._workers:
                     self._send(each, [], last=True)
@@ -195,7 +195,7 @@ class _Driver:
 
     def _start_worker(self) -> None:
         share = self._share.gpus if 0 < self._share.gpus < 1 else 1.0
-        actor = self._actor.remote(self._feed_ref, share)
+        actor = self._actor.remote(self._settings_ref, share)
         stream = actor.answers.options(num_returns="streaming").remote()
         self._workers.append(_WorkerHandle(actor, stream))
 

@@ -8,10 +8,11 @@ Its answers are kept like labels: cached, under the model's identity, one a clip
 are worth is the metric's to read. The prompts are the authors', byte for byte (judge_prompts.json).
 """
 
+import hashlib
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
@@ -71,7 +72,6 @@ class JudgeExtractor:
     settings: JudgeSettings
     seed: int = 0
     """Starts the random streams of the answers; a greedy judge has none."""
-    needs_truth: bool = field(default=True, init=False)
 
     def __post_init__(self) -> None:
         self.settings.check()
@@ -81,7 +81,7 @@ class JudgeExtractor:
     def identity(self) -> Mapping[str, Any]:
         judge: dict[str, Any] = {"kind": self.settings.kind, "variant": self.settings.variant}
         if self.settings.kind == "mme_emotion":
-            judge |= {"frames": self.settings.frames, "audio_clues": bool(self._clues)}
+            judge |= {"frames": self.settings.frames, "audio_clues": _digest(self._clues)}
         seed = {"seed": self.seed} if self.model.generation.do_sample else {}
         return {"name": self.name, **self.model.identity, **seed, "judge": judge}
 
@@ -109,30 +109,32 @@ class JudgeExtractor:
                 prompts["system"], _filled(prompts["extract"][variant], model_response=item.text)
             ),
         )
-        taken = [item for item in items if isinstance(steps[item.name], Generated)]
+        taken = dict[str, str]()
         for item in items:
-            if item not in taken:
-                yield _judged(item, [steps[item.name]])
+            step = steps[item.name]
+            if isinstance(step, Generated):
+                taken[item.name] = step.text
+            else:
+                yield _judged(item, [step])
 
         def question(item: ClipDescription) -> str:
-            step = steps[item.name]
-            assert isinstance(step, Generated)
             text = _filled(
                 prompts["judge"][variant],
                 audio_clue=self._clues.get(item.name, ""),
                 ground_truth=",".join(item.truth),
-                step=step.text,
+                step=taken[item.name],
             )
             return _with_system(
                 prompts["system"], text, item.video if self.settings.frames else None
             )
 
-        found = self._ask(taken, question)
-        for item in taken:
-            step = steps[item.name]
-            assert isinstance(step, Generated)
+        left = [item for item in items if item.name in taken]
+        found = self._ask(left, question)
+        for item in left:
             notes = [] if item.name in self._clues else ["judged without a sentence on the sound"]
-            yield _judged(item, [found[item.name]], notes, {"steps": step.text})
+            if self.settings.frames and item.video is None:
+                notes.append("judged without frames, as the clip has no video")
+            yield _judged(item, [found[item.name]], notes, {"steps": taken[item.name]})
 
     def _ask(
         self, items: Sequence[ClipDescription], question: Callable[[ClipDescription], str]
@@ -158,6 +160,12 @@ def _judged(
     return ExtractedLabels(
         item.name, () if failed else (text,), text, tuple(notes), trail or {}, error
     )
+
+
+def _digest(clues: Mapping[str, str]) -> str | bool:
+    """A hash of the sentences on the sound; False where there are none."""
+    text = json.dumps(clues, sort_keys=True).encode()
+    return hashlib.blake2b(text, digest_size=6).hexdigest() if clues else False
 
 
 def _read_clues(path: str | None) -> dict[str, str]:
@@ -201,8 +209,18 @@ class JudgeEngine:
         return self.engine.identity
 
     def stream(self, asked: Asked) -> Answered:
-        """Answer prompts; see TextEngine."""
-        return self.engine.stream((key, (self._chat(text), seed)) for key, (text, seed) in asked)
+        """Answer prompts; see TextEngine. A clip whose frames cannot be read has no answer."""
+        unreadable = list[tuple[int, ClipError]]()
+
+        def chats() -> Asked:
+            for key, (text, seed) in asked:
+                try:
+                    yield key, (self._chat(text), seed)
+                except ClipError as error:
+                    unreadable.append((key, error))
+
+        yield from self.engine.stream(chats())
+        yield from unreadable
 
     def close(self) -> None:
         """Free what answering took."""

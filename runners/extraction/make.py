@@ -3,10 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, TypeVar
-
-from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from typing import Any
 
 from ovmer.baselines.decoding.answers import TextEngine
 from ovmer.baselines.decoding.chat_models import ChatModelSource
@@ -15,6 +12,7 @@ from ovmer.baselines.decoding.language_model import LanguageModel, LocalTextEngi
 from ovmer.baselines.decoding.server_engine import ChatServer
 from ovmer.baselines.decoding.settings import GenerationSettings
 from ovmer.baselines.errors import PrerequisiteError, near
+from ovmer.runners.explain import to_dataclass
 from ovmer.runners.extraction.base import Extractor
 from ovmer.runners.extraction.judge import JudgeEngine, JudgeExtractor, JudgeSettings
 from ovmer.runners.extraction.language_model import LanguageModelExtractor, QuestionChain
@@ -85,9 +83,6 @@ class LanguageModelSettings:
             )
 
 
-S = TypeVar("S", LexiconSettings, LanguageModelSettings, JudgeSettings)
-
-
 def make_extractors(settings: Mapping[str, Any], merge: bool = False) -> list[Extractor]:
     """The extractors of a configuration: one for each of `extractor.seeds`, else one.
 
@@ -108,7 +103,7 @@ def make_extractors(settings: Mapping[str, Any], merge: bool = False) -> list[Ex
                 "subtitle=merge needs a language model, which extractor=lexicon has not; "
                 "add extractor=qwen25, or say subtitle=prompt or subtitle=none"
             )
-        lexicon = _checked(LexiconSettings, settings)
+        lexicon = to_dataclass(LexiconSettings, settings, "extractor")
         if lexicon.target != "labels":
             raise PrerequisiteError(
                 f"this data set is scored by its {lexicon.target}, which extractor=lexicon cannot "
@@ -121,7 +116,7 @@ def make_extractors(settings: Mapping[str, Any], merge: bool = False) -> list[Ex
         raise PrerequisiteError(
             f"extractor.kind is {kind!r}; it is lexicon, language_model or judge"
         )
-    checked = _checked(LanguageModelSettings, settings)
+    checked = to_dataclass(LanguageModelSettings, settings, "extractor")
     checked.check()
     model = _language_model(checked)
     chain = QuestionChain(
@@ -138,14 +133,14 @@ def _judges(settings: Mapping[str, Any]) -> list[Extractor]:
     """The judge of `conf/extractor/judge.yaml`, with the task's `judge` under that key; one a
     seed."""
     own = {key: value for key, value in settings.items() if key != "judge"}
-    checked = _checked(LanguageModelSettings, own)
+    checked = to_dataclass(LanguageModelSettings, own, "extractor")
     checked.check()
     judge = settings.get("judge")
     if not judge:
         raise PrerequisiteError("extractor=judge needs a task with a judge, such as mme_emotion")
     model = _language_model(checked)
     model.engine = JudgeEngine(model.engine, isinstance(model.engine, ChatServer))
-    asked = _checked(JudgeSettings, judge)
+    asked = to_dataclass(JudgeSettings, judge, "task.judge")
     return [JudgeExtractor(checked.name, model, asked, seed) for seed in checked.seeds]
 
 
@@ -158,7 +153,7 @@ def make_language_model(settings: Mapping[str, Any]) -> LanguageModel:
         raise PrerequisiteError(
             f"extractor={settings.get('name')} has no language model; add extractor=qwen25"
         )
-    checked = _checked(LanguageModelSettings, settings)
+    checked = to_dataclass(LanguageModelSettings, settings, "extractor")
     checked.check()
     return _language_model(checked)
 
@@ -186,14 +181,3 @@ def _language_model(settings: LanguageModelSettings) -> LanguageModel:
         source, chosen, generation, device=settings.device, dtype=settings.dtype
     )
     return LanguageModel(engine, generation, cache)
-
-
-def _checked(schema: type[S], settings: Mapping[str, Any]) -> S:
-    try:
-        found = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(schema), dict(settings)))
-    except OmegaConfBaseException as error:
-        from ovmer.runners.explain import explain  # brings Hydra with it
-
-        raise PrerequisiteError(explain(error, "extractor")) from error
-    assert isinstance(found, schema)
-    return found

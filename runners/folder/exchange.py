@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from ovmer.baselines.errors import PrerequisiteError
-from ovmer.runners.disk import replacing
+from ovmer.runners.disk import replace_file, replacing
 from ovmer.runners.folder.records import Prediction
 from ovmer.runners.folder.run_folder import RunFolder
 from ovmer.runners.folder.run_json import ANSWERED
@@ -63,7 +63,7 @@ def write_exchange_files(
             said[sys.intern(each.name)] = sys.intern(each.description)
         text.detach()
     if submission is not None:
-        folder.replace(_SUBMISSION, _submission(submission, opensets).encode())
+        replace_file(folder.path / _SUBMISSION, _submission(submission, opensets).encode())
     reasons, items = _npz_names(baseline)
     _write_npz(folder, reasons, name2reason=said)
     _write_npz(folder, items, filenames=list(opensets), fileitems=list(opensets.values()))

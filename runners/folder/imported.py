@@ -9,12 +9,13 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from ovmer.baselines.errors import PrerequisiteError, Status, near
+from ovmer.baselines.errors import PrerequisiteError, Status, one_of
 from ovmer.runners.config import SUBTITLE, settings_from_json
-from ovmer.runners.folder.run_folder import RunFolder
+from ovmer.runners.folder.run_folder import RunFolder, own_run
 from ovmer.runners.folder.run_json import RunInfo
 from ovmer.runners.folder.scores_json import stored_scores
-from ovmer.runners.job import Job
+from ovmer.runners.naming import extraction_word
+from ovmer.runners.progress import say
 from ovmer.runners.scoring.result import Scores
 
 
@@ -48,10 +49,8 @@ def record(settings: RecordSettings, scores: Scores, origin: Origin) -> Path | N
         return None
     if settings.dataset is None:
         raise PrerequisiteError("record.dataset is not set; tables match their columns by it")
-    if settings.subtitle is not None and settings.subtitle not in SUBTITLE:
-        raise PrerequisiteError(
-            f"record.subtitle is {settings.subtitle!r}; {near(settings.subtitle, SUBTITLE)}"
-        )
+    if settings.subtitle is not None:
+        one_of("record.subtitle", settings.subtitle, SUBTITLE)
     for key in ("baseline", "dataset"):
         value = getattr(settings, key)
         if Path(value).name != value:
@@ -83,18 +82,22 @@ def add_to_run(path: Path, scores: Scores) -> bool:
 
     The labels are those of the run's last session, which `ovmer score` and `group` read too.
     """
-    folder = RunFolder(path)
-    info = folder.find_info() if path.is_dir() else None
-    if info is None or info.imported is not None:
+    info, folder = own_run(path), RunFolder(path)
+    if info is None:
         return False
-    job = Job(settings_from_json(info.settings, path), at=path)
-    made = [each for each in folder.read_scores().values() if each.extraction == job.extraction]
-    extractor = made[0].extractor if made else {"name": job.settings.extractor["name"]}
-    _add(folder, scores, job.extraction, dict(extractor))
+    settings = settings_from_json(info.settings, path)
+    extraction = extraction_word(settings)
+    made = [each for each in folder.read_scores().values() if each.extraction == extraction]
+    extractor = made[0].extractor if made else {"name": settings.extractor["name"]}
+    _add(folder, scores, extraction, dict(extractor))
     return True
 
 
 def _add(folder: RunFolder, scores: Scores, extraction: str, extractor: dict[str, object]) -> None:
     entries = folder.read_scores()
     fresh = stored_scores(scores, extraction=extraction, extractor=extractor)
+    before = entries.get(fresh.key, fresh).conditions
+    if changed := [key for key in fresh.conditions if before.get(key) != fresh.conditions[key]]:
+        values = ", ".join(f"{key}={before.get(key)}" for key in changed)
+        say(f"{folder.path}: the figures of {fresh.key} with {values} are replaced")
     folder.write_scores((entries | {fresh.key: fresh}).values())

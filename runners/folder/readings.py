@@ -7,17 +7,17 @@ from ovmer.baselines.errors import PrerequisiteError
 from ovmer.runners.config import Settings, settings_from_json
 from ovmer.runners.data import Clip, read_dataset
 from ovmer.runners.folder.records import LabelRecord, Prediction, identity_text, label_key
-from ovmer.runners.folder.run_folder import RunFolder
+from ovmer.runners.folder.run_folder import RunFolder, own_run
 from ovmer.runners.folder.run_json import RunInfo
 from ovmer.runners.folder.scores_json import StoredScores
-from ovmer.runners.job import Job
+from ovmer.runners.naming import extraction_word
 
 
 def stored_entry(folder: RunFolder, settings: Settings) -> StoredScores | None:
     """The figures that the folder keeps for the run's own extractor and metric."""
     if "name" not in settings.extractor:
         return None  # imported predictions
-    key = f"{Job(settings).extraction}/{settings.metric.get('name')}"
+    key = f"{extraction_word(settings)}/{settings.metric.get('name')}"
     return folder.read_scores().get(key)
 
 
@@ -62,9 +62,8 @@ def repeated_readings(path: Path) -> list[dict[str, LabelRecord]]:
 
     Raises PrerequisiteError where they cannot be told apart, because the data set is gone.
     """
-    folder = RunFolder(path)
-    info = folder.find_info() if path.is_dir() else None
-    if info is None or info.imported is not None:
+    info, folder = own_run(path), RunFolder(path)
+    if info is None:
         return []
     if all(len(entry.repeats) < 2 for entry in folder.read_scores().values()):
         return []
@@ -85,9 +84,8 @@ def repeated_readings(path: Path) -> list[dict[str, LabelRecord]]:
 def kept_readings(path: Path, metric: str) -> dict[str, dict[str, LabelRecord]]:
     """Every reading of a run folder that was scored by a metric, by extractor (or judge) and seed;
     empty for any other path."""
-    folder = RunFolder(path)
-    info = folder.find_info() if path.is_dir() else None
-    if info is None or info.imported is not None:
+    info, folder = own_run(path), RunFolder(path)
+    if info is None:
         return {}
     settings = settings_from_json(info.settings, path)
     predictions, found = folder.read_predictions(), dict[str, dict[str, LabelRecord]]()

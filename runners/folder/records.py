@@ -133,13 +133,13 @@ def placed_records(path: Path, kind: type[R]) -> Iterator[tuple[int, R]]:
 def records_at(path: Path, kind: type[R], places: Iterable[int]) -> Iterator[R]:
     """The records of a file at places that `placed_records` or `RecordWriter.append` returned."""
     places = iter(places)
-    with path.open("rb") as file:
-        while some := list(islice(places, _READ_AT_ONCE)):
-            lines = []
+    while some := list(islice(places, _READ_AT_ONCE)):
+        lines = []
+        with path.open("rb") as file:  # not before: without places there may be no file
             for place in some:
                 file.seek(place)
                 lines.append(file.readline())
-            yield from _records(path, 0, lines, kind)
+        yield from _records(path, 0, lines, kind)
 
 
 def _records(path: Path, first: int, lines: Sequence[bytes], kind: type[R]) -> list[R]:

@@ -189,13 +189,9 @@ class RunFolder:
         scores = {each.key: asdict(each) for each in entries}
         self._write_json("scores.json", {"schema": SCHEMA, "scores": scores})
 
-    def replace(self, name: str, content: bytes) -> None:
-        """Replace a file of the folder at one stroke; OSError names it where that fails."""
-        replace_file(self.path / name, content)
-
     def _write_json(self, name: str, values: Mapping[str, Any]) -> None:
         text = json.dumps(values, ensure_ascii=False, indent=1, default=str)
-        self.replace(name, text.encode("utf-8", "replace") + b"\n")
+        replace_file(self.path / name, text.encode("utf-8", "replace") + b"\n")
 
     def _read_json(self, name: str) -> dict[str, Any] | None:
         values = read_object(self.path / name)
@@ -214,6 +210,12 @@ class RunFolder:
             raise PrerequisiteError(
                 f"{self.path / name} is not as this version writes it ({error})"
             ) from error
+
+
+def own_run(path: Path) -> RunInfo | None:
+    """What run.json says of a run of ours; None for imported predictions and any other path."""
+    info = RunFolder(path).find_info() if path.is_dir() else None
+    return None if info is None or info.imported is not None else info
 
 
 _ELSEWHERE = "give this run a folder of its own with variant=WORD, or remove that one"

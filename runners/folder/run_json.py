@@ -35,7 +35,7 @@ class RunInfo:
     clips: int = 0
     sessions: list[dict[str, Any]] = field(default_factory=list)
     exported: str | None = None
-    """The `State.results` that the exchange files were last written from."""
+    """The `JobState.results` that the exchange files were last written from."""
     problem: str | None = None
     """Why the last session ended, in one sentence."""
     status: Mapping[Status, int] = field(default_factory=dict)

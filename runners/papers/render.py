@@ -132,7 +132,7 @@ def _grid(
             first = [name, line.row.inputs, line.trained_on] if i == 0 else ["", "", ""]
             body.append([*first, kind, *cells])
     for i, (kind, cells) in enumerate(_summary_lines(table)):
-        body.append(["all rows: ours less print" if i == 0 else "", "", kind, *cells])
+        body.append(["all rows: ours less print" if i == 0 else "", "", "", kind, *cells])
     return header, body
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ovmer.baselines.errors import ClipError, PrerequisiteError, Unavailable, first_line
+from ovmer.baselines.errors import ClipError, PrerequisiteError, Unavailable, first_line, one_of
 from ovmer.baselines.gpu import release_memory
 from ovmer.runners.parts.cache import PartCache
 
@@ -41,8 +41,7 @@ class AsrSettings:
     dtype: str = "auto"
 
     def __post_init__(self) -> None:
-        if self.clips not in ("missing", "all"):
-            raise PrerequisiteError(f"asr.clips is {self.clips!r}; choose missing or all")
+        one_of("asr.clips", self.clips, ("missing", "all"))
 
     @property
     def identity(self) -> dict[str, Any]:

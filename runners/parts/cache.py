@@ -3,13 +3,12 @@
 import hashlib
 import json
 import os
-import threading
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from ovmer.baselines.cache import PARTS, cache_folder
+from ovmer.runners.disk import replacing
 
 _BLOCK = 1 << 20
 
@@ -34,7 +33,7 @@ class PartCache:
 
     def keep(self, path: Path, values: Mapping[str, Any]) -> None:
         text = json.dumps(dict(values), ensure_ascii=False)
-        with replacing(self.folder / f"{self.content(path)}.json") as file:
+        with replacing(self.folder / f"{self.content(path)}.json", is_shared=True) as file:
             file.write(text.encode())
 
     def content(self, path: Path) -> str:
@@ -48,23 +47,10 @@ class PartCache:
             with path.open("rb") as file:
                 while block := file.read(_BLOCK):
                     digest.update(block)
-            with replacing(memo) as out:
+            with replacing(memo, is_shared=True) as out:
                 out.write(digest.hexdigest().encode())
             return digest.hexdigest()
 
 
 def _digest(text: str) -> str:
     return hashlib.blake2b(text.encode("utf-8", "replace"), digest_size=10).hexdigest()
-
-
-@contextmanager
-def replacing(file: Path) -> Iterator[BinaryIO]:
-    """Open a file to write that becomes `file` once it is whole: others may make the same one."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    partial = file.with_name(f".{os.getpid()}-{threading.get_ident()}-{file.name}")
-    try:
-        with partial.open("wb") as out:
-            yield out
-        partial.replace(file)
-    finally:
-        partial.unlink(missing_ok=True)

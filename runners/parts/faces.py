@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 
 from ovmer.baselines.errors import ClipError, PrerequisiteError, Unavailable
 from ovmer.baselines.gpu import release_memory
-from ovmer.runners.parts.cache import PartCache, replacing
+from ovmer.runners.disk import replacing
+from ovmer.runners.parts.cache import PartCache
 
 if TYPE_CHECKING:
     from ovmer.adapters.media.sampling import Rule
@@ -65,7 +66,7 @@ class FaceFinder:
             self.cache.keep(video, {"crops": 0, "error": str(error)})
             return
         if len(crops):
-            with replacing(self.file(video)) as file:
+            with replacing(self.file(video), is_shared=True) as file:
                 np.save(file, crops)
         self.cache.keep(video, {"crops": len(crops), **seen})
 

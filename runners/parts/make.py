@@ -1,18 +1,16 @@
 """Makes missing subtitles and face crops of a job's clips."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
-
 from ovmer.adapters.base import SUBTITLE, VIDEO
-from ovmer.baselines.errors import PrerequisiteError, first_line
+from ovmer.baselines.errors import PrerequisiteError, one_of
 from ovmer.runners.config import Settings
 from ovmer.runners.data import Clip
+from ovmer.runners.explain import to_dataclass
 from ovmer.runners.parts import faces
 from ovmer.runners.parts.asr import AsrSettings, Listener
 from ovmer.runners.parts.faces import FaceFinder
@@ -134,19 +132,10 @@ def _finds_faces(settings: Settings) -> bool:
 
 
 def _asr_settings(settings: Settings) -> AsrSettings:
-    found: AsrSettings = _checked("asr", AsrSettings, settings.asr)
-    return found
+    return to_dataclass(AsrSettings, settings.asr, "asr")
 
 
 def _face_settings(settings: Settings) -> FaceSettings:
-    found: FaceSettings = _checked("faces", FaceSettings, settings.faces)
-    if found.missing not in ("record", "frame"):
-        raise PrerequisiteError(f"faces.missing is {found.missing!r}; choose record or frame")
+    found = to_dataclass(FaceSettings, settings.faces, "faces")
+    one_of("faces.missing", found.missing, ("record", "frame"))
     return found
-
-
-def _checked(key: str, schema: Any, given: Mapping[str, Any]) -> Any:
-    try:
-        return OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(schema), dict(given)))
-    except OmegaConfBaseException as error:
-        raise PrerequisiteError(f"{key}.{error.full_key}: {first_line(error)}") from error

@@ -1,9 +1,9 @@
 """Runs -> leaderboards: one for each set of comparable runs.
 
-Runs share a board where data set, clips, truth, metric and its conditions (the vocabulary's
-edition, say) agree; others are kept apart. A run that is not finished is listed on its board with
-figures over the clips that it has, and is left out of every comparison; so are dry runs and
-the truth itself.
+Runs share a board where data set, clips and their clusters, truth, metric and its conditions (the
+vocabulary's edition, say) agree; others are kept apart. A run that is not finished is listed on its
+board with figures over the clips that it has, and is left out of every comparison; so are dry runs
+and the truth itself.
 """
 
 import hashlib
@@ -23,7 +23,7 @@ from ovmer.runners.report.entries import LeaderboardEntry, make_entry
 from ovmer.runners.report.runs import ReportRun
 from ovmer.runners.report.tallies import input_changes, label_counts
 from ovmer.runners.scoring import Scores
-from ovmer.runners.scoring.alignment import in_same_clusters, on_common_clips
+from ovmer.runners.scoring.alignment import on_common_clips
 from ovmer.runners.scoring.base import headlines
 from ovmer.runners.scoring.comparison import detectable, explanations
 from ovmer.runners.scoring.intervals import make_intervals, standard_error
@@ -47,9 +47,6 @@ class Leaderboard:
     def __init__(self, rows: Sequence[LeaderboardEntry]) -> None:
         first = rows[0].run
         self.dataset, self.metric, self.clips = first.dataset, first.metric, first.clips
-        scored = in_same_clusters({row.name: row.mean for row in rows if row.mean is not None})
-        for row in rows:
-            row.mean = scored.get(row.name)
         self.notes = _keep_common_clips(rows)
         self.rows = sorted(rows, key=self._order)
         self._drawn = _draw([row for row in self.rows if row.mean is not None])
@@ -106,7 +103,7 @@ class Leaderboard:
         return found
 
     @cached_property
-    def _makings(self) -> dict[str, str]:
+    def _labels_made(self) -> dict[str, str]:
         """How the labels of each row were made; empty where all were made alike, or named by the
         baselines themselves."""
         entries = {
@@ -117,9 +114,9 @@ class Leaderboard:
         return unlike_labels(entries)
 
     def _row_warnings(self, row: LeaderboardEntry) -> list[str]:
-        making = self._makings.get(row.name)
-        unlike = f"other labels: made by {making}, those of other rows otherwise, which alone may "
-        own = [unlike + "be the difference between them"] if making else []
+        made = self._labels_made.get(row.name)
+        unlike = f"other labels: made by {made}, those of other rows otherwise, which alone may "
+        own = [unlike + "be the difference between them"] if made else []
         return [*own, *row.run.warnings]
 
     def as_json(self) -> dict[str, Any]:
@@ -133,7 +130,9 @@ class Leaderboard:
             "primary": primary,
             "headlines": headlines(primary, names),
             "figures": names,
-            "conditions": {key: _told(value) for key, value in self.metric.conditions.items()},
+            "conditions": {
+                key: _condition_text(value) for key, value in self.metric.conditions.items()
+            },
             "comparable": bool(first) and first[0].comparable,
             "clips": len(self.clips),
             "counted": first[0].n_counted if first else 0,
@@ -241,7 +240,7 @@ class Leaderboard:
         primary = self.metric.primary
         groups: dict[str, list[LeaderboardEntry]] = {}
         for row in self.rows:
-            if row.mean is not None and not row.run.is_dry:
+            if row.mean is not None and not row.excluded:
                 groups.setdefault(_without_seed(row.run), []).append(row)
         found = []
         for rows in groups.values():
@@ -295,7 +294,9 @@ def _key(run: ReportRun) -> str:
     """Key of the leaderboard that a run belongs to."""
     clips = [[clip.name, *clip.labels] for clip in run.clips]
     metric = [run.metric.name, run.metric.primary, run.metric.conditions]
-    text = json.dumps([run.dataset, clips, metric], sort_keys=True, default=str)
+    cluster = run.settings.dataset.get("cluster") or {}
+    rule = [cluster.get("pattern"), cluster.get("column")]
+    text = json.dumps([run.dataset, clips, metric, rule], sort_keys=True, default=str)
     return hashlib.blake2b(text.encode("utf-8", "replace")).hexdigest()
 
 
@@ -310,17 +311,16 @@ def _names(runs: Sequence[ReportRun]) -> list[str]:
 
 
 def _keep_common_clips(rows: Sequence[LeaderboardEntry]) -> list[str]:
-    """Restrict all rows to the clips that all compared ones have (missing=skip), with a note."""
+    """Score all rows on the clips that all compared ones have (missing=skip); returns a note."""
     compared = {row.name: row.mean for row in rows if row.mean and not row.excluded}
     if rows[0].missing != "skip" or len(compared) < 2:
         return []
     kept, notes = on_common_clips(compared, "skip")
     clips = set(next(iter(kept.values())).contributions.clips)
     for row in rows:
-        if row.mean is not None:
-            own = sorted(clips.intersection(row.mean.contributions.clips))
-            row.scores = [each.restricted(own) for each in row.scores] if own else []
-            row.mean = row.mean.restricted(own) if own else None
+        if row.mean is not None and not clips.issuperset(row.mean.contributions.clips):
+            anew = make_entry(row.run, row.name, row.missing, clips)
+            row.scores, row.mean = anew.scores, anew.mean
     return notes
 
 
@@ -359,8 +359,8 @@ def _without_seed(run: ReportRun) -> str:
     return json.dumps([*same, settings.engine, settings.machine.dtype], sort_keys=True, default=str)
 
 
-def _told(condition: Any) -> str:
-    """A condition of a metric in words: of protocols, the names."""
+def _condition_text(condition: Any) -> str:
+    """A condition of a metric as text: of protocols, the names."""
     return ", ".join(condition) if isinstance(condition, Mapping) else str(condition)
 
 

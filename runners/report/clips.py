@@ -37,8 +37,8 @@ Media = Callable[[Path], str]
 def index(board: Leaderboard, starts: Sequence[int], media: Media) -> dict[str, Any]:
     """The index of a board's gallery; `starts` are those of its shards."""
     words = _Words()
-    strict = PARSERS[getattr(board.metric, "parser", "strict")]
-    truth = [words.ids(strict(list(clip.labels))) for clip in board.clips]
+    parse = PARSERS[getattr(board.metric, "parser", "strict")]
+    truth = [words.ids(parse(list(clip.labels))) for clip in board.clips]
     rows = [_columns(row, words) for row in board.rows]
     return {
         "names": [clip.name for clip in board.clips],
@@ -48,7 +48,7 @@ def index(board: Leaderboard, starts: Sequence[int], media: Media) -> dict[str, 
         "statuses": [str(status) for status in _STATUSES],
         "rows": rows,
         "disagreement": _disagreement(
-            [row["labels"] for row in rows if not row["bound"]], words, board
+            [row for row in rows if not row["bound"]], words.words, board
         ),
         "starts": list(starts),
         **_meanings(words.words, board),
@@ -118,22 +118,23 @@ def _meanings(labels: list[str], board: Leaderboard) -> dict[str, Any]:
 
 
 def _disagreement(
-    columns: list[list[list[int]]], words: _Words, board: Leaderboard
+    rows: Sequence[Mapping[str, Any]], labels: list[str], board: Leaderboard
 ) -> list[int | None]:
     """Disagreement on each clip, in percent: baselines without an emotion that another one names.
 
     Averaged over the emotions that are named at all, as groups of the first wheel at level 1 where
-    the metric has wheels; 0 where all baselines agree, None where none names any.
+    the metric has wheels; 0 where all agree, None where none names any and where fewer than two
+    have described the clip.
     """
-    if not columns:
-        return [None] * len(board.clips)
-    group = _first_wheel(words.words, board)
+    group = _first_wheel(labels, board)
     found = list[int | None]()
-    for answers in zip(*columns, strict=True):
-        named = [{group[label] for label in labels} - {-1} for labels in answers]
-        emotions = set().union(*named)
+    for clip in range(len(board.clips)):
+        done = [row["labels"][clip] for row in rows if row["status"][clip] != _NOT_DONE]
+        named = [{group[label] for label in each} - {-1} for each in done]
+        emotions = set[int]().union(*named)
         agreeing, all_named = sum(map(len, named)), len(emotions) * len(named)
-        found.append(round(100 * (1 - agreeing / all_named)) if all_named else None)
+        is_known = all_named and len(done) > 1
+        found.append(round(100 * (1 - agreeing / all_named)) if is_known else None)
     return found
 
 

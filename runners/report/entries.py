@@ -1,16 +1,20 @@
 """One run on its leaderboard: its readings scored, and their mean."""
 
 import math
+from collections.abc import Collection
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 
+from ovmer.baselines.errors import PrerequisiteError
 from ovmer.runners.data import in_clusters
 from ovmer.runners.report.runs import ReportRun
 from ovmer.runners.scoring import Scores
+from ovmer.runners.scoring.grouping import GroupingMetric
 from ovmer.runners.scoring.resampling import FloatArray
 from ovmer.runners.scoring.result import mean_scores, ratio
+from ovmer.runners.scoring.words import WordMetric
 
 
 @dataclass
@@ -58,43 +62,58 @@ class LeaderboardEntry:
         if self.scores:
             index = {clip.name: i for i, clip in enumerate(self.run.clips)}
             clips = self.scores[0].contributions.clips
-            readings = [_clip_scores(each) for each in self.scores]
+            by_mapping = isinstance(self.run.metric, WordMetric | GroupingMetric)
+            score = _mean_over_mappings if by_mapping else _primary
+            readings = [score(each) for each in self.scores]
             found[np.array([index[name] for name in clips])] = np.mean(readings, axis=0)
         return found
 
 
-def make_entry(run: ReportRun, name: str, missing: str) -> LeaderboardEntry:
-    scores = _score(run, missing)
+def make_entry(
+    run: ReportRun, name: str, missing: str, clips: Collection[str] | None = None
+) -> LeaderboardEntry:
+    """The run scored, on some `clips` alone if they are given; a warning where it cannot be."""
+    scores = list[Scores]()
+    try:
+        scores = _score(run, missing, clips)
+    except PrerequisiteError as error:
+        run.warnings.append(f"not scored: {error}")
     if not scores:
         return LeaderboardEntry(run, name, [], None, missing)
     mean = in_clusters(mean_scores(scores), run.clips, run.settings.dataset.get("cluster"))
     return LeaderboardEntry(run, name, scores, mean, missing)
 
 
-def _score(run: ReportRun, missing: str) -> list[Scores]:
+def _score(run: ReportRun, missing: str, clips: Collection[str] | None) -> list[Scores]:
     """One for each reading, over the clips that are done in all of them."""
     truth = run.truth
+    wanted = set(truth if clips is None else clips)
     labelled = set.intersection(*(set(labels) for labels in run.readings))
     failed = {each.name for each in run.predictions.values() if each.failed}
     if missing == "skip":
-        truth = {name: labels for name, labels in truth.items() if name in labelled - failed}
+        wanted &= labelled - failed
     elif not run.is_whole:
-        truth = {name: labels for name, labels in truth.items() if name in labelled | failed}
+        wanted &= labelled | failed
+    truth = {name: labels for name, labels in truth.items() if name in wanted}
     if not truth:
         return []
     found = [{name: each.labels for name, each in labels.items()} for labels in run.readings]
     return [run.metric.score(labels, truth, missing="zero") for labels in found]
 
 
-def _clip_scores(scores: Scores) -> FloatArray:
+def _primary(scores: Scores) -> FloatArray:
+    """(clips): the primary figure of each clip by itself."""
+    figures = scores.aggregate(scores.contributions.values)
+    return np.where(scores.counted, figures[scores.primary], np.nan)
+
+
+def _mean_over_mappings(scores: Scores) -> FloatArray:
     """(clips): F (or the hit) averaged over the mappings under which the clip counts.
 
     Not the primary figure of a single clip: there a mapping under which it does not count is 0, so
-    that a perfect answer would not get 1. Of a metric over classes it is that figure.
+    that a perfect answer would not get 1.
     """
     columns, values = scores.contributions.columns, scores.contributions.values
-    if not all(name.endswith("counted") for name in columns[2::3]):
-        return np.where(scores.counted, scores.aggregate(values)[scores.primary], np.nan)
     first, second, counted = (values[:, part::3] for part in range(3))
     if columns[1].endswith("recall"):
         first = ratio(2 * first * second, first + second, 0.0)

@@ -112,7 +112,7 @@ def read_run(folder: RunFolder, datasets: "DatasetCache") -> ReportRun:
         )
     settings = settings_from_json(info.settings, path)
     predictions = folder.read_predictions()
-    clips, warnings = datasets.clips(settings, path)
+    clips, warnings = datasets.clips(settings.dataset)
     if clips is None:
         clips = [Clip(name, None, None, None, "", ()) for name in sorted(predictions)]
         clips = clips[: settings.dataset.get("limit")]
@@ -166,11 +166,11 @@ class DatasetCache:
         self._root = root
         self._read: dict[str, tuple[Sequence[Clip] | None, list[str]]] = {}
 
-    def clips(self, settings: Settings, path: Path) -> tuple[Sequence[Clip] | None, list[str]]:
+    def clips(self, dataset: Mapping[str, Any]) -> tuple[Sequence[Clip] | None, list[str]]:
         """The clips (None if even their tables are gone), and warnings about them."""
-        key = json.dumps([settings.dataset, settings.outputs], sort_keys=True)
+        key = json.dumps(dataset, sort_keys=True)
         if key not in self._read:
-            self._read[key] = self._find(settings.dataset)
+            self._read[key] = self._find(dataset)
         clips, warnings = self._read[key]
         return clips, list(warnings)
 

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from ovmer.baselines.errors import PrerequisiteError
+from ovmer.baselines.errors import PrerequisiteError, one_of
 from ovmer.runners.scoring.parsing import Labels
 from ovmer.runners.scoring.result import FloatArray, Scores
 
@@ -145,9 +145,3 @@ def wrong_value(clip: str, whose: str, what: str) -> PrerequisiteError:
     return PrerequisiteError(
         f"the {whose} of clip {clip!r} is {what}; correct it where it is stored"
     )
-
-
-def one_of(key: str, value: str, choices: Iterable[str]) -> None:
-    """Raise PrerequisiteError where the value of a setting is none of the choices."""
-    if value not in choices:
-        raise PrerequisiteError(f"{key} is {value!r}; choose one of {', '.join(choices)}")

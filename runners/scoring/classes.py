@@ -19,7 +19,8 @@ from typing import Any
 
 import numpy as np
 
-from ovmer.runners.scoring.base import Metric, one_of, wrong_value
+from ovmer.baselines.errors import one_of
+from ovmer.runners.scoring.base import Metric, wrong_value
 from ovmer.runners.scoring.parsing import string_to_list, visible
 from ovmer.runners.scoring.result import Contributions, FloatArray, Scores, Share, ratio
 

@@ -1,4 +1,4 @@
-"""A comparison of runs (`significance.Family`) as text and as rows to write."""
+"""A comparison of runs (`significance.RunComparison`) as text and as rows to write."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -42,7 +42,7 @@ def conclusion(pair: PairComparison, family: RunComparison) -> str:
     if not pair.differing:
         return "the same in every clip"
     if pair.p < family.alpha:
-        return f"{pair.first if pair.difference > 0 else pair.second} is better"
+        return f"{family.better(pair)} is better"
     if pair.p_equivalent < family.alpha:
         return f"equivalent within {100 * family.margin:g} points"
     return "no clear difference"

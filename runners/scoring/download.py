@@ -5,7 +5,13 @@ import tempfile
 from pathlib import Path
 
 from ovmer.baselines.errors import PrerequisiteError
-from ovmer.runners.scoring.word_tables import TABLES, is_complete, read_tables, wheel_root
+from ovmer.runners.scoring.word_tables import (
+    EDITIONS,
+    TABLES,
+    is_complete,
+    read_tables,
+    wheel_root,
+)
 
 _SECONDS = 30  # without a byte, after which a server counts as gone
 
@@ -29,7 +35,7 @@ def download_tables(root: Path | None, url: str) -> Path:
                 shutil.copyfile(folder / table.path, path)
             else:
                 _download(f"{url}/{table.source}", path, table.sha256)
-        for edition in ("mer2025", "mer2026"):
+        for edition in EDITIONS:
             read_tables(partial, edition)
         if folder.exists():
             for table in TABLES:

@@ -11,7 +11,7 @@ MER2024 ranks by `avg`, the mean of the two; OV-MER prints `F`, their harmonic m
 
 import zipfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -19,9 +19,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ovmer.baselines.errors import PrerequisiteError
-from ovmer.runners.scoring.base import Metric, one_of
-from ovmer.runners.scoring.label_files import Columns, read_label_file
+from ovmer.baselines.errors import PrerequisiteError, one_of
+from ovmer.runners.scoring.base import Metric
+from ovmer.runners.scoring.label_files import Columns, collect
 from ovmer.runners.scoring.labels import FlatLabels, parse_all, parser_notes
 from ovmer.runners.scoring.parsing import PARSERS, friendly_list, listlist_to_list
 from ovmer.runners.scoring.result import Contributions, FloatArray, Scores, ratio
@@ -46,8 +46,8 @@ class GroupingMetric(Metric):
 
     def __post_init__(self) -> None:
         one_of("metric.parser", self.parser, PARSERS)
-        self._replies = read_replies(self.replies)
-        self.grouped_by = self.grouped_by or _model_of(self.replies)
+        self._replies, models = read_replies(self.replies)
+        self.grouped_by = self.grouped_by or models
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -133,40 +133,35 @@ def _compare(
     return both / max(len(ours), 1), both / max(len(theirs), 1)
 
 
-def read_replies(source: Any) -> dict[str, str]:
-    """Name -> reply text from a mapping, a folder or .zip of NAME.npy (MER2024's), or a table.
+def read_replies(source: Any) -> tuple[dict[str, str], str | None]:
+    """Name -> reply text, and the models that replied, where the source says it.
 
-    A table is a file that `read_label_file` reads, with a column or key `reply`.
+    From a mapping, a folder or .zip of NAME.npy (MER2024's), or a table (`read_table`) with a
+    column or key `reply` and, where it is known, `grouped_by`.
 
     Raises PrerequisiteError for no source, and for one that cannot be read.
     """
     if isinstance(source, Mapping):
-        return {str(name): str(reply) for name, reply in source.items()}
+        return {str(name): str(reply) for name, reply in source.items()}, None
     if not source:
         raise PrerequisiteError(
             "metric.replies is missing; give the recorded groups: a folder or .zip of NAME.npy, "
             "or a .json, .jsonl or .csv of name and reply"
         )
-    path = Path(source).expanduser()
+    path, models = Path(source).expanduser(), set[str]()
     if path.is_dir() or path.suffix == ".zip":
         replies = _npy_texts(path)
     else:
-        found = read_label_file(path, Columns(("reply",))).values
+        table = read_table(path)
+        table = replace(table, rows=list(table.rows))
+        found = collect(path, table, Columns(("reply",))).values
         replies = {name: reply for name, reply in found.items() if isinstance(reply, str)}
+        if _GROUPED_BY in table.header.values():
+            named = collect(path, table, Columns((), value=_GROUPED_BY)).values
+            models = {str(each) for each in named.values() if each is not None}
     if not replies:
         raise PrerequisiteError(f"metric.replies: {path} holds no replies")
-    return replies
-
-
-def _model_of(source: Any) -> str | None:
-    """The models that the column `grouped_by` of a table of replies names; None where none is."""
-    path = None if isinstance(source, Mapping) else Path(source).expanduser()
-    if path is None or path.is_dir() or path.suffix == ".zip":
-        return None
-    if _GROUPED_BY not in read_table(path).header.values():
-        return None
-    models = read_label_file(path, Columns((), value=_GROUPED_BY)).values.values()
-    return ", ".join(sorted({str(each) for each in models}))
+    return replies, ", ".join(sorted(models)) or None
 
 
 def _npy_texts(path: Path) -> dict[str, str]:

@@ -13,8 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from ovmer.baselines.errors import PrerequisiteError
-from ovmer.runners.scoring.base import one_of
+from ovmer.baselines.errors import PrerequisiteError, one_of
 from ovmer.runners.scoring.labels import EncodedLabels, overlap
 from ovmer.runners.scoring.result import FloatArray, Scores, mean, ratio
 from ovmer.runners.scoring.vocabulary import MAPPINGS, WHEELS

@@ -47,13 +47,12 @@ def make_intervals(
     found = {}
     for name, value in scores.figures.items():
         share = _share(scores, name, value)
-        if too_few_clusters(sample):
-            found[name] = NO_INTERVAL
-        elif share is not None:
+        if share is not None and not too_few_clusters(sample):
             found[name] = wilson(*share, confidence)
-        else:
-            low, high = interval_of(value, drawn[name], sample, confidence)
-            found[name] = max(low, 0.0), min(high, 1.0)
+            continue
+        low, high = interval_of(value, drawn[name], sample, confidence)
+        is_bounded = name not in scores.unbounded
+        found[name] = (max(low, 0.0), min(high, 1.0)) if is_bounded else (low, high)
     return Intervals(found, _notes(scores, drawn))
 
 
@@ -123,6 +122,8 @@ def t_quantile(probability: float, df: float) -> float:
 def _share(scores: "Scores", name: str, value: float) -> tuple[float, float] | None:
     """(hits, of how many), where the figure is a share of clips or has no spread at all."""
     sample = scores.contributions
+    if name in scores.unbounded:
+        return None
     if value in (0.0, 1.0):
         columns = dict(zip(sample.columns, sample.sums.tolist(), strict=True))
         of = columns.get(f"{name}/counted", scores.n_counted)

@@ -86,7 +86,7 @@ class EncodedLabels:
     clip: Ints
     """(labels): the clip of each label."""
     row: Ints
-    """(labels): its row in the vocabulary, UNKNOWN if it is in no table."""
+    """(labels): its row in the vocabulary, UNKNOWN if it has none."""
     rows: dict[str, int]
     """Each distinct label, as parsed -> its row."""
 

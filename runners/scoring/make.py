@@ -6,8 +6,7 @@ from importlib import import_module
 from importlib.resources import files
 from typing import Any
 
-from ovmer.adapters.registry import near
-from ovmer.baselines.errors import PrerequisiteError
+from ovmer.baselines.errors import PrerequisiteError, near
 from ovmer.runners.scoring.base import Metric
 from ovmer.runners.scoring.parsing import Labels
 from ovmer.runners.scoring.result import Scores
@@ -41,6 +40,8 @@ def make_metric(settings: Mapping[str, Any]) -> Metric:
             raise PrerequisiteError(f"metric {kind} has no key {key!r}; {near(key, defaults)}")
         if isinstance(defaults[key], str) and not isinstance(value, str):
             raise PrerequisiteError(f"metric.{key} is {value!r}; give a word")
+        if isinstance(defaults[key], tuple) and isinstance(value, str):
+            raise PrerequisiteError(f"metric.{key} is {value!r}; give a list, [{value}]")
     metric: Metric = cls(**given)
     if metric.primary not in metric.figure_names:
         raise PrerequisiteError(

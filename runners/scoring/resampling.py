@@ -37,7 +37,7 @@ class Contributions:
     """Sorted."""
     columns: tuple[str, ...]
     values: FloatArray
-    """(clips x columns), each in [0, 1]."""
+    """(clips x columns): mostly in [0, 1]; a number or a judge's score may lie outside."""
     clusters: tuple[str, ...] = ()
     """The cluster (speaker, video, dialogue) of each clip; empty: clips are independent."""
 
@@ -67,11 +67,12 @@ class Contributions:
         np.add.at(sums, self.unit_of, values)
         return sums
 
-    @property
-    def scale(self) -> float:
-        """A power of two: sums of as many draws of multiples of 1 / scale are exact."""
+    def scale(self, *values: FloatArray) -> float:
+        """A power of two: sums of as many draws of multiples of 1 / scale as large are exact."""
         largest = int(np.bincount(self.unit_of).max()) if self.clusters else 1
-        return float(2.0 ** (52 - (self.n_units * largest).bit_length()))
+        bits = (self.n_units * largest).bit_length()
+        above = max(float(np.fmax.reduce(np.abs(each), axis=None, initial=1)) for each in values)
+        return float(2.0 ** (52 - bits - math.ceil(math.log2(above))))
 
     def restricted(self, clips: Sequence[str]) -> "Contributions":
         """The contributions of the given clips (sorted), which must be among ours."""
@@ -98,12 +99,13 @@ def resample(parts: Sequence[Contributions], replicates: int, seed: int = 0) -> 
     distinct = np.empty((len(first.clips), len(index)))
     for key, column in zip(keys, columns, strict=True):
         distinct[:, index[key]] = column
-    distinct *= first.scale
+    scale = first.scale(distinct)
+    distinct *= scale
     whole = first.unit_sums(np.rint(distinct, out=distinct))
     most = _BLOCK // first.n_units
     rows = max(most - whole.shape[1], most // 2, 1)
     drawn = [counts @ whole for counts in _resample_counts(first.n_units, replicates, seed, rows)]
-    sums = np.concatenate(drawn) / first.scale
+    sums = np.concatenate(drawn) / scale
     ends = np.cumsum([len(part.columns) for part in parts])
     indices = np.split(np.array([index[key] for key in keys]), ends[:-1])
     return [sums[:, each] for each in indices]

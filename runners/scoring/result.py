@@ -65,6 +65,10 @@ class Scores:
     confidence: float = 0.95
     shares: Mapping[str, Share] = field(default_factory=dict)
     """The figures that are plain shares of clips."""
+    unbounded: frozenset[str] = frozenset()
+    """The figures that may lie outside [0, 1], such as an error or a correlation."""
+    errors: frozenset[str] = frozenset()
+    """The figures of which less is better."""
     repeats: tuple[Mapping[str, float], ...] = ()
     """Of several readings (`mean_scores`) the figures of each."""
     cluster: str = ""

@@ -87,6 +87,12 @@ class RunComparison:
     confidence: float
     margin: float = MARGIN
     notes: tuple[str, ...] = field(default=())
+    is_error: bool = False
+    """Whether less of the figure is better."""
+
+    def better(self, pair: PairComparison) -> str:
+        """The run of a pair whose figure is the better one."""
+        return pair.first if (pair.difference > 0) != self.is_error else pair.second
 
     @property
     def alpha(self) -> float:
@@ -116,9 +122,9 @@ class RunComparison:
             if math.isnan(each.p):
                 return {}
             if each.p < self.alpha:
-                ahead = each.difference > 0
-                worse[each.first if ahead else each.second] += 1
-                better[each.second if ahead else each.first] += 1
+                ahead = self.better(each)
+                worse[ahead] += 1
+                better[each.second if ahead == each.first else each.first] += 1
         return {name: (1 + better[name], len(compared) - worse[name]) for name in compared}
 
     @property
@@ -156,6 +162,7 @@ def compare(
         seed=seed,
         confidence=confidence,
         margin=margin,
+        is_error=chosen in first.errors,
     )
     return replace(family, notes=(*notes, *family.notes))
 
@@ -188,16 +195,18 @@ def compare_contributions(
     seed: int = 0,
     confidence: float = 0.95,
     margin: float = MARGIN,
+    is_error: bool = False,
 ) -> RunComparison:
     """Compare every pair of runs from what each clip contributes to a figure.
 
     All runs hold the same clips in the same clusters. `statistic` turns column sums (... x columns)
     into the figure (...), be it a mean, an F or a kappa. `drawn` are the figures on resamples
-    (replicates) where the caller has drawn them already.
+    (replicates) where the caller has drawn them already; `is_error` says that less is better.
     """
     first = next(iter(runs.values()))
     unsorted = ((name, float(statistic(each.sums))) for name, each in runs.items())
-    figures = dict(sorted(unsorted, key=lambda pair: (math.isnan(pair[1]), -pair[1])))
+    sign = -1 if is_error else 1
+    figures = dict(sorted(unsorted, key=lambda pair: (math.isnan(pair[1]), -sign * pair[1])))
     defined = [name for name, value in figures.items() if not math.isnan(value)]
     if drawn is None:
         replicates = replicates_for(first.n_units, replicates)
@@ -209,7 +218,7 @@ def compare_contributions(
         figure,
         figures,
         (),
-        _shares_best(defined, values),
+        _shares_best(defined, sign * values),
         math.nan,
         len(first.clips),
         first.n_units,
@@ -217,15 +226,16 @@ def compare_contributions(
         confidence,
         margin,
         tuple(_notes(first, figures, defined)),
+        is_error,
     )
     if len(defined) < 2:
         return family
     tests = step_down(
         np.array([figures[name] for name in defined]), values, first.n_units, confidence
     )
-    pairs = _Pairs({name: runs[name] for name in defined}, statistic, seed)
+    swaps = _SwapTests({name: runs[name] for name in defined}, statistic, seed)
     made = tuple(
-        _pair(family, i, tests, defined, values, pairs, first) for i in range(len(tests.p))
+        _pair(family, i, tests, defined, values, swaps, first) for i in range(len(tests.p))
     )
     return replace(family, pairs=made, error=float(np.median(tests.error)))
 
@@ -236,7 +246,7 @@ def _pair(
     tests: PairTests,
     names: Sequence[str],
     drawn: FloatArray,
-    swaps: "_Pairs",
+    swaps: "_SwapTests",
     sample: Contributions,
 ) -> PairComparison:
     """The comparison of one pair."""
@@ -277,7 +287,7 @@ def _p_equivalent(difference: float, error: float, family: RunComparison, units:
     return max(least, float(stdtr(units - 1, -room / error)))
 
 
-class _Pairs:
+class _SwapTests:
     """The permutation tests of all pairs, as far as they can be afforded."""
 
     def __init__(self, runs: Mapping[str, Contributions], statistic: Statistic, seed: int) -> None:

@@ -43,7 +43,7 @@ def swap_test(
     seed: int = 0,
 ) -> SwapTest:
     """Test two runs over the same clips; clips of one cluster are swapped together."""
-    scale = first.scale
+    scale = first.scale(first.values, second.values)
     ours, theirs = (first.unit_sums(np.rint(each.values * scale)) for each in (first, second))
     change = ours - theirs
     change = change[change.any(axis=1)]

@@ -47,7 +47,7 @@ MAPPINGS = ("M1", "M2", *(f"M3-W{wheel}-L{level}" for wheel in WHEELS for level 
 
 SHIPPED = "shipped"
 UNKNOWN = 0
-"""The row of a label that is in no table."""
+"""The row of a label that is not in the vocabulary."""
 
 _LONGEST_WORD = 40  # letters; what is longer is no word of a dictionary
 # Regular derivations, which a lemmatiser leaves alone: happiness, sadly, excitement, frustration.

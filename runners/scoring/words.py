@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from ovmer.runners.scoring.base import Metric, one_of
+from ovmer.baselines.errors import one_of
+from ovmer.runners.scoring.base import Metric
 from ovmer.runners.scoring.labels import EncodedLabels, Ints, encode, parse_all, parser_notes
 from ovmer.runners.scoring.parsing import PARSERS, friendly_list
 from ovmer.runners.scoring.result import Contributions, FloatArray, Rows, Scores

@@ -35,10 +35,8 @@ def estimate(state: JobState) -> str:
     tokens = [scale * sum(each[key] for each in speeds) for key in ("prompt_tokens", "new_tokens")]
     last = [each for each in speeds if each["clips"]][-1]
     hours = left * last["seconds"] / last["clips"] / 3600
-    words = [
-        f"clips left: {left}",
-        f"{_long(hours)} at {last['clips'] / last['seconds']:.2f} clips/s",
-    ]
+    rate = f" at {last['clips'] / last['seconds']:.2f} clips/s" if last["seconds"] else ""
+    words = [f"clips left: {left}", f"{_long(hours)}{rate}"]
     if any(tokens):
         words.append(f"{_short(tokens[0])} prompt tokens and {_short(tokens[1])} new ones")
     if (amount := money(job.settings.price, *tokens)) is not None:

@@ -8,13 +8,13 @@ Clips, requests and records are made or read where they are used, as those of 10
 take hundreds of megabytes.
 """
 
-import hashlib
 import json
 from array import array
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from fnmatch import fnmatchcase
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -38,11 +38,10 @@ _LASTING = (*ANSWERED, Status.UNREADABLE, Status.MISSING_MODALITY)
 """Answers, and failures caused by the clip's files: asked again only when those have changed. The
 cause of the others may have passed (memory, a server, a bug since fixed), so each new run asks."""
 
-_INTERVALS = 2  # of how intervals are made: scores made otherwise are made anew
+_INTERVALS = 2  # version of the intervals: scores with others are made anew
 _NOWHERE = -1
 _KEY = 12  # bytes of a label_key
 _NO_KEY = bytes(_KEY).hex()
-_AT_ONCE = 1000
 
 
 class ExtractionState:
@@ -198,61 +197,39 @@ class JobState:
 
     @property
     def score_digest(self) -> str:
-        """Hash of everything that the scores follow from: `digest` of its JSON."""
-        length = sum(map(len, self._scored_json()))
-        found = hashlib.blake2b(f"{length}:".encode(), digest_size=12)
-        for piece in self._scored_json():
-            found.update(piece.encode())
-        return found.hexdigest()
-
-    def _scored_json(self) -> Iterator[str]:
-        """The labels, the truth and the metric's settings as a JSON list, in pieces."""
+        """Hash of all that the scores follow from: the metric's settings, labels and truth."""
         # Not the tables' location: the conditions name them, and their content is checked.
         settings = {key: v for key, v in self.job.settings.metric.items() if key != "wheel_root"}
         clusters = self.job.settings.dataset.get("cluster")
         metric = [settings, self.metric.conditions, clusters, _INTERVALS]
-        names = sorted(self.names)
-        yield "[["
-        for number, reading in enumerate(self.readings):
-            yield ", " * (number > 0)
-            yield from self._json_object(names, reading.labels)
-        yield "], "
-        yield from self._json_object(names, self._truth)
-        yield f", {json.dumps(metric, sort_keys=True)}]"
-
-    def _json_object(self, names: Sequence[str], values: Sequence[Any]) -> Iterator[str]:
-        before = "{"
-        for at in range(0, len(names), _AT_ONCE):
-            some = {name: values[self.names[name]] for name in names[at : at + _AT_ONCE]}
-            known = {name: value for name, value in some.items() if value is not None}
-            if known:
-                yield before + json.dumps(known, sort_keys=True)[1:-1]
-                before = ", "
-        yield "}" if before == ", " else "{}"
+        labels = [reading.labels for reading in self.readings]
+        clips = zip(self.names, self._truth, *labels, strict=True)
+        return digest_of(chain([json.dumps(metric, sort_keys=True)], map(repr, clips)), size=12)
 
     @property
     def results(self) -> str:
         """Hash of what the exchange files hold: each clip's status and labels, in order."""
         first = self.readings[0]
-        return digest_of(
-            (
-                f"{name} {status} {None if labels is None else first.key(number)}"
-                for (name, number), status, labels in zip(
-                    self.names.items(), self.statuses, first.labels, strict=True
-                )
-            ),
-            size=12,
+        clips = zip(self.names.items(), self.statuses, first.labels, strict=True)
+        kept = (
+            f"{name} {status} {None if labels is None else first.key(number)}"
+            for (name, number), status, labels in clips
         )
+        return digest_of(kept, size=12)
 
     @property
     def counts(self) -> Counter[Status]:
         return Counter(status for status in self.statuses if status is not None)
 
     @property
-    def failed(self) -> Sequence[Prediction]:
-        known = (*ANSWERED, None)
-        numbers = [n for n, status in enumerate(self.statuses) if status not in known]
-        return LazySequence(numbers, lambda number: next(self.records([number])))
+    def failed(self) -> int:
+        """How many clips failed."""
+        return sum(number for status, number in self.counts.items() if status not in ANSWERED)
+
+    @property
+    def all_failed(self) -> bool:
+        """Whether no clip was answered; then figures say nothing of the model."""
+        return 0 < self.failed == len(self.clips)
 
     @property
     def is_done(self) -> bool:
@@ -267,7 +244,7 @@ class JobState:
     @property
     def is_fine(self) -> bool:
         """Done, and no clip failed; that one lacks what the model uses is no failure of the run."""
-        return self.is_done and len(self.failed) == self.counts[Status.MISSING_MODALITY]
+        return self.is_done and self.failed == self.counts[Status.MISSING_MODALITY]
 
 
 def look(

@@ -10,13 +10,11 @@ reaches its time limit is queued again by submitit as often as `max_num_timeout`
 where it stopped.
 """
 
-import argparse
 import os
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import version
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ovmer.baselines.errors import PrerequisiteError
@@ -53,16 +51,7 @@ def taken_out(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
         return [], list(arguments)
     ours = [each for each in arguments if each.startswith(_CHOICE)]
     ours += [each for each in arguments if each.lstrip("+").startswith("hydra.launcher.")]
-    rest = [each for each in arguments if each not in ours]
-    return ours + _search_path(arguments), rest
-
-
-def _search_path(arguments: Sequence[str]) -> list[str]:
-    """`--config-dir` as the override that composing a job once more takes, where it is given."""
-    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    parser.add_argument("--config-dir", "-cd", type=Path)
-    folder = parser.parse_known_args(list(arguments))[0].config_dir
-    return [f"hydra.searchpath=['file://{folder.resolve()}']"] if folder else []
+    return ours, [each for each in arguments if each not in ours]
 
 
 def as_planned(job: Job, launcher: Sequence[str]) -> Job:
@@ -135,7 +124,8 @@ def _submit_here(jobs: Sequence[Job], launcher: Sequence[str]) -> Iterator[tuple
 
 def awaited(job: Job, jobs: Sequence[Job]) -> list[int]:
     """The indices of the jobs whose runs this one takes its clues from (baseline=combined)."""
-    sources = {path.resolve() for path in job.adapter.sources()}
+    if not (sources := {path.resolve() for path in job.adapter.sources()}):
+        return []
     return [index for index, each in enumerate(jobs) if each.folder.resolve() in sources]
 
 

@@ -7,7 +7,8 @@ from typing import Any
 from tabulate import tabulate
 
 from ovmer.baselines.errors import Status
-from ovmer.runners.ablation import WHOLE, AblationRun, changes
+from ovmer.runners.ablation import AblationRun, changes
+from ovmer.runners.describing.inputs import ALL
 from ovmer.runners.folder.run_json import is_dry
 from ovmer.runners.folder.scores_json import StoredScores
 from ovmer.runners.scoring.base import headlines
@@ -26,7 +27,7 @@ _Scored = tuple[JobState, StoredScores | None]
 
 def summary(states: Sequence[JobState]) -> str:
     """The table over jobs, with the notes that a reader of its figures needs."""
-    rows = [(state, None if _all_failed(state) else state.scores) for state in states]
+    rows = [(state, None if state.all_failed else state.scores) for state in states]
     figures = _figure_names([scores for _, scores in rows if scores is not None])
     protocols = [_protocol(state) for state in states]
     varying = [key for key in protocols[0] if len({each[key] for each in protocols}) > 1]
@@ -60,7 +61,7 @@ def summary(states: Sequence[JobState]) -> str:
 
 def _input_lines(states: Sequence[JobState]) -> list[str]:
     """The ablation of inputs, if a sweep has runs with fewer."""
-    if all(state.job.settings.inputs == WHOLE for state in states):
+    if all(state.job.settings.inputs == ALL for state in states):
         return []
     found = changes([_row(state) for state in states])
     if not found:
@@ -91,14 +92,9 @@ def _input_lines(states: Sequence[JobState]) -> list[str]:
 def _row(state: JobState) -> AblationRun:
     said = {n: each.description for n, each in state.predictions.items() if not each.failed}
     scores = None
-    if state.scores is not None and not is_dry(state.job.identity) and not _all_failed(state):
+    if state.scores is not None and not is_dry(state.job.identity) and not state.all_failed:
         scores = state.metric.score(state.readings[0].found, state.truth, missing="zero")
     return AblationRun(state.job.label, state.job.settings, said, scores)
-
-
-def _all_failed(state: JobState) -> bool:
-    """Whether no clip was answered; the figures say nothing of the model then."""
-    return bool(state.failed) and len(state.failed) == len(state.clips)
 
 
 def _protocol(state: JobState) -> dict[str, str]:
@@ -114,7 +110,7 @@ def _protocol(state: JobState) -> dict[str, str]:
 
 def _counts(state: JobState) -> list[str]:
     counts = state.counts
-    numbers = (len(state.clips), counts[Status.OK], counts[Status.EMPTY], len(state.failed))
+    numbers = (len(state.clips), counts[Status.OK], counts[Status.EMPTY], state.failed)
     return [str(number) for number in numbers]
 
 
@@ -167,7 +163,7 @@ def _notes(rows: Sequence[_Scored], protocol: Mapping[str, str]) -> list[str]:
     for state, scores in rows:
         if scores is None:
             why = "not finished" if state.has_truth else "without true labels to score against"
-            why = "every clip failed" if _all_failed(state) else why
+            why = "every clip failed" if state.all_failed else why
             without.setdefault(why, []).append(_place(state))
     return notes + [f"{why}: {_some(runs)}" for why, runs in without.items()]
 

@@ -1,9 +1,10 @@
 """The jobs that a sweep consists of, as Hydra composes them, and the sweep as a function."""
 
+import argparse
 import os
 import sys
 from collections.abc import Sequence
-from itertools import pairwise
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -14,7 +15,7 @@ from ovmer.runners.config import (
     VERSION_BASE,
     as_typed,
     register,
-    require_utf8,
+    search_path,
     settings_of,
 )
 from ovmer.runners.job import Job
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
     from omegaconf import DictConfig
 
     from ovmer.runners.folder.frames import RunFrames
+
+_SHOWS = frozenset("-h --help --hydra-help --version -c --cfg -i --info".split())
+"""Hydra's options that show something instead of running jobs."""
 
 
 class SweepPlan(NamedTuple):
@@ -37,90 +41,114 @@ class SweepPlan(NamedTuple):
 
 
 def compose(arguments: Sequence[str]) -> SweepPlan:
-    """Compose the jobs of a command line with Hydra; all of them before any is run.
+    """Compose the jobs of a command line; all of them before any is run.
 
-    There are none where the command line is about the configuration, as `--cfg job`, and where
-    another launcher of Hydra's than the basic one and submitit has run them already.
+    There are none where it asks for something to be shown, as `--cfg job`.
     """
     import hydra
-    from hydra.core.hydra_config import HydraConfig
-    from hydra.types import RunMode
 
-    configs: list[tuple[DictConfig, tuple[str, ...], tuple[str, ...]]] = []
-    experiments: set[tuple[str, str]] = set()
-
-    def enter(config: "DictConfig") -> None:
-        """Take in a job: Hydra's basic launcher calls this for each, one after the other."""
-        about = HydraConfig.get()
-        chosen = str(about.runtime.choices.get("baseline"))
-        taken = config, tuple(about.overrides.task), (*of_all, *own.get(chosen, ()))
-        unused.discard(chosen)
-        if experiment := about.runtime.choices.get("experiment"):
-            experiments.add((str(config.outputs), str(experiment)))
-        if about.mode is RunMode.RUN or about.runtime.choices["hydra/launcher"] == "basic":
-            configs.append(taken)
-        else:
-            from ovmer.runners.sweeping.work import work
-
-            work(_job(*taken))
-
-    if not {"-m", "--multirun"}.isdisjoint(arguments) and not {"-c", "--cfg"}.isdisjoint(arguments):
-        raise PrerequisiteError("--cfg shows the settings of one job; leave out -m")
     launcher, rest = submit.taken_out(list(arguments))
     own, rest = of_one.taken_out(rest)
-    of_all, rest = of_one.of_all(rest) if _is_sweep(rest) else ([], rest)
-    for folder in _config_folders(rest):
-        require_utf8(folder)
-    unused = set(own)
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("-m", "--multirun", action="store_true")
+    parser.add_argument("--config-dir", type=Path)
+    parser.add_argument("settings", nargs="*")
+    # argparse would take Hydra's -c for the beginning of -cd.
+    spelled = ["--config-dir" if each == "-cd" else each for each in rest]
+    given, others = parser.parse_known_intermixed_args(spelled)
+    paths = [search_path(given.config_dir)] if given.config_dir else []
     register()
-    os.environ["HYDRA_FULL_ERROR"] = "1"  # errors are raised instead of printed by Hydra
-    before = sys.argv
-    sys.argv = [before[0], *_options_first(as_typed(rest))]
-    try:
-        hydra.main(str(CONF), CONFIG_NAME, VERSION_BASE)(enter)()
-    finally:
-        sys.argv = before
-    if configs and unused:
+    if others:
+        _show(rest)
+        return SweepPlan([], [], set())
+    overrides, of_all = as_typed(given.settings), list[str]()
+    if given.multirun or any(each.lstrip("+").startswith("experiment=") for each in overrides):
+        of_all, overrides = of_one.of_all(overrides)
+    jobs, unused, experiments = list[Job](), set(own), set[tuple[str, str]]()
+    with hydra.initialize_config_dir(str(CONF), version_base=VERSION_BASE):
+        for each in _combinations([*paths, *overrides], given.multirun):
+            config = hydra.compose(CONFIG_NAME, each, return_hydra_config=True)
+            choices = config.hydra.runtime.choices
+            chosen = str(choices.get("baseline"))
+            unused.discard(chosen)
+            if experiment := choices.get("experiment"):
+                experiments.add((str(config.outputs), str(experiment)))
+            jobs.append(_job(config, (*of_all, *own.get(chosen, ()))))
+    if unused:
         name = min(unused)
         raise PrerequisiteError(
             f"{name}.{own[name][0].partition('.')[2]} is for baseline={name}, which no job has"
         )
-    jobs = [_job(*taken) for taken in configs]
-    return SweepPlan(jobs, launcher, experiments)
+    # submitit's settings are composed once more for each job, of the same folders.
+    return SweepPlan(jobs, [*launcher, *paths] if launcher else [], experiments)
 
 
-def _is_sweep(arguments: Sequence[str]) -> bool:
-    """Whether Hydra composes several jobs of them, and none just to show its settings."""
-    shows = any(each.partition("=")[0] in ("-c", "--cfg", "-i", "--info") for each in arguments)
-    is_experiment = any(each.lstrip("+").startswith("experiment=") for each in arguments)
-    return not shows and (is_experiment or not {"-m", "--multirun"}.isdisjoint(arguments))
+def _combinations(overrides: Sequence[str], is_sweep: bool) -> list[list[str]]:
+    """The overrides of each job: all combinations of the values, as Hydra's basic sweeper has them.
+
+    That sweeper composes each job twice, so only its settings are used.
+    """
+    from hydra import compose
+    from hydra.core.global_hydra import GlobalHydra
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.types import RunMode
+
+    parser = OverridesParser.create(GlobalHydra.instance().config_loader())
+    parsed = parser.parse_overrides(list(overrides))
+    fixed = [str(each.input_line) for each in parsed if not each.is_sweep_override()]
+    settings = compose(CONFIG_NAME, fixed, return_hydra_config=True).hydra
+    for kind in ("hydra/launcher", "hydra/sweeper"):
+        if (name := settings.runtime.choices[kind]) != "basic":
+            raise PrerequisiteError(
+                f"{kind}={name} is none that runs jobs here; leave it out, or say "
+                "hydra/launcher=submitit_local or submitit_slurm"
+            )
+    if not is_sweep and settings.mode is not RunMode.MULTIRUN:
+        return [list(overrides)]
+    params = (settings.sweeper.get("params") or {}).items()
+    values: dict[str, list[str]] = {}
+    for each in (*parser.parse_overrides([f"{key}={value}" for key, value in params]), *parsed):
+        key = each.get_key_element()
+        values[key] = [str(each.input_line)]
+        if each.is_sweep_override():
+            values[key] = [f"{key}={value}" for value in each.sweep_string_iterator()]
+    return [list(each) for each in product(*values.values())]
 
 
-def _job(config: "DictConfig", overrides: tuple[str, ...], later: tuple[str, ...]) -> Job:
+def _job(config: "DictConfig", later: Sequence[str]) -> Job:
     """A job under the overrides that Hydra took, and those `later` (see `of_one`)."""
+    from omegaconf import open_dict
+
+    overrides = (*map(str, config.hydra.overrides.task), *later)
+    with open_dict(config):
+        del config["hydra"]
     of_one.apply(config, later)
-    return Job(settings_of(config), (*overrides, *later))
+    return Job(settings_of(config), overrides)
 
 
-def _options_first(arguments: Sequence[str]) -> list[str]:
-    """The arguments with the settings last, since Hydra's parser takes them in one piece only."""
-    after = ["", *arguments]
-    is_setting = [
-        not each.startswith("-")
-        and ("=" in each or each.startswith("~"))
-        and not before.startswith(("--config", "-c"))
-        for before, each in pairwise(after)
-    ]
-    order = sorted(range(len(arguments)), key=is_setting.__getitem__)  # stable
-    return [arguments[i] for i in order]
+def _show(arguments: Sequence[str]) -> None:
+    """Let Hydra do what an option asks for: --help, --cfg job, --info ..."""
+    import hydra
+
+    options = {each.partition("=")[0] for each in arguments if each.startswith("-")}
+    if not options & _SHOWS:
+        raise PrerequisiteError(
+            f"{' '.join(sorted(options))}: give -m to sweep, --config-dir FOLDER, or --help"
+        )
+    if options & {"-m", "--multirun"} and options & {"-c", "--cfg"}:
+        raise PrerequisiteError("--cfg shows the settings of one job; leave out -m")
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # errors are raised instead of printed by Hydra
+    before = sys.argv
+    # Settings last, since Hydra's parser takes them in one piece only.
+    sys.argv = [before[0], *sorted(as_typed(arguments), key=_is_setting)]
+    try:
+        hydra.main(str(CONF), CONFIG_NAME, VERSION_BASE)(lambda config: None)()
+    finally:
+        sys.argv = before
 
 
-def _config_folders(arguments: Sequence[str]) -> list[Path]:
-    """The values of --config-dir and -cd."""
-    flags = ("--config-dir", "-cd")
-    split = [argument.partition("=") for argument in arguments if argument.startswith(flags)]
-    apart = [after for flag, after in pairwise(arguments) if flag in flags]
-    return [Path(each) for each in [*apart, *(value for _, equals, value in split if equals)]]
+def _is_setting(argument: str) -> bool:
+    return argument.startswith("~") or ("=" in argument and not argument.startswith("-"))
 
 
 def sweep(settings: Sequence[str]) -> "RunFrames":
@@ -144,4 +172,5 @@ def sweep(settings: Sequence[str]) -> "RunFrames":
     if composed.jobs and composed.jobs[0].settings.estimate:
         raise PrerequisiteError("estimate=true runs nothing; say it to the command, ovmer sweep")
     run_jobs(composed.jobs, composed.launcher)
-    return read_runs(*dict.fromkeys(job.folder for job in composed.jobs))
+    folders = list(dict.fromkeys(job.folder for job in composed.jobs))
+    return read_runs(*([each for each in folders if each.is_dir()] or folders))

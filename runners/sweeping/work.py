@@ -162,6 +162,10 @@ def _describe(folder: RunFolder, state: JobState, info: RunInfo) -> None:
         info.sessions[-1]["dtype"] = job.dtype_warning
     adapter = job.adapter.miniature(folder.path / MINIATURE) if job.is_dry else job.adapter
     if not job.is_dry and job.settings.launcher.get("name", "local") == "local":
+        if isinstance(adapter, Mllm):
+            parts = {name: adapter.checkpoint[name] for name in adapter.needed_parts}
+            sizes = {n: f" ({p.gb:g} GB)" if p.gb and not p.path else "" for n, p in parts.items()}
+            say(f"{job.label}: loading {', '.join(name + size for name, size in sizes.items())}")
         info.identity = _with_weights(folder, job, adapter, info)
     made_by = identity_digest(info.identity)
     if job.settings.embeddings:
@@ -233,7 +237,7 @@ def _with_weights(
     """
     if not isinstance(adapter, Mllm):
         return info.identity
-    assert adapter.parts.keys() >= set(adapter.needed_parts)  # asking for them fetches them
+    _ = adapter.parts  # fetches those that are missing
     identity = replace(job).identity
     folder.check(identity)
     return richer(info.identity, identity)

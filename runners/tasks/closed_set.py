@@ -8,14 +8,14 @@ from itertools import product
 
 import numpy as np
 
-from ovmer.baselines.errors import PrerequisiteError, near
+from ovmer.baselines.errors import PrerequisiteError, near, one_of
 from ovmer.runners.scoring.base import wrong_value
 from ovmer.runners.scoring.result import FloatArray, Rows, ratio
 from ovmer.runners.tasks.family import (
+    UNKNOWN,
     Case,
     Family,
     FamilyFigures,
-    check_unknown,
     policy,
     rule,
     where_counted,
@@ -112,7 +112,7 @@ class ClosedSet(Family):
         self.labels = tuple(self.rename.get(label, label) for label in self.labels)
         if len(self.labels) < 2:
             raise PrerequisiteError("a closed set needs at least two labels; give choices=[a,b]")
-        check_unknown(self.unknown)
+        one_of("unknown", self.unknown, UNKNOWN)
         self.labels = tuple(label.lower() for label in self.labels)
         for figure in self.figures:
             if figure not in CLOSED_SET_FIGURES:
@@ -226,7 +226,7 @@ class Choice(Family):
     columns = ("clips", "unknown", "counted", "right")
 
     def __post_init__(self) -> None:
-        check_unknown(self.unknown)
+        one_of("unknown", self.unknown, UNKNOWN)
 
     def count(self, cases: Sequence[Case]) -> FamilyFigures:
         values, readings = np.zeros((len(cases), 4)), list[str | None]()

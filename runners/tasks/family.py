@@ -13,11 +13,11 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from ovmer.baselines.errors import PrerequisiteError, near
 from ovmer.runners.scoring.result import FloatArray, Rows
 from ovmer.runners.tasks.parsers import PARSERS, WORD_IN_REPLY
 
 UNKNOWN = ("wrong", "drop")
+"""What becomes of a reply without a label."""
 BoolArray = npt.NDArray[np.bool_]
 
 
@@ -54,6 +54,10 @@ class Family(ABC):
     columns: tuple[str, ...]
     graded: tuple[str, ...] = ()
     """The columns whose sum is a clip's grade, for families that have grades and no classes."""
+    unbounded: tuple[str, ...] = ()
+    """The figures that may lie outside [0, 1]."""
+    errors: tuple[str, ...] = ()
+    """The figures of which less is better."""
     unread_hint: str = ""
     """Said where no reply can be read."""
 
@@ -82,12 +86,6 @@ class Family(ABC):
 def where_counted(figures: Mapping[str, FloatArray], counted: FloatArray) -> dict[str, FloatArray]:
     """The figures, undefined (NaN) where no clip counts."""
     return {name: np.where(counted > 0, value, np.nan) for name, value in figures.items()}
-
-
-def check_unknown(value: str) -> None:
-    """Raise PrerequisiteError for a policy that there is not."""
-    if value not in UNKNOWN:
-        raise PrerequisiteError(f"unknown is {value!r}; {near(value, UNKNOWN)}")
 
 
 def rule(parser: str) -> str:

@@ -6,20 +6,12 @@ from statistics import fmean
 
 import numpy as np
 
-from ovmer.baselines.errors import PrerequisiteError
+from ovmer.baselines.errors import PrerequisiteError, one_of
 from ovmer.runners.scoring.base import wrong_value
 from ovmer.runners.scoring.result import FloatArray, Rows, ratio
-from ovmer.runners.tasks.family import Case, Family, FamilyFigures, check_unknown, policy
-from ovmer.runners.tasks.parsers import (
-    LOGICAL,
-    MULTIMODAL,
-    answer_or_reply,
-    careful_choice,
-    has_answer_tag,
-    reward,
-    several,
-    steps,
-)
+from ovmer.runners.tasks.family import UNKNOWN, Case, Family, FamilyFigures, policy
+from ovmer.runners.tasks.parsers import answer_or_reply, careful_choice, has_answer_tag
+from ovmer.runners.tasks.readers import LOGICAL, MULTIMODAL, reward, several, steps
 
 
 @dataclass
@@ -35,10 +27,8 @@ class Rewards(Family):
     """The text in the tags, or `careful`: the letters, or yes or no, that the reply settles on."""
 
     def __post_init__(self) -> None:
-        if self.parser not in ("answer_tag", "careful"):
-            raise PrerequisiteError(f"parser is {self.parser!r}; it is answer_tag or careful")
-        if self.untagged not in ("own", "last"):
-            raise PrerequisiteError(f"untagged is {self.untagged!r}; it is own or last")
+        one_of("parser", self.parser, ("answer_tag", "careful"))
+        one_of("untagged", self.untagged, ("own", "last"))
         parts = [f"{group}/{part}" for group in self.groups for part in ("clips", "reward")]
         self.columns = ("clips", "unknown", "reward", *parts)
 
@@ -133,7 +123,7 @@ class StepRatings(Family):
     unread_hint = ", since none is a judge's rating; extractor=judge asks for it"
 
     def __post_init__(self) -> None:
-        check_unknown(self.unknown)
+        one_of("unknown", self.unknown, UNKNOWN)
 
     def count(self, cases: Sequence[Case]) -> FamilyFigures:
         values, readings = np.zeros((len(cases), 5)), list[str | None]()

@@ -10,9 +10,9 @@ replies that they read differently.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import MISSING, dataclass, field, fields
 from functools import cached_property
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -78,7 +78,12 @@ class ProtocolMetric(Metric):
     def __post_init__(self) -> None:
         if not self.protocols:
             raise PrerequisiteError("metric.protocols is empty; give at least one")
-        self._families  # noqa: B018  # a mistyped protocol is reported before anything is read
+        # A mistyped protocol is reported before anything is read.
+        if self.primary in self._named("errors"):
+            raise PrerequisiteError(
+                f"metric.primary is {self.primary!r}, of which less is better, and runs are ranked "
+                "by the highest; choose another figure, such as CCC"
+            )
 
     @cached_property
     def _families(self) -> dict[str, Family]:
@@ -181,7 +186,14 @@ class ProtocolMetric(Metric):
             ),
             notes=notes,
             tables=lambda: _tables(cases, found),
+            unbounded=self._named("unbounded"),
+            errors=self._named("errors"),
         )
+
+    def _named(self, kind: Literal["unbounded", "errors"]) -> frozenset[str]:
+        """The figures that the families name so, as PROTOCOL/FIGURE."""
+        families = self._families.items()
+        return frozenset(f"{name}/{each}" for name, f in families for each in getattr(f, kind))
 
     def _note(self, name: str, counted: FamilyFigures) -> str:
         unknown, clips = int(counted.values[:, 1].sum()), len(counted.values)
@@ -205,8 +217,6 @@ class ProtocolMetric(Metric):
 
 
 def _is_mandatory(each: Any) -> bool:
-    from dataclasses import MISSING
-
     return each.default is MISSING and each.default_factory is MISSING
 
 

@@ -6,18 +6,11 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from ovmer.baselines.errors import PrerequisiteError
+from ovmer.baselines.errors import PrerequisiteError, one_of
 from ovmer.runners.scoring.base import wrong_value
 from ovmer.runners.scoring.result import FloatArray, ratio
-from ovmer.runners.tasks.family import (
-    Case,
-    Family,
-    FamilyFigures,
-    check_unknown,
-    policy,
-    where_counted,
-)
-from ovmer.runners.tasks.parsers import number
+from ovmer.runners.tasks.family import Case, Family, FamilyFigures, policy, where_counted
+from ovmer.runners.tasks.readers import number
 
 Float32 = npt.NDArray[np.float32]
 
@@ -39,13 +32,15 @@ class Regression(Family):
     scale: str = "mosi"
     unknown: str = "drop"
     graded = ("p",)
+    unbounded = ("MAE", "RMSE", "Pearson", "CCC")
+    errors = ("MAE", "RMSE")
 
     def __post_init__(self) -> None:
-        check_unknown(self.unknown)
         if self.unknown != "drop":
-            raise PrerequisiteError("unknown=wrong has no meaning for numbers; say unknown=drop")
-        if self.scale not in ("mosi", "sims"):
-            raise PrerequisiteError(f"scale is {self.scale!r}; it is mosi or sims")
+            raise PrerequisiteError(
+                f"unknown={self.unknown} has no meaning for numbers; say unknown=drop"
+            )
+        one_of("scale", self.scale, ("mosi", "sims"))
         self._pairs = _MOSI_PAIRS if self.scale == "mosi" else _SIMS_PAIRS
         self._bins = ("ACC-5", "ACC-7") if self.scale == "mosi" else tuple(_SIMS_BINS)
         pairs = [f"{pair}/{part}" for pair in self._pairs for part in _PAIR_PARTS]
@@ -116,7 +111,8 @@ class Regression(Family):
 
     @property
     def about(self) -> str:
-        return f"the first number of the answer; a reply without one is {policy(self.unknown)}"
+        left = f"a reply without one is {policy(self.unknown)}"
+        return f"the first number of the answer; {left}; errors are shown times 100, as all figures"
 
 
 def _true_number(case: Case) -> float:

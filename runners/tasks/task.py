@@ -5,10 +5,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
-
 from ovmer.baselines.errors import PrerequisiteError, near
+from ovmer.runners.explain import to_dataclass
 
 FORMS = ("description", "labels", "reply")
 REPLY_EXTRACTOR = {"kind": "reply", "name": "reply"}
@@ -150,14 +148,7 @@ def make_task(settings: Mapping[str, Any]) -> Task:
 
     Raises PrerequisiteError for a wrong key or value.
     """
-    try:
-        made = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Task), dict(settings)))
-    except OmegaConfBaseException as error:
-        from ovmer.runners.explain import explain  # brings Hydra with it
-
-        raise PrerequisiteError(explain(error, "task")) from error
-    assert isinstance(made, Task)
-    return made
+    return to_dataclass(Task, settings, "task")
 
 
 def applied(

@@ -210,7 +210,7 @@ class TrainableAffectGpt(Trainable):
         return self.model.prompts(inputs)
 
     @property
-    def frame(self) -> "SpecialTokens":
+    def special_tokens(self) -> "SpecialTokens":
         from ovmer.baselines.training.step import SpecialTokens
 
         tokenizer: Any = self.adapter.tokenizer

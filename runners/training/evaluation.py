@@ -12,11 +12,11 @@ import random
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from ovmer.baselines.errors import PrerequisiteError
 from ovmer.runners.disk import read_object, replace_file
 from ovmer.runners.progress import say
+from ovmer.runners.scoring.result import percent
 from ovmer.runners.training.settings import TrainSettings
 from ovmer.runners.training.trainable import Trainable
 
@@ -67,6 +67,7 @@ class Evaluation:
 
     def _score(self, checkpoint: Path, dataset: str) -> None:
         """One sweep, unless its figure is known."""
+        from ovmer.runners.folder.readings import stored_entry
         from ovmer.runners.folder.run_folder import RunFolder
         from ovmer.runners.sweeping.jobs import run_jobs
         from ovmer.runners.sweeping.sweep import compose
@@ -90,12 +91,13 @@ class Evaluation:
         )
         with random_state_kept():
             run_jobs(composed.jobs, composed.launcher)
-        scores = list(RunFolder(composed.jobs[0].folder).read_scores().values())
-        if not scores:
+        job = composed.jobs[0]
+        scores = stored_entry(RunFolder(job.folder), job.settings)
+        if scores is None:
             raise PrerequisiteError(
-                f"{composed.jobs[0].folder} has no figure; see its run.json, then run this again"
+                f"{job.folder} has no figure; see its run.json, then run this again"
             )
-        figures.setdefault(dataset, {})[step] = scores[-1].figures[scores[-1].primary]
+        figures.setdefault(dataset, {})[step] = scores.figures[scores.primary]
         text = json.dumps({"sets": list(self._asked.sets), "figures": figures}, indent=1)
         replace_file(self._folder / "figures.json", text.encode() + b"\n")
 
@@ -132,7 +134,7 @@ def table(figures: Figures, validation: str | None, tests: Sequence[str]) -> str
 
     steps = sorted({step for each in figures.values() for step in each}, key=_number)
     chosen = [[name, *_choices(figures, name, validation, steps)] for name in tests]
-    every = [[step, *(_percent(figures[name].get(step)) for name in figures)] for step in steps]
+    every = [[step, *(percent(figures[name].get(step)) for name in figures)] for step in steps]
     first = tabulate(chosen, ["data set", LAST, VALIDATION, TEST], "github", disable_numparse=True)
     second = tabulate(every, ["checkpoint", *figures], "github", disable_numparse=True)
     return f"{first}\n\n{second}"
@@ -157,11 +159,7 @@ def _best(figures: Mapping[str, float | None]) -> str:
 
 
 def _cell(figures: Mapping[str, float | None], step: str) -> str:
-    return f"{_percent(figures.get(step))} ({step})"
-
-
-def _percent(value: Any) -> str:
-    return "" if value is None else f"{100 * value:.2f}"
+    return f"{percent(figures.get(step))} ({step})"
 
 
 def _number(step: str) -> int:

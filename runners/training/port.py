@@ -6,12 +6,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ovmer.adapters.affectgpt_prompts import question_and_answer
-from ovmer.adapters.mllm import Mllm, QuestionTemplate
+from ovmer.adapters.mllm import Mllm
+from ovmer.adapters.question import QuestionTemplate
 from ovmer.baselines.errors import ClipError, PrerequisiteError
+from ovmer.runners.data import Clip
 from ovmer.runners.job import Job
 from ovmer.runners.training.examples import Example
 from ovmer.runners.training.settings import TrainSettings
-from ovmer.runners.training.trainable import FRAME, Trainable, some
+from ovmer.runners.training.trainable import FACE, FRAME, Trainable, some
 
 if TYPE_CHECKING:
     import torch
@@ -47,11 +49,13 @@ class TrainablePort(Trainable):
 
     def lacks(self, example: Example) -> str:
         clip, wanted = example.clip, self.adapter.modalities
-        picture = clip.face if self.settings.dataset.get("visual") == "face" else clip.video
-        having = {"video": picture, "audio": clip.audio}
+        having = {"video": self._picture(clip), "audio": clip.audio}
         asked = [kind for kind in having if kind in wanted]
         lost = [kind for kind in asked if having[kind] is None]
         return f"no {' and no '.join(lost)}" if lost and len(lost) == len(asked) else ""
+
+    def _picture(self, clip: Clip) -> Path | None:
+        return clip.face if self.visual == FACE else clip.video
 
     @property
     def hears(self) -> bool:
@@ -61,9 +65,8 @@ class TrainablePort(Trainable):
         from ovmer.baselines.training.step import Sample
 
         clip, wanted = example.clip, self.adapter.modalities
-        picture = clip.face if self.settings.dataset.get("visual") == "face" else clip.video
         item = self._asking[kind].prepare(
-            picture if "video" in wanted else None,
+            self._picture(clip) if "video" in wanted else None,
             clip.audio if "audio" in wanted else None,
             clip.subtitle if self.job.uses_subtitle else None,
         )
@@ -130,7 +133,7 @@ class TrainablePort(Trainable):
         return found
 
     @property
-    def frame(self) -> "SpecialTokens":
+    def special_tokens(self) -> "SpecialTokens":
         from ovmer.baselines.training.step import SpecialTokens
 
         end = self.adapter.tokenizer.eos_id

@@ -298,7 +298,9 @@ class TrainingRun:
         recipe, model = self.recipe, trainable.model
         groups = parameter_groups(trained(model).items(), recipe.weight_decay)
         return OurTrainer(
-            ModelWithLoss(model, trainable.prompts, trainable.frame, recipe.encoders == "train"),
+            ModelWithLoss(
+                model, trainable.prompts, trainable.special_tokens, recipe.encoders == "train"
+            ),
             args,
             samples=samples,
             order=order,

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from ovmer.adapters.affectgpt_prompts import QUESTIONS, TEMPLATES
+from ovmer.adapters.affectgpt_prompts import FOR_CLIPS, QUESTIONS
 from ovmer.baselines.errors import PrerequisiteError, near
 from ovmer.runners.config import CONF, VERSION_BASE, Settings, as_typed, register, settings_of
 
@@ -24,6 +24,7 @@ CHOICES = {
     "fusion.audio": FUSIONS,
     "fusion.multi": ("attention", "qformer"),
     "export": ("", "swift", "llama_factory"),
+    "template": FOR_CLIPS,
 }
 """Settings below `train` that have a few values."""
 
@@ -180,11 +181,6 @@ class TrainSettings(Settings):
         for key in ("steps", "epoch", "batch_size", "accumulate", "max_length", "frames"):
             if getattr(recipe, key) < 1:
                 raise PrerequisiteError(f"train.{key} is {getattr(recipe, key)}; give at least 1")
-        if recipe.template not in TEMPLATES or recipe.template == "image":
-            known = [name for name in TEMPLATES if name != "image"]
-            raise PrerequisiteError(
-                f"train.template is {recipe.template!r}; {near(recipe.template, known)}"
-            )
         for kind in recipe.kinds:
             if kind not in QUESTIONS:
                 raise PrerequisiteError(f"train.kinds: {kind!r}; {near(kind, QUESTIONS)}")

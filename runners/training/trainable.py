@@ -83,7 +83,7 @@ class Trainable(ABC):
 
     @property
     @abstractmethod
-    def frame(self) -> "SpecialTokens":
+    def special_tokens(self) -> "SpecialTokens":
         """The tokens around prompt and answer."""
 
     @abstractmethod
@@ -116,7 +116,7 @@ class Trainable(ABC):
             "title": f"{title or name}, {run} at {step}",
             "trained_on": list(self.recipe.mixture) or [self.settings.dataset["name"]],
             **own,
-            "checkpoint": self._frozen_parts()
+            "checkpoint": self._frozen_settings()
             | {part: {"path": str(path.absolute())} for part, path in trained.items()},
         }
 
@@ -163,7 +163,7 @@ class Trainable(ABC):
             return None
         return Lora(sizes.rank, sizes.alpha, sizes.dropout, tuple(sizes.targets))
 
-    def _frozen_parts(self) -> dict[str, Any]:
+    def _frozen_settings(self) -> dict[str, Any]:
         """The parts that are not trained: the miniature's in a dry run, else as they were asked for
         here, so that a sweep adapts the same ones."""
         if self.settings.dry_run:

@@ -1,7 +1,7 @@
 """Chat models as their files in conf/baseline set them up, with few frames and short answers."""
 
 from dataclasses import replace
-from pathlib import Path
+from functools import cache
 
 from omegaconf import DictConfig, OmegaConf
 
@@ -10,13 +10,13 @@ from ovmer.adapters.base import AUDIO, VIDEO, Machine, Prepared
 from ovmer.adapters.native import Native
 from ovmer.runners.config import shipped_baselines
 from ovmer.runners.job import NOT_FIELDS
+from tests import ROOT, SAMPLE
 
-ROOT = Path(__file__).parents[2]
-SAMPLE = ROOT / "runners" / "data" / "sample"
 MACHINE = Machine(device="cpu", dtype="float32")
 CONF = ROOT / "conf" / "baseline"
 
 
+@cache
 def content_of(name: str) -> DictConfig:
     """A yaml file over the one that it varies."""
     own = OmegaConf.load(CONF / f"{name}.yaml")

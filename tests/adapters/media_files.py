@@ -9,7 +9,6 @@ import numpy as np
 import soundfile
 from numpy.typing import NDArray
 
-SAMPLE = Path(__file__).parents[2] / "runners" / "data" / "sample"
 SHARED = Path(__file__).parents[3] / "shared"
 
 

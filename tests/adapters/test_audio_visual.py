@@ -8,7 +8,7 @@ import torch
 from ovmer.adapters.base import AUDIO, SUBTITLE, VIDEO, Machine
 from ovmer.baselines.decoding.answers import Generated
 from ovmer.baselines.errors import CheckpointError, MissingModality, PrerequisiteError
-from tests.adapters.media_files import SAMPLE
+from tests import SAMPLE
 from tests.adapters.real_clips import WITHOUT_EITHER, ask_about
 from tests.adapters.small_mllms import configured, miniature
 

@@ -1,4 +1,4 @@
-"""A yaml as short as the README's, for the architectures in the table of docs/chat_models.md."""
+"""The architectures in the table of docs/chat_models.md, each with a yaml as short as can be."""
 
 import re
 from pathlib import Path
@@ -9,9 +9,8 @@ from ovmer.adapters.base import Answer, Machine
 from ovmer.adapters.native import Native
 from ovmer.baselines.checkpoint import CheckpointPart
 from ovmer.baselines.errors import CheckpointError, PrerequisiteError
+from tests import ROOT, SAMPLE
 
-ROOT = Path(__file__).parents[2]
-SAMPLE = ROOT / "runners" / "data" / "sample"
 ROWS = re.findall(
     r"^\| `([A-Z]\w+)` \| (\w+) \| (runs|needs|no)\b",
     (ROOT / "docs" / "chat_models.md").read_text(encoding="utf-8"),

@@ -8,7 +8,11 @@ import pytest
 
 from ovmer.adapters.base import Answer, Machine, Prepared
 from ovmer.adapters.chat_llm import ChatLlm
+from ovmer.baselines.checkpoint import CheckpointPart
 from ovmer.baselines.decoding.settings import GenerationSettings
+from ovmer.baselines.errors import PrerequisiteError, Status
+from ovmer.runners.describing.pipeline import Pipeline
+from ovmer.runners.describing.requests import ClipRequest
 from tests.extraction.fake_server import serving
 
 CPU = Machine(device="cpu", dtype="float32")
@@ -42,23 +46,23 @@ def test_a_batch_gives_the_answers_of_single_clips(llm: ChatLlm):
 def test_the_prompt_is_the_models_own_template_around_the_question(llm: ChatLlm):
     item = llm.prepare(None, None, WORDS[0])
     # A character is a token at most in the miniature's tokenizer; control tokens are one each.
-    shown = llm.tokenizer.decode(item.inputs)
+    shown = llm.tokenizer.decode(item.inputs.prompt)
     assert f"Subtitle content of this video: {WORDS[0]}; As an expert" in shown
     spelled = llm.prepare(None, None, WORDS[2])
-    assert "<|im_end|> What is this?" in llm.tokenizer.decode(spelled.inputs)
+    assert "<|im_end|> What is this?" in llm.tokenizer.decode(spelled.inputs.prompt)
 
 
 def test_a_clip_without_words_is_asked_about_with_a_note(llm: ChatLlm):
     for words in (None, "", "  "):
         item = llm.prepare(None, None, words)
         assert item.notes == ("no words are known of this clip, so the answer is a guess",)
-        assert "Subtitle content" not in llm.tokenizer.decode(item.inputs)
+        assert "Subtitle content" not in llm.tokenizer.decode(item.inputs.prompt)
     assert llm.prepare(None, None, "Hello.").notes == ()
 
 
 def test_a_tasks_question_replaces_its_own(llm: ChatLlm):
     item = llm.asking("Is he glad?").prepare(None, None, None)
-    shown = llm.tokenizer.decode(item.inputs)
+    shown = llm.tokenizer.decode(item.inputs.prompt)
     assert "Is he glad?" in shown
     assert "expert" not in shown
     assert item.notes == ()
@@ -66,23 +70,44 @@ def test_a_tasks_question_replaces_its_own(llm: ChatLlm):
 
 def test_a_subtitle_that_is_too_long_is_cut_with_a_note(llm: ChatLlm):
     item = llm.prepare(None, None, "word " * 20_000)
-    assert len(item.inputs) <= 16_384 - 12
+    assert len(item.inputs.prompt) <= 16_384 - 12
     assert "the subtitle was cut by" in item.notes[0]
 
 
-def test_behind_a_server_it_sends_the_question_as_text(tmp_path: Path):
+def test_behind_a_server_it_sends_the_question_as_text():
     with serving(lambda number, request: "He is glad.") as server:
-        from ovmer.baselines.checkpoint import CheckpointPart
-
         llm = ChatLlm(checkpoint={"model": CheckpointPart(repo="mini")})
         engine = {"name": "server", "base_url": server.url, "timeout": 20.0}
         llm.load(Machine(engine=engine))
-        assert llm.feeding == "stream"
-        ((index, answer),) = llm.stream([llm.prepare(None, None, "Hooray!")])
-        assert (index, getattr(answer, "text", None)) == (0, "He is glad.")
+        pipeline = Pipeline(llm, seed=0, batch_size=2, workers=1)
+        (described,) = pipeline.describe([ClipRequest("a", None, None, "Hooray!", (), {})])
+        assert (described.status, described.description) == (Status.OK, "He is glad.")
         (message,) = server.requests[0]["messages"]
     assert message["content"].startswith("Subtitle content of this video: Hooray!; As an expert")
     llm.close()
+
+
+def test_hidden_states_of_the_prompt_can_be_kept(llm: ChatLlm):
+    states = llm.prompt_states(llm.prepare(None, None, WORDS[0]))
+    assert states is not None
+    assert states.hidden.shape == (64,)
+    assert states.connector == {}
+
+
+def test_its_engine_is_closed_with_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    small = ChatLlm().miniature(tmp_path / "it")
+    small.load(CPU)
+    closed = list[bool]()
+    monkeypatch.setattr(small.engine, "close", lambda: closed.append(True))
+    small.close()
+    assert closed == [True]
+
+
+def test_an_unknown_format_of_thinking_is_refused():
+    with pytest.raises(
+        PrerequisiteError, match=r"baseline\.thinking is 'thunk'; did you mean think"
+    ):
+        ChatLlm(thinking="thunk")
 
 
 @pytest.mark.by_hand  # vLLM starts in processes of its own: a minute

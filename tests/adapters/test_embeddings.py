@@ -11,10 +11,9 @@ from ovmer.adapters.base import Machine
 from ovmer.adapters.embeddings import FILE
 from ovmer.baselines.device import Placement
 from ovmer.baselines.errors import PrerequisiteError
+from tests import SAMPLE
 from tests.adapters.chat_models import configured
 from tests.runners.jobs import job
-
-SAMPLE = Path(__file__).parents[2] / "runners" / "data" / "sample"
 
 
 def swept(outputs: Path, baseline: str, *settings: str) -> dict[str, np.ndarray]:

@@ -1,7 +1,6 @@
 """Emotion-LLaMA from files to answers, on a miniature of its checkpoint."""
 
 from dataclasses import replace
-from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +11,7 @@ from ovmer.adapters.base import Answer, Machine, Prepared
 from ovmer.adapters.models.emotion_llama import EmotionLlamaAdapter, listen, look
 from ovmer.baselines.errors import CheckpointError, MissingModality, PrerequisiteError, Unreadable
 from ovmer.baselines.tokenizer import LlamaTokenizer
-from tests.adapters.media_files import SAMPLE, greys, tone, write_sound_only, write_video, write_wav
+from tests.adapters.media_files import greys, tone, write_sound_only, write_video, write_wav
 from tests.adapters.small_mllms import configured, miniature
 
 ASKED = (
@@ -245,27 +244,3 @@ def test_settings_are_those_of_the_demo_and_of_the_evaluation():
 def test_an_answer_is_what_the_authors_leave_of_it(model, given):
     assert model.clean("Assistant: he is\nglad ### Human: no") == "he is\nglad"
     assert given.clean(" [INST] what [/INST] worried ") == "worried"
-
-
-@pytest.mark.skipif(find_spec("vllm") is None, reason="vLLM is not installed")
-@pytest.mark.timeout(900)
-@pytest.mark.filterwarnings("ignore")  # of vLLM, in our process
-def test_vllm_says_what_transformers_says(tmp_path):
-    adapter = configured("emotion_llama").miniature(tmp_path)
-    adapter.generation.max_new_tokens = 12
-    items = [
-        adapter.prepare(
-            SAMPLE / "video" / f"{name}.mp4", SAMPLE / "audio" / f"{name}.wav", f"I am {name}."
-        )
-        for name in ("farewell", "late_night", "good_news")
-    ]
-    adapter.load(Machine("cpu", "float32"))
-    expected = adapter.generate(items)
-    adapter.close()
-    assert len({each.text for each in expected if isinstance(each, Answer)}) == len(items)
-
-    adapter.load(
-        Machine("cpu", "float32", {"name": "vllm", "options": {"kv_cache_memory_bytes": 2**28}})
-    )
-    assert adapter.generate(items) == expected
-    adapter.close()

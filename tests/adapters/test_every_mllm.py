@@ -23,12 +23,14 @@ from ovmer.adapters import registry
 from ovmer.adapters.audio_visual import AudioVisual
 from ovmer.adapters.base import AUDIO, MEDIA, VIDEO, Answer, Machine, Prepared
 from ovmer.adapters.chat_llm import ChatLlm
-from ovmer.adapters.mllm import SLOT, Mllm
+from ovmer.adapters.mllm import Mllm
 from ovmer.adapters.native import Native
+from ovmer.adapters.question import SLOT
 from ovmer.baselines.errors import CheckpointError, MissingModality, Unreadable
 from ovmer.runners.config import Settings
 from ovmer.runners.job import Job
-from tests.adapters.media_files import SAMPLE, SHARED, tone, write_video, write_wav
+from tests import SAMPLE
+from tests.adapters.media_files import SHARED, tone, write_video, write_wav
 
 CONF = Path(__file__).parents[2] / "conf" / "baseline"
 Clip = tuple[Path | None, Path | None, str | None]
@@ -121,10 +123,12 @@ def prepare(adapter: Mllm, clip: Clip) -> Prepared:
 def ids_of(adapter: Mllm, batch: list[Prepared]) -> list[tuple[int, ...]]:
     """The token ids of the answers."""
     ids: list[tuple[int, ...]] = []
-    said = type(adapter).said
+    to_answer = type(adapter).to_answer
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(
-            type(adapter), "said", lambda self, answer: ids.append(answer.ids) or said(self, answer)
+            type(adapter),
+            "to_answer",
+            lambda self, each, item: ids.append(each.ids) or to_answer(self, each, item),
         )
         assert all(isinstance(answer, Answer) for answer in adapter.generate(batch))
     return ids

@@ -16,7 +16,8 @@ from ovmer.baselines.checkpoint import CheckpointPart
 from ovmer.baselines.decoding.answers import Generated
 from ovmer.baselines.decoding.continuous import ContinuousEngine
 from ovmer.baselines.errors import CheckpointError, MissingModality, PrerequisiteError
-from tests.adapters.media_files import SAMPLE, tone, write_wav
+from tests import SAMPLE
+from tests.adapters.media_files import tone, write_wav
 from tests.runners.jobs import job
 
 NAMES = ("humanomni", "r1_omni", "emer_sft", "mafw_dfew", "human_omni_7b")

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from ovmer.adapters.media import Frames, read_frames, read_sound, sampling
 from ovmer.baselines.errors import ClipError, MissingModality, Unreadable
-from tests.adapters.media_files import SAMPLE, SHARED, tone, write_sound_only, write_wav
+from tests import SAMPLE
+from tests.adapters.media_files import SHARED, tone, write_sound_only, write_wav
 
 BAD = SHARED / "bad_clips" / "mer2025-dataset"
 REAL = SHARED / "clips" / "mer2025-dataset"

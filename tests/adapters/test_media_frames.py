@@ -13,8 +13,8 @@ from av.filter import Graph
 from ovmer.adapters.media import observing, read_frames, sampling
 from ovmer.adapters.media.observe import write_frames
 from ovmer.baselines.errors import MissingModality, Unreadable
+from tests import SAMPLE
 from tests.adapters.media_files import (
-    SAMPLE,
     greys,
     numbers,
     rotated,

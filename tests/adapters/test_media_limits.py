@@ -19,7 +19,8 @@ from ovmer.adapters.media import (
     sampling,
 )
 from ovmer.baselines.errors import PrerequisiteError, Timeout, Unavailable, Unreadable
-from tests.adapters.media_files import SAMPLE, write_video
+from tests import SAMPLE
+from tests.adapters.media_files import write_video
 
 GOOD = SAMPLE / "video" / "good_news.mp4"
 

@@ -11,15 +11,8 @@ from numpy.typing import NDArray
 
 from ovmer.adapters.media import Resampling, observing, read_nearest, read_sound
 from ovmer.baselines.errors import MissingModality, Unreadable
-from tests.adapters.media_files import (
-    SAMPLE,
-    SHARED,
-    greys,
-    tone,
-    write_sound_only,
-    write_video,
-    write_wav,
-)
+from tests import SAMPLE
+from tests.adapters.media_files import SHARED, greys, tone, write_sound_only, write_video, write_wav
 
 RESAMPLINGS: tuple[Resampling, ...] = ("soxr_hq", "fft", "sinc_hann")
 

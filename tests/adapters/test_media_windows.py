@@ -5,7 +5,8 @@ import pytest
 
 from ovmer.adapters.media import read_sound, read_windows
 from ovmer.baselines.errors import MissingModality
-from tests.adapters.media_files import SAMPLE, tone, write_wav
+from tests import SAMPLE
+from tests.adapters.media_files import tone, write_wav
 
 
 def ramp(folder, seconds, rate=16000):

@@ -16,7 +16,7 @@ from ovmer.baselines.decoding.continuous import ContinuousEngine
 from ovmer.baselines.transfer import SideStream
 from ovmer.runners.describing.pipeline import Pipeline
 from ovmer.runners.describing.requests import ClipRequest
-from tests.adapters.media_files import SAMPLE
+from tests import SAMPLE
 from tests.adapters.small_mllms import miniature
 
 VIDEO = SAMPLE / "video" / "farewell.mp4"

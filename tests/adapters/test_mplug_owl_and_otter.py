@@ -10,7 +10,7 @@ from ovmer.adapters.mllm import Mllm
 from ovmer.adapters.models.mplug_owl import MplugOwlAdapter
 from ovmer.adapters.models.otter import OtterAdapter
 from ovmer.baselines.errors import CheckpointError, MissingModality, PrerequisiteError
-from tests.adapters.media_files import SAMPLE
+from tests import SAMPLE
 from tests.adapters.real_clips import WITHOUT_PICTURE, ask_about
 from tests.adapters.small_mllms import configured, faces, miniature
 

@@ -20,15 +20,8 @@ from ovmer.baselines.errors import (
 )
 from ovmer.runners.describing.pipeline import Pipeline
 from ovmer.runners.describing.requests import ClipRequest
-from tests.adapters.chat_models import (
-    CLIPS,
-    MACHINE,
-    NAMES,
-    SAMPLE,
-    SUBTITLES,
-    configured,
-    prepared,
-)
+from tests import SAMPLE
+from tests.adapters.chat_models import CLIPS, MACHINE, NAMES, SUBTITLES, configured, prepared
 from tests.adapters.media_files import tone, write_wav
 
 
@@ -185,7 +178,7 @@ def test_inputs_that_the_model_lacks_are_named_before_the_first_clip(small):
 
 
 def test_a_missing_package_is_named_before_anything_is_read(monkeypatch, tmp_path):
-    monkeypatch.setattr("ovmer.adapters.native_checks.find_spec", lambda name: None)
+    monkeypatch.setattr("ovmer.adapters.native.find_spec", lambda name: None)
     adapter = configured("gemma3n")
     for use in (lambda: adapter.miniature(tmp_path), lambda: adapter.load(MACHINE)):
         with pytest.raises(PrerequisiteError, match=r"the package timm.*'ovmer\[gemma3n\]'"):

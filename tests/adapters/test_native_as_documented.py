@@ -15,7 +15,8 @@ from ovmer.baselines.errors import (
 )
 from ovmer.baselines.native.model import read_processor
 from ovmer.baselines.native.processor import Message
-from tests.adapters.chat_models import SAMPLE, configured, prepared
+from tests import SAMPLE
+from tests.adapters.chat_models import configured, prepared
 
 
 def media(name: str, frames: int, rate: int):
@@ -122,9 +123,9 @@ def test_both_as_documented(small):
         add_generation_prompt=True,
         tokenize=False,
     )
-    # Since transformers 5.23 the processor pairs them itself, under another name.
-    is_newer = hasattr(processor, "load_audio_from_video")
-    woven = {"load_audio_from_video" if is_newer else "use_audio_in_video": True}
+    woven: dict[str, object] = {"use_audio_in_video": True}
+    if hasattr(processor, "load_audio_from_video"):  # since transformers 5.23
+        woven = {"load_audio_from_video": True, "audio_from_video_indices": [0]}
     inputs = processor(
         text=text,
         audio=[sound],

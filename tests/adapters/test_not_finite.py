@@ -9,7 +9,7 @@ import torch
 from ovmer.adapters.base import Answer, Machine
 from ovmer.adapters.mllm import Mllm
 from ovmer.baselines.decoding.answers import NotFinite
-from tests.adapters.media_files import SAMPLE
+from tests import SAMPLE
 from tests.adapters.small_mllms import configured
 
 VIDEO = SAMPLE / "video" / "farewell.mp4"

@@ -10,8 +10,9 @@ import pytest
 from ovmer.adapters.base import Machine, Prepared
 from ovmer.adapters.models.onellm import OneLlmAdapter, listen, look_at
 from ovmer.baselines.errors import MissingModality, PrerequisiteError
+from tests import SAMPLE
 from tests.adapters import small_mllms
-from tests.adapters.media_files import SAMPLE, tone, write_wav
+from tests.adapters.media_files import tone, write_wav
 from tests.adapters.real_clips import WITHOUT_PICTURE, WITHOUT_SOUND, ask_about
 
 TEMPLATE = (

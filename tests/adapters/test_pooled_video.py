@@ -9,7 +9,7 @@ from ovmer.adapters.base import Prepared
 from ovmer.adapters.models.chat_univi import ChatUniViAdapter
 from ovmer.adapters.models.video_chatgpt import VideoChatGptAdapter
 from ovmer.baselines.errors import MissingModality, PrerequisiteError
-from tests.adapters.media_files import SAMPLE
+from tests import SAMPLE
 from tests.adapters.real_clips import WITHOUT_PICTURE, ask_about
 from tests.adapters.small_mllms import configured, faces, miniature
 

@@ -13,8 +13,8 @@ import soundfile
 from ovmer.baselines.checkpoint import CheckpointPart
 from ovmer.baselines.decoding.answers import Generated
 from ovmer.baselines.errors import MissingModality
+from tests import SAMPLE
 from tests.adapters import small_mllms
-from tests.adapters.media_files import SAMPLE
 from tests.adapters.real_clips import WITHOUT_SOUND, ask_about
 
 configured = partial(small_mllms.configured, "qwen_audio")

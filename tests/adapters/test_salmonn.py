@@ -9,8 +9,9 @@ import pytest
 
 from ovmer.adapters.models.salmonn import read_clip
 from ovmer.baselines.errors import MissingModality
+from tests import SAMPLE
 from tests.adapters import small_mllms
-from tests.adapters.media_files import SAMPLE, tone, write_wav
+from tests.adapters.media_files import tone, write_wav
 from tests.adapters.real_clips import WITHOUT_SOUND, ask_about
 
 CUT = "of the individual in the audio. \nASSISTANT:"

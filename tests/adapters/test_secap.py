@@ -11,8 +11,9 @@ import torch
 from ovmer.baselines.device import Placement
 from ovmer.baselines.errors import MissingModality, PrerequisiteError
 from ovmer.baselines.layers.text2vec import Text2Vec, most_alike
+from tests import SAMPLE
 from tests.adapters import small_mllms
-from tests.adapters.media_files import SAMPLE, tone, write_wav
+from tests.adapters.media_files import tone, write_wav
 from tests.adapters.real_clips import WITHOUT_SOUND, ask_about
 
 QUESTION = "请用一句中文简述音频里说话者的情感表现："

@@ -23,19 +23,15 @@ from ovmer.baselines.errors import PrerequisiteError, Status
 from ovmer.runners.describing.pipeline import Pipeline
 from ovmer.runners.describing.requests import ClipRequest
 from tests.adapters.media_files import greys, numbers, tone, write_video, write_wav
+from tests.extraction.conftest import quick_retries
 from tests.extraction.fake_server import MODEL, Misbehaviour, completion, error, serving
 from tests.runners.jobs import job
 
+__all__ = ["quick_retries"]  # a fixture
+
+pytestmark = pytest.mark.usefixtures("quick_retries")
+
 NAMES = "abcdef"
-
-
-@pytest.fixture(autouse=True)
-def surroundings(monkeypatch):
-    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
-    monkeypatch.delenv("OPENAI_BASE_URL", raising=False)
-    monkeypatch.setattr("openai._base_client.INITIAL_RETRY_DELAY", 0.01)
-    monkeypatch.setattr("openai._base_client.MAX_RETRY_DELAY", 0.05)
-    monkeypatch.setattr("ovmer.baselines.decoding.server._PAUSE_SECONDS", 0.01)
 
 
 @pytest.fixture(scope="module")
@@ -282,7 +278,7 @@ def test_the_key_comes_from_the_environment_and_goes_nowhere_else(clip, monkeypa
 @pytest.mark.parametrize(
     ("fields", "sentence"),
     [
-        ({"picture": "film"}, "baseline.picture is 'film'; choose from images, video"),
+        ({"picture": "film"}, "baseline.picture is 'film'; choose from video, images"),
         ({"longest_side": 4}, "baseline.longest_side is 4 but must be 16 to 8192"),
         ({"jpeg_quality": 100}, "baseline.jpeg_quality is 100 but must be 1 to 95"),
     ],

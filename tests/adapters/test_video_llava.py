@@ -16,8 +16,8 @@ from ovmer.baselines.errors import CheckpointError, MissingModality, Prerequisit
 from ovmer.baselines.weight_files import read_tensors
 from ovmer.runners.config import Settings
 from ovmer.runners.job import Job
+from tests import ROOT
 
-ROOT = Path(__file__).parents[2]
 SHARED = ROOT / ".." / "shared"
 NAMES = ("video_llava", "video_llava_hf")
 MACHINE = Machine(device="cpu", dtype="float32")
@@ -95,7 +95,7 @@ def test_a_subtitle_of_6000_words_is_cut_and_the_answer_says_so(
 
 def test_settings_that_cannot_work_end_the_run(adapter: Mllm, clips: list[Path]) -> None:
     with pytest.raises(PrerequisiteError, match=r"frames is 16 but the weights are made for 8"):
-        replace(adapter, frames=16).prepare(clips[0], None, None)  # type: ignore[call-arg]
+        replace(adapter, frames=16).load(Machine(device="cpu"))  # type: ignore[call-arg]
     wordy = replace(adapter, generation=replace(adapter.generation, max_new_tokens=4000))
     with pytest.raises(PrerequisiteError, match=r"lower max_new_tokens of the preset"):
         wordy.prepare(clips[0], None, "hello")

@@ -6,8 +6,8 @@ from functools import partial
 import pytest
 
 from ovmer.baselines.errors import MissingModality, PrerequisiteError
+from tests import SAMPLE
 from tests.adapters import small_mllms
-from tests.adapters.media_files import SAMPLE
 from tests.adapters.real_clips import WITHOUT_PICTURE, ask_about
 from tests.adapters.small_mllms import faces
 

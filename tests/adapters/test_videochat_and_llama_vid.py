@@ -11,7 +11,7 @@ from ovmer.adapters.models.videochat import VideoChatAdapter, time_message
 from ovmer.baselines.decoding.answers import Generated
 from ovmer.baselines.errors import CheckpointError, MissingModality, PrerequisiteError
 from ovmer.baselines.tokenizer import BertTokenizer
-from tests.adapters.media_files import SAMPLE
+from tests import SAMPLE
 from tests.adapters.real_clips import WITHOUT_PICTURE, ask_about
 from tests.adapters.small_mllms import configured, faces, miniature
 

@@ -16,7 +16,7 @@ from ovmer.adapters.mllm import Mllm
 from ovmer.adapters.native import Native
 from ovmer.baselines.checkpoint import CheckpointPart, Loading
 from ovmer.baselines.device import Placement
-from ovmer.baselines.errors import CheckpointError
+from ovmer.baselines.errors import CheckpointError, PrerequisiteError
 from ovmer.baselines.llm_folder import LlmFolder
 from ovmer.baselines.lora import ADAPTER_CONFIG, AdapterConfig
 from tests.adapters.chat_models import CLIPS, configured, prepared
@@ -114,6 +114,13 @@ def test_a_chat_model_in_vllm_is_given_it_and_notes_it(chat, fine_tuned, monkeyp
     chat.load(replace(CPU, engine={"name": "vllm"}))
     assert given[1][-1] is None
     assert chat.load_notes == ()
+    tuned = {"tuned": CheckpointPart(path=str(fine_tuned))}
+    replace(chat, checkpoint=chat.checkpoint | tuned).load(replace(CPU, engine={"name": "vllm"}))
+    assert given[2][-1] == fine_tuned
+    both = replace(adapted, checkpoint=adapted.checkpoint | tuned)
+    for machine in (CPU, replace(CPU, engine={"name": "vllm"})):
+        with pytest.raises(PrerequisiteError, match="takes one adapter, but several are named"):
+            both.load(machine)
 
 
 @pytest.mark.parametrize(

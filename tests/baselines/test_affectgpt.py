@@ -1,7 +1,6 @@
 """AffectGPT's modules and its published files, on a miniature. (Golden data pin the numbers.)"""
 
 import json
-import shutil
 
 import numpy as np
 import pytest
@@ -9,7 +8,8 @@ import torch
 
 from ovmer.baselines.device import Placement
 from ovmer.baselines.errors import CheckpointError
-from ovmer.baselines.models.affectgpt import AffectGpt, preprocess, write_miniature
+from ovmer.baselines.models.affectgpt import AffectGpt, preprocess
+from ovmer.baselines.models.affectgpt_miniature import write_miniature
 
 CPU = Placement(torch.device("cpu"), torch.float32)
 LORA = "llama_model.base_model.model.model.layers.1.mlp.down_proj.lora_B.default.weight"
@@ -18,14 +18,6 @@ LORA = "llama_model.base_model.model.model.layers.1.mlp.down_proj.lora_B.default
 @pytest.fixture(scope="module")
 def published(tmp_path_factory):
     return write_miniature(tmp_path_factory.mktemp("affectgpt"), 0, "checkpoint_000030_loss_0.pth")
-
-
-@pytest.fixture
-def copied(published, tmp_path):
-    """The miniature's parts, to be spoiled."""
-    folder = next(iter(published.values())).parent
-    shutil.copytree(folder, tmp_path / "copy")
-    return {name: tmp_path / "copy" / path.name for name, path in published.items()}
 
 
 def read(parts):

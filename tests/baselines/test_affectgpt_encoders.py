@@ -13,10 +13,11 @@ from ovmer.baselines.layers.clip_vision import normalise
 from ovmer.baselines.layers.eva_vit import EVA_FILE
 from ovmer.baselines.layers.imagebind import IMAGEBIND_FILE, mel_pictures
 from ovmer.baselines.layers.qformer import BLIP2_FILE
-from ovmer.baselines.models.affectgpt import AffectGpt, preprocess, write_miniature
+from ovmer.baselines.models.affectgpt import AffectGpt, preprocess
 from ovmer.baselines.models.affectgpt_encoders import sound_input
 from ovmer.baselines.models.affectgpt_eva_imagebind import eva_config, random_crop
 from ovmer.baselines.models.affectgpt_fusion import QFORMER, FusionConfig, FusionConfigs
+from ovmer.baselines.models.affectgpt_miniature import write_miniature
 from ovmer.baselines.models.video_llama import VisionBranch
 from ovmer.baselines.training.affectgpt import (
     AffectGptDesign,

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import AutoTokenizer
+from transformers import AutoTokenizer, MambaConfig
 
 from ovmer.baselines.chat import ChatTokenizer, context_of, load_chat_model, write_miniature
 from ovmer.baselines.device import WORKING, Placement
@@ -75,6 +76,13 @@ def test_slots_in_a_message_part_it_into_pieces(tokenizer: ChatTokenizer, text_o
     assert text_of(between) == "</vi>\n<au>"
     assert text_of(after) == "</au>\n<|im_end|> Hm?<|im_end|>\n<|im_start|>assistant\n"
     assert sum(after.count(control) for control in tokenizer.stop_ids) == 1
+
+
+def test_threads_that_encode_at_once_get_the_same_ids(tokenizer: ChatTokenizer):
+    messages = ["He smiles. " * 200, "<|im_end|> He smiles. " * 50]
+    expected = [tokenizer.chat(message) for message in messages]
+    with ThreadPoolExecutor(8) as pool:
+        assert list(pool.map(tokenizer.chat, messages * 100)) == expected * 100
 
 
 def test_all_that_ends_an_answer_is_known(tokenizer: ChatTokenizer, text_of: TextOf):
@@ -154,6 +162,19 @@ def test_a_folder_without_a_model_is_reported(tmp_path: Path):
         context_of(tmp_path)
 
 
+def test_a_model_without_a_longest_context_takes_any_prompt(tmp_path: Path):
+    MambaConfig().save_pretrained(tmp_path)
+    assert context_of(tmp_path) > 10**9
+
+
+def test_broken_generation_settings_are_reported(folder: Path, tmp_path: Path):
+    broken = copied(folder, tmp_path / "broken")
+    for content in ("[1]", "{"):
+        (broken / "generation_config.json").write_text(content)
+        with pytest.raises(CheckpointError, match=r"generation_config\.json .*; fetch it again"):
+            ChatTokenizer(broken)
+
+
 def test_half_a_vocabulary_is_reported(folder: Path, tmp_path: Path):
     half = copied(folder, tmp_path / "half")
     (half / "tokenizer.json").rename(half / "vocab.json")
@@ -185,10 +206,7 @@ def test_code_beside_a_checkpoint_is_never_run(
         pytest.fail("the user was asked in the middle of a run")
 
     monkeypatch.setattr("builtins.input", ask)
-    copy = tmp_path / "mini"
-    copy.mkdir()
-    for file in folder.iterdir():
-        (copy / file.name).write_bytes(file.read_bytes())
+    copy = copied(folder, tmp_path / "mini")
     ran = tmp_path / "ran"
     code = f"from pathlib import Path\nPath({str(ran)!r}).touch()\n"
     (copy / "custom.py").write_text(code, encoding="utf-8")

@@ -50,6 +50,12 @@ def test_devices_on_which_nothing_was_made_to_work_are_refused(device: str) -> N
         resolve(device)
 
 
+@pytest.mark.parametrize("dtype", ["float8_e4m3fn", "int8", "Tensor", "half precision"])
+def test_models_run_in_three_data_types(dtype: str) -> None:
+    with pytest.raises(PrerequisiteError, match="use auto, float32, float16, bfloat16"):
+        resolve("cpu", dtype)
+
+
 def test_on_a_gpu_attention_avoids_cudnn_and_convolutions_avoid_tf32(
     card: SimpleNamespace,
 ) -> None:

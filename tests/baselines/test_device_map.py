@@ -76,12 +76,15 @@ def test_the_gpu_without_room_is_named_before_a_weight_is_read(llama, monkeypatc
     free = dict(zip(CARDS, bytes_of(llama, where), strict=False))
     free[CARDS[0]] += WORKING
     monkeypatch.setattr("ovmer.baselines.device.free_memory", free.get)
-    with pytest.raises(PrerequisiteError, match=r"GiB of cuda:1 are free.*engine\.gpus=2"):
-        check_each(llama, where, HALF)
+    placement = resolve("cpu", "float16", at="extractor.engine")
+    with pytest.raises(
+        PrerequisiteError, match=r"GiB of cuda:1 are free.*extractor\.engine\.gpus=2"
+    ):
+        check_each(llama, where, placement)
     free[CARDS[1]] += WORKING
-    check_each(llama, where, HALF)
+    check_each(llama, where, placement)
     with pytest.raises(PrerequisiteError, match="GiB of cuda:0 are free"):
-        check_each(llama, where, HALF, beside=1)
+        check_each(llama, where, placement, beside=1)
 
 
 def test_more_gpus_than_there_are(monkeypatch) -> None:
@@ -128,7 +131,7 @@ def test_an_adapter_on_two_devices_says_what_it_says_on_one(name, tmp_path, monk
     for module in ("chat", "device"):
         monkeypatch.setattr(
             f"ovmer.baselines.{module}.resolve",
-            lambda device, dtype, gpus: asked.append(gpus) or two,
+            lambda device, dtype, gpus, at="": asked.append(gpus) or two,
         )
     assert said({"name": "transformers", "gpus": 2}) == plain
     assert asked == [2]

@@ -1,7 +1,11 @@
 """Which engine decodes what, how it is refused, and the switches of the transformers engine."""
 
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -9,7 +13,6 @@ import torch
 from omegaconf import OmegaConf
 from transformers import LlamaForCausalLM
 
-from ovmer.baselines.decoding import switches
 from ovmer.baselines.decoding.answers import Generated, NotFinite
 from ovmer.baselines.decoding.continuous import transformers_engine
 from ovmer.baselines.decoding.engine_settings import VllmSettings, engine_settings
@@ -22,6 +25,7 @@ from ovmer.baselines.llm_folder import LlmFolder
 from ovmer.baselines.miniature import random_tensors
 from ovmer.baselines.models.salmonn import Salmonn, write_miniature
 from tests.baselines.test_decoding import Letters
+from tests.extraction.fake_server import error, serving
 from tests.runners.jobs import job
 
 CPU = Placement(torch.device("cpu"), torch.float32)
@@ -166,28 +170,48 @@ def test_attention_and_compilation_are_switched_on(monkeypatch: pytest.MonkeyPat
     assert answers({"attention": "eager"}, modules) == plain
     assert modules.llm.config._attn_implementation == "eager"
 
-    seen = list[str]()
-    compile_ = torch.compile
+    asked, used = list[dict[str, Any]](), list[str]()
 
-    def fast(function: Any, **options: Any) -> Any:
-        seen.append(function.__name__)
-        return compile_(function, **options, backend="eager")  # inductor would take a minute
+    def compiled(function: Callable[..., Any], **options: Any) -> Callable[..., Any]:
+        def forward(*given: Any, **named: Any) -> Any:
+            used.append(function.__name__)
+            return function(*given, **named)
 
-    monkeypatch.setattr(torch, "compile", fast)
+        asked.append(options)
+        return forward
+
+    monkeypatch.setattr(torch, "compile", compiled)
     assert answers({"compile": True}, Modules()) == plain
-    assert seen == ["forward"]
+    assert asked == [{"dynamic": True}]
+    assert set(used) == {"forward"}
+
+
+@pytest.mark.by_hand  # torch traces the model: ten seconds, and with its own backend a minute
+def test_a_model_that_torch_compiles_says_the_same(monkeypatch: pytest.MonkeyPatch):
+    plain = answers({}, Modules())
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="eager"))
+    assert answers({"compile": True}, Modules()) == plain
 
 
 def test_an_attention_that_is_not_installed_is_reported_in_one_sentence():
+    given = {"name": "transformers", "attention": "flash_attention_2"}
+    engine = engine_settings(given, at="extractor.engine")
     with pytest.raises(PrerequisiteError, match=r"flash_attention_2 cannot be had here") as error:
-        answers({"attention": "flash_attention_2"}, Modules())
+        engine.start(Modules(), Letters(), GREEDY, CPU)
+    assert str(error.value).endswith("; say extractor.engine.attention=auto")
     assert "\n" not in str(error.value)
 
 
 @pytest.mark.skipif(find_spec("bitsandbytes") is not None, reason="bitsandbytes is installed")
 def test_quantisation_without_its_package_is_told_in_one_sentence(tmp_path: Path):
-    with pytest.raises(PrerequisiteError, match=r"needs bitsandbytes.*ovmer\[quantization\]"):
-        switches.quantized(Modules().llm, "8bit", torch.float32)
+    given = {"name": "transformers", "quantization": "8bit"}
+    engine = engine_settings(given, at="extractor.engine")
+    with pytest.raises(PrerequisiteError) as error:
+        engine.start_text(tmp_path, Letters(), GREEDY, "cpu", "auto")
+    assert str(error.value) == (
+        "extractor.engine.quantization=8bit needs bitsandbytes, which is not installed; pip "
+        "install 'ovmer[quantization]', or say extractor.engine.quantization=none"
+    )
 
 
 @pytest.mark.parametrize(
@@ -221,6 +245,18 @@ def test_scores_that_are_not_finite_are_an_error_of_that_clip_alone(settings: Ge
         modules.llm.lm_head.weight[7] = torch.inf
     (failed,) = engine.generate([torch.ones(4, 32)], [0])
     assert isinstance(failed, NotFinite)
+
+
+def test_a_server_that_wants_a_key_is_reported_as_such(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    (tmp_path / "config.json").write_text('{"vocab_size": 60, "dtype": "float32"}')
+    folder = SimpleNamespace(path=tmp_path)
+    with serving(lambda n, request: "", error(401, "no")) as server:
+        engine = engine_settings({"name": "server", "base_url": server.url})
+        with pytest.raises(PrerequisiteError, match=r"wants a key; set the .* OPENAI_API_KEY"):
+            engine.start(Modules(), Letters(), GREEDY, replace(CPU, llm_folder=folder))
 
 
 def test_each_use_of_the_engine_names_its_own_keys():

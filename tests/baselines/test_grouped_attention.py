@@ -7,6 +7,7 @@ import torch
 from transformers import DynamicCache, LlamaConfig, LlamaForCausalLM
 
 from ovmer.baselines.decoding.grouped_attention import use_grouped_attention
+from ovmer.baselines.decoding.row_cache import CACHE_ARGUMENT
 
 
 def small(groups: int, attention: str = "sdpa") -> LlamaForCausalLM:
@@ -30,16 +31,16 @@ def test_a_step_and_a_prompt_are_those_of_transformers(groups):
     mask = torch.ones(2, 8, dtype=torch.long)
     mask[1, :3] = 0  # padding before a shorter prompt
     cache, step = DynamicCache(config=model.config), torch.tensor([[7], [9]])
-    prompt = model(ids, attention_mask=mask[:, :7], past_key_values=cache).logits
+    prompt = model(ids, attention_mask=mask[:, :7], **{CACHE_ARGUMENT: cache}).logits
     again = copy.deepcopy(cache)
-    expected = model(step, attention_mask=mask, past_key_values=cache).logits
+    expected = model(step, attention_mask=mask, **{CACHE_ARGUMENT: cache}).logits
     use_grouped_attention(model)
     assert model.config._attn_implementation == "ovmer_grouped"
-    found = model(step, attention_mask=mask, past_key_values=again).logits
+    found = model(step, attention_mask=mask, **{CACHE_ARGUMENT: again}).logits
     # The same sums in float32, maybe by another kernel.
     torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)
     empty = DynamicCache(config=model.config)
-    once_more = model(ids, attention_mask=mask[:, :7], past_key_values=empty).logits
+    once_more = model(ids, attention_mask=mask[:, :7], **{CACHE_ARGUMENT: empty}).logits
     torch.testing.assert_close(once_more, prompt, rtol=0, atol=0)
 
 

@@ -1,7 +1,6 @@
 """LLaMA-VID's modules and its published files, on a miniature. (Golden data pin the numbers.)"""
 
 import json
-import shutil
 
 import pytest
 import torch
@@ -22,14 +21,6 @@ def published(tmp_path_factory):
 @pytest.fixture(scope="module")
 def model(published):
     return LlamaVid.load(**published, placement=CPU)
-
-
-@pytest.fixture
-def copied(published, tmp_path):
-    """The miniature's parts, to be spoiled."""
-    folder = next(iter(published.values())).parent
-    shutil.copytree(folder, tmp_path / "copy")
-    return {name: tmp_path / "copy" / path.name for name, path in published.items()}
 
 
 def frames(count: int) -> torch.Tensor:

@@ -1,5 +1,4 @@
-"""Quantised chat models, without a GPU: what is asked of bitsandbytes, what stays as it is, and
-which combinations are refused."""
+"""Quantised chat models, without a GPU: what is asked of bitsandbytes, and what stays as it is."""
 
 from importlib.util import find_spec
 from pathlib import Path
@@ -11,8 +10,7 @@ from transformers import Qwen2_5_VLForConditionalGeneration as QwenVl
 
 from ovmer.adapters.base import Machine
 from ovmer.adapters.native import Native
-from ovmer.baselines.decoding import switches
-from ovmer.baselines.errors import PrerequisiteError
+from ovmer.baselines.decoding import engine_settings
 from tests.adapters.chat_models import CLIPS, configured, prepared
 
 
@@ -48,7 +46,7 @@ def test_the_language_model_alone_is_quantised(
     def from_pretrained(folder: Path, **options: Any) -> None:
         raise Asked(options)
 
-    monkeypatch.setattr(switches, "version", lambda package: "0.50")
+    monkeypatch.setattr(engine_settings, "version", lambda package: "0.50")
     monkeypatch.setattr(QwenVl, "from_pretrained", from_pretrained)
     with pytest.raises(Asked) as asked:
         chat.load(machine(quantization))
@@ -62,16 +60,6 @@ def test_the_language_model_alone_is_quantised(
     kept = set(config.llm_int8_skip_modules)
     assert kept == linear_layers(model, "visual") | {"lm_head"}
     assert linear_layers(model, "language_model").isdisjoint(kept)
-
-
-@pytest.mark.skipif(find_spec("bitsandbytes") is not None, reason="bitsandbytes is installed")
-def test_a_chat_model_without_the_package_is_refused_in_one_sentence(chat: Native) -> None:
-    with pytest.raises(PrerequisiteError) as error:
-        chat.load(machine("4bit"))
-    assert str(error.value) == (
-        "engine.quantization=4bit needs bitsandbytes, which is not installed; pip install "
-        "'ovmer[quantization]', or say engine.quantization=none"
-    )
 
 
 @pytest.mark.by_hand  # `pip install 'ovmer[quantization]'`: bitsandbytes computes on a CPU too

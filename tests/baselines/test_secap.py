@@ -18,6 +18,13 @@ def parts(tmp_path):
     return {name: path for name, path in paths.items() if name != "similarity"}
 
 
+def test_a_miniature_has_the_published_names(parts):
+    names = torch.load(parts["model"], weights_only=True)
+    published = "text2vec_model hubert_model audio_project audio_Qformer audio_query_tokens "
+    published += "audio_llama_project llama_model"
+    assert {name.partition(".")[0] for name in names} == set(published.split())
+
+
 def change(parts, edit):
     content = torch.load(parts["model"], weights_only=True)
     torch.save(edit(content) or content, parts["model"])

@@ -8,7 +8,7 @@ from torch.nn.functional import interpolate
 from ovmer.baselines.device import Placement
 from ovmer.baselines.errors import CheckpointError
 from ovmer.baselines.models.video_chatgpt import (
-    ADAPTER_FILE,
+    CONNECTOR_FILE,
     VideoChatGpt,
     pool,
     squash,
@@ -80,9 +80,9 @@ def test_an_adapter_without_embeddings_is_named(parts):
     del held["model.embed_tokens.weight"]
     torch.save(held, parts["connector"])
     with pytest.raises(
-        CheckpointError, match=f"no model.embed_tokens.weight; is it {ADAPTER_FILE}"
+        CheckpointError, match=f"no model.embed_tokens.weight; is it {CONNECTOR_FILE}"
     ):
         load(parts)
     parts["connector"].unlink()
-    with pytest.raises(CheckpointError, match=f"has no {ADAPTER_FILE}"):
+    with pytest.raises(CheckpointError, match=f"has no {CONNECTOR_FILE}"):
         load(parts | {"connector": parts["connector"].parent})

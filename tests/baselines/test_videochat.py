@@ -1,7 +1,6 @@
 """VideoChat's modules and its published files, on a miniature. (Golden data pin the numbers.)"""
 
 import pickle
-import shutil
 import sys
 from types import ModuleType
 
@@ -12,6 +11,8 @@ from ovmer.baselines.device import Placement
 from ovmer.baselines.errors import CheckpointError
 from ovmer.baselines.models.videochat import VideoChat, read_sizes, write_miniature
 from ovmer.baselines.prompt_sizes import PromptSizes
+from tests.baselines.test_llama_vid import frames
+from tests.baselines.test_salmonn import rewrite
 
 CPU = Placement(torch.device("cpu"), torch.float32)
 
@@ -24,25 +25,6 @@ def published(tmp_path_factory):
 @pytest.fixture(scope="module")
 def model(published):
     return VideoChat.load(**published, placement=CPU)
-
-
-@pytest.fixture
-def copied(published, tmp_path):
-    """The miniature's parts, to be spoiled."""
-    folder = next(iter(published.values())).parent
-    shutil.copytree(folder, tmp_path / "copy")
-    return {name: tmp_path / "copy" / path.name for name, path in published.items()}
-
-
-def rewrite(file, change):
-    content = torch.load(file, weights_only=True)
-    change(content["model"])
-    torch.save(content, file)
-
-
-def frames(count: int) -> torch.Tensor:
-    stream = torch.Generator().manual_seed(count)
-    return torch.randint(256, (count, 224, 224, 3), generator=stream, dtype=torch.uint8)
 
 
 def test_sizes_of_the_published_model(published):

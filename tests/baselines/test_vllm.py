@@ -33,6 +33,7 @@ from ovmer.baselines.decoding.vllm_engine import VllmEngine
 from ovmer.baselines.decoding.vllm_offline import OfflineVllm
 from ovmer.baselines.device import Placement
 from ovmer.baselines.errors import ClipError, PrerequisiteError
+from tests import SAMPLE
 from tests.baselines.test_decoding import Letters
 from tests.baselines.test_engines import Modules
 from tests.runners.jobs import job
@@ -44,7 +45,6 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore"),  # of vLLM, in our process
 ]
 
-SAMPLE = Path(__file__).parents[2] / "runners" / "data" / "sample"
 SMALL = {"kv_cache_memory_bytes": 2**28, "max_model_len": 1024}
 PLACE = Placement(torch.device("cpu"), torch.float32)
 GREEDY = GenerationSettings(max_new_tokens=12)
@@ -165,15 +165,23 @@ def test_scores_that_are_nan_are_an_error_of_that_clip_alone(
             assert settings is SAMPLED or alone == answer
 
 
-@pytest.mark.parametrize("baseline", ["salmonn", "onellm", "qwen_audio", "humanomni"])
+@pytest.mark.parametrize(
+    "baseline", ["salmonn", "onellm", "qwen_audio", "humanomni", "emotion_llama"]
+)
 def test_baselines_that_vllm_does_not_know_say_what_they_say_in_transformers(
     baseline: str, tmp_path: Path
 ):
-    """LoRA merged in, Meta's layout with a stop string, a Qwen of 2023, and words that are tied."""
+    """LoRA merged in, Meta's layout with a stop string, a Qwen of 2023, words that are tied, and
+    vectors of features."""
     adapter = job(f"baseline={baseline}", "generation=greedy").adapter.miniature(tmp_path)
     assert isinstance(adapter, Mllm)
+    needs_picture = baseline == "emotion_llama"
     clips = [
-        (None, SAMPLE / "audio" / f"{name}.wav", f"I am {name}.")
+        (
+            SAMPLE / "video" / f"{name}.mp4" if needs_picture else None,
+            SAMPLE / "audio" / f"{name}.wav",
+            f"I am {name}.",
+        )
         for name in ("farewell", "late_night", "sour_milk", "good_news")
     ]
     items = [replace(adapter.prepare(*clip), seed=5) for clip in clips]
@@ -194,8 +202,7 @@ def test_baselines_that_vllm_does_not_know_say_what_they_say_in_transformers(
 @pytest.fixture(scope="module")
 def server(folder: Path) -> Iterator[str]:
     """The address of a server."""
-    log = folder.parent / "server.log"
-    server = VllmServer(folder, log, "--enable-prompt-embeds", "--skip-tokenizer-init")
+    server = VllmServer(folder, "--enable-prompt-embeds", "--skip-tokenizer-init")
     try:
         server.wait()
         yield server.url
@@ -250,13 +257,29 @@ def test_the_engine_ends_with_a_process_that_is_killed(
     command.)"""
     script = tmp_path / "start.py"
     script.write_text(START.format(folder=str(folder)), encoding="utf-8")
-    quiet = {"VLLM_ENABLE_V1_MULTIPROCESSING": "1", "PYTHONUNBUFFERED": "1"}
+    leaves_no_engine([sys.executable, str(script)], after)
+
+
+@pytest.mark.by_hand  # starts vLLM three times: a minute
+@pytest.mark.parametrize("after", [0.5, 2.0, 5.0])
+def test_a_command_that_is_killed_while_vllm_imports_leaves_no_process(
+    tmp_path: Path, after: float
+):
+    command = [str(Path(sys.executable).parent / "ovmer"), "sweep", "baseline=video_llava"]
+    command += ["dataset=sample", "dry_run=true", "engine=vllm", f"engine.cache={tmp_path}/llm"]
+    leaves_no_engine([*command, f"outputs={tmp_path}"], after)
+
+
+def leaves_no_engine(command: Sequence[str], after: float | None) -> None:
+    """Start a command and kill it so many seconds after its engine's process appears, None for when
+    it has printed that the engine has started: that process ends as well."""
     with subprocess.Popen(
-        [sys.executable, str(script)],
-        stdin=subprocess.PIPE,  # for whose end it waits
-        stdout=subprocess.PIPE,
+        command,
+        stdin=subprocess.PIPE,  # for whose end START waits
+        stdout=subprocess.PIPE if after is None else subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
         text=True,
-        env=os.environ | quiet,
+        env=os.environ | {"VLLM_ENABLE_V1_MULTIPROCESSING": "1", "PYTHONUNBUFFERED": "1"},
     ) as started:
         process = psutil.Process(started.pid)
         try:
@@ -269,33 +292,6 @@ def test_the_engine_ends_with_a_process_that_is_killed(
                     time.sleep(0.05)
                 time.sleep(after)
             assert started.poll() is None
-            engines = family(process)
-            assert engines
-        finally:
-            started.kill()
-    _, alive = psutil.wait_procs(engines, timeout=30)
-    assert not alive
-
-
-@pytest.mark.by_hand  # starts vLLM three times: a minute
-@pytest.mark.parametrize("after", [0.5, 2.0, 5.0])
-def test_a_command_that_is_killed_while_vllm_imports_leaves_no_process(
-    tmp_path: Path, after: float
-):
-    command = [str(Path(sys.executable).parent / "ovmer"), "sweep", "baseline=video_llava"]
-    command += ["dataset=sample", "dry_run=true", "engine=vllm", f"engine.cache={tmp_path}/llm"]
-    with subprocess.Popen(
-        [*command, f"outputs={tmp_path}"],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        env=os.environ | {"VLLM_ENABLE_V1_MULTIPROCESSING": "1"},
-    ) as started:
-        process = psutil.Process(started.pid)
-        try:
-            while not any("spawn_main" in " ".join(each.cmdline()) for each in family(process)):
-                assert started.poll() is None
-                time.sleep(0.05)
-            time.sleep(after)
             engines = family(process)
             assert engines
         finally:

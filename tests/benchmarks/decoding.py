@@ -4,10 +4,10 @@ from pathlib import Path
 
 from ovmer.adapters import media
 from ovmer.adapters.base import AUDIO, VIDEO, Adapter, Prepared
+from tests import SAMPLE
 from tests.runners.conftest import write_tables
 
 NAME = "tests.benchmarks.decoding:Decoding"
-SAMPLE = Path(__file__).parents[2] / "runners" / "data" / "sample"
 
 
 class Decoding(Adapter):

@@ -4,7 +4,6 @@ A worker that answers at once, so that all of the time is the line protocol's; f
 alone, then as a sweep has it, with records that are written one by one.
 """
 
-import os
 import subprocess
 import sys
 import tempfile
@@ -13,6 +12,7 @@ from pathlib import Path
 
 from ovmer.adapters.base import Machine, Prepared
 from ovmer.adapters.external import External
+from tests.benchmarks.throughput import measure
 from tests.runners.conftest import write_tables
 
 CALLS = 5_000
@@ -57,15 +57,8 @@ def _sweep(python: str, worker: Path) -> float:
         baseline.python={python} baseline.worker={worker}
         dataset=ovmerd dataset.root={root} dataset.check_files=false
         outputs={worker.parent}/outputs"""
-    started = time.perf_counter()
-    with open(os.devnull, "w") as nowhere:
-        subprocess.run(
-            [sys.executable, "-m", "ovmer", *words.split()],
-            stdout=nowhere,
-            stderr=nowhere,
-            check=True,
-        )
-    return time.perf_counter() - started
+    seconds, _, _ = measure(words.split())
+    return seconds
 
 
 if __name__ == "__main__":

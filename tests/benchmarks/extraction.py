@@ -99,7 +99,7 @@ def cached() -> None:
     with tempfile.TemporaryDirectory() as name:
         place = Path(name)
         run = prepared(place)
-        command = [sys.executable, "-m", "ovmer", "extract", str(run), *told(place)]
+        command = [sys.executable, "-m", "ovmer", "extract", str(run), *settings(place)]
         for what in ("answers known, labels to do", "nothing to do"):
             started, used = time.perf_counter(), processor()
             subprocess.run(command, check=True, capture_output=True)
@@ -115,7 +115,7 @@ def processor() -> float:
     return used.ru_utime + used.ru_stime
 
 
-def told(place: Path) -> list[str]:
+def settings(place: Path) -> list[str]:
     return ["extractor=qwen25", f"outputs={place}", "dry_run=true"]
 
 
@@ -144,7 +144,7 @@ def prepared(place: Path) -> Path:
         lines.append(json.dumps({**record, "description": text}) + "\n")
         questions.append((STEPS["labels"].render(reason=text), 0))
     predictions.write_text("".join(lines))
-    model = make_extractors(job(*told(place)).settings.extractor)[0].model  # type: ignore[attr-defined]
+    model = make_extractors(job(*settings(place)).settings.extractor)[0].model  # type: ignore[attr-defined]
     with AnswerCache(place / ".cache", model.identity) as answers:
         started = time.perf_counter()
         for number, question in enumerate(questions):
@@ -160,8 +160,8 @@ def lexicon() -> None:
         truth = {row["name"]: row["openset"] for row in csv.DictReader(file)}
     [extractor] = make_extractors({"kind": "lexicon", "name": "lexicon", "sentences": 4})
     found = {each.name: list(each.labels) for each in extractor.extract(items)}
-    settings = job("metric=wheel").settings.metric
-    metric = make_metric({**settings, "wheel_root": str(SHARED / "emotion_wheel")})
+    wheel = job("metric=wheel").settings.metric
+    metric = make_metric({**wheel, "wheel_root": str(SHARED / "emotion_wheel")})
     print(metric.score(found, truth).with_intervals())
 
 

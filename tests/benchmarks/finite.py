@@ -10,7 +10,7 @@ import argparse
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from statistics import median, quantiles
 from typing import Any
@@ -72,7 +72,7 @@ def _compare(name: str, engine: Engine, prompts: list[Tensor], pairs: int, clock
     for pair in range(pairs):
         found = dict[bool, float]()
         for checked in (pair % 2 == 0, pair % 2 == 1):
-            with _as_it_is() if checked else _unchecked():
+            with nullcontext() if checked else _unchecked():
                 found[checked] = seconds()
         ratios.append(found[True] / found[False])
         print(
@@ -86,11 +86,6 @@ def _compare(name: str, engine: Engine, prompts: list[Tensor], pairs: int, clock
         f"{100 * (low - 1):+.1f} .. {100 * (high - 1):+.1f} %, {pairs} pairs; at most 1 %)",
         flush=True,
     )
-
-
-@contextmanager
-def _as_it_is() -> Iterator[None]:
-    yield
 
 
 @contextmanager

@@ -16,8 +16,8 @@ from ovmer.adapters import media
 from ovmer.adapters.base import VIDEO, Adapter, Prepared
 from ovmer.runners.describing.pipeline import Pipeline
 from ovmer.runners.describing.requests import ClipRequest
+from tests import SAMPLE
 
-SAMPLE = Path(__file__).parents[2] / "runners" / "data" / "sample" / "video"
 CLIPS = 120
 BATCH = 4
 REPEATS = 3
@@ -46,7 +46,7 @@ def _eight(count: int, fps: float) -> list[int]:
 
 def main() -> None:
     """Print the three times and the ratio."""
-    folder = Path(sys.argv[1]) if len(sys.argv) > 1 else SAMPLE
+    folder = Path(sys.argv[1]) if len(sys.argv) > 1 else SAMPLE / "video"
     if not any(folder.glob("*.mp4")):
         raise SystemExit(f"there are no .mp4 files in {folder}")
     videos = list(islice(cycle(sorted(folder.glob("*.mp4"))), CLIPS))

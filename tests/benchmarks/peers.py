@@ -48,10 +48,10 @@ from ovmer.baselines.miniature import publish, random_tensors, write_json, write
 from ovmer.baselines.models.video_llava_hf import VideoLlavaHf
 from ovmer.runners.describing.pipeline import Pipeline
 from ovmer.runners.describing.requests import ClipRequest
+from tests import SAMPLE
 from tests.adapters.small_mllms import configured
 from tests.benchmarks import _lmms
 
-SAMPLE = Path(__file__).parents[2] / "runners" / "data" / "sample" / "video"
 SHORTEST, LONGEST = 20, 400
 _NAMES = ((r"^llm\.", "language_model."), (r"^eyes\.video_tower\.", "video_tower.vision_model."))
 _PROJECTOR = (r"^eyes\.multi_modal_projector\.", "multi_modal_projector.")
@@ -64,7 +64,9 @@ Measured = tuple[Words, float, float, float]
 def main() -> None:
     """Print a Markdown table for each kind of answers."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("folder", nargs="?", type=Path, default=SAMPLE, help="of .mp4 files")
+    parser.add_argument(
+        "folder", nargs="?", type=Path, default=SAMPLE / "video", help="of .mp4 files"
+    )
     parser.add_argument("--clips", type=int, default=32, help="the files are taken again and again")
     parser.add_argument("--answers", nargs="+", default=["fixed", "spread"])
     parser.add_argument("--tokens", type=int, default=64, help="of a fixed answer")

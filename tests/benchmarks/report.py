@@ -110,8 +110,8 @@ def _gallery(browser: Browser) -> None:
 
 
 def _filter(browser: Browser, field: str, value: str, what: str) -> None:
-    first, last, told = browser.driver.execute_async_script(_FILTER, field, value)
-    print(f"{what}: {first / 1000:.2f} s, complete {last / 1000:.2f} s ({' '.join(told.split())})")
+    first, last, count = browser.driver.execute_async_script(_FILTER, field, value)
+    print(f"{what}: {first / 1000:.2f} s, complete {last / 1000:.2f} s ({' '.join(count.split())})")
 
 
 def _make(root: Path, clips: int, baselines: int) -> None:

@@ -14,10 +14,9 @@ import time
 from pathlib import Path
 
 from ovmer.runners.papers.layout import read_layout
+from tests import ROOT
 from tests.data.layouts import write_dataset
 from tests.runners.folders import write_unibench
-
-ROOT = Path(__file__).parents[2]
 
 
 def main() -> None:

@@ -7,9 +7,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from ovmer.runners.data.reader import dataset_root
+from tests import SAMPLE
 
-SAMPLE = dataset_root({"root": "{package}/sample"})
 VIDEOS = sorted((SAMPLE / "video").glob("*.mp4"))
 
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from tests.make_sample import SAMPLE
+from tests import SAMPLE
 from tests.runners.jobs import job
 
 UNIBENCH = "mer2023 mer2024 meld iemocap cmumosi cmumosei sims simsv2 ovmerdplus".split()
@@ -67,9 +67,7 @@ def _write_subtitles(root: Path, table: Mapping[str, Any], names: Sequence[str])
         rows = csv.writer(file)
         rows.writerow([table["key"], *columns])
         for i, name in enumerate(names):  # the last one has no subtitle
-            texts = [
-                "你在开玩笑吗" if each == "chinese" else "Are you kidding?" for each in columns
-            ]
+            texts = [_SAID.get(each, "Are you kidding?") for each in columns]
             rows.writerow([name, *(texts if i + 1 < len(names) else [""] * len(columns))])
 
 

@@ -9,9 +9,9 @@ import pytest
 from ovmer.baselines.errors import PrerequisiteError
 from ovmer.runners.data.check import DatasetCheck, check, text
 from ovmer.runners.data.probe import probe
+from tests import SAMPLE
 from tests.data import benchmark_layouts as layouts
 from tests.data.layouts import settings_of, write_dataset
-from tests.make_sample import SAMPLE
 from tests.runners.conftest import command  # noqa: F401
 from tests.runners.jobs import job
 

@@ -8,6 +8,7 @@ import pytest
 
 from ovmer.baselines.errors import PrerequisiteError
 from ovmer.runners.data import Clip, read_dataset
+from ovmer.runners.data.rows import Rows, read_rows
 from ovmer.runners.job import Job
 from tests.data import benchmark_layouts as layouts
 from tests.runners.jobs import job
@@ -129,6 +130,14 @@ def test_fields_that_were_not_seen_before_are_named(tmp_path: Path) -> None:
         read("mme_emotion_er_lab", tmp_path)
     _, clips = read("mme_emotion_er_lab", tmp_path, "dataset.rows.question=[instruction]")
     assert clips[0].question == "What?"
+
+
+def test_a_line_of_json_may_hold_a_line_separator(tmp_path: Path) -> None:
+    row = {"clip": "a.mp4", "question": "Why?\u2028Say it."}
+    (tmp_path / "rows.jsonl").write_text(json.dumps(row, ensure_ascii=False) + "\n", "utf-8")
+    wanted = Rows(file=["rows.jsonl"], media=["clip"], question=["question"])
+    (found,) = read_rows(tmp_path, wanted, [])
+    assert (found.name, found.question) == ("a", row["question"])
 
 
 @pytest.mark.parametrize(

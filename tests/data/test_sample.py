@@ -6,7 +6,8 @@ import pytest
 from ovmer.adapters.media import read_frames, read_sound, sampling
 from ovmer.baselines.errors import MissingModality
 from ovmer.runners.data import Clip, read_dataset
-from tests.make_sample import SAMPLE, SCENES
+from tests import SAMPLE
+from tests.make_sample import SCENES
 from tests.runners.jobs import job
 
 

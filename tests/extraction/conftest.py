@@ -1,10 +1,10 @@
-"""Surroundings of a server's tests."""
+"""What the tests of served models share."""
 
 import pytest
 
 
 @pytest.fixture
-def surroundings(monkeypatch: pytest.MonkeyPatch) -> None:
+def quick_retries(monkeypatch: pytest.MonkeyPatch) -> None:
     """Neither a key nor an address of the user's, and pauses are short."""
     for name in ("OPENAI_API_KEY", "OPENAI_BASE_URL"):
         monkeypatch.delenv(name, raising=False)

@@ -6,8 +6,10 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any
+
+from tests import loopback
 
 MODEL = "mini"
 
@@ -98,16 +100,9 @@ def serving(
                 self.wfile.write(b" ")
                 self.wfile.flush()
 
-    server = ThreadingHTTPServer(("127.0.0.1", port), Handler)
-    server.daemon_threads = True
-    server.handle_error = lambda *args: None  # type: ignore[method-assign]  # broken pipes
-    thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
-    thread.start()
-    seen.url = f"http://127.0.0.1:{server.server_port}/v1"
-    try:
-        yield seen
-    finally:
-        stop.set()
-        server.shutdown()
-        server.server_close()
-        thread.join()
+    with loopback.serving(Handler, port) as address:
+        seen.url = f"{address}/v1"
+        try:
+            yield seen
+        finally:
+            stop.set()

@@ -5,8 +5,13 @@ from pathlib import Path
 
 import pytest
 
+from ovmer.runners.folder.imported import add_to_run
+from ovmer.runners.folder.run_folder import RunFolder
+from ovmer.runners.scoring import score
+from ovmer.runners.sweeping.work import work
 from tests.extraction.fake_server import Misbehaviour, error, serving
 from tests.runners.conftest import Command, command
+from tests.runners.jobs import job
 
 __all__ = ["command"]  # a fixture
 
@@ -68,3 +73,17 @@ def test_an_extractor_without_a_model_cannot_group(files: list[str], command: Co
     ran = command("group", *files, "extractor=lexicon")
     assert ran.returncode == 2
     assert ran.stderr == "extractor=lexicon has no language model; add extractor=qwen25\n"
+
+
+def test_figures_by_another_model_replace_the_first_and_say_so(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    made = job("baseline=lexicon", "dataset=sample", "limit=1", f"outputs={tmp_path}")
+    work(made)
+    for model in ("mini", "large"):
+        by = {"replies": {"a": "[]"}, "grouped_by": model}
+        assert add_to_run(made.folder, score({"a": "sad"}, {"a": "sad"}, "grouping", **by))
+    found = RunFolder(made.folder).read_scores()["lexicon/grouping"]
+    assert found.conditions["grouped_by"] == "large"
+    told = capsys.readouterr().err
+    assert told.count("the figures of lexicon/grouping with grouped_by=mini are replaced") == 1

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +77,38 @@ def test_mme_emotion_is_asked_in_two_passes_with_frames(tmp_path: Path) -> None:
     assert scores.figures["mme_emotion/reasoning"] == 0
 
 
+def test_a_video_that_cannot_be_read_is_a_failure_of_its_clip(tmp_path: Path) -> None:
+    broken = tmp_path / "broken.mp4"
+    broken.write_bytes(b"no video")
+    items = [replace(REPLY, name="b", video=broken), REPLY, replace(REPLY, name="c", video=None)]
+    engine = Engine({**MME, "rate the performance": "<score>Step 1: 1/1</score>"})
+    found = {
+        each.name: each
+        for each in judge(engine, tmp_path, kind="mme_emotion", variant="SA").extract(items)
+    }
+    assert found["b"].labels == ()
+    assert str(found["b"].error).startswith("judge: ")
+    assert "broken.mp4" in str(found["b"].error)
+    assert found["a"].labels == found["c"].labels == ("<score>Step 1: 1/1</score>",)
+    assert "judged without frames, as the clip has no video" in found["c"].notes
+
+
+def test_other_sentences_on_the_sound_are_another_judge(tmp_path: Path) -> None:
+    told = []
+    for clue in ("a calm voice", "a loud voice"):
+        clues = tmp_path / "clues.json"
+        clues.write_text(json.dumps([{"video_id": "a", "audio_clue": clue}]))
+        kind = {"kind": "mme_emotion", "variant": "ER-Lab", "audio_clues": str(clues)}
+        told.append(judge(Engine({}), tmp_path, **kind).identity["judge"]["audio_clues"])
+    assert told[0] != told[1]
+    assert (
+        judge(Engine({}), tmp_path, **{**kind, "audio_clues": None}).identity["judge"][
+            "audio_clues"
+        ]
+        is False
+    )
+
+
 def test_a_judge_that_answers_in_prose_is_counted_as_unknown(tmp_path: Path) -> None:
     engine = Engine({**MME, "rate the performance": "I think the answer is very good."})
     (found,) = judge(engine, tmp_path, kind="mme_emotion", variant="SA").extract([REPLY])
@@ -135,6 +168,10 @@ def test_model_and_protocol_are_part_of_the_identity(tmp_path: Path) -> None:
         (
             ("dataset=mme_emotion_sa", "extractor=judge", "task.judge.variant=S"),
             "task.judge.variant is 'S'",
+        ),
+        (
+            ("dataset=mme_emotion_sa", "extractor=judge", "+task.judge.varient=SA"),
+            r"there is no key task\.judge\.varient; did you mean variant",
         ),
     ],
 )

@@ -15,7 +15,7 @@ from ovmer.baselines.errors import ClipError, PrerequisiteError, Refused, Timeou
 from tests.extraction.asking import PAPER, QUICK, ask, asked_of, engine, questions, reply, stopped
 from tests.extraction.fake_server import MODEL, Misbehaviour, completion, error, serving
 
-pytestmark = pytest.mark.usefixtures("surroundings")
+pytestmark = pytest.mark.usefixtures("quick_retries")
 
 
 def test_every_question_gets_its_own_answer():

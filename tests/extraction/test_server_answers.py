@@ -11,7 +11,7 @@ from ovmer.baselines.errors import ClipError
 from tests.extraction.asking import PAPER, QUICK, ask, asked_of, engine, questions, reply, stopped
 from tests.extraction.fake_server import Misbehaviour, Script, completion, error, serving
 
-pytestmark = pytest.mark.usefixtures("surroundings")
+pytestmark = pytest.mark.usefixtures("quick_retries")
 
 
 @pytest.mark.parametrize("words", ["", None])

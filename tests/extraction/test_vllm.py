@@ -7,7 +7,6 @@ killed is left to `pytest -m by_hand`.
 
 import json
 import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
@@ -52,8 +51,8 @@ def arguments(outputs: str, *more: str) -> list[str]:
     ]
 
 
-def sweep(place: Path, *told: str, before: Callable[[], None] | None = None) -> Started:
-    return Started(["sweep", *told], place, environment=ENVIRONMENT, before=before)
+def sweep(place: Path, *settings: str, before: Callable[[], None] | None = None) -> Started:
+    return Started(["sweep", *settings], place, environment=ENVIRONMENT, before=before)
 
 
 def without_vllm() -> None:
@@ -68,8 +67,8 @@ def finished(process: Started) -> str:
 
 
 def records(place: Path, outputs: str) -> list[dict]:
-    file = next((place / outputs).rglob("labels.jsonl"))
-    return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+    files = (place / outputs).rglob("labels.jsonl")
+    return [json.loads(line) for file in files for line in file.read_text("utf-8").splitlines()]
 
 
 def replies(place: Path, outputs: str) -> dict[str, str]:
@@ -93,13 +92,13 @@ def by_transformers(place: Path) -> dict[str, str]:
 def test_the_offline_engine_writes_what_transformers_writes(
     place: Path, by_transformers: dict[str, str]
 ):
-    told = arguments("vllm", "extractor.model=mini", "engine@extractor.engine=vllm")
-    table = finished(sweep(place, *told))
+    settings = arguments("vllm", "extractor.model=mini", "engine@extractor.engine=vllm")
+    table = finished(sweep(place, *settings))
     assert "extractor=qwen25" in table
     assert replies(place, "vllm") == by_transformers
     # Again, with the labels gone: every answer is known, and no engine is started.
     next((place / "vllm").rglob("labels.jsonl")).unlink()
-    assert finished(sweep(place, *told, before=without_vllm)) == table
+    assert finished(sweep(place, *settings, before=without_vllm)) == table
     assert replies(place, "vllm") == by_transformers
 
 
@@ -111,8 +110,8 @@ def server(place: Path) -> Iterator[VllmServer]:
 
 @contextmanager
 def started(place: Path, port: int | None = None) -> Iterator[VllmServer]:
-    told = ("--served-model-name", "mini", "--max-model-len", "4096")
-    server = VllmServer(place / "mini", place / f"server-{port}.log", *told, port=port)
+    options = ("--served-model-name", "mini", "--max-model-len", "4096")
+    server = VllmServer(place / "mini", *options, port=port)
     try:
         server.wait()
         yield server
@@ -122,8 +121,8 @@ def started(place: Path, port: int | None = None) -> Iterator[VllmServer]:
 
 def served(outputs: str, server: VllmServer, *more: str) -> list[str]:
     url = f"extractor.engine.base_url={server.url}"
-    told = ["extractor.model=mini", "engine@extractor.engine=server", url]
-    return arguments(outputs, *told, "extractor.engine.retries=1", *more)
+    settings = ["extractor.model=mini", "engine@extractor.engine=server", url]
+    return arguments(outputs, *settings, "extractor.engine.retries=1", *more)
 
 
 def test_the_server_writes_what_transformers_writes(
@@ -158,9 +157,9 @@ def test_a_served_model_is_asked_for_log_probabilities_and_answers(server: VllmS
     )
     with urlopen(request, timeout=60) as response:
         body = response.read().decode()
-    told = json.loads(body)
-    scores = [each["logprob"] for each in told["choices"][0]["logprobs"]["content"]]
-    assert len(scores) == told["usage"]["completion_tokens"] > 0
+    completion = json.loads(body)
+    scores = [each["logprob"] for each in completion["choices"][0]["logprobs"]["content"]]
+    assert len(scores) == completion["usage"]["completion_tokens"] > 0
     assert all(-9999.0 < each <= 0.0 for each in scores)
     assert isinstance(answer, Answer)
     assert answer.text.strip() == read_completion(body).text.strip() != ""
@@ -189,12 +188,10 @@ def test_a_server_that_is_killed_half_way_is_asked_for_the_rest_only(
     successor, place: Path, server: VllmServer, by_transformers: dict[str, str]
 ):
     before = server.answered
-    told = served("killed", server)
+    settings = served("killed", server)
     slowly = ["extractor.engine.per_minute=120", "extractor.engine.concurrency=1"]
-    process = sweep(place, *told, *slowly)
-    while not list((place / "killed").rglob("labels.jsonl")) or len(records(place, "killed")) < 4:
-        assert process.poll() is None, process.communicate()
-        time.sleep(0.05)
+    process = sweep(place, *settings, *slowly)
+    process.wait_for(lambda: len(records(place, "killed")) >= 4)
     server.kill()
     _, err = process.communicate(timeout=START_SECONDS)
     assert process.returncode == 2
@@ -205,7 +202,7 @@ def test_a_server_that_is_killed_half_way_is_asked_for_the_rest_only(
     assert server.answered - before == len(known)
 
     with successor(place, server.port) as again:
-        finished(sweep(place, *told))
+        finished(sweep(place, *settings))
     assert again.answered == len(NAMES) - len(known)
     expected = whole(by_transformers)
     if successor is quick_successor:

@@ -1,16 +1,13 @@
-"""Sweeps in forked processes: a new process takes seconds to import what a sweep needs."""
+"""A small sweep into which a fault is injected, and what its run folder then holds."""
 
-import os
 import signal
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
-from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 from ovmer.runners.folder.run_folder import RunFolder
 from tests.faults.table import GOES_ON, SENTENCE, STOPPED, TRACE, Fault
-from tests.processes import forks
+from tests.processes import Started
 from tests.runners.conftest import write_tables
 
 CLIPS = [f"clip{number:02}" for number in range(12)]
@@ -26,40 +23,19 @@ class Ended:
     said: str
 
 
-class Running:
-    """A sweep that was started in `folder`; `before` runs in its process first."""
+class Running(Started):
+    """`ovmer sweep ARGUMENTS`, started in `folder`; `before` runs in its process first."""
 
     def __init__(
         self, folder: Path, arguments: list[str], before: Callable[[], None] | None = None
     ):
-        self._log = folder.with_name(f"{folder.name}.{os.urandom(4).hex()}.txt")
-        self.process: BaseProcess = forks().Process(
-            target=_sweep, args=(folder, arguments, self._log, before)
-        )
-        self.process.start()
+        super().__init__(["sweep", *arguments], folder, before=before)
 
     def end(self, seconds: float = SECONDS) -> Ended:
-        """Wait for the end; AssertionError where it hangs."""
-        self.process.join(seconds)
-        if self.process.exitcode is None:
-            self.process.kill()
-            raise AssertionError(f"it hangs, having said:\n{self._log.read_text()}")
-        return Ended(self.process.exitcode, self._log.read_text())
-
-
-def _sweep(
-    folder: Path, arguments: list[str], log: Path, before: Callable[[], None] | None
-) -> None:
-    os.chdir(folder)
-    file = os.open(log, os.O_WRONLY | os.O_CREAT)
-    os.dup2(file, 1)
-    os.dup2(file, 2)
-    sys.argv = ["ovmer", "sweep", *arguments]
-    from ovmer.runners.commands import main
-
-    if before is not None:
-        before()
-    main()
+        """Wait for the end; TimeoutExpired where it hangs."""
+        out, err = self.communicate(seconds)
+        assert self.returncode is not None
+        return Ended(self.returncode, out + err)
 
 
 @dataclass(frozen=True)

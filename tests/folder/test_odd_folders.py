@@ -5,6 +5,7 @@ import fcntl
 import json
 import os
 import shutil
+import threading
 
 import pytest
 
@@ -220,6 +221,24 @@ def test_a_disk_that_fails_is_an_error_and_no_warning(monkeypatch, tmp_path):
     with pytest.raises(OSError, match=r"a\.json"):
         disk.replace_file(tmp_path / "a.json", b"{}")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_of_a_cache_may_be_made_by_two_at_a_time(tmp_path):
+    path = tmp_path / "new" / "clip.mp4"
+
+    def make() -> None:
+        with disk.replacing(path, is_shared=True) as file:
+            file.write(b"whole")
+
+    with disk.replacing(path, is_shared=True) as file:
+        file.write(b"who")
+        other = threading.Thread(target=make)
+        other.start()
+        other.join()
+        assert path.read_bytes() == b"whole"
+        file.write(b"le")
+    assert path.read_bytes() == b"whole"
+    assert list(path.parent.iterdir()) == [path]
 
 
 def test_a_writer_that_cannot_start_closes_its_file(monkeypatch, tmp_path):

@@ -11,6 +11,7 @@ from torch import Tensor
 from ovmer.adapters.media.sampling import whole_steps
 from ovmer.baselines.decoding.answers import ConditionedPrompt
 from ovmer.baselines.decoding.continuous import transformers_engine
+from ovmer.baselines.decoding.row_cache import CACHE_ARGUMENT
 from ovmer.baselines.decoding.settings import GenerationSettings
 from ovmer.baselines.device import Placement
 from ovmer.baselines.layers.clip_vision import normalise, shortest_side_crop
@@ -76,9 +77,9 @@ def _check_steps(
     with torch.inference_mode():
         for word in case["greedy_ids"].tolist():
             looks.clear()
-            beside = llm.looks(step, prompt.media[None])
-            output = llm(input_ids=step, past_key_values=past, use_cache=True, **beside)
-            past, step = output.past_key_values, torch.tensor([[word]])
+            beside = llm.looks(step, prompt.media[None]) | {CACHE_ARGUMENT: past}
+            output = llm(input_ids=step, use_cache=True, **beside)
+            past, step = output[CACHE_ARGUMENT], torch.tensor([[word]])
             logits.append(output.logits[0])
             looked.append(sum(looks))
         said = torch.tensor([prompt.ids + case["greedy_ids"].tolist()[:-1]])

@@ -13,7 +13,7 @@ from ovmer.adapters.mllm import Mllm
 from ovmer.baselines.device import limit_memory, resolve
 from ovmer.runners.describing.pipeline import Pipeline
 from ovmer.runners.describing.requests import ClipRequest
-from tests.adapters.media_files import SAMPLE
+from tests import SAMPLE
 from tests.adapters.small_mllms import configured
 from tests.gpu.table import SKIPPED, Row
 

@@ -22,7 +22,7 @@ from ovmer.baselines.decoding.continuous import ContinuousEngine
 from ovmer.baselines.decoding.sampling import FiniteScores
 from ovmer.baselines.errors import PrerequisiteError
 from ovmer.runners.config import CONF
-from tests.adapters.media_files import SAMPLE
+from tests import SAMPLE
 from tests.adapters.small_mllms import configured
 from tests.gpu.table import FAIL, NOTE, SKIPPED, Row
 

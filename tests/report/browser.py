@@ -38,8 +38,8 @@ class Browser:
         self.driver.quit()
 
     def size(self, width: int, height: int = 900) -> None:
-        told = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 500}
-        self.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", told)
+        metrics = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 500}
+        self.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
 
     def prefer(self, scheme: str) -> None:
         features = [{"name": "prefers-color-scheme", "value": scheme}]
@@ -101,13 +101,13 @@ class Browser:
     def complaints(self) -> list[str]:
         """Errors of scripts and breaches of the policy, not files of clips that are gone."""
         logged = self.driver.get_log("browser")
-        told = [each["message"] for each in logged if each["level"] == "SEVERE"]  # no warnings
-        return [each for each in told if "ERR_FILE_NOT_FOUND" not in each]
+        errors = [each["message"] for each in logged if each["level"] == "SEVERE"]  # no warnings
+        return [each for each in errors if "ERR_FILE_NOT_FOUND" not in each]
 
     def requests(self) -> list[str]:
         """The addresses that were asked for since the last call."""
-        told = [json.loads(each["message"]) for each in self.driver.get_log("performance")]
-        events = [each["message"] for each in told]
+        logged = [json.loads(each["message"]) for each in self.driver.get_log("performance")]
+        events = [each["message"] for each in logged]
         sent = [each for each in events if each["method"] == "Network.requestWillBeSent"]
         return [str(each["params"]["request"]["url"]) for each in sent]
 

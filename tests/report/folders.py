@@ -44,6 +44,6 @@ def write_run(
 
 def change_settings(folder: Path, **dataset: object) -> None:
     """Say in run.json that the run was made with another data set."""
-    told = json.loads((folder / "run.json").read_text("utf-8"))
-    told["settings"]["dataset"] |= dataset
-    (folder / "run.json").write_text(json.dumps(told), "utf-8")
+    run = json.loads((folder / "run.json").read_text("utf-8"))
+    run["settings"]["dataset"] |= dataset
+    (folder / "run.json").write_text(json.dumps(run), "utf-8")

@@ -6,7 +6,7 @@ import json
 import re
 import shutil
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +18,7 @@ from ovmer.runners.report.boards import make_boards
 from ovmer.runners.report.clips import SEPARATOR
 from ovmer.runners.report.page import write_page
 from ovmer.runners.report.runs import collect
+from ovmer.runners.scoring import make_metric
 from ovmer.runners.sweeping.work import work
 from tests.report.folders import MEGABYTE, SCRIPT, change_settings, said, write_run
 from tests.runners.jobs import job
@@ -136,6 +137,15 @@ def test_what_differs_in_data_or_rule_goes_to_another_board(outputs, tmp_path):
     assert [len(board.clips) for board in boards].count(1) == 1
 
 
+def test_runs_with_other_clusters_of_clips_are_on_boards_of_their_own(tmp_path):
+    rules = {"letter": "'^(.)'", "letters": "'^(..)'"}
+    for what, pattern in rules.items():
+        rule = f"+dataset.cluster={{what: {what}, pattern: {pattern}}}"
+        write_run(tmp_path, what, [said("farewell", "sad")], {"farewell": ["sad"]}, rule)
+    boards = make_boards(collect([tmp_path]))
+    assert sorted(board.names for board in boards) == [["letter"], ["letters"]]
+
+
 def test_runs_over_other_clips_without_truth_make_a_board_each(tmp_path):
     """`clips=FOLDER limit=1` beside the whole folder: a gallery's rows are over the same clips."""
     video = Path(__file__).parents[2] / "runners/data/sample/video/good_news.mp4"
@@ -172,6 +182,28 @@ def test_a_half_finished_run_is_scored_on_what_it_has_and_not_compared(outputs):
     assert told["best"] == "lexicon"
     assert told["pairs"] == []
     assert told["test"] is None
+
+
+def test_a_clip_that_is_not_done_is_no_disagreement(outputs, tmp_path):
+    runs = collect([outputs / "sample" / name for name in ("half", "talker")])
+    boards = make_boards(runs)
+    write_page(tmp_path / "page.html", boards)
+    index = parts(tmp_path / "page.html")["index-0"]
+    told = dict(zip(index["names"], index["disagreement"], strict=True))
+    assert told["good_news"] == 0, "both name happy, and angry is not on this wheel"
+    assert told["broken_promise"] is None, "nobody but the talker has answered"
+
+
+def test_a_run_that_cannot_be_scored_takes_no_other_with_it(tmp_path):
+    """The truth has several labels, and this metric takes one."""
+    answers = [said("farewell", "sad")], {"farewell": ["sad"]}, "dataset.clips=[farewell]"
+    write_run(tmp_path, "good", *answers)
+    write_run(tmp_path, "odd", *answers, "metric=single_label")
+    good, odd = make_boards(collect([tmp_path]))
+    assert good.rows[0].excluded == ""
+    assert odd.rows[0].excluded == "no clip is scored"
+    (warning,) = odd.warnings
+    assert warning.startswith("not scored: the truth of clip 'farewell' is 'sad, lonely")
 
 
 def test_a_run_without_any_answer_has_a_row(tmp_path):
@@ -241,6 +273,25 @@ def test_runs_of_one_name_are_distinguished(outputs, tmp_path):
     (board,) = make_boards(collect([outputs / "sample" / "lexicon", twin]))
     assert len(set(board.names)) == 2
     assert all(name.endswith("lexicon") for name in board.names)
+
+
+def test_a_clip_is_right_or_wrong_where_each_has_its_own_choices(tmp_path):
+    metric = {
+        "primary": "p/accuracy",
+        "protocols": {"p": {"family": "choice", "parser": "careful"}},
+    }
+    names = ["good_news", "farewell"]
+    made = make_metric({"kind": "protocols", **metric})
+    clips = "dataset.clips=[good_news,farewell]"
+    answers = [said(name, "yes") for name in names]
+    (run,) = collect([write_run(tmp_path, "a", answers, {n: ["yes"] for n in names}, clips)])
+    run.metric = made
+    run.clips = [
+        replace(clip, labels=(word,), choices=("yes", "no"))
+        for clip, word in zip(run.clips, ("yes", "no"), strict=True)
+    ]
+    (board,) = make_boards([run])
+    assert list(board.rows[0].per_clip) == [1, 0]
 
 
 def test_a_metric_over_classes_has_a_gallery_too(tmp_path):

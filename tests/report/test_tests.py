@@ -101,6 +101,7 @@ def test_who_is_compared_and_who_is_not(outputs: Path) -> None:
     }
     assert skipping.family is not None
     assert skipping.family.clips == len(CLIPS) - MISSING
+    assert skipping.as_json()["clusters"]["M3-W1-L1"][TRUE]["true"] == len(CLIPS) - MISSING
     (note,) = skipping.notes
     assert note.startswith("compared on 90 clips, without clips that not all runs have: 30 of 120")
 
@@ -216,3 +217,14 @@ def test_runs_of_other_generation_seeds_give_that_part_of_the_noise(tmp_path: Pa
     figures = [row.figures["M-avg"] for row in found.rows]
     assert parts["generation"] == pytest.approx(np.std(figures, ddof=1), abs=1e-5)
     assert parts["label"] is None
+
+
+def test_a_seed_that_is_not_finished_has_no_part_in_the_noise(tmp_path: Path) -> None:
+    for seed, names in enumerate((["good_news", "farewell"], ["farewell"])):
+        answers = [said(name, "words") for name in names]
+        labels = {name: ["happy"] for name in names}
+        clips = "dataset.clips=[good_news,farewell]"
+        write_answers(tmp_path, "talker", answers, labels, clips, f"seed={seed}")
+    (found,) = make_boards(collect([tmp_path]))
+    assert [row.excluded for row in found.rows] == ["", "not finished"]
+    assert found.as_json()["variance"] == []

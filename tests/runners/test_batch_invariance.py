@@ -5,7 +5,7 @@ from pathlib import Path
 from ovmer.adapters.base import Machine
 from ovmer.runners.describing.pipeline import Pipeline
 from ovmer.runners.describing.requests import ClipRequest
-from tests.adapters.media_files import SAMPLE
+from tests import SAMPLE
 from tests.adapters.small_mllms import configured
 
 CLIPS = sorted((SAMPLE / "audio").glob("*.wav"))[:5]

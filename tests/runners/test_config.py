@@ -106,6 +106,8 @@ def test_text_stays_as_it_is_typed(override: str, value: object) -> None:
 def test_a_sweep_over_numbers_names_its_folders_as_typed() -> None:
     composed = compose(["-m", "baseline=random", "dataset=sample", "variant=1e5,2.50"])
     assert [made.folder.name for made in composed.jobs] == ["random-1e5", "random-2.50"]
+    composed = compose(["-m", "baseline=random,lexicon", "dataset.clips=[001,1e5]"])
+    assert [made.settings.dataset["clips"] for made in composed.jobs] == [["001", "1e5"]] * 2
 
 
 def test_options_may_stand_among_the_settings() -> None:
@@ -113,6 +115,8 @@ def test_options_may_stand_among_the_settings() -> None:
     assert [made.folder.name for made in composed.jobs] == ["random", "lexicon"]
     with pytest.raises(PrerequisiteError, match="leave out -m"):
         compose(["dataset=sample", "-m", "--cfg", "job"])
+    with pytest.raises(PrerequisiteError, match="--run: give -m to sweep"):
+        compose(["dataset=sample", "--run"])
 
 
 def test_a_path_with_a_comma_wants_quotes(tmp_path):
@@ -139,6 +143,7 @@ def test_the_help_of_a_sweep_says_what_each_setting_means(capsys):
     with pytest.raises(SystemExit):
         compose(["--help"])
     said = capsys.readouterr().out
+    assert "By default: engine=transformers baseline=lexicon" in said
     assert "seed: 0" in said
     assert "limit: null         # the first n clips of each" in said
     assert "batch_size: ${engine.batch_size}" in said

@@ -28,6 +28,12 @@ def test_an_empty_answer_and_a_dry_run_say_so(command, clip):
     assert "the answer is empty; this baseline uses subtitle" in done.stderr
 
 
+def test_a_table_is_read_by_the_columns_that_are_named(command, tmp_path):
+    (tmp_path / "clips.csv").write_text("name,words\na,I am so sad.\nb,We are happy.\n", "utf-8")
+    done = command("describe", "baseline=lexicon", "clips.csv", "columns.subtitle=words")
+    assert (done.returncode, done.stdout) == (0, "a: sad\nb: happy\n")
+
+
 def test_it_says_what_a_sweep_says(command, clip, on_data, tmp_path):
     command("sweep", "baseline=random", *on_data)
     table = next(tmp_path.glob("outputs/*/random/predictions.csv")).read_text("utf-8")
@@ -43,6 +49,12 @@ def test_it_says_what_a_sweep_says(command, clip, on_data, tmp_path):
         (["baseline=ground_truth", "subtitle=hi"], 2, "ground_truth repeats the true labels"),
         (["subtitle=hi", "seed=1"], 2, "say which model is asked by baseline=NAME"),
         (["baseline=lexicon"], 2, "nothing to describe; name a file"),
+        (["baseline=lexicon", "subtitle=hi", "inputs=video"], 2, "inputs=video leaves it nothing"),
+        (
+            ["baseline=lexicon", "subtitle=hi", "task=question", "question=Why?"],
+            2,
+            "baseline=lexicon puts no question, so task=question cannot be asked",
+        ),
         (["baseline=scripted", "vidio=x"], 2, "there is no key vidio"),
     ],
 )
@@ -69,11 +81,13 @@ def test_a_loaded_baseline_is_asked_from_python_as_often_as_one_likes(data):
     video = data / "video" / "a.mp4"
     with load("random", "seed=5") as model:
         said = [model.describe(video=video) for _ in range(2)]
-        assert said[0] == said[1] == model.ask(str(video), subtitle="Oh.").description
+        assert said[0] == said[1] == model.describe(str(video), subtitle="Oh.")
         with pytest.raises(PrerequisiteError, match="audio: there is no file nowhere"):
             model.describe(audio="nowhere.wav")
     with load("lexicon") as model:
         assert model.describe(subtitle="I am so sad.") == "sad"
+    with load("lexicon", "inputs=no_subtitle") as model:
+        assert model.describe(subtitle="I am so sad.") == ""
 
 
 def test_errors_of_a_loaded_baseline_are_sentences(data):

@@ -6,21 +6,22 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from shutil import rmtree
 
 import pytest
 import torch
 from huggingface_hub import constants
 from safetensors.torch import save_file
 
-from ovmer.baselines.checkpoint import CheckpointPart, locate
+from ovmer.baselines.checkpoint import CheckpointPart, describe_part, locate
 from ovmer.baselines.errors import CheckpointError
 from ovmer.baselines.hub import outline
 from ovmer.baselines.weight_index import index_files
 from ovmer.runners.checkpoints import baselines, compare, survey
+from tests import ROOT
 from tests.hub_server import COMMIT, Hub, serving
 from tests.runners.test_weights import placed
 
-ROOT = Path(__file__).parents[2]
 LARGE = 3000
 """Rows and columns of a tensor of 36 MB, more than an outline holds whole."""
 CHAT = "Qwen/Qwen2.5-VL-7B-Instruct"
@@ -35,6 +36,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hub]:
     large = {"model.embed_tokens.weight": torch.zeros(LARGE, LARGE)}
     folder = root / "me" / "large"
     folder.mkdir(parents=True)
+    for name in ("config.json", "README.md"):
+        (folder / name).write_text("{}")
     save_file(large, folder / "model.safetensors")
     torch.save({"model": large, "epoch": 3}, folder / "large.pth")
     with serving(root) as hub:
@@ -135,14 +138,20 @@ def test_what_the_hub_refuses_is_one_sentence(hub, fault, said, tmp_path, monkey
     assert "\n" not in message
 
 
-def test_half_a_download_goes_on(hub, monkeypatch, tmp_path) -> None:
+@pytest.mark.parametrize("client", ["today's", "an early one"])
+def test_half_a_download_goes_on(client, hub, monkeypatch, tmp_path) -> None:
+    part = CheckpointPart("me/large", files=["*.json", "*.safetensors"])
     hub.torn = {"model.safetensors"}
     with pytest.raises(CheckpointError):
-        locate({"model": CheckpointPart("me/large", files=["*.safetensors"])})
+        locate({"model": part})
     hub.torn = set()
-    found = locate({"model": CheckpointPart("me/large", files=["*.safetensors"])})["model"]
+    if client == "an early one":
+        rmtree(tmp_path / "cache/models--me--large/trees")
+    found = locate({"model": part})["model"]
     whole = (hub.root / "me/large/model.safetensors").read_bytes()
     assert (found / "model.safetensors").read_bytes() == whole
+    monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
+    assert describe_part(part, None)["commit"] == COMMIT, "the hub is not asked again"
 
 
 def test_access_that_was_granted_and_a_pointer_that_was_not_resolved(

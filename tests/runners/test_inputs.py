@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from ovmer import sweep
 from ovmer.adapters.base import AUDIO, SUBTITLE, VIDEO
 from ovmer.adapters.media import configure, read_frames, read_sound
 from ovmer.adapters.media.blank import PICTURE, SOUND, blanking
@@ -15,9 +16,9 @@ from ovmer.runners.config import INPUTS
 from ovmer.runners.data import Clip
 from ovmer.runners.describing.inputs import check, give
 from ovmer.runners.scoring import score
+from tests import SAMPLE
 from tests.runners.jobs import job
 
-SAMPLE = Path(__file__).parents[2] / "runners" / "data" / "sample"
 ALL = frozenset({VIDEO, AUDIO, SUBTITLE})
 CLIPS = [
     Clip(name, Path(f"{name}.mp4"), Path(f"{name}.wav"), Path(f"{name}.npy"), f"I am {name}.", ())
@@ -143,6 +144,13 @@ def test_a_difference_is_paired_and_answers_are_compared_by_clip() -> None:
     low, high = found.interval
     assert 0 <= low < found.difference < high
     assert changes(rows[::-1])[0].difference == found.difference
+
+
+def test_a_job_that_never_began_is_in_the_summary(on_data, tmp_path, capsys, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    fails = ("+baseline.generate_fails={a: bug}", "on_error=raise", "inputs=all,silence")
+    sweep(["baseline=scripted", *fails, *on_data])
+    assert "scripted-silence" in capsys.readouterr().out
 
 
 def test_a_sweep_ends_with_what_each_input_brings(command, on_data, tmp_path) -> None:

@@ -65,6 +65,7 @@ def model(*overrides):
         (("engine=vllm",), "model-vllm"),
         (("engine=vllm", "engine.memory=0.5"), "model-vllm"),
         (("engine=vllm", "+engine.options.quantization=fp8"), "model-vllm-quantization_fp8"),
+        (("engine=vllm", "+engine.options.kv_cache_dtype=fp8"), "model-vllm-kv_cache_dtype_fp8"),
         (("engine.quantization=8bit",), "model-quantization_8bit"),
         (("engine.compile=true",), "model-compile_true"),
         (("seed=3",), "model-seed3"),
@@ -286,6 +287,7 @@ def test_the_setting_that_an_error_of_loading_names_composes(tmp_path):
         (("extractor.labels=labels_chinese",), "qwen25-labels_chinese"),
         (("extractor.model=me/Other@1",), "qwen25-me_Other_1"),
         (("extractor=lexicon", "extractor.sentences=1"), "lexicon-sentences_1"),
+        (("extractor=smollm2",), "smollm2"),  # which is made from qwen25
     ],
 )
 def test_labels_of_different_making_are_kept_under_different_words(overrides, word):

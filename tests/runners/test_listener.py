@@ -12,11 +12,11 @@ from ovmer.baselines.errors import PrerequisiteError
 from ovmer.runners.data import Clip
 from ovmer.runners.parts import make, with_parts
 from ovmer.runners.parts.asr import RATE, AsrSettings, Listener
+from tests import SAMPLE
 from tests.runners.jobs import job
 from tests.runners.small_whisper import LANGUAGES, write_small_whisper
 
-SAMPLE = Path(__file__).parents[2] / "runners" / "data" / "sample" / "audio"
-SOUNDS = [SAMPLE / f"{name}.wav" for name in ("broken_promise", "farewell", "good_news")]
+SOUNDS = [SAMPLE / "audio" / f"{name}.wav" for name in ("broken_promise", "farewell", "good_news")]
 
 
 @pytest.fixture(scope="module")

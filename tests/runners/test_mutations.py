@@ -21,7 +21,7 @@ from ovmer.runners.data import read_dataset
 from ovmer.runners.job import Job
 from ovmer.runners.sweeping.state import look
 from ovmer.runners.sweeping.work import work
-from tests.adapters.media_files import SAMPLE
+from tests import SAMPLE
 from tests.extraction.fake_server import MODEL, serving
 from tests.runners.conftest import write_tables
 from tests.runners.jobs import job

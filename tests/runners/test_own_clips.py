@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-SAMPLE = Path(__file__).parents[2] / "runners" / "data" / "sample" / "video"
+from tests import SAMPLE
 
 
 @pytest.fixture
@@ -14,8 +14,8 @@ def mine(tmp_path: Path) -> Path:
     """Two real videos, one in a subfolder, and a document."""
     folder = tmp_path / "mine"
     (folder / "deep").mkdir(parents=True)
-    shutil.copy(SAMPLE / "farewell.mp4", folder / "farewell.MP4")
-    shutil.copy(SAMPLE / "good_news.mp4", folder / "deep" / "good news.mp4")
+    shutil.copy(SAMPLE / "video" / "farewell.mp4", folder / "farewell.MP4")
+    shutil.copy(SAMPLE / "video" / "good_news.mp4", folder / "deep" / "good news.mp4")
     (folder / "notes.txt").write_text("none", "utf-8")
     return folder
 

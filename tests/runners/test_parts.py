@@ -2,23 +2,23 @@
 
 import json
 import shutil
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from ovmer import load
 from ovmer.baselines.errors import PrerequisiteError
 from ovmer.runners.data import Clip
 from ovmer.runners.parts import make, with_parts
 from ovmer.runners.parts.cache import PartCache
 from ovmer.runners.parts.faces import IDENTITY, aligned, similarity
+from tests import SAMPLE, loopback
 from tests.runners.jobs import job
 
-SAMPLE = Path(__file__).parents[2] / "runners" / "data" / "sample"
 ALL = frozenset({"video", "audio", "subtitle"})
 
 
@@ -46,15 +46,8 @@ def ears(words: str) -> Iterator[tuple[str, list[bytes]]]:
         def log_message(self, format: str, *values: object) -> None:
             pass
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}/v1", requests
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
+    with loopback.serving(Handler) as address:
+        yield f"{address}/v1", requests
 
 
 def test_a_clip_without_a_subtitle_gets_the_words_that_are_heard(tmp_path: Path) -> None:
@@ -75,6 +68,14 @@ def test_a_clip_without_a_subtitle_gets_the_words_that_are_heard(tmp_path: Path)
         assert len(requests) == 1  # known by its content
         every = job("asr=whisper_tiny", f"asr.base_url={url}", "asr.clips=all").settings
         assert [each.subtitle for each in with_parts(every, clips, ALL)] == ["He is gone."] * 2
+
+
+def test_the_words_of_a_single_clip_are_heard_too() -> None:
+    with (
+        ears("I am so sad.") as (url, _),
+        load("lexicon", "asr=whisper_tiny", f"asr.base_url={url}") as model,
+    ):
+        assert model.describe(audio=SAMPLE / "audio" / "farewell.wav") == "sad"
 
 
 def test_a_server_that_is_not_there_is_one_sentence() -> None:

@@ -77,11 +77,15 @@ def test_two_workers_say_what_one_process_says(base):
     assert speed["peak_memory_mb"] > 20
 
 
+def failures(state):
+    return {each.name: each.status for each in state.predictions.values() if each.failed}
+
+
 def test_a_clip_that_fails_is_recorded_and_the_next_run_asks_for_it_alone(base):
     fails = ("+baseline.prepare_fails.clip03=unreadable", "+baseline.generate_fails.clip07=bug")
     made = job("baseline=scripted", *base, *fails)
     state = work(made)
-    assert {each.name: each.status for each in state.failed} == {
+    assert failures(state) == {
         "clip03": "unreadable",
         "clip07": "crashed",
     }
@@ -118,7 +122,7 @@ def worker() -> int:
 def test_a_clip_that_kills_its_worker_is_identified_and_recorded(base, capsys):
     made = job("baseline=scripted", *base, "+baseline.generate_fails.clip11=die")
     state = work(made)
-    assert {each.name: each.status for each in state.failed} == {"clip11": "crashed"}
+    assert failures(state) == {"clip11": "crashed"}
     assert sorted(each["name"] for each in lines(made)) == CLIPS
     assert "a Ray worker died" in capsys.readouterr().err
 
@@ -128,10 +132,10 @@ def test_an_error_of_loading_that_is_not_ours_is_one_sentence(base):
         def load(self, machine):
             raise KeyError("model.layers.0")
 
-    feed = replace(
+    settings = replace(
         PipelineSettings.of(made := job("baseline=scripted", *base), made.adapter), adapter=Broken()
     )
-    launcher = make_launcher(made.settings.launcher, feed)
+    launcher = make_launcher(made.settings.launcher, settings)
     requests = look(made, read_dataset(made.settings.dataset)).to_describe
     sentence = r"every Ray worker died before its model was loaded \(KeyError: 'model.layers.0'\)"
     with pytest.raises(PrerequisiteError, match=sentence):
@@ -145,10 +149,10 @@ def test_workers_that_share_a_gpu_are_given_their_part_of_its_memory(base):
 
             self.default = f"share {memory_share()}"
 
-    feed = replace(
+    settings = replace(
         PipelineSettings.of(made := job("baseline=scripted", *base), made.adapter), adapter=Tells()
     )
-    worker = RayWorker(feed.with_cores(1), gpu_share=0.5)
+    worker = RayWorker(settings.with_cores(1), gpu_share=0.5)
     requests = look(made, read_dataset(made.settings.dataset)).to_describe
     worker.add(requests[:1], {}, last=True)
     try:
@@ -261,8 +265,8 @@ def test_a_worker_without_the_data_set_records_nothing(base, monkeypatch):
     state = look(made, read_dataset(made.settings.dataset))
     for video in videos:
         video.unlink()
-    feed = PipelineSettings.of(made, made.adapter)
-    launcher = make_launcher(made.settings.launcher, feed)
+    settings = PipelineSettings.of(made, made.adapter)
+    launcher = make_launcher(made.settings.launcher, settings)
     with pytest.raises(
         PrerequisiteError, match=r"does not see .*\.mp4, which is here; mount .*left"
     ):

@@ -1,6 +1,7 @@
 """The command as a user runs it, in processes of their own."""
 
 import csv
+import gc
 import json
 import os
 import signal
@@ -12,6 +13,8 @@ from resource import RLIMIT_FSIZE, setrlimit
 
 import pytest
 
+from ovmer import sweep
+from ovmer.baselines.errors import PrerequisiteError
 from ovmer.runners.folder.run_folder import RunFolder
 from ovmer.runners.sweeping.jobs import MODEL_MODULES
 from tests import processes
@@ -104,6 +107,12 @@ def test_what_cannot_start_is_one_sentence(command, on_data, arguments, status, 
     *plan, sentence = done.stderr.splitlines()
     assert said in sentence
     assert all(line.startswith("  to do") for line in plan)
+
+
+def test_a_sweep_from_python_that_cannot_start_leaves_the_collector_on(tmp_path):
+    with pytest.raises(PrerequisiteError, match="there is no folder"):
+        sweep(["baseline=random", "dataset=ovmerd", f"dataset.root={tmp_path / 'nowhere'}"])
+    assert gc.isenabled()
 
 
 def test_one_job_that_cannot_start_does_not_keep_the_others(command, on_data, tmp_path):
@@ -215,9 +224,7 @@ def test_stopped_by_a_signal_it_can_be_resumed(command, on_data, tmp_path, mode)
     slow = ["baseline=scripted", "baseline.generate_seconds=0.5", "batch_size=1", *on_data]
     sweep = ["seed=0,1"] if mode else []
     run = Started(["sweep", *mode, *slow, *sweep], tmp_path)
-    deadline = time.monotonic() + 60
-    while not _lines(tmp_path / "outputs") and time.monotonic() < deadline:
-        time.sleep(0.01)
+    run.wait_for(lambda: _lines(tmp_path / "outputs"))
     time.sleep(0.1)  # the next clip takes half a second
     run.send_signal(signal.SIGTERM)
     _, err = run.communicate(timeout=60)
@@ -234,9 +241,7 @@ def test_stopped_by_a_signal_it_can_be_resumed(command, on_data, tmp_path, mode)
 def test_a_job_ends_with_its_sweep(on_data, tmp_path):
     slow = ["baseline=scripted", "baseline.generate_seconds=0.5", "batch_size=1", *on_data]
     run = Started(["sweep", "-m", "seed=0,1", *slow], tmp_path)
-    deadline = time.monotonic() + 60
-    while not _lines(tmp_path / "outputs") and time.monotonic() < deadline:
-        time.sleep(0.01)
+    run.wait_for(lambda: _lines(tmp_path / "outputs"))
     run.kill()
     run.communicate()
     (folder,) = folders(tmp_path).values()
@@ -249,9 +254,7 @@ def test_a_job_ends_with_its_sweep(on_data, tmp_path):
 def test_the_same_signal_again_ends_a_hanging_run_at_once(on_data, tmp_path, number):
     hangs = ["baseline=scripted", "baseline.prepare_seconds=100", *on_data]
     run = Started(["sweep", *hangs], tmp_path)
-    deadline = time.monotonic() + 60
-    while not folders(tmp_path) and time.monotonic() < deadline:
-        time.sleep(0.01)
+    run.wait_for(lambda: folders(tmp_path))
     time.sleep(1.0)  # a clip is being prepared
     run.send_signal(number)
     time.sleep(1.2)
@@ -267,9 +270,7 @@ def test_a_signal_to_all_processes_of_a_sweep_is_one_word(on_data, tmp_path):
     """As `timeout` and schedulers send it: the job hears it twice, the second time of its sweep."""
     slow = ["baseline=scripted", "baseline.generate_seconds=0.5", "batch_size=1", *on_data]
     run = Started(["sweep", "-m", "seed=0,1", *slow], tmp_path, before=os.setsid)
-    deadline = time.monotonic() + 60
-    while not _lines(tmp_path / "outputs") and time.monotonic() < deadline:
-        time.sleep(0.01)
+    run.wait_for(lambda: _lines(tmp_path / "outputs"))
     os.killpg(run.pid, signal.SIGTERM)
     _, err = run.communicate(timeout=60)
     assert run.returncode == 130

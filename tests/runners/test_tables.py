@@ -276,6 +276,10 @@ def test_an_offset_of_all_rows_shows_below_the_column(outputs: Path) -> None:
     assert found.p == pytest.approx(ttest_1samp(away, 0).pvalue)
     assert found.half == pytest.approx(t.ppf(0.975, 3) * stdev(away) / 2)
     assert "all rows: ours less print" in plain(table)
+    lines = [line for line in markdown(table).splitlines() if line.startswith("|")]
+    header, *rows = ([cell.strip() for cell in line.split("|")] for line in lines)
+    (means,) = (row for row in rows if "mean" in row)
+    assert means[header.index("M-avg")] == "+0.50"
     assert table.summaries[0] is None
 
 

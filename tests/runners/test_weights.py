@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from ovmer.baselines.errors import PrerequisiteError
-from ovmer.runners.checkpoints import PartStatus, baselines, bring, compare, survey
+from ovmer.runners.checkpoints import PartStatus, baselines, compare, download_parts, survey
 from tests.adapters.small_mllms import configured
 
 SMALL = ("salmonn", "video_llava", "otter", "onellm", "video_chatgpt")
@@ -44,6 +44,13 @@ def findings(name: str, root: Path) -> list[PartStatus]:
     return found
 
 
+def test_a_folder_that_is_not_there_is_one_sentence(tmp_path: Path) -> None:
+    ((_, adapter),) = baselines(["video_llava"])
+    found = list(survey("video_llava", adapter, str(tmp_path / "nowhere")))
+    assert {each.verdict for each in found} == {"refused"}
+    assert found[0].reason == f"weights={tmp_path / 'nowhere'} is no folder; correct the path"
+
+
 @pytest.mark.parametrize("name", SMALL)
 def test_published_files_below_one_folder_fit(name: str, root: Path) -> None:
     found = findings(name, root)
@@ -70,6 +77,24 @@ def test_a_file_in_the_folders_of_the_hub_or_of_a_link_is_looked_into(tmp_path: 
             file.rename(place / file.name)
         (trained,) = (e for e in survey("affectgpt", adapter, str(tmp_path)) if e.part == "trained")
         assert (trained.verdict, trained.tensors > 0) == ("whole", True)
+
+
+@pytest.mark.parametrize(
+    ("name", "part", "file"),
+    [
+        ("video_llama", "llm", "llama-2-7b-chat-hf/pytorch_model.bin"),
+        ("pandagpt", "connector", "pytorch_model.pt"),
+    ],
+)
+def test_files_in_the_folders_and_under_the_names_of_their_repository(
+    name: str, part: str, file: str, tmp_path: Path
+) -> None:
+    path = tmp_path / str(configured(name).checkpoint[part].repo) / file
+    path.parent.mkdir(parents=True)
+    torch.save({"weight": torch.zeros(2)}, path)
+    ((_, adapter),) = baselines([name])
+    (found,) = (each for each in survey(name, adapter, str(tmp_path)) if each.tensors)
+    assert found.verdict == "whole"
 
 
 def test_what_does_not_fit_is_said_of_its_part(root: Path, tmp_path: Path) -> None:
@@ -136,10 +161,10 @@ def test_a_dry_fetch_says_what_would_come(
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", hub)
     ((_, adapter),) = baselines(["llama_vid"])
-    assert not bring("llama_vid", adapter, is_dry=True)
+    assert not download_parts("llama_vid", adapter, is_dry=True)
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].endswith(
-        "1 files of YanweiLi/llama-vid-7b-full-224-video-fps-1, 2.0 GB to come"
+        "1 files of YanweiLi/llama-vid-7b-full-224-video-fps-1, 2.0 GB to download"
     )
     assert "vision: not on the hub; https://" in lines[1]
 

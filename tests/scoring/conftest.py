@@ -3,7 +3,6 @@ that need them look beside the project and are skipped, with the reason, where t
 
 import csv
 import json
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,8 +10,8 @@ from typing import Any
 import pytest
 
 from ovmer.runners.scoring.word_tables import wheel_root
+from tests import ROOT
 
-ROOT = Path(__file__).parents[2]
 SHARED = ROOT / ".." / "shared"
 CASES = ROOT / "tests" / "golden" / "scorer" / "cases.json"
 EDITIONS = ("mer2025", "mer2026")
@@ -68,8 +67,3 @@ def read_openset(path: Path) -> dict[str, str]:
     """A csv of the authors by the standard library alone."""
     with path.open(encoding="utf-8", newline="") as file:
         return {row["name"]: row["openset"] for row in csv.DictReader(file)}
-
-
-def environment(**more: str) -> dict[str, str]:
-    """For child processes: the current environment with changes."""
-    return {**os.environ, **more}

@@ -69,7 +69,7 @@ def test_missing_names() -> None:
     skip = wheel(predictions, truth, missing="skip")
     assert (skip.n_clips, skip.figures["M1"]) == (1, 1.0)
     assert any("without truth: x" in note for note in skip.notes)
-    with pytest.raises(PrerequisiteError, match="choose one of error, zero, skip"):
+    with pytest.raises(PrerequisiteError, match="choose one of error, skip, zero"):
         wheel(predictions, truth, missing="ignore")
     assert wheel({}, truth, missing="zero").figures["M-avg"] == 0
     with pytest.raises(PrerequisiteError, match="nothing is left"):
@@ -292,6 +292,13 @@ def test_recorded_groups_in_four_shapes(tmp_path: Path) -> None:
     np.save(tmp_path / "b.npy", np.array({"x": 1}, dtype=object))
     with pytest.raises(PrerequisiteError, match="cannot be read"):
         score({"a": "happy"}, {"a": "joyful"}, "grouping", replies=str(tmp_path))
+
+
+def test_a_row_that_names_no_model_of_its_groups_is_no_model_called_none(tmp_path: Path) -> None:
+    path = tmp_path / "r.csv"
+    path.write_text("name,reply,grouped_by\na,\"[['happy', 'glad']]\",mini\nb,[],\n")
+    truth = {"a": "happy", "b": "sad"}
+    assert score(truth, truth, "grouping", replies=path).conditions["grouped_by"] == "mini"
 
 
 def test_zero_width_characters_are_no_part_of_a_label() -> None:

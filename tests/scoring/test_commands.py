@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -13,19 +14,13 @@ from typing import Any
 import pytest
 
 from ovmer.runners.scoring import make_metric, metric_settings
+from tests import processes
 from tests.data.layouts import names_of, settings_of, write_dataset
-from tests.scoring.conftest import ROOT, environment
+from tests.scoring.conftest import ROOT
 
 
 def run(module: str, *arguments: str, cache: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "ovmer", module, *arguments],
-        cwd=ROOT,
-        env=environment(XDG_CACHE_HOME=str(cache)),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    return processes.run([module, *arguments], ROOT, environment={"XDG_CACHE_HOME": str(cache)})
 
 
 class Inside:
@@ -205,6 +200,19 @@ def test_run_folders_are_scored_by_the_truth_and_the_metric_of_their_data_set(
     assert "the runs are of several data sets (mer2023, ovmerd); give truth= or dataset=" in err
 
 
+def test_files_have_the_clusters_of_the_data_set_that_is_named(
+    tmp_path: Path, inside: Inside
+) -> None:
+    root = write_dataset(tmp_path, "meld")
+    lines = [f"{name},[happy]" for name in names_of("meld", 6)]
+    (tmp_path / "replies.csv").write_text("\n".join(["name,openset", *lines]), "utf-8")
+    told = (f"predictions={tmp_path}/replies.csv", "dataset=meld", f"dataset.root={root}")
+    for more, has_clusters in (((), True), (("cluster=none",), False)):
+        status, out, err = inside("score", *told, *more)
+        assert (status, err) == (0, "")
+        assert ("dialogue" in out) == has_clusters
+
+
 @pytest.mark.parametrize(
     ("module", "arguments", "words"),
     [
@@ -220,10 +228,13 @@ def test_run_folders_are_scored_by_the_truth_and_the_metric_of_their_data_set(
             "bootstrap is -1; give at least 200",
         ),
         ("score", ["predictions=a", "truth=b", "confidence=95"], "confidence is 95.0; give one"),
-        ("score", ["predictions=a", "truth=b", "missing=no"], "choose one of error, zero, skip"),
+        ("score", ["predictions=a", "truth=b", "missing=no"], "choose one of error, skip, zero"),
         ("score", ["predictions=a", "truth=b"], "there is no file or folder b"),
         ("score", ["predictions=a", "truth=b", "metric=grouping"], "metric.replies is missing"),
         ("compare", ["runs=[a]", "truth=b"], "a comparison needs two runs"),
+        ("agreement", ["task=dfew", "runs=[a,b]"], "truth is not set; give a file, or dataset="),
+        ("group", ["predictions=a", "replies=b"], "truth is not set; give a file, or dataset="),
+        ("weights", ["all", "json=yes"], "json is 'yes'; choose one of false, true"),
         ("compare", ["runs=a", "truth=b"], "runs: "),
     ],
 )
@@ -241,7 +252,7 @@ def test_a_reader_that_has_seen_enough_is_no_error_with_a_trace(files: Path) -> 
     process = subprocess.Popen(
         [sys.executable, "-m", "ovmer", "score", *told],
         cwd=ROOT,
-        env=environment(XDG_CACHE_HOME=str(files)),
+        env=os.environ | {"XDG_CACHE_HOME": str(files)},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

@@ -1,9 +1,9 @@
 """Fetching from a server of our own: whole, cut, wrong, absent."""
 
 import sys
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import pytest
@@ -13,54 +13,46 @@ from ovmer.runners.commands import main
 from ovmer.runners.scoring.download import download_tables
 from ovmer.runners.scoring.vocabulary import SHIPPED, load_vocabulary
 from ovmer.runners.scoring.word_tables import TABLES, is_complete, read_tables, wheel_root
+from tests import loopback
 
 SOURCES = {f"/{table.source}": table.path for table in TABLES}
 
 
-class _Server(ThreadingHTTPServer):
-    """Serves the tables; `cut` bytes at most of an answer, `spoilt` replaces the words."""
+@dataclass
+class _Tables:
+    """Served tables; `cut` bytes at most of an answer, `spoilt` replaces the words."""
 
-    def __init__(self, root: str) -> None:
-        super().__init__(("127.0.0.1", 0), _Handler)
-        self.root = Path(root)
-        self.cut: int | None = None
-        self.spoilt: bytes | None = None
-        self.asked: list[str] = []
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_port}"
-
-
-class _Handler(BaseHTTPRequestHandler):
-    server: _Server
-
-    def do_GET(self) -> None:
-        self.server.asked.append(self.path)
-        if self.path not in SOURCES:
-            self.send_error(404)
-            return
-        content = self.server.spoilt or (self.server.root / SOURCES[self.path]).read_bytes()
-        self.send_response(200)
-        self.send_header("Content-Length", str(len(content)))
-        self.end_headers()
-        self.wfile.write(content[: self.server.cut])
-
-    def log_message(self, *args: object) -> None:
-        pass
+    root: Path
+    url: str = ""
+    cut: int | None = None
+    spoilt: bytes | None = None
+    asked: list[str] = field(default_factory=list)
 
 
 @pytest.fixture
-def server(official: str) -> Iterator[_Server]:
-    with _Server(official) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        yield server
-        server.shutdown()
-        thread.join()
+def server(official: str) -> Iterator[_Tables]:
+    tables = _Tables(Path(official))
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            tables.asked.append(self.path)
+            if self.path not in SOURCES:
+                self.send_error(404)
+                return
+            content = tables.spoilt or (tables.root / SOURCES[self.path]).read_bytes()
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(content)))
+            self.end_headers()
+            self.wfile.write(content[: tables.cut])
+
+        def log_message(self, *args: object) -> None:
+            pass
+
+    with loopback.serving(Handler) as tables.url:
+        yield tables
 
 
-def test_whole(server: _Server, tmp_path: Path) -> None:
+def test_whole(server: _Tables, tmp_path: Path) -> None:
     root = download_tables(tmp_path / "wheels", server.url)
     assert len(read_tables(root, "mer2025")) == len(read_tables(root, "mer2026")) == 7
     assert [path.name for path in tmp_path.iterdir()] == ["wheels"]
@@ -71,21 +63,21 @@ def test_whole(server: _Server, tmp_path: Path) -> None:
     assert is_complete(root)
 
 
-def test_a_download_that_is_cut_leaves_nothing(server: _Server, tmp_path: Path) -> None:
+def test_a_download_that_is_cut_leaves_nothing(server: _Tables, tmp_path: Path) -> None:
     server.cut = 1000
     with pytest.raises(PrerequisiteError, match="run the command again"):
         download_tables(tmp_path / "wheels", server.url)
     assert not list(tmp_path.iterdir())
 
 
-def test_another_file_of_the_same_name(server: _Server, tmp_path: Path) -> None:
+def test_another_file_of_the_same_name(server: _Tables, tmp_path: Path) -> None:
     server.spoilt = b"<html>sign in</html>"
     with pytest.raises(PrerequisiteError, match="is not the published file"):
         download_tables(tmp_path / "wheels", server.url)
     assert not list(tmp_path.iterdir())
 
 
-def test_no_such_file_and_no_server(server: _Server, tmp_path: Path) -> None:
+def test_no_such_file_and_no_server(server: _Tables, tmp_path: Path) -> None:
     with pytest.raises(PrerequisiteError, match="answers 404"):
         download_tables(tmp_path / "wheels", f"{server.url}/elsewhere")
     for url in ("http://127.0.0.1:1", "nonsense"):

@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import subprocess
 import sys
 from typing import Any
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 from ovmer.runners.scoring import Scores, make_metric
 from ovmer.runners.scoring.parsing import string_to_list
 from ovmer.runners.scoring.vocabulary import MAPPINGS, SHIPPED, load_vocabulary
-from tests.scoring.conftest import ROOT, environment
+from tests.scoring.conftest import ROOT
 
 WORDS = ["happy", "joyful", "Sad", "sadness", "scared", "angry", "mad", "neutral", "开心", " calm "]
 cell = st.one_of(
@@ -131,11 +132,11 @@ print(json.dumps(out))
 def test_hash_seeds_do_not_matter_and_torch_stays_out(cases: dict[str, Any]) -> None:
     path = str(ROOT / "tests" / "golden" / "scorer" / "cases.json")
     outputs = set()
-    for seed in ("0", "1", "4242"):
+    for seed in ("0", "4242"):
         child = subprocess.run(
             [sys.executable, "-c", _CHILD, path, SHIPPED],
             cwd=ROOT,
-            env=environment(PYTHONHASHSEED=seed),
+            env=os.environ | {"PYTHONHASHSEED": seed},
             capture_output=True,
             text=True,
             check=True,

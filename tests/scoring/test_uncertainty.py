@@ -33,16 +33,17 @@ def test_replicates_are_seeded() -> None:
     assert run.with_intervals(200, seed=2).intervals != first
 
 
-def test_resampled_sums_are_exact() -> None:
+@pytest.mark.parametrize(("largest", "bits"), [(1, 0), (9, 4)])
+def test_resampled_sums_are_exact(largest: int, bits: int) -> None:
     """Whole multiples of a power of two: any order of the sum gives the same bits."""
-    values = np.random.default_rng(0).random((300, 2))
+    values = largest * np.random.default_rng(0).random((300, 2))
     clips = tuple(map(str, range(300)))
     straight = Contributions(clips, ("a", "b"), values).resampled(20, seed=3)
     counts = [
         np.bincount(row, minlength=300)
         for row in np.random.Generator(np.random.PCG64(3)).integers(0, 300, size=(20, 300))
     ]
-    scale = 2.0 ** (52 - (300).bit_length())
+    scale = 2.0 ** (52 - (300).bit_length() - bits)
     whole = [[round(value * scale) for value in row] for row in values.tolist()]
     for count, sums in zip(counts, straight, strict=True):
         for column in range(2):

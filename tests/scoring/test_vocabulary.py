@@ -131,13 +131,14 @@ def test_an_unwritable_cache_costs_time_alone(
         ({"name": "weel"}, "no metric 'weel'; did you mean wheel"),
         ({"name": "wheel", "editon": "mer2025"}, "no key 'editon'; did you mean edition"),
         ({"name": "wheel", "edition": "mer2024"}, "choose one of mer2025, mer2026"),
-        ({"name": "wheel", "no_overlap": "none"}, "choose one of zero, undefined"),
-        ({"name": "wheel", "parser": "kind"}, "choose one of strict, friendly"),
+        ({"name": "wheel", "no_overlap": "none"}, "choose one of undefined, zero"),
+        ({"name": "wheel", "parser": "kind"}, "did you mean friendly"),
         ({"name": "wheel", "primary": "M-av"}, "did you mean M-avg"),
         ({"name": "wheel", "parser": 3}, "metric.parser is 3"),
-        ({"name": "hit_rate", "index_words": "mosi"}, "choose one of none, meld, iemocap"),
+        ({"name": "hit_rate", "index_words": "mosi"}, "choose one of iemocap, meld, none"),
         ({"name": "grouping"}, "metric.replies is missing"),
         ({"name": "single_label", "outside": "ignore"}, "choose one of error, wrong"),
+        ({"name": "single_label", "labels": "happy"}, "metric.labels is 'happy'; give a list"),
     ],
 )
 def test_mistyped_settings(settings: dict[str, object], words: str) -> None:

@@ -9,6 +9,7 @@ from sklearn.metrics import accuracy_score, f1_score, precision_score, recall_sc
 
 from ovmer.baselines.errors import PrerequisiteError
 from ovmer.runners.scoring import Scores, make_metric
+from ovmer.runners.scoring.comparison import conclusion
 from ovmer.runners.scoring.significance import compare
 
 EMOTIONS = ["happy", "sad", "neutral", "angry"]
@@ -149,6 +150,51 @@ def test_figures_take_part_in_intervals_and_paired_tests() -> None:
     assert low <= pair["first"].figures["mmla/macro-F1"] <= high
     (found,) = compare(pair, "mmla/accuracy").pairs
     assert abs(found.difference) == pytest.approx(4 / 8)
+
+
+NUMBERS = {"p": {"family": "regression"}}
+
+
+def rated(away: float, clips: int = 60) -> Scores:
+    """Numbers from -1 to 1, each read as one that is farther from it the lower it is."""
+    truth = {f"{i:02}": i % 5 / 2 - 1 for i in range(clips)}
+    replies = {name: f"{away * (1.5 - true)}" for name, true in truth.items()}
+    return scored(replies, NUMBERS, {name: str(true) for name, true in truth.items()}, [])
+
+
+def test_figures_outside_0_and_1_have_intervals_around_them() -> None:
+    found = rated(1.5).with_intervals(1000)
+    assert found.figures["p/MAE"] > 1
+    assert found.figures["p/Pearson"] == pytest.approx(-1)
+    assert found.figures["p/CCC"] < 0
+    for name, (low, high) in found.intervals.items():
+        assert low <= found.figures[name] <= high, name
+    low, high = found.intervals["p/MAE"]
+    assert low < high
+
+
+def test_of_an_error_less_is_better() -> None:
+    family = compare({"far": rated(1.5), "near": rated(1.0)}, "p/MAE")
+    assert list(family.figures) == ["near", "far"]
+    (pair,) = family.pairs
+    assert pair.difference < 0
+    assert conclusion(pair, family) == "near is better"
+    assert family.ranks == {"near": (1, 1), "far": (2, 2)}
+    assert family.best == {"near": 1.0, "far": 0.0}
+    with pytest.raises(PrerequisiteError, match=r"metric\.primary is 'p/MAE', of which less"):
+        scored(protocols=NUMBERS, primary="p/MAE", labels=[])
+
+
+def test_digits_without_an_end_are_no_number() -> None:
+    long = "9" * 5000
+    found = scored({"a": f"{long}", "b": "1"}, NUMBERS, {"a": "1", "b": "1"}, [])
+    assert (found.figures["p/unknown"], found.figures["p/MAE"]) == (0.5, 0)
+    judged = f"Logical Judgment Dimension: {long}\nMultimodal Content Association Dimension: 4"
+    found = scored({"a": judged}, {"p": {"family": "judged_text"}}, {"a": "-"}, [])
+    assert (found.figures["p/unknown"], found.figures["p/logical"]) == (1, 0)
+    rating = {"family": "steps", "fractions": True}
+    found = scored({"a": f"<score>S: {long}/1, S: 1/2</score>"}, {"p": rating}, {"a": "-"}, [])
+    assert found.figures["p/recognition"] == 0.5
 
 
 def test_several_labels_of_a_set() -> None:

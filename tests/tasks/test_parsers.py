@@ -9,13 +9,10 @@ from ovmer.runners.tasks.parsers import (
     MULTI,
     PARSERS,
     careful_choice,
-    dimension_score,
     make_parser,
-    number,
-    several,
-    steps,
     texts_of_parts,
 )
+from ovmer.runners.tasks.readers import dimension_score, number, several, steps
 
 EMOTIONS = ("happy", "sad", "neutral", "angry", "surprise", "disgust", "fear")
 

@@ -70,9 +70,7 @@ def test_files_hold_weights_alone_under_the_authors_names(dry_run):
 def test_killed_and_resumed_gives_the_same_bytes(dry_run, tmp_path, capsys):
     folder = tmp_path / RUN
     started = Started(["train", *DRY], tmp_path)
-    while not (folder / "checkpoint-4").exists():
-        assert started.poll() is None, "it ended before it could be killed"
-        time.sleep(0.05)
+    started.wait_for((folder / "checkpoint-4").exists)
     time.sleep(0.5)  # somewhere within the steps that follow
     started.kill()
     started.communicate()

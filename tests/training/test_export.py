@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from ovmer.adapters.affectgpt_prompts import TEMPLATES
+from ovmer.adapters.affectgpt_prompts import FOR_CLIPS
 from ovmer.adapters.models.affectgpt import AffectGptAdapter
 from ovmer.baselines.checkpoint import Loading
 from ovmer.baselines.device import Placement
@@ -16,9 +16,9 @@ from ovmer.baselines.models.affectgpt import (
     AffectGptInputs,
     centre,
     preprocess,
-    write_miniature,
 )
 from ovmer.baselines.models.affectgpt_fusion import MEAN, QFORMER, FusionConfig, FusionConfigs
+from ovmer.baselines.models.affectgpt_miniature import write_miniature
 from ovmer.baselines.training import lora as port
 from ovmer.baselines.training.affectgpt import (
     LORA_TARGETS,
@@ -159,7 +159,7 @@ def test_tuned_ports_get_the_weights_that_were_trained(parts, tmp_path):
         port.restore(model, tmp_path)
 
 
-@pytest.mark.parametrize("name", [each for each in TEMPLATES if each != "image"])
+@pytest.mark.parametrize("name", FOR_CLIPS)
 def test_templates_say_what_the_adapter_is_given(name):
     both = {"faceframe", "multiface_audio_face_frame_text"}
     if name in both:

@@ -1,17 +1,15 @@
 """A miniature learns the sample by heart: through export, sweep and scorer it gives its labels."""
 
 import csv
-from pathlib import Path
 
 import pytest
 
 from ovmer.runners.folder.exchange import read_labels
 from ovmer.runners.scoring.label_files import Columns
 from ovmer.runners.scoring.parsing import string_to_list
-from tests import processes
+from tests import SAMPLE, processes
 from tests.training.conftest import train
 
-SAMPLE = Path(__file__).parents[2] / "runners/data/sample/track2_train_ovmerd.csv"
 SETTINGS = (
     "recipe=affectgpt_frame",
     "dry_run=true",
@@ -41,7 +39,7 @@ def test_the_sample_is_learned_by_heart(tmp_path):
     assert done.returncode == 0, done.stderr
     (swept,) = tmp_path.glob("outputs/sample/*_step300-greedy")
     told = read_labels(swept, Columns(("openset",)))
-    truth = read_labels(SAMPLE, Columns(("openset",)))
+    truth = read_labels(SAMPLE / "track2_train_ovmerd.csv", Columns(("openset",)))
     asked = [name for name in truth.values if name not in ("silent_smile", "phone_call")]
     assert len(asked) == 8
     for name in asked:

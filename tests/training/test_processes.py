@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from tests import SAMPLE
 from tests.training.conftest import train
 
-SAMPLE = Path(__file__).parents[2] / "runners/data/sample"
 CLIPS = ("broken_promise", "farewell", "good_news", "late_night", "plain_answer", "second_thoughts")
 SETTINGS = (
     "recipe=affectgpt_frame",

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 import torch
 
-from ovmer.runners.training.evaluation import random_state_kept, table
+from ovmer.runners.folder.run_folder import RunFolder
+from ovmer.runners.training.evaluation import Evaluation, random_state_kept, table
 from ovmer.runners.training.run import TrainingRun
 from ovmer.runners.training.settings import compose_train
 
@@ -122,3 +123,26 @@ def test_what_validation_draws_changes_no_training():
     with random_state_kept():
         drawn = draw()
     assert draw() == drawn
+
+
+class Trained:
+    """Checkpoints that all say the same, by the scripted baseline."""
+
+    visual = "frame"
+
+    def baseline(self, checkpoint: Path) -> dict[str, object]:
+        return {"defaults": ["scripted", "_self_"], "name": checkpoint.name}
+
+
+def test_figures_are_those_of_the_settings_that_were_asked_for(tmp_path):
+    """Not those of another extractor or of groups, which scores.json may hold as well."""
+    given = ["recipe=lora", "baseline=salmonn", "train.validation.dataset=sample"]
+    settings = compose_train([*given, "train.validation.sets=['limit=1']"])
+    (tmp_path / "checkpoint-1").mkdir()
+    evaluation = Evaluation(settings, Trained(), tmp_path)
+    first = evaluation.finish([tmp_path / "checkpoint-1"])
+    (folder,) = map(RunFolder, tmp_path.glob("scores/sample/*"))
+    (entry,) = folder.read_scores().values()
+    folder.write_scores([entry, replace(entry, extraction="other", figures={entry.primary: 0.0})])
+    (tmp_path / "figures.json").unlink()
+    assert evaluation.finish([tmp_path / "checkpoint-1"]) == first

@@ -100,6 +100,6 @@ unpack("leaderboards").then((report) => {
   root.replaceChildren();
   render(html`<${App} report=${report} />`, root);
   if (report.reload) setInterval(reloadWhenIdle, 1000 * report.reload);
-  // The index of the first board, then the text to be searched, while nobody waits.
-  parsed.then(idle).then(() => gallery(0)).then((index) => index.search.start());
+  // The index of the board that is shown, then the text to be searched, while nobody waits.
+  parsed.then(idle).then(() => gallery(report.first)).then((index) => index.search.start());
 });

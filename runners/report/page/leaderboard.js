@@ -64,7 +64,10 @@ function boardWarnings(board) {
     return `${warning} (${names.length > 5 ? `${names.length} of ${all} runs` : names.join(", ")})`;
   };
   const told = board.warnings.map(of);
-  if (!board.figures.length) return ["there is no truth, so labels are counted", ...told].map(capital);
+  if (!board.figures.length) {
+    const labels = board.labels.labels ? ["there is no truth, so labels are counted"] : [];
+    return [...labels, ...told].map(capital);
+  }
   if (board.comparable) return told.map(capital);
   const reasons = board.notes.filter((note) => /not comparable|no clip counts/.test(note));
   const otherwise = "not comparable with papers: there is no truth here, the figures are those that the runs kept";

@@ -67,7 +67,7 @@ function Warnings({ items }) {
   </div>`;
 }
 
-// Labels under one mapping. `own` marks what was said, `missed` what was not: never by colour alone.
+// How a label is marked under a mapping: never by colour alone.
 const MARKS = {
   matched: ["success", "✓", "matched"],
   surplus: ["warning", "+", "surplus"],

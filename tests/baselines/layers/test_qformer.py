@@ -9,8 +9,8 @@ from torch import Tensor
 
 from ovmer.baselines.errors import CheckpointError
 from ovmer.baselines.layers.qformer import QFormer, QFormerConfig, published_qformer, qformer_keys
-from ovmer.baselines.weight_files import LazyTensor, Tensors
 from ovmer.baselines.weights import rename
+from tests.baselines.test_lora import lazy
 
 HEADS, WIDTH, SEEN, FFN, WORDS = 3, 12, 20, 16, 50
 
@@ -94,13 +94,6 @@ def by_hand(
             asked = attend(f"{layer}.crossattention", asked, states)
         x = torch.cat([feed(layer, "_query", asked), feed(layer, "", words)], dim=1)
     return x[:, :count]
-
-
-def lazy(tensors: dict[str, Tensor]) -> Tensors:
-    return {
-        key: LazyTensor(tuple(value.shape), f"file: {key}", lambda value=value: value)
-        for key, value in tensors.items()
-    }
 
 
 @pytest.mark.parametrize("reads_text", [False, True])
