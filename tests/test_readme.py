@@ -79,7 +79,7 @@ def adapters() -> dict[str, str]:
     return {name: body for body in blocks for name in re.findall(r"class (\w+)\(Adapter", body)}
 
 
-def test_the_class_in_two_halves_describes_a_clip(tmp_path):
+def test_the_class_with_prepare_and_generate_describes_a_clip(tmp_path):
     clip = SAMPLE / "video" / "farewell.mp4"
     asks = f"from pathlib import Path\nprint(Motion().describe(Path({str(clip)!r}), None, None))"
     program = partial(exec, f"{adapters()['Motion']}\n{asks}", {})
