@@ -316,6 +316,8 @@ class Pipeline:
         )
 
     def _failed(self, item: _Ready, failure: Failure, seconds: float) -> Prediction:
+        if item.request.lacks_face and failure.status is Status.MISSING_MODALITY:
+            failure = replace(failure, error=item.request.lacks_face)
         if self._strict:
             raise ClipError(f"{item.request.name}: {failure.error}") from failure.cause
         return Prediction(

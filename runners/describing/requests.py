@@ -11,6 +11,7 @@ from pathlib import Path
 
 from ovmer.adapters.base import AUDIO, SUBTITLE, VIDEO
 from ovmer.baselines.errors import PrerequisiteError
+from ovmer.runners.config import Settings
 from ovmer.runners.content import file_hash
 from ovmer.runners.data import Clip
 from ovmer.runners.folder.records import digest
@@ -40,6 +41,9 @@ class ClipRequest:
     """For the clip's record."""
     answers: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """What a task may be answered with (`Prepared.answers`)."""
+    lacks_face: str = ""
+    """The error of a model that needs the picture, where face crops are to be shown and the clip
+    has none."""
 
 
 def clip_seed(seed: int, name: str) -> int:
@@ -93,7 +97,16 @@ def make_request(job: Job, clip: Clip, clues: Sequence[str | None] = ()) -> Clip
         clip.blank,
         clip.notes,
         answers,
+        _lacks_face(settings) if VIDEO in uses and clip.face is None else "",
     )
+
+
+def _lacks_face(settings: Settings) -> str:
+    if settings.dataset.get("visual") != "face":
+        return ""
+    given = settings.faces.get("name", "given") == "given"
+    remedy = "add faces=detect, which makes them" if given else "set faces.missing=frame"
+    return f"the clip has no face crops; {remedy}, or dataset.visual=frame"
 
 
 def _answers(job: Job, clip: Clip) -> Mapping[str, tuple[str, ...]]:

@@ -5,12 +5,14 @@ from pathlib import Path
 
 import pytest
 
-from ovmer.adapters.base import Adapter, Answer, Prepared
+from ovmer.adapters.base import Adapter, Answer, Prepared, require_video
 from ovmer.adapters.heuristic import Random
 from ovmer.adapters.scripted import Scripted
 from ovmer.baselines.errors import ClipError, PrerequisiteError, Refused, Status
+from ovmer.runners.data import Clip
 from ovmer.runners.describing.pipeline import Pipeline
-from ovmer.runners.describing.requests import ClipRequest, clip_seed
+from ovmer.runners.describing.requests import ClipRequest, clip_seed, make_request
+from tests.runners.jobs import job
 from tests.runners.pipelines import NAMES, Streaming, described, requests
 
 
@@ -166,6 +168,25 @@ def test_a_clip_without_any_medium_of_the_model_is_not_asked(modalities, video, 
     pipeline = Pipeline(Says(), seed=0, batch_size=1, workers=1)
     (found,) = pipeline.describe([ClipRequest("a", video, audio, "", (), {})])
     assert found.status is status
+
+
+@pytest.mark.parametrize(
+    ("faces", "remedy"), [("given", "add faces=detect"), ("detect", "set faces.missing=frame")]
+)
+def test_a_clip_without_face_crops_is_not_said_to_have_no_video(faces, remedy):
+    class Looks(Adapter):
+        modalities = frozenset({"video", "audio"})
+
+        def describe(self, video, audio, subtitle):
+            return str(require_video(video))
+
+    clip = Clip("a", Path("a.mp4"), Path("a.mp4"), None, None, ())
+    settings = ("dataset.visual=face", "dataset.check_files=false", f"faces={faces}")
+    request = make_request(job("baseline=video_llava", *settings), clip)
+    (found,) = Pipeline(Looks(), seed=0, batch_size=1, workers=1).describe([request])
+    assert found.status is Status.MISSING_MODALITY
+    assert found.error.startswith(f"the clip has no face crops; {remedy}")
+    assert make_request(job("baseline=qwen_audio", *settings), clip).lacks_face == ""
 
 
 def test_a_failure_inside_a_plain_describe_is_returned_in_its_position():
