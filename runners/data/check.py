@@ -18,6 +18,7 @@ from ovmer.runners.progress import Progress
 
 _KINDS = ("video", "audio", "face")
 _SHOWN = 5  # names behind each count
+_IN_VIDEO = "without a file of its own, but the video has sound"
 _GRAVE = ("missing", "unreadable")
 
 
@@ -95,7 +96,10 @@ def _look_at_own(
     """Clips of the user's own: a missing medium is no gap unless a column names it."""
     for kind in _KINDS:
         own = [clip for clip in clips if getattr(clip, kind) is not None]
-        if kind == "audio":  # a video's own sound is looked at with the video
+        if kind == "audio":  # a video's own sound was looked at with the video
+            for clip in own:
+                if clip.audio == clip.video and clip.name in report.with_sound:
+                    report.add(clip.name, kind, _IN_VIDEO)
             own = [clip for clip in own if clip.audio != clip.video]
         report.files[kind] = 0
         _probe_all(report, kind, own, workers, attrgetter(kind))
@@ -125,7 +129,7 @@ def _probe_all(
         for clip, seen in zip(clips, pool.map(look, clips), strict=True):
             progress.add()
             if seen is None and kind == "audio" and clip.name in report.with_sound:
-                report.add(clip.name, kind, "without a file of its own, but the video has sound")
+                report.add(clip.name, kind, _IN_VIDEO)
             elif seen is None:
                 report.add(clip.name, kind, "missing")
             elif seen.problem is not None:

@@ -135,3 +135,6 @@ def test_clips_of_ones_own_are_checked_like_a_data_set(tmp_path: Path) -> None:
     folder = check(job(f"clips={tmp_path}").settings.dataset, workers=2)
     assert folder.files == {"video": 1, "audio": 0, "face": 0, "subtitle": 0}
     assert gaps(folder, "video") == {"broken": "unreadable"}
+    assert gaps(folder, "audio") == {"good": "without a file of its own, but the video has sound"}
+    (tmp_path / "broken.mp4").unlink()
+    assert check(job(f"clips={tmp_path}").settings.dataset, workers=2).is_whole
