@@ -3,10 +3,10 @@
 import argparse
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import product
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ovmer.baselines.errors import PrerequisiteError
 from ovmer.runners.config import (
@@ -18,7 +18,9 @@ from ovmer.runners.config import (
     search_path,
     settings_of,
 )
+from ovmer.runners.data.reader import dataset_root
 from ovmer.runners.job import Job
+from ovmer.runners.progress import say
 from ovmer.runners.sweeping import of_one, submit
 
 if TYPE_CHECKING:
@@ -26,6 +28,8 @@ if TYPE_CHECKING:
 
     from ovmer.runners.folder.frames import RunFrames
 
+_LONG = 20
+"""Jobs beyond which composing takes so many seconds that it is announced."""
 _SHOWS = frozenset("-h --help --hydra-help --version -c --cfg -i --info".split())
 """Hydra's options that show something instead of running jobs."""
 
@@ -66,7 +70,11 @@ def compose(arguments: Sequence[str]) -> SweepPlan:
         of_all, overrides = of_one.of_all(overrides)
     jobs, unused, experiments = list[Job](), set(own), set[tuple[str, str]]()
     with hydra.initialize_config_dir(str(CONF), version_base=VERSION_BASE):
-        for each in _combinations([*paths, *overrides], given.multirun):
+        combinations = _combinations([*paths, *overrides], given.multirun)
+        if is_long := len(combinations) > _LONG:
+            say(f"  composing {len(combinations)} jobs")
+        roots = set[Path]()
+        for each in combinations:
             config = hydra.compose(CONFIG_NAME, each, return_hydra_config=True)
             choices = config.hydra.runtime.choices
             chosen = str(choices.get("baseline"))
@@ -74,6 +82,8 @@ def compose(arguments: Sequence[str]) -> SweepPlan:
             if experiment := choices.get("experiment"):
                 experiments.add((str(config.outputs), str(experiment)))
             jobs.append(_job(config, (*of_all, *own.get(chosen, ()))))
+            if is_long:
+                _say_if_missing(jobs[-1].settings.dataset, roots)
     if unused:
         name = min(unused)
         raise PrerequisiteError(
@@ -81,6 +91,15 @@ def compose(arguments: Sequence[str]) -> SweepPlan:
         )
     # submitit's settings are composed once more for each job, of the same folders.
     return SweepPlan(jobs, [*launcher, *paths] if launcher else [], experiments)
+
+
+def _say_if_missing(dataset: Mapping[str, Any], seen: set[Path]) -> None:
+    """Name a data set that is not there while the other jobs are composed, once for each folder."""
+    if "root" not in dataset or dataset.get("source") or (root := dataset_root(dataset)) in seen:
+        return
+    seen.add(root)
+    if not root.is_dir():
+        say(f"  {dataset['name']} is missing: there is no folder {root}")
 
 
 def _combinations(overrides: Sequence[str], is_sweep: bool) -> list[list[str]]:

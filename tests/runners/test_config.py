@@ -119,6 +119,15 @@ def test_options_may_stand_among_the_settings() -> None:
         compose(["dataset=sample", "--run"])
 
 
+def test_a_long_sweep_names_missing_data_sets_while_it_is_composed(tmp_path, capsys) -> None:
+    seeds = f"seed={','.join(map(str, range(11)))}"
+    compose(["-m", seeds, "baseline=random", "dataset=sample,meld", f"data_root={tmp_path}"])
+    assert capsys.readouterr().err.splitlines() == [
+        "  composing 22 jobs",
+        f"  meld is missing: there is no folder {tmp_path}/meld-process",
+    ]
+
+
 def test_a_path_with_a_comma_wants_quotes(tmp_path):
     folder = tmp_path / "x,y"
     folder.mkdir()
