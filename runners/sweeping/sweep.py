@@ -4,6 +4,7 @@ import argparse
 import os
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -13,6 +14,7 @@ from ovmer.runners.config import (
     CONF,
     CONFIG_NAME,
     VERSION_BASE,
+    Settings,
     as_typed,
     register,
     search_path,
@@ -151,6 +153,11 @@ def _show(arguments: Sequence[str]) -> None:
 
     options = {each.partition("=")[0] for each in arguments if each.startswith("-")}
     if not options & _SHOWS:
+        defaults = {each.name: each.default for each in fields(Settings)}
+        for option in sorted(options):
+            if (key := option.lstrip("-").replace("-", "_")) in defaults:
+                value = "true" if isinstance(defaults[key], bool) else "VALUE"
+                raise PrerequisiteError(f"{option}: settings have no dashes; say {key}={value}")
         raise PrerequisiteError(
             f"{' '.join(sorted(options))}: give -m to sweep, --config-dir FOLDER, or --help"
         )

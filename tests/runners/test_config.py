@@ -117,6 +117,10 @@ def test_options_may_stand_among_the_settings() -> None:
         compose(["dataset=sample", "-m", "--cfg", "job"])
     with pytest.raises(PrerequisiteError, match="--run: give -m to sweep"):
         compose(["dataset=sample", "--run"])
+    with pytest.raises(PrerequisiteError, match=r"--dry-run: .* say dry_run=true"):
+        compose(["dataset=sample", "--dry-run", "-m"])
+    with pytest.raises(PrerequisiteError, match=r"--limit: .* say limit=VALUE"):
+        compose(["dataset=sample", "--limit=3"])
 
 
 def test_a_long_sweep_names_missing_data_sets_while_it_is_composed(tmp_path, capsys) -> None:
