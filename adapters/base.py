@@ -77,6 +77,8 @@ class Machine:
     """The decoding engine: the keys of a file of `conf/engine/`, `name` among them."""
     weights: str | None = None
     """A folder with checkpoints as OWNER/NAME; None: the hub and its cache."""
+    baseline: str = "BASELINE"
+    """The name that `ovmer fetch` takes, for messages."""
 
 
 class Adapter:

@@ -83,6 +83,7 @@ class Mllm(Adapter, ABC):
 
     def __post_init__(self) -> None:
         self._weights: str | None = None
+        self._baseline = "BASELINE"
         self._llm_cache: Path | None = None  # a miniature's is beside its checkpoint
 
     # -- what a port may replace -----------------------------------------------------------------
@@ -166,7 +167,7 @@ class Mllm(Adapter, ABC):
     @cached_property
     def parts(self) -> dict[str, Path]:
         """Path of each part of the checkpoint; downloads missing ones."""
-        return locate(self.checkpoint, self.needed_parts, self._weights)
+        return locate(self.checkpoint, self.needed_parts, self._weights, self._baseline)
 
     @property
     def needed_parts(self) -> Sequence[str]:
@@ -179,7 +180,7 @@ class Mllm(Adapter, ABC):
         return [name for name in self.checkpoint if name not in TUNINGS]
 
     def on(self, machine: Machine) -> Adapter:
-        self._weights = machine.weights
+        self._weights, self._baseline = machine.weights, machine.baseline
         return self
 
     def refuse_adapters(self) -> None:

@@ -125,10 +125,12 @@ def locate(
     parts: Mapping[str, CheckpointPart],
     names: Iterable[str] | None = None,
     weights: str | None = None,
+    baseline: str = "BASELINE",
 ) -> dict[str, Path]:
     """The folder or file of each part (of `names`, where given); downloads what it must.
 
-    `weights` is a folder with repositories as OWNER/NAME; with it nothing is downloaded.
+    `weights` is a folder with repositories as OWNER/NAME; with it nothing is downloaded. `baseline`
+    is the name that `ovmer fetch` knows the parts by, for the error.
     Raises CheckpointError that names all missing parts.
     """
     wanted = list(parts if names is None else names)
@@ -145,10 +147,13 @@ def locate(
         else:
             found[name] = path
     if absent and (weights is not None or any(part.repo is None for part in absent.values())):
-        raise CheckpointError(_missing(absent, weights))
+        raise CheckpointError(f"{_named(absent, weights)}; {_remedies(absent, weights, baseline)}")
     for name, part in absent.items():
-        lost = {name: part for name, part in absent.items() if name not in found}
-        what, remedy = f"checkpoint part {name!r}", _missing(lost, weights)
+        lost = {other: part for other, part in absent.items() if other not in found}
+        others = {other: part for other, part in lost.items() if other != name}
+        what = f"checkpoint part {name!r}" + (f" ({part.gb:g} GB)" if part.gb else "")
+        also = f"also {_named(others, weights)}; " if others else ""
+        remedy = also + _remedies(lost, weights, baseline)
         found[name] = download(part.repo or "", part.revision, part.files, what, remedy)
     return {name: found[name] for name in wanted}
 
@@ -206,21 +211,27 @@ def cached(repo: str, revision: str, files: Sequence[str]) -> Path | None:
     return path if all((path / name).exists() for name in files if "*" not in name) else None
 
 
-def _missing(parts: Mapping[str, CheckpointPart], weights: str | None) -> str:
-    """One sentence about parts that are not there, and every way to them."""
+def _named(parts: Mapping[str, CheckpointPart], weights: str | None) -> str:
+    """The parts that are not there, and their size."""
     named = "; ".join(f"{name}: {_described(part)}" for name, part in parts.items())
     known = sum(part.gb or 0 for part in parts.values())
-    size = f", {known:.1f} GB where sizes are known" if known else ""
+    size = f", {known:.1f} GB where sizes are known" if known and len(parts) > 1 else ""
+    where = f" below weights={weights}" if weights else ""
+    return f"missing{where}{size}: {named}"
+
+
+def _remedies(parts: Mapping[str, CheckpointPart], weights: str | None, baseline: str) -> str:
+    """Every way to parts that are not there, and the one without them."""
     remedies = [f"set {_setting(name)}" for name in list(parts)[:1]]
     if weights is None:
         remedies.append("set weights=FOLDER, which holds OWNER/NAME folders")
     if any(part.repo for part in parts.values()):
         remedies.append(
-            "run `ovmer fetch BASELINE` where there is network (HF_HOME is where the cache is, "
+            f"run `ovmer fetch {baseline}` where there is network (HF_HOME is where the cache is, "
             "HF_ENDPOINT a mirror, HF_TOKEN for gated repositories, HF_HUB_OFFLINE=1 forbids it)"
         )
-    where = f" below weights={weights}" if weights else ""
-    return f"missing{where}{size}: {named}; {', or '.join(remedies)}"
+    remedies.append("try it without weights by dry_run=true")
+    return ", or ".join(remedies)
 
 
 def _described(part: CheckpointPart) -> str:

@@ -137,7 +137,8 @@ class Job:
     def machine(self) -> Machine:
         """Device, data type, engine and weights folder of the model."""
         settings = self.settings
-        return Machine(settings.machine.device, self.dtype, settings.engine, settings.weights)
+        device, name = settings.machine.device, str(settings.baseline["name"])
+        return Machine(device, self.dtype, settings.engine, settings.weights, name)
 
     @cached_property
     def dtype(self) -> str:

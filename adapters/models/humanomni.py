@@ -58,7 +58,7 @@ class HumanOmniAdapter(AudioVisual):
     @cached_property
     def parts(self) -> dict[str, Path]:
         """Path of each part of the checkpoint. Raises CheckpointError for one of another size."""
-        parts = locate(self.checkpoint, self.needed_parts, self._weights)
+        parts = locate(self.checkpoint, self.needed_parts, self._weights, self._baseline)
         found = read_json(parts["model"]).get("mm_projector_type")
         if found in _PROJECTORS and found != self.projector:
             raise CheckpointError(

@@ -86,7 +86,7 @@ class TrainableAffectGpt(Trainable):
         parts = {n: part for n, part in self.adapter.checkpoint.items() if n != "trained"}
         weights = settings.weights
         self.adapter = replace(self.adapter, checkpoint=parts)
-        self.parts = locate(parts, weights=weights)
+        self.parts = locate(parts, weights=weights, baseline=settings.baseline["name"])
         self.adapter.__dict__["parts"] = self.parts
         self.template = Template.of(self.recipe.template)
         self.features: Callable[[Example], Mapping[str, Tensor]] | None = None

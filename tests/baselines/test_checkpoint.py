@@ -57,14 +57,17 @@ def test_offline_names_repository_revision_and_setting(
     with pytest.raises(CheckpointError) as error:
         locate(
             {
-                "llm": CheckpointPart(repo=repo, revision="abc123"),
+                "llm": CheckpointPart(repo=repo, revision="abc123", gb=14.9),
                 "tower": CheckpointPart(repo="me/tower"),
-            }
+            },
+            baseline="mine",
         )
     message = str(error.value)
-    assert f"{repo} at revision abc123" in message
-    assert "tower: me/tower at revision main" in message
-    for remedy in ("baseline.checkpoint.llm.path", "weights=FOLDER", "ovmer fetch", "HF_HOME"):
+    assert message.startswith(f"checkpoint part 'llm' (14.9 GB), {repo} at revision abc123, is not")
+    assert message.count("abc123") == 1, "nothing is said twice"
+    assert "also missing: tower: me/tower at revision main; set" in message
+    remedies = ("weights=FOLDER", "`ovmer fetch mine`", "HF_HOME", "dry_run=true")
+    for remedy in ("baseline.checkpoint.llm.path", *remedies):
         assert remedy in message
     assert "\n" not in message
 
@@ -82,7 +85,7 @@ def test_of_a_hub_that_cannot_be_reached_nothing_but_our_sentence_is_reported(
 
     monkeypatch.delenv("HF_HUB_VERBOSITY", raising=False)
     monkeypatch.setattr(huggingface_hub, "snapshot_download", unreachable)
-    with pytest.raises(CheckpointError, match=r"\(Got: ConnectError: no such host\); missing"):
+    with pytest.raises(CheckpointError, match=r"\(Got: ConnectError: no such host\); set baseline"):
         locate({"llm": CheckpointPart(repo="owner/name", revision="abc123")})
     assert told == [False]
 
