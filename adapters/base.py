@@ -215,6 +215,11 @@ class Adapter:
     # -- for engines that hold many clips at once ------------------------------------------------
 
     @property
+    def waits_for(self) -> str:
+        """A line for the user where `load` is slow: what it waits for, and how long; or nothing."""
+        return ""
+
+    @property
     def feeding(self) -> Feeding:
         """How the runner hands clips over."""
         return "batch" if "generate" in self.defines else "clip"

@@ -84,6 +84,13 @@ class External(Adapter):
         self._deadly = 0
 
     @property
+    def waits_for(self) -> str:
+        return (
+            f'waiting for {{"ready": true}} of the worker {self.worker}, for up to '
+            f"{self.start_seconds:g} s (baseline.start_seconds)"
+        )
+
+    @property
     def feeding(self) -> Feeding:
         return "clip"  # recorded as soon as it is answered
 

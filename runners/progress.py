@@ -5,6 +5,8 @@ import sys
 import threading
 import time
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Self
 
 from tqdm import tqdm
@@ -15,7 +17,7 @@ from ovmer.runners.foreign_text import visible
 # Its own lock is one of processes too: a semaphore, of which Python prints a warning after SIGKILL.
 tqdm.set_lock(threading.RLock())
 
-_LINE_SECONDS = 10.0  # between lines where stderr is no terminal
+_LINE_SECONDS = 10.0  # of silence, before a line where stderr is no terminal
 
 
 def say(line: str) -> None:
@@ -27,6 +29,19 @@ def say(line: str) -> None:
         tqdm.write(visible(line), file=sys.stderr)
     except OSError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
+
+
+@contextmanager
+def said_if_slow(line: str) -> Iterator[None]:
+    """Say a line, unless it is empty, once the body has taken ten seconds."""
+    timer = threading.Timer(_LINE_SECONDS, say, [line])
+    timer.daemon = True
+    if line:
+        timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 class Progress:

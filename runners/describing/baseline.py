@@ -17,6 +17,7 @@ from ovmer.runners.describing.requests import make_request
 from ovmer.runners.folder.records import Prediction
 from ovmer.runners.job import Job
 from ovmer.runners.parts import make, with_parts
+from ovmer.runners.progress import said_if_slow
 
 
 def load(name: str, *settings: str) -> "Baseline":
@@ -51,7 +52,8 @@ class Baseline:
                 folder = stack.enter_context(tempfile.TemporaryDirectory())
                 adapter = adapter.miniature(Path(folder))
             stack.callback(adapter.close)
-            adapter.load(job.machine)
+            with said_if_slow(adapter.waits_for):
+                adapter.load(job.machine)
             self._free = weakref.finalize(self, stack.pop_all().close)
         self._pipeline = Pipeline(
             adapter, seed=job.settings.seed, batch_size=1, workers=1, strict=True

@@ -8,6 +8,7 @@ from ovmer.adapters.base import Adapter, Machine
 from ovmer.adapters.media.settings import MediaSettings, configure
 from ovmer.runners.describing.pipeline import Pipeline
 from ovmer.runners.job import Job
+from ovmer.runners.progress import said_if_slow
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,8 @@ class PipelineSettings:
         """The pipeline with its adapter loaded, which is closed at the end."""
         configure(self.media)
         try:
-            self.adapter.load(self.machine)
+            with said_if_slow(self.adapter.waits_for):
+                self.adapter.load(self.machine)
             yield self._pipeline
         finally:
             self.adapter.close()

@@ -18,7 +18,9 @@ from ovmer.baselines.errors import (
     Timeout,
     Unreadable,
 )
+from ovmer.runners import progress
 from ovmer.runners.describing.pipeline import Pipeline
+from ovmer.runners.describing.pipeline_settings import PipelineSettings
 from ovmer.runners.describing.requests import ClipRequest
 
 HEAD = """\
@@ -261,6 +263,17 @@ def test_a_worker_that_does_not_come_up_ends_the_run_at_its_start(external, head
     with pytest.raises(PrerequisiteError, match=sentence) as caught:
         external(head=head, **fields).load(Machine())
     assert "\n" not in str(caught.value)
+
+
+def test_a_worker_that_is_slow_to_come_up_is_said_to_be_waited_for(external, monkeypatch, capsys):
+    monkeypatch.setattr(progress, "_LINE_SECONDS", 0.1)
+    slow = external(head="import time\ntime.sleep(60)\n", start_seconds=1.0)
+    settings = PipelineSettings(slow, Machine(), 0, 1, 0, 1, strict=False)
+    with pytest.raises(PrerequisiteError), settings.loaded():
+        pass
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith('waiting for {"ready": true} of the worker ')
+    assert line.endswith("my_worker.py, for up to 1 s (baseline.start_seconds)")
 
 
 def test_an_environment_is_named_by_its_folder_and_sees_none_of_our_packages(
