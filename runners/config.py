@@ -187,12 +187,42 @@ def defaults_help() -> str:
 @cache
 def shipped_baselines() -> Mapping[str, dict[str, Any]]:
     """The files of conf/baseline/ by name, each over the one that it is a variant of."""
+    return _baselines(CONF)
+
+
+def own_baselines(folder: Path) -> Mapping[str, dict[str, Any]]:
+    """Those of a folder of the user's own; a name of ours is left out, as Hydra takes ours.
+
+    Raises PrerequisiteError for a file that is no baseline's, and for a variant of a baseline that
+    is in neither folder.
+    """
+    found = _baselines(folder, CONF)
+    own = {name: each for name, each in found.items() if name not in shipped_baselines()}
+    for name, each in own.items():
+        if "adapter" not in each:
+            raise PrerequisiteError(
+                f"{folder / 'baseline' / name}.yaml names no adapter; add adapter: NAME, or a "
+                "baseline that it is a variant of to its defaults"
+            )
+    return own
+
+
+def _baselines(*folders: Path) -> dict[str, dict[str, Any]]:
+    """The files of the folders' baseline/ by name; of two of one name the last folder's."""
     import yaml
 
-    folder = CONF / "baseline"
+    files = {path.stem: path for each in folders for path in sorted(each.glob("baseline/*.yaml"))}
 
     def read(name: str) -> dict[str, Any]:
-        own: dict[str, Any] = yaml.safe_load((folder / f"{name}.yaml").read_text(encoding="utf-8"))
+        if name not in files:
+            raise PrerequisiteError(f"defaults: there is no baseline {name}; {near(name, files)}")
+        try:
+            own = yaml.safe_load(files[name].read_text(encoding="utf-8"))
+        except yaml.YAMLError as error:
+            reason = " ".join(str(error).split())
+            raise PrerequisiteError(f"{files[name]} is no YAML: {reason}") from error
+        if not isinstance(own, dict):
+            raise PrerequisiteError(f"{files[name]} holds no settings; give key: value")
         merged: dict[str, Any] = {}
         for parent in own.pop("defaults", []):
             # A dict among them chooses in another group: `served` an engine.
@@ -200,7 +230,7 @@ def shipped_baselines() -> Mapping[str, dict[str, Any]]:
                 merged = _over(merged, read(parent))
         return _over(merged, own)
 
-    return {path.stem: read(path.stem) for path in sorted(folder.glob("*.yaml"))}
+    return {name: read(name) for name in files}
 
 
 def _over(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:

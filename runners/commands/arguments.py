@@ -22,6 +22,8 @@ class Arguments:
     """Settings of conf/config.yaml, in Hydra's syntax."""
     flags: set[str] = field(default_factory=set)
     """Names of those that are on."""
+    config_dir: Path | None = None
+    """The folder with yaml files of the user's own."""
 
     def one_of(self, key: str, choices: Sequence[str]) -> str:
         """The value of a setting, `choices[0]` by default; PrerequisiteError for another value."""
@@ -56,13 +58,15 @@ def parse(
     paths: str = "",
     epilog: str = "",
     flags: Mapping[str, str] | None = None,
+    config_dir: bool = False,
 ) -> Arguments:
     """Parse `sys.argv`; `--help` prints `about` and `epilog`.
 
     `settings` are the command's own keys and `overrides` the top-level keys of conf/config.yaml
     that it takes (None: all). `paths` names the arguments that are no key=value; empty where there
-    are none; `flags` are those `--NAME` that are on or off, and what they do. Raises
-    PrerequisiteError for an argument that is none of these.
+    are none; `flags` are those `--NAME` that are on or off, and what they do. `--config-dir` is
+    taken where there are overrides, or with `config_dir`. Raises PrerequisiteError for an argument
+    that is none of these.
     """
     parser = argparse.ArgumentParser(
         description=about, epilog=epilog, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -71,7 +75,7 @@ def parse(
     has_keys = bool(settings) or composes
     if kinds := " or ".join([*([paths] if paths else []), *(["key=value"] if has_keys else [])]):
         parser.add_argument("argument", nargs="*", metavar=kinds)
-    if composes:
+    if composes or config_dir:
         parser.add_argument("--config-dir", type=Path, help="a folder with yaml files of your own")
     for flag, effect in (flags or {}).items():
         parser.add_argument(f"--{flag}", action="store_true", help=effect)
@@ -80,6 +84,7 @@ def parse(
     if getattr(parsed, "config_dir", None):
         from ovmer.runners.config import search_path
 
+        found.config_dir = parsed.config_dir
         found.overrides.append(search_path(parsed.config_dir))
     for argument in getattr(parsed, "argument", []):
         key, equals, value = argument.partition("=")

@@ -1,7 +1,8 @@
 """List the baselines.
 
 Those of this project come from conf/baseline/, with what they use of a clip and how far they can be
-trusted to be what they are called (`status`); those of other packages are named, but not imported.
+trusted to be what they are called (`status`); those of other packages are named, but not imported,
+and with --config-dir those of your own folder are listed too.
 Sizes in GB are about those of the files, and of a GPU that holds them with one clip in the type of
 the authors' run; a question mark stands where the size of a part is not known. No time a clip is on
 record: none was run with its published weights.
@@ -16,7 +17,7 @@ from ovmer.adapters import registry
 from ovmer.adapters.base import AUDIO, MEDIA, SUBTITLE, VIDEO
 from ovmer.runners import cli
 from ovmer.runners.commands.arguments import parse
-from ovmer.runners.config import shipped_baselines
+from ovmer.runners.config import own_baselines, shipped_baselines
 
 _CLIP_GB = 3
 """Of a GPU beside the weights: CUDA's own share, activations, and the keys of one clip."""
@@ -33,8 +34,9 @@ STATUS = {
 @cli.command
 def main() -> int:
     """The command: print the table."""
-    parse(__doc__)
-    rows = [_row(settings) for settings in shipped_baselines().values()]
+    folder = parse(__doc__, config_dir=True).config_dir
+    listed = {**shipped_baselines(), **(own_baselines(folder) if folder else {})}
+    rows = [_row({"name": name, "title": name, **each}) for name, each in listed.items()]
     built_in = registry.BUILT_IN
     rows += [
         [each.name, "", "", f"plug-in {each.source}", "", "", ""]

@@ -72,6 +72,18 @@ def test_a_yaml_of_ones_own_is_found(command, clip, tmp_path):
     (tmp_path / "mine" / "baseline" / "glad.yaml").write_text(yaml, encoding="utf-8")
     done = command("describe", "--config-dir", "mine", "baseline=glad", clip)
     assert (done.returncode, done.stdout) == (0, "Glad.\n")
+    variant = "defaults: [video_llava, _self_]\ntitle: Our Video-LLaVA\nname: ours\n"
+    (tmp_path / "mine" / "baseline" / "ours.yaml").write_text(variant, encoding="utf-8")
+    listed = command("list", "--config-dir", "mine").stdout.splitlines()
+    rows = {line.split()[0]: line for line in listed if line}
+    assert "Glad" in rows["glad"]
+    assert "scripted" in rows["glad"]
+    assert "Our Video-LLaVA" in rows["ours"]
+    assert rows["ours"].split()[-2:] == rows["video_llava"].split()[-2:], "of the same size"
+    (tmp_path / "mine" / "baseline" / "bare.yaml").write_text("name: bare\n", encoding="utf-8")
+    bare = command("list", "--config-dir", "mine")
+    assert bare.returncode == 2
+    assert bare.stderr.startswith("mine/baseline/bare.yaml names no adapter; add adapter: NAME")
     missing = command("describe", "--config-dir", "yours", "baseline=glad", clip)
     assert (missing.returncode, missing.stdout) == (2, "")
     assert missing.stderr == "--config-dir: there is no folder yours\n"
