@@ -130,6 +130,7 @@ class Leaderboard:
             "primary": primary,
             "headlines": headlines(primary, names),
             "figures": names,
+            "unbounded": sorted(first[0].unbounded) if first else [],
             "conditions": {
                 key: _condition_text(value) for key, value in self.metric.conditions.items()
             },

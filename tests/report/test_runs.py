@@ -294,6 +294,17 @@ def test_a_clip_is_right_or_wrong_where_each_has_its_own_choices(tmp_path):
     assert list(board.rows[0].per_clip) == [1, 0]
 
 
+def test_errors_and_correlations_are_not_said_to_be_percent(outputs):
+    (run,) = collect([outputs / "sample" / "lexicon"])
+    protocols = {"p": {"family": "regression"}}
+    run.metric = make_metric({"kind": "protocols", "primary": "p/CCC", "protocols": protocols})
+    run.clips = [replace(clip, labels=("0.5",)) for clip in run.clips]
+    (board,) = make_boards([run])
+    told = board.as_json()
+    assert told["unbounded"] == ["p/CCC", "p/MAE", "p/Pearson", "p/RMSE"]
+    assert any("times 100" in note for note in told["notes"])
+
+
 def test_a_metric_over_classes_has_a_gallery_too(tmp_path):
     names = ["good_news", "farewell"]
     folder = write_run(
