@@ -14,6 +14,7 @@ import pytest
 
 from ovmer.baselines.errors import PrerequisiteError
 from ovmer.runners.commands import compare, report
+from ovmer.runners.folder.scores_json import StoredScores, unlike_labels
 from ovmer.runners.report.boards import make_boards
 from ovmer.runners.report.clips import SEPARATOR
 from ovmer.runners.report.page import write_page
@@ -87,6 +88,19 @@ def test_labels_that_were_made_otherwise_are_said_of_each_row(tmp_path, monkeypa
             compare.main()
         said = "; ".join(f"{name}: {how}" for name, how in made.items())
         assert (f"may be the difference ({said})" in capsys.readouterr().out) is is_said
+
+
+def test_what_differs_between_labels_of_one_name_is_said():
+    same = {"model": "m", "sampling": "greedy", "seed": 0}
+    made = {
+        name: StoredScores("wheel", "M-avg", {}, extraction="qwen25", extractor=same | own)
+        for name, own in {"a": {"dtype": "float32"}, "b": {"dtype": "own", "seed": 1}}.items()
+    }
+    assert unlike_labels(made) == {
+        "a": "qwen25 with m, dtype=float32",
+        "b": "qwen25 with m, dtype=own",
+    }
+    assert unlike_labels({"a": made["a"]}) == {}
 
 
 def test_the_figures_are_those_of_the_run(outputs):
