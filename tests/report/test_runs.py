@@ -208,6 +208,16 @@ def test_a_clip_that_is_not_done_is_no_disagreement(outputs, tmp_path):
     assert told["broken_promise"] is None, "nobody but the talker has answered"
 
 
+def test_a_dry_run_takes_no_part_in_disagreement(outputs, tmp_path):
+    runs = collect([outputs / "sample" / name for name in ("lexicon", "talker")])
+    (talker,) = (run for run in runs if run.name == "talker")
+    for is_dry in (False, True):
+        talker.is_dry = is_dry
+        write_page(tmp_path / "page.html", make_boards(runs))
+        told = parts(tmp_path / "page.html")["index-0"]["disagreement"]
+        assert all(each is None for each in told) is is_dry
+
+
 def test_a_run_that_cannot_be_scored_takes_no_other_with_it(tmp_path):
     """The truth has several labels, and this metric takes one."""
     answers = [said("farewell", "sad")], {"farewell": ["sad"]}, "dataset.clips=[farewell]"
