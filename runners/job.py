@@ -345,6 +345,11 @@ def own_preset(baseline: Mapping[str, Any]) -> str:
     return next((name for name in _PRESETS if name in presets), next(iter(presets)))
 
 
+def preset_of(settings: Settings) -> str:
+    """The generation preset that a run decodes with; `-` for a baseline that has none."""
+    return settings.generation if _presets(settings.baseline) else "-"
+
+
 def _presets(baseline: Mapping[str, Any]) -> Mapping[str, Any]:
     """The generation presets of a baseline; a chat model whose yaml has none decodes greedily.
 

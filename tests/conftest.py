@@ -49,7 +49,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     """With `--dist loadfile` the files that use vLLM share a process, which imports it once, and so
-    do those that start `ovmer` in forks (tests/processes.py)."""
+    do those that start `ovmer` in forks (tests/processes.py).
+
+    Marks of `--dist loadgroup` would be its public way: xdist 3.8 writes them into ids where pytest
+    9.2 no longer reads them."""
     if config.getoption("dist") != "loadfile":
         return None
     from xdist.scheduler import LoadFileScheduling

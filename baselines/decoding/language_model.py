@@ -18,7 +18,7 @@ from ovmer.baselines.decoding.answers import (
 from ovmer.baselines.decoding.chat_models import ChatModelSource
 from ovmer.baselines.decoding.engine_base import EngineSettings
 from ovmer.baselines.decoding.settings import GenerationSettings
-from ovmer.baselines.errors import ClipError
+from ovmer.baselines.errors import ClipError, PrerequisiteError
 from ovmer.baselines.gpu import OWN, resolve_dtype
 
 if TYPE_CHECKING:
@@ -112,10 +112,17 @@ class LocalTextEngine:
     def stream(self, asked: Asked) -> Answered:
         """Answer user messages; one that does not fit the context with its answer is a ClipError.
 
-        Raises PrerequisiteError where the model cannot be loaded.
+        Raises PrerequisiteError where the model cannot be loaded, and where an answer alone may
+        fill the context.
         """
         too_long = list[tuple[int, ClipError]]()
-        room = self._context - self._generation.max_new_tokens
+        longest = self._generation.max_new_tokens
+        room = self._context - longest
+        if room < 1:
+            raise PrerequisiteError(
+                f"max_new_tokens={longest} leaves a question no room in the language model's "
+                f"context of {self._context}; lower it under extractor.presets"
+            )
 
         def fitting() -> Asked:
             for key, (text, seed) in asked:
@@ -125,7 +132,8 @@ class LocalTextEngine:
                     continue
                 problem = (
                     f"the question takes {len(ids)} tokens but the language model's context of "
-                    f"{self._context} leaves it {room}; make the baseline's answers shorter"
+                    f"{self._context} leaves it {room}; make the baseline's answers shorter, or "
+                    "lower max_new_tokens under extractor.presets"
                 )
                 too_long.append((key, ClipError(problem)))
 

@@ -1,7 +1,7 @@
 """`scores.json`: figures of labels that were made in one way, under one metric each."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -59,16 +59,27 @@ class StoredScores:
 
 def unlike_labels(entries: Mapping[str, StoredScores]) -> dict[str, str]:
     """How the labels of each run were made; empty where those of all were made alike."""
-    kinds = {  # another seed or engine makes no other kind of labels
-        repr((e.extraction, sorted({**e.extractor, "seed": None, "engine": None}.items())))
-        for e in entries.values()
+    made = {  # another seed or engine makes no other kind of labels
+        name: {**e.extractor, "extraction": e.extraction, "seed": None, "engine": None}
+        for name, e in entries.items()
     }
-    if len(kinds) < 2:
+    if not _differing(made.values()):
         return {}
-    return {
-        name: " with ".join(filter(None, [each.extraction, each.extractor.get("model")]))
-        for name, each in entries.items()
+    told = {
+        name: " with ".join(filter(None, [each["extraction"], each.get("model")]))
+        for name, each in made.items()
     }
+    found = {}
+    for name, text in told.items():
+        keys = _differing([each for other, each in made.items() if told[other] == text])
+        found[name] = ", ".join([text, *(f"{key}={made[name].get(key)}" for key in keys)])
+    return found
+
+
+def _differing(mappings: Collection[Mapping[str, Any]]) -> list[str]:
+    """The keys whose values are not the same in all."""
+    keys = dict.fromkeys(key for each in mappings for key in each)
+    return [key for key in keys if len({repr(each.get(key)) for each in mappings}) > 1]
 
 
 def stored_scores(scores: Scores, **made_from: Any) -> StoredScores:

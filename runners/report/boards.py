@@ -19,6 +19,7 @@ import numpy as np
 
 from ovmer.baselines.errors import Status
 from ovmer.runners.folder.scores_json import unlike_labels
+from ovmer.runners.job import preset_of
 from ovmer.runners.report.entries import LeaderboardEntry, make_entry
 from ovmer.runners.report.runs import ReportRun
 from ovmer.runners.report.tallies import input_changes, label_counts
@@ -130,6 +131,7 @@ class Leaderboard:
             "primary": primary,
             "headlines": headlines(primary, names),
             "figures": names,
+            "unbounded": sorted(first[0].unbounded) if first else [],
             "conditions": {
                 key: _condition_text(value) for key, value in self.metric.conditions.items()
             },
@@ -369,7 +371,7 @@ def _settings(run: ReportRun) -> dict[str, str]:
     settings = run.settings
     return {
         **_frames(settings.baseline),
-        "generation": settings.generation,
+        "generation": preset_of(settings),
         "subtitle": settings.subtitle,
         "extractor": str(settings.extractor.get("name")),
         "seed": str(settings.seed),

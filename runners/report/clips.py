@@ -47,9 +47,7 @@ def index(board: Leaderboard, starts: Sequence[int], media: Media) -> dict[str, 
         "truth": truth,
         "statuses": [str(status) for status in _STATUSES],
         "rows": rows,
-        "disagreement": _disagreement(
-            [row for row in rows if not row["bound"]], words.words, board
-        ),
+        "disagreement": _disagreement([row for row in rows if row["contends"]], words.words, board),
         "starts": list(starts),
         **_meanings(words.words, board),
     }
@@ -84,7 +82,7 @@ def _columns(row: LeaderboardEntry, words: _Words) -> dict[str, Any]:
         "status": statuses,
         "labels": found,
         "score": percent.astype(int).tolist(),
-        "bound": run.is_bound,
+        "contends": not (run.is_bound or run.is_dry),
     }
 
 

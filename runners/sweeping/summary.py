@@ -11,6 +11,7 @@ from ovmer.runners.ablation import AblationRun, changes
 from ovmer.runners.describing.inputs import ALL
 from ovmer.runners.folder.run_json import is_dry
 from ovmer.runners.folder.scores_json import StoredScores
+from ovmer.runners.job import preset_of
 from ovmer.runners.scoring.base import headlines
 from ovmer.runners.scoring.result import percent_interval
 from ovmer.runners.sweeping.state import JobState
@@ -101,7 +102,7 @@ def _protocol(state: JobState) -> dict[str, str]:
     """Settings that a row's figures depend on, beside its model; columns where rows differ."""
     settings = state.job.settings
     return {
-        "generation": settings.generation,
+        "generation": preset_of(settings),
         "subtitle": settings.subtitle,
         "extractor": state.job.extraction if state.asks_for_labels else _NO_EXTRACTOR,
         "metric": settings.metric["name"],
@@ -136,7 +137,8 @@ def _percent(scores: StoredScores | None, name: str) -> str:
 
 
 def _notes(rows: Sequence[_Scored], protocol: Mapping[str, str]) -> list[str]:
-    notes = [", ".join(["in percent", *(f"{key}={value}" for key, value in protocol.items())])]
+    said = [f"{key}={value}" for key, value in protocol.items() if value != "-"]
+    notes = [", ".join(["in percent", *said])]
     asked = [
         scores.extractor
         for state, scores in rows

@@ -169,6 +169,8 @@ class ProtocolMetric(Metric):
         found = {name: family.count(cases) for name, family in self._families.items()}
         notes = [self._note(name, each) for name, each in found.items()]
         notes += _disagreements(cases, found)
+        if unbounded := sorted(self._named("unbounded")):
+            notes.append(f"no shares, but shown times 100 as they are: {', '.join(unbounded)}")
         return Scores(
             metric=self.name,
             primary=self.primary,

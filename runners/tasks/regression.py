@@ -112,7 +112,7 @@ class Regression(Family):
     @property
     def about(self) -> str:
         left = f"a reply without one is {policy(self.unknown)}"
-        return f"the first number of the answer; {left}; errors are shown times 100, as all figures"
+        return f"the first number of the answer; {left}"
 
 
 def _true_number(case: Case) -> float:

@@ -51,15 +51,26 @@ def machine() -> str:
 
 
 def rows(name: str) -> tuple[int, list[str]]:
-    """Run one benchmark; returns its exit status and a row of the table for each line printed."""
+    """Run one benchmark and print a row of the table for each of its lines, as it comes.
+
+    Returns its exit status and the rows.
+    """
+    found = list[str]()
+
+    def add(line: str) -> None:
+        found.append(f"| {name} | {line} |")
+        print(found[-1], flush=True)
+
     started = time.monotonic()
-    command = [sys.executable, "-m", f"tests.benchmarks.{name}"]
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, cwd=HERE.parents[1])
-    lines = [line.strip().replace("|", "\\|") for line in done.stdout.splitlines() if line.strip()]
-    if done.returncode:
-        lines.append(f"failed with exit status {done.returncode}")
-    lines.append(f"{time.monotonic() - started:.0f} s in all")
-    return done.returncode, [f"| {name} | {line} |" for line in lines]
+    command = [sys.executable, "-u", "-m", f"tests.benchmarks.{name}"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=HERE.parents[1]) as run:
+        assert run.stdout is not None
+        for line in filter(None, map(str.strip, run.stdout)):
+            add(line.replace("|", "\\|"))
+    if run.returncode:
+        add(f"failed with exit status {run.returncode}")
+    add(f"{time.monotonic() - started:.0f} s in all")
+    return run.returncode, found
 
 
 def main(names: Sequence[str]) -> int:
@@ -73,10 +84,9 @@ def main(names: Sequence[str]) -> int:
     table, worst = [machine(), "", "| benchmark | figure |", "|---|---|"], 0
     for name in known if "all" in names else names:
         status, found = rows(name)
-        worst = max(worst, status)
+        worst = max(worst, abs(status))  # minus the signal that killed it
         table += found
         OUTPUT.write_text("\n".join(table) + "\n", encoding="utf-8")
-        print("\n".join(found), flush=True)
     print(f"-> {OUTPUT}")
     return worst
 

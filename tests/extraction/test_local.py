@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -72,6 +73,12 @@ def test_a_question_that_is_too_long_fails_alone(miniature: ChatModelSource):
     assert others == completed(miniature, GREEDY, questions(2))
     assert isinstance(too_long, ClipError)
     assert "the language model's context of 16384 leaves it 16360" in str(too_long)
+
+
+def test_an_answer_may_not_take_the_whole_context(miniature: ChatModelSource):
+    said = r"max_new_tokens=16384 leaves a question no room .*; lower it under extractor\.presets"
+    with pytest.raises(PrerequisiteError, match=said):
+        completed(miniature, replace(GREEDY, max_new_tokens=16384), questions(2))
 
 
 def test_known_answers_need_no_model(miniature: ChatModelSource, tmp_path: Path):

@@ -14,6 +14,7 @@ import pytest
 
 from ovmer.baselines.errors import PrerequisiteError
 from ovmer.runners.commands import compare, report
+from ovmer.runners.folder.scores_json import StoredScores, unlike_labels
 from ovmer.runners.report.boards import make_boards
 from ovmer.runners.report.clips import SEPARATOR
 from ovmer.runners.report.page import write_page
@@ -87,6 +88,19 @@ def test_labels_that_were_made_otherwise_are_said_of_each_row(tmp_path, monkeypa
             compare.main()
         said = "; ".join(f"{name}: {how}" for name, how in made.items())
         assert (f"may be the difference ({said})" in capsys.readouterr().out) is is_said
+
+
+def test_what_differs_between_labels_of_one_name_is_said():
+    same = {"model": "m", "sampling": "greedy", "seed": 0}
+    made = {
+        name: StoredScores("wheel", "M-avg", {}, extraction="qwen25", extractor=same | own)
+        for name, own in {"a": {"dtype": "float32"}, "b": {"dtype": "own", "seed": 1}}.items()
+    }
+    assert unlike_labels(made) == {
+        "a": "qwen25 with m, dtype=float32",
+        "b": "qwen25 with m, dtype=own",
+    }
+    assert unlike_labels({"a": made["a"]}) == {}
 
 
 def test_the_figures_are_those_of_the_run(outputs):
@@ -194,6 +208,16 @@ def test_a_clip_that_is_not_done_is_no_disagreement(outputs, tmp_path):
     assert told["broken_promise"] is None, "nobody but the talker has answered"
 
 
+def test_a_dry_run_takes_no_part_in_disagreement(outputs, tmp_path):
+    runs = collect([outputs / "sample" / name for name in ("lexicon", "talker")])
+    (talker,) = (run for run in runs if run.name == "talker")
+    for is_dry in (False, True):
+        talker.is_dry = is_dry
+        write_page(tmp_path / "page.html", make_boards(runs))
+        told = parts(tmp_path / "page.html")["index-0"]["disagreement"]
+        assert all(each is None for each in told) is is_dry
+
+
 def test_a_run_that_cannot_be_scored_takes_no_other_with_it(tmp_path):
     """The truth has several labels, and this metric takes one."""
     answers = [said("farewell", "sad")], {"farewell": ["sad"]}, "dataset.clips=[farewell]"
@@ -292,6 +316,17 @@ def test_a_clip_is_right_or_wrong_where_each_has_its_own_choices(tmp_path):
     ]
     (board,) = make_boards([run])
     assert list(board.rows[0].per_clip) == [1, 0]
+
+
+def test_errors_and_correlations_are_not_said_to_be_percent(outputs):
+    (run,) = collect([outputs / "sample" / "lexicon"])
+    protocols = {"p": {"family": "regression"}}
+    run.metric = make_metric({"kind": "protocols", "primary": "p/CCC", "protocols": protocols})
+    run.clips = [replace(clip, labels=("0.5",)) for clip in run.clips]
+    (board,) = make_boards([run])
+    told = board.as_json()
+    assert told["unbounded"] == ["p/CCC", "p/MAE", "p/Pearson", "p/RMSE"]
+    assert any("times 100" in note for note in told["notes"])
 
 
 def test_a_metric_over_classes_has_a_gallery_too(tmp_path):

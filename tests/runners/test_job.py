@@ -10,6 +10,7 @@ from ovmer.adapters.heuristic import Random
 from ovmer.baselines.errors import PrerequisiteError
 from ovmer.baselines.gpu import OWN
 from ovmer.runners.config import settings_as_json
+from ovmer.runners.job import preset_of
 from tests.runners.jobs import job
 
 
@@ -181,6 +182,12 @@ def test_a_baseline_decodes_as_its_own_authors_do(baseline, preset):
     assert made.settings.generation == preset
     assert made.folder.name == baseline
     assert job(f"baseline={baseline}", f"generation={preset}").folder == made.folder
+    assert preset_of(made.settings) == preset
+
+
+@pytest.mark.parametrize("baseline", ["lexicon", "random", "ground_truth", "empty"])
+def test_what_decodes_nothing_has_no_preset(baseline):
+    assert preset_of(job(f"baseline={baseline}").settings) == "-"
 
 
 def test_a_yaml_without_presets_decodes_greedily_and_says_so():

@@ -91,7 +91,7 @@ def test_answers_carry_tokens_and_the_notes_of_both_halves():
             return [Answer("fine", 12, 3, notes=notes, thinking="hm") for _ in batch]
 
     (found,) = described(Noted(), "a")
-    assert (found.description, found.prompt_tokens, found.new_tokens) == ("fine", 12, 3)
+    assert (found.prompt_tokens, found.new_tokens) == (12, 3)
     assert found.notes == ("the subtitle was cut", "stopped at the limit")
     assert (found.description, found.thinking) == ("fine", "hm")
 
@@ -348,15 +348,12 @@ def test_an_error_of_one_call_is_that_clips_alone():
                 raise RuntimeError("CUDA error: invalid argument")
             return super().generate(batch)
 
-    pipeline = Pipeline(Odd(), seed=0, batch_size=4, workers=2)
-    found = list(pipeline.describe(requests("abc")))
-    assert [each.status for each in found] == ["ok", "crashed", "ok"]
+    assert [each.status for each in described(Odd(), "abc")] == ["ok", "crashed", "ok"]
 
 
 def test_what_fails_to_be_encoded_takes_no_other_with_it():
     adapter = Encoding()
-    pipeline = Pipeline(adapter, seed=0, batch_size=4, workers=2)
-    found = list(pipeline.describe(requests(["a", "refused", "b", "bug", "c"])))
+    found = described(adapter, ["a", "refused", "b", "bug", "c"])
     assert [each.status for each in found] == ["ok", "refused", "ok", "crashed", "ok"]
     assert adapter.encoded == [1, 2, 2, 1, 1], "one, two, and two that failed; these one by one"
 
@@ -374,9 +371,7 @@ def test_one_batch_is_encoded_while_another_is_generated():
             assert second.wait(30), "nothing is encoded meanwhile"
             return super().generate(batch)
 
-    adapter = Watch()
-    found = list(Pipeline(adapter, seed=0, batch_size=2, workers=1).describe(requests()))
-    assert [each.status for each in found] == ["ok"] * 6
+    assert [each.status for each in described(Watch(), batch_size=2, workers=1)] == ["ok"] * 6
 
 
 def test_a_stream_finds_the_next_clips_encoded_before_it_has_drawn_the_last_ones():

@@ -91,6 +91,7 @@ def test_clips_that_fail_make_the_status_one_and_are_summed_up(command, on_data)
     assert "3 ok, 2 unreadable, 1 refused" in done.stderr
     assert "  unreadable e: e: scripted unreadable" in done.stderr
     assert done.stdout.splitlines()[2].split()[3:7] == ["6", "3", "0", "3"]
+    assert "generation=" not in done.stdout, "scripted answers are not decoded"
 
 
 @pytest.mark.parametrize(

@@ -171,6 +171,8 @@ def test_figures_outside_0_and_1_have_intervals_around_them() -> None:
         assert low <= found.figures[name] <= high, name
     low, high = found.intervals["p/MAE"]
     assert low < high
+    said = "no shares, but shown times 100 as they are: p/CCC, p/MAE, p/Pearson, p/RMSE"
+    assert said in found.notes
 
 
 def test_of_an_error_less_is_better() -> None:

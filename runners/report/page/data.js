@@ -57,9 +57,9 @@ function gallery(board) {
   });
 }
 
-// For each clip the mean of its answers' scores, null where none counts; that of the truth does not.
+// For each clip the mean of its answers' scores, null where none counts; the truth's and dry runs' do not.
 function meanScores(index) {
-  const contestants = index.rows.filter((row) => !row.bound);
+  const contestants = index.rows.filter((row) => row.contends);
   return index.names.map((_, clip) => {
     const scores = contestants.map((row) => row.score[clip]).filter((score) => score >= 0);
     return scores.length ? scores.reduce((a, b) => a + b) / scores.length : null;

@@ -29,7 +29,7 @@ function Leaderboard({ board, state }) {
     <div class="row g-4">
       <section class="col-lg-6" aria-label="Forest plot">
         <h3 class="h6">
-          ${figureName(figure)}, in percent${
+          ${figureName(figure)}, ${board.unbounded.includes(figure) ? "times 100" : "in percent"}${
             board.rows.some((row) => row.figures[board.figures.indexOf(figure)]?.[1] != null) &&
             `, with ${100 * board.confidence} % intervals`
           }
