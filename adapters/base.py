@@ -204,6 +204,11 @@ class Adapter:
         """Notes on the loaded weights for run.json; one sentence each."""
         return ()
 
+    @property
+    def waits_for(self) -> str:
+        """A line for the user where `load` takes long: what it waits for, and for how long."""
+        return ""
+
     def sources(self) -> Sequence[Path]:
         """Run folders of other baselines, whose descriptions this one gets as clues."""
         return ()
@@ -213,11 +218,6 @@ class Adapter:
         return self
 
     # -- for engines that hold many clips at once ------------------------------------------------
-
-    @property
-    def waits_for(self) -> str:
-        """A line for the user where `load` is slow: what it waits for, and how long; or nothing."""
-        return ""
 
     @property
     def feeding(self) -> Feeding:

@@ -177,11 +177,11 @@ def emobench_m_laughter(golden: Any) -> None:
         pair = [LOGICAL(item["logical_reply"]) or 0, MULTIMODAL(item["multimodal_reply"]) or 0]
         assert [*pair, sum(pair)] == [item["logical"], item["multimodal"], item["total"]], item
         scores.append(pair)
-    told = [
+    replies = [
         f"Logical Judgment Dimension: {a}\nMultimodal Content Association Dimension: {b}"
         for a, b in scores
     ]
-    found = scored(told, ["-"] * len(told), family="judged_text")
+    found = scored(replies, ["-"] * len(replies), family="judged_text")
     agree(found, golden["expected"], {"logical": "avg_logical", "multimodal": "avg_multimodal"}, 5)
     agree(found, golden["expected"], {"total": "avg_total"}, 10)
 

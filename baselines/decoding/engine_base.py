@@ -15,10 +15,15 @@ if TYPE_CHECKING:
     from ovmer.baselines.device import Placement
 
 _LEAVE_WORDS = {
-    **{"quantization": "none", "compile": False, "attention": "auto", "context": 0},
-    **{"dtype": "auto", "kv_cache_dtype": "auto"},  # of vLLM's own options
+    "quantization": "none",
+    "compile": False,
+    "attention": "auto",
+    "context": 0,
+    "dtype": "auto",
+    "kv_cache_dtype": "auto",
 }
-"""Keys that change the words, and the values that leave them as they are."""
+"""Keys that change the words, and the values that leave them as they are; vLLM's own options (the
+last two) count as keys."""
 
 
 @dataclass

@@ -1,6 +1,6 @@
 """Random miniatures of AffectGPT, with the encoders and the language model of any kind.
 
-The kind of a part is told by its name, as there is no config.json to ask.
+The kind of a part is read from its name, as there is no config.json yet.
 """
 
 import re

@@ -65,13 +65,13 @@ def unlike_labels(entries: Mapping[str, StoredScores]) -> dict[str, str]:
     }
     if not _differing(made.values()):
         return {}
-    told = {
+    texts = {
         name: " with ".join(filter(None, [each["extraction"], each.get("model")]))
         for name, each in made.items()
     }
     found = {}
-    for name, text in told.items():
-        keys = _differing([each for other, each in made.items() if told[other] == text])
+    for name, text in texts.items():
+        keys = _differing([each for other, each in made.items() if texts[other] == text])
         found[name] = ", ".join([text, *(f"{key}={made[name].get(key)}" for key in keys)])
     return found
 

@@ -23,11 +23,8 @@ from ovmer.baselines.errors import PrerequisiteError, Status
 from ovmer.runners.describing.pipeline import Pipeline
 from ovmer.runners.describing.requests import ClipRequest
 from tests.adapters.media_files import greys, numbers, tone, write_video, write_wav
-from tests.extraction.conftest import quick_retries
 from tests.extraction.fake_server import MODEL, Misbehaviour, completion, error, serving
 from tests.runners.jobs import job
-
-__all__ = ["quick_retries"]  # a fixture
 
 pytestmark = pytest.mark.usefixtures("quick_retries")
 

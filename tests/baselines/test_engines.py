@@ -203,14 +203,14 @@ def test_an_attention_that_is_not_installed_is_reported_in_one_sentence():
 
 
 @pytest.mark.skipif(find_spec("bitsandbytes") is not None, reason="bitsandbytes is installed")
-def test_quantisation_without_its_package_is_told_in_one_sentence(tmp_path: Path):
-    given = {"name": "transformers", "quantization": "8bit"}
-    engine = engine_settings(given, at="extractor.engine")
+@pytest.mark.parametrize("at", ["engine", "extractor.engine"])
+def test_quantisation_without_its_package_is_one_sentence(tmp_path: Path, at: str):
+    engine = engine_settings({"name": "transformers", "quantization": "8bit"}, at=at)
     with pytest.raises(PrerequisiteError) as error:
         engine.start_text(tmp_path, Letters(), GREEDY, "cpu", "auto")
     assert str(error.value) == (
-        "extractor.engine.quantization=8bit needs bitsandbytes, which is not installed; pip "
-        "install 'ovmer[quantization]', or say extractor.engine.quantization=none"
+        f"{at}.quantization=8bit needs bitsandbytes, which is not installed; pip "
+        f"install 'ovmer[quantization]', or say {at}.quantization=none"
     )
 
 

@@ -9,6 +9,7 @@ from ovmer.baselines.device import Placement
 from ovmer.baselines.errors import CheckpointError
 from ovmer.baselines.models.llama_vid import LlamaVid, read_sizes, write_miniature
 from ovmer.baselines.prompt_sizes import PromptSizes
+from tests.baselines.tensors import frames
 
 CPU = Placement(torch.device("cpu"), torch.float32)
 
@@ -21,11 +22,6 @@ def published(tmp_path_factory):
 @pytest.fixture(scope="module")
 def model(published):
     return LlamaVid.load(**published, placement=CPU)
-
-
-def frames(count: int) -> torch.Tensor:
-    stream = torch.Generator().manual_seed(count)
-    return torch.randint(256, (count, 224, 224, 3), generator=stream, dtype=torch.uint8)
 
 
 def rewrite(folder, change):

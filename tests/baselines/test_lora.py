@@ -2,20 +2,11 @@
 
 import pytest
 import torch
-from torch import Tensor
 
 from ovmer.baselines.errors import CheckpointError
 from ovmer.baselines.lora import LORA_KEYS, merge_lora
-from ovmer.baselines.weight_files import LazyTensor, Tensors
 from ovmer.baselines.weights import rename
-
-
-def lazy(tensors: dict[str, Tensor]) -> Tensors:
-    return {
-        key: LazyTensor(tuple(value.shape), f"file: {key}", lambda value=value: value)
-        for key, value in tensors.items()
-    }
-
+from tests.baselines.tensors import lazy
 
 BASE = {"q.weight": torch.randn(6, 4).half(), "q.bias": torch.ones(6), "k.weight": torch.ones(6, 4)}
 DOWN, UP = torch.randn(2, 4), torch.randn(6, 2)

@@ -8,6 +8,7 @@ from safetensors.torch import load_file, save_file
 from ovmer.baselines.device import Placement
 from ovmer.baselines.errors import CheckpointError
 from ovmer.baselines.models.salmonn import Salmonn, preprocess, read_sizes, write_miniature
+from tests.baselines.tensors import rewrite
 
 CPU = Placement(torch.device("cpu"), torch.float32)
 
@@ -79,13 +80,6 @@ def test_half_precision_is_loaded_as_such(published):
     assert {parameter.dtype for parameter in model.parameters()} == {torch.bfloat16}
     with torch.inference_mode():
         assert model.encode(*preprocess(noise(1))).isfinite().all()
-
-
-def rewrite(file, change):
-    """Apply `change` to the state dict of a torch file that nests it."""
-    content = torch.load(file, weights_only=True)
-    change(content["model"])
-    torch.save(content, file)
 
 
 def test_a_lost_adapter_is_named(copied):

@@ -11,8 +11,7 @@ from ovmer.baselines.device import Placement
 from ovmer.baselines.errors import CheckpointError
 from ovmer.baselines.models.videochat import VideoChat, read_sizes, write_miniature
 from ovmer.baselines.prompt_sizes import PromptSizes
-from tests.baselines.test_llama_vid import frames
-from tests.baselines.test_salmonn import rewrite
+from tests.baselines.tensors import frames, rewrite
 
 CPU = Placement(torch.device("cpu"), torch.float32)
 

@@ -27,8 +27,8 @@ def files(tmp_path: Path) -> list[str]:
 
 
 def asking(url: str) -> list[str]:
-    told = ["engine@extractor.engine=server", "extractor.model=mini", "extractor.engine.retries=0"]
-    return [*told, f"extractor.engine.base_url={url}"]
+    engine = "engine@extractor.engine=server", f"extractor.engine.base_url={url}"
+    return [*engine, "extractor.model=mini", "extractor.engine.retries=0"]
 
 
 def group(n: int, request: dict) -> str | Misbehaviour:
@@ -85,5 +85,5 @@ def test_figures_by_another_model_replace_the_first_and_say_so(
         assert add_to_run(made.folder, score({"a": "sad"}, {"a": "sad"}, "grouping", **by))
     found = RunFolder(made.folder).read_scores()["lexicon/grouping"]
     assert found.conditions["grouped_by"] == "large"
-    told = capsys.readouterr().err
-    assert told.count("the figures of lexicon/grouping with grouped_by=mini are replaced") == 1
+    said = capsys.readouterr().err
+    assert said.count("the figures of lexicon/grouping with grouped_by=mini are replaced") == 1

@@ -32,8 +32,8 @@ class Engine:
     def stream(self, asked: Any) -> Iterator[tuple[int, Generated | ClipError]]:
         for key, (chat, _) in asked:
             self.asked.append(chat)
-            told = json.dumps(chat)
-            answer = next(each for mark, each in self.answers.items() if mark in told)
+            text = json.dumps(chat)
+            answer = next(each for mark, each in self.answers.items() if mark in text)
             yield key, answer if isinstance(answer, ClipError) else Generated(answer)
 
     def close(self) -> None:
@@ -94,19 +94,17 @@ def test_a_video_that_cannot_be_read_is_a_failure_of_its_clip(tmp_path: Path) ->
 
 
 def test_other_sentences_on_the_sound_are_another_judge(tmp_path: Path) -> None:
-    told = []
+    def identity(file: str | None) -> object:
+        kind = {"kind": "mme_emotion", "variant": "ER-Lab", "audio_clues": file}
+        return judge(Engine({}), tmp_path, **kind).identity["judge"]["audio_clues"]
+
+    found = []
     for clue in ("a calm voice", "a loud voice"):
         clues = tmp_path / "clues.json"
         clues.write_text(json.dumps([{"video_id": "a", "audio_clue": clue}]))
-        kind = {"kind": "mme_emotion", "variant": "ER-Lab", "audio_clues": str(clues)}
-        told.append(judge(Engine({}), tmp_path, **kind).identity["judge"]["audio_clues"])
-    assert told[0] != told[1]
-    assert (
-        judge(Engine({}), tmp_path, **{**kind, "audio_clues": None}).identity["judge"][
-            "audio_clues"
-        ]
-        is False
-    )
+        found.append(identity(str(clues)))
+    assert found[0] != found[1]
+    assert identity(None) is False
 
 
 def test_a_judge_that_answers_in_prose_is_counted_as_unknown(tmp_path: Path) -> None:
@@ -155,10 +153,10 @@ def test_frames_need_a_server(tmp_path: Path) -> None:
 
 
 def test_model_and_protocol_are_part_of_the_identity(tmp_path: Path) -> None:
-    told = judge(Engine({}), tmp_path, kind="mme_emotion", variant="SA").identity
-    assert told["model"] == "judge-1"
-    assert told["judge"]["variant"] == "SA"
-    assert told["judge"]["frames"] is True
+    identity = judge(Engine({}), tmp_path, kind="mme_emotion", variant="SA").identity
+    assert identity["model"] == "judge-1"
+    assert identity["judge"]["variant"] == "SA"
+    assert identity["judge"]["frames"] is True
 
 
 @pytest.mark.parametrize(

@@ -107,8 +107,8 @@ def test_the_figures_are_those_of_the_run(outputs):
     folder = outputs / "sample" / "lexicon"
     (entry,) = json.loads((folder / "scores.json").read_text("utf-8"))["scores"].values()
     (board,) = make_boards(collect([folder]))
-    told = board.as_json()
-    for name, (value, low, high) in zip(told["figures"], told["rows"][0]["figures"], strict=True):
+    shown = board.as_json()
+    for name, (value, low, high) in zip(shown["figures"], shown["rows"][0]["figures"], strict=True):
         assert value == pytest.approx(entry["figures"][name], abs=1e-5)
         assert (low, high) == pytest.approx(entry["intervals"][name], abs=1e-5)
 
@@ -178,24 +178,24 @@ def test_the_truth_itself_is_no_contestant(outputs):
     (board,) = make_boards(
         collect([outputs / "sample" / name for name in ("ground_truth", "lexicon", "talker")])
     )
-    told = board.as_json()
-    assert [row["excluded"] for row in told["rows"]] == ["upper bound", "", ""]
-    assert told["best"] == "lexicon"
-    assert [row["ranks"] for row in told["rows"]] == [None, (1, 2), (1, 2)]
-    assert [(pair["a"], pair["b"]) for pair in told["pairs"]] == [(1, 2)]
+    shown = board.as_json()
+    assert [row["excluded"] for row in shown["rows"]] == ["upper bound", "", ""]
+    assert shown["best"] == "lexicon"
+    assert [row["ranks"] for row in shown["rows"]] == [None, (1, 2), (1, 2)]
+    assert [(pair["a"], pair["b"]) for pair in shown["pairs"]] == [(1, 2)]
 
 
 def test_a_half_finished_run_is_scored_on_what_it_has_and_not_compared(outputs):
     (board,) = make_boards(collect([outputs / "sample" / "half", outputs / "sample" / "lexicon"]))
-    told = board.as_json()
-    half = next(row for row in told["rows"] if row["name"] == "half")
+    shown = board.as_json()
+    half = next(row for row in shown["rows"] if row["name"] == "half")
     assert half["warnings"] == ["not finished: 9 of 10 clips are missing"]
     assert half["done"] == 1
     assert half["figures"][0][0] > 0
     assert half["excluded"] == "not finished"
-    assert told["best"] == "lexicon"
-    assert told["pairs"] == []
-    assert told["test"] is None
+    assert shown["best"] == "lexicon"
+    assert shown["pairs"] == []
+    assert shown["test"] is None
 
 
 def test_a_clip_that_is_not_done_is_no_disagreement(outputs, tmp_path):
@@ -203,9 +203,9 @@ def test_a_clip_that_is_not_done_is_no_disagreement(outputs, tmp_path):
     boards = make_boards(runs)
     write_page(tmp_path / "page.html", boards)
     index = parts(tmp_path / "page.html")["index-0"]
-    told = dict(zip(index["names"], index["disagreement"], strict=True))
-    assert told["good_news"] == 0, "both name happy, and angry is not on this wheel"
-    assert told["broken_promise"] is None, "nobody but the talker has answered"
+    found = dict(zip(index["names"], index["disagreement"], strict=True))
+    assert found["good_news"] == 0, "both name happy, and angry is not on this wheel"
+    assert found["broken_promise"] is None, "nobody but the talker has answered"
 
 
 def test_a_dry_run_takes_no_part_in_disagreement(outputs, tmp_path):
@@ -214,8 +214,8 @@ def test_a_dry_run_takes_no_part_in_disagreement(outputs, tmp_path):
     for is_dry in (False, True):
         talker.is_dry = is_dry
         write_page(tmp_path / "page.html", make_boards(runs))
-        told = parts(tmp_path / "page.html")["index-0"]["disagreement"]
-        assert all(each is None for each in told) is is_dry
+        found = parts(tmp_path / "page.html")["index-0"]["disagreement"]
+        assert all(each is None for each in found) is is_dry
 
 
 def test_a_run_that_cannot_be_scored_takes_no_other_with_it(tmp_path):
@@ -246,9 +246,9 @@ def test_a_data_set_that_has_moved_is_found_by_root(outputs, tmp_path):
     (lost,) = collect([folder])
     assert "no data set: without it" in lost.warnings[0]
     assert "there is no folder" in lost.warnings[0]
-    told = make_boards([lost])[0].as_json()
-    assert told["rows"][0]["figures"][0] == pytest.approx([0.29252, 0.07778, 0.48754], abs=1e-5)
-    assert not told["comparable"]
+    shown = make_boards([lost])[0].as_json()
+    assert shown["rows"][0]["figures"][0] == pytest.approx([0.29252, 0.07778, 0.48754], abs=1e-5)
+    assert not shown["comparable"]
 
     from ovmer.runners.data import reader
 
@@ -324,9 +324,9 @@ def test_errors_and_correlations_are_not_said_to_be_percent(outputs):
     run.metric = make_metric({"kind": "protocols", "primary": "p/CCC", "protocols": protocols})
     run.clips = [replace(clip, labels=("0.5",)) for clip in run.clips]
     (board,) = make_boards([run])
-    told = board.as_json()
-    assert told["unbounded"] == ["p/CCC", "p/MAE", "p/Pearson", "p/RMSE"]
-    assert any("times 100" in note for note in told["notes"])
+    shown = board.as_json()
+    assert shown["unbounded"] == ["p/CCC", "p/MAE", "p/Pearson", "p/RMSE"]
+    assert any("times 100" in note for note in shown["notes"])
 
 
 def test_a_metric_over_classes_has_a_gallery_too(tmp_path):
@@ -346,10 +346,10 @@ def test_a_metric_over_classes_has_a_gallery_too(tmp_path):
     ]
     boards = make_boards([run])
     write_page(tmp_path / "page.html", boards)
-    told = parts(tmp_path / "page.html")
-    assert told["index-0"]["rows"][0]["score"] == [100, 0]
-    assert told["index-0"]["mappings"] == ["as written"]
-    assert told["leaderboards"]["boards"][0]["clusters"] == {}
+    page = parts(tmp_path / "page.html")
+    assert page["index-0"]["rows"][0]["score"] == [100, 0]
+    assert page["index-0"]["mappings"] == ["as written"]
+    assert page["leaderboards"]["boards"][0]["clusters"] == {}
 
 
 @pytest.mark.parametrize(

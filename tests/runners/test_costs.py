@@ -37,7 +37,7 @@ def test_an_estimate_goes_by_the_clips_that_were_described(tmp_path):
         info = folder.info()
         info.sessions[-1]["speed"] |= {"seconds": 0.0}
         folder.write_info(info)
-    assert "clips left: 6, 0 min" in estimated(tmp_path)
+    assert "clips left: 6, 0 min; estimated from 4 clips" in estimated(tmp_path)
     with RunFolder(few.folder) as folder:  # as a model of 3,600 s a clip would have left it
         info = folder.info()
         info.sessions[-1]["speed"] |= {
@@ -52,16 +52,6 @@ def test_an_estimate_goes_by_the_clips_that_were_described(tmp_path):
     assert said.endswith("estimated from 4 clips that were described")
     work(job("baseline=random", f"outputs={tmp_path}"))
     assert estimated(tmp_path).endswith("nothing is left to describe")
-
-
-def test_clips_that_took_no_measurable_time_are_estimated(tmp_path):
-    few = job("baseline=random", f"outputs={tmp_path}", "limit=4")
-    work(few)
-    with RunFolder(few.folder) as folder:  # seconds are rounded
-        info = folder.info()
-        info.sessions[-1]["speed"]["seconds"] = 0.0
-        folder.write_info(info)
-    assert "clips left: 6, 0 min; estimated from 4 clips" in estimated(tmp_path)
 
 
 def test_the_amount_spent_is_in_run_json_and_the_price_is_no_part_of_the_run(tmp_path):

@@ -170,13 +170,13 @@ def test_compare_says_where_words_of_one_baseline_part(tmp_path: Path) -> None:
     runs = ",".join(str(tmp_path / each) for each in ("talker", "talker-vllm", "talker-again"))
     done = run("compare", f"runs=[{runs}]", f"truth={tmp_path}/truth.csv", cache=tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
-    told = done.stdout.splitlines()
+    settings = done.stdout.splitlines()
     before = ("The person " * 5 + "is ")[-30:]
     assert (
         "- talker and talker-vllm: other words of 1 of 2 clips; in b they part at "
         f"'...{before}glad.' and '...{before}sad.'"
-    ) in told
-    assert "- talker and talker-again: the same words of all 2 clips" in told
+    ) in settings
+    assert "- talker and talker-again: the same words of all 2 clips" in settings
 
 
 def test_run_folders_are_scored_by_the_truth_and_the_metric_of_their_data_set(
@@ -206,9 +206,9 @@ def test_files_have_the_clusters_of_the_data_set_that_is_named(
     root = write_dataset(tmp_path, "meld")
     lines = [f"{name},[happy]" for name in names_of("meld", 6)]
     (tmp_path / "replies.csv").write_text("\n".join(["name,openset", *lines]), "utf-8")
-    told = (f"predictions={tmp_path}/replies.csv", "dataset=meld", f"dataset.root={root}")
+    settings = (f"predictions={tmp_path}/replies.csv", "dataset=meld", f"dataset.root={root}")
     for more, has_clusters in (((), True), (("cluster=none",), False)):
-        status, out, err = inside("score", *told, *more)
+        status, out, err = inside("score", *settings, *more)
         assert (status, err) == (0, "")
         assert ("dialogue" in out) == has_clusters
 
@@ -248,9 +248,9 @@ def test_mistakes_are_one_sentence(
 
 
 def test_a_reader_that_has_seen_enough_is_no_error_with_a_trace(files: Path) -> None:
-    told = [f"predictions={files}/good.csv", f"truth={files}/truth.csv", "bootstrap=0"]
+    settings = [f"predictions={files}/good.csv", f"truth={files}/truth.csv", "bootstrap=0"]
     process = subprocess.Popen(
-        [sys.executable, "-m", "ovmer", "score", *told],
+        [sys.executable, "-m", "ovmer", "score", *settings],
         cwd=ROOT,
         env=os.environ | {"XDG_CACHE_HOME": str(files)},
         stdout=subprocess.PIPE,
@@ -284,15 +284,15 @@ METRICS = {
 def test_mer2024_example_from_the_command_line(
     metric: str, mer2024_ov: Path, official: str, tmp_path: Path, inside: Inside
 ) -> None:
-    told = f"metric.wheel_root={official}"
+    settings = f"metric.wheel_root={official}"
     if metric == "grouping":
-        told = f"metric.replies={mer2024_ov}/openset-synonym.zip"
+        settings = f"metric.replies={mer2024_ov}/openset-synonym.zip"
     status, out, err = inside(
         "score",
         f"predictions={mer2024_ov}/predict-openset.csv",
         f"truth={mer2024_ov}/check-openset.csv",
         f"metric={metric}",
-        told,
+        settings,
         f"output={tmp_path}/scores.json",
     )
     assert (status, err) == (0, "")

@@ -63,15 +63,15 @@ function boardWarnings(board) {
     if (names.length === all) return warning;
     return `${warning} (${names.length > 5 ? `${names.length} of ${all} runs` : names.join(", ")})`;
   };
-  const told = board.warnings.map(of);
+  const warnings = board.warnings.map(of);
   if (!board.figures.length) {
     const labels = board.labels.labels ? ["there is no truth, so labels are counted"] : [];
-    return [...labels, ...told].map(capital);
+    return [...labels, ...warnings].map(capital);
   }
-  if (board.comparable) return told.map(capital);
+  if (board.comparable) return warnings.map(capital);
   const reasons = board.notes.filter((note) => /not comparable|no clip counts/.test(note));
   const otherwise = "not comparable with papers: there is no truth here, the figures are those that the runs kept";
-  return [...(reasons.length ? reasons : [otherwise]), ...told].map(capital);
+  return [...(reasons.length ? reasons : [otherwise]), ...warnings].map(capital);
 }
 
 const capital = (text) => text[0].toUpperCase() + text.slice(1);

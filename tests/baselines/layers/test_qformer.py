@@ -10,7 +10,7 @@ from torch import Tensor
 from ovmer.baselines.errors import CheckpointError
 from ovmer.baselines.layers.qformer import QFormer, QFormerConfig, published_qformer, qformer_keys
 from ovmer.baselines.weights import rename
-from tests.baselines.test_lora import lazy
+from tests.baselines.tensors import lazy
 
 HEADS, WIDTH, SEEN, FFN, WORDS = 3, 12, 20, 16, 50
 
