@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
+from ovmer.runners.counts import clip_count
 from ovmer.runners.folder.scores_json import StoredScores
 from ovmer.runners.papers.deviations import Mark, deviations, names_of
 from ovmer.runners.papers.layout import Column, PrintedRow, Published, TableLayout
@@ -308,8 +309,7 @@ def _marks(
     if scored.metric == "grouping" and grouped_by != layout.grouped_by:
         yield Mark(f"grouped by {grouped_by}, print's by {layout.grouped_by}")
     if column.clips is not None and scored.n_clips != column.clips:
-        clips = "one clip" if scored.n_clips == 1 else f"{scored.n_clips} clips"
-        yield Mark(f"{clips}, not the whole data set")
+        yield Mark(f"{clip_count(scored.n_clips)}, not the whole data set")
     asked = (info.about.get("task") or {}).get("name")
     if asked and row.task not in (None, asked):  # of every figure, so that a row is of one run
         yield Mark(f"asked as task={asked}, print as task={row.task}")
@@ -318,7 +318,7 @@ def _marks(
     if mark := seen(info.baseline, info.dataset, info.about["baseline"]).mark:
         yield Mark(mark, is_grave=False)
     if info.failed:
-        yield Mark(f"{info.failed} clips failed and count as without labels", is_grave=False)
+        yield Mark(f"{clip_count(info.failed)} failed, scored as without labels", is_grave=False)
     if info.imported is not None:
         made_by = scored.extractor.get("name", "imported").replace("imported", "unknown")
         yield Mark(f"imported predictions, labels by: {made_by}", is_grave=False)

@@ -22,6 +22,7 @@ import numpy as np
 import numpy.typing as npt
 from tabulate import tabulate
 
+from ovmer.runners.counts import clip_count
 from ovmer.runners.foreign_text import guarded
 from ovmer.runners.scoring.intervals import Interval, make_intervals
 from ovmer.runners.scoring.resampling import Contributions as Contributions
@@ -103,7 +104,7 @@ class Scores:
             colalign=["left", *["right"] * (len(used) - 1)],
             disable_numparse=True,
         )
-        title = f"{self.metric}: {self.n_clips} clips, {self.n_counted} of them count"
+        title = f"{self.metric}: {clip_count(self.n_clips)}, {self.n_counted} of them count"
         return "\n".join([title, "", table, "", *self.note_lines()])
 
     def note_lines(self) -> list[str]:

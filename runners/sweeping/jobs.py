@@ -24,6 +24,7 @@ from ovmer.adapters.base import MEDIA, VIDEO
 from ovmer.adapters.mllm import Mllm
 from ovmer.baselines.errors import PrerequisiteError
 from ovmer.runners import cli
+from ovmer.runners.counts import clip_count
 from ovmer.runners.data import Clip, read_dataset
 from ovmer.runners.data.finder import looser_matches
 from ovmer.runners.data.reader import dataset_root, understood
@@ -219,11 +220,11 @@ def _announce(plan: Sequence[_Planned]) -> None:
             continue
         total, left = len(each.state.clips), len(each.state.to_describe)
         if each.is_done:
-            say(f"  done          {each.job.folder}, {total} clips")
+            say(f"  done          {each.job.folder}, {clip_count(total)}")
         elif left < total:
             say(f"  partial       {each.job.folder}, {total - left} of {total} clips described")
         else:
-            say(f"  to do         {each.job.folder}, {total} clips")
+            say(f"  to do         {each.job.folder}, {clip_count(total)}")
 
 
 def _one_by_one(jobs: Sequence[Job]) -> Iterator[tuple[int, int]]:

@@ -8,6 +8,7 @@ from tabulate import tabulate
 
 from ovmer.baselines.errors import Status
 from ovmer.runners.ablation import AblationRun, changes
+from ovmer.runners.counts import clip_count
 from ovmer.runners.describing.inputs import ALL
 from ovmer.runners.folder.run_json import is_dry
 from ovmer.runners.folder.scores_json import StoredScores
@@ -178,7 +179,7 @@ def _label_counts(state: JobState) -> str:
     if len(counts) > _LABELS:
         words += f" and {len(counts) - _LABELS} others"
     empty = sum(not labels for labels in found.values())
-    return "; ".join(filter(None, [words, f"{empty} clips have none" if empty else ""]))
+    return "; ".join(filter(None, [words, f"{clip_count(empty)} without any" if empty else ""]))
 
 
 def _model(extractor: Mapping[str, Any]) -> str:

@@ -14,6 +14,7 @@ from ovmer.adapters.embeddings import FILE, WithEmbeddings, collect
 from ovmer.adapters.mllm import Mllm
 from ovmer.baselines.errors import ClipError, PrerequisiteError, Status
 from ovmer.runners.config import settings_as_json
+from ovmer.runners.counts import clip_count
 from ovmer.runners.data import in_clusters, read_dataset
 from ovmer.runners.describing.failures import CrashedAlike
 from ovmer.runners.describing.launchers import make_launcher
@@ -66,7 +67,7 @@ def work(job: Job) -> JobState:
     run_ended(folder.path)
     seconds = time.monotonic() - started
     say(
-        f"{job.label}: {len(clips)} clips, {missing} described now in {seconds:.1f} s "
+        f"{job.label}: {clip_count(len(clips))}, {missing} described now in {seconds:.1f} s "
         f"({missing / seconds:.1f} clips/s): {_count_words(state.counts)} -> {job.folder}"
     )
     for line in _failure_lines(state):
@@ -149,8 +150,9 @@ def _describe(folder: RunFolder, state: JobState, info: RunInfo) -> None:
     job, requests = state.job, state.to_describe
     if state.touched:
         say(
-            f"{job.label}: the files of {len(state.touched)} clips have another date but the same "
-            "content as when they were described, so their answers are kept (redo=true asks again)"
+            f"{job.label}: the files of {clip_count(len(state.touched))} have another date but the "
+            "same content as when they were described, so their answers are kept (redo=true asks "
+            "again)"
         )
         for record in state.touched.values():
             state.keep(record, folder.predictions.append(record))
@@ -222,7 +224,7 @@ def _keep_embeddings(folder: RunFolder, state: JobState) -> None:
     lacking = state.counts[Status.OK] + state.counts[Status.EMPTY] - kept
     if lacking > 0:
         say(
-            f"{job.label}: {FILE} lacks {lacking} clips that were described without "
+            f"{job.label}: {FILE} lacks {clip_count(lacking)} that were described without "
             "embeddings=true; redo=true asks them again"
         )
 

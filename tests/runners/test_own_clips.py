@@ -25,7 +25,7 @@ def test_a_folder_goes_to_a_report_in_one_command(command, mine, tmp_path):
     assert done.returncode == 0, done.stderr
     assert "2 videos; 1 of them in subfolders; no subtitles and no truth" in done.stderr
     assert "labels of empty on" in done.stdout
-    assert "2 clips have none" in done.stdout
+    assert "2 clips without any" in done.stdout
     (folder,) = (tmp_path / "outputs").glob("mine-*")
     assert (folder / "report.html").is_file()
     rows = (folder / "random" / "predictions.csv").read_text("utf-8")
