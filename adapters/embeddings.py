@@ -52,8 +52,8 @@ class WithEmbeddings(Adapter):
                 continue
             states = self._adapter.prompt_states(item)
             if states is not None:
-                found = {"hidden": states.hidden, **states.connector}
-                np.savez(self._folder / f"{item.seed}.npz", allow_pickle=False, **found)
+                found: dict[str, Any] = {"hidden": states.hidden, **states.connector}
+                np.savez(self._folder / f"{item.seed}.npz", **found)
         return answers
 
     def close(self) -> None:
@@ -111,7 +111,6 @@ def _write(file: Path, found: Mapping[str, Mapping[str, NDArray[Any]]]) -> None:
     beside = file.with_name(f".{file.name}")
     np.savez_compressed(
         beside,
-        allow_pickle=False,
         names=np.array(list(found)),
         hidden=np.stack([each["hidden"] for each in found.values()]),
         connector=connector,
